@@ -1,0 +1,55 @@
+"""Frozen, strict configurations. They store what they were given; no logic lives in them.
+
+A field's type, bounds, default and description are the only source of the command line's flags, the help
+text and the JSON schema.
+"""
+
+from collections.abc import Mapping
+from typing import Any, get_args
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from .errors import UsageError, did_you_mean
+
+
+class Config(BaseModel):
+    """Base of every configuration: immutable, no unknown keys, no NaN or infinity."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, protected_namespaces=())
+
+
+def flag(name: str) -> str:
+    """latent_dim -> --latent-dim"""
+    return "--" + name.replace("_", "-")
+
+
+def build(model: type[Config], values: Mapping[str, Any], known: tuple[str, ...] = ()) -> Config:
+    """``model(**values)``, its mistakes told in one line.
+
+    known: further keys to offer in "did you mean". Raises UsageError.
+    """
+    for name, value in values.items():
+        field = model.model_fields.get(name)
+        if field is not None and isinstance(value, bool) and field.annotation in (int, float):
+            raise UsageError(f"{flag(name)} takes a number, not {value}")
+    try:
+        return model(**values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = str(first["loc"][0]) if first["loc"] else ""
+        if first["type"] == "extra_forbidden":
+            hint = did_you_mean(name, [*model.model_fields, *known])
+            raise UsageError(f"there is no option '{name}' here.{hint.replace('_', '-')}") from None
+        raise UsageError(f"{flag(name)} {_say(first, model.model_fields.get(name))}") from None
+
+
+def _say(error: dict, field) -> str:
+    given = error.get("input")
+    choices = get_args(field.annotation) if field is not None else ()
+    if error["type"] == "literal_error":
+        return f"cannot be '{given}': choose from {', '.join(map(str, choices))}.{did_you_mean(str(given), map(str, choices))}"
+    kinds = {"int": "a whole number", "float": "a finite number", "bool": "true or false", "finite": "a finite number"}
+    for start, kind in kinds.items():
+        if error["type"].startswith(start):
+            return f"takes {kind}, not '{given}'"
+    return f"cannot be '{given}': {error['msg'][0].lower()}{error['msg'][1:]}"

@@ -1,0 +1,55 @@
+"""Every failure a user can cause or mend, each with the exit code of its kind.
+
+The command line prints the message as one line and exits with ``exit_code``; the Python API raises it.
+A message says what is wrong and what to do about it.
+"""
+
+import difflib
+from collections.abc import Iterable
+
+
+class FromNoiseError(Exception):
+    """Base class. Anything else that escapes is a bug of ours."""
+
+    exit_code = 1
+
+
+class UsageError(FromNoiseError, ValueError):
+    """A wrong option, name or configuration (exit code 2)."""
+
+    exit_code = 2
+
+
+class DataError(FromNoiseError, ValueError):
+    """Data that is missing, damaged or of the wrong form (exit code 3)."""
+
+    exit_code = 3
+
+
+class StorageError(FromNoiseError, OSError):
+    """Disk full, folder not writable, checkpoint damaged (exit code 4)."""
+
+    exit_code = 4
+
+
+class DivergedError(FromNoiseError, ArithmeticError):
+    """The loss or a gradient stopped being finite; the last good state is kept (exit code 5)."""
+
+    exit_code = 5
+
+
+class StoppedError(FromNoiseError):
+    """A signal stopped the run and its state was saved (exit code 130 for SIGINT, 143 for SIGTERM)."""
+
+    def __init__(self, message: str, signal_number: int):
+        super().__init__(message)
+        self.exit_code = 128 + signal_number
+
+
+def did_you_mean(wrong: str, known: Iterable[str]) -> str:
+    """`` Did you mean 'vae'?`` or an empty string."""
+    known = list(known)
+    close = difflib.get_close_matches(wrong, known, n=1, cutoff=0.5)
+    if not close:
+        close = [name for name in known if wrong and (name.startswith(wrong) or wrong.startswith(name))][:1]
+    return f" Did you mean '{close[0]}'?" if close else ""

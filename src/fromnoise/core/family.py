@@ -1,0 +1,166 @@
+"""The contract between a family of generative models and everything else.
+
+``Family`` is the only base class. What a family can do beyond sampling it says by having the methods of a
+capability below; the rest of the package asks ``isinstance(model, Encodes)`` and never for a name.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor, nn
+
+from .config import Config
+from .rng import Rng
+from .spec import Batch, DataSpec
+
+
+@dataclass(frozen=True)
+class Phase:
+    """One part of a training step: which sub-modules learn, and how.
+
+    "Freeze the generator and train the discriminator, then the other way round" is a tuple of these.
+    trains   names of the sub-modules (attributes of the family) that this phase updates
+    every    run only at steps divisible by this
+    repeats  updates in a row, each on its own batch
+    """
+
+    name: str
+    trains: tuple[str, ...]
+    lr: float
+    betas: tuple[float, float] = (0.9, 0.999)
+    every: int = 1
+    repeats: int = 1
+
+
+@dataclass(frozen=True)
+class Loss:
+    """value: the scalar to minimise; terms: its named parts, scalars, for people to read."""
+
+    value: Tensor
+    terms: dict[str, Tensor]
+
+
+class Family(nn.Module):
+    """A generative model and its training objective.
+
+    progress: the share of the training budget that is done, in [0, 1]. The loop sets it before each step;
+    objectives that change over time (KL warm-up) read it.
+    """
+
+    Options: type[Config] = Config
+
+    def __init__(self, config: Config, spec: DataSpec):
+        super().__init__()
+        self.config, self.spec, self.progress = config, spec, 1.0
+
+    def phases(self) -> tuple[Phase, ...]:
+        """What one training step consists of; empty for a model that is fitted in closed form."""
+        raise NotImplementedError
+
+    def loss(self, batch: Batch, phase: str, rng: Rng) -> Loss:
+        """The objective of one phase on one batch."""
+        raise NotImplementedError
+
+    def sample(self, n: int, y: Tensor | None, options: Config, rng: Rng) -> Tensor:
+        """n new examples (n, *spec.shape), in the range of the data; y: (n,) labels or None."""
+        raise NotImplementedError
+
+    def parameters_of(self, phase: Phase) -> dict[str, nn.Parameter]:
+        """Name -> parameter of everything that the phase trains."""
+        return {
+            f"{module}.{name}": parameter
+            for module in phase.trains
+            for name, parameter in getattr(self, module).named_parameters()
+        }
+
+
+@runtime_checkable
+class Encodes(Protocol):
+    """x (B, *shape), y (B,) or None -> the code z (B, latent_dim), deterministic (a posterior's mean)."""
+
+    latent_dim: int
+
+    def encode(self, x: Tensor, y: Tensor | None = None) -> Tensor: ...
+
+
+@runtime_checkable
+class EncodesDistribution(Protocol):
+    """x -> the mean and standard deviation (B, latent_dim) of the posterior of z."""
+
+    def posterior(self, x: Tensor, y: Tensor | None = None) -> tuple[Tensor, Tensor]: ...
+
+
+@runtime_checkable
+class Decodes(Protocol):
+    """z (B, latent_dim), y (B,) or None -> x (B, *shape): the mean of p(x | z)."""
+
+    def decode(self, z: Tensor, y: Tensor | None = None) -> Tensor: ...
+
+
+Bound = Literal["exact", "lower", "none"]
+
+
+@runtime_checkable
+class HasLikelihood(Protocol):
+    """log p(x) in nats for each example, natural logarithm, of the data as the spec describes it.
+
+    bound: "exact"; "lower" (on average at most log p(x)); "none" when this configuration defines no
+    normalised density (say, cross-entropy on grey values). ``reason`` then says why, in words.
+    continuous: the value is a density; for data with discrete levels the caller dequantises.
+    With bound "lower", k = 1 asks for the ELBO and k > 1 for the k-sample importance-weighted bound.
+    """
+
+    bound: Bound
+    reason: str
+    continuous: bool
+
+    def log_likelihood(self, x: Tensor, y: Tensor | None, rng: Rng, k: int = 1) -> Tensor: ...
+
+
+@runtime_checkable
+class Reconstructs(Protocol):
+    """x (B, *shape) -> its reconstruction (B, *shape), deterministic."""
+
+    def reconstruct(self, x: Tensor, y: Tensor | None = None) -> Tensor: ...
+
+
+@runtime_checkable
+class Corrupts(Protocol):
+    """A denoiser: x (B, *shape) -> the corrupted input that training uses; level overrides its strength."""
+
+    def corrupt(self, x: Tensor, rng: Rng, level: float | None = None) -> Tensor: ...
+
+
+@runtime_checkable
+class FitsInClosedForm(Protocol):
+    """Something is computed from the whole training set at once, after (or instead of) gradient steps."""
+
+    def fit(self, batches: Callable[[], "object"], rng: Rng) -> None:
+        """batches() iterates once over the training set, as Batch objects, in a fixed order."""
+        ...
+
+
+@runtime_checkable
+class Completes(Protocol):
+    """Fills in what a prefix or a mask leaves open."""
+
+    def complete(self, given: Tensor, mask: Tensor, options: Config, rng: Rng) -> Tensor: ...
+
+
+@runtime_checkable
+class Traces(Protocol):
+    """sample() with its intermediate states, first to last."""
+
+    def trace(self, n: int, y: Tensor | None, options: Config, rng: Rng) -> list[Tensor]: ...
+
+
+def sum_per_example(values: Tensor) -> Tensor:
+    """(B, ...) -> (B,)"""
+    return values.flatten(1).sum(1)
+
+
+@torch.no_grad()
+def count_parameters(model: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in model.parameters())

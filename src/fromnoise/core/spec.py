@@ -1,0 +1,66 @@
+"""What a family must know of its data, and the batches that it is given.
+
+Shapes: B batch, C channels, H height, W width, T tokens, D dimensions.
+"""
+
+from dataclasses import asdict, dataclass
+from math import prod
+from typing import Literal
+
+import torch
+
+from .errors import UsageError
+
+Kind = Literal["image", "tokens", "vector"]
+
+
+@dataclass(frozen=True)
+class DataSpec:
+    """The form of one example.
+
+    kind     "image" (C, H, W), "tokens" (T,) or "vector" (D,)
+    levels   number of values that a component can take: 256 for 8-bit images, 2 for binary ones, the size
+             of the vocabulary for tokens; 0 for continuous data
+    classes  number of labels; 0 when there are none
+    blocks   vectors only: sizes of consecutive groups of columns. 1 is a number, k > 1 is a category
+             one-hot over k columns. Empty means all numbers.
+    """
+
+    kind: Kind
+    shape: tuple[int, ...]
+    levels: int = 0
+    classes: int = 0
+    blocks: tuple[int, ...] = ()
+
+    def __post_init__(self):
+        object.__setattr__(self, "shape", tuple(self.shape))
+        object.__setattr__(self, "blocks", tuple(self.blocks))
+        assert len(self.shape) == (3 if self.kind == "image" else 1), self
+        assert not self.blocks or sum(self.blocks) == self.shape[0], self
+
+    @property
+    def dims(self) -> int:
+        """Number of components of one example: C*H*W, T or D."""
+        return prod(self.shape)
+
+    def to_json(self) -> dict:
+        return asdict(self) | {"shape": list(self.shape), "blocks": list(self.blocks)}
+
+
+@dataclass(frozen=True)
+class Batch:
+    """x: (B, *shape), float in [-1, 1] for images, float for vectors, int64 for tokens; y: (B,) int64 or None."""
+
+    x: torch.Tensor
+    y: torch.Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+
+def check_labels(y, n: int, classes: int) -> None:
+    """Raises UsageError unless y holds n labels in 0 .. classes-1."""
+    if not classes:
+        raise UsageError("this model was trained without labels: leave the label out")
+    if len(y) != n or int(min(y)) < 0 or int(max(y)) >= classes:
+        raise UsageError(f"labels must be {n} whole numbers from 0 to {classes - 1}")

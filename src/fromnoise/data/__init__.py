@@ -1,0 +1,45 @@
+"""From a name or a path to a ``Dataset``."""
+
+from pathlib import Path
+
+from ..core.errors import DataError, did_you_mean
+from .dataset import SPLITS, DataConfig, Dataset, Split
+
+__all__ = ["SPLITS", "DataConfig", "Dataset", "Split", "catalogue", "load"]
+
+
+def _named_sources():
+    from . import digits, faces, idx, toys
+
+    return (digits, faces, toys, idx)
+
+
+def catalogue() -> dict[str, str]:
+    """Name -> one line about every data set that has a name."""
+    return {name: text for source in _named_sources() for name, text in source.NAMES.items()}
+
+
+def load(name: str, config: DataConfig | None = None) -> Dataset:
+    """The data set of that name, or made from the file or folder at that path.
+
+    Raises DataError (missing, damaged, unknown form) and UsageError (an option without meaning here).
+    """
+    config = config or DataConfig()
+    for source in _named_sources():
+        if name in source.NAMES:
+            return source.load(name, config)
+    path = Path(name).expanduser()
+    if not path.exists():
+        known = catalogue()
+        looks_like_path = "/" in name or path.suffix
+        hint = "" if looks_like_path else did_you_mean(name, known)
+        kind = "no such file or folder" if looks_like_path else "neither a known data set nor a path that exists"
+        raise DataError(f"data '{name}': {kind}.{hint} Known names: {', '.join(known)}")
+    from . import arrays, folder, idx, table
+
+    if path.is_dir():
+        return (idx if idx.is_idx_folder(path) else folder).load(name, config)
+    suffixes = {".npy": arrays, ".npz": arrays, ".csv": table, ".tsv": table, ".parquet": table}
+    if path.suffix.lower() not in suffixes:
+        raise DataError(f"data '{name}': the ending must be one of {', '.join(suffixes)}, or name a folder of images")
+    return suffixes[path.suffix.lower()].load(name, config)

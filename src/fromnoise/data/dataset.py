@@ -1,0 +1,191 @@
+"""A data set: fixed, seeded, disjoint splits of stored examples, and the one place that turns them into batches.
+
+Stored form: images as uint8 levels 0 .. levels-1 (N, C, H, W); vectors as float32 (N, D).
+Model form: images as float32 in [-1, 1]; vectors as stored.
+"""
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+import torch
+from pydantic import Field
+
+from ..core.config import Config
+from ..core.errors import DataError, UsageError, did_you_mean
+from ..core.rng import Rng
+from ..core.spec import Batch, DataSpec
+
+SPLITS = ("train", "validation", "test")
+FEWEST = 10  # examples: below this no three useful, disjoint splits exist
+
+
+class DataConfig(Config):
+    """How a source becomes a data set. Options that a source has no use for are refused by it."""
+
+    resolution: int | None = Field(None, ge=4, le=1024, description="side in pixels that images are brought to")
+    crop: Literal["centre", "stretch", "pad"] = Field(
+        "centre", description="images that are not square: cut the centre, stretch, or pad with the edge's mean"
+    )
+    grey: bool = Field(False, description="images: turn colour into grey")
+    binarise: Literal["none", "dynamic", "static"] = Field(
+        "none", description="images: black or white by chance, anew at each step (dynamic) or once (static)"
+    )
+    label: str | None = Field(None, description="tables: the column that holds the class")
+    drop: tuple[str, ...] = Field((), description="tables: columns to leave out")
+    categorical: tuple[str, ...] = Field((), description="tables: columns of numbers that are categories")
+    missing: Literal["refuse", "drop"] = Field("refuse", description="tables: what to do with rows that have gaps")
+    skip_bad: bool = Field(False, description="folders: leave out files that cannot be read, and list them")
+    max_pixels: int = Field(64_000_000, ge=1, description="folders: refuse pictures with more pixels than this")
+    split_seed: int = Field(0, ge=0, lt=2**63, description="seed of the splits and of fixed binarisations")
+    validation: float = Field(0.1, gt=0, lt=0.5, description="share of examples held out for validation")
+    test: float = Field(0.1, gt=0, lt=0.5, description="share of examples held out for the test")
+
+
+@dataclass(frozen=True)
+class Split:
+    """x: stored examples (may be memory-mapped); y: int64 (N,) or None; factors: float32 (N, F) or None.
+
+    levels: number of levels *stored*; above the spec's when x is binarised anew at each draw.
+    """
+
+    x: np.ndarray
+    y: np.ndarray | None = None
+    levels: int = 0
+    factors: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """What ``load`` returns.
+
+    name          how the user named it
+    digest        sha256 of the examples of all splits; recorded in every run
+    columns       tables: undoes standardisation and one-hot coding
+    log_density   toys: exact log p(x), float64 (N, 2) -> (N,) nats
+    factor_names  of Split.factors, for data drawn from known factors
+    settings      the configuration that, with the name, makes this data set again
+    """
+
+    name: str
+    spec: DataSpec
+    splits: dict[str, Split]
+    digest: str
+    class_names: tuple[str, ...] = ()
+    binarise: str = "none"
+    columns: "object | None" = None
+    log_density: Callable[[np.ndarray], np.ndarray] | None = None
+    factor_names: tuple[str, ...] = ()
+    settings: dict = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    def split(self, name: str) -> Split:
+        if name not in self.splits:
+            raise UsageError(f"there is no split '{name}': choose from {', '.join(self.splits)}.{did_you_mean(name, self.splits)}")
+        return self.splits[name]
+
+    def batch(self, split: str, rows: Sequence[int] | slice, rng: Rng | None = None, device="cpu") -> Batch:
+        """The examples ``rows`` of a split in model form.
+
+        rng: where binarisation anew gets its numbers from; without it each row has one fixed draw.
+        """
+        part = self.split(split)
+        stored = np.ascontiguousarray(part.x[rows])
+        y = None if part.y is None else torch.from_numpy(np.ascontiguousarray(part.y[rows])).to(device)
+        x = torch.from_numpy(stored).to(device)
+        if self.spec.kind == "vector":
+            return Batch(x.float(), y)
+        if part.levels != self.spec.levels:
+            if rng is None:
+                indices = range(*rows.indices(len(part))) if isinstance(rows, slice) else rows
+                rng = self.fixed_draw(split).per_row(indices)
+            x = rng.to(device).uniform("binarise", x.shape) * (part.levels - 1) < x
+            return Batch(x.float() * 2 - 1, y)
+        return Batch(x.float() * (2 / (self.spec.levels - 1)) - 1, y)
+
+    def fixed_draw(self, split: str) -> Rng:
+        return Rng(self.settings.get("split_seed", 0)).at("binarise", split)
+
+    def to_store(self, x: torch.Tensor) -> np.ndarray:
+        """Model form -> stored form: images rounded to the nearest level."""
+        x = x.detach().cpu()
+        if self.spec.kind == "vector":
+            return x.float().numpy()
+        top = self.spec.levels - 1
+        return ((x.float().clamp(-1, 1) + 1) * (top / 2)).round().to(torch.uint8).numpy()
+
+    def to_pixels(self, x: torch.Tensor) -> np.ndarray:
+        """Model form of images -> uint8 0 .. 255 (N, H, W) or (N, H, W, 3), means between levels kept."""
+        pixels = ((x.detach().cpu().float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).numpy()
+        return pixels[:, 0] if pixels.shape[1] == 1 else pixels.transpose(0, 2, 3, 1)
+
+
+def split_rows(n: int, config: DataConfig) -> dict[str, np.ndarray]:
+    """Disjoint sorted row numbers of the three splits; they depend on n, the shares and the seed only."""
+    if n < FEWEST:
+        raise DataError(f"{n} example{'s' * (n != 1)} cannot be split for training, validation and test: give at least {FEWEST}")
+    order = Rng(config.split_seed).at("split").numpy("order").permutation(n)
+    n_test = max(1, round(n * config.test))
+    n_validation = max(1, round(n * config.validation))
+    parts = np.split(order, [n_test, n_test + n_validation])
+    return {"train": np.sort(parts[2]), "validation": np.sort(parts[1]), "test": np.sort(parts[0])}
+
+
+def digest_of(spec: DataSpec, splits: dict[str, Split]) -> str:
+    """sha256 over the form and every stored byte."""
+    h = hashlib.sha256(repr(spec).encode())
+    for name, part in splits.items():
+        for array in (part.x, part.y, part.factors):
+            if array is not None:
+                h.update(f"{name}{array.dtype.str}{array.shape}".encode())
+                for start in range(0, len(array), 4096):
+                    h.update(np.ascontiguousarray(array[start : start + 4096]))
+    return h.hexdigest()
+
+
+def binarised(dataset_spec: DataSpec, splits: dict[str, Split], config: DataConfig) -> tuple[DataSpec, dict[str, Split]]:
+    """Applies ``config.binarise``: fixed draws are made here, draws anew are left to ``Dataset.batch``.
+
+    Pixel value v of L levels becomes white with probability v / (L - 1).
+    """
+    if config.binarise == "none":
+        return dataset_spec, splits
+    spec = DataSpec("image", dataset_spec.shape, levels=2, classes=dataset_spec.classes)
+    done = {}
+    for name, part in splits.items():
+        if config.binarise == "dynamic" and name == "train":
+            done[name] = part
+            continue
+        rng = Rng(config.split_seed).at("binarise", name)
+        x = np.empty(part.x.shape, np.uint8)
+        for start in range(0, len(x), 1024):
+            rows = range(start, min(start + 1024, len(x)))
+            uniform = rng.per_row(rows).uniform("binarise", (len(rows), *x.shape[1:])).numpy()
+            x[start : start + 1024] = uniform * (part.levels - 1) < part.x[start : start + 1024]
+        done[name] = Split(x, part.y, 2, part.factors)
+    return spec, done
+
+
+def image_dataset(name: str, images: dict[str, Split], classes: int, config: DataConfig, **more) -> Dataset:
+    """Finishes a data set of images stored as levels (N, C, H, W): binarisation, digest, settings."""
+    first = next(iter(images.values()))
+    spec = DataSpec("image", first.x.shape[1:], levels=first.levels, classes=classes)
+    digest = more.pop("digest", None)
+    spec, splits = binarised(spec, images, config)
+    return Dataset(
+        name, spec, splits, digest or digest_of(spec, splits),
+        binarise=config.binarise, settings=config.model_dump(exclude_defaults=True), **more,
+    )  # fmt: skip
+
+
+def refuse(config: DataConfig, source: str, *allowed: str) -> None:
+    """Raises UsageError when an option was given that this source has no use for."""
+    always = {"split_seed", "validation", "test"}
+    for name in sorted(config.model_fields_set - always - set(allowed)):
+        if getattr(config, name) != DataConfig.model_fields[name].default:
+            raise UsageError(f"--{name.replace('_', '-')} has no meaning for {source}: leave it out")
