@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from .errors import UsageError, did_you_mean
 
 
-class Config(BaseModel):
+class BaseConfig(BaseModel):
     """Base of every configuration: immutable, no unknown keys, no NaN or infinity."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, protected_namespaces=())
@@ -23,7 +23,7 @@ def flag(name: str) -> str:
     return "--" + name.replace("_", "-")
 
 
-def build(model: type[Config], values: Mapping[str, Any], known: tuple[str, ...] = ()) -> Config:
+def build(model: type[BaseConfig], values: Mapping[str, Any], known: tuple[str, ...] = ()) -> BaseConfig:
     """``model(**values)``, its mistakes told in one line.
 
     known: further keys to offer in "did you mean". Raises UsageError.

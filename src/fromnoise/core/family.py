@@ -11,7 +11,7 @@ from typing import Literal, Protocol, runtime_checkable
 import torch
 from torch import Tensor, nn
 
-from .config import Config
+from .config import BaseConfig
 from .rng import Rng
 from .spec import Batch, DataSpec
 
@@ -49,9 +49,7 @@ class Family(nn.Module):
     objectives that change over time (KL warm-up) read it.
     """
 
-    Options: type[Config] = Config
-
-    def __init__(self, config: Config, spec: DataSpec):
+    def __init__(self, config: BaseConfig, spec: DataSpec):
         super().__init__()
         self.config, self.spec, self.progress = config, spec, 1.0
 
@@ -63,7 +61,7 @@ class Family(nn.Module):
         """The objective of one phase on one batch."""
         raise NotImplementedError
 
-    def sample(self, n: int, y: Tensor | None, options: Config, rng: Rng) -> Tensor:
+    def sample(self, n: int, y: Tensor | None, options: BaseConfig, rng: Rng) -> Tensor:
         """n new examples (n, *spec.shape), in the range of the data; y: (n,) labels or None."""
         raise NotImplementedError
 
@@ -146,14 +144,14 @@ class FitsInClosedForm(Protocol):
 class Completes(Protocol):
     """Fills in what a prefix or a mask leaves open."""
 
-    def complete(self, given: Tensor, mask: Tensor, options: Config, rng: Rng) -> Tensor: ...
+    def complete(self, given: Tensor, mask: Tensor, options: BaseConfig, rng: Rng) -> Tensor: ...
 
 
 @runtime_checkable
 class Traces(Protocol):
     """sample() with its intermediate states, first to last."""
 
-    def trace(self, n: int, y: Tensor | None, options: Config, rng: Rng) -> list[Tensor]: ...
+    def trace(self, n: int, y: Tensor | None, options: BaseConfig, rng: Rng) -> list[Tensor]: ...
 
 
 def sum_per_example(values: Tensor) -> Tensor:

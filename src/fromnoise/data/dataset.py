@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from pydantic import Field
 
-from ..core.config import Config
+from ..core.config import BaseConfig
 from ..core.errors import DataError, UsageError, did_you_mean
 from ..core.rng import Rng
 from ..core.spec import Batch, DataSpec
@@ -22,7 +22,7 @@ SPLITS = ("train", "validation", "test")
 FEWEST = 10  # examples: below this no three useful, disjoint splits exist
 
 
-class DataConfig(Config):
+class DataConfig(BaseConfig):
     """How a source becomes a data set. Options that a source has no use for are refused by it."""
 
     resolution: int | None = Field(None, ge=4, le=1024, description="side in pixels that images are brought to")

@@ -1,0 +1,150 @@
+"""The baselines that every deep model stands beside: PCA, probabilistic PCA, Gaussian mixture. No gradient steps.
+
+    PCA      x_hat = mean + V V^T (x - mean), V the leading eigenvectors of the covariance S
+    PPCA     x = W z + mean + sigma eps, z ~ N(0, I); maximum likelihood in closed form:
+             sigma^2 = mean of the discarded eigenvalues, W = V (L - sigma^2 I)^(1/2)
+             (Tipping & Bishop 1999, eqs. 7-8); codes are posterior means, density exact
+    mixture  a Gaussian mixture with full covariances on the leading principal components and one isotropic
+             Gaussian on what is left: a rotation of x, so its density is exact too
+
+As a model to sample from, "pca" puts one Gaussian on its codes.
+"""
+
+import math
+from typing import Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from ..core.config import BaseConfig
+from ..core.errors import UsageError
+from ..core.family import Bound, Family
+from ..core.rng import Rng
+from ..core.spec import DataSpec
+from ..probability.gaussian import LOG_2PI
+from ..probability.mixture import GaussianMixture
+
+
+class Config(BaseConfig):
+    model: Literal["pca", "ppca", "mixture"] = Field("mixture", description="which classical model")
+    latent_dim: int = Field(16, ge=1, le=4096, description="number of principal components")
+    components: int = Field(10, ge=1, le=500, description="Gaussians of the mixture")
+
+
+class Options(BaseConfig):
+    temperature: float = Field(1.0, ge=0, le=10, description="scales the spread of the codes")
+    draw: Literal["mean", "sample"] = Field("mean", description="show the mean given the code, or add the noise")
+
+
+PRESETS = {
+    "default": {},
+    "lecture": dict(model="pca", latent_dim=2),
+    "pca": dict(model="pca"),
+    "ppca": dict(model="ppca"),
+    "mixture": dict(model="mixture", latent_dim=32),
+}
+
+
+def preset_for(spec: DataSpec) -> str:
+    """The preset to start from when none is named."""
+    return "default"
+
+
+class Classical(Family):
+    continuous = True
+
+    def __init__(self, config: Config, spec: DataSpec):
+        super().__init__(config, spec)
+        if spec.kind == "tokens":
+            raise UsageError("the family classical is for images and vectors")
+        D, self.latent_dim = spec.dims, min(config.latent_dim, spec.dims)
+        self.register_buffer("mean", torch.zeros(D))
+        self.register_buffer("basis", torch.eye(D)[:, : self.latent_dim].clone())   # V: D K, orthonormal
+        self.register_buffer("eigenvalues", torch.ones(self.latent_dim))            # of S, leading ones
+        self.register_buffer("noise", torch.ones(()))                               # sigma^2
+        self.density = GaussianMixture(config.components if config.model == "mixture" else 1, self.latent_dim)
+        self.bound: Bound = "none" if config.model == "pca" else "exact"
+        self.reason = "PCA is a projection, not a density: use --model ppca" if config.model == "pca" else ""
+
+    def phases(self):
+        return ()
+
+    def fit(self, batches, rng: Rng) -> None:
+        """One pass for the mean and the covariance (float64), one for the codes of the mixture."""
+        D, n = self.spec.dims, 0
+        total, square = torch.zeros(D, dtype=torch.float64), torch.zeros(D, D, dtype=torch.float64)
+        for batch in batches():
+            x = batch.x.flatten(1).double().cpu()
+            n, total = n + len(x), total + x.sum(0)
+            square.addmm_(x.T, x)
+        mean = total / n
+        values, vectors = torch.linalg.eigh(square / n - torch.outer(mean, mean))
+        values, vectors = values.flip(0).clamp(min=0), vectors.flip(1)
+        K = self.latent_dim
+        vectors = _fixed_signs(vectors)
+        floor = 1e-6 * max(float(values.mean()), 1e-12)                             # constant data keep a density
+        self.noise.fill_(max(float(values[K:].mean()) if K < D else 0.0, floor))
+        self.mean.copy_(mean), self.basis.copy_(vectors[:, :K]), self.eigenvalues.copy_(values[:K])
+        codes = torch.cat([self.project(batch.x) for batch in batches()])
+        if self.config.model == "mixture":
+            self.density.fit(codes, rng)
+        else:
+            self.density.factors.copy_(torch.diag(values[:K].sqrt())[None])
+
+    def project(self, x: Tensor) -> Tensor:
+        """Coordinates on the principal components, V^T (x - mean), (B, K)."""
+        return (x.flatten(1) - self.mean) @ self.basis
+
+    @property
+    def shrink(self) -> Tensor:
+        """PPCA: (L - sigma^2)^(1/2), the column scales of W, (K,)."""
+        return (self.eigenvalues - self.noise).clamp(min=0).sqrt()
+
+    def encode(self, x: Tensor, y: Tensor | None = None) -> Tensor:
+        if self.config.model == "ppca":                                             # E[z | x] = M^-1 W^T (x - mean)
+            return self.project(x) * self.shrink / (self.shrink.square() + self.noise)
+        return self.project(x)
+
+    def decode(self, z: Tensor, y: Tensor | None = None) -> Tensor:
+        if self.config.model == "ppca":
+            z = z * self.shrink
+        return (self.mean + z @ self.basis.T).view(-1, *self.spec.shape)
+
+    def reconstruct(self, x: Tensor, y: Tensor | None = None) -> Tensor:
+        return self.decode(self.encode(x))
+
+    def sample(self, n: int, y: Tensor | None, options: Options, rng: Rng) -> Tensor:
+        if self.config.model == "ppca":
+            z = options.temperature * rng.normal("z", (n, self.latent_dim))
+        else:
+            z = self.density.sample(n, rng, options.temperature)
+        x = self.decode(z)
+        if options.draw == "sample":
+            eps = self.noise.sqrt() * rng.normal("x", x.flatten(1).shape)
+            if self.config.model == "mixture":                                      # noise lives beside the basis
+                eps = eps - eps @ self.basis @ self.basis.T
+            x = x + eps.view_as(x)
+        return x
+
+    def log_likelihood(self, x: Tensor, y: Tensor | None, rng: Rng, k: int = 1) -> Tensor:
+        """log p(x), exact, (B,) nats. PPCA: N(mean, W W^T + sigma^2 I), through the eigenbasis."""
+        residual = x.flatten(1) - self.mean
+        code = self.project(x)
+        left = (residual.square().sum(1) - code.square().sum(1)).clamp(min=0)
+        rest = self.spec.dims - self.latent_dim
+        outside = -0.5 * (left / self.noise + rest * (LOG_2PI + math.log(self.noise)))
+        if self.config.model == "mixture":
+            return self.density.log_density(code) + (outside if rest else 0)
+        variance = self.eigenvalues.clamp(min=float(self.noise))
+        inside = -0.5 * (code.square() / variance + variance.log() + LOG_2PI).sum(1)
+        return inside + (outside if rest else 0)
+
+
+def _fixed_signs(vectors: Tensor) -> Tensor:
+    """Eigenvectors with their largest component positive, so that the same data give the same codes."""
+    largest = vectors.gather(0, vectors.abs().argmax(0, keepdim=True))
+    return vectors * largest.sign()
+
+
+FAMILY = Classical

@@ -1,0 +1,239 @@
+"""Variational autoencoder (Kingma & Welling 2014, "Auto-Encoding Variational Bayes", arXiv:1312.6114).
+
+    log p(x) >= E_q[log p(x | z)] - KL(q(z | x) || p(z)) = ELBO
+    q(z | x) = N(mu(x), diag(exp(logvar(x)))),   p(z) = N(0, I),   z = mu + exp(logvar / 2) eps
+
+With a hierarchical network z is a vector and several maps, z = (z_0, z_1, ...), and both p and q factor from
+the top down: p(z) = p(z_0) p(z_1 | z_0) ...; the formulas stay the same, summed over the levels.
+"""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn.functional import one_hot
+
+from ..core.config import BaseConfig
+from ..core.errors import UsageError
+from ..core.family import Bound, Family, Loss, Phase, sum_per_example
+from ..core.rng import Rng
+from ..core.spec import Batch, DataSpec
+from ..nets.latent import Flat, Ladder
+from ..probability.gaussian import importance_weighted_bound, kl_normal, log_normal, reparameterise
+from ..probability.likelihood import LIKELIHOODS, suited
+
+
+class Config(BaseConfig):
+    latent_dim: int = Field(16, ge=1, le=4096, description="dimensions of the latent vector z")
+    network: Literal["mlp", "conv", "ladder"] = Field("mlp", description="fully connected, convolutional, or hierarchical")
+    hidden: tuple[int, ...] = Field((400, 400), description="mlp: widths of the encoder's layers, mirrored in the decoder")
+    width: int = Field(32, ge=4, le=1024, description="conv, ladder: channels at the finest resolution")
+    blocks: int = Field(2, ge=1, le=16, description="ladder: residual blocks at each place")
+    maps: tuple[int, ...] = Field((6,), description="ladder: channels of each latent map below the vector")
+    likelihood: Literal["auto", "bernoulli", "gaussian", "logistic", "table"] = Field(
+        "auto", description="p(x|z): bernoulli, gaussian or discretised logistic with learned scale, mixed table"
+    )
+    sigma: float | None = Field(None, gt=0, description="fixed standard deviation of p(x|z) instead of a learned one")
+    objective: Literal["elbo", "iwae"] = Field("elbo", description="ELBO, or the importance-weighted bound (k samples)")
+    k: int = Field(8, ge=2, le=1000, description="iwae: samples of z for each example")
+    beta: float = Field(1.0, ge=0, description="weight of the KL term; 1 is the ELBO (Higgins et al. 2017)")
+    kl_warmup: float = Field(0.0, ge=0, le=1, description="share of the training over which beta grows from 0")
+    free_bits: float = Field(0.0, ge=0, description="nats of KL that each latent dimension has for free (Kingma et al. 2016)")
+    conditional: bool = Field(False, description="learn p(x | y): labels go to the encoder and the decoder")
+    lr: float = Field(1e-3, gt=0, le=1e31, description="learning rate")
+
+
+class Options(BaseConfig):
+    temperature: float = Field(1.0, ge=0, le=10, description="scales the standard deviation of z")
+    draw: Literal["mean", "sample"] = Field("mean", description="show the mean of p(x|z), or draw x from it")
+
+
+PRESETS = {
+    "default": {},
+    "lecture": dict(network="mlp", hidden=(512,), latent_dim=2, likelihood="gaussian", optimizer="adam", batch_size=128),
+    "mlp": dict(network="mlp", hidden=(400, 400), latent_dim=40),
+    "conv": dict(network="conv", width=32, latent_dim=32),
+    "iwae": dict(network="mlp", hidden=(400, 400), latent_dim=40, objective="iwae", k=8),
+    "table": dict(network="mlp", hidden=(128, 128), latent_dim=8),
+    "ladder": dict(network="ladder", width=32, latent_dim=32, maps=(6,), lr=2e-3, ema=0.998),
+}
+
+
+def preset_for(spec: DataSpec) -> str:
+    """The preset to start from when none is named."""
+    if spec.kind == "vector":
+        return "table"
+    return "conv" if spec.shape[0] > 1 or max(spec.shape) > 32 else "mlp"
+
+
+@dataclass
+class Inference:
+    """What one walk from x through z to p(x | z) leaves behind; B counts examples times samples.
+
+    params  parameters of p(x | z)
+    kl      one tensor (B, *level shape) for each level: KL(q || p) by component, closed form, nats
+    log_ratio  (B,): log p(z) - log q(z | x) at the z that was drawn, nats
+    means, stds, z  by level
+    """
+
+    params: Tensor | None = None
+    kl: list[Tensor] = field(default_factory=list)
+    log_ratio: Tensor | float = 0.0
+    means: list[Tensor] = field(default_factory=list)
+    stds: list[Tensor] = field(default_factory=list)
+    z: list[Tensor] = field(default_factory=list)
+
+
+class VAE(Family):
+    def __init__(self, config: Config, spec: DataSpec):
+        super().__init__(config, spec)
+        c = config
+        if c.conditional and not spec.classes:
+            raise UsageError("--conditional needs labels, and this data has none")
+        if c.objective == "iwae" and (c.beta != 1 or c.free_bits or c.kl_warmup):
+            raise UsageError("--objective iwae is a bound of its own: it goes without --beta, --free-bits and --kl-warmup")
+        if c.network != "mlp" and spec.kind != "image":
+            raise UsageError(f"--network {c.network} is for images: use mlp for this data")
+        name = suited(spec) if c.likelihood == "auto" else c.likelihood
+        if name in ("bernoulli", "logistic") and spec.kind != "image":
+            raise UsageError(f"--likelihood {name} is for images: use {suited(spec)} for this data")
+        if name == "table" and spec.kind != "vector":
+            raise UsageError("--likelihood table is for tables: use bernoulli, gaussian or logistic for images")
+        n_condition = spec.classes if c.conditional else 0
+        if c.network == "ladder":
+            self.net = Ladder(spec.shape, c.latent_dim, c.maps, c.width, c.blocks, n_condition)
+        else:
+            self.net = Flat(c.network, spec.shape, c.latent_dim, hidden=c.hidden, width=c.width, n_condition=n_condition)
+        self.likelihood = LIKELIHOODS[name](spec)
+        self.scale = Scale(spec, 1.0 if name == "bernoulli" else c.sigma)
+        self.latent_dim = sum(torch.Size(shape).numel() for shape in self.net.level_shapes)
+        self.continuous = self.likelihood.continuous
+        grey = name == "bernoulli" and spec.levels != 2
+        self.bound: Bound = "none" if grey else "lower"
+        self.reason = "cross-entropy on grey values is no likelihood: use --binarise dynamic or --likelihood logistic" if grey else ""
+
+    def phases(self):
+        return (Phase("elbo", trains=("net", "scale"), lr=self.config.lr),)
+
+    # -- the objective ---------------------------------------------------------------------------------------
+
+    def infer(self, x: Tensor, y: Tensor | None, rng: Rng | None, k: int = 1) -> Inference:
+        """x (B, *shape) -> k draws of z for each x, encoded once; rng None takes the means instead of draws."""
+        out = Inference()
+        condition = self.condition(y, len(x))
+        features = self.net.bottom_up(x, condition)
+        if k > 1:
+            features = [feature.repeat_interleave(k, 0) for feature in features]
+            condition = None if condition is None else condition.repeat_interleave(k, 0)
+
+        def draw(level, prior, posterior):
+            mu, logvar = posterior
+            logvar = logvar.clamp(-20, 20)
+            prior = prior or (torch.zeros(()), torch.zeros(()))
+            z = mu if rng is None else reparameterise(mu, logvar, self.normal(rng, f"eps{level}", mu.shape, k))
+            out.kl.append(kl_normal(mu, logvar, *prior))
+            out.log_ratio = out.log_ratio + sum_per_example(log_normal(z, *prior) - log_normal(z, mu, logvar))
+            out.means.append(mu), out.stds.append((0.5 * logvar).exp()), out.z.append(z)
+            return z
+
+        out.params = self.net.top_down(draw, features, condition)
+        return out
+
+    @staticmethod
+    def normal(rng: Rng, name: str, shape: torch.Size, k: int) -> Tensor:
+        """(B * k, ...) standard normal numbers, the k of one example from that example's own stream."""
+        return rng.normal(name, (shape[0] // k, k, *shape[1:])).flatten(0, 1)
+
+    def nll(self, params: Tensor, x: Tensor) -> Tensor:
+        """-log p(x | z), (B,) nats."""
+        return sum_per_example(self.likelihood.nll(params, x, self.scale()))
+
+    def loss(self, batch: Batch, phase: str, rng: Rng) -> Loss:
+        c = self.config
+        if c.objective == "iwae":
+            log_weights = self.log_weights(batch.x, batch.y, rng, c.k)              # (B, K)
+            bound = importance_weighted_bound(log_weights).mean()
+            return Loss(-bound, {"iwae": -bound, "elbo": -log_weights.mean()})
+        q = self.infer(batch.x, batch.y, rng)
+        reconstruction = self.nll(q.params, batch.x).mean()                         # nats
+        kl = sum(sum_per_example(level).mean() for level in q.kl)                   # nats
+        penalty = kl
+        if c.free_bits:                                                             # max(lambda, KL_j), by dimension
+            penalty = sum(level.mean(0).clamp(min=c.free_bits).sum() for level in q.kl)
+        beta = c.beta * min(1.0, self.progress / c.kl_warmup) if c.kl_warmup else c.beta
+        value = reconstruction + beta * penalty                                     # beta = 1: the negative ELBO
+        return Loss(value, {"reconstruction": reconstruction, "kl": kl, "elbo": reconstruction + kl})
+
+    # -- sampling, codes, likelihood -------------------------------------------------------------------------
+
+    def sample(self, n: int, y: Tensor | None, options: Options, rng: Rng) -> Tensor:
+        def draw(level, prior, posterior):
+            eps = options.temperature * rng.normal(f"z{level}", (n, *self.net.level_shapes[level]))
+            return eps if prior is None else reparameterise(*prior, eps)
+
+        params = self.net.top_down(draw, None, self.condition(y, n))
+        if options.draw == "sample":
+            return self.likelihood.draw(params, self.scale(), rng)
+        return self.likelihood.mean(params, self.scale())
+
+    def posterior(self, x: Tensor, y: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Means and standard deviations of q(z | x), each (B, latent_dim), levels one after the other."""
+        q = self.infer(x, y, None)
+        return torch.cat([m.flatten(1) for m in q.means], 1), torch.cat([s.flatten(1) for s in q.stds], 1)
+
+    def encode(self, x: Tensor, y: Tensor | None = None) -> Tensor:
+        return self.posterior(x, y)[0]
+
+    def decode(self, z: Tensor, y: Tensor | None = None) -> Tensor:
+        shapes = self.net.level_shapes
+        parts = z.split([torch.Size(shape).numel() for shape in shapes], 1)
+        draw = lambda level, prior, posterior: parts[level].reshape(len(z), *shapes[level])
+        return self.likelihood.mean(self.net.top_down(draw, None, self.condition(y, len(z))), self.scale())
+
+    def reconstruct(self, x: Tensor, y: Tensor | None = None) -> Tensor:
+        return self.likelihood.mean(self.infer(x, y, None).params, self.scale())
+
+    def kl_per_dimension(self, x: Tensor, y: Tensor | None, rng: Rng) -> Tensor:
+        """Mean over the batch of KL(q || p) by latent dimension, (latent_dim,) nats."""
+        return torch.cat([level.mean(0).flatten() for level in self.infer(x, y, rng).kl])
+
+    def log_weights(self, x: Tensor, y: Tensor | None, rng: Rng, k: int) -> Tensor:
+        """log p(x, z_k) - log q(z_k | x) for k draws, (B, K) nats."""
+        q = self.infer(x, y, rng, k)
+        return (q.log_ratio - self.nll(q.params, x.repeat_interleave(k, 0))).view(len(x), k)
+
+    def log_likelihood(self, x: Tensor, y: Tensor | None, rng: Rng, k: int = 1) -> Tensor:
+        """k = 1: the ELBO with the KL in closed form; k > 1: the importance-weighted bound. (B,) nats."""
+        if k > 1:
+            return importance_weighted_bound(self.log_weights(x, y, rng, k))
+        q = self.infer(x, y, rng)
+        return -self.nll(q.params, x) - sum(sum_per_example(level) for level in q.kl)
+
+    def condition(self, y: Tensor | None, n: int) -> Tensor | None:
+        """Labels as one-hot rows (n, classes), or None for a model of p(x)."""
+        if not self.config.conditional:
+            return None
+        if y is None:
+            raise UsageError("this model learned p(x | y): give a label")
+        return one_hot(y, self.spec.classes).float()
+
+
+class Scale(nn.Module):
+    """log variance of p(x | z): one number for each channel of an image or column of a vector."""
+
+    def __init__(self, spec: DataSpec, sigma: float | None):
+        super().__init__()
+        shape = (1, spec.shape[0], 1, 1) if spec.kind == "image" else (1, spec.shape[0])
+        start = torch.full(shape, -2.0 if sigma is None else 2 * float(torch.tensor(sigma).log()))
+        if sigma is None:
+            self.logvar = nn.Parameter(start)
+        else:
+            self.register_buffer("logvar", start)
+
+    def forward(self) -> Tensor:
+        return self.logvar.clamp(-16, 10)
+
+
+FAMILY = VAE

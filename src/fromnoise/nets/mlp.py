@@ -1,0 +1,24 @@
+"""Fully connected networks."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+ACTIVATIONS = {"relu": nn.ReLU, "silu": nn.SiLU, "gelu": nn.GELU, "tanh": nn.Tanh, "linear": nn.Identity}
+
+
+class MLP(nn.Module):
+    """(B, n_in) and optionally a condition (B, n_condition), put beside the input -> (B, n_out)."""
+
+    def __init__(self, n_in: int, hidden: Sequence[int], n_out: int, activation="silu", n_condition: int = 0):
+        super().__init__()
+        widths = [n_in + n_condition, *hidden]
+        layers: list[nn.Module] = []
+        for before, after in zip(widths, widths[1:]):
+            layers += [nn.Linear(before, after), ACTIVATIONS[activation]()]
+        self.layers = nn.Sequential(*layers, nn.Linear(widths[-1], n_out))
+
+    def forward(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
+        x = x.flatten(1)
+        return self.layers(x if condition is None else torch.cat([x, condition], 1))

@@ -1,0 +1,133 @@
+"""p(x | z): what a decoder's outputs mean, and how well they explain x.
+
+A likelihood turns the decoder's output ``params`` (B, *shape) and a learned ``logvar`` (broadcast to it) into
+nats for each component (B, *shape), a mean and a draw. x is in the model's range: images in [-1, 1].
+"""
+
+import math
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..core.rng import Rng
+from ..core.spec import DataSpec
+from .gaussian import log_normal
+
+Name = Literal["bernoulli", "gaussian", "logistic", "table"]
+
+
+class Bernoulli:
+    """Binary pixels. nats = softplus(l) - x l for logits l. On grey values: the cross-entropy, no likelihood."""
+
+    continuous = False
+
+    def __init__(self, spec: DataSpec):
+        pass
+
+    def nll(self, params: Tensor, x: Tensor, logvar: Tensor) -> Tensor:
+        target = (x + 1) * 0.5
+        return F.softplus(params) - target * params
+
+    def mean(self, params: Tensor, logvar: Tensor) -> Tensor:
+        return 2 * params.sigmoid() - 1
+
+    def draw(self, params: Tensor, logvar: Tensor, rng: Rng) -> Tensor:
+        return (rng.uniform("x", params.shape) < params.sigmoid()).float() * 2 - 1
+
+
+class Gaussian:
+    """N(params, exp(logvar)), one learned variance for all components ("sigma-VAE", Rybkin et al. 2021)."""
+
+    continuous = True
+
+    def __init__(self, spec: DataSpec):
+        pass
+
+    def nll(self, params: Tensor, x: Tensor, logvar: Tensor) -> Tensor:
+        return -log_normal(x, params, logvar)
+
+    def mean(self, params: Tensor, logvar: Tensor) -> Tensor:
+        return params
+
+    def draw(self, params: Tensor, logvar: Tensor, rng: Rng) -> Tensor:
+        return params + (0.5 * logvar).exp() * rng.normal("x", params.shape)
+
+
+class Logistic:
+    """A logistic density cut into the data's levels (Salimans et al. 2017, eq. 2): exact mass of each level.
+
+    P(x) = S((x + h - m) / s) - S((x - h - m) / s), S the logistic function, h half the distance of two
+    levels, s = exp(logvar / 2); the lowest and the highest level take the tails.
+    """
+
+    continuous = False
+
+    def __init__(self, spec: DataSpec):
+        self.half = 1 / (spec.levels - 1)
+
+    def nll(self, params: Tensor, x: Tensor, logvar: Tensor) -> Tensor:
+        inverse_scale = (-0.5 * logvar).exp()
+        upper = (x + self.half - params) * inverse_scale
+        lower = (x - self.half - params) * inverse_scale
+        # log(S(u) - S(l)) = log S(u) + log S(-l) + log(1 - exp(l - u)): no difference of nearly equal numbers
+        inside = F.softplus(-upper) + F.softplus(lower) - torch.log(-torch.expm1(lower - upper))
+        low, high = F.softplus(-upper), F.softplus(lower)
+        return torch.where(x <= -1 + self.half, low, torch.where(x >= 1 - self.half, high, inside))
+
+    def mean(self, params: Tensor, logvar: Tensor) -> Tensor:
+        return params.clamp(-1, 1)
+
+    def draw(self, params: Tensor, logvar: Tensor, rng: Rng) -> Tensor:
+        u = rng.uniform("x", params.shape).clamp(1e-6, 1 - 1e-6)
+        x = params + (0.5 * logvar).exp() * (u.log() - (-u).log1p())
+        return ((x.clamp(-1, 1) + 1) / (2 * self.half)).round() * (2 * self.half) - 1
+
+
+class Table:
+    """Rows of a table: N(params, exp(logvar)) for each number, a categorical for each one-hot block."""
+
+    continuous = True
+
+    def __init__(self, spec: DataSpec):
+        self.blocks = spec.blocks or (1,) * spec.dims
+
+    def nll(self, params: Tensor, x: Tensor, logvar: Tensor) -> Tensor:
+        parts = [
+            -log_normal(target, part, logvar) if part.shape[1] == 1 else -(target * part.log_softmax(1))
+            for part, target in zip(params.split(self.blocks, 1), x.split(self.blocks, 1))
+        ]
+        return torch.cat(parts, 1)
+
+    def mean(self, params: Tensor, logvar: Tensor) -> Tensor:
+        return torch.cat([part if part.shape[1] == 1 else part.softmax(1) for part in params.split(self.blocks, 1)], 1)
+
+    def draw(self, params: Tensor, logvar: Tensor, rng: Rng) -> Tensor:
+        parts = []
+        for i, part in enumerate(params.split(self.blocks, 1)):
+            if part.shape[1] == 1:
+                parts.append(part + (0.5 * logvar).exp() * rng.normal(f"x{i}", part.shape))
+            else:
+                u = rng.uniform(f"x{i}", (len(part), 1))
+                index = (part.softmax(1).cumsum(1) < u).sum(1).clamp(max=part.shape[1] - 1)
+                parts.append(F.one_hot(index, part.shape[1]).to(part.dtype))
+        return torch.cat(parts, 1)
+
+
+LIKELIHOODS = {"bernoulli": Bernoulli, "gaussian": Gaussian, "logistic": Logistic, "table": Table}
+
+
+def suited(spec: DataSpec) -> Name:
+    """The likelihood that fits the data: binary -> bernoulli, levels -> logistic, otherwise Gaussian or table."""
+    if spec.kind == "image":
+        return "bernoulli" if spec.levels == 2 else "logistic"
+    return "table" if any(block > 1 for block in spec.blocks) else "gaussian"
+
+
+def dequantisation_nats(spec: DataSpec) -> float:
+    """log of the volume of one cell of levels: what turns a density on [-1, 1]^D into a probability, in nats.
+
+    With x + u, u uniform over the cell, E log p(x + u) + this is a lower bound on log P(x) (Theis et al. 2016).
+    """
+    return spec.dims * math.log(2 / (spec.levels - 1)) if spec.kind == "image" else 0.0
