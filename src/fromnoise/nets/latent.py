@@ -101,7 +101,7 @@ class Ladder(nn.Module):
 
         self.settle = stack(coarse)
         back = channels[::-1]
-        self.double = nn.ModuleList(nn.Conv2d(a, b, 3, padding=1) for a, b in zip(back, back[1:]))
+        self.enlarge = nn.ModuleList(nn.ConvTranspose2d(a, b, 2, stride=2) for a, b in zip(back, back[1:]))
         self.finish = nn.ModuleList(stack(c) for c in back[1:])
         self.out = nn.Sequential(nn.SiLU(), nn.Conv2d(back[-1], shape[0] * patch**2, 3, padding=1), Unfold(patch, shape))
 
@@ -124,6 +124,6 @@ class Ladder(nn.Module):
                 posterior = (prior[0] + shift[0], prior[1] + shift[1])
             h = h + join(draw(level + 1, prior, posterior))
         h = self.settle(h)
-        for double, finish, size in zip(self.double, self.finish, self.sizes[1:]):
-            h = finish(double(F.interpolate(F.silu(h), size=size, mode="nearest")))
+        for enlarge, finish, (height, width) in zip(self.enlarge, self.finish, self.sizes[1:]):
+            h = finish(enlarge(F.silu(h))[:, :, :height, :width])
         return self.out(h)

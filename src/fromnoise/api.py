@@ -1,0 +1,151 @@
+"""The Python API: ``train`` and ``open`` return a ``TrainedRun`` with one method for each thing to do with it."""
+
+from collections.abc import Callable
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from .core.errors import UsageError
+from .core.family import Decodes, Encodes, HasLikelihood, Reconstructs
+from .core.rng import Rng
+from .core.run import Run
+from .train import launch
+
+
+class Report(dict):
+    """What ``report.json`` holds; printed as a table."""
+
+    def __str__(self) -> str:
+        from .evaluate.table import plain_table
+
+        return plain_table([self])
+
+
+class TrainedRun:
+    """A run directory with its model loaded when first needed (averaged weights, checkpoint ``which``)."""
+
+    def __init__(self, path: str | Path, which: str = "last", device: str = "auto"):
+        self.run, self._which, self._device = Run(path), which, device
+
+    def __repr__(self) -> str:
+        return f"<fromnoise run {self.path}: {self.run.info['family']} on {self.run.info['data']['name']}>"
+
+    @property
+    def path(self) -> Path:
+        return self.run.path
+
+    @cached_property
+    def restored(self) -> launch.Restored:
+        import warnings
+
+        return launch.restore(self.run, self._which, device=self._device, warn=warnings.warn)
+
+    @property
+    def model(self):
+        """The family's module, in eval mode: x in [-1, 1] for images."""
+        return self.restored.model
+
+    @property
+    def dataset(self):
+        return self.restored.dataset
+
+    def sample(self, n: int = 64, seed: int = 0, label: int | None = None, **options) -> np.ndarray | dict:
+        """n samples: images uint8 (n, H, W[, 3]), points (n, D) in the data's units, tables {column: values}."""
+        from .sample import in_own_units, sample
+
+        return in_own_units(self.dataset, sample(self.restored, n, seed, label, options))
+
+    def _input(self, x: np.ndarray) -> torch.Tensor:
+        """Images uint8 (N, H, W[, C]) or vectors as the model takes them -> model form."""
+        spec, x = self.dataset.spec, np.asarray(x)
+        if spec.kind != "image":
+            out = torch.as_tensor(x, dtype=torch.float32)
+        else:
+            if x.dtype != np.uint8:
+                raise UsageError("images are given as uint8, 0 .. 255, (N, H, W) or (N, H, W, C)")
+            x = x[..., None] if x.ndim == 3 else x
+            out = torch.from_numpy(x).permute(0, 3, 1, 2).float() / 127.5 - 1
+        if tuple(out.shape[1:]) != spec.shape:
+            raise UsageError(f"examples of shape {tuple(out.shape[1:])} were given, this model takes {spec.shape}")
+        return out.to(self.restored.device)
+
+    @torch.no_grad()
+    def encode(self, x: np.ndarray) -> np.ndarray:
+        """Codes (N, latent_dim); a VAE gives posterior means."""
+        self._needs(Encodes, "encode")
+        return self.model.encode(self._input(x)).cpu().numpy()
+
+    @torch.no_grad()
+    def decode(self, z: np.ndarray) -> np.ndarray | dict:
+        """Codes (N, latent_dim) -> examples in the data's own units."""
+        from .sample import in_own_units
+
+        self._needs(Decodes, "decode")
+        z = torch.as_tensor(np.asarray(z), dtype=torch.float32, device=self.restored.device)
+        return in_own_units(self.dataset, self.model.decode(z))
+
+    @torch.no_grad()
+    def reconstruct(self, x: np.ndarray) -> np.ndarray | dict:
+        from .sample import in_own_units
+
+        self._needs(Reconstructs, "reconstruct")
+        return in_own_units(self.dataset, self.model.reconstruct(self._input(x)))
+
+    @torch.no_grad()
+    def log_prob(self, x: np.ndarray, k: int = 100, seed: int = 0) -> np.ndarray:
+        """(N,) nats: exact, or the k-sample bound; ``run.model.bound`` says which."""
+        self._needs(HasLikelihood, "have a likelihood")
+        if self.model.bound == "none":
+            raise UsageError(f"this model has no likelihood: {self.model.reason}")
+        rng = Rng(seed, ("log_prob",), device=self.restored.device)
+        return self.model.log_likelihood(self._input(x), None, rng, k).cpu().numpy()
+
+    def _needs(self, capability, verb: str) -> None:
+        if not isinstance(self.model, capability):
+            raise UsageError(f"the family {self.run.info['family']} does not {verb}")
+
+    def evaluate(self, k: int = 100, n: int | None = None, quick: bool = False) -> Report:
+        """Measures on the test split and writes report.json."""
+        from .evaluate.report import evaluate
+
+        return Report(evaluate(self.restored, k, n, quick))
+
+    def show(self, *names: str, **options) -> list[Path]:
+        """Draws figures (all that apply when none is named) into the run's ``figures`` folder."""
+        from .show.figures import show
+
+        return show(self.restored, list(names) or None, **options)
+
+    def resume(self, **changes) -> "TrainedRun":
+        """Goes on training; see ``fromnoise resume --help``."""
+        return TrainedRun(launch.resume(self.run, changes).path, self._which, self._device)
+
+
+def train(
+    family: str,
+    data: str = "digits",
+    preset: str | None = None,
+    out: str | Path | None = None,
+    on_event: Callable[[dict], None] = lambda event: None,
+    **options,
+) -> TrainedRun:
+    """Trains a model and returns its run.
+
+    family: a name or a path to a family file. options: those of ``fromnoise train FAMILY --help``, with
+    underscores (``latent_dim=2, minutes=2``). Raises UsageError, DataError, DivergedError, StorageError.
+    """
+    options = {name: value for name, value in options.items() if value is not None}
+    plan = launch.plan(family, data, preset, **options)
+    shown = {"data": data, **({"preset": preset} if preset else {}), **options}
+    command = f"fn.train({family!r}, {', '.join(f'{k}={v!r}' for k, v in shown.items())})"
+    return TrainedRun(launch.start(plan, out, command, on_event=on_event).path)
+
+
+def open(path: str | Path, which: str = "last", device: str = "auto") -> TrainedRun:  # noqa: A001
+    """A run that was trained before. which: "last", "best" or a step."""
+    return TrainedRun(path, which, device)
+
+
+load = open

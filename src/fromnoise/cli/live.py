@@ -1,0 +1,80 @@
+"""What a training shows while it goes on: a line for each interval, and a bar where there is a terminal."""
+
+import sys
+
+
+class Live:
+    """Callbacks for ``launch.start``. Lines go to ``stream``; quiet shows nothing but health sentences."""
+
+    def __init__(self, quiet: bool = False, stream=None):
+        from rich.console import Console
+
+        self.stream = stream or sys.stdout
+        self.console = Console(file=self.stream, highlight=False, soft_wrap=True)
+        self.quiet, self.bar, self.task, self.told = quiet, None, None, set()
+
+    def on_plan(self, info: dict) -> None:
+        if self.quiet:
+            return
+        self.console.print(plan_line(info), markup=False)
+        if self.console.is_terminal and info.get("steps"):
+            from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+            self.bar = Progress(BarColumn(), TextColumn("{task.percentage:3.0f} %"), TimeRemainingColumn(), console=self.console, transient=True)
+            self.task = self.bar.add_task("", total=info["steps"], completed=info.get("from", 0))
+            self.bar.start()
+
+    def on_event(self, event: dict) -> None:
+        if not self.quiet:
+            self.console.print(event_line(event), markup=False)
+        for sentence in event["health"]:
+            if sentence not in self.told:
+                self.told.add(sentence)
+                self.console.print(f"  ! {sentence}", markup=False, style="yellow")
+        if self.bar is not None:
+            self.bar.update(self.task, completed=event["step"])
+
+    def close(self) -> None:
+        if self.bar is not None:
+            self.bar.stop()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+
+def plan_line(info: dict) -> str:
+    parts = [info["run"]] if "run" in info else []
+    if "preset" in info:
+        parts.append(f"preset {info['preset']}")
+    parts.append(f"{info['parameters']:,} parameters")
+    if info.get("steps"):
+        parts.append(f"{info['steps']:,} steps" + (f", from step {info['from']:,}" if info.get("from") else ""))
+    if info.get("seconds"):
+        parts.append(f"about {duration(info['seconds'])}")
+    if info.get("memory_mb"):
+        parts.append(f"{info['memory_mb']:,.0f} MB")
+    return " | ".join(parts)
+
+
+def event_line(event: dict) -> str:
+    """step, loss parts in training, held-out metric, speed, time left."""
+    train = [f"{name} {value:.4g}" for name, value in event["train"].items() if "gradient_norm" not in name]
+    held_out = [f"{name} {value:.4g}" for name, value in event["validation"].items() if name == "value" or not event["train"]]
+    held_out = [text.replace("value", "held-out") for text in held_out]
+    line = " ".join([*train, "|", *held_out])
+    if not event["steps"]:
+        return f"fitted in closed form {line} | {event['seconds']:.1f} s"
+    where = f"{event['step']:>{len(str(event['steps']))}}/{event['steps']}"
+    return f"{where} {line} | {event['items_per_second']:,.0f}/s, {duration(event['eta'])} left"
+
+
+def duration(seconds: float) -> str:
+    seconds = round(seconds)
+    if seconds < 100:
+        return f"{seconds} s"
+    if seconds < 5400:
+        return f"{seconds // 60} min {seconds % 60} s" if seconds < 600 else f"{round(seconds / 60)} min"
+    return f"{seconds / 3600:.1f} h"

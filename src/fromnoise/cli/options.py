@@ -1,0 +1,93 @@
+"""Flags made from configurations: a field's type, default, bounds and description are all that there is."""
+
+import types
+from typing import Any, Literal, Union, get_args, get_origin
+
+import click
+
+from ..core.config import BaseConfig, flag
+from ..core.errors import UsageError, did_you_mean
+
+
+def flags_of(model: type[BaseConfig], preset: dict | None = None) -> list[click.Option]:
+    """One click option for each field. Values stay strings: the configuration judges them."""
+    preset = preset or {}
+    made = []
+    for name, field in model.model_fields.items():
+        default = preset.get(name, field.default)
+        kind, choices = _kind(field.annotation)
+        text = field.description or ""
+        if default is not None and default != () and not isinstance(default, bool):
+            text += f" [{','.join(map(str, default)) if isinstance(default, tuple) else default}]"
+        if kind == "bool":
+            made.append(click.Option([f"{flag(name)}/--no-{flag(name)[2:]}", name], default=None, help=text))
+        else:
+            metavar = "|".join(choices) if choices else {"int": "N", "float": "X"}.get(kind, "TEXT")
+            if kind == "list":
+                metavar = "A,B,..."
+            made.append(click.Option([flag(name), name], metavar=metavar, help=text))
+    return made
+
+
+def _kind(annotation) -> tuple[str, tuple[str, ...]]:
+    if get_origin(annotation) in (Union, types.UnionType):
+        annotation = next(part for part in get_args(annotation) if part is not type(None))
+    if get_origin(annotation) is Literal:
+        return "choice", tuple(map(str, get_args(annotation)))
+    if get_origin(annotation) is tuple:
+        return "list", ()
+    return annotation.__name__, ()
+
+
+def given(model: type[BaseConfig], values: dict[str, Any]) -> dict[str, Any]:
+    """The options of a configuration that the user gave, lists split at commas."""
+    out = {}
+    for name, value in values.items():
+        if value is None or name not in model.model_fields:
+            continue
+        if isinstance(value, str) and _kind(model.model_fields[name].annotation)[0] == "list":
+            value = [part.strip() for part in value.split(",") if part.strip()]
+        out[name] = value
+    return out
+
+
+def loose(model: type[BaseConfig], args: list[str]) -> dict[str, Any]:
+    """``--name value`` pairs for a configuration that is known only once the run is open. Raises UsageError."""
+    out, rest = {}, list(args)
+    while rest:
+        word = rest.pop(0)
+        name, _, value = word.removeprefix("--").partition("=")
+        field = name.replace("-", "_")
+        if not word.startswith("--") or field not in model.model_fields:
+            hint = did_you_mean(name, [flag(known)[2:] for known in model.model_fields])
+            raise UsageError(f"there is no option '{word}' here.{hint}")
+        if not value and not rest:
+            raise UsageError(f"{word} needs a value")
+        out[field] = value or rest.pop(0)
+    return given(model, out)
+
+
+class SectionedCommand(click.Command):
+    """A command whose help groups its options under headings: ``sections`` is [(heading, option names)]."""
+
+    sections: list[tuple[str, set[str]]] = []
+
+    def format_options(self, ctx, formatter):
+        placed = set().union(*(names for _, names in self.sections)) if self.sections else set()
+        groups = [*self.sections, ("Other", {p.name for p in self.get_params(ctx)} - placed)]
+        for heading, names in groups:
+            rows = [record for p in self.get_params(ctx) if p.name in names and (record := p.get_help_record(ctx))]
+            if rows:
+                with formatter.section(heading):
+                    formatter.write_dl(rows)
+
+
+class SuggestingGroup(click.Group):
+    """A group that answers an unknown command with the nearest known one."""
+
+    def resolve_command(self, ctx, args):
+        name = args[0]
+        if self.get_command(ctx, name) is None:
+            known = self.list_commands(ctx)
+            raise UsageError(f"there is no command '{name}'.{did_you_mean(name, known)} Known: {', '.join(known)}")
+        return super().resolve_command(ctx, args)

@@ -1,0 +1,238 @@
+"""What every family must hold, ours or a stranger's: ``fromnoise check FILE.py`` and the test-suite run this.
+
+Each check trains the family for a few steps on small data that suits it (digits, a 2-D mixture) and raises
+AssertionError with a sentence when something does not hold.
+"""
+
+import tempfile
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from . import families
+from .core.errors import FromNoiseError, StoppedError
+from .core.family import Decodes, Encodes, HasLikelihood, Reconstructs
+from .core.rng import Rng
+from .core.run import CLOCK_FIELDS, Run
+from .sample import sample
+from .train import checkpoint, launch
+from .train.loop import Stop, fit, held_out_terms
+
+SMALL = {"steps": 24, "batch_size": 32, "intervals": 3, "validation_examples": 64}
+
+
+def check_family(name: str, on_result: Callable[[dict], None] = lambda r: None, **options) -> list[dict]:
+    """Runs all checks; options go to every training (a preset, a network). Raises UsageError if it cannot load."""
+    family = families.load(name)
+    suite = Suite(family, options)
+    results = []
+    for check in (v for k, v in vars(Suite).items() if k.startswith("check_")):
+        label = check.__doc__.strip().split("\n")[0]
+        try:
+            check(suite)
+            result = {"check": label, "ok": True, "detail": ""}
+        except (AssertionError, FromNoiseError) as error:
+            result = {"check": label, "ok": False, "detail": " ".join(str(error).split())}
+        except Exception as error:  # a stranger's file may raise anything
+            result = {"check": label, "ok": False, "detail": f"{type(error).__name__}: {' '.join(str(error).split())}"}
+        on_result(result)
+        results.append(result)
+    return results
+
+
+class Suite:
+    """The checks of one family."""
+
+    def __init__(self, family: families.FamilyFile, options: dict):
+        self.family = family
+        self.name = family.name if family.path.parent == families.HERE else str(family.path)
+        self.options = SMALL | options
+
+    def plan(self, **more) -> launch.Plan:
+        return launch.plan(self.name, **{"data_name": "digits"} | self.options | more)
+
+    def check_presets(self):
+        """every preset resolves, and no option has two meanings"""
+        models = launch.option_models(self.family)
+        names = [name for model in models for name in model.model_fields]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        assert not twice, f"these names are options of the training or the data already: {twice}"
+        assert "default" in self.family.PRESETS, "PRESETS has no 'default'"
+        for preset, values in self.family.PRESETS.items():
+            unknown = sorted(set(values) - set(names))
+            assert not unknown, f"preset {preset} sets unknown options {unknown}"
+
+    def check_round_trip(self):
+        """the configuration survives JSON, and the constructor stores it unchanged"""
+        plan = self.plan()
+        again = type(plan.config).model_validate_json(plan.config.model_dump_json())
+        assert again == plan.config, f"{plan.config} came back as {again}"
+        assert plan.build().config is plan.config, "the model does not keep the config it was given"
+
+    def check_phases(self):
+        """the gradients of each phase reach what it trains, and its update changes nothing else"""
+        trainer = self.plan().trainer()
+        for phase in trainer.model.phases():
+            before = {k: v.clone() for k, v in trainer.model.state_dict().items()}
+            params = trainer.model.parameters_of(phase)
+            for step in range(3):  # layers that start at zero hold their inputs' gradients back at first
+                loss = trainer.model.loss(trainer.stream.batch(step), phase.name, trainer.rng.at("check", step))
+                assert loss.value.ndim == 0, f"phase {phase.name}: the loss has shape {tuple(loss.value.shape)}, not a scalar"
+                assert loss.terms, f"phase {phase.name}: the loss names no terms"
+                for p in trainer.model.parameters():
+                    p.grad = None
+                loss.value.backward(inputs=list(params.values()))
+                trainer.optimizers[phase.trains].step(1.0)
+            idle = [name for name, p in params.items() if p.grad is None or not p.grad.abs().sum() > 0]
+            assert not idle, f"phase {phase.name} trains {idle[0]}, but no gradient reaches it"
+            changed = [k for k, v in trainer.model.state_dict().items() if not torch.equal(v, before[k])]
+            strangers = [k for k in changed if not k.startswith(tuple(f"{m}." for m in phase.trains))]
+            assert not strangers, f"phase {phase.name} changed {strangers[0]}, which it does not train"
+
+    def check_loss_is_pure(self):
+        """the loss depends on its arguments only: same batch and key, same number"""
+        trainer = self.plan().trainer()
+        for phase in trainer.model.phases():
+            batch = trainer.stream.batch(0)
+            a, b = (float(trainer.model.loss(batch, phase.name, trainer.rng.at("check")).value) for _ in range(2))
+            assert a == b, f"phase {phase.name} gave {a}, then {b}: use the rng it is given, and no other"
+
+    def check_learns(self):
+        """the held-out objective falls"""
+        trainer = self.plan(steps=60).trainer()
+        if not trainer.model.phases():
+            return
+        batch, rng = trainer.stream.batch(10**6), Rng(0).at("check")
+        with torch.no_grad():
+            before = held_out_terms(trainer.model, batch, rng)["value"]
+        for _ in range(60):
+            trainer.advance(60)
+        with torch.no_grad():
+            after = held_out_terms(trainer.model.eval(), batch, rng)["value"]
+        assert after < before, f"60 steps took the loss from {before:.4g} to {after:.4g}"
+
+    def check_samples(self):
+        """samples have the right shape and range, are finite, and depend on (seed, i) alone"""
+        for data in ("digits", "ring8"):
+            with tempfile.TemporaryDirectory() as folder:
+                run = launch.start(self.plan(data_name=data), Path(folder) / "run")
+                restored = launch.restore(run)
+                many, few = sample(restored, 70, seed=1), sample(restored, 3, seed=1)
+                other = sample(restored, 3, seed=2)
+            spec = restored.dataset.spec
+            assert many.shape == (70, *spec.shape), f"70 samples of {data} have shape {tuple(many.shape)}, not {(70, *spec.shape)}"
+            assert torch.isfinite(many).all(), f"samples of {data} are not finite"
+            if spec.kind == "image":
+                assert many.abs().max() < 4, f"samples of {data} reach {float(many.abs().max()):.3g}: images live in [-1, 1]"
+            assert torch.equal(many[:3], few), "sample i changes with the number of samples"
+            assert not torch.equal(few, other), "another seed gives the same samples"
+
+    def check_capabilities(self):
+        """encode, decode, reconstruct and likelihood keep their shapes, and do not depend on batch mates"""
+        with tempfile.TemporaryDirectory() as folder:
+            restored = launch.restore(launch.start(self.plan(), Path(folder) / "run"))
+        model, batch = restored.model, restored.dataset.batch("test", slice(0, 8))
+        first = restored.dataset.batch("test", slice(0, 1))
+        with torch.no_grad():
+            if isinstance(model, Encodes):
+                z = model.encode(batch.x, batch.y)
+                assert z.shape == (8, model.latent_dim), f"encode gave {tuple(z.shape)}, not {(8, model.latent_dim)}"
+                assert torch.allclose(z[:1], model.encode(first.x, first.y), atol=1e-4), "a code depends on its batch mates"
+                if isinstance(model, Decodes):
+                    x = model.decode(z, batch.y)
+                    assert x.shape == batch.x.shape, f"decode gave {tuple(x.shape)}"
+            if isinstance(model, Reconstructs):
+                assert model.reconstruct(batch.x, batch.y).shape == batch.x.shape, "reconstruct changes the shape"
+            if isinstance(model, HasLikelihood) and model.bound != "none":
+                rng = Rng(0).at("check")
+                nats = model.log_likelihood(batch.x, batch.y, rng.per_row(range(8)))
+                alone = model.log_likelihood(first.x, first.y, rng.per_row(range(1)))
+                assert nats.shape == (8,) and torch.isfinite(nats).all(), "log_likelihood must give one finite number an example"
+                assert torch.allclose(nats[:1], alone, rtol=1e-4, atol=1e-3), "a likelihood depends on its batch mates"
+
+    def check_labels(self):
+        """labels are obeyed: a conditional model's samples change with the label and nothing else"""
+        if "conditional" not in self.family.Config.model_fields:
+            return
+        with tempfile.TemporaryDirectory() as folder:
+            restored = launch.restore(launch.start(self.plan(conditional=True), Path(folder) / "run"))
+        a, b = sample(restored, 4, label=1), sample(restored, 4, label=2)
+        assert not torch.equal(a, b), "the label changes nothing"
+
+    def check_resume(self):
+        """a run stopped at step 1, in mid-interval, at an interval's end and three times ends bit for bit the same"""
+        with tempfile.TemporaryDirectory() as folder:
+            whole = launch.start(self.plan(), Path(folder) / "whole")
+            if not whole.info["steps"]:
+                return
+            for stops in ([1], [5], [8], [3, 11, 17]):
+                cut = interrupted(self.plan(), Path(folder) / f"cut{'-'.join(map(str, stops))}", stops)
+                difference = first_difference(whole, cut)
+                assert not difference, f"stopped at {stops}: {difference}"
+
+
+def interrupted(plan: launch.Plan, path: Path, stops: list[int]) -> Run:
+    """Trains the plan, stopped by a signal's flag after each of the steps, resumed with other workers each time."""
+    pending, stop_class = list(stops), launch.Stop
+
+    class StopAt(Stop):
+        def __init__(self):
+            super().__init__()
+            self._signal = 0
+
+        @property
+        def signal(self):
+            return 15 if pending and trainer_step() == pending[0] else 0
+
+        @signal.setter
+        def signal(self, value):
+            pass
+
+    current = threading.local()
+    trainer_step = lambda: getattr(current, "trainer", None) and current.trainer.state.step
+
+    def watched(trainer, run, steps, on_event, stop):
+        current.trainer = trainer
+        try:
+            fit(trainer, run, steps, on_event, stop)
+        except StoppedError:
+            pending.pop(0)
+            raise
+
+    launch.Stop, launch.fit = StopAt, watched
+    try:
+        for i in range(len(stops) + 1):
+            try:
+                if i == 0:
+                    launch.start(plan, path)
+                else:
+                    launch.resume(Run(path), {"workers": i % 3}, warn=lambda line: None)
+            except StoppedError:
+                continue
+    finally:
+        launch.Stop, launch.fit = stop_class, fit
+    assert not pending, f"never stopped at {pending}"
+    return Run(path)
+
+
+def first_difference(a: Run, b: Run) -> str:
+    """The first thing in which two finished runs differ, clock fields aside; empty when none does."""
+    saved = [checkpoint.find(run) for run in (a, b)]
+    for part in checkpoint.PARTS:
+        left, right = (c.tensors(part) for c in saved)
+        if left.keys() != right.keys():
+            return f"{part} holds other tensors"
+        for name in left:
+            if not torch.equal(left[name], right[name]):
+                return f"{part}/{name} differs by {float((left[name] - right[name]).abs().max()):.3g}"
+    strip = lambda event: {k: v for k, v in event.items() if k not in CLOCK_FIELDS}
+    left, right = ([strip(e) for e in run.events()] for run in (a, b))
+    if len(left) != len(right):
+        return f"{len(left)} events against {len(right)}"
+    for mine, other in zip(left, right):
+        if mine != other:
+            return f"the event of step {mine['step']} differs"
+    keep = lambda manifest: {k: v for k, v in manifest.items() if k != "files"}
+    return "" if keep(saved[0].manifest) == keep(saved[1].manifest) else "the manifests differ"

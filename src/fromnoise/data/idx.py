@@ -1,0 +1,252 @@
+"""The MNIST family, and any folder of IDX files: found on disk, or downloaded with a checksum.
+
+Unusual: a file is trusted for nothing. Its length is checked against its own header before it is unpacked,
+so that neither a lying header nor a gzip bomb can fill the memory. What is downloaded must have the official
+MD5; what you provide may differ, and then ``Dataset.notes`` says so.
+
+Splits: the official test part is the test. Of the official training part a seeded 1/12 (5,000 of 60,000) is
+for validation, or the share that ``validation`` gives if it is not at its default.
+"""
+
+import gzip
+import hashlib
+import http.client
+import io
+import os
+import re
+import sys
+import urllib.request
+import zlib
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+
+import numpy as np
+
+from ..core.errors import DataError, UsageError
+from ..core.files import write_atomic
+from ..core.rng import Rng
+from .dataset import FEWEST, DataConfig, Dataset, Split, image_dataset, refuse
+from .store import cache_folder, cache_writes, shown
+
+NAMES = {
+    "mnist": "70,000 handwritten digits, 28x28 grey, 10 classes (downloaded)",
+    "fashion-mnist": "70,000 articles of clothing, 28x28 grey, 10 classes (downloaded)",
+    "kmnist": "70,000 cursive Japanese characters, 28x28 grey, 10 classes (downloaded)",
+}
+PARTS = ("train-images", "train-labels", "t10k-images", "t10k-labels")
+LARGEST = 2**31  # bytes of one unpacked file: three times the largest of the family, EMNIST by class
+LARGEST_DOWNLOAD = 2**26
+TIMEOUT = 20  # seconds of silence from a server
+
+
+@dataclass(frozen=True)
+class Source:
+    """mirrors: addresses of the folder that holds the four gzip files; md5: of PARTS, packed or unpacked."""
+
+    mirrors: tuple[str, ...]
+    md5: tuple[str, ...]
+    class_names: tuple[str, ...]
+
+
+SOURCES = {
+    "mnist": Source(
+        ("https://ossci-datasets.s3.amazonaws.com/mnist/", "https://storage.googleapis.com/cvdf-datasets/mnist/"),
+        ("6bbc9ace898e44ae57da46a324031adb", "a25bea736e30d166cdddb491f175f624",
+         "2646ac647ad5339dbf082846283269ea", "27ae3e4e09519cfbb04c329615203637"),
+        tuple("0123456789"),
+    ),
+    "fashion-mnist": Source(
+        ("http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",
+         "https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/master/data/fashion/"),
+        ("8d4fb7e6c68d591d4c3dfef9ec88bf0d", "25c81989df183df01b3e8a0aad5dffbe",
+         "bef4ecab320f06d8554ea6380940ec79", "bb300cfdad3c16e7a12a480ee83cd310"),
+        ("T-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot"),
+    ),
+    "kmnist": Source(
+        ("https://codh.rois.ac.jp/kmnist/dataset/kmnist/", "http://codh.rois.ac.jp/kmnist/dataset/kmnist/"),
+        ("bdb82020997e1d708af4cf47b453dcf7", "e144d726b3acfaa3e44228e80efcd344",
+         "5c965bf0a639b31b8f53240b1b52f4d7", "7320c461ea6c1c855c0b718fb2a4b134"),
+        ("o", "ki", "su", "tsu", "na", "ha", "ma", "ya", "re", "wo"),
+    ),
+}  # fmt: skip
+
+
+def is_idx_folder(path: Path) -> bool:
+    """Whether a file in the folder is named like one of the four, such as train-images-idx3-ubyte.gz."""
+    pattern = re.compile(rf"({'|'.join(PARTS)})[-.]idx[13]-ubyte(\.gz)?")
+    try:
+        return any(pattern.fullmatch(name) for name in os.listdir(path))
+    except OSError:
+        return False
+
+
+def load(name: str, config: DataConfig) -> Dataset:
+    """A data set of the family by its name, or the folder of IDX files at that path.
+
+    Images uint8 (N, 1, H, W), 256 levels. Raises DataError (damaged, or not there and no network),
+    UsageError, and StorageError when a download cannot be kept.
+    """
+    refuse(config, "IDX files", "binarise")
+    if config.test != DataConfig.model_fields["test"].default:
+        raise UsageError("--test has no meaning for IDX files, whose test part is given: leave it out")
+    source = SOURCES.get(name)
+    if source:
+        files, notes = _provide(name, source)
+    else:
+        files, notes = {part: _find(Path(name).expanduser(), part) for part in PARTS}, []
+        if missing := [part for part, path in files.items() if path is None]:
+            raise DataError(f"data {shown(name)}: {_file_name(missing[0])} is missing: put it in this folder (.gz or not)")
+    arrays = {part: read(path, part) for part, path in files.items()}
+    for kind in ("train", "t10k"):
+        images, labels = arrays[f"{kind}-images"], arrays[f"{kind}-labels"]
+        if len(images) != len(labels):
+            raise DataError(
+                f"{shown(files[f'{kind}-labels'], 200)} has {len(labels)} labels for the {len(images)} images of "
+                f"{files[f'{kind}-images'].name}: use the two files of one data set"
+            )
+    if len(arrays["train-images"]) < FEWEST or not len(arrays["t10k-images"]):
+        raise DataError(f"data {shown(name)}: too few images: give at least {FEWEST} for training and 1 for the test")
+    if arrays["train-images"].shape[1:] != arrays["t10k-images"].shape[1:]:
+        raise DataError(f"data {shown(name)}: training and test images differ in size: use files of one data set")
+    class_names = source.class_names if source else tuple(map(str, range(int(arrays["train-labels"].max()) + 1)))
+    for part in ("train-labels", "t10k-labels"):
+        if (largest := int(arrays[part].max())) >= len(class_names):
+            raise DataError(
+                f"{shown(files[part], 200)} has label {largest}, but there are {len(class_names)} classes "
+                f"(0 to {len(class_names) - 1}): use the labels that belong to these images"
+            )
+    pair = lambda kind, rows: Split(arrays[f"{kind}-images"][rows, None], arrays[f"{kind}-labels"][rows].astype(np.int64), 256)
+    n = len(arrays["train-images"])
+    share = config.validation if config.validation != DataConfig.model_fields["validation"].default else 1 / 12
+    order = Rng(config.split_seed).at("split").numpy("order").permutation(n)
+    cut = max(1, round(n * share))
+    splits = {
+        "train": pair("train", np.sort(order[cut:])),
+        "validation": pair("train", np.sort(order[:cut])),
+        "test": pair("t10k", np.arange(len(arrays["t10k-images"]))),
+    }
+    return image_dataset(name, splits, len(class_names), config, class_names=class_names, notes=tuple(notes))
+
+
+def read(path: Path, part: str) -> np.ndarray:
+    """The uint8 array in an IDX file, gzipped or not: (N, H, W) or, of labels, (N,). Raises DataError."""
+    content = unpack(_bytes(path), path, part)
+    shape = np.frombuffer(content, ">u4", _dimensions(part), offset=4)
+    return np.frombuffer(content, np.uint8, offset=4 + 4 * len(shape)).reshape(shape)
+
+
+def unpack(raw: bytes, path: Path, part: str) -> bytearray:
+    """The checked, unpacked bytes of an IDX file. Raises DataError naming the file ``path``."""
+    dimensions = _dimensions(part)
+    bad = lambda what: DataError(f"{shown(path, 200)} {what}: replace it, or remove it to have a known data set downloaded anew")
+    stream = gzip.GzipFile(fileobj=io.BytesIO(raw)) if raw[:2] == b"\x1f\x8b" else io.BytesIO(raw)
+    content = bytearray()
+
+    def read_to(size: int) -> None:
+        while len(content) < size and (block := stream.read(min(2**20, size - len(content)))):
+            content.extend(block)
+
+    try:
+        read_to(4 + 4 * dimensions)
+        if content[:4] != bytes((0, 0, 8, dimensions)):
+            raise bad(f"is not an IDX file of {part.split('-')[1]} (it does not start with 0x0000080{dimensions})")
+        shape = [int.from_bytes(content[4 + 4 * i : 8 + 4 * i], "big") for i in range(dimensions)]
+        if len(content) < 4 + 4 * dimensions or prod(shape) > LARGEST or 0 in shape[1:]:
+            raise bad(f"has an impossible header (shape {'x'.join(map(str, shape))})")
+        size = 4 + 4 * dimensions + prod(shape)
+        read_to(size + 1)  # one more than there should be: reading to the end also checks gzip's own checksum
+    except (OSError, EOFError, zlib.error) as error:
+        raise bad(f"is damaged ({error})") from error
+    if len(content) != size:
+        raise bad(f"holds {'more' if len(content) > size else 'fewer'} bytes than its header says ({size})")
+    return content
+
+
+def _bytes(path: Path) -> bytes:
+    try:
+        if path.stat().st_size > LARGEST:
+            raise DataError(f"{shown(path, 200)} is far larger than an IDX file should be: replace it")
+        return path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{shown(path, 200)} cannot be read ({error.strerror}): mend its permissions") from error
+
+
+def _dimensions(part: str) -> int:
+    return 3 if part.endswith("images") else 1
+
+
+def _file_name(part: str) -> str:
+    return f"{part}-idx{_dimensions(part)}-ubyte"
+
+
+def _find(folder: Path, part: str) -> Path | None:
+    dashed = _file_name(part)
+    names = [stem + end for stem in (dashed, dashed.replace("-idx", ".idx")) for end in ("", ".gz")]
+    return next((folder / name for name in names if (folder / name).is_file()), None)
+
+
+def _official(raw: bytes, path: Path, part: str, md5: str) -> bool:
+    """Whether the file has the MD5, as it is or unpacked. Unpacking raises DataError on a damaged file."""
+    return md5 in (hashlib.md5(raw).hexdigest(), hashlib.md5(unpack(raw, path, part)).hexdigest())
+
+
+def _provide(name: str, source: Source) -> tuple[dict[str, Path], list[str]]:
+    """The four files of a data set with a name: yours, the cache's, or the mirrors'; and notes on them."""
+    own = Path(os.environ["FROMNOISE_DATA"]).expanduser() / name if os.environ.get("FROMNOISE_DATA") else None
+    cache, files, notes = cache_folder(name), {}, []
+    for part, md5 in zip(PARTS, source.md5):
+        if own and (path := _find(own, part)):
+            if not _official(_bytes(path), path, part, md5):
+                notes.append(f"{shown(path, 200)} could not be verified: its checksum is not that of the official file")
+            files[part] = path
+        else:
+            files[part] = _cached(name, source, cache, part, md5, own)
+    return files, notes
+
+
+def _cached(name: str, source: Source, cache: Path, part: str, md5: str, own: Path | None) -> Path:
+    path = _find(cache, part)
+    try:
+        if path and _official(_bytes(path), path, part, md5):
+            return path
+    except DataError:
+        pass  # a damaged file in our own cache is fetched anew
+    path = cache / f"{_file_name(part)}.gz"
+    reasons = []
+    for mirror in source.mirrors:
+        try:
+            raw = _fetch(mirror.rstrip("/") + "/" + path.name)
+            if not _official(raw, path, part, md5):
+                raise DataError("wrong checksum")
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            reasons.append(" ".join(str(getattr(error, "reason", None) or error).split())[:80])
+            continue
+        with cache_writes(cache):
+            cache.mkdir(parents=True, exist_ok=True)
+            write_atomic(path, raw)
+        return path
+    raise DataError(
+        f"{name} cannot be downloaded ({reasons[-1]}): put {', '.join(f'{_file_name(p)}.gz' for p in PARTS)} "
+        f"into {shown(own or cache, 200)}" + ("" if own else f", or into {name}/ in a folder that FROMNOISE_DATA names")
+    )
+
+
+def _fetch(url: str) -> bytes:
+    """The body at an address, at most LARGEST_DOWNLOAD bytes; progress goes to stderr."""
+    body = bytearray()
+    live = sys.stderr.isatty()
+    print(f"downloading {url}", file=sys.stderr)
+    with urllib.request.urlopen(url, timeout=TIMEOUT) as answer:
+        total = int(answer.headers.get("Content-Length") or 0)
+        while block := answer.read(2**18):
+            body += block
+            if len(body) > LARGEST_DOWNLOAD:
+                raise ValueError("the file is far larger than it should be")
+            if live:
+                print(f"\r  {len(body) / 1e6:.1f} of {total / 1e6:.1f} MB", end="", file=sys.stderr)
+    if live:
+        print(file=sys.stderr)
+    if total and len(body) != total:
+        raise ValueError(f"the connection broke after {len(body)} of {total} bytes")
+    return bytes(body)

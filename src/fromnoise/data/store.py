@@ -1,0 +1,171 @@
+"""The cache folder, and stores in it: decoded examples on disk, memory-mapped, written whole or not at all.
+
+A store is a folder with ``x.npy`` (rows in the order train, validation, test, so that each split is a slice
+of one memory map), ``y.npy`` where there are labels, and ``store.json``. It is built beside its place and
+renamed into it: of two processes that build the same store the second finds the first one's and uses it.
+
+Opening checks as git checks its index: files whose size and time are as recorded are taken to be intact,
+others must match the recorded sha256, and a store that does not is built anew.
+"""
+
+import errno
+import os
+import shutil
+import time
+import uuid
+from collections.abc import Callable
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ..core.errors import StorageError
+from ..core.files import canonical_json, flush_folder, read_json
+from ..core.spec import DataSpec
+from .dataset import SPLITS, Split, digest_of
+
+FORMAT = 1
+STALE = 24 * 3600  # seconds after which a killed builder's leftovers are swept away
+
+
+def shown(text, width: int = 70) -> str:
+    """A name from outside, quoted and fit for a one-line message: no control characters, not endless."""
+    text = os.fsencode(text).decode(errors="replace") if isinstance(text, os.PathLike | str) else str(text)
+    text = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
+    return f"'{text}'" if len(text) <= width else f"'{text[: width // 2]}…{text[-width // 2 :]}'"
+
+
+def cache_folder(*parts: str) -> Path:
+    """A folder under $FROMNOISE_CACHE, or else under ~/.cache/fromnoise. It need not exist yet."""
+    root = os.environ.get("FROMNOISE_CACHE")
+    return (Path(root).expanduser() if root else Path.home() / ".cache" / "fromnoise").joinpath(*parts)
+
+
+@contextmanager
+def cache_writes(folder: Path):
+    """Turns a failed write into a StorageError of one line that says how to have the cache elsewhere."""
+    try:
+        yield
+    except OSError as error:
+        cause = error.__cause__ if isinstance(error, StorageError) else error
+        if not isinstance(cause, OSError):
+            raise
+        reason = "no room is left on the disk" if cause.errno in (errno.ENOSPC, errno.EDQUOT) else cause.strerror
+        raise StorageError(
+            f"cannot write to the cache folder {shown(folder, 200)} ({reason or error}): "
+            "free some space or set FROMNOISE_CACHE to a folder on another disk"
+        ) from error
+
+
+@dataclass(frozen=True)
+class Store:
+    """x: read-only memory map uint8 (N, C, H, W); y: int64 (N,) or None; counts: rows of each split."""
+
+    x: np.ndarray
+    y: np.ndarray | None
+    counts: dict[str, int]
+    digest: str
+    class_names: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    def splits(self) -> dict[str, Split]:
+        """The splits as slices of the memory map: nothing is read before it is used."""
+        done, start = {}, 0
+        for part in SPLITS:
+            rows = slice(start, start := start + self.counts[part])
+            done[part] = Split(self.x[rows], None if self.y is None else self.y[rows], 256)
+        return done
+
+    def spec(self) -> DataSpec:
+        return DataSpec("image", self.x.shape[1:], levels=256, classes=len(self.class_names))
+
+
+def open_or_build(folder: Path, build: Callable[[Path], dict]) -> Store:
+    """The store in that folder, built first if it is missing or damaged.
+
+    build: is given an empty folder, writes x.npy and perhaps y.npy there and returns ``counts``,
+    ``class_names`` and ``notes``. Whatever it raises leaves no trace on the disk; a failed write is raised
+    as StorageError.
+    """
+    if (store := _open(folder)) is not None:
+        return store
+    with cache_writes(folder.parent):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        _sweep(folder.parent)
+        temporary = folder.parent / f".{folder.name[:16]}.{uuid.uuid4().hex}.tmp"
+        temporary.mkdir()
+        try:
+            _finish(temporary, build(temporary))
+            if (store := _place(temporary, folder)) is None:
+                raise StorageError(f"the store {shown(folder, 200)} cannot be read back: is the disk sound?")
+            return store
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _finish(folder: Path, about: dict) -> None:
+    """Adds the digest and the record that seals a store, and sees that all of it is on the disk."""
+    store = _read(folder, about | {"digest": ""})
+    record = about | {"format": FORMAT, "digest": digest_of(store.spec(), store.splits())}
+    record["files"] = {path.name: _stamp(path) for path in sorted(folder.glob("*.npy"))}
+    (folder / "store.json").write_text(canonical_json(record), encoding="utf-8")
+    for path in folder.iterdir():
+        flush_folder(path)
+    flush_folder(folder)
+
+
+def _place(temporary: Path, folder: Path) -> Store | None:
+    """Renames a finished store into its place, unless another process was first with a sound one."""
+    try:
+        temporary.rename(folder)
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
+            raise
+        if (store := _open(folder)) is not None:
+            return store
+        folder.rename(temporary.with_suffix(".old.tmp"))  # damaged: out of the way first, then away
+        temporary.rename(folder)
+        shutil.rmtree(temporary.with_suffix(".old.tmp"), ignore_errors=True)
+    flush_folder(folder.parent)
+    return _open(folder)
+
+
+def _open(folder: Path) -> Store | None:
+    """The store, or None when there is none or it is damaged."""
+    try:
+        record = read_json(folder / "store.json")
+        if record["format"] != FORMAT:
+            return None
+        store = _read(folder, record)
+        if {path.name: _stamp(path) for path in sorted(folder.glob("*.npy"))} != record["files"]:
+            if digest_of(store.spec(), store.splits()) != store.digest:
+                return None
+        return store
+    except (OSError, ValueError, KeyError, TypeError, EOFError):
+        return None
+
+
+def _read(folder: Path, record: dict) -> Store:
+    x = np.load(folder / "x.npy", mmap_mode="r", allow_pickle=False)
+    has_labels = (folder / "y.npy").exists()
+    y = np.load(folder / "y.npy", allow_pickle=False) if has_labels else None
+    counts = {part: int(record["counts"][part]) for part in SPLITS}
+    if x.dtype != np.uint8 or x.ndim != 4 or len(x) != sum(counts.values()) or (has_labels and len(y) != len(x)):
+        raise ValueError("the arrays do not fit the record")
+    return Store(x, y, counts, record["digest"], tuple(record["class_names"]), tuple(record["notes"]))
+
+
+def _stamp(path: Path) -> list[int]:
+    status = path.stat()
+    return [status.st_size, status.st_mtime_ns]
+
+
+def _sweep(folder: Path) -> None:
+    """Removes what builders left that were killed long ago."""
+    for path in folder.glob(".*.tmp"):
+        try:
+            if time.time() - path.stat().st_mtime > STALE:
+                shutil.rmtree(path)
+        except OSError:
+            continue  # another process sweeps too, or it is not ours to remove

@@ -1,0 +1,63 @@
+"""How much of x survives the bottleneck, beside the best linear bottleneck of the same size."""
+
+import math
+
+import torch
+
+from ..core.family import Corrupts
+from ..core.rng import Rng
+from ..data.stream import in_order
+from ..train.launch import Restored
+
+
+def unit_scale(restored: Restored) -> float:
+    """What brings differences to the scale that errors are told in: pixels in [0, 1]; vectors as the model sees them."""
+    return 0.5 if restored.dataset.spec.kind == "image" else 1.0
+
+
+@torch.no_grad()
+def errors(restored: Restored, split="test") -> torch.Tensor:
+    """Mean squared reconstruction error of each example, (N,), float64."""
+    model, unit = restored.model, unit_scale(restored)
+    parts = [
+        (unit * (model.reconstruct(b.x, b.y) - b.x)).square().flatten(1).mean(1).double()
+        for b in in_order(restored.dataset, split, device=restored.device)
+    ]
+    return torch.cat(parts).cpu()
+
+
+@torch.no_grad()
+def pca_errors(restored: Restored, code_size: int, split="test", limit: int = 20_000) -> torch.Tensor:
+    """The same for PCA with ``code_size`` components, fitted to the first ``limit`` training examples, (N,)."""
+    dataset, unit = restored.dataset, unit_scale(restored)
+    flat = lambda name, most=None: torch.cat([b.x.flatten(1).double() for b in in_order(dataset, name, limit=most)])
+    train, held_out = flat("train", limit), flat(split)
+    mean = train.mean(0)
+    centred = train - mean
+    values, vectors = torch.linalg.eigh(centred.T @ centred / len(train))
+    basis = vectors[:, -min(code_size, vectors.shape[1]) :]
+    left = (held_out - mean) - (held_out - mean) @ basis @ basis.T
+    return (unit * left).square().mean(1)
+
+
+def psnr(mse: float) -> float:
+    """Peak signal-to-noise ratio in decibels, for values in [0, 1]."""
+    return -10 * math.log10(max(mse, 1e-12))
+
+
+@torch.no_grad()
+def denoising_psnr(restored: Restored, corrupter: Corrupts, level: float | None = None, split="test", seed: int = 0) -> dict:
+    """PSNR in decibels of the corrupted input and of its reconstruction, against the clean image.
+
+    corrupter: whose corruption is used; level: its strength (None: as in training). Corrupted pixels are
+    clipped to [0, 1] for their own PSNR only, as a picture of them would be.
+    """
+    totals, n = torch.zeros(2, dtype=torch.float64), 0
+    for batch in in_order(restored.dataset, split, device=restored.device):
+        rng = Rng(seed, ("denoise", split), device=restored.device).per_row(range(n, n + len(batch)))
+        noisy = corrupter.corrupt(batch.x, rng, level)
+        clean = restored.model.reconstruct(noisy)
+        for i, image in enumerate((noisy.clamp(-1, 1), clean)):
+            totals[i] += (0.5 * (image - batch.x)).square().flatten(1).mean(1).double().sum().cpu()
+        n += len(batch)
+    return {"noisy": psnr(float(totals[0] / n)), "denoised": psnr(float(totals[1] / n)), "n": n}

@@ -1,0 +1,61 @@
+"""From a run and images, its own or the user's, to rows of inputs and reconstructions."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from .core.config import build
+from .core.errors import UsageError
+from .core.family import Reconstructs
+from .core.files import write_atomic
+from .core.picture import image_grid, png_bytes
+from .data.dataset import DataConfig
+from .train.launch import Restored
+
+COLUMNS = 16
+
+
+@torch.no_grad()
+def reconstruct(restored: Restored, n: int, images: Path | None = None, out: Path | None = None) -> tuple[Path, float, int]:
+    """Writes a picture with inputs above their reconstructions. Returns it, the mean squared error per pixel in
+    [0, 1], and the number of examples. Raises UsageError, DataError.
+    """
+    dataset, model = restored.dataset, restored.model
+    if dataset.spec.kind != "image":
+        raise UsageError("reconstruct draws images: for this data use run.reconstruct(x) in Python")
+    if not isinstance(model, Reconstructs):
+        raise UsageError(f"the family {restored.run.info['family']} does not reconstruct: it has no encoder")
+    if getattr(model.config, "conditional", False) and images is not None:
+        raise UsageError("this model needs labels, and pictures of your own have none: leave --images out")
+    if images is None:
+        batch = dataset.batch("test", slice(0, n), device=restored.device)
+        x, y = batch.x, batch.y
+    else:
+        x, y = own_images(restored, images, n).to(restored.device), None
+    x_hat = model.reconstruct(x, y)
+    mse = float((0.5 * (x_hat - x)).square().mean())
+    above, below = dataset.to_pixels(x), dataset.to_pixels(x_hat)
+    columns = min(COLUMNS, len(x))
+    rows = []
+    for start in range(0, len(x), columns):
+        for part in (above[start : start + columns], below[start : start + columns]):
+            rows.append(np.concatenate([part, np.full((columns - len(part), *part.shape[1:]), 128, np.uint8)]))
+    target = out or restored.run.path / "samples" / f"reconstruct-step-{restored.step}.png"
+    if target.suffix.lower() != ".png":
+        raise UsageError(f"-o {target}: the picture is written as .png")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    write_atomic(target, png_bytes(image_grid(np.concatenate(rows), columns)))
+    return target, mse, len(x)
+
+
+def own_images(restored: Restored, folder: Path, n: int) -> torch.Tensor:
+    """The first n pictures of a folder, brought to the form of the run's data, in model form."""
+    from .data.folder import image_files, read_image
+
+    spec = restored.dataset.spec
+    config = build(DataConfig, restored.run.info["data"]["settings"])
+    files = image_files(folder)[:n]
+    pictures = [read_image(path, spec.shape[1:], spec.shape[0] == 1, config) for path in files]
+    x = torch.from_numpy(np.stack(pictures)).float() / 127.5 - 1
+    return torch.where(x > 0, 1.0, -1.0) if spec.levels == 2 else x

@@ -1,0 +1,288 @@
+"""From names and options to a running training: ``plan``, ``start``, ``resume``; and back: ``restore``."""
+
+import os
+import platform
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from .. import data, families
+from ..core.config import BaseConfig, build, flag
+from ..core.errors import DataError, DivergedError, FromNoiseError, StorageError, UsageError, did_you_mean
+from ..core.family import Family, FitsInClosedForm, count_parameters
+from ..core.rng import Rng
+from ..core.run import Run, next_folder
+from ..data.dataset import DataConfig, Dataset
+from ..data.stream import in_order
+from . import checkpoint
+from .loop import Stop, Trainer, fit, measure, peak_memory_mb, pick_device
+from .settings import BUDGETS, FREE_ON_RESUME, TrainConfig
+
+DEFAULT_MINUTES = 1.0
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A training, resolved: nothing is left to default."""
+
+    family: families.FamilyFile
+    preset: str
+    config: BaseConfig
+    train: TrainConfig
+    dataset: Dataset
+
+    def build(self) -> Family:
+        return self.family.FAMILY(self.config, self.dataset.spec)
+
+    def trainer(self) -> Trainer:
+        return Trainer(self.build, self.dataset, self.train)
+
+
+def option_models(family: families.FamilyFile) -> tuple[type[BaseConfig], ...]:
+    """Where the options of a training live; no name stands in two of them."""
+    return (family.Config, TrainConfig, DataConfig)
+
+
+def plan(family_name: str, data_name: str = "digits", preset: str | None = None, **options) -> Plan:
+    """Resolves a preset and options into configurations and loads the data.
+
+    An option belongs to the family, the training or the data, by its name. Raises UsageError, DataError.
+    """
+    family = families.load(family_name)
+    models = option_models(family)
+    known = [name for model in models for name in model.model_fields]
+    for name in options:
+        if name not in known:
+            hint = did_you_mean(name, [*known, "data", "preset", "out"])
+            raise UsageError(f"{family.name} has no option {flag(name)}.{hint.replace('_', '-')}")
+    if sum(options.get(name) is not None for name in BUDGETS) > 1:
+        raise UsageError("give one budget: --minutes, --epochs or --steps")
+    pick = lambda model, values: {k: v for k, v in values.items() if k in model.model_fields}
+    for model in models:  # complain about an option before loading anything
+        build(model, pick(model, options))
+    dataset = data.load(data_name, build(DataConfig, pick(DataConfig, options)))
+    preset = preset or family.preset_for(dataset.spec)
+    if preset not in family.PRESETS:
+        hint = did_you_mean(preset, family.PRESETS)
+        raise UsageError(f"{family.name} has no preset '{preset}'.{hint} Known: {', '.join(family.PRESETS)}")
+    values = family.PRESETS[preset] | options
+    train = build(TrainConfig, pick(TrainConfig, values))
+    result = Plan(family, preset, build(family.Config, pick(family.Config, values)), train, dataset)
+    result.build()  # options that do not go together are told now
+    return result
+
+
+def estimate(trainer: Trainer, config: TrainConfig) -> dict:
+    """Parameters, steps, seconds and memory of a training, by running its first steps and throwing them away."""
+    begin = time.monotonic()
+    parameters = count_parameters(trainer.model)
+    if not trainer.model.phases():
+        return {"parameters": parameters, "steps": 0, "seconds": None, "memory_mb": peak_memory_mb(trainer.device)}
+    minutes = DEFAULT_MINUTES if all(getattr(config, name) is None for name in BUDGETS) else config.minutes
+    per_epoch = trainer.stream.batches_per_epoch
+    steps = config.steps or (max(1, round(config.epochs * per_epoch)) if config.epochs else None)
+    patience = 0.2 if steps else min(3.0, 0.03 * 60 * minutes)
+    step_seconds = measure(trainer, patience, most=3 if steps else 500)
+    before = time.monotonic()
+    trainer.validate()
+    interval_seconds = 1.1 * (time.monotonic() - before)
+    fixed = interval_seconds * config.intervals + (time.monotonic() - begin)
+    if steps is None:
+        steps = max(config.intervals, int((60 * minutes - fixed) / step_seconds))
+    return {
+        "parameters": parameters,
+        "steps": steps,
+        "seconds": steps * step_seconds + interval_seconds * config.intervals,
+        "memory_mb": peak_memory_mb(trainer.device),
+    }
+
+
+def describe(plan: Plan, command: str, steps: int, threads: int) -> dict:
+    """What run.json holds."""
+    return {
+        "family": plan.family.name,
+        "family_file": None if plan.family.path.parent == families.HERE else str(plan.family.path.resolve()),
+        "preset": plan.preset,
+        "config": plan.config.model_dump(mode="json"),
+        "train": plan.train.model_dump(mode="json"),
+        "data": {
+            "name": plan.dataset.name,
+            "settings": plan.dataset.settings,
+            "spec": plan.dataset.spec.to_json(),
+            "digest": plan.dataset.digest,
+            "splits": {name: len(part) for name, part in plan.dataset.splits.items()},
+            "binarise": plan.dataset.binarise,
+            "class_names": list(plan.dataset.class_names),
+        },
+        "seed": plan.train.seed,
+        "steps": steps,
+        "threads": threads,
+        "versions": {"python": platform.python_version(), "torch": torch.__version__, "fromnoise": _version()},
+        "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
+        "command": command,
+    }
+
+
+def start(
+    plan: Plan, out: str | Path | None = None, command: str = "", on_plan=lambda info: None, on_event=lambda e: None
+) -> Run:
+    """Trains from the first step and returns the run. Raises StoppedError, DivergedError, StorageError."""
+    path = Path(out) if out else next_folder(Path("runs"), f"{Path(plan.dataset.name).stem}-{plan.family.name}")
+    with Stop() as stop:
+        if path.exists() or not out:  # refuse before any work
+            _writable(path)
+        trainer = plan.trainer()
+        numbers = estimate(trainer, plan.train)
+        run = Run.create(path, describe(plan, command, numbers["steps"], trainer.threads))
+        on_plan(numbers | {"run": str(run.path), "preset": plan.preset})
+        _train(trainer, run, numbers["steps"], on_event, stop)
+    return Run(path)
+
+
+def _writable(path: Path) -> None:
+    parent = path
+    while not parent.exists():
+        parent = parent.parent
+    if not os.access(parent, os.W_OK):
+        raise StorageError(f"cannot write to {parent}: choose another folder with --out, or change its permissions")
+
+
+def _train(trainer: Trainer, run: Run, steps: int, on_event, stop: Stop) -> None:
+    with run.lock():
+        checkpoint.remove_leftovers(run)
+        run.append({"started": time.time(), "step": trainer.state.step, "threads": trainer.threads, "pid": os.getpid()}, "sessions.jsonl")
+        outcome = "finished"
+        try:
+            fit(trainer, run, steps, on_event, stop)
+        except FromNoiseError as error:
+            outcome = str(error)
+            if isinstance(error, DivergedError):
+                last = checkpoint.find(run).step
+                raise DivergedError(f"{error}. The last good state is step {last}, in {run.path}") from None
+            raise
+        finally:
+            trainer.stream.close()
+            if outcome == "finished" or not outcome.startswith("no room"):
+                run.append({"ended": time.time(), "step": trainer.state.step, "outcome": outcome}, "sessions.jsonl")
+
+
+# -- back from a run -----------------------------------------------------------------------------------------
+
+
+def planned(run: Run, **changes) -> Plan:
+    """The plan that a run recorded. Raises DataError when its data are gone or different."""
+    info = run.info
+    family = families.load(info["family_file"] or info["family"])
+    train = build(TrainConfig, info["train"] | changes)
+    return Plan(family, info["preset"], build(family.Config, info["config"]), train, dataset_of(run))
+
+
+def dataset_of(run: Run) -> Dataset:
+    """The data of a run, proven to be the same by their digest."""
+    recorded = run.info["data"]
+    dataset = data.load(recorded["name"], build(DataConfig, recorded["settings"]))
+    if dataset.digest != recorded["digest"]:
+        sizes = {name: len(part) for name, part in dataset.splits.items()}
+        difference = f"splits {recorded['splits']} then, {sizes} now" if sizes != recorded["splits"] else "the same sizes, other content"
+        raise DataError(
+            f"the data '{recorded['name']}' changed since {run.path} was trained ({difference}; digest "
+            f"{recorded['digest'][:12]} then, {dataset.digest[:12]} now): bring the old data back, or train anew"
+        )
+    return dataset
+
+
+def resume(
+    run: Run, changes: dict | None = None, on_plan=lambda info: None, on_event=lambda e: None, warn: Callable[[str], None] = print
+) -> Run:
+    """Goes on from the newest valid checkpoint, with the same bits as if it had never stopped.
+
+    changes: options given now. A budget adds to the run (and stretches its schedules); ``workers`` is free;
+    any other difference is refused by name. Raises UsageError, DataError, StorageError, StoppedError.
+    """
+    changes = {name: value for name, value in (changes or {}).items() if value is not None}
+    recorded = run.info["train"] | run.info["config"] | run.info["data"]["settings"]
+    for name, value in changes.items():
+        if name not in recorded:
+            raise UsageError(f"{run.info['family']} has no option {flag(name)}.{did_you_mean(name, recorded).replace('_', '-')}")
+        if name not in FREE_ON_RESUME and _differs(value, recorded[name]):
+            raise UsageError(f"{flag(name)} was {recorded[name]} in {run.path} and cannot become {value} on resume: train anew")
+    budget = {name: changes[name] for name in BUDGETS if name in changes}
+    if len(budget) > 1:
+        raise UsageError("give one budget: --minutes, --epochs or --steps")
+    workers = {"workers": changes["workers"]} if "workers" in changes else {}
+    plan = planned(run, **workers, threads=run.info["threads"])
+    with Stop() as stop:
+        saved = checkpoint.find(run, warn=warn)
+        steps = run.info["steps"]
+        if budget:
+            more = build(TrainConfig, {**plan.train.model_dump(), **dict.fromkeys(BUDGETS), **budget})
+            steps = saved.step + estimate(plan.trainer(), more)["steps"]
+        trainer = plan.trainer()
+        trainer.load(saved)
+        for what, then, now in (
+            ("torch", run.info["versions"]["torch"], torch.__version__),
+            ("the number of threads", run.info["threads"], trainer.threads),
+        ):
+            if then != now:
+                warn(f"{what} is {now}, was {then}: the result will be close to, but not bit for bit, the uninterrupted one")
+        if saved.step >= steps and steps:
+            raise UsageError(f"{run.path} is finished ({steps} steps): give --minutes, --epochs or --steps to train it further")
+        if steps != run.info["steps"]:
+            run.update(steps=steps, extended=[*run.info.get("extended", []), {"from": saved.step, "steps": steps}])
+        run.rewind(saved.manifest["events"])
+        on_plan({"run": str(run.path), "parameters": count_parameters(trainer.model), "steps": steps, "from": saved.step})
+        _train(trainer, run, steps, on_event, stop)
+    return Run(run.path)
+
+
+def _differs(given, recorded) -> bool:
+    as_text = lambda value: ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+    try:
+        return float(given) != float(recorded)
+    except (TypeError, ValueError):
+        return as_text(given).lower() != as_text(recorded).lower()
+
+
+@dataclass(frozen=True)
+class Restored:
+    """A trained model with its averaged weights, in eval mode, and the data that it was trained on."""
+
+    run: Run
+    family: families.FamilyFile
+    model: Family
+    dataset: Dataset
+    step: int
+
+    @property
+    def device(self) -> torch.device:
+        buffers = [*self.model.parameters(), *self.model.buffers()]
+        return buffers[0].device if buffers else torch.device("cpu")
+
+
+def restore(run: Run, which: str = "last", weights: str = "ema", device: str = "auto", warn=lambda line: None) -> Restored:
+    """Loads the checkpoint ``which`` ("last", "best" or a step) of a run; weights: "ema" or "model"."""
+    plan = planned(run)
+    saved = checkpoint.find(run, which, warn)
+    model = plan.build().to(pick_device(device)).eval().requires_grad_(False)
+    model.load_state_dict(saved.tensors(weights))
+    if isinstance(model, FitsInClosedForm) and saved.step < run.info["steps"]:
+        model.fit(lambda: in_order(plan.dataset, "train"), Rng(plan.train.seed).at("fit"))
+    return Restored(run, plan.family, model, plan.dataset, saved.step)
+
+
+def _version() -> str:
+    from .. import __version__
+
+    return __version__
+
+
+def command_line(argv: list[str] | None = None) -> str:
+    """The command to run again, quoted for a shell."""
+    import shlex
+
+    argv = sys.argv[1:] if argv is None else argv
+    return shlex.join(["fromnoise", *argv])

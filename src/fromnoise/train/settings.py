@@ -1,0 +1,33 @@
+"""How a run is trained, whatever the family."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from ..core.config import BaseConfig
+
+
+class TrainConfig(BaseConfig):
+    minutes: float | None = Field(None, gt=0, le=1e5, description="budget in minutes; turned into steps once, by timing the first ones")
+    epochs: float | None = Field(None, gt=0, le=1e6, description="budget in passes over the training data")
+    steps: int | None = Field(None, ge=1, le=10**10, description="budget in optimiser steps")
+    batch_size: int = Field(128, ge=1, le=10**6, description="examples for each step")
+    seed: int = Field(0, ge=0, lt=2**63, description="seed of everything random in the run")
+    optimizer: Literal["adamw", "adam", "muon"] = Field("adamw", description="muon: for matrices, adamw for the rest")
+    weight_decay: float = Field(0.0, ge=0, le=1, description="decoupled weight decay (adamw, muon)")
+    schedule: Literal["cosine", "linear", "constant"] = Field("cosine", description="of the learning rate, over the budget")
+    warmup: float = Field(0.01, ge=0, le=0.5, description="share of the budget over which the learning rate grows from 0")
+    ema: float = Field(0.999, ge=0, lt=1, description="decay of the averaged weights that sample and are measured")
+    clip: float = Field(200.0, gt=0, description="largest gradient norm; longer gradients are shortened to it")
+    precision: Literal["float32", "bfloat16"] = Field("float32", description="bfloat16: mixed precision")
+    compile: bool = Field(False, description="compile the networks with torch.compile (needs a C++ compiler)")
+    device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="where to train")
+    threads: int = Field(0, ge=0, le=1024, description="CPU threads; 0 takes all cores. Part of the exact result")
+    workers: int = Field(0, ge=0, le=64, description="threads that prepare batches ahead. Changes no result")
+    intervals: int = Field(20, ge=1, le=10_000, description="how often to validate, report and save in the course of the budget")
+    validation_examples: int = Field(2000, ge=1, description="held-out examples that are measured at each interval")
+
+
+BUDGETS = ("minutes", "epochs", "steps")
+# what may differ on resume without changing what is computed, or because the user asks for more of the same
+FREE_ON_RESUME = ("workers", *BUDGETS)
