@@ -47,10 +47,10 @@ def draw_factors(rows, seed: int = 0) -> np.ndarray:
 
 
 def draw(factors: np.ndarray, resolution: int = 32) -> np.ndarray:
-    """Paints faces: factors (N, 6) in [0, 1], columns as in FACTORS -> uint8 (N, 3, resolution, resolution)."""
+    """Paints faces: factors (N, 6) in [0, 1], in the order of FACTORS -> uint8 (N, 3, H, W)."""
     factors = np.asarray(factors, np.float32)
     out = np.empty((len(factors), 3, resolution, resolution), np.uint8)
-    step = max(1, 2**16 // resolution**2)  # so many faces at once that a layer stays in the processor's cache
+    step = max(1, 2**16 // resolution**2)  # faces at once: a layer stays in the cache
     for start in range(0, len(factors), step):
         out[start : start + step] = _paint(factors[start : start + step], resolution)
     return out

@@ -10,29 +10,22 @@ with its size and time kept is not noticed.
 
 import hashlib
 import os
-import struct
-import warnings
-import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
 
 from ..core.errors import DataError
 from ..core.files import canonical_json
 from .dataset import DataConfig, Dataset, image_dataset, refuse, split_rows
+from .pictures import attempted, calm_pillow, decoded, size_of
 from .store import cache_folder, open_or_build, shown
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
-# Only these decoders may run, whatever a file claims to be: Pillow would hand an EPS file to Ghostscript.
-FORMATS = ("PNG", "JPEG", "MPO", "BMP", "DIB", "GIF", "WEBP", "TIFF", "PPM")
 OPTIONS = ("resolution", "crop", "grey", "skip_bad", "max_pixels", "split_seed", "validation", "test")
-DAMAGE = (OSError, SyntaxError, ValueError, LookupError, TypeError, ArithmeticError, EOFError, struct.error, zlib.error)
 LARGEST_DEFAULT = 64  # pixels a side where the user names none: what a laptop trains in minutes
 CHUNK = 256  # images that are decoded before they are written
 
@@ -58,17 +51,27 @@ def load(name: str, config: DataConfig) -> Dataset:
         raise DataError(f"data {shown(name)}: no such folder; name a folder that holds images")
     files = sorted(_find(folder), key=lambda file: os.fsencode(file.name))
     if not files:
-        raise DataError(f"data {shown(name)}: no images in this folder; put files there that end in {' '.join(SUFFIXES)}")
+        raise DataError(
+            f"data {shown(name)}: no images in this folder; put files there that end in {' '.join(SUFFIXES)}"
+        )
     loose, grouped = [f for f in files if not f.group], [f for f in files if f.group]
     if loose and grouped:
         raise DataError(
             f"data {shown(name)}: images both at the top ({shown(loose[0].name)}) and in sub-folders "
             f"({shown(grouped[0].name)}); sub-folders are classes: move the {len(loose)} at the top into one"
         )
-    store = open_or_build(cache_folder("folders", _key(folder, files, config)), lambda at: _build(at, name, files, config))
+    store = open_or_build(
+        cache_folder("folders", _key(folder, files, config)), lambda at: _build(at, name, files, config)
+    )
     digest = {"digest": store.digest} if config.binarise == "none" else {}
     return image_dataset(
-        name, store.splits(), len(store.class_names), config, class_names=store.class_names, notes=store.notes, **digest
+        name,
+        store.splits(),
+        len(store.class_names),
+        config,
+        class_names=store.class_names,
+        notes=store.notes,
+        **digest,
     )
 
 
@@ -83,7 +86,9 @@ def _find(folder: Path) -> Iterator[File]:
                 continue
             entries = list(os.scandir(at))
         except OSError as error:
-            raise DataError(f"cannot read the folder {shown(at, 200)} ({error.strerror}): mend its permissions") from error
+            raise DataError(
+                f"cannot read the folder {shown(at, 200)} ({error.strerror}): mend its permissions"
+            ) from error
         for entry in entries:
             name = prefix + entry.name
             if entry.name.startswith("."):
@@ -110,15 +115,15 @@ def _key(folder: Path, files: list[File], config: DataConfig) -> str:
 def _build(at: Path, name: str, files: list[File], config: DataConfig) -> dict:
     """Writes x.npy and y.npy into the folder ``at``; returns what the store records about them."""
     bad: dict[str, str] = {}
-    with _calm_pillow(), ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
+    with calm_pillow(), ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
         sizes = []
-        for file, size in _in_order(pool, lambda file: _size(file.path, config), files):
+        for file, size in _in_order(pool, lambda path: size_of(path, config.max_pixels), files):
             bad.update({file.name: size}) if isinstance(size, str) else sizes.append((file, size))
         _judge(bad, name, files, config)
         side = config.resolution or _usual_side([size for _, size in sizes], config)
         channels, good, all_grey = 1 if config.grey else 3, [], True
         with open(at / "raw", "wb") as out:
-            decode = lambda file: _decode(file.path, side, config)
+            decode = lambda path: decoded(path, side, config.crop, config.grey)
             for file, pixels in _in_order(pool, decode, [file for file, _ in sizes]):
                 if isinstance(pixels, str):
                     bad[file.name] = pixels
@@ -141,19 +146,30 @@ def _build(at: Path, name: str, files: list[File], config: DataConfig) -> dict:
     (at / "raw").unlink()
 
     groups = sorted({file.group for file in good}, key=os.fsencode)
-    class_names = tuple(os.fsencode(group).decode(errors="replace") for group in groups) if len(groups) > 1 else ()
+    class_names = (
+        tuple(os.fsencode(group).decode(errors="replace") for group in groups) if len(groups) > 1 else ()
+    )
     if class_names:
         np.save(at / "y.npy", np.array([groups.index(good[row].group) for row in order], np.int64))
     notes = []
     if config.resolution is None and any(size != (side, side) for _, size in sizes):
-        notes.append(f"images are brought to {side}x{side} pixels ({config.crop}); --resolution sets another side")
+        notes.append(
+            f"images are brought to {side}x{side} pixels ({config.crop}); --resolution sets another side"
+        )
     if all_grey and not config.grey:
         notes.append("every image is grey: stored with one channel")
     if groups[0] and not class_names:
         notes.append(f"one sub-folder only, {shown(groups[0])}: the images have no labels")
     if bad:
-        notes.append(f"{len(bad)} of {len(files)} files left out: " + "; ".join(f"{shown(k)} ({v})" for k, v in sorted(bad.items())))
-    return {"counts": {part: len(index) for part, index in rows.items()}, "class_names": class_names, "notes": notes}
+        notes.append(
+            f"{len(bad)} of {len(files)} files left out: "
+            + "; ".join(f"{shown(k)} ({v})" for k, v in sorted(bad.items()))
+        )
+    return {
+        "counts": {part: len(index) for part, index in rows.items()},
+        "class_names": class_names,
+        "notes": notes,
+    }
 
 
 def _judge(bad: dict[str, str], name: str, files: list[File], config: DataConfig) -> None:
@@ -161,47 +177,23 @@ def _judge(bad: dict[str, str], name: str, files: list[File], config: DataConfig
     if len(bad) == len(files) or (bad and not config.skip_bad):
         first = ", ".join(f"{shown(k)} ({v})" for k, v in sorted(bad.items())[:3])
         more = f" and {len(bad) - 3} more" if len(bad) > 3 else ""
-        mend = "mend or remove them" if len(bad) == len(files) else "mend or remove them, or leave them out with --skip-bad"
-        raise DataError(f"data {shown(name)}: {len(bad)} of {len(files)} images cannot be used: {first}{more}; {mend}")
+        mend = (
+            "mend or remove them"
+            if len(bad) == len(files)
+            else "mend or remove them, or leave them out with --skip-bad"
+        )
+        raise DataError(
+            f"data {shown(name)}: {len(bad)} of {len(files)} images cannot be used: {first}{more}; {mend}"
+        )
 
 
 def _in_order(pool, work: Callable, files: list[File]) -> Iterator[tuple]:
     """(file, result or reason why there is none), a few files at a time so that results do not pile up."""
 
-    def attempt(file):
-        try:
-            return work(file)
-        except UnidentifiedImageError:
-            return "empty" if file.path.stat().st_size == 0 else "not an image"
-        except DAMAGE as error:
-            reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-            return " ".join(reason.split())[:100]
-
+    attempt = lambda file: attempted(work, file.path)
     for start in range(0, len(files), CHUNK):
         part = files[start : start + CHUNK]
         yield from zip(part, pool.map(attempt, part))
-
-
-@contextmanager
-def _calm_pillow():
-    """Pillow's own limit on pixels and its warnings are set aside: ``max_pixels`` is checked before decoding."""
-    limit = Image.MAX_IMAGE_PIXELS
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        Image.MAX_IMAGE_PIXELS = None
-        try:
-            yield
-        finally:
-            Image.MAX_IMAGE_PIXELS = limit
-
-
-def _size(path: Path, config: DataConfig) -> tuple[int, int]:
-    """Width and height from the header alone. Raises ValueError on more pixels than are allowed."""
-    with Image.open(path, formats=FORMATS) as image:
-        width, height = image.size
-    if width * height > config.max_pixels:
-        raise ValueError(f"{width}x{height} pixels, more than --max-pixels {config.max_pixels}")
-    return width, height
 
 
 def _usual_side(sizes: list[tuple[int, int]], config: DataConfig) -> int:
@@ -209,45 +201,3 @@ def _usual_side(sizes: list[tuple[int, int]], config: DataConfig) -> int:
     counts = Counter(map(max if config.crop == "pad" else min, sizes))
     side = max(counts, key=lambda side: (counts[side], side))
     return min(max(side, 4), LARGEST_DEFAULT)
-
-
-def _decode(path: Path, side: int, config: DataConfig) -> np.ndarray:
-    """One file -> uint8 (3 or 1, side, side): upright, over white, square, resampled with antialiasing."""
-    with Image.open(path, formats=FORMATS) as opened:
-        opened.draft(None, (2 * side, 2 * side))  # JPEG: decodes at 1/2, 1/4 or 1/8 size where that is enough
-        image = _eight_bit(ImageOps.exif_transpose(opened))
-    image = _square(image, config.crop).convert("L" if config.grey else "RGB")
-    if image.size != (side, side):
-        image = image.resize((side, side), Image.Resampling.LANCZOS)
-    pixels = np.asarray(image)
-    return np.ascontiguousarray(pixels[None] if config.grey else pixels.transpose(2, 0, 1))
-
-
-def _eight_bit(image: Image.Image) -> Image.Image:
-    """Any mode -> "L" or "RGB". 16 bits are scaled (65535 -> 255); floats are 0 .. 1 or else 0 .. 255."""
-    if image.mode.startswith("I") or image.mode == "F":
-        values = np.asarray(image, np.float64)
-        top = 65535 if image.mode != "F" else 1 if values.max() <= 1 else 255
-        if not (values.min() >= 0 and values.max() <= top):  # NaN, too, is not within
-            raise ValueError(f"values from {values.min():g} to {values.max():g}, not within 0 to {top}")
-        return Image.fromarray(np.rint(values * (255 / top)).astype(np.uint8))
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    return image if image.mode == "L" else image.convert("RGB")
-
-
-def _square(image: Image.Image, crop: str) -> Image.Image:
-    width, height = image.size
-    if width == height or crop == "stretch":
-        return image
-    if crop == "centre":
-        side = min(width, height)
-        left, top = (width - side) // 2, (height - side) // 2
-        return image.crop((left, top, left + side, top + side))
-    pixels = np.asarray(image)
-    edge = np.concatenate([pixels[0], pixels[-1], pixels[1:-1, 0], pixels[1:-1, -1]]).mean(0).round().astype(int)
-    side = max(width, height)
-    padded = Image.new(image.mode, (side, side), tuple(edge.tolist()) if edge.ndim else int(edge))
-    padded.paste(image, ((side - width) // 2, (side - height) // 2))
-    return padded

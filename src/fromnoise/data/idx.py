@@ -10,12 +10,9 @@ for validation, or the share that ``validation`` gives if it is not at its defau
 
 import gzip
 import hashlib
-import http.client
 import io
 import os
 import re
-import sys
-import urllib.request
 import zlib
 from dataclasses import dataclass
 from math import prod
@@ -27,6 +24,7 @@ from ..core.errors import DataError, UsageError
 from ..core.files import write_atomic
 from ..core.rng import Rng
 from .dataset import FEWEST, DataConfig, Dataset, Split, image_dataset, refuse
+from .download import FetchError, fetch
 from .store import cache_folder, cache_writes, shown
 
 NAMES = {
@@ -36,8 +34,6 @@ NAMES = {
 }
 PARTS = ("train-images", "train-labels", "t10k-images", "t10k-labels")
 LARGEST = 2**31  # bytes of one unpacked file: three times the largest of the family, EMNIST by class
-LARGEST_DOWNLOAD = 2**26
-TIMEOUT = 20  # seconds of silence from a server
 
 
 @dataclass(frozen=True)
@@ -61,7 +57,8 @@ SOURCES = {
          "https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/master/data/fashion/"),
         ("8d4fb7e6c68d591d4c3dfef9ec88bf0d", "25c81989df183df01b3e8a0aad5dffbe",
          "bef4ecab320f06d8554ea6380940ec79", "bb300cfdad3c16e7a12a480ee83cd310"),
-        ("T-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot"),
+        ("T-shirt", "trouser", "pullover", "dress", "coat",
+         "sandal", "shirt", "sneaker", "bag", "ankle boot"),
     ),
     "kmnist": Source(
         ("https://codh.rois.ac.jp/kmnist/dataset/kmnist/", "http://codh.rois.ac.jp/kmnist/dataset/kmnist/"),
@@ -96,29 +93,41 @@ def load(name: str, config: DataConfig) -> Dataset:
     else:
         files, notes = {part: _find(Path(name).expanduser(), part) for part in PARTS}, []
         if missing := [part for part, path in files.items() if path is None]:
-            raise DataError(f"data {shown(name)}: {_file_name(missing[0])} is missing: put it in this folder (.gz or not)")
+            raise DataError(
+                f"data {shown(name)}: {_file_name(missing[0])} is missing: put it in this folder (.gz or not)"
+            )
     arrays = {part: read(path, part) for part, path in files.items()}
     for kind in ("train", "t10k"):
         images, labels = arrays[f"{kind}-images"], arrays[f"{kind}-labels"]
         if len(images) != len(labels):
             raise DataError(
-                f"{shown(files[f'{kind}-labels'], 200)} has {len(labels)} labels for the {len(images)} images of "
-                f"{files[f'{kind}-images'].name}: use the two files of one data set"
+                f"{shown(files[f'{kind}-labels'], 200)} has {len(labels)} labels for the {len(images)} "
+                f"images of {files[f'{kind}-images'].name}: use the two files of one data set"
             )
     if len(arrays["train-images"]) < FEWEST or not len(arrays["t10k-images"]):
-        raise DataError(f"data {shown(name)}: too few images: give at least {FEWEST} for training and 1 for the test")
+        raise DataError(
+            f"data {shown(name)}: too few images: give at least {FEWEST} for training and 1 for the test"
+        )
     if arrays["train-images"].shape[1:] != arrays["t10k-images"].shape[1:]:
-        raise DataError(f"data {shown(name)}: training and test images differ in size: use files of one data set")
-    class_names = source.class_names if source else tuple(map(str, range(int(arrays["train-labels"].max()) + 1)))
+        raise DataError(
+            f"data {shown(name)}: training and test images differ in size: use files of one data set"
+        )
+    class_names = (
+        source.class_names if source else tuple(map(str, range(int(arrays["train-labels"].max()) + 1)))
+    )
     for part in ("train-labels", "t10k-labels"):
         if (largest := int(arrays[part].max())) >= len(class_names):
             raise DataError(
                 f"{shown(files[part], 200)} has label {largest}, but there are {len(class_names)} classes "
                 f"(0 to {len(class_names) - 1}): use the labels that belong to these images"
             )
-    pair = lambda kind, rows: Split(arrays[f"{kind}-images"][rows, None], arrays[f"{kind}-labels"][rows].astype(np.int64), 256)
+    pair = lambda kind, rows: Split(
+        arrays[f"{kind}-images"][rows, None], arrays[f"{kind}-labels"][rows].astype(np.int64), 256
+    )
     n = len(arrays["train-images"])
-    share = config.validation if config.validation != DataConfig.model_fields["validation"].default else 1 / 12
+    share = (
+        config.validation if config.validation != DataConfig.model_fields["validation"].default else 1 / 12
+    )
     order = Rng(config.split_seed).at("split").numpy("order").permutation(n)
     cut = max(1, round(n * share))
     splits = {
@@ -139,7 +148,9 @@ def read(path: Path, part: str) -> np.ndarray:
 def unpack(raw: bytes, path: Path, part: str) -> bytearray:
     """The checked, unpacked bytes of an IDX file. Raises DataError naming the file ``path``."""
     dimensions = _dimensions(part)
-    bad = lambda what: DataError(f"{shown(path, 200)} {what}: replace it, or remove it to have a known data set downloaded anew")
+    bad = lambda what: DataError(
+        f"{shown(path, 200)} {what}: replace it, or remove it to have a known data set downloaded anew"
+    )
     stream = gzip.GzipFile(fileobj=io.BytesIO(raw)) if raw[:2] == b"\x1f\x8b" else io.BytesIO(raw)
     content = bytearray()
 
@@ -150,7 +161,9 @@ def unpack(raw: bytes, path: Path, part: str) -> bytearray:
     try:
         read_to(4 + 4 * dimensions)
         if content[:4] != bytes((0, 0, 8, dimensions)):
-            raise bad(f"is not an IDX file of {part.split('-')[1]} (it does not start with 0x0000080{dimensions})")
+            raise bad(
+                f"is not an IDX file of {part.split('-')[1]} (it does not start with 0x0000080{dimensions})"
+            )
         shape = [int.from_bytes(content[4 + 4 * i : 8 + 4 * i], "big") for i in range(dimensions)]
         if len(content) < 4 + 4 * dimensions or prod(shape) > LARGEST or 0 in shape[1:]:
             raise bad(f"has an impossible header (shape {'x'.join(map(str, shape))})")
@@ -169,7 +182,9 @@ def _bytes(path: Path) -> bytes:
             raise DataError(f"{shown(path, 200)} is far larger than an IDX file should be: replace it")
         return path.read_bytes()
     except OSError as error:
-        raise DataError(f"{shown(path, 200)} cannot be read ({error.strerror}): mend its permissions") from error
+        raise DataError(
+            f"{shown(path, 200)} cannot be read ({error.strerror}): mend its permissions"
+        ) from error
 
 
 def _dimensions(part: str) -> int:
@@ -198,7 +213,9 @@ def _provide(name: str, source: Source) -> tuple[dict[str, Path], list[str]]:
     for part, md5 in zip(PARTS, source.md5):
         if own and (path := _find(own, part)):
             if not _official(_bytes(path), path, part, md5):
-                notes.append(f"{shown(path, 200)} could not be verified: its checksum is not that of the official file")
+                notes.append(
+                    f"{shown(path, 200)} could not be verified: its checksum is not that of the official file"
+                )
             files[part] = path
         else:
             files[part] = _cached(name, source, cache, part, md5, own)
@@ -213,40 +230,16 @@ def _cached(name: str, source: Source, cache: Path, part: str, md5: str, own: Pa
     except DataError:
         pass  # a damaged file in our own cache is fetched anew
     path = cache / f"{_file_name(part)}.gz"
-    reasons = []
-    for mirror in source.mirrors:
-        try:
-            raw = _fetch(mirror.rstrip("/") + "/" + path.name)
-            if not _official(raw, path, part, md5):
-                raise DataError("wrong checksum")
-        except (OSError, http.client.HTTPException, ValueError) as error:
-            reasons.append(" ".join(str(getattr(error, "reason", None) or error).split())[:80])
-            continue
-        with cache_writes(cache):
-            cache.mkdir(parents=True, exist_ok=True)
-            write_atomic(path, raw)
-        return path
-    raise DataError(
-        f"{name} cannot be downloaded ({reasons[-1]}): put {', '.join(f'{_file_name(p)}.gz' for p in PARTS)} "
-        f"into {shown(own or cache, 200)}" + ("" if own else f", or into {name}/ in a folder that FROMNOISE_DATA names")
-    )
-
-
-def _fetch(url: str) -> bytes:
-    """The body at an address, at most LARGEST_DOWNLOAD bytes; progress goes to stderr."""
-    body = bytearray()
-    live = sys.stderr.isatty()
-    print(f"downloading {url}", file=sys.stderr)
-    with urllib.request.urlopen(url, timeout=TIMEOUT) as answer:
-        total = int(answer.headers.get("Content-Length") or 0)
-        while block := answer.read(2**18):
-            body += block
-            if len(body) > LARGEST_DOWNLOAD:
-                raise ValueError("the file is far larger than it should be")
-            if live:
-                print(f"\r  {len(body) / 1e6:.1f} of {total / 1e6:.1f} MB", end="", file=sys.stderr)
-    if live:
-        print(file=sys.stderr)
-    if total and len(body) != total:
-        raise ValueError(f"the connection broke after {len(body)} of {total} bytes")
-    return bytes(body)
+    urls = [mirror.rstrip("/") + "/" + path.name for mirror in source.mirrors]
+    try:
+        raw = fetch(urls, lambda raw: _official(raw, path, part, md5))
+    except FetchError as error:
+        raise DataError(
+            f"{name} cannot be downloaded ({error}): put {', '.join(f'{_file_name(p)}.gz' for p in PARTS)} "
+            f"into {shown(own or cache, 200)}"
+            + ("" if own else f", or into {name}/ in a folder that FROMNOISE_DATA names")
+        ) from error
+    with cache_writes(cache):
+        cache.mkdir(parents=True, exist_ok=True)
+        write_atomic(path, raw)
+    return path

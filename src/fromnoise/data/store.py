@@ -51,7 +51,9 @@ def cache_writes(folder: Path):
         cause = error.__cause__ if isinstance(error, StorageError) else error
         if not isinstance(cause, OSError):
             raise
-        reason = "no room is left on the disk" if cause.errno in (errno.ENOSPC, errno.EDQUOT) else cause.strerror
+        reason = (
+            "no room is left on the disk" if cause.errno in (errno.ENOSPC, errno.EDQUOT) else cause.strerror
+        )
         raise StorageError(
             f"cannot write to the cache folder {shown(folder, 200)} ({reason or error}): "
             "free some space or set FROMNOISE_CACHE to a folder on another disk"
@@ -151,7 +153,12 @@ def _read(folder: Path, record: dict) -> Store:
     has_labels = (folder / "y.npy").exists()
     y = np.load(folder / "y.npy", allow_pickle=False) if has_labels else None
     counts = {part: int(record["counts"][part]) for part in SPLITS}
-    if x.dtype != np.uint8 or x.ndim != 4 or len(x) != sum(counts.values()) or (has_labels and len(y) != len(x)):
+    if (
+        x.dtype != np.uint8
+        or x.ndim != 4
+        or len(x) != sum(counts.values())
+        or (has_labels and len(y) != len(x))
+    ):
         raise ValueError("the arrays do not fit the record")
     return Store(x, y, counts, record["digest"], tuple(record["class_names"]), tuple(record["notes"]))
 

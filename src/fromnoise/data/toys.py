@@ -3,7 +3,8 @@
 Unusual: every toy but the checkerboard *is* a finite mixture of equal Gaussians, also moons and the spiral,
 whose curves are set with nodes at most half a standard deviation apart. Samples and density come from that
 same mixture, so the density is exact. Gaussian noise about the continuous curve, half a spacing longer at
-each end, has the same density up to a relative ripple of exp(-2 pi^2 (std / spacing)^2) < 1e-30.
+each end, has the same density up to a relative ripple of exp(-2 pi^2 (std / spacing)^2) < 1e-30, and near
+the ends up to the spacing's square.
 """
 
 from dataclasses import dataclass
@@ -112,7 +113,9 @@ def load(name: str, config: DataConfig) -> Dataset:
     refuse(config, name)
     for option in ("validation", "test"):
         if getattr(config, option) != DataConfig.model_fields[option].default:
-            raise UsageError(f"--{option} has no meaning for {name}, whose splits are drawn apart: leave it out")
+            raise UsageError(
+                f"--{option} has no meaning for {name}, whose splits are drawn apart: leave it out"
+            )
     source = density(name)
     rng = Rng(config.split_seed).at("toy", name)
     splits = {part: Split(*source.sample(count, rng.at(part))) for part, count in COUNTS.items()}

@@ -93,21 +93,25 @@ class Table:
     def __init__(self, spec: DataSpec):
         self.blocks = spec.blocks or (1,) * spec.dims
 
+    def split(self, *tensors: Tensor):
+        """The blocks of each tensor (.., D), side by side."""
+        return zip(*(tensor.split(self.blocks, 1) for tensor in tensors))
+
     def nll(self, params: Tensor, x: Tensor, logvar: Tensor) -> Tensor:
         parts = [
-            -log_normal(target, part, logvar) if part.shape[1] == 1 else -(target * part.log_softmax(1))
-            for part, target in zip(params.split(self.blocks, 1), x.split(self.blocks, 1))
+            -log_normal(target, part, scale) if part.shape[1] == 1 else -(target * part.log_softmax(1))
+            for part, target, scale in self.split(params, x, logvar)
         ]
         return torch.cat(parts, 1)
 
     def mean(self, params: Tensor, logvar: Tensor) -> Tensor:
-        return torch.cat([part if part.shape[1] == 1 else part.softmax(1) for part in params.split(self.blocks, 1)], 1)
+        return torch.cat([part if part.shape[1] == 1 else part.softmax(1) for (part,) in self.split(params)], 1)
 
     def draw(self, params: Tensor, logvar: Tensor, rng: Rng) -> Tensor:
         parts = []
-        for i, part in enumerate(params.split(self.blocks, 1)):
+        for i, (part, scale) in enumerate(self.split(params, logvar)):
             if part.shape[1] == 1:
-                parts.append(part + (0.5 * logvar).exp() * rng.normal(f"x{i}", part.shape))
+                parts.append(part + (0.5 * scale).exp() * rng.normal(f"x{i}", part.shape))
             else:
                 u = rng.uniform(f"x{i}", (len(part), 1))
                 index = (part.softmax(1).cumsum(1) < u).sum(1).clamp(max=part.shape[1] - 1)

@@ -1,0 +1,130 @@
+"""The codec of tables: rows in the user's own units <-> vectors of floats.
+
+Unusual: numbers are standardised by the training rows only, so nothing of the test leaks into the codec,
+while a category is known wherever in the file it occurs. It is stored in the run as JSON.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from math import isfinite
+
+import numpy as np
+
+from ..core.errors import DataError, did_you_mean
+from .store import shown
+
+
+@dataclass(frozen=True)
+class Column:
+    """A number (mean, std, and whether all are whole) or, with ``values``, a category."""
+
+    name: str
+    mean: float = 0.0
+    std: float = 1.0
+    whole: bool = False
+    values: tuple[str, ...] = ()
+
+    @property
+    def width(self) -> int:
+        """Floats that it becomes: a category of one value is a constant number, since block 1 is a number."""
+        return max(1, len(self.values))
+
+
+@dataclass(frozen=True)
+class Columns:
+    """The codec of a table: rows in the user's own units <-> float32 vectors (N, D)."""
+
+    columns: tuple[Column, ...]
+
+    @classmethod
+    def fit(cls, table: Mapping[str, np.ndarray], train: np.ndarray) -> "Columns":
+        """table: float64 arrays (numbers), object arrays of text; train: rows to learn from."""
+        done = []
+        for name, cells in table.items():
+            if cells.dtype == object:
+                done.append(Column(name, values=sorted_values(cells)))
+                continue
+            with np.errstate(over="ignore", invalid="ignore"):
+                mean, std = float(cells[train].mean()), float(cells[train].std())
+                std = std if std > 1e-12 * abs(mean) else 1.0  # constant, but for rounding: kept as it is
+                largest = np.abs((cells - mean) / std).max()
+            if not (np.isfinite(std) and largest < np.finfo(np.float32).max):  # also if NaN
+                raise DataError(
+                    f"column {shown(name)} holds numbers too large for float32: rescale it or --drop it"
+                )
+            whole = bool((cells == np.rint(cells)).all() and np.abs(cells).max() < 2**53)
+            done.append(Column(name, mean, std, whole))
+        return cls(tuple(done))
+
+    @property
+    def blocks(self) -> tuple[int, ...]:
+        """For DataSpec: empty if all columns are numbers."""
+        widths = tuple(column.width for column in self.columns)
+        return widths if max(widths) > 1 else ()
+
+    @property
+    def dims(self) -> int:
+        return sum(column.width for column in self.columns)
+
+    def encode(self, rows: Mapping[str, Sequence]) -> np.ndarray:
+        """Column name -> N values, as ``undo`` gives them -> float32 (N, D). Raises DataError."""
+        if missing := [column.name for column in self.columns if column.name not in rows]:
+            raise DataError(
+                f"column {shown(missing[0])} is missing: give every column that the model was trained on"
+            )
+        n = len(rows[self.columns[0].name])
+        x, at = np.zeros((n, self.dims), np.float32), 0
+        for column in self.columns:
+            cells = rows[column.name]
+            if not column.values:
+                x[:, at] = (np.asarray(cells, np.float64) - column.mean) / column.std
+            else:
+                index = {value: i for i, value in enumerate(column.values)}
+                if unknown := next((cell for cell in cells if cell not in index), None):
+                    hint = did_you_mean(str(unknown), column.values)
+                    raise DataError(
+                        f"column {shown(column.name)}: {shown(unknown)} is no known category.{hint}"
+                    )
+                if column.width > 1:
+                    x[np.arange(n), at + np.array([index[cell] for cell in cells], np.int64)] = 1
+            at += column.width
+        return x
+
+    def undo(self, x: np.ndarray) -> dict[str, list]:
+        """float32 (N, D) -> column name -> N values: floats, ints where all were whole, or text."""
+        out, at = {}, 0
+        for column in self.columns:
+            part = np.asarray(x[:, at : at + column.width], np.float64)
+            if column.values:
+                out[column.name] = [column.values[i] for i in part.argmax(1)]
+            else:
+                numbers = (part[:, 0] * column.std + column.mean).tolist()
+                out[column.name] = (
+                    [round(v) if isfinite(v) else v for v in numbers] if column.whole else numbers
+                )
+            at += column.width
+        return out
+
+    def to_json(self) -> dict:
+        return {"columns": [asdict(column) | {"values": list(column.values)} for column in self.columns]}
+
+    @classmethod
+    def from_json(cls, value: dict) -> "Columns":
+        return cls(
+            tuple(Column(**column | {"values": tuple(column["values"])}) for column in value["columns"])
+        )
+
+
+def as_number(text: str) -> float:
+    """The number that a cell holds, or NaN."""
+    try:
+        return float(text) if "_" not in text else np.nan  # Python alone reads 1_000 as a number
+    except ValueError:
+        return np.nan
+
+
+def sorted_values(cells: np.ndarray) -> tuple[str, ...]:
+    """The different texts, by number if all are numbers."""
+    values = sorted(set(cells))
+    numbers = [as_number(value) for value in values]
+    return tuple(values if np.isnan(numbers).any() else [value for _, value in sorted(zip(numbers, values))])

@@ -1,0 +1,242 @@
+"""Tables (.csv, .tsv, .parquet): numbers and categories become one vector of floats, and back.
+
+Unusual: nothing is guessed in silence. A cell that does not fit its column is refused with its line and the
+option that mends it; what was decided without asking is in ``Dataset.notes``.
+"""
+
+import csv
+import io
+import re
+from collections.abc import Sequence
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+
+from ..core.errors import DataError, UsageError, did_you_mean
+from ..core.spec import DataSpec
+from .columns import Columns, as_number, sorted_values
+from .dataset import DataConfig, Dataset, Split, digest_of, refuse, split_rows
+from .store import shown
+
+MISSING = frozenset(("", "na", "nan", "null"))  # compared in lower case
+MOSTLY = 0.8  # share of cells that must be numbers to make a number column
+MOST_CLASSES = 10_000
+
+
+def load(name: str, config: DataConfig) -> Dataset:
+    """The table in that file. Raises DataError (what is in it) and UsageError (what was asked of it)."""
+    refuse(config, "a table", "label", "drop", "categorical", "missing")
+    path, notes = Path(name).expanduser(), []
+    try:
+        read = _read_parquet if path.suffix.lower() == ".parquet" else _read_csv
+        table, lines = read(path, notes)
+    except OSError as error:
+        raise DataError(
+            f"{shown(name)} cannot be read ({error.strerror or error}): mend the path or its permissions"
+        ) from error
+    return dataset(name, table, lines, config, notes)
+
+
+def dataset(
+    name: str,
+    table: dict[str, np.ndarray],
+    lines: Sequence[int],
+    config: DataConfig,
+    notes: list[str],
+    y=None,
+) -> Dataset:
+    """Columns of text, or float64 with NaN for gaps, each (N,) -> Dataset.
+
+    lines: where in the file each row stands. y: labels 0 .. K-1 that came apart from the table, or None.
+    """
+    _check_names(table, config)
+    table = {column: cells for column, cells in table.items() if column not in config.drop}
+    table, lines = _without_gaps(name, table, np.asarray(lines), config, notes)
+    label = table.pop(config.label, None) if config.label else None
+    if not table:
+        raise UsageError(f"{shown(name)}: no column is left to learn from: drop fewer")
+    table = {column: _typed(name, column, cells, lines, config) for column, cells in table.items()}
+    rows = split_rows(len(lines), config)
+    codec = Columns.fit(table, rows["train"])
+    x = codec.encode(table)
+    class_names = () if y is None else tuple(map(str, range(int(y.max()) + 1)))
+    if label is not None:
+        label = _as_text(label)
+        class_names = sorted_values(label)
+        if len(class_names) > min(MOST_CLASSES, max(50, len(lines) // 10)):
+            raise DataError(
+                f"{shown(name)}: --label {shown(config.label)} has {len(class_names)} different values in "
+                f"{len(lines)} rows, too many for classes: name another column"
+            )
+        index = {value: i for i, value in enumerate(class_names)}
+        y = np.array([index[cell] for cell in label], np.int64)
+    splits = {part: Split(x[at], None if y is None else y[at]) for part, at in rows.items()}
+    spec = DataSpec("vector", (codec.dims,), 0, len(class_names), codec.blocks)
+    return Dataset(
+        name, spec, splits, digest_of(spec, splits), class_names=class_names, columns=codec,
+        settings=config.model_dump(exclude_defaults=True), notes=tuple(notes),
+    )  # fmt: skip
+
+
+def _check_names(table: dict[str, np.ndarray], config: DataConfig) -> None:
+    """Raises UsageError if an option names a column that is not there."""
+    label = (config.label,) if config.label is not None else ()
+    for option, names in (("label", label), ("drop", config.drop), ("categorical", config.categorical)):
+        for wanted in names:
+            if wanted not in table:
+                columns = ", ".join(shown(column) for column in list(table)[:20])
+                hint = did_you_mean(wanted, table)
+                raise UsageError(f"--{option}: there is no column {shown(wanted)}.{hint} Columns: {columns}")
+    if config.label is not None and config.label in config.drop:
+        raise UsageError(f"--label and --drop both name {shown(config.label)}: leave one out")
+
+
+def _without_gaps(name, table, lines, config: DataConfig, notes: list[str]):
+    """Refuses or drops the rows with a missing cell."""
+    gaps = {
+        column: np.isnan(cells)
+        if cells.dtype != object
+        else np.array([c.lower() in MISSING for c in cells], bool)
+        for column, cells in table.items()
+    }
+    rows = np.any(list(gaps.values()), axis=0) if gaps else np.zeros(len(lines), bool)
+    if not rows.any():
+        return table, lines
+    if empty := next((column for column, gap in gaps.items() if gap.all()), None):
+        raise DataError(
+            f"{shown(name)}: column {shown(empty)} is empty: leave it out with --drop {shown(empty)}"
+        )
+    if config.missing == "refuse":
+        column = next(column for column, gap in gaps.items() if gap[rows.argmax()])
+        raise DataError(
+            f"{shown(name)}: {sum(map(np.sum, gaps.values()))} missing cells in {rows.sum()} of "
+            f"{len(rows)} rows, first in line {lines[rows.argmax()]}, column {shown(column)}: "
+            "fill them, or leave those rows out with --missing drop"
+        )
+    if rows.all():
+        raise DataError(
+            f"{shown(name)}: every row has a missing cell: fill them, or --drop the columns with most gaps"
+        )
+    notes.append(f"{rows.sum()} of {len(rows)} rows left out: a cell is missing")
+    return {column: cells[~rows] for column, cells in table.items()}, lines[~rows]
+
+
+def _typed(name: str, column: str, cells: np.ndarray, lines: np.ndarray, config: DataConfig) -> np.ndarray:
+    """Text that is numbers -> float64; categories stay text. Raises DataError on what is neither."""
+    where, drop = f"{shown(name)}: column {shown(column)}", f"--drop {shown(column)}"
+    if column in config.categorical:
+        return _as_text(cells)
+    numbers = cells if cells.dtype != object else np.array([as_number(cell) for cell in cells])
+    finite = np.isfinite(numbers)
+    if finite.mean() >= MOSTLY:
+        if not finite.all():
+            first = int((~finite).argmax())
+            raise DataError(
+                f"{where} holds numbers, but line {lines[first]} has {shown(cells[first])}: "
+                f"fix the cell, or use --categorical {shown(column)} or {drop}"
+            )
+        return numbers.astype(np.float64)
+    different = len(set(cells))
+    if different > max(50, min(len(cells) // 10, 1000)):  # above 1,000 the one-hot table outgrows a laptop
+        comma = re.fullmatch(r"[-+]?\d+,\d+", str(cells[0])) is not None
+        mend = "write a decimal point, not a comma" if comma else f"leave it out with {drop}"
+        raise DataError(
+            f"{where} has {different} different texts in {len(cells)} rows, as free text or ids have: {mend}"
+        )
+    return _as_text(cells)
+
+
+def _as_text(cells: np.ndarray) -> np.ndarray:
+    if cells.dtype == object:
+        return cells
+    return np.array(
+        [str(int(v)) if v == np.rint(v) and abs(v) < 2**53 else repr(float(v)) for v in cells], object
+    )
+
+
+def _read_csv(path: Path, notes: list[str]) -> tuple[dict[str, np.ndarray], list[int]]:
+    raw = path.read_bytes()
+    try:
+        text = raw.decode("utf-16" if raw[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig")
+    except UnicodeDecodeError:
+        text = raw.decode("latin-1")
+        notes.append("the file is not UTF-8: read as Latin-1")
+    if "\0" in text:
+        raise DataError(f"{shown(path, 200)} is not a text table: save it as CSV in UTF-8")
+    reader = csv.reader(
+        io.StringIO(text, newline=""), delimiter=_delimiter(text), strict=True, skipinitialspace=True
+    )
+    rows, lines = [], []
+    try:
+        for row in reader:
+            if row:
+                rows.append([cell.strip() for cell in row])
+                lines.append(reader.line_num)
+    except csv.Error as error:
+        raise DataError(
+            f"{shown(path, 200)}, line {reader.line_num}: {error}: mend the quotes there"
+        ) from error
+    if not rows:
+        raise DataError(f"{shown(path, 200)} is empty: give a header and rows")
+    header = rows[0]
+    if ragged := next((i for i, row in enumerate(rows) if len(row) != len(header)), None):
+        raise DataError(
+            f"{shown(path, 200)}, line {lines[ragged]}: {len(rows[ragged])} cells where line {lines[0]} has "
+            f"{len(header)}: add or remove cells, or quote a cell that holds the separator"
+        )
+    if all(np.isfinite(as_number(cell)) for cell in header):
+        notes.append(f"the first line holds numbers: no header, columns are named c0 to c{len(header) - 1}")
+        header = [f"c{i}" for i in range(len(header))]
+    else:
+        header, rows, lines = [cell or f"c{i}" for i, cell in enumerate(header)], rows[1:], lines[1:]
+    if twice := [column for i, column in enumerate(header) if column in header[:i]]:
+        raise DataError(f"{shown(path, 200)}: two columns are named {shown(twice[0])}: rename one")
+    if not rows:
+        raise DataError(f"{shown(path, 200)} has a header but no rows: add rows")
+    return {column: np.array(cells, object) for column, cells in zip(header, zip(*rows))}, lines
+
+
+def _delimiter(text: str) -> str:
+    """The separator that gives the most columns, if possible the same number in each of the first lines."""
+    head = list(islice(io.StringIO(text, newline=""), 20))
+
+    def merit(delimiter):
+        try:
+            widths = [len(row) for row in csv.reader(head, delimiter=delimiter) if row]
+        except csv.Error:
+            return (False, 0)
+        return (len(set(widths)) == 1 and widths[0] > 1, widths[0] if widths else 0)
+
+    return max(",;\t", key=merit)
+
+
+def _read_parquet(path: Path, notes: list[str]) -> tuple[dict[str, np.ndarray], Sequence[int]]:
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ImportError:
+        raise UsageError("reading .parquet needs pyarrow: pip install 'fromnoise[parquet]'") from None
+    try:
+        table = pyarrow.parquet.read_table(path)
+    except (pyarrow.ArrowException, ValueError) as error:
+        raise DataError(
+            f"{shown(path, 200)} is no sound parquet file ({str(error).splitlines()[0][:60]}): save it again"
+        ) from error
+    done, types = {}, pyarrow.types
+    for column, cells in zip(table.column_names, table.columns):
+        if types.is_nested(cells.type) or types.is_binary(cells.type):
+            raise DataError(
+                f"{shown(path, 200)}: column {shown(column)} holds {cells.type}: keep numbers and text only"
+            )
+        if column in done:
+            raise DataError(f"{shown(path, 200)}: two columns are named {shown(column)}: rename one")
+        if types.is_integer(cells.type) or types.is_floating(cells.type) or types.is_decimal(cells.type):
+            done[column] = np.array(
+                [np.nan if v is None else float(v) for v in cells.to_pylist()], np.float64
+            )
+        else:
+            done[column] = np.array(["" if v is None else str(v).strip() for v in cells.to_pylist()], object)
+    if not done or not len(table):
+        raise DataError(f"{shown(path, 200)} has no {'rows' if done else 'columns'}: add some")
+    return done, range(1, len(table) + 1)

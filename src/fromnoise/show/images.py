@@ -1,0 +1,209 @@
+"""Figures of images: samples, reconstructions, the worst of them, denoising."""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .. import sample
+from ..core.errors import UsageError
+from ..core.family import Reconstructs
+from .style import INK, SOFT, WIDTH, Drawing, Sheet, cell_size, plain
+from .subject import Subject
+
+LABEL = 128  # pixels left of image rows, for their names
+GAP = 3
+
+
+def tile(images: np.ndarray, columns: int, cell: float, gap: float = GAP, ground: int = 255) -> tuple[np.ndarray, float, float]:
+    """(N, H, W[, 3]) uint8 -> one picture with gaps, and the width and height in pixels to show it at."""
+    n, h, w = images.shape[:3]
+    rows = -(-n // columns)
+    factor = max(1, round(cell * 2 / w))
+    images = images.repeat(factor, 1).repeat(factor, 2)
+    space = round(gap * w * factor / cell)
+    h, w = h * factor, w * factor
+    picture = np.full((rows * (h + space) - space, columns * (w + space) - space, *images.shape[3:]), ground, np.uint8)
+    for i, image in enumerate(images):
+        top, left = i // columns * (h + space), i % columns * (w + space)
+        picture[top : top + h, left : left + w] = image
+    return picture, picture.shape[1] * cell / w, picture.shape[0] * cell / w
+
+
+def image_cell(spec, columns: int, label: float = LABEL, most: float = 72) -> float:
+    """Width of one image so that ``columns`` of them stand beside their row names."""
+    target = min(most, (WIDTH - label) / columns - GAP)
+    cell = cell_size(spec.shape[2], target)
+    return cell if columns * (cell + GAP) <= WIDTH - label + GAP else target
+
+
+def squared_error(a: Tensor, b: Tensor) -> Tensor:
+    """Per example (B,), per component, images on the scale [0, 1]."""
+    return ((a - b) / 2).square().flatten(1).mean(1)
+
+
+def unit_error(subject: Subject) -> str:
+    return "mean squared error per pixel, pixels in [0, 1]"
+
+
+def rows_of_images(sheet: Sheet, rows: list[tuple[str, str, np.ndarray]], cell: float, top: float = 0, after: dict | None = None) -> float:
+    """Rows (name, number, images) under each other; after: extra space below a row. Returns the next free pixel."""
+    for i, (name, number, images) in enumerate(rows):
+        picture, width, height = tile(images, len(images), cell)
+        sheet.picture(picture, LABEL, top, width, height)
+        middle = top + height / 2 - (7 if number else 0)
+        sheet.text(LABEL - 10, middle, name, size=8.5, color=INK, ha="right", va="center")
+        if number:
+            sheet.text(LABEL - 10, middle + 14, number, size=7.5, color=SOFT, ha="right", va="center")
+        top += height + GAP + (after or {}).get(i, 0)
+    return top
+
+
+def row_height(spec, cell: float) -> float:
+    return cell * spec.shape[1] / spec.shape[2] + GAP
+
+
+# -- samples -------------------------------------------------------------------------------------------------
+
+
+def draw_samples(subject: Subject) -> Drawing:
+    spec = subject.spec
+    columns = spec.classes if subject.conditional and spec.classes <= 20 else 10
+    n = columns * 6
+    x = sample.sample(subject.restored, n, subject.seed)
+    cell = image_cell(spec, columns, label=0)
+    picture, width, height = tile(subject.pixels(x), columns, cell)
+    by_class = subject.conditional and columns == spec.classes
+    head = 16 if by_class else 0
+    note = f"{n} samples, none picked: sample i depends on the seed and i only."
+    if by_class:
+        note += " One column for each class that was asked for."
+    sheet = Sheet(f"Samples of {plain(subject.restored.run.name)}", note, subject.caption("samples"), height + head)
+    if by_class:
+        for i in range(columns):
+            sheet.text((i + 0.5) * (cell + GAP) - GAP / 2, 0, subject.class_name(i), color=SOFT, ha="center")
+    sheet.picture(picture, 0, head, width, height)
+    alt = f"A grid of {n} images sampled from the model {plain(subject.restored.run.name)}."
+    return sheet.done({"n": n, "columns": columns, "labels": [i % spec.classes for i in range(n)] if subject.conditional else None}, alt)
+
+
+# -- reconstructions -----------------------------------------------------------------------------------------
+
+
+@torch.no_grad()
+def reconstruct(subject: Subject, x: Tensor, y: Tensor | None) -> Tensor:
+    return subject.model.reconstruct(x, y)
+
+
+@torch.no_grad()
+def draw_recon(subject: Subject, n: int = 10) -> Drawing:
+    """Input on top, reconstruction below, the first rows of the split: two blocks of n."""
+    batch = subject.first(2 * n)
+    x_hat = reconstruct(subject, batch.x, batch.y)
+    error, total = error_of_split(subject)
+    cell = image_cell(subject.spec, n)
+    height = 4 * row_height(subject.spec, cell) + 12
+    note = f"The first {len(batch)} rows of the {subject.split} split. {_error_note(subject, error.mean(), total)}"
+    sheet = Sheet("Reconstructions: input above, reconstruction below", note, subject.caption("recon"), height)
+    top, shown = 0.0, squared_error(batch.x, x_hat).tolist()
+    for start in range(0, len(batch), n):
+        part = slice(start, start + n)
+        rows = [("input", "", subject.pixels(batch.x[part])), ("reconstruction", "", subject.pixels(x_hat[part]))]
+        top = rows_of_images(sheet, rows, cell, top) + 12
+    numbers = {"rows": list(range(len(batch))), "mse": shown, "mse_of_split": float(error.mean()), "n": total}
+    alt = f"{len(batch)} {subject.split} images and, below each, its reconstruction; mean squared error {error.mean():.4f}."
+    return sheet.done(numbers, alt)
+
+
+@torch.no_grad()
+def draw_worst(subject: Subject, n: int = 8) -> Drawing:
+    error, total = error_of_split(subject)
+    order = np.argsort(-error, kind="stable")[:n]
+    batch = subject.rows(order)
+    x_hat = reconstruct(subject, batch.x, batch.y)
+    cell = image_cell(subject.spec, n)
+    height = 2 * row_height(subject.spec, cell) + 18
+    note = (
+        f"The {len(batch)} of {total:,} {subject.split} examples with the largest error, worst first. "
+        f"{_error_note(subject, error.mean(), total)}"
+    )
+    sheet = Sheet("Worst reconstructions", note, subject.caption("worst"), height)
+    rows = [("input", "", subject.pixels(batch.x)), ("reconstruction", "", subject.pixels(x_hat))]
+    top = rows_of_images(sheet, rows, cell)
+    for i, row in enumerate(order):
+        sheet.text(LABEL + (i + 0.5) * (cell + GAP), top, f"{error[row]:.3f}", size=7.5, color=SOFT, ha="center")
+    sheet.text(LABEL - 10, top, "its error", size=7.5, color=SOFT, ha="right")
+    numbers = {"rows": order, "mse": error[order], "mse_of_split": float(error.mean()), "n": total}
+    return sheet.done(numbers, f"The {len(batch)} worst reconstructions; their errors go from {error[order[0]]:.3f} down to {error[order[-1]]:.3f}.")
+
+
+def error_of_split(subject: Subject) -> tuple[np.ndarray, int]:
+    """Squared error of each of the first examples of the split."""
+    parts = [squared_error(batch.x, reconstruct(subject, batch.x, batch.y)) for batch, _ in subject.batches()]
+    error = torch.cat(parts).double().cpu().numpy()
+    return error, len(error)
+
+
+def _error_note(subject: Subject, mse: float, n: int) -> str:
+    return f"Mean squared error per pixel over {n:,} {subject.split} images, pixels in [0, 1]: {mse:.4f}."
+
+
+# -- denoising -----------------------------------------------------------------------------------------------
+
+
+def other_level(kind: str, level: float) -> float:
+    """A level that training never saw: half as much again, or half of what a share leaves."""
+    return round(1.5 * level, 3) if kind == "gaussian" else round(level + (1 - level) / 2, 3)
+
+
+def psnr(mse: float) -> float:
+    """Peak signal-to-noise ratio in dB, peak 1."""
+    return float(-10 * np.log10(max(mse, 1e-10)))
+
+
+@torch.no_grad()
+def draw_denoise(subject: Subject, n: int = 10) -> Drawing:
+    """Noisy, what a plain autoencoder makes of it, what the denoiser makes of it, and the truth, at two levels."""
+    config, beside = subject.model.config, subject.other
+    if beside is not None and (not isinstance(beside.model, Reconstructs) or beside.dataset.spec != subject.spec):
+        raise UsageError(f"{beside.run.path} cannot stand beside the denoiser: it must reconstruct images of the same form")
+    trained = config.corruption_level
+    levels = [(trained, "trained at this level"), (other_level(config.corruption, trained), "never trained at this level")]
+    models = {"plain autoencoder": beside.model} if beside is not None else {}
+    models["denoiser"] = subject.model
+    cell = image_cell(subject.spec, n)
+    rows = 2 + len(models)
+    height = 2 * (rows * row_height(subject.spec, cell) + 34)
+    name = {"gaussian": "Gaussian noise, σ", "mask": "masked, share", "salt-pepper": "salt and pepper, share"}.get(config.corruption, config.corruption)
+    total = min(1000, len(subject.dataset.split(subject.split)))
+    note = (
+        f"The first {n} rows of the {subject.split} split. PSNR of {total:,} {subject.split} images, everything cut to [0, 1] "
+        "first; more is better. The network sees only the noisy row."
+    )
+    if beside is not None:
+        note += f" Plain autoencoder: run {plain(beside.run.name, 60)}, trained on clean images only."
+    sheet = Sheet("Denoising", note, subject.caption("denoise"), height)
+    top, numbers = 0.0, []
+    for level, said in levels:
+        images, errors = _denoised(subject, models, level, total, n)
+        db = {key: psnr(value) for key, value in errors.items()}
+        sheet.text(0, top, f"{name} = {level:g}: {said}", size=9, weight="bold")
+        lines = [(key, f"{db[key]:.1f} dB" if key in db else "", images[key]) for key in images]
+        top = rows_of_images(sheet, lines, cell, top + 20) + 14
+        numbers.append({"level": level, "trained": level == trained, "psnr": db, "mse": errors})
+    gains = ", ".join(f"{row['psnr']['denoiser'] - row['psnr']['noisy']:+.1f} dB at {row['level']:g}" for row in numbers)
+    return sheet.done({"levels": numbers, "n": total, "corruption": config.corruption}, f"Noisy images, their reconstructions and the clean images; the denoiser changes PSNR by {gains}.")
+
+
+def _denoised(subject: Subject, models: dict, level: float, total: int, n: int) -> tuple[dict[str, np.ndarray], dict[str, float]]:
+    """The first n images of each row, and the mean squared error of each over ``total`` examples."""
+    shown, sums = {}, {}
+    for batch, rows in subject.batches(total):
+        rng = subject.rng("denoise", str(level)).per_row(rows)
+        noisy = subject.model.corrupt(batch.x, rng, level)
+        made = {"noisy": noisy} | {key: model.reconstruct(noisy, batch.y) for key, model in models.items()}
+        for key, x in (made | {"clean": batch.x}).items():
+            if rows.start == 0:
+                shown[key] = subject.pixels(x[:n])
+            if key != "clean":
+                sums[key] = sums.get(key, 0.0) + float(squared_error(x.clamp(-1, 1), batch.x).sum())
+    return shown, {key: value / total for key, value in sums.items()}

@@ -1,0 +1,113 @@
+"""The main job: small models of every family on real data, trained for equal seconds, measured, drawn on one page."""
+
+import shlex
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from .core.files import storage_error
+from .core.run import next_folder
+from .evaluate.report import evaluate
+from .evaluate.table import plain_table
+from .train import launch
+
+
+@dataclass(frozen=True)
+class Stop:
+    """One model of the tour. title: how the page calls it."""
+
+    name: str
+    family: str
+    preset: str
+    title: str
+    options: dict
+
+
+# The first three share one bottleneck of two numbers, and the last two of the first three one network: what
+# differs between their latent planes is the objective.
+STOPS = (
+    Stop("pca", "classical", "lecture", "PCA, 2 numbers", {}),
+    Stop("autoencoder", "autoencoder", "lecture", "autoencoder, 2 numbers", {}),
+    Stop("vae", "vae", "lecture", "VAE, 2 numbers", {}),
+    Stop("mixture", "classical", "mixture", "Gaussian mixture", {}),
+    Stop("plain", "autoencoder", "denoising", "autoencoder, 64 numbers", {"corruption": "none"}),
+    Stop("denoising", "autoencoder", "denoising", "denoising autoencoder, 64 numbers", {}),
+    Stop("vae-16", "vae", "mlp", "VAE, 16 numbers", {"latent_dim": 16}),
+    Stop("ladder", "vae", "ladder", "hierarchical VAE", {}),
+)
+
+
+def tour(out: Path, data: str, seconds: int, seed: int, say: Callable[[str], None]) -> tuple[Path, list[dict]]:
+    """Trains, measures and draws all stops; returns the page and the reports. Raises as training does."""
+    from .show.figures import compare_planes, show
+    from .show.page import write_page
+
+    if out.exists() and any(out.iterdir()):
+        kept = next_folder(out.parent, out.name)
+        try:
+            out.rename(kept)
+        except OSError as error:
+            raise storage_error(error, out) from error
+        say(f"the tour that was in {out} is kept in {kept}")
+    runs, reports, commands = {}, [], []
+    for stop in STOPS:
+        command = ["train", stop.family, "--data", data, "--preset", stop.preset, "--seed", str(seed)]
+        command += [part for key, value in stop.options.items() for part in (f"--{key.replace('_', '-')}", str(value))]
+        if stop.family != "classical":
+            command += ["--minutes", f"{seconds / 60:g}"]
+        command = launch.command_line([*command, "--out", str(out / stop.name)])
+        plan = launch.plan(stop.family, data, stop.preset, seed=seed, minutes=seconds / 60, intervals=8, **stop.options)
+        run = launch.start(plan, out / stop.name, command)
+        restored = launch.restore(run)
+        report = evaluate(restored)
+        report["title"] = stop.title
+        runs[stop.name] = restored
+        reports.append(report)
+        commands.append(command)
+        say(f"{stop.title:<36} {_headline(report)}")
+    say("")
+    say(plain_table(reports))
+    figures = _draw(runs, out / "figures", seed, show, compare_planes)
+    page = write_page(out / "report.html", "fromnoise tour", _intro(runs, seconds), list(runs.values()), reports, figures, commands)
+    return page, reports
+
+
+def _headline(report: dict) -> str:
+    found = {row["name"]: row["value"] for row in report["metrics"]}
+    parts = [f"{report['cost']['train_seconds']:5.1f} s"]
+    if found.get("reconstruction_mse") is not None:
+        parts.append(f"reconstruction {found['reconstruction_mse']:.4f}")
+    for name, label in (("importance_weighted", "bound"), ("log_likelihood", "log p")):
+        if found.get(name) is not None:
+            parts.append(f"{label} {found[name]:.1f} nats")
+    return "  ".join(parts)
+
+
+def _intro(runs: dict, seconds: int) -> str:
+    restored = runs["vae"]
+    train, test = (len(restored.dataset.split(name)) for name in ("train", "test"))
+    return (
+        f"{len(runs)} models of {restored.dataset.name}, each trained for {seconds} seconds on {train:,} examples and measured on "
+        f"{test:,} that it never saw. PCA and the mixture are fitted in closed form: the baselines that a network has to beat."
+    )
+
+
+def _draw(runs: dict, folder: Path, seed: int, show, compare_planes) -> dict[str, Path]:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise storage_error(error, folder) from error
+    figures = {}
+    planes = compare_planes([runs["autoencoder"], runs["vae"]], ["autoencoder", "VAE"], out=folder, seed=seed)
+    figures["planes"] = next(path for path in planes if path.suffix == ".png")
+    for name, restored in runs.items():
+        wanted = {"curves", "samples", "recon"} - ({"curves"} if not restored.run.info["steps"] else set())
+        wanted |= {"denoise"} if name == "denoising" else set()
+        wanted |= {"kl"} if name in ("vae-16", "ladder") else set()
+        wanted |= {"traverse", "interp"} if name == "vae-16" else set()
+        plain = runs["plain"] if name == "denoising" else None
+        command = f"fromnoise show {shlex.quote(str(restored.run.path))}"
+        for path in show(restored, sorted(wanted), seed=seed, plain=plain, command=command):
+            if path.suffix == ".png":
+                figures[f"{name}/{path.stem}"] = path
+    return figures
