@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import resource
 import struct
 import zlib
 from concurrent.futures import ThreadPoolExecutor
@@ -285,10 +286,17 @@ def test_a_full_disk_leaves_nothing(pictures, cache, monkeypatch):
     def full(*args):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(
-        store, "canonical_json", full
-    )  # after the rows were written, before the store is sealed
-    refused(pictures, StorageError, "no room is left", str(cache), "set FROMNOISE_CACHE")
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "canonical_json", full)  # the rows are written, the store is not yet sealed
+        refused(pictures, StorageError, "no room is left", str(cache), "set FROMNOISE_CACHE")
+    assert not list((cache / "folders").iterdir())
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))  # the kernel refuses the rows themselves
+        with pytest.raises(StorageError, match="File too large.*set FROMNOISE_CACHE"):
+            load(str(pictures))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert not list((cache / "folders").iterdir())
 
 

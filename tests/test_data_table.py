@@ -226,8 +226,16 @@ def test_parquet(tmp_path):
     refused(path, "1 missing cells", "line 1", "'x'", "--missing drop")
     pyarrow.parquet.write_table(pyarrow.table(table | {"x": [[1]] * n}), path)
     refused(path, "'x'", "list<", "keep numbers and text only")
-    path.write_bytes(b"PAR1 no")
-    refused(path, "t.parquet", "no sound parquet file", "save it again")
+    pyarrow.parquet.write_table(pyarrow.table(table), path)
+    whole = path.read_bytes()
+    for damaged in (
+        b"PAR1 no",
+        b"",
+        whole[:4] + b"\xff" * 90 + whole[94:],
+        whole[:-60] + b"\xff" * 50 + whole[-10:],
+    ):
+        path.write_bytes(damaged)
+        refused(path, "t.parquet", "no sound parquet file", "save it again")
 
 
 def test_parquet_without_pyarrow(tmp_path, monkeypatch):

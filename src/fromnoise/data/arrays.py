@@ -20,8 +20,8 @@ EXAMPLES, LABELS = ("x", "images", "data", "arr_0"), ("y", "labels", "targets")
 MOST_CLASSES = 10_000
 # Everything that numpy is known to raise on a damaged file or a lying header.
 DAMAGE = (
-    ValueError, EOFError, LookupError, SyntaxError, TypeError, ArithmeticError, MemoryError, NotImplementedError,
-    tokenize.TokenError, zipfile.BadZipFile, zlib.error,
+    ValueError, EOFError, LookupError, SyntaxError, TypeError, ArithmeticError, MemoryError,
+    NotImplementedError, tokenize.TokenError, zipfile.BadZipFile, zlib.error,
 )  # fmt: skip
 SMALLEST_SIDE = 4  # a "picture" with a side of 1 to 3 is most likely one picture whose channels come last
 

@@ -27,7 +27,7 @@ from .store import cache_folder, open_or_build, shown
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
 OPTIONS = ("resolution", "crop", "grey", "skip_bad", "max_pixels", "split_seed", "validation", "test")
 LARGEST_DEFAULT = 64  # pixels a side where the user names none: what a laptop trains in minutes
-CHUNK = 256  # images that are decoded before they are written
+CHUNK = 64  # images that are decoded before they are written: 200 MB at the largest resolution
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,10 @@ def _build(at: Path, name: str, files: list[File], config: DataConfig) -> dict:
     with calm_pillow(), ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
         sizes = []
         for file, size in _in_order(pool, lambda path: size_of(path, config.max_pixels), files):
-            bad.update({file.name: size}) if isinstance(size, str) else sizes.append((file, size))
+            if isinstance(size, str):
+                bad[file.name] = size
+            else:
+                sizes.append((file, size))
         _judge(bad, name, files, config)
         side = config.resolution or _usual_side([size for _, size in sizes], config)
         channels, good, all_grey = 1 if config.grey else 3, [], True
@@ -177,10 +180,8 @@ def _judge(bad: dict[str, str], name: str, files: list[File], config: DataConfig
     if len(bad) == len(files) or (bad and not config.skip_bad):
         first = ", ".join(f"{shown(k)} ({v})" for k, v in sorted(bad.items())[:3])
         more = f" and {len(bad) - 3} more" if len(bad) > 3 else ""
-        mend = (
-            "mend or remove them"
-            if len(bad) == len(files)
-            else "mend or remove them, or leave them out with --skip-bad"
+        mend = "mend or remove them" + (
+            ", or leave them out with --skip-bad" if len(bad) < len(files) else ""
         )
         raise DataError(
             f"data {shown(name)}: {len(bad)} of {len(files)} images cannot be used: {first}{more}; {mend}"
@@ -189,7 +190,6 @@ def _judge(bad: dict[str, str], name: str, files: list[File], config: DataConfig
 
 def _in_order(pool, work: Callable, files: list[File]) -> Iterator[tuple]:
     """(file, result or reason why there is none), a few files at a time so that results do not pile up."""
-
     attempt = lambda file: attempted(work, file.path)
     for start in range(0, len(files), CHUNK):
         part = files[start : start + CHUNK]

@@ -218,25 +218,32 @@ def _read_parquet(path: Path, notes: list[str]) -> tuple[dict[str, np.ndarray], 
     except ImportError:
         raise UsageError("reading .parquet needs pyarrow: pip install 'fromnoise[parquet]'") from None
     try:
-        table = pyarrow.parquet.read_table(path)
-    except (pyarrow.ArrowException, ValueError) as error:
-        raise DataError(
-            f"{shown(path, 200)} is no sound parquet file ({str(error).splitlines()[0][:60]}): save it again"
-        ) from error
-    done, types = {}, pyarrow.types
+        done = _columns_of(pyarrow.parquet.read_table(path), pyarrow.types, path)
+    except DataError:
+        raise
+    except (pyarrow.ArrowException, ValueError, OverflowError, OSError) as error:
+        if isinstance(error, OSError) and error.errno:
+            raise  # the file cannot be opened; without a number it is pyarrow's word for damage
+        reason = " ".join(str(error).split())[:60]
+        raise DataError(f"{shown(path, 200)} is no sound parquet file ({reason}): save it again") from error
+    n = len(next(iter(done.values()), ()))
+    if not n:
+        raise DataError(f"{shown(path, 200)} has no {'rows' if done else 'columns'}: add some")
+    return done, range(1, n + 1)
+
+
+def _columns_of(table, types, path: Path) -> dict[str, np.ndarray]:
+    """A pyarrow table -> float64 with NaN for gaps, or text with "" for gaps."""
+    done = {}
     for column, cells in zip(table.column_names, table.columns):
         if types.is_nested(cells.type) or types.is_binary(cells.type):
-            raise DataError(
-                f"{shown(path, 200)}: column {shown(column)} holds {cells.type}: keep numbers and text only"
-            )
+            kind = f"{shown(path, 200)}: column {shown(column)} holds {shown(str(cells.type))}"
+            raise DataError(f"{kind}: keep numbers and text only")
         if column in done:
             raise DataError(f"{shown(path, 200)}: two columns are named {shown(column)}: rename one")
+        values = cells.to_pylist()
         if types.is_integer(cells.type) or types.is_floating(cells.type) or types.is_decimal(cells.type):
-            done[column] = np.array(
-                [np.nan if v is None else float(v) for v in cells.to_pylist()], np.float64
-            )
+            done[column] = np.array([np.nan if v is None else float(v) for v in values], np.float64)
         else:
-            done[column] = np.array(["" if v is None else str(v).strip() for v in cells.to_pylist()], object)
-    if not done or not len(table):
-        raise DataError(f"{shown(path, 200)} has no {'rows' if done else 'columns'}: add some")
-    return done, range(1, len(table) + 1)
+            done[column] = np.array(["" if v is None else str(v).strip() for v in values], object)
+    return done

@@ -1,0 +1,124 @@
+"""From a run to its figures. Which ones a model can have is asked of its capabilities, never of its name."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..core.errors import UsageError, did_you_mean
+from ..core.family import Corrupts, Decodes, Encodes, Reconstructs
+from ..train.launch import Restored
+from . import curves, images, latent, vectors
+from .style import Drawing, drawing, save
+from .subject import Subject
+
+
+@dataclass(frozen=True)
+class Kind:
+    """about: one line of help; why_not: "" when the subject can have the figure, else the reason."""
+
+    about: str
+    why_not: Callable[[Subject], str]
+    draw: Callable[[Subject], Drawing]
+
+
+def _all(*conditions: Callable[[Subject], str]) -> Callable[[Subject], str]:
+    """The first reason against, in order."""
+    return lambda subject: next((reason for condition in conditions if (reason := condition(subject))), "")
+
+
+def _is_image(s: Subject) -> str:
+    return "" if s.spec.kind == "image" else f"it is for images, and {s.dataset.name} holds {'points and tables' if s.spec.kind == 'vector' else 'tokens'}"
+
+
+def _no_tokens(s: Subject) -> str:
+    return "it is for images, points and tables" if s.spec.kind == "tokens" else ""
+
+
+def _trained(s: Subject) -> str:
+    return "" if len(s.restored.run.events("interval")) > 1 else "it needs at least two intervals of training, and this run has none or one"
+
+
+def _reconstructs(s: Subject) -> str:
+    return "" if isinstance(s.model, Reconstructs) else "this model reconstructs nothing"
+
+
+def _encodes(s: Subject) -> str:
+    return "" if isinstance(s.model, Encodes) else "this model has no encoder"
+
+
+def _decodes(s: Subject) -> str:
+    return "" if isinstance(s.model, Decodes) else "this model has no decoder"
+
+
+def _has_dims(s: Subject) -> str:
+    D = s.model.latent_dim
+    if D < 2:
+        return "a plane needs two latent dimensions, and this model has one"
+    if len(s.dims) != 2 or s.dims[0] == s.dims[1] or not all(0 <= d < D for d in s.dims):
+        return f"--dims takes two different dimensions from 0 to {D - 1}, not {', '.join(map(str, s.dims))}"
+    return ""
+
+
+def _denoises(s: Subject) -> str:
+    corrupts = isinstance(s.model, Corrupts) and getattr(s.model.config, "corruption", "none") != "none"
+    return "" if corrupts else "this model was not trained to denoise: train one with --corruption gaussian"
+
+
+def _has_kl(s: Subject) -> str:
+    return "" if isinstance(s.model, curves.SplitsKl) else "this model has no KL term by latent dimension"
+
+
+def _draw_samples(subject: Subject) -> Drawing:
+    return images.draw_samples(subject) if subject.spec.kind == "image" else vectors.draw_samples(subject)
+
+
+FIGURES: dict[str, Kind] = {
+    "curves": Kind("loss parts and held-out metric over the steps", _trained, curves.draw_curves),
+    "samples": Kind("samples; for points and tables beside the real ones", _no_tokens, _draw_samples),
+    "recon": Kind("input above, reconstruction below", _all(_is_image, _reconstructs), images.draw_recon),
+    "worst": Kind("the eight worst reconstructions", _all(_is_image, _reconstructs), images.draw_worst),
+    "denoise": Kind("noisy, denoised, clean, at a trained and an untrained level", _all(_is_image, _reconstructs, _denoises), images.draw_denoise),
+    "scatter": Kind("latent codes by class", _all(_encodes, _has_dims), latent.draw_scatter),
+    "grid": Kind("images decoded over the latent plane", _all(_is_image, _encodes, _decodes, _has_dims), latent.draw_grid),
+    "traverse": Kind("one latent dimension at a time", _all(_is_image, _encodes, _decodes), latent.draw_traverse),
+    "interp": Kind("between two images, through the codes", _all(_is_image, _encodes, _decodes), latent.draw_interp),
+    "kl": Kind("KL by latent dimension, active units", _all(_encodes, _has_kl), curves.draw_kl),
+}  # fmt: skip
+
+
+def show(
+    restored: Restored,
+    names: list[str] | None = None,
+    *,
+    seed: int = 0,
+    split: str = "test",
+    dims: tuple[int, int] = (0, 1),
+    command: str = "",
+    out: Path | None = None,
+    sampled: bool = False,
+    label: int | None = None,
+    plain: Restored | None = None,
+) -> list[Path]:
+    """Draws figures of a model into ``out`` (the run's own figures/) as PNG, SVG and JSON; returns the files.
+
+    names    of FIGURES; None draws every one that this model can have
+    dims     the latent dimensions of ``scatter`` and ``grid``
+    sampled  ``scatter`` draws z ~ q(z | x) instead of the posterior's mean
+    label    the class that a conditional model decodes in ``grid`` and ``traverse`` (0 when not given)
+    plain    ``denoise``: an ordinary autoencoder to stand beside the denoiser
+    Raises UsageError: an unknown figure, or one that this model cannot have, with the reason.
+    """
+    restored.dataset.split(split)
+    subject = Subject(restored, seed, split, tuple(dims), command, sampled, label, plain)
+    if names is None:
+        names = [name for name, kind in FIGURES.items() if not kind.why_not(subject)]
+    for name in names:  # complain before drawing anything
+        if name not in FIGURES:
+            raise UsageError(f"there is no figure '{name}'.{did_you_mean(name, FIGURES)} Known: {', '.join(FIGURES)}")
+        if reason := FIGURES[name].why_not(subject):
+            raise UsageError(f"no figure '{name}' of {restored.run.path}: {reason}")
+    files = []
+    with drawing():
+        for name in names:
+            files += save(FIGURES[name].draw(subject), out or restored.run.path / "figures", name)
+    return files

@@ -1,0 +1,264 @@
+"""Figures of the latent space: codes by class, the decoded plane, traversals, interpolations."""
+
+import numpy as np
+import torch
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+from matplotlib.patches import Circle, Rectangle
+
+from ..core.family import EncodesDistribution
+from .curves import SplitsKl, kl_of_dims
+from .images import GAP, LABEL, image_cell, row_height, rows_of_images, tile
+from .style import ACCENT, CLASSES, INK, SOFT, WIDTH, Drawing, Sheet, halo, plain, show_image
+from .subject import Codes, Subject
+
+WIDEN = 1.3  # the decoded plane shows this times the range of the codes
+POINTS = 2000  # codes that are drawn at most; more would hide each other
+
+
+# -- codes by class ------------------------------------------------------------------------------------------
+
+
+def draw_scatter(subject: Subject) -> Drawing:
+    codes, d = subject.codes, subject.dims
+    n, shown = len(codes.z), min(POINTS, len(codes.z))
+    note = f"What is drawn: {codes.kind}, of {shown:,} {subject.split} examples."
+    if codes.z.shape[1] > 2:
+        note += f" Dimensions {d[0]} and {d[1]} of {codes.z.shape[1]}, counted from 0; the others are not seen here."
+    if codes.y is not None:
+        note += " A point is its class's glyph in its class's colour."
+    if has_prior(subject):
+        note += " Circles: the prior N(0, I) at 1 and 2 standard deviations."
+    side = 600
+    sheet = Sheet(f"Latent plane of {plain(subject.restored.run.name)}", note, subject.caption("scatter"), side + 30)
+    axes = sheet.axes(44, 4, side, side)
+    scatter(axes, subject, size=34 if n > 600 else 46)
+    legend(sheet, subject, side + 70)
+    ranges = [[codes.z[:, k].min(), codes.z[:, k].max()] for k in d]
+    numbers = {
+        "drawn": codes.kind, "dims": list(d), "range": ranges, "n": n,
+        "z": codes.z[:shown, d], "y": None if codes.y is None else codes.y[:shown],
+    }  # fmt: skip
+    return sheet.done(numbers, f"Scatter plot of {codes.kind} in dimensions {d[0]} and {d[1]}, {shown} {subject.split} examples, by class.")
+
+
+def has_prior(subject: Subject) -> bool:
+    """Is the plane's prior a standard normal? True of every family here that encodes a distribution."""
+    return isinstance(subject.model, EncodesDistribution)
+
+
+def scatter(axes: Axes, subject: Subject, size: float = 34) -> None:
+    """The codes in the two dimensions asked for, equal units on both axes."""
+    codes, d = subject.codes, list(subject.dims)
+    z = codes.z[:POINTS, d]
+    if codes.y is None:
+        axes.scatter(*z.T, s=size / 4, color=ACCENT, alpha=0.6, linewidths=0)
+    else:
+        y = codes.y[:POINTS]
+        for label in np.unique(y):
+            color, marker = class_mark(subject, label)
+            axes.scatter(*z[y == label].T, s=size * marker_scale(marker), color=color, marker=marker, linewidths=0, alpha=0.85)
+        for label in np.unique(y):
+            x0, y0 = np.median(z[y == label], 0)
+            axes.text(x0, y0, glyph(subject, label), fontsize=15, weight="bold", color=class_mark(subject, label)[0],
+                      ha="center", va="center", path_effects=halo(4), zorder=5)  # fmt: skip
+    if has_prior(subject):
+        for radius in (1, 2):
+            axes.add_patch(Circle((0, 0), radius, fill=False, color=INK, linewidth=0.9, linestyle="--", zorder=4))
+            axes.text(0, -radius, f"{radius}σ", fontsize=7, ha="center", va="center", path_effects=halo(), zorder=6)
+    square(axes, codes.z[:, d], has_prior(subject))
+    axes.set_xlabel(f"$z_{{{d[0]}}}$", parse_math=True, labelpad=2)
+    axes.set_ylabel(f"$z_{{{d[1]}}}$", parse_math=True, labelpad=2)
+    axes.grid(True)
+
+
+def square(axes: Axes, z: np.ndarray, prior: bool) -> None:
+    """The same length for the same number on both axes, in a square frame."""
+    low, high = z.min(0), z.max(0)
+    if prior:
+        low, high = np.minimum(low, -2.1), np.maximum(high, 2.1)
+    centre, half = (low + high) / 2, max(float((high - low).max()) / 2 * 1.05, 1e-6)
+    axes.set_xlim(centre[0] - half, centre[0] + half)
+    axes.set_ylim(centre[1] - half, centre[1] + half)
+    axes.set_aspect("equal")
+
+
+def glyph(subject: Subject, label: int) -> str:
+    """One sign for a class: its name if that is one letter or digit, else its number."""
+    name = subject.class_name(int(label))
+    return name if len(name) == 1 and name.isascii() and name.isalnum() else str(int(label))
+
+
+def class_mark(subject: Subject, label: int) -> tuple[str, str]:
+    """Colour and matplotlib marker of a class."""
+    return CLASSES[int(label) % len(CLASSES)], f"${glyph(subject, label)}$"
+
+
+def marker_scale(marker: str) -> float:
+    return 1.0 if len(marker) == 3 else 1.9
+
+
+def legend(sheet: Sheet, subject: Subject, left: float) -> None:
+    if subject.codes.y is None:
+        return
+    labels = [int(label) for label in np.unique(subject.codes.y)]
+    handles = []
+    for label in labels[:25]:
+        color, marker = class_mark(subject, label)
+        name, count = subject.class_name(label), int((subject.codes.y == label).sum())
+        name = f"{name}  ({count})" if name != glyph(subject, label) else f"class {name}  ({count})"
+        handles.append(Line2D([], [], color=color, marker=marker, linestyle="", markersize=8, markeredgewidth=0, label=name))
+    axes = sheet.axes(left, 4, WIDTH - left, 20 * len(handles) + 24)
+    axes.set_axis_off()
+    axes.legend(handles=handles, loc="upper left", borderaxespad=0, handletextpad=0.4, labelspacing=0.75, fontsize=8.5,
+                title="class (examples)", title_fontsize=8, alignment="left")  # fmt: skip
+
+
+# -- the decoded plane ---------------------------------------------------------------------------------------
+
+
+def plane_range(codes: Codes, dims: tuple[int, int], widen: float = WIDEN) -> list[list[float]]:
+    """[[low, high], [low, high]]: the range of the codes about its middle, times ``widen``."""
+    out = []
+    for d in dims:
+        low, high = float(codes.z[:, d].min()), float(codes.z[:, d].max())
+        half = max((high - low) / 2, 1e-6) * widen
+        out.append([(low + high) / 2 - half, (low + high) / 2 + half])
+    return out
+
+
+def decoded_plane(subject: Subject, count: int) -> tuple[np.ndarray, list[list[float]]]:
+    """count x count images, the top row at the highest z of the second dimension; the ranges they stand for.
+
+    Each image is decoded at the middle of its cell; the other dimensions stay at the mean code.
+    """
+    ranges = plane_range(subject.codes, subject.dims)
+    across, up = ([low + (high - low) * (i + 0.5) / count for i in range(count)] for low, high in ranges)
+    z = np.tile(subject.codes.z.mean(0), (count * count, 1))
+    z[:, subject.dims[0]] = np.tile(across, count)
+    z[:, subject.dims[1]] = np.repeat(up[::-1], count)
+    return subject.pixels(subject.decode(torch.from_numpy(z).float())), ranges
+
+
+def plane_axes(axes: Axes, subject: Subject, images: np.ndarray, count: int, ranges: list) -> None:
+    """The picture of the plane with its values, and a frame at the range of the codes themselves."""
+    picture, _, _ = tile(images, count, images.shape[2] / 2, gap=0)
+    show_image(axes, picture, extent=(*ranges[0], *ranges[1]), interpolation="auto")
+    (x0, x1), (y0, y1) = plane_range(subject.codes, subject.dims, 1.0)
+    axes.add_patch(Rectangle((x0, y0), x1 - x0, y1 - y0, fill=False, color="#ffb000", linewidth=1.1, linestyle=(0, (5, 3))))
+    axes.set_xlabel(f"$z_{{{subject.dims[0]}}}$", parse_math=True, labelpad=2)
+    axes.set_ylabel(f"$z_{{{subject.dims[1]}}}$", parse_math=True, labelpad=2)
+
+
+def cells_for(spec) -> int:
+    return 20 if max(spec.shape[1:]) <= 32 else 12
+
+
+def draw_grid(subject: Subject) -> Drawing:
+    d, D, count = subject.dims, subject.codes.z.shape[1], cells_for(subject.spec)
+    images, ranges = decoded_plane(subject, count)
+    note = (
+        f"Each cell is the image{subject.of_class()} decoded at its middle. The plane covers {WIDEN} times the range of the "
+        f"{subject.split} codes (the dashed frame is that range)."
+    )
+    if D > 2:
+        note += f" Dimensions {d[0]} and {d[1]} of {D}; the others stay at the mean code."
+    side = 700
+    sheet = Sheet(f"Decoded latent plane of {plain(subject.restored.run.name)}", note, subject.caption("grid"), side + 34)
+    axes = sheet.axes(52, 2, side, side)
+    plane_axes(axes, subject, images, count, ranges)
+    numbers = {"dims": list(d), "range": ranges, "range_of_codes": plane_range(subject.codes, d, 1.0), "widened": WIDEN, "cells": count}
+    return sheet.done(numbers, f"{count} by {count} images decoded over the latent plane, from {ranges[0][0]:.2g} to {ranges[0][1]:.2g} across and from {ranges[1][0]:.2g} to {ranges[1][1]:.2g} up.")
+
+
+# -- one dimension at a time ---------------------------------------------------------------------------------
+
+
+def ordered_dims(subject: Subject) -> tuple[np.ndarray, np.ndarray, str]:
+    """Dimensions, most used first; the number they are ordered by; its name."""
+    if isinstance(subject.model, SplitsKl):
+        values, by = kl_of_dims(subject), "KL, nats"
+    else:
+        values, by = subject.codes.z.var(0), "variance"
+    return np.argsort(-values, kind="stable"), values, by
+
+
+def draw_traverse(subject: Subject, most: int = 10, columns: int = 13) -> Drawing:
+    order, values, by = ordered_dims(subject)
+    order = order[:most]
+    steps = np.linspace(-3, 3, columns)
+    mean, spread = subject.codes.z.mean(0), subject.codes.spread
+    z = np.tile(mean, (len(order) * columns, 1))
+    for i, dim in enumerate(order):
+        z[i * columns : (i + 1) * columns, dim] += steps * spread[dim]
+    images = subject.pixels(subject.decode(torch.from_numpy(z).float()))
+    cell = image_cell(subject.spec, columns, most=54)
+    height = len(order) * row_height(subject.spec, cell) + 34
+    total = subject.codes.z.shape[1]
+    note = (
+        f"Each row moves one of {total} latent dimensions through ±3 standard deviations of the {subject.split} codes, the others "
+        f"at the mean code{subject.of_class()}. Rows by {by.split(',')[0]}, largest first{'' if len(order) == total else f'; the first {len(order)}'}."
+    )
+    sheet = Sheet("Latent traversals", note, subject.caption("traverse"), height)
+    for j, step in enumerate(steps):
+        if j % 2 == 0:
+            sheet.text(LABEL + (j + 0.5) * (cell + GAP) - GAP / 2, 0, f"{step:+.0f}" if step else "mean", size=8, color=SOFT, ha="center")
+    rows = [(f"z{dim}", f"{by.split(',')[0]} {values[dim]:.3g}", images[i * columns : (i + 1) * columns]) for i, dim in enumerate(order)]
+    rows_of_images(sheet, rows, cell, 18)
+    sheet.text(LABEL, height - 12, "standard deviations from the mean code", size=8, color=SOFT)
+    numbers = {"dims": order, "ordered_by": by, "values": values[order], "standard_deviations": spread[order], "steps": steps}
+    return sheet.done(numbers, f"Images decoded while one latent dimension at a time moves from -3 to 3 standard deviations, {len(order)} dimensions.")
+
+
+# -- between two examples ------------------------------------------------------------------------------------
+
+
+def pairs(subject: Subject, count: int) -> list[tuple[int, int]]:
+    """The first disjoint pairs of rows, of different classes (of the same class for a conditional model)."""
+    y = subject.dataset.split(subject.split).y
+    n, found, free = min(200, len(subject.dataset.split(subject.split))), [], []
+    for row in range(n):
+        fits = lambda other: y is None or ((y[row] == y[other]) == subject.conditional)
+        partner = next((other for other in free if fits(other)), None)
+        if partner is None:
+            free.append(row)
+        else:
+            free.remove(partner)
+            found.append((partner, row))
+        if len(found) == count:
+            break
+    return found
+
+
+@torch.no_grad()
+def draw_interp(subject: Subject, count: int = 8, steps: int = 10) -> Drawing:
+    found = pairs(subject, count)
+    a, b = (subject.rows([pair[i] for pair in found]) for i in (0, 1))
+    z_a, z_b = subject.model.encode(a.x, a.y), subject.model.encode(b.x, b.y)
+    t = torch.linspace(0, 1, steps, device=z_a.device)[None, :, None]
+    z = (z_a[:, None] + t * (z_b - z_a)[:, None]).flatten(0, 1)
+    y = a.y.repeat_interleave(steps) if subject.conditional else None
+    path = subject.decode(z, y).view(len(found), steps, *subject.spec.shape)
+    cell = image_cell(subject.spec, steps + 3, label=0, most=60)
+    line = row_height(subject.spec, cell)
+    note = (
+        f"Left and right: two {subject.split} images. Between them: images decoded on the straight line from the code of the one "
+        "to the code of the other. The first disjoint pairs of rows "
+        + ("of one class." if subject.conditional else "of different classes." if a.y is not None else "of the split.")
+    )
+    sheet = Sheet("Interpolation", note, subject.caption("interp"), len(found) * line + 18)
+    middle = 1.35 * cell + GAP
+    right = middle + steps * (cell + GAP) + 0.35 * cell
+    for left, text in ((cell / 2, "image"), (middle + steps * (cell + GAP) / 2, "decoded on the line"), (right + cell / 2, "image")):
+        sheet.text(left, 0, text, size=8, color=SOFT, ha="center")
+    for i in range(len(found)):
+        top = 16 + i * line
+        for left, images in ((0, subject.pixels(a.x[i : i + 1])), (middle, subject.pixels(path[i])), (right, subject.pixels(b.x[i : i + 1]))):
+            sheet.picture(*_placed(images, cell, left, top))
+    numbers = {"pairs": found, "steps": steps, "distance_of_codes": (z_b - z_a).norm(dim=1).cpu().numpy()}
+    return sheet.done(numbers, f"{len(found)} rows, each fading from one {subject.split} image to another through {steps} images decoded between their codes.")
+
+
+def _placed(images: np.ndarray, cell: float, left: float, top: float):
+    picture, width, height = tile(images, len(images), cell)
+    return picture, left, top, width, height
