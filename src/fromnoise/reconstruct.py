@@ -51,11 +51,11 @@ def reconstruct(restored: Restored, n: int, images: Path | None = None, out: Pat
 
 def own_images(restored: Restored, folder: Path, n: int) -> torch.Tensor:
     """The first n pictures of a folder, brought to the form of the run's data, in model form."""
-    from .data.folder import image_files, read_image
+    from .data.folder import pictures
 
-    spec = restored.dataset.spec
+    channels, height, width = restored.dataset.spec.shape
+    if height != width:
+        raise UsageError("this run's images are not square, and pictures of a folder are brought to squares: leave --images out")
     config = build(DataConfig, restored.run.info["data"]["settings"])
-    files = image_files(folder)[:n]
-    pictures = [read_image(path, spec.shape[1:], spec.shape[0] == 1, config) for path in files]
-    x = torch.from_numpy(np.stack(pictures)).float() / 127.5 - 1
-    return torch.where(x > 0, 1.0, -1.0) if spec.levels == 2 else x
+    x = torch.from_numpy(pictures(folder, n, height, channels, config)).float() / 127.5 - 1
+    return torch.where(x > 0, 1.0, -1.0) if restored.dataset.spec.levels == 2 else x

@@ -149,10 +149,11 @@ def train(family, config_model, data_name, preset, out, dry_run, as_json, quiet,
 @click.option("--epochs", help="train on for so many passes over the data")
 @click.option("--steps", help="train on for so many steps")
 @click.option("--workers", help="threads that prepare batches ahead")
+@click.option("--data", help="where the data are now, if they moved")
 @json_flag
 @quiet_flag
 @click.pass_context
-def resume(ctx, run, minutes, epochs, steps, workers, as_json, quiet):
+def resume(ctx, run, minutes, epochs, steps, workers, data, as_json, quiet):
     """Go on with a stopped run, to the same bits; or train a finished one further."""
     from .. import families
     from ..core.run import Run
@@ -163,6 +164,7 @@ def resume(ctx, run, minutes, epochs, steps, workers, as_json, quiet):
 
     opened = Run(run)
     changes = given(TrainConfig, {"minutes": minutes, "epochs": epochs, "steps": steps, "workers": workers})
+    changes |= {"data": data} if data else {}
     if ctx.args:  # any other option of the training: accepted if it says what the run has anyway
         family = families.load(opened.info["family_file"] or opened.info["family"])
         rest = list(ctx.args)

@@ -33,9 +33,9 @@ def load(name: str, config: DataConfig) -> Dataset:
     """
     x, y = _read(name)
     if len(x.shape) == 2:
-        refuse(config, "a table of numbers without names")
+        refuse(config, "a table of numbers without names", "validation", "test")
         return _table(name, x, y, config)
-    refuse(config, "an array of images", "binarise")
+    refuse(config, "an array of images", "binarise", "validation", "test")
     notes: list[str] = []
     x = _levels(name, _channels_first(name, x), notes)
     rows, classes = split_rows(len(x), config), 0 if y is None else int(y.max()) + 1

@@ -19,6 +19,7 @@ from ..core.rng import Rng
 from ..core.spec import Batch, DataSpec
 
 SPLITS = ("train", "validation", "test")
+SHARE = 0.1  # of the examples that are held out for validation, and again for the test
 FEWEST = 10  # examples: below this no three useful, disjoint splits exist
 
 
@@ -40,8 +41,8 @@ class DataConfig(BaseConfig):
     skip_bad: bool = Field(False, description="folders: leave out files that cannot be read, and list them")
     max_pixels: int = Field(64_000_000, ge=1, description="folders: refuse pictures with more pixels than this")
     split_seed: int = Field(0, ge=0, lt=2**63, description="seed of the splits and of fixed binarisations")
-    validation: float = Field(0.1, gt=0, lt=0.5, description="share of examples held out for validation")
-    test: float = Field(0.1, gt=0, lt=0.5, description="share of examples held out for the test")
+    validation: float | None = Field(None, gt=0, lt=0.5, description="share of examples held out for validation [0.1]")
+    test: float | None = Field(None, gt=0, lt=0.5, description="share of examples held out for the test [0.1]")
 
 
 @dataclass(frozen=True)
@@ -95,8 +96,8 @@ class Dataset:
         rng: where binarisation anew gets its numbers from; without it each row has one fixed draw.
         """
         part = self.split(split)
-        stored = np.ascontiguousarray(part.x[rows])
-        y = None if part.y is None else torch.from_numpy(np.ascontiguousarray(part.y[rows])).to(device)
+        stored = np.array(part.x[rows])  # a copy: the data set itself is never handed out
+        y = None if part.y is None else torch.from_numpy(np.array(part.y[rows])).to(device)
         x = torch.from_numpy(stored).to(device)
         if self.spec.kind == "vector":
             return Batch(x.float(), y)
@@ -130,8 +131,8 @@ def split_rows(n: int, config: DataConfig) -> dict[str, np.ndarray]:
     if n < FEWEST:
         raise DataError(f"{n} example{'s' * (n != 1)} cannot be split for training, validation and test: give at least {FEWEST}")
     order = Rng(config.split_seed).at("split").numpy("order").permutation(n)
-    n_test = max(1, round(n * config.test))
-    n_validation = max(1, round(n * config.validation))
+    n_test = max(1, round(n * (config.test or SHARE)))
+    n_validation = max(1, round(n * (config.validation or SHARE)))
     parts = np.split(order, [n_test, n_test + n_validation])
     return {"train": np.sort(parts[2]), "validation": np.sort(parts[1]), "test": np.sort(parts[0])}
 
@@ -185,7 +186,6 @@ def image_dataset(name: str, images: dict[str, Split], classes: int, config: Dat
 
 def refuse(config: DataConfig, source: str, *allowed: str) -> None:
     """Raises UsageError when an option was given that this source has no use for."""
-    always = {"split_seed", "validation", "test"}
-    for name in sorted(config.model_fields_set - always - set(allowed)):
+    for name in sorted(config.model_fields_set - {"split_seed"} - set(allowed)):
         if getattr(config, name) != DataConfig.model_fields[name].default:
             raise UsageError(f"--{name.replace('_', '-')} has no meaning for {source}: leave it out")

@@ -13,7 +13,7 @@ NAMES = {"digits": "1,797 real handwritten digits, 8x8 grey, 10 classes (bundled
 def load(name: str, config: DataConfig) -> Dataset:
     from sklearn.datasets import load_digits
 
-    refuse(config, "digits", "binarise")
+    refuse(config, "digits", "binarise", "validation", "test")
     raw = load_digits()
     x = raw.images.astype(np.uint8)[:, None]  # (N, 1, 8, 8), levels 0 .. 16
     y = raw.target.astype(np.int64)

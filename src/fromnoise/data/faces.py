@@ -8,7 +8,7 @@ painted back to front by their signed distance: coverage = 1/2 - distance / pixe
 import numpy as np
 
 from ..core.rng import Rng
-from .dataset import DataConfig, Dataset, Split, image_dataset, refuse
+from .dataset import SHARE, DataConfig, Dataset, Split, image_dataset, refuse
 
 NAMES = {"faces": "10,000 cartoon faces drawn from 6 known factors, 32x32 colour, 4 hair colours (made here)"}
 COUNT = 10_000
@@ -26,13 +26,13 @@ BACK_RAMP = ((0, 1), ((58, 104, 140), (222, 242, 250)))
 
 def load(name: str, config: DataConfig) -> Dataset:
     """8,000 / 1,000 / 1,000 faces, or other shares of the 10,000 if the configuration says so."""
-    refuse(config, "faces", "resolution", "grey", "binarise")
+    refuse(config, "faces", "resolution", "grey", "binarise", "validation", "test")
     factors = draw_factors(range(COUNT), config.split_seed)
     x = draw(factors, config.resolution or 32)
     if config.grey:
         x = np.rint(np.tensordot(x, np.float32((0.299, 0.587, 0.114)), (1, 0))).astype(np.uint8)[:, None]
     y = np.minimum(factors[:, 1] * len(HAIR), len(HAIR) - 1).astype(np.int64)
-    n_test, n_validation = max(1, round(COUNT * config.test)), max(1, round(COUNT * config.validation))
+    n_test, n_validation = (max(1, round(COUNT * (share or SHARE))) for share in (config.test, config.validation))
     ends = {"train": COUNT - n_validation - n_test, "validation": COUNT - n_test, "test": COUNT}
     splits, start = {}, 0
     for part, end in ends.items():

@@ -75,6 +75,26 @@ def load(name: str, config: DataConfig) -> Dataset:
     )
 
 
+def pictures(folder: Path, n: int, side: int, channels: int, config: DataConfig) -> np.ndarray:
+    """The first n images of a folder as uint8 (n, channels, side, side), brought there as ``config`` says.
+
+    Raises DataError, naming a file that cannot be read.
+    """
+    if not folder.is_dir():
+        raise DataError(f"{shown(folder)}: no such folder; name a folder that holds images")
+    files = sorted(_find(folder), key=lambda file: os.fsencode(file.name))[:n]
+    if not files:
+        raise DataError(f"{shown(folder)}: no images in this folder")
+    found = []
+    with calm_pillow():
+        for file in files:
+            pixels = attempted(lambda path: (size_of(path, config.max_pixels), decoded(path, side, config.crop, channels == 1))[1], file.path)
+            if isinstance(pixels, str):
+                raise DataError(f"{shown(file.name)} cannot be read ({pixels}): take it out of the folder")
+            found.append(pixels)
+    return np.stack(found)
+
+
 def _find(folder: Path) -> Iterator[File]:
     """Every image file at any depth; links are followed, but not back into a folder that they are in."""
     todo: list[tuple[Path, str, frozenset]] = [(folder, "", frozenset())]

@@ -5,7 +5,7 @@ so that neither a lying header nor a gzip bomb can fill the memory. What is down
 MD5; what you provide may differ, and then ``Dataset.notes`` says so.
 
 Splits: the official test part is the test. Of the official training part a seeded 1/12 (5,000 of 60,000) is
-for validation, or the share that ``validation`` gives if it is not at its default.
+for validation, or the share that ``validation`` gives.
 """
 
 import gzip
@@ -84,9 +84,7 @@ def load(name: str, config: DataConfig) -> Dataset:
     Images uint8 (N, 1, H, W), 256 levels. Raises DataError (damaged, or not there and no network),
     UsageError, and StorageError when a download cannot be kept.
     """
-    refuse(config, "IDX files", "binarise")
-    if config.test != DataConfig.model_fields["test"].default:
-        raise UsageError("--test has no meaning for IDX files, whose test part is given: leave it out")
+    refuse(config, "IDX files, whose test part is given", "binarise", "validation")
     source = SOURCES.get(name)
     if source:
         files, notes = _provide(name, source)
@@ -125,9 +123,7 @@ def load(name: str, config: DataConfig) -> Dataset:
         arrays[f"{kind}-images"][rows, None], arrays[f"{kind}-labels"][rows].astype(np.int64), 256
     )
     n = len(arrays["train-images"])
-    share = (
-        config.validation if config.validation != DataConfig.model_fields["validation"].default else 1 / 12
-    )
+    share = config.validation or 1 / 12
     order = Rng(config.split_seed).at("split").numpy("order").permutation(n)
     cut = max(1, round(n * share))
     splits = {

@@ -26,7 +26,7 @@ MOST_CLASSES = 10_000
 
 def load(name: str, config: DataConfig) -> Dataset:
     """The table in that file. Raises DataError (what is in it) and UsageError (what was asked of it)."""
-    refuse(config, "a table", "label", "drop", "categorical", "missing")
+    refuse(config, "a table", "label", "drop", "categorical", "missing", "validation", "test")
     path, notes = Path(name).expanduser(), []
     try:
         read = _read_parquet if path.suffix.lower() == ".parquet" else _read_csv

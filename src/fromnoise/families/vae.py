@@ -29,6 +29,7 @@ class Config(BaseConfig):
     latent_dim: int = Field(16, ge=1, le=4096, description="dimensions of the latent vector z")
     network: Literal["mlp", "conv", "ladder"] = Field("mlp", description="fully connected, convolutional, or hierarchical")
     hidden: tuple[int, ...] = Field((400, 400), description="mlp: widths of the encoder's layers, mirrored in the decoder")
+    activation: Literal["relu", "silu", "gelu", "tanh", "linear"] = Field("silu", description="mlp: non-linearity")
     width: int = Field(32, ge=4, le=1024, description="conv, ladder: channels at the finest resolution")
     blocks: int = Field(2, ge=1, le=16, description="ladder: residual blocks at each place")
     maps: tuple[int, ...] = Field((6,), description="ladder: channels of each latent map below the vector")
@@ -52,7 +53,9 @@ class Options(BaseConfig):
 
 PRESETS = {
     "default": {},
-    "lecture": dict(network="mlp", hidden=(512,), latent_dim=2, likelihood="gaussian", optimizer="adam", batch_size=128),
+    "lecture": dict(
+        network="mlp", hidden=(512,), activation="relu", latent_dim=2, likelihood="gaussian", optimizer="adam", batch_size=128
+    ),
     "mlp": dict(network="mlp", hidden=(400, 400), latent_dim=40),
     "conv": dict(network="conv", width=32, latent_dim=32),
     "iwae": dict(network="mlp", hidden=(400, 400), latent_dim=40, objective="iwae", k=8),
@@ -105,7 +108,8 @@ class VAE(Family):
         if c.network == "ladder":
             self.net = Ladder(spec.shape, c.latent_dim, c.maps, c.width, c.blocks, n_condition)
         else:
-            self.net = Flat(c.network, spec.shape, c.latent_dim, hidden=c.hidden, width=c.width, n_condition=n_condition)
+            options = dict(hidden=c.hidden, width=c.width, activation=c.activation, n_condition=n_condition)
+            self.net = Flat(c.network, spec.shape, c.latent_dim, **options)
         self.likelihood = LIKELIHOODS[name](spec)
         self.scale = Scale(spec, 1.0 if name == "bernoulli" else c.sigma)
         self.latent_dim = sum(torch.Size(shape).numel() for shape in self.net.level_shapes)

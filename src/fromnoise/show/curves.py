@@ -55,9 +55,12 @@ def draw_curves(subject: Subject) -> Drawing:
     note = "Means over each interval of training, and the same terms on held-out (validation) examples with the averaged weights."
     if len(phases) > 1:
         note += " Phases of a step: " + ", then ".join(f"{phase.name} ({'+'.join(phase.trains)})" for phase in phases) + "."
-    sheet = Sheet(f"Learning curves of {plain(subject.restored.run.name)}", note, subject.caption("curves"), rows * (height + 62) - 10)
+    sheet = Sheet(f"Learning curves of {plain(subject.restored.run.name)}", note, subject.caption("curves"), rows * (height + 62) + 8)
+    for left, color, said in ((44, SOFT, "training"), (124, MODEL, "held out, with its last value")):
+        sheet.text(left, 0, "●", color=color, size=8)
+        sheet.text(left + 12, 0, said, size=8.5)
     for i, (panel, lines) in enumerate(panels.items()):
-        axes = sheet.axes(44 + i % columns * (width + 56), 20 + i // columns * (height + 62), width, height)
+        axes = sheet.axes(44 + i % columns * (width + 56), 38 + i // columns * (height + 62), width, height)
         _panel(axes, panel, lines)
     best = _best(subject)
     alt = f"Learning curves over {subject.restored.step} steps: {', '.join(panels)}. Best held-out objective {best[1]:.4g} at step {best[0]}."
@@ -75,7 +78,7 @@ def _panel(axes, panel: str, lines: dict[str, tuple[list, list]]) -> None:
     everything = [value for _, values in lines.values() for value in values]
     for i, (line, (steps, values)) in enumerate(lines.items()):
         color = colors.get(line, (ACCENT, MODEL, SOFT)[i % 3])
-        axes.plot(steps, values, color=color, linewidth=1.8 if line == "held out" else 1.3, label=line, marker="o", markersize=2.2)
+        axes.plot(steps, values, color=color, linewidth=1.8 if line == "held out" else 1.3, label=plain(line, 30).replace("$", r"\$"), marker="o", markersize=2.2)
     if "held out" in lines:
         steps, values = lines["held out"]
         axes.annotate(f"{values[-1]:.4g}", (steps[-1], values[-1]), xytext=(0, 7), textcoords="offset points", ha="right", fontsize=7.5, color=MODEL)
@@ -85,12 +88,14 @@ def _panel(axes, panel: str, lines: dict[str, tuple[list, list]]) -> None:
         axes.yaxis.set_major_locator(LogLocator(numticks=6))
         axes.yaxis.set_major_formatter(LogFormatterSciNotation())
         panel += " (log axis)"
-    axes.set_title(panel, fontsize=9)
+    axes.set_title(plain(panel, 40), fontsize=9, parse_math=False)
     axes.set_xlabel("step", fontsize=8, labelpad=1)
-    axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
+    axes.xaxis.set_major_locator(MaxNLocator(4, integer=True, steps=[1, 2, 5, 10]))
     axes.xaxis.set_major_formatter(ScalarFormatter())
+    axes.set_xlim(0, None)
     axes.grid(True)
-    axes.legend(fontsize=7.5, loc="upper right", borderaxespad=0.1, handlelength=1.4)
+    if not {"train", "held out"} & set(lines) and len(lines) > 1:
+        axes.legend(fontsize=7.5, loc="best", borderaxespad=0.1, handlelength=1.4)
 
 
 # -- KL by dimension -----------------------------------------------------------------------------------------

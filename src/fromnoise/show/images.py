@@ -172,7 +172,7 @@ def draw_denoise(subject: Subject, n: int = 10) -> Drawing:
     models["denoiser"] = subject.model
     cell = image_cell(subject.spec, n)
     rows = 2 + len(models)
-    height = 2 * (rows * row_height(subject.spec, cell) + 34)
+    height = 2 * (rows * row_height(subject.spec, cell) + 36) - 22
     name = {"gaussian": "Gaussian noise, σ", "mask": "masked, share", "salt-pepper": "salt and pepper, share"}.get(config.corruption, config.corruption)
     total = min(1000, len(subject.dataset.split(subject.split)))
     note = (
@@ -188,7 +188,7 @@ def draw_denoise(subject: Subject, n: int = 10) -> Drawing:
         db = {key: psnr(value) for key, value in errors.items()}
         sheet.text(0, top, f"{name} = {level:g}: {said}", size=9, weight="bold")
         lines = [(key, f"{db[key]:.1f} dB" if key in db else "", images[key]) for key in images]
-        top = rows_of_images(sheet, lines, cell, top + 20) + 14
+        top = rows_of_images(sheet, lines, cell, top + 20) + 16
         numbers.append({"level": level, "trained": level == trained, "psnr": db, "mse": errors})
     gains = ", ".join(f"{row['psnr']['denoiser'] - row['psnr']['noisy']:+.1f} dB at {row['level']:g}" for row in numbers)
     return sheet.done({"levels": numbers, "n": total, "corruption": config.corruption}, f"Noisy images, their reconstructions and the clean images; the denoiser changes PSNR by {gains}.")

@@ -112,6 +112,8 @@ def legend(sheet: Sheet, subject: Subject, left: float) -> None:
     axes.set_axis_off()
     axes.legend(handles=handles, loc="upper left", borderaxespad=0, handletextpad=0.4, labelspacing=0.75, fontsize=8.5,
                 title="class (examples)", title_fontsize=8, alignment="left")  # fmt: skip
+    for text in axes.get_legend().get_texts():
+        text.set_parse_math(False)
 
 
 # -- the decoded plane ---------------------------------------------------------------------------------------
@@ -142,7 +144,10 @@ def decoded_plane(subject: Subject, count: int) -> tuple[np.ndarray, list[list[f
 
 def plane_axes(axes: Axes, subject: Subject, images: np.ndarray, count: int, ranges: list) -> None:
     """The picture of the plane with its values, and a frame at the range of the codes themselves."""
-    picture, _, _ = tile(images, count, images.shape[2] / 2, gap=0)
+    side = images.shape[2]
+    factor = max(1, round(32 / side))  # small images are enlarged, so that the lines between cells stay thin
+    picture, _, _ = tile(images, count, side * factor / 2, gap=1)
+    picture = np.pad(picture, [(1, 1), (1, 1)] + [(0, 0)] * (picture.ndim - 2), constant_values=255)
     show_image(axes, picture, extent=(*ranges[0], *ranges[1]), interpolation="auto")
     (x0, x1), (y0, y1) = plane_range(subject.codes, subject.dims, 1.0)
     axes.add_patch(Rectangle((x0, y0), x1 - x0, y1 - y0, fill=False, color="#ffb000", linewidth=1.1, linestyle=(0, (5, 3))))
@@ -151,7 +156,8 @@ def plane_axes(axes: Axes, subject: Subject, images: np.ndarray, count: int, ran
 
 
 def cells_for(spec) -> int:
-    return 20 if max(spec.shape[1:]) <= 32 else 12
+    side = max(spec.shape[1:])
+    return 15 if side < 16 else 20 if side <= 32 else 12
 
 
 def draw_grid(subject: Subject) -> Drawing:

@@ -36,7 +36,7 @@ SETTINGS = {
     "axes.linewidth": 0.8, "xtick.major.width": 0.8, "ytick.major.width": 0.8, "xtick.major.size": 3, "ytick.major.size": 3,
     "axes.spines.top": False, "axes.spines.right": False, "grid.color": FAINT, "grid.linewidth": 0.7,
     "axes.titlesize": 9.5, "axes.titlelocation": "left", "axes.titleweight": "bold", "axes.axisbelow": True,
-    "legend.frameon": False, "figure.facecolor": PAPER, "text.parse_math": False, "axes.unicode_minus": True,
+    "legend.frameon": False, "figure.facecolor": PAPER,
 }  # fmt: skip
 _LOCK = threading.RLock()
 
@@ -73,7 +73,7 @@ class Sheet:
 
     def __init__(self, title: str, note: str, caption: list[str], height: float, width: float = WIDTH):
         self.title, self.note, self.caption = title, note, caption
-        notes = textwrap.wrap(note, int(width / 6.0))
+        notes = textwrap.wrap(note, int(width / 6.6))
         lines = [line for text in caption for line in textwrap.wrap(text, int(width / 6.15), subsequent_indent="    ")]
         self.left, self.top = MARGIN, MARGIN + 20 + 15 * len(notes) + 10
         self.width = width + 2 * MARGIN
@@ -83,7 +83,7 @@ class Sheet:
         for i, line in enumerate(notes):
             self.text(0, MARGIN - self.top + 22 + 15 * i, line, size=8.5, color=SOFT)
         for i, line in enumerate(lines):
-            self.text(0, height + 18 + 12 * i, line, size=7, color="#7b8290", family="DejaVu Sans Mono")
+            self.text(0, height + 18 + 12 * i, line, size=7, color="#69707d", family="DejaVu Sans Mono")
 
     def axes(self, left: float, top: float, width: float, height: float) -> Axes:
         """Axes whose frame has these pixels of the body."""
@@ -92,7 +92,7 @@ class Sheet:
 
     def text(self, left: float, top: float, text: str, size: float = 8.5, color: str = INK, **more) -> None:
         x, y = (self.left + left) / self.width, 1 - (self.top + top) / self.height
-        self.figure.text(x, y, text, fontsize=size, color=color, **({"ha": "left", "va": "top"} | more))
+        self.figure.text(x, y, text, fontsize=size, color=color, parse_math=False, **({"ha": "left", "va": "top"} | more))
 
     def picture(self, image: np.ndarray, left: float, top: float, width: float, height: float) -> Axes:
         """A uint8 image (H, W[, 3]) over these pixels of the body, without axes."""

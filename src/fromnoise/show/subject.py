@@ -49,6 +49,10 @@ class Subject:
     def conditional(self) -> bool:
         return getattr(self.model.config, "conditional", False)
 
+    @property
+    def trained(self) -> str:
+        return f"step {self.restored.step:,}" if self.restored.step else "closed form"
+
     def rng(self, *path) -> Rng:
         return Rng(self.seed, ("show", *path), device=self.restored.device)
 
@@ -56,8 +60,7 @@ class Subject:
         """Enough to make the figure again: run, checkpoint, data, seed, and the command."""
         r = self.restored
         command = self.command or f"fromnoise show {r.run.path} {name} --seed {self.seed}"
-        trained = f"step {r.step:,}" if r.step else "closed form"
-        return [f"run {plain(r.run.name)} · {trained} · data {plain(self.dataset.name, 60)} ({self.split}) · seed {self.seed}", f"$ {plain(command, 400)}"]
+        return [f"run {plain(r.run.name)} · {self.trained} · data {plain(self.dataset.name, 60)} ({self.split}) · seed {self.seed}", f"$ {plain(command, 400)}"]
 
     # -- through the model -----------------------------------------------------------------------------------
 

@@ -71,7 +71,7 @@ def _columns(subject: Subject, real: dict, generated: dict, note: str) -> Drawin
         a, b = np.asarray(real[name]), np.asarray(generated[name])
         is_number = a.dtype.kind in "iuf"
         numbers[plain(name)] = _histogram(axes, a, b) if is_number else _bars(axes, a, b)
-        axes.set_title(plain(name, 36), fontsize=9)
+        axes.set_title(plain(name, 36), fontsize=9, parse_math=False)
         axes.tick_params(labelsize=7.5)
     return sheet.done(numbers, f"Distribution of {len(names)} columns, real beside generated.")
 
@@ -97,7 +97,7 @@ def _bars(axes, real: np.ndarray, generated: np.ndarray) -> dict:
     axes.bar(place - 0.2, share[0], 0.38, color="#aeb4bf")
     axes.bar(place + 0.2, share[1], 0.38, color=MODEL)
     tilted = sum(map(len, names)) > 24
-    axes.set_xticks(place, [plain(name, 12) for name in names], rotation=35 if tilted else 0, ha="right" if tilted else "center")
+    axes.set_xticks(place, [plain(name, 12) for name in names], rotation=35 if tilted else 0, ha="right" if tilted else "center", parse_math=False)
     axes.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
     axes.grid(True, axis="y")
     return {"categories": [str(name) for name in names], "real": share[0], "generated": share[1]}

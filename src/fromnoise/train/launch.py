@@ -64,6 +64,8 @@ def plan(family_name: str, data_name: str = "digits", preset: str | None = None,
     pick = lambda model, values: {k: v for k, v in values.items() if k in model.model_fields}
     for model in models:  # complain about an option before loading anything
         build(model, pick(model, options))
+    if data_name not in data.catalogue() and Path(data_name).expanduser().exists():
+        data_name = str(Path(data_name).expanduser().resolve())  # a run is opened from anywhere
     dataset = data.load(data_name, build(DataConfig, pick(DataConfig, options)))
     preset = preset or family.preset_for(dataset.spec)
     if preset not in family.PRESETS:
@@ -173,18 +175,18 @@ def _train(trainer: Trainer, run: Run, steps: int, on_event, stop: Stop) -> None
 # -- back from a run -----------------------------------------------------------------------------------------
 
 
-def planned(run: Run, **changes) -> Plan:
-    """The plan that a run recorded. Raises DataError when its data are gone or different."""
+def planned(run: Run, data_name: str | None = None, **changes) -> Plan:
+    """The plan that a run recorded; data_name: where its data are now. Raises DataError when they are gone or others."""
     info = run.info
     family = families.load(info["family_file"] or info["family"])
     train = build(TrainConfig, info["train"] | changes)
-    return Plan(family, info["preset"], build(family.Config, info["config"]), train, dataset_of(run))
+    return Plan(family, info["preset"], build(family.Config, info["config"]), train, dataset_of(run, data_name))
 
 
-def dataset_of(run: Run) -> Dataset:
+def dataset_of(run: Run, name: str | None = None) -> Dataset:
     """The data of a run, proven to be the same by their digest."""
     recorded = run.info["data"]
-    dataset = data.load(recorded["name"], build(DataConfig, recorded["settings"]))
+    dataset = data.load(name or recorded["name"], build(DataConfig, recorded["settings"]))
     if dataset.digest != recorded["digest"]:
         sizes = {name: len(part) for name, part in dataset.splits.items()}
         difference = f"splits {recorded['splits']} then, {sizes} now" if sizes != recorded["splits"] else "the same sizes, other content"
@@ -204,6 +206,7 @@ def resume(
     any other difference is refused by name. Raises UsageError, DataError, StorageError, StoppedError.
     """
     changes = {name: value for name, value in (changes or {}).items() if value is not None}
+    data_name = changes.pop("data", None)
     recorded = run.info["train"] | run.info["config"] | run.info["data"]["settings"]
     for name, value in changes.items():
         if name not in recorded:
@@ -214,7 +217,7 @@ def resume(
     if len(budget) > 1:
         raise UsageError("give one budget: --minutes, --epochs or --steps")
     workers = {"workers": changes["workers"]} if "workers" in changes else {}
-    plan = planned(run, **workers, threads=run.info["threads"])
+    plan = planned(run, data_name, **workers, threads=run.info["threads"])
     with Stop() as stop:
         saved = checkpoint.find(run, warn=warn)
         steps = run.info["steps"]

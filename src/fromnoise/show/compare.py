@@ -1,0 +1,216 @@
+"""Figures of several models side by side: latent planes, reconstructions beside PCA, samples."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from .. import sample
+from ..core.errors import UsageError
+from ..core.family import Decodes, Encodes, Reconstructs
+from ..data.dataset import Dataset
+from ..data.stream import in_order
+from ..train.launch import Restored
+from . import latent
+from .images import GAP, LABEL, cell_size, error_of_split, image_cell, reconstruct, row_height, squared_error, tile
+from .style import INK, SOFT, WIDTH, Sheet, drawing, plain, save
+from .subject import MOST, Subject
+
+PCA_ROWS = 10_000  # training examples that PCA is fitted to
+
+
+def subjects_of(restoreds: Sequence[Restored], seed: int, split: str, dims=(0, 1), command: str = "") -> list[Subject]:
+    """One for each model. Raises UsageError unless all were trained on the same data."""
+    if len({r.dataset.digest for r in restoreds}) != 1:
+        raise UsageError("side by side needs models of the same data: " + ", ".join(f"{r.run.name} has {r.dataset.name}" for r in restoreds))
+    restoreds[0].dataset.split(split)
+    return [Subject(r, seed, split, tuple(dims), command) for r in restoreds]
+
+
+def caption_of(subjects: list[Subject], what: str) -> list[str]:
+    """Like Subject.caption, for several runs."""
+    first = subjects[0]
+    runs = ", ".join(f"{plain(s.restored.run.name, 60)} ({s.trained})" for s in subjects)
+    command = first.command or f"fromnoise compare {' '.join(str(s.restored.run.path) for s in subjects)} --seed {first.seed}"
+    return [f"{what} · runs {runs} · data {plain(first.dataset.name, 60)} ({first.split}) · seed {first.seed}", f"$ {plain(command, 400)}"]
+
+
+def title_of(restored: Restored) -> str:
+    """A short name for a model: what it is, the size of its code, and what it is given besides x."""
+    model, config = restored.model, restored.model.config
+    corruption = getattr(config, "corruption", "none")
+    parts = [
+        getattr(config, "model", "") or restored.family.name,
+        f"{model.latent_dim}-D" if isinstance(model, Encodes) else "",
+        f"{corruption} denoiser" if corruption != "none" else "",
+        "given the class" if getattr(config, "conditional", False) else "",
+    ]
+    return ", ".join(part for part in parts if part)
+
+
+def titles_of(restoreds: Sequence[Restored], titles: Sequence[str] | None = None) -> list[str]:
+    """Titles as given or made up; the name of the run is added where two would be the same."""
+    titles = [plain(title, 60) for title in titles or map(title_of, restoreds)]
+    same = lambda title: titles.count(title) > 1
+    return [f"{title} ({plain(r.run.name, 30)})" if same(title) else title for r, title in zip(restoreds, titles)]
+
+
+# -- AE | VAE ------------------------------------------------------------------------------------------------
+
+
+def compare_planes(
+    restoreds: Sequence[Restored], titles: Sequence[str] | None = None, *, out: Path, seed: int = 0, split: str = "test",
+    dims: tuple[int, int] = (0, 1), command: str = "", name: str = "planes",
+) -> list[Path]:  # fmt: skip
+    """One column for each model: its codes by class above, the images decoded over the same plane below.
+
+    Returns the files. Raises UsageError when a model has no encoder, no decoder or no two latent dimensions.
+    """
+    subjects = subjects_of(restoreds, seed, split, dims, command)
+    for r in restoreds:
+        if not isinstance(r.model, Encodes) or not isinstance(r.model, Decodes) or r.dataset.spec.kind != "image":
+            raise UsageError(f"no plane of {r.run.path}: it needs a model of images with an encoder and a decoder")
+        if max(dims) >= r.model.latent_dim:
+            raise UsageError(f"no plane of {r.run.path}: it has {r.model.latent_dim} latent dimensions, not {max(dims) + 1}")
+    with drawing():
+        return save(_planes(subjects, titles_of(restoreds, titles)), out, name)
+
+
+def _planes(subjects: list[Subject], titles: list[str]):
+    n, count = len(subjects), latent.cells_for(subjects[0].spec)
+    side = (WIDTH - 44 * n) / n
+    note = (
+        f"Above: codes of {min(latent.POINTS, len(subjects[0].codes.z)):,} {subjects[0].split} images, a point is its class's glyph. "
+        f"Below: images decoded over {latent.WIDEN} times the range of those codes (dashed frame: that range)."
+    )
+    if any(latent.has_prior(s) for s in subjects):
+        note += " Circles: the prior N(0, I) at 1σ and 2σ."
+    sheet = Sheet("Latent planes: " + " | ".join(titles), note, caption_of(subjects, "planes"), 2 * side + 108)
+    numbers = []
+    for i, (subject, title) in enumerate(zip(subjects, titles)):
+        left = 36 + i * (side + 44)
+        codes = sheet.axes(left, 38, side, side)
+        latent.scatter(codes, subject, size=2.4 * np.sqrt(side))
+        sheet.text(left, 0, title, size=10.5, weight="bold")
+        sheet.text(left, 18, f"drawn: {subject.codes.kind.split(',')[0]}", size=8, color=SOFT)
+        images, ranges = latent.decoded_plane(subject, count)
+        latent.plane_axes(sheet.axes(left, side + 74, side, side), subject, images, count, ranges)
+        numbers.append({"title": title, "run": subject.restored.run.name, "drawn": subject.codes.kind, "range": ranges})
+    alt = f"Side by side {', '.join(titles)}: above, latent codes coloured by class; below, the images decoded over the same plane."
+    return sheet.done({"models": numbers, "dims": list(subjects[0].dims), "widened": latent.WIDEN}, alt)
+
+
+# -- reconstructions beside PCA ------------------------------------------------------------------------------
+
+
+def compare_recon(
+    restoreds: Sequence[Restored], titles: Sequence[str] | None = None, *, out: Path, seed: int = 0, split: str = "test",
+    command: str = "", name: str = "recon", n: int = 10,
+) -> list[Path]:  # fmt: skip
+    """The same images through every model that reconstructs, and through PCA of equal code size. Returns the files."""
+    kept = [(r, t) for r, t in zip(restoreds, titles_of(restoreds, titles)) if isinstance(r.model, Reconstructs)]
+    if not kept or kept[0][0].dataset.spec.kind != "image":
+        raise UsageError("no reconstructions to compare: none of these models reconstructs images")
+    subjects = subjects_of([r for r, _ in kept], seed, split, command=command)
+    with drawing():
+        return save(_recon(subjects, [t for _, t in kept], n), out, name)
+
+
+@torch.no_grad()
+def _recon(subjects: list[Subject], titles: list[str], n: int):
+    first = subjects[0]
+    batch, wide = first.first(n), LABEL + 60
+    rows = [("input", "", first.pixels(batch.x))]
+    numbers = []
+    total = min(MOST, len(first.dataset.split(first.split)))
+    lines = []
+    for subject, title in zip(subjects, titles):
+        error, _ = error_of_split(subject)
+        size = subject.model.latent_dim if isinstance(subject.model, Encodes) else None
+        lines.append((size, title, float(error.mean()), subject.pixels(reconstruct(subject, batch.x, batch.y))))
+    for size in {size for size, *_ in lines if size is not None and size < first.spec.dims}:
+        shown, mse = pca_reconstruction(first, size, batch.x)
+        if not any(line[0] == size and abs(line[2] / mse - 1) < 1e-3 for line in lines):  # else PCA is there already
+            lines.append((size, f"PCA, {size}-D", mse, shown))
+    for size, title, mse, shown in sorted(lines, key=lambda line: (line[0] or 10**9, line[2])):
+        rows.append((title, f"error {mse:.4f}", shown))
+        numbers.append({"title": title, "code_size": size, "mse": mse})
+    cell = image_cell(first.spec, n, label=wide, most=56)
+    line = row_height(first.spec, cell)
+    note = (
+        f"The first {len(batch)} {first.split} images and what each model makes of them, by size of code, then by error. Error: mean "
+        f"square per pixel over {total:,} {first.split} images, pixels in [0, 1]. PCA is fitted to the training split."
+    )
+    sizes = [0] + [row["code_size"] for row in numbers]
+    lift = np.cumsum([0] + [10 * (a != b) for a, b in zip(sizes, sizes[1:])])  # a gap where the size of the code changes
+    sheet = Sheet("Reconstructions beside PCA of equal code size", note, caption_of(subjects, "reconstructions"), len(rows) * line + lift[-1])
+    for i, (title, number, shown) in enumerate(rows):
+        top = i * line + lift[i]
+        sheet.picture(*_row(shown, cell, wide, top))
+        middle = top + (line - GAP) / 2
+        sheet.text(wide - 10, middle - (7 if number else 0), title, ha="right", va="center", color=INK)
+        if number:
+            sheet.text(wide - 10, middle + 7, number, size=7.5, ha="right", va="center", color=SOFT)
+    best = min(numbers, key=lambda row: row["mse"])
+    return sheet.done({"rows": numbers, "n": total}, f"{len(batch)} images and their reconstructions by {len(numbers)} models; least error: {best['title']} with {best['mse']:.4f}.")
+
+
+def _row(images: np.ndarray, cell: float, left: float, top: float):
+    picture, width, height = tile(images, len(images), cell)
+    return picture, left, top, width, height
+
+
+def pca_reconstruction(subject: Subject, size: int, x: torch.Tensor) -> tuple[np.ndarray, float]:
+    """x through PCA with ``size`` components of the training split; the mean squared error over the figure's split."""
+    mean, basis = pca(subject.dataset, size)
+    through = lambda x: (mean + (x.cpu().flatten(1).double() - mean) @ basis @ basis.T).view(x.shape).float()
+    error = torch.cat([squared_error(batch.x.cpu(), through(batch.x)) for batch, _ in subject.batches()])
+    return subject.pixels(through(x)), float(error.double().mean())
+
+
+def pca(dataset: Dataset, size: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean (D,) and the leading principal directions (D, size), float64."""
+    x = torch.cat([batch.x.flatten(1) for batch in in_order(dataset, "train", limit=PCA_ROWS)]).double()
+    mean = x.mean(0)
+    if len(x) >= x.shape[1]:
+        basis = torch.linalg.eigh((x - mean).T @ (x - mean))[1].flip(1)
+    else:
+        basis = torch.linalg.svd(x - mean, full_matrices=False)[2].T
+    return mean, basis[:, :size]
+
+
+# -- samples -------------------------------------------------------------------------------------------------
+
+
+def compare_samples(
+    restoreds: Sequence[Restored], titles: Sequence[str] | None = None, *, out: Path, seed: int = 0, split: str = "test",
+    command: str = "", name: str = "samples",
+) -> list[Path]:  # fmt: skip
+    """Real images and one block of samples for each model. Returns the files. For images."""
+    subjects = subjects_of(restoreds, seed, split, command=command)
+    if subjects[0].spec.kind != "image":
+        raise UsageError(f"samples side by side are drawn of images, and {subjects[0].dataset.name} holds none")
+    with drawing():
+        return save(_samples(subjects, titles_of(restoreds, titles)), out, name)
+
+
+def _samples(subjects: list[Subject], titles: list[str]):
+    first = subjects[0]
+    per_line, columns, rows = 3, 8, 5
+    block = (WIDTH - 28 * (per_line - 1)) / per_line
+    cell = cell_size(first.spec.shape[2], (block - (columns - 1) * 2) / columns)
+    cell = cell if columns * (cell + 2) <= block + 2 else (block - (columns - 1) * 2) / columns
+    n = columns * rows
+    blocks = [(f"real ({first.split} images)", first.pixels(first.first(n).x))]
+    blocks += [(title, s.pixels(sample.sample(s.restored, n, s.seed))) for s, title in zip(subjects, titles)]
+    height = rows * (cell * first.spec.shape[1] / first.spec.shape[2] + 2) + 40
+    note = f"{n} samples of each model, none picked: the same seed, sample i depends on it and on i only."
+    sheet = Sheet("Samples side by side", note, caption_of(subjects, "samples"), -(-len(blocks) // per_line) * height - 16)
+    for i, (title, images) in enumerate(blocks):
+        left, top = i % per_line * (block + 28), i // per_line * height
+        sheet.text(left, top, plain(title, 40), size=9, weight="bold", color=INK if i else SOFT)
+        picture, width, tall = tile(images, columns, cell, gap=2)
+        sheet.picture(picture, left, top + 18, width, tall)
+    alt = f"Blocks of {n} images: real ones, and samples of {', '.join(titles)}."
+    return sheet.done({"n": n, "titles": titles}, alt)
