@@ -16,7 +16,7 @@ from fromnoise.core.config import build
 from fromnoise.data import DataConfig
 from fromnoise.evaluate.likelihood import score
 from fromnoise.families import load
-from fromnoise.train.launch import Restored
+from fromnoise.training.launch import Restored
 
 
 def main() -> None:

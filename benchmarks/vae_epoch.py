@@ -25,7 +25,7 @@ def ours() -> dict:
     from fromnoise.core.rng import Rng
     from fromnoise.core.run import Run
     from fromnoise.data.stream import in_order
-    from fromnoise.train import launch, loop
+    from fromnoise.training import launch, loop
 
     plan = launch.plan(
         "vae", "mnist", "lecture", likelihood="bernoulli", epochs=EPOCHS, threads=THREADS, schedule="constant", warmup=0.0,

@@ -12,7 +12,7 @@ LAYERS = {
     "core": 0,
     "data": 1, "nets": 1, "probability": 1,
     "families": 2,
-    "train": 3,
+    "training": 3,
     "sample": 4, "reconstruct": 4,
     "evaluate": 5, "conformance": 5, "doctor": 5,
     "show": 6,

@@ -11,7 +11,7 @@ from .core.errors import UsageError
 from .core.family import Decodes, Encodes, HasLikelihood, Reconstructs
 from .core.rng import Rng
 from .core.run import Run
-from .train import launch
+from .training import launch
 
 
 class Report(dict):

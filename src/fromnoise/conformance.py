@@ -17,8 +17,8 @@ from .core.family import Decodes, Encodes, HasLikelihood, Reconstructs
 from .core.rng import Rng
 from .core.run import CLOCK_FIELDS, Run
 from .sample import sample
-from .train import checkpoint, launch
-from .train.loop import Stop, fit, held_out_terms
+from .training import checkpoint, launch
+from .training.loop import Stop, fit, held_out_terms
 
 SMALL = {"threads": 1, "steps": 24, "batch_size": 32, "intervals": 3, "validation_examples": 64}
 

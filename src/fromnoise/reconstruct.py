@@ -11,7 +11,7 @@ from .core.family import Reconstructs
 from .core.files import write_atomic
 from .core.picture import image_grid, png_bytes
 from .data.dataset import DataConfig
-from .train.launch import Restored
+from .training.launch import Restored
 
 COLUMNS = 16
 

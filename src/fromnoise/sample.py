@@ -15,7 +15,7 @@ from .core.picture import image_grid, png_bytes
 from .core.rng import Rng
 from .core.spec import check_labels
 from .data.dataset import Dataset
-from .train.launch import Restored
+from .training.launch import Restored
 
 # Samples are always made in blocks of this size, the last one filled up: kernels round differently for
 # different batch sizes, and so a sample would depend on how many others were asked for.

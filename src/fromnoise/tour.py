@@ -9,7 +9,7 @@ from .core.files import storage_error
 from .core.run import next_folder
 from .evaluate.report import evaluate
 from .evaluate.table import plain_table
-from .train import launch
+from .training import launch
 
 
 @dataclass(frozen=True)

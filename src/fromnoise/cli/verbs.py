@@ -34,7 +34,7 @@ def warn(line: str) -> None:
 
 def opened(run: Path, checkpoint: str = "last", device: str = "auto"):
     from ..core.run import Run
-    from ..train.launch import restore
+    from ..training.launch import restore
 
     return restore(Run(run), checkpoint, device=device, warn=warn)
 
@@ -81,7 +81,7 @@ def train_group():
 def train_command(name: str) -> click.Command:
     from .. import families
     from ..data.dataset import DataConfig
-    from ..train.settings import TrainConfig
+    from ..training.settings import TrainConfig
 
     family = families.load(name)
     params = [
@@ -115,8 +115,8 @@ def families_help(family) -> str:
 
 def train(family, config_model, data_name, preset, out, dry_run, as_json, quiet, **values):
     from ..data.dataset import DataConfig
-    from ..train import launch
-    from ..train.settings import TrainConfig
+    from ..training import launch
+    from ..training.settings import TrainConfig
     from .live import Live, plan_line
 
     options = {}
@@ -158,8 +158,8 @@ def resume(ctx, run, minutes, epochs, steps, workers, data, as_json, quiet):
     from .. import families
     from ..core.run import Run
     from ..data.dataset import DataConfig
-    from ..train import launch
-    from ..train.settings import TrainConfig
+    from ..training import launch
+    from ..training.settings import TrainConfig
     from .live import Live
 
     opened = Run(run)
@@ -282,7 +282,7 @@ def evaluate(run, quick, k, n, checkpoint, device, as_json, quiet):
 def show(run, names, dims, sampled, seed, beside, out, checkpoint, device, as_json, quiet):
     """Draw figures as PNG and SVG: curves samples recon worst denoise scatter grid traverse interp kl planes."""
     from ..show.figures import show as draw
-    from ..train.launch import command_line
+    from ..training.launch import command_line
 
     restored = opened(run, checkpoint, device)
     pair = dims.split(",")
@@ -331,8 +331,8 @@ def runs(root, as_json):
 def verify(run, with_data, as_json):
     """Check every checkpoint of a run against its digests, and the data against theirs."""
     from ..core.run import Run
-    from ..train import checkpoint
-    from ..train.launch import dataset_of
+    from ..training import checkpoint
+    from ..training.launch import dataset_of
 
     opened = Run(run)
     valid, damaged = checkpoint.examine(opened)

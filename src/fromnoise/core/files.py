@@ -54,7 +54,7 @@ def storage_error(error: OSError, path: Path, size: int | None = None) -> Storag
         return StorageError(f"no room on the disk for {path}{needed}: free some space, then `fromnoise resume` the run")
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return StorageError(f"cannot write to {path}: choose another folder with --out, or change its permissions")
-    return StorageError(f"cannot write {path}: {error.strerror or error}")
+    return StorageError(f"cannot write {path} ({error.strerror or error}): choose another folder with --out")
 
 
 def read_json(path: Path):

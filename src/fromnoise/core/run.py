@@ -3,7 +3,7 @@
     run.json       family, config, data and its digest, seed, budget, versions, threads, command
     events.jsonl   one line for each interval of training: a function of the seed, clock fields aside
     sessions.jsonl one line for each start and stop of the training process
-    checkpoints/   see train/checkpoint.py
+    checkpoints/   see training/checkpoint.py
 """
 
 import fcntl
@@ -35,8 +35,7 @@ class Run:
     @classmethod
     def create(cls, path: Path, info: dict) -> "Run":
         """Makes the folder; refuses one that already holds something. Raises StorageError, UsageError."""
-        if path.exists() and (not path.is_dir() or any(path.iterdir())):
-            raise UsageError(f"{path} exists already and is never overwritten: `fromnoise resume {path}`, or another --out")
+        refuse_taken(path)
         try:
             for folder in ("checkpoints", "samples", "figures"):
                 (path / folder).mkdir(parents=True, exist_ok=True)
@@ -96,6 +95,12 @@ class Run:
         file.write(str(os.getpid()))
         file.flush()
         return file
+
+
+def refuse_taken(path: Path) -> None:
+    """Raises UsageError when something is there already."""
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise UsageError(f"{path} exists already and is never overwritten: `fromnoise resume {path}`, or another --out")
 
 
 def next_folder(root: Path, stem: str) -> Path:

@@ -10,7 +10,7 @@ from ..core.rng import Rng
 from ..core.spec import Batch
 from ..data.stream import in_order
 from ..probability.likelihood import dequantisation_nats
-from ..train.launch import Restored
+from ..training.launch import Restored
 
 SAMPLES_AT_ONCE = 25_600  # examples times z samples that go through the decoder together
 

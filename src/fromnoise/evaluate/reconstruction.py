@@ -7,7 +7,7 @@ import torch
 from ..core.family import Corrupts
 from ..core.rng import Rng
 from ..data.stream import in_order
-from ..train.launch import Restored
+from ..training.launch import Restored
 
 
 def unit_scale(restored: Restored) -> float:

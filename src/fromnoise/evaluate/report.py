@@ -5,8 +5,8 @@ import torch
 from ..core.family import Corrupts, Encodes, EncodesDistribution, HasLikelihood, Reconstructs, count_parameters
 from ..core.files import canonical_json, write_atomic
 from ..data.stream import in_order
-from ..train.health import active_units
-from ..train.launch import Restored
+from ..training.health import active_units
+from ..training.launch import Restored
 from . import likelihood, reconstruction
 
 K = 100  # z samples of the importance-weighted bound

@@ -11,7 +11,7 @@ from ..core.errors import UsageError
 from ..core.family import Decodes, Encodes, Reconstructs
 from ..data.dataset import Dataset
 from ..data.stream import in_order
-from ..train.launch import Restored
+from ..training.launch import Restored
 from . import latent
 from .images import GAP, LABEL, cell_size, error_of_split, image_cell, reconstruct, row_height, squared_error, tile
 from .style import INK, SOFT, WIDTH, Sheet, drawing, plain, save
@@ -91,9 +91,9 @@ def _planes(subjects: list[Subject], titles: list[str]):
     for i, (subject, title) in enumerate(zip(subjects, titles)):
         left = 36 + i * (side + 44)
         codes = sheet.axes(left, 38, side, side)
-        latent.scatter(codes, subject, size=2.4 * np.sqrt(side))
+        latent.scatter(codes, subject, size=14 if len(subject.codes.z) > 600 else 36)
         sheet.text(left, 0, title, size=10.5, weight="bold")
-        sheet.text(left, 18, f"drawn: {subject.codes.kind.split(',')[0]}", size=8, color=SOFT)
+        sheet.text(left, 18, f"drawn: {subject.codes.kind.split(',')[0].split(' (')[0]}", size=8, color=SOFT)
         images, ranges = latent.decoded_plane(subject, count)
         latent.plane_axes(sheet.axes(left, side + 74, side, side), subject, images, count, ranges)
         numbers.append({"title": title, "run": subject.restored.run.name, "drawn": subject.codes.kind, "range": ranges})

@@ -8,7 +8,7 @@ from matplotlib.ticker import LogFormatterSciNotation, LogLocator, MaxNLocator, 
 from torch import Tensor
 
 from ..core.rng import Rng
-from ..train.health import ACTIVE
+from ..training.health import ACTIVE
 from .style import ACCENT, INK, MODEL, SOFT, WIDTH, Drawing, Sheet, plain
 from .subject import Subject
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ..core.errors import UsageError, did_you_mean
 from ..core.family import Corrupts, Decodes, Encodes, Reconstructs
-from ..train.launch import Restored
+from ..training.launch import Restored
 from . import curves, images, latent, vectors
 from .style import Drawing, drawing, save
 from .subject import Subject

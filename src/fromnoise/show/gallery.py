@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..core.family import Decodes, Encodes, Reconstructs
-from ..train.launch import Restored
+from ..training.launch import Restored
 from .compare import compare_planes, compare_recon, compare_samples, title_of
 from .figures import FIGURES, show
 from .subject import Subject

@@ -32,8 +32,8 @@ def draw_scatter(subject: Subject) -> Drawing:
     side = 600
     sheet = Sheet(f"Latent plane of {plain(subject.restored.run.name)}", note, subject.caption("scatter"), side + 30)
     axes = sheet.axes(44, 4, side, side)
-    scatter(axes, subject, size=34 if n > 600 else 46)
-    legend(sheet, subject, side + 70)
+    scatter(axes, subject, size=30 if n > 600 else 46)
+    legend(sheet, subject, side + 70, codes.y[:shown] if codes.y is not None else np.array([]))
     ranges = [[codes.z[:, k].min(), codes.z[:, k].max()] for k in d]
     numbers = {
         "drawn": codes.kind, "dims": list(d), "range": ranges, "n": n,
@@ -55,9 +55,11 @@ def scatter(axes: Axes, subject: Subject, size: float = 34) -> None:
         axes.scatter(*z.T, s=size / 4, color=ACCENT, alpha=0.6, linewidths=0)
     else:
         y = codes.y[:POINTS]
-        for label in np.unique(y):
-            color, marker = class_mark(subject, label)
-            axes.scatter(*z[y == label].T, s=size * marker_scale(marker), color=color, marker=marker, linewidths=0, alpha=0.85)
+        for part in np.array_split(np.arange(len(z)), max(1, len(z) // 250)):  # in turn: no class lies on top of all others
+            for label in np.unique(y[part]):
+                color, marker = class_mark(subject, label)
+                here = z[part][y[part] == label]
+                axes.scatter(*here.T, s=size * marker_scale(marker), color=color, marker=marker, linewidths=0, alpha=0.85)
         for label in np.unique(y):
             x0, y0 = np.median(z[y == label], 0)
             axes.text(x0, y0, glyph(subject, label), fontsize=15, weight="bold", color=class_mark(subject, label)[0],
@@ -98,14 +100,14 @@ def marker_scale(marker: str) -> float:
     return 1.0 if len(marker) == 3 else 1.9
 
 
-def legend(sheet: Sheet, subject: Subject, left: float) -> None:
-    if subject.codes.y is None:
+def legend(sheet: Sheet, subject: Subject, left: float, y: np.ndarray) -> None:
+    labels = [int(label) for label in np.unique(y)]
+    if not labels:
         return
-    labels = [int(label) for label in np.unique(subject.codes.y)]
     handles = []
     for label in labels[:25]:
         color, marker = class_mark(subject, label)
-        name, count = subject.class_name(label), int((subject.codes.y == label).sum())
+        name, count = subject.class_name(label), int((y == label).sum())
         name = f"{name}  ({count})" if name != glyph(subject, label) else f"class {name}  ({count})"
         handles.append(Line2D([], [], color=color, marker=marker, linestyle="", markersize=8, markeredgewidth=0, label=name))
     axes = sheet.axes(left, 4, WIDTH - left, 20 * len(handles) + 24)
@@ -142,13 +144,17 @@ def decoded_plane(subject: Subject, count: int) -> tuple[np.ndarray, list[list[f
     return subject.pixels(subject.decode(torch.from_numpy(z).float())), ranges
 
 
+def plane_picture(images: np.ndarray, count: int, target: int = 1300) -> np.ndarray:
+    """The cells with thin white lines between and around them, near ``target`` pixels wide."""
+    side = images.shape[2]
+    factor = max(1, round(target / count / side))
+    picture, _, _ = tile(images, count, side * factor / 2, gap=1)
+    return np.pad(picture, [(1, 1), (1, 1)] + [(0, 0)] * (picture.ndim - 2), constant_values=255)
+
+
 def plane_axes(axes: Axes, subject: Subject, images: np.ndarray, count: int, ranges: list) -> None:
     """The picture of the plane with its values, and a frame at the range of the codes themselves."""
-    side = images.shape[2]
-    factor = max(1, round(32 / side))  # small images are enlarged, so that the lines between cells stay thin
-    picture, _, _ = tile(images, count, side * factor / 2, gap=1)
-    picture = np.pad(picture, [(1, 1), (1, 1)] + [(0, 0)] * (picture.ndim - 2), constant_values=255)
-    show_image(axes, picture, extent=(*ranges[0], *ranges[1]), interpolation="auto")
+    show_image(axes, plane_picture(images, count), extent=(*ranges[0], *ranges[1]), interpolation="auto")
     (x0, x1), (y0, y1) = plane_range(subject.codes, subject.dims, 1.0)
     axes.add_patch(Rectangle((x0, y0), x1 - x0, y1 - y0, fill=False, color="#ffb000", linewidth=1.1, linestyle=(0, (5, 3))))
     axes.set_xlabel(f"$z_{{{subject.dims[0]}}}$", parse_math=True, labelpad=2)
@@ -164,14 +170,15 @@ def draw_grid(subject: Subject) -> Drawing:
     d, D, count = subject.dims, subject.codes.z.shape[1], cells_for(subject.spec)
     images, ranges = decoded_plane(subject, count)
     note = (
-        f"Each cell is the image{subject.of_class()} decoded at its middle. The plane covers {WIDEN} times the range of the "
-        f"{subject.split} codes (the dashed frame is that range)."
+        f"Each cell is the image{subject.of_class()} decoded at its middle. The plane covers {WIDEN} times the range of "
+        f"{len(subject.codes.z):,} {subject.split} codes (dashed frame: that range)."
     )
     if D > 2:
         note += f" Dimensions {d[0]} and {d[1]} of {D}; the others stay at the mean code."
-    side = 700
-    sheet = Sheet(f"Decoded latent plane of {plain(subject.restored.run.name)}", note, subject.caption("grid"), side + 34)
-    axes = sheet.axes(52, 2, side, side)
+    exact = plane_picture(images, count).shape
+    width, height = (exact[1] / 2, exact[0] / 2) if max(exact[:2]) <= 2 * (WIDTH - 60) else (700, 700)
+    sheet = Sheet(f"Decoded latent plane of {plain(subject.restored.run.name)}", note, subject.caption("grid"), height + 34)
+    axes = sheet.axes(52, 2, width, height)
     plane_axes(axes, subject, images, count, ranges)
     numbers = {"dims": list(d), "range": ranges, "range_of_codes": plane_range(subject.codes, d, 1.0), "widened": WIDEN, "cells": count}
     return sheet.done(numbers, f"{count} by {count} images decoded over the latent plane, from {ranges[0][0]:.2g} to {ranges[0][1]:.2g} across and from {ranges[1][0]:.2g} to {ranges[1][1]:.2g} up.")

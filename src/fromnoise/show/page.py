@@ -11,8 +11,9 @@ from pathlib import Path
 from PIL import Image
 
 from ..core.errors import StorageError, UsageError
+from ..core.family import Encodes
 from ..core.files import read_json, storage_error, write_atomic
-from ..train.launch import Restored
+from ..training.launch import Restored
 from .style import plain
 from .verdict import columns_of, has_value, hedges, number, shown, verdict
 
@@ -44,7 +45,7 @@ def write_page(
     same_data = len({r.dataset.digest for r in runs}) <= 1
     body = [
         f"<h1>{_(title)}</h1>", *(f"<p>{_(part)}</p>" for part in intro.split("\n\n") if part.strip()),
-        _verdict(reports, titles, runs, same_data), "{nav}",
+        _verdict(reports, titles, runs, same_data), mark("nav"),
         _section("numbers", "Models and numbers", _table(reports, titles, same_data)),
     ]  # fmt: skip
     grouped: dict[str, list[tuple[str, Path]]] = {}
@@ -73,7 +74,7 @@ def write_page(
             body.append(_section(name, head, inner))
             links.append((name, head))
     nav = "<nav aria-label='On this page'>" + "".join(f'<a href="#{name}">{_(head)}</a>' for name, head in links) + "</nav>"
-    html = _document(title, "\n".join(body).replace("{nav}", nav, 1))
+    html = _document(title, "\n".join(body).replace(mark("nav"), nav))
     html = _embed(html, images)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -86,6 +87,11 @@ def write_page(
 def _(text) -> str:
     """Any text from outside, fit for HTML text and attributes."""
     return escape("".join(c if c.isprintable() or c == "\n" else "\N{REPLACEMENT CHARACTER}" for c in str(text)), quote=True)
+
+
+def mark(what: int | str) -> str:
+    """Stands for what is put in later. No text from outside can hold it: ``_`` lets no control character through."""
+    return f"\0{what}\0"
 
 
 def _document(title: str, body: str) -> str:
@@ -108,7 +114,8 @@ def _section(name: str, head: str, inner: str) -> str:
 def _verdict(reports: list[dict], titles: list[str], runs: list[Restored], same_data: bool) -> str:
     seeds = {int(r.run.info["seed"]) for r in runs}
     items = "".join(f"<li>{_(sentence)}</li>" for sentence in verdict(reports, titles, same_data))
-    small = " ".join(hedges(reports, seeds)) if seeds else ""
+    sizes = {r.model.latent_dim for r in runs if isinstance(r.model, Encodes)}
+    small = " ".join(hedges(reports, seeds, sizes)) if seeds else ""
     return f'<section class="verdict" id="verdict">\n<h2>In short</h2>\n<ul>{items}</ul>\n<p class="hedge">{_(small)}</p>\n</section>'
 
 
@@ -135,7 +142,7 @@ def _table(reports: list[dict], titles: list[str], same_data: bool) -> str:
     table = f"<table><thead><tr><th scope=col>model</th>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
     return _scroll(table, "Models and numbers") + (
         '<p class="small">★ best of its column; ≈ within two standard errors of the best. Only numbers of one kind share a column: '
-        "the same metric, the same kind of bound, the same k.</p>"
+        "the same metric, kind of bound, k and unit.</p>"
     )
 
 
@@ -241,10 +248,11 @@ def _figure(picture: Picture, index: int, run: str) -> str:
         width, height = picture.size()
         size = f' width="{width}" height="{height}"'
     head = f"<strong>{_(run)}.</strong> " if run else ""
+    made = "<br>".join(f"<code>{_(line)}</code>" for line in picture.about.get("caption", "").split("\n") if line)
     return (
         f'<figure><div class="wide" tabindex=0 role="group" aria-label="{_(plain(picture.about.get("title", "figure"), 80))}">'
-        f'<img alt="{_(picture.alt)}"{size} src="{{image {index}}}"></div>'
-        f"<figcaption>{head}{_(picture.alt)}</figcaption></figure>"
+        f'<img alt="{_(picture.alt)}"{size} src="{mark(index)}"></div>'
+        f"<figcaption>{head}{made}</figcaption></figure>"
     )
 
 
@@ -258,5 +266,5 @@ def _embed(html: str, pictures: list[Picture]) -> str:
         else:
             raise UsageError(f"{len(pictures)} figures do not fit into a page of {LIMIT / 1e6:.0f} MB: give fewer runs or figures")
     for i, picture in enumerate(pictures):
-        html = html.replace(f"{{image {i}}}", picture.uri, 1)
+        html = html.replace(mark(i), picture.uri)
     return html

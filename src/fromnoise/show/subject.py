@@ -13,7 +13,7 @@ from ..core.family import EncodesDistribution
 from ..core.rng import Rng
 from ..core.spec import Batch, check_labels
 from ..data.stream import in_order
-from ..train.launch import Restored
+from ..training.launch import Restored
 from .style import plain
 
 MOST = 5000  # examples that a figure is computed from

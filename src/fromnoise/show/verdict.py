@@ -1,6 +1,6 @@
 """Reports of several models -> a table of what may be compared, and a verdict in words with its hedges.
 
-A column holds only numbers of the same kind: the same name, the same kind of bound, the same k. Everything
+A column holds only numbers of the same kind: the same name, kind of bound, k and unit. Everything
 else about a metric is read from the report: no metric is known here by name, but for the PCA yardstick.
 """
 
@@ -60,13 +60,13 @@ def columns_of(reports: list[dict]) -> list[Column]:
             if not has_value(metric):
                 missing.append((i, metric))
                 continue
-            key = (metric["name"], metric.get("bound"), metric.get("k"))
+            key = (metric["name"], metric.get("bound"), metric.get("k"), metric.get("unit"))
             column = columns.setdefault(key, _column(metric))
             column.cells[i] = metric
     names = {column.name for column in columns.values()}
     for i, metric in missing:
         if metric["name"] not in names:
-            columns.setdefault((metric["name"], None, None), _column(metric) )
+            columns.setdefault((metric["name"],), _column(metric))
         for column in columns.values():
             if column.name == metric["name"] and i not in column.cells:
                 column.cells[i] = metric
@@ -81,7 +81,7 @@ def _column(metric: dict) -> Column:
 def number(value: float, se: float | None = None) -> str:
     """``0.0396 ± 0.0008``: as many digits as the standard error supports, four without one."""
     if se is None or not se > 0 or not math.isfinite(se):
-        return f"{value:,.0f}" if value == int(value) and abs(value) < 1e9 else f"{value:,.4g}" if abs(value) < 1e4 else f"{value:,.0f}"
+        return f"{value:,.0f}" if value == int(value) and abs(value) < 1e9 or 1e4 <= abs(value) < 1e9 else f"{value:,.4g}"
     digits = min(8, max(0, 1 - math.floor(math.log10(se))))
     return f"{value:,.{digits}f} ± {se:,.{digits}f}"
 
@@ -126,12 +126,15 @@ def _beside_pca(column: Column, titles: list[str]) -> list[str]:
     return said
 
 
-def hedges(reports: list[dict], seeds: set[int]) -> list[str]:
+def hedges(reports: list[dict], seeds: set[int], code_sizes: set[int]) -> list[str]:
     """What the verdict does not say."""
     said = ["± is one standard error over the test examples; it does not cover another training run, whose result may differ by more."]
     columns = columns_of(reports)
     kinds = {(c.bound, c.k) for c in columns if c.bound and any(has_value(cell) for cell in c.cells.values())}
     if any(bound == "lower" for bound, _ in kinds):
         said.append("A lower bound says that the true log-likelihood is at least this; bounds of different k and exact values are not ranked against each other.")
+    if len(code_sizes) > 1:
+        sizes = ", ".join(map(str, sorted(code_sizes)))
+        said.append(f"The codes differ in size ({sizes} numbers), and a larger code reconstructs better: compare errors at equal size.")
     said.append(f"Each model was trained once ({'seed ' + str(min(seeds)) if len(seeds) == 1 else 'seeds ' + ', '.join(map(str, sorted(seeds)))}).")
     return said

@@ -4,6 +4,7 @@ A run is a function of its seed: the batch, the noise and the learning rate of a
 step's number. Clock readings decide only how many steps a budget in minutes is, once, before the first step.
 """
 
+import contextlib
 import math
 import resource
 import signal
@@ -225,14 +226,15 @@ def measure(trainer: Trainer, seconds: float, most: int) -> float:
 
     The first steps (allocation, compilation) do not count.
     """
-    trainer.advance(10**9)
     times, begin = [], time.monotonic()
-    while len(times) < most and (len(times) < 2 or time.monotonic() - begin < seconds):
-        before = time.monotonic()
-        trainer.advance(10**9)
-        times.append(time.monotonic() - before)
+    with contextlib.suppress(DivergedError):  # it will diverge again in the run itself, which then says so
+        while len(times) <= most and (len(times) < 3 or time.monotonic() - begin < seconds):
+            before = time.monotonic()
+            trainer.advance(10**9)
+            times.append(time.monotonic() - before)
     trainer.start_afresh()
-    return sum(times) / len(times)
+    counted = times[1:] or times or [0.01]
+    return sum(counted) / len(counted)
 
 
 class Stop:

@@ -15,7 +15,7 @@ from ..core.config import BaseConfig, build, flag
 from ..core.errors import DataError, DivergedError, FromNoiseError, StorageError, UsageError, did_you_mean
 from ..core.family import Family, FitsInClosedForm, count_parameters
 from ..core.rng import Rng
-from ..core.run import Run, next_folder
+from ..core.run import Run, next_folder, refuse_taken
 from ..data.dataset import DataConfig, Dataset
 from ..data.stream import in_order
 from . import checkpoint
@@ -135,8 +135,8 @@ def start(
     """Trains from the first step and returns the run. Raises StoppedError, DivergedError, StorageError."""
     path = Path(out) if out else next_folder(Path("runs"), f"{Path(plan.dataset.name).stem}-{plan.family.name}")
     with Stop() as stop:
-        if path.exists() or not out:  # refuse before any work
-            _writable(path)
+        refuse_taken(path)  # before any work
+        _writable(path)
         trainer = plan.trainer()
         numbers = estimate(trainer, plan.train)
         run = Run.create(path, describe(plan, command, numbers["steps"], trainer.threads))

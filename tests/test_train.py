@@ -1,0 +1,446 @@
+"""Training: routing, budgets, exact resume, checkpoints that survive what disks and people do to them."""
+
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from pydantic import Field
+from torch import nn
+
+from fromnoise import families
+from fromnoise.conformance import first_difference, interrupted
+from fromnoise.core.config import BaseConfig
+from fromnoise.core.errors import DataError, DivergedError, StorageError, UsageError
+from fromnoise.core.family import Family, Loss, Phase
+from fromnoise.core.rng import Rng
+from fromnoise.core.run import Run
+from fromnoise.data.stream import Stream
+from fromnoise.training import checkpoint, launch
+from fromnoise.training.loop import Stop, Trainer, fit
+from fromnoise.training.optim import lr_factor
+from fromnoise.training.settings import TrainConfig
+
+SMALL = dict(steps=20, batch_size=32, intervals=4, validation_examples=50, threads=1)
+TINY_VAE = dict(hidden=(8,), latent_dim=2, **SMALL)
+
+
+def train(path="run", family="vae", **options):
+    return launch.start(launch.plan(family, **TINY_VAE | options), path)
+
+
+# -- the step ---------------------------------------------------------------------------------------------------
+
+
+class Duel(Family):
+    """Two modules in alternation, each with a loss that depends on both: what a GAN will be."""
+
+    def __init__(self, config, spec):
+        super().__init__(config, spec)
+        self.a, self.b = nn.Linear(3, 3), nn.Linear(3, 3)
+        self.dropout = nn.Dropout(0.5)
+
+    def phases(self):
+        return (Phase("a", ("a",), lr=0.1, repeats=2), Phase("b", ("b",), lr=0.1, every=2))
+
+    def loss(self, batch, phase, rng):
+        noise = rng.normal("noise", (len(batch), 3))
+        value = (self.b(self.dropout(self.a(noise))) - 1).square().mean()
+        return Loss(value, {"value": value})
+
+
+class DuelConfig(BaseConfig):
+    lr: float = Field(0.1)
+
+
+def duel(**train_options) -> Trainer:
+    plan = launch.plan("classical", **SMALL)
+    config = TrainConfig(**SMALL | train_options)
+    return Trainer(lambda: Duel(DuelConfig(), plan.dataset.spec), plan.dataset, config)
+
+
+def test_a_phase_updates_what_it_trains_and_nothing_else():
+    trainer = duel()
+    state = lambda: {k: v.clone() for k, v in trainer.model.state_dict().items()}
+    before = state()
+    trainer.advance(20)  # step 0: both phases
+    middle = state()
+    assert all(not torch.equal(before[k], middle[k]) for k in before)
+    trainer.advance(20)  # step 1: phase b rests (every = 2)
+    after = state()
+    assert torch.equal(middle["b.weight"], after["b.weight"]) and not torch.equal(middle["a.weight"], after["a.weight"])
+
+
+def test_an_alternating_family_with_dropout_resumes_exactly(tmp_path):
+    a, b = duel(), duel()
+    for _ in range(7):
+        a.advance(20)
+    for _ in range(3):
+        b.advance(20)
+    run = Run.create(tmp_path / "run", {"steps": 20})
+    b.save(run)
+    torch.manual_seed(123)
+    c = duel()
+    c.load(checkpoint.find(run))
+    for _ in range(4):
+        c.advance(20)
+    for part in ("model", "ema"):
+        left, right = (t.model if part == "model" else t.ema.model for t in (a, c))
+        assert all(torch.equal(x, y) for x, y in zip(left.state_dict().values(), right.state_dict().values()))
+
+
+def test_repeats_take_batches_of_their_own():
+    trainer, seen = duel(), []
+    original = trainer.stream.batch
+    trainer.stream.batch = lambda index: seen.append(index) or original(index)
+    trainer.advance(20), trainer.advance(20), trainer.advance(20)
+    assert seen == [0, 1, 2, 3, 4, 6, 7, 8]
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "adamw", "muon"])
+def test_optimisers_resume_exactly(optimizer, tmp_path):
+    whole = train(tmp_path / "a", optimizer=optimizer)
+    cut = interrupted(launch.plan("vae", **TINY_VAE | {"optimizer": optimizer}), tmp_path / "b", [7])
+    assert not first_difference(whole, cut)
+
+
+def test_gradients_are_clipped_to_the_norm():
+    trainer = duel(clip=1e-3)
+    _, norms = trainer.advance(20)
+    grads = torch.cat([p.grad.flatten() for p in trainer.model.a.parameters()])
+    assert norms["a"] > 1e-3 and grads.norm().item() == pytest.approx(1e-3, rel=1e-3)
+
+
+@pytest.mark.parametrize("schedule,middle,end", [("constant", 1, 1), ("linear", 0.5, 0), ("cosine", 0.5, 0)])
+def test_learning_rate_over_the_budget(schedule, middle, end):
+    config = TrainConfig(schedule=schedule, warmup=0.1)
+    factor = [lr_factor(step, 1000, config) for step in range(1000)]
+    assert factor[0] == pytest.approx(0.01) and factor[99] == pytest.approx(1, abs=0.01)
+    assert factor[550] == pytest.approx(middle, abs=0.01) and factor[999] == pytest.approx(end, abs=0.01)
+
+
+def test_the_average_follows_the_weights():
+    trainer = duel(ema=0.9)
+    expected = {k: v.clone() for k, v in trainer.model.state_dict().items()}
+    for step in range(5):
+        trainer.advance(20)
+        d = min(0.9, (1 + step) / (10 + step))
+        expected = {k: d * expected[k] + (1 - d) * v for k, v in trainer.model.state_dict().items()}
+    for k, v in trainer.ema.model.state_dict().items():
+        assert torch.allclose(v, expected[k], atol=1e-6)
+
+
+def test_a_stream_visits_each_example_once_an_epoch_and_workers_change_nothing():
+    dataset = launch.plan("classical", **SMALL).dataset
+    make = lambda workers: Stream(dataset, 100, Rng(0), workers=workers)
+    stream = make(0)
+    epoch = torch.cat([stream.batch(i).x for i in range(stream.batches_per_epoch)]).flatten(1)
+    everything = dataset.batch("train", slice(None)).x.flatten(1)
+    count = lambda rows: sorted(map(tuple, rows.tolist()))
+    assert len(set(count(epoch)) - set(count(everything))) == 0 and len(epoch) == 100 * (len(everything) // 100)
+    assert not torch.equal(stream.batch(0).x, stream.batch(stream.batches_per_epoch).x)
+    for workers in (1, 3):
+        other = make(workers)
+        assert all(torch.equal(other.batch(i).x, stream.batch(i).x) for i in (0, 1, 2, 40, 41))
+        other.close()
+
+
+# -- budgets ----------------------------------------------------------------------------------------------------
+
+
+def test_minutes_become_steps_once(tmp_path):
+    run = train(tmp_path / "run", steps=None, minutes=0.03)
+    assert run.info["steps"] >= 4 and run.events()[-1]["step"] == run.info["steps"]
+
+
+def test_epochs_become_steps(tmp_path):
+    run = train(tmp_path / "run", steps=None, epochs=0.5, batch_size=100)
+    assert run.info["steps"] == round(0.5 * (1437 // 100))
+
+
+def test_measuring_leaves_no_trace(tmp_path):
+    """Timing the first steps to estimate a budget may not change one bit of the run."""
+    timed = train(tmp_path / "a")
+    plan = launch.plan("vae", **TINY_VAE)
+    trainer = plan.trainer()
+    run = Run.create(tmp_path / "b", launch.describe(plan, "", 20, trainer.threads))
+    fit(trainer, run, 20, lambda event: None, Stop())
+    assert not first_difference(timed, run)
+
+
+def test_dry_run_numbers():
+    plan = launch.plan("vae", **TINY_VAE)
+    numbers = launch.estimate(plan.trainer(), plan.train)
+    assert numbers["parameters"] == 64 * 8 + 8 + 8 * 4 + 4 + 2 * 8 + 8 + 8 * 64 + 64 + 1
+    assert numbers["steps"] == 20 and numbers["seconds"] > 0 and numbers["memory_mb"] > 50
+
+
+# -- reproducibility --------------------------------------------------------------------------------------------
+
+SCRIPT = """
+import sys, fromnoise as fn
+run = fn.train("vae", hidden=(8,), latent_dim=2, steps=20, batch_size=32, intervals=4, threads=1, seed=int(sys.argv[2]), out=sys.argv[1])
+"""
+
+
+def test_two_fresh_processes_give_the_same_digests(tmp_path):
+    digests = []
+    for i, seed in enumerate((3, 3, 4)):
+        subprocess.run([sys.executable, "-c", SCRIPT, str(tmp_path / str(i)), str(seed)], check=True, env=os.environ | {"PYTHONHASHSEED": str(i)})
+        digests.append(checkpoint.find(Run(tmp_path / str(i))).manifest["files"])
+    assert digests[0] == digests[1] and digests[0] != digests[2]
+
+
+def test_watching_changes_nothing(tmp_path):
+    """Figures, samples and evaluation in mid-run draw from keys of their own."""
+    from fromnoise.sample import sample
+
+    plain = train(tmp_path / "a")
+    watched = launch.start(
+        launch.plan("vae", **TINY_VAE), tmp_path / "b", on_event=lambda e: (torch.manual_seed(9), torch.rand(5, generator=None), sample(launch.restore(plain), 3))
+    )
+    assert not first_difference(plain, watched)
+
+
+def test_the_same_state_is_the_same_bytes(tmp_path):
+    run, trainer = train(tmp_path / "run"), duel()
+    for name in ("a", "b"):
+        trainer.save(Run.create(tmp_path / name, {"steps": 1}))
+    a, b = (sorted((tmp_path / name / "checkpoints").rglob("*.*")) for name in ("a", "b"))
+    files = lambda paths: [p.read_bytes() for p in paths if p.is_file()]
+    assert files(a) == files(b) and len(files(a)) == 4
+    assert run.info["steps"] == 20
+
+
+# -- damage -----------------------------------------------------------------------------------------------------
+
+
+def last_folder(run: Run) -> Path:
+    return sorted((run.path / "checkpoints").glob("step-*"))[-1]
+
+
+def damage_flip(folder):
+    path = folder / "ema.safetensors"
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 4
+    path.write_bytes(content)
+    return "ema.safetensors"
+
+
+def damage_truncate(folder):
+    path = folder / "optim.safetensors"
+    path.write_bytes(path.read_bytes()[:-7])
+    return "optim.safetensors"
+
+
+def damage_empty(folder):
+    (folder / "model.safetensors").write_bytes(b"")
+    return "model.safetensors"
+
+
+def damage_missing(folder):
+    (folder / "model.safetensors").unlink()
+    return "model.safetensors"
+
+
+def damage_manifest_gone(folder):
+    (folder / "manifest.json").unlink()
+    return "manifest.json"
+
+
+def damage_manifest_nan(folder):
+    text = (folder / "manifest.json").read_text()
+    (folder / "manifest.json").write_text(text.replace('"count": 0', '"count": NaN'))
+    return "manifest.json"
+
+
+def damage_manifest_twice(folder):
+    text = (folder / "manifest.json").read_text()
+    (folder / "manifest.json").write_text(text.replace('"count": 0', '"count": 0, "count": 1'))
+    return "manifest.json"
+
+
+def damage_link(folder):
+    (folder / "model.safetensors").rename(folder.parent / "elsewhere")
+    (folder / "model.safetensors").symlink_to(folder.parent / "elsewhere")
+    return "model.safetensors"
+
+
+DAMAGES = [v for k, v in sorted(globals().items()) if k.startswith("damage_")]
+
+
+@pytest.mark.parametrize("damage", DAMAGES, ids=lambda d: d.__name__)
+def test_a_damaged_checkpoint_is_refused_by_name_and_the_one_before_it_used(damage, tmp_path):
+    run, said = train(tmp_path / "run"), []
+    name = damage(last_folder(run))
+    with pytest.raises(StorageError, match=name):
+        checkpoint.find(run, "20")
+    found = checkpoint.find(run, warn=said.append)
+    assert found.step == 15 and name in said[0] and "15" in said[0]
+    whole = train(tmp_path / "whole")
+    launch.resume(run, warn=said.append)  # from step 15 to the end again: the same bits
+    assert not first_difference(whole, run)
+
+
+def test_pickles_are_never_opened(tmp_path):
+    import pickle
+
+    class Payload:
+        def __reduce__(self):
+            return (open, (str(tmp_path / "marker"), "w"))
+
+    run = train(tmp_path / "run")
+    for folder in (run.path / "checkpoints").glob("step-*"):
+        (folder / "model.safetensors").write_bytes(pickle.dumps(Payload()))
+    with pytest.raises(StorageError, match="model.safetensors"):
+        launch.restore(run)
+    assert not (tmp_path / "marker").exists()
+
+
+def test_a_header_that_claims_too_much_is_refused(tmp_path):
+    run = train(tmp_path / "run")
+    folder = last_folder(run)
+    lie = (2**62).to_bytes(8, "little") + b"{}"
+    (folder / "model.safetensors").write_bytes(lie)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["files"]["model.safetensors"] = {"bytes": len(lie), "sha256": __import__("hashlib").sha256(lie).hexdigest()}
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(StorageError, match="model.safetensors"):
+        launch.restore(run, weights="model")
+
+
+def test_a_full_disk_leaves_the_old_checkpoint(tmp_path):
+    run = train(tmp_path / "run")
+    trainer = launch.planned(run).trainer()
+    trainer.load(checkpoint.find(run))
+    trainer.state.step = 21
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    old = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (2000, before[1]))
+        with pytest.raises(StorageError, match="no room") as error:
+            trainer.save(run)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, old)
+    assert "\n" not in str(error.value) and error.value.exit_code == 4
+    assert checkpoint.find(run).step == 20 and not list((run.path / "checkpoints").glob(".*"))
+
+
+def test_retention_keeps_the_newest_two_and_the_best(tmp_path):
+    run = train(tmp_path / "run", intervals=10)
+    steps = [c.step for c in checkpoint.examine(run)[0]]
+    best = checkpoint.find(run, "best").step
+    assert len(steps) <= 3 and steps[-2:] == [18, 20] and best in steps
+
+
+def test_a_killed_save_is_not_a_checkpoint(tmp_path):
+    """SIGKILL at many moments of a training that saves all the time: what is left always verifies."""
+    out = tmp_path / "run"
+    script = f"import fromnoise as fn; fn.train('vae', hidden=(64,), latent_dim=2, steps=100000, intervals=10000, batch_size=8, validation_examples=8, threads=1, out={str(out)!r})"
+    process = subprocess.Popen([sys.executable, "-c", script])
+    while not list(out.glob("checkpoints/step-*/manifest.json")):
+        time.sleep(0.02)
+        assert process.poll() is None
+    time.sleep(0.513)
+    process.kill()
+    process.wait()
+    found = checkpoint.find(Run(out), warn=pytest.fail)
+    assert found.step > 0
+    with Run(out).lock():  # the lock of a dead process is free
+        checkpoint.remove_leftovers(Run(out))
+    assert not list(out.glob("checkpoints/.*.tmp"))
+
+
+def test_one_writer_at_a_time(tmp_path):
+    run = train(tmp_path / "run")
+    with run.lock(), pytest.raises(StorageError, match="being trained"):
+        launch.resume(run, {"steps": 5})
+
+
+# -- resume -----------------------------------------------------------------------------------------------------
+
+
+def test_resume_with_another_option_is_refused_by_name(tmp_path):
+    run = train(tmp_path / "run")
+    for changes, word in (({"lr": 0.5}, "--lr"), ({"latent_dim": "3"}, "--latent-dim"), ({"batch_size": 64}, "--batch-size"), ({"seeed": 1}, "seed")):
+        with pytest.raises(UsageError, match=word):
+            launch.resume(run, changes)
+
+
+def test_resume_with_other_data_is_refused(tmp_path):
+    import numpy as np
+
+    path = tmp_path / "x.npy"
+    np.save(path, np.random.Generator(np.random.Philox(1)).integers(0, 255, (60, 8, 8), np.uint8))
+    run = train(tmp_path / "run", data_name=str(path))
+    np.save(path, np.random.Generator(np.random.Philox(2)).integers(0, 255, (60, 8, 8), np.uint8))
+    with pytest.raises(DataError, match="changed since"):
+        launch.resume(run, {"steps": 5})
+    path.unlink()
+    with pytest.raises(DataError, match="no such file"):
+        launch.resume(run, {"steps": 5})
+
+
+def test_a_finished_run_says_so_and_can_be_extended(tmp_path):
+    run = train(tmp_path / "run")
+    with pytest.raises(UsageError, match="finished"):
+        launch.resume(run)
+    longer = launch.resume(run, {"steps": 12})
+    assert longer.info["steps"] == 32 and [e["step"] for e in longer.events()][-1] == 32
+    assert longer.info["extended"] == [{"from": 20, "steps": 32}]
+
+
+def test_a_moved_run_still_opens(tmp_path):
+    run = train(tmp_path / "run")
+    moved = Run(run.path.rename(tmp_path / "ünïcode name"))
+    assert launch.restore(moved).step == 20
+
+
+# -- divergence and health --------------------------------------------------------------------------------------
+
+
+def test_a_learning_rate_of_1e30_is_stopped_with_the_last_good_state(tmp_path):
+    with pytest.raises(DivergedError, match="not finite.*--lr") as error:
+        train(tmp_path / "run", lr=1e30, schedule="constant")
+    assert error.value.exit_code == 5 and "\n" not in str(error.value)
+    saved = checkpoint.find(Run(tmp_path / "run"))
+    assert all(torch.isfinite(t).all() for t in saved.tensors("model").values())
+
+
+def test_what_is_not_finite_changes_no_weight():
+    trainer = duel()
+    trainer.advance(20)
+    before = {k: v.clone() for k, v in trainer.model.state_dict().items()}
+    original = trainer.model.loss
+    trainer.model.loss = lambda *a: Loss(original(*a).value * float("nan"), {"value": original(*a).value})
+    with pytest.raises(DivergedError, match="step 1"):
+        trainer.advance(20)
+    assert all(torch.equal(v, before[k]) for k, v in trainer.model.state_dict().items())
+
+
+def test_a_collapsed_posterior_is_named(tmp_path):
+    run = train(tmp_path / "run", beta=200.0, lr=1e-2, steps=200)
+    assert any("posterior collapse: 0 of 2" in s and "--beta" in s for s in run.events()[-1]["health"])
+    healthy = train(tmp_path / "b", steps=400, lr=1e-2, hidden=(64,))
+    assert not any("collapse" in s for s in healthy.events()[-1]["health"])
+
+
+def test_no_progress_is_named():
+    from fromnoise.training.health import examine
+
+    model = families.load("autoencoder").FAMILY(families.load("autoencoder").Config(hidden=(4,)), launch.plan("classical").dataset.spec)
+    batch = launch.plan("classical").dataset.batch("validation", slice(0, 20))
+    assert "no progress" in examine(model, batch, [3.0, 1.0] + [1.5] * 6, 20)[0]
+    assert not examine(model, batch, [3.0 - 0.1 * i for i in range(8)], 20)
+
+
+def test_every_epoch_budget_and_precision_trains(tmp_path):
+    run = train(tmp_path / "run", precision="bfloat16", ema=0.0)
+    assert run.events()[-1]["validation"]["value"] < run.events()[0]["validation"]["value"] + 50
