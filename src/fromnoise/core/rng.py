@@ -78,4 +78,9 @@ class Rng:
 
     def seed_torch(self) -> None:
         """Seeds torch's global generators, for layers that take no generator (initial weights, dropout)."""
-        torch.manual_seed(self.key("torch") % 2**63)
+        seed = self.key("torch") % 2**63
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed keeps a stack trace of every call for CUDA's sake
+        if self.device.type == "cuda":
+            torch.cuda.manual_seed_all(seed)
+        elif self.device.type == "mps":
+            torch.mps.manual_seed(seed)

@@ -76,17 +76,22 @@ class Inference:
     """What one walk from x through z to p(x | z) leaves behind; B counts examples times samples.
 
     params  parameters of p(x | z)
-    kl      one tensor (B, *level shape) for each level: KL(q || p) by component, closed form, nats
-    log_ratio  (B,): log p(z) - log q(z | x) at the z that was drawn, nats
-    means, stds, z  by level
+    levels  for each level z (B, *level shape), then mu and logvar of its posterior, then of its prior
     """
 
     params: Tensor | None = None
-    kl: list[Tensor] = field(default_factory=list)
-    log_ratio: Tensor | float = 0.0
-    means: list[Tensor] = field(default_factory=list)
-    stds: list[Tensor] = field(default_factory=list)
-    z: list[Tensor] = field(default_factory=list)
+    levels: list[tuple[Tensor, ...]] = field(default_factory=list)
+
+    def kl(self) -> list[Tensor]:
+        """KL(q || p) of each component in closed form, by level (B, *level shape), nats."""
+        return [kl_normal(*posterior_and_prior) for _, *posterior_and_prior in self.levels]
+
+    def log_ratio(self) -> Tensor:
+        """log p(z) - log q(z | x) at the z that was drawn, (B,) nats."""
+        return sum(
+            sum_per_example(log_normal(z, mu_p, logvar_p) - log_normal(z, mu_q, logvar_q))
+            for z, mu_q, logvar_q, mu_p, logvar_p in self.levels
+        )
 
 
 class VAE(Family):
@@ -135,11 +140,8 @@ class VAE(Family):
         def draw(level, prior, posterior):
             mu, logvar = posterior
             logvar = logvar.clamp(-20, 20)
-            prior = prior or (torch.zeros(()), torch.zeros(()))
             z = mu if rng is None else reparameterise(mu, logvar, self.normal(rng, f"eps{level}", mu.shape, k))
-            out.kl.append(kl_normal(mu, logvar, *prior))
-            out.log_ratio = out.log_ratio + sum_per_example(log_normal(z, *prior) - log_normal(z, mu, logvar))
-            out.means.append(mu), out.stds.append((0.5 * logvar).exp()), out.z.append(z)
+            out.levels.append((z, mu, logvar, *(prior or (0.0, 0.0))))
             return z
 
         out.params = self.net.top_down(draw, features, condition)
@@ -162,10 +164,11 @@ class VAE(Family):
             return Loss(-bound, {"iwae": -bound, "elbo": -log_weights.mean()})
         q = self.infer(batch.x, batch.y, rng)
         reconstruction = self.nll(q.params, batch.x).mean()                         # nats
-        kl = sum(sum_per_example(level).mean() for level in q.kl)                   # nats
+        levels = q.kl()
+        kl = sum(sum_per_example(level).mean() for level in levels)                 # nats
         penalty = kl
         if c.free_bits:                                                             # max(lambda, KL_j), by dimension
-            penalty = sum(level.mean(0).clamp(min=c.free_bits).sum() for level in q.kl)
+            penalty = sum(level.mean(0).clamp(min=c.free_bits).sum() for level in levels)
         beta = c.beta * min(1.0, self.progress / c.kl_warmup) if c.kl_warmup else c.beta
         value = reconstruction + beta * penalty                                     # beta = 1: the negative ELBO
         return Loss(value, {"reconstruction": reconstruction, "kl": kl, "elbo": reconstruction + kl})
@@ -185,7 +188,8 @@ class VAE(Family):
     def posterior(self, x: Tensor, y: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Means and standard deviations of q(z | x), each (B, latent_dim), levels one after the other."""
         q = self.infer(x, y, None)
-        return torch.cat([m.flatten(1) for m in q.means], 1), torch.cat([s.flatten(1) for s in q.stds], 1)
+        join = lambda parts: torch.cat([part.flatten(1) for part in parts], 1)
+        return join(mu for _, mu, *_ in q.levels), join((0.5 * logvar).exp() for _, _, logvar, *_ in q.levels)
 
     def encode(self, x: Tensor, y: Tensor | None = None) -> Tensor:
         return self.posterior(x, y)[0]
@@ -201,19 +205,19 @@ class VAE(Family):
 
     def kl_per_dimension(self, x: Tensor, y: Tensor | None, rng: Rng) -> Tensor:
         """Mean over the batch of KL(q || p) by latent dimension, (latent_dim,) nats."""
-        return torch.cat([level.mean(0).flatten() for level in self.infer(x, y, rng).kl])
+        return torch.cat([level.mean(0).flatten() for level in self.infer(x, y, rng).kl()])
 
     def log_weights(self, x: Tensor, y: Tensor | None, rng: Rng, k: int) -> Tensor:
         """log p(x, z_k) - log q(z_k | x) for k draws, (B, K) nats."""
         q = self.infer(x, y, rng, k)
-        return (q.log_ratio - self.nll(q.params, x.repeat_interleave(k, 0))).view(len(x), k)
+        return (q.log_ratio() - self.nll(q.params, x.repeat_interleave(k, 0))).view(len(x), k)
 
     def log_likelihood(self, x: Tensor, y: Tensor | None, rng: Rng, k: int = 1) -> Tensor:
         """k = 1: the ELBO with the KL in closed form; k > 1: the importance-weighted bound. (B,) nats."""
         if k > 1:
             return importance_weighted_bound(self.log_weights(x, y, rng, k))
         q = self.infer(x, y, rng)
-        return -self.nll(q.params, x) - sum(sum_per_example(level) for level in q.kl)
+        return -self.nll(q.params, x) - sum(sum_per_example(level) for level in q.kl())
 
     def condition(self, y: Tensor | None, n: int) -> Tensor | None:
         """Labels as one-hot rows (n, classes), or None for a model of p(x)."""

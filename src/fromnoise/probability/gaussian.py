@@ -18,6 +18,8 @@ def reparameterise(mu: Tensor, logvar: Tensor, eps: Tensor) -> Tensor:
 
 def log_normal(z: Tensor, mu: Tensor | float = 0.0, logvar: Tensor | float = 0.0) -> Tensor:
     """log N(z; mu, exp(logvar)) for each component, nats, same shape as z."""
+    if isinstance(mu, float) and isinstance(logvar, float) and mu == logvar == 0:
+        return -0.5 * (LOG_2PI + z.square())
     logvar = torch.as_tensor(logvar, dtype=z.dtype, device=z.device)
     return -0.5 * (LOG_2PI + logvar + (z - mu).square() * (-logvar).exp())
 
@@ -27,6 +29,8 @@ def kl_normal(mu_q: Tensor, logvar_q: Tensor, mu_p: Tensor | float = 0.0, logvar
 
     With p = N(0, 1) it is the lecture's 1/2 (Sigma + mu^2 - 1 - log Sigma).
     """
+    if isinstance(mu_p, float) and isinstance(logvar_p, float) and mu_p == logvar_p == 0:
+        return 0.5 * (logvar_q.exp() + mu_q.square() - 1 - logvar_q)
     logvar_p = torch.as_tensor(logvar_p, dtype=mu_q.dtype, device=mu_q.device)
     difference = logvar_q - logvar_p
     return 0.5 * (difference.exp() + (mu_q - mu_p).square() * (-logvar_p).exp() - 1 - difference)

@@ -1,6 +1,7 @@
 """Figures of several models side by side: latent planes, reconstructions beside PCA, samples."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +14,19 @@ from ..data.dataset import Dataset
 from ..data.stream import in_order
 from ..training.launch import Restored
 from . import latent
-from .images import GAP, LABEL, cell_size, error_of_split, image_cell, reconstruct, row_height, squared_error, tile
-from .style import INK, SOFT, WIDTH, Sheet, drawing, plain, save
+from .images import (
+    GAP,
+    LABEL,
+    cell_size,
+    error_of_split,
+    image_cell,
+    reconstruct,
+    row_height,
+    squared_error,
+    strip,
+    tile,
+)
+from .style import INK, SOFT, WIDTH, Drawing, Sheet, drawing, plain, save
 from .subject import MOST, Subject
 
 PCA_ROWS = 10_000  # training examples that PCA is fitted to
@@ -68,13 +80,45 @@ def compare_planes(
     Returns the files. Raises UsageError when a model has no encoder, no decoder or no two latent dimensions.
     """
     subjects = subjects_of(restoreds, seed, split, dims, command)
-    for r in restoreds:
-        if not isinstance(r.model, Encodes) or not isinstance(r.model, Decodes) or r.dataset.spec.kind != "image":
-            raise UsageError(f"no plane of {r.run.path}: it needs a model of images with an encoder and a decoder")
-        if max(dims) >= r.model.latent_dim:
-            raise UsageError(f"no plane of {r.run.path}: it has {r.model.latent_dim} latent dimensions, not {max(dims) + 1}")
+    for subject in subjects:
+        if reason := why_no_plane(subject):
+            raise UsageError(f"no latent plane of {subject.restored.run.path}: {reason}")
     with drawing():
         return save(_planes(subjects, titles_of(restoreds, titles)), out, name)
+
+
+def why_no_plane(subject: Subject) -> str:
+    """"" when codes and decoded images of the two dimensions asked for can be drawn, else the reason."""
+    model = subject.model
+    if not isinstance(model, Encodes) or not isinstance(model, Decodes) or subject.spec.kind != "image":
+        return "it needs a model of images with an encoder and a decoder"
+    return why_no_dims(subject)
+
+
+def why_no_dims(subject: Subject) -> str:
+    """"" when the code has the two dimensions asked for, else the reason."""
+    model, d = subject.model, subject.dims
+    if model.latent_dim < 2:
+        return "a plane needs two latent dimensions, and this model has one"
+    if len(d) != 2 or d[0] == d[1] or not all(0 <= dim < model.latent_dim for dim in d):
+        return f"--dims takes two different dimensions from 0 to {model.latent_dim - 1}, not {', '.join(map(str, d))}"
+    return ""
+
+
+def why_no_pair(subject: Subject) -> str:
+    """The same for this model and the one beside it."""
+    if subject.other is None:
+        return "it needs a second model: name its run with --beside"
+    beside = replace(subject, restored=subject.other)
+    if beside.dataset.digest != subject.dataset.digest:
+        return f"{beside.restored.run.path} was trained on other data"
+    return why_no_plane(subject) or why_no_plane(beside)
+
+
+def draw_planes(subject: Subject) -> Drawing:
+    """This model's plane and the one of the model beside it."""
+    both = [subject, replace(subject, restored=subject.other)]
+    return _planes(both, titles_of([s.restored for s in both]))
 
 
 def _planes(subjects: list[Subject], titles: list[str]):
@@ -82,7 +126,7 @@ def _planes(subjects: list[Subject], titles: list[str]):
     side = (WIDTH - 44 * n) / n
     note = (
         f"Above: codes of {min(latent.POINTS, len(subjects[0].codes.z)):,} {subjects[0].split} images, a point is its class's glyph. "
-        f"Below: images decoded over {latent.WIDEN} times the range of those codes (dashed frame: that range)."
+        f"Below: images decoded over {latent.WIDEN} times the range of {len(subjects[0].codes.z):,} codes (dashed frame: that range)."
     )
     if any(latent.has_prior(s) for s in subjects):
         note += " Circles: the prior N(0, I) at 1σ and 2σ."
@@ -147,18 +191,13 @@ def _recon(subjects: list[Subject], titles: list[str], n: int):
     sheet = Sheet("Reconstructions beside PCA of equal code size", note, caption_of(subjects, "reconstructions"), len(rows) * line + lift[-1])
     for i, (title, number, shown) in enumerate(rows):
         top = i * line + lift[i]
-        sheet.picture(*_row(shown, cell, wide, top))
+        sheet.picture(*strip(shown, cell, wide, top))
         middle = top + (line - GAP) / 2
         sheet.text(wide - 10, middle - (7 if number else 0), title, ha="right", va="center", color=INK)
         if number:
             sheet.text(wide - 10, middle + 7, number, size=7.5, ha="right", va="center", color=SOFT)
     best = min(numbers, key=lambda row: row["mse"])
     return sheet.done({"rows": numbers, "n": total}, f"{len(batch)} images and their reconstructions by {len(numbers)} models; least error: {best['title']} with {best['mse']:.4f}.")
-
-
-def _row(images: np.ndarray, cell: float, left: float, top: float):
-    picture, width, height = tile(images, len(images), cell)
-    return picture, left, top, width, height
 
 
 def pca_reconstruction(subject: Subject, size: int, x: torch.Tensor) -> tuple[np.ndarray, float]:

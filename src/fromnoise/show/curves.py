@@ -135,11 +135,11 @@ def draw_kl(subject: Subject) -> Drawing:
     bottom.scatter(places, np.maximum(variance[shown], 1e-8), color=colors, s=16)
     bottom.set_yscale("log")
     bottom.axhline(ACTIVE, color=MODEL, linewidth=1, linestyle="--")
-    bottom.text(places[-1] + 0.5, ACTIVE, "active above ", color=MODEL, fontsize=7.5, ha="right", va="bottom")
+    bottom.text(max(len(shown), 8) - 0.5, ACTIVE, "active above ", color=MODEL, fontsize=7.5, ha="right", va="bottom")
     bottom.set_title("variance of the posterior mean (log axis)", fontsize=9)
     bottom.set_xlabel("latent dimension, largest KL first", labelpad=2)
     for axes in (top, bottom):
-        axes.set_xlim(-0.6, len(shown) - 0.4)
+        axes.set_xlim(-0.6, max(len(shown), 8) - 0.4)
         axes.grid(True, axis="y")
         axes.set_xticks(places if len(shown) <= 40 else [], [str(dim) for dim in shown] if len(shown) <= 40 else [], fontsize=7)
     for label, color, said in ((0, ACCENT, "active"), (1, "#c4c9d2", "inactive")):

@@ -7,9 +7,12 @@ from pathlib import Path
 from ..core.errors import UsageError, did_you_mean
 from ..core.family import Corrupts, Decodes, Encodes, Reconstructs
 from ..training.launch import Restored
-from . import curves, images, latent, vectors
+from . import compare, curves, images, latent, vectors, walks
+from .compare import compare_planes
 from .style import Drawing, drawing, save
 from .subject import Subject
+
+__all__ = ["FIGURES", "Kind", "compare_planes", "show"]
 
 
 @dataclass(frozen=True)
@@ -51,12 +54,7 @@ def _decodes(s: Subject) -> str:
 
 
 def _has_dims(s: Subject) -> str:
-    D = s.model.latent_dim
-    if D < 2:
-        return "a plane needs two latent dimensions, and this model has one"
-    if len(s.dims) != 2 or s.dims[0] == s.dims[1] or not all(0 <= d < D for d in s.dims):
-        return f"--dims takes two different dimensions from 0 to {D - 1}, not {', '.join(map(str, s.dims))}"
-    return ""
+    return compare.why_no_dims(s)
 
 
 def _denoises(s: Subject) -> str:
@@ -80,8 +78,9 @@ FIGURES: dict[str, Kind] = {
     "denoise": Kind("noisy, denoised, clean, at a trained and an untrained level", _all(_is_image, _reconstructs, _denoises), images.draw_denoise),
     "scatter": Kind("latent codes by class", _all(_encodes, _has_dims), latent.draw_scatter),
     "grid": Kind("images decoded over the latent plane", _all(_is_image, _encodes, _decodes, _has_dims), latent.draw_grid),
-    "traverse": Kind("one latent dimension at a time", _all(_is_image, _encodes, _decodes), latent.draw_traverse),
-    "interp": Kind("between two images, through the codes", _all(_is_image, _encodes, _decodes), latent.draw_interp),
+    "planes": Kind("scatter and grid of this model and of another one", compare.why_no_pair, compare.draw_planes),
+    "traverse": Kind("one latent dimension at a time", _all(_is_image, _encodes, _decodes), walks.draw_traverse),
+    "interp": Kind("between two images, through the codes", _all(_is_image, _encodes, _decodes), walks.draw_interp),
     "kl": Kind("KL by latent dimension, active units", _all(_encodes, _has_kl), curves.draw_kl),
 }  # fmt: skip
 
@@ -105,7 +104,7 @@ def show(
     dims     the latent dimensions of ``scatter`` and ``grid``
     sampled  ``scatter`` draws z ~ q(z | x) instead of the posterior's mean
     label    the class that a conditional model decodes in ``grid`` and ``traverse`` (0 when not given)
-    plain    ``denoise``: an ordinary autoencoder to stand beside the denoiser
+    plain    the model beside this one: in ``denoise`` an ordinary autoencoder, in ``planes`` the other plane
     Raises UsageError: an unknown figure, or one that this model cannot have, with the reason.
     """
     restored.dataset.split(split)

@@ -15,7 +15,7 @@ PLANES = 3  # side by side at most
 def page_figures(
     runs: Sequence[Restored], out: Path, titles: Sequence[str] | None = None, *, seed: int = 0, split: str = "test", command: str = ""
 ) -> dict[str, Path]:
-    """Draws what a page shows into ``out``: PNGs by "figure" or "figure:run", as ``write_page`` takes them."""
+    """Draws what a page shows into ``out``: PNGs by "figure" or "run/figure", as ``write_page`` takes them."""
     titles = list(titles or map(title_of, runs))
     given = {"seed": seed, "split": split, "command": command}
     found: dict[str, list[Path]] = {}
@@ -25,7 +25,7 @@ def page_figures(
         found["planes"] = compare_planes([runs[i] for i in planar], [titles[i] for i in planar], out=out, **given)
     for i, name in names_of(runs).items():
         if can(runs[i], "denoise"):
-            found[f"denoise:{name}"] = show(runs[i], ["denoise"], plain=plain_beside(runs, runs[i]), out=out / str(i), **given)
+            found[f"{name}/denoise"] = show(runs[i], ["denoise"], plain=plain_beside(runs, runs[i]), out=out / str(i), **given)
     if of_images and any(isinstance(r.model, Reconstructs) for r in runs):
         found["recon"] = compare_recon(runs, titles, out=out, **given)
     if of_images:
@@ -33,7 +33,7 @@ def page_figures(
     for i, name in names_of(runs).items():
         wanted = [figure for figure in ("samples", "kl", "curves") if can(runs[i], figure) and not (figure == "samples" and of_images)]
         for figure in wanted:
-            found[f"{figure}:{name}"] = show(runs[i], [figure], out=out / str(i), **given)
+            found[f"{name}/{figure}"] = show(runs[i], [figure], out=out / str(i), **given)
     return {key: next(path for path in files if path.suffix == ".png") for key, files in found.items()}
 
 

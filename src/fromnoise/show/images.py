@@ -41,21 +41,23 @@ def squared_error(a: Tensor, b: Tensor) -> Tensor:
     return ((a - b) / 2).square().flatten(1).mean(1)
 
 
-def unit_error(subject: Subject) -> str:
-    return "mean squared error per pixel, pixels in [0, 1]"
-
-
-def rows_of_images(sheet: Sheet, rows: list[tuple[str, str, np.ndarray]], cell: float, top: float = 0, after: dict | None = None) -> float:
-    """Rows (name, number, images) under each other; after: extra space below a row. Returns the next free pixel."""
-    for i, (name, number, images) in enumerate(rows):
-        picture, width, height = tile(images, len(images), cell)
+def rows_of_images(sheet: Sheet, rows: list[tuple[str, str, np.ndarray]], cell: float, top: float = 0) -> float:
+    """Rows (name, number, images) under each other. Returns the next free pixel."""
+    for name, number, images in rows:
+        picture, _, _, width, height = strip(images, cell, LABEL, top)
         sheet.picture(picture, LABEL, top, width, height)
         middle = top + height / 2 - (7 if number else 0)
         sheet.text(LABEL - 10, middle, name, size=8.5, color=INK, ha="right", va="center")
         if number:
             sheet.text(LABEL - 10, middle + 14, number, size=7.5, color=SOFT, ha="right", va="center")
-        top += height + GAP + (after or {}).get(i, 0)
+        top += height + GAP
     return top
+
+
+def strip(images: np.ndarray, cell: float, left: float, top: float) -> tuple[np.ndarray, float, float, float, float]:
+    """A row of images, as ``Sheet.picture`` takes it."""
+    picture, width, height = tile(images, len(images), cell)
+    return picture, left, top, width, height
 
 
 def row_height(spec, cell: float) -> float:

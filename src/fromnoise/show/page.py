@@ -3,19 +3,15 @@
 A content security policy in the page itself forbids every request, so that this stays true.
 """
 
-import base64
-import io
 from html import escape
 from pathlib import Path
 
-from PIL import Image
-
-from ..core.errors import StorageError, UsageError
 from ..core.family import Encodes
-from ..core.files import read_json, storage_error, write_atomic
+from ..core.files import storage_error, write_atomic
 from ..training.launch import Restored
+from .embed import Picture, embed, mark
 from .style import plain
-from .verdict import columns_of, has_value, hedges, number, shown, verdict
+from .verdict import columns_of, has_value, hedges, shown, verdict
 
 LIMIT = 2_000_000  # bytes of the page
 CSS = Path(__file__).with_name("page.css")
@@ -37,7 +33,7 @@ def write_page(
     """Writes the page and returns its path.
 
     reports  one for each model, as evaluate/report.py makes them
-    figures  PNG or SVG by "figure" or "figure:run name", as gallery.page_figures makes them; the JSON beside
+    figures  PNG or SVG by "figure" or "run name/figure", as gallery.page_figures makes them; the JSON beside
              a file holds its alt text
     Raises StorageError, UsageError for a figure that is neither PNG nor SVG.
     """
@@ -50,8 +46,8 @@ def write_page(
     ]  # fmt: skip
     grouped: dict[str, list[tuple[str, Path]]] = {}
     for key, path in figures.items():
-        kind, _colon, run = key.partition(":")
-        grouped.setdefault(kind if kind in SECTIONS else "more", []).append((run or (kind if kind not in SECTIONS else ""), Path(path)))
+        run, _slash, kind = key.rpartition("/")
+        grouped.setdefault(kind if kind in SECTIONS else "more", []).append((run, Path(path)))
     names = {report["run"]: said for report, said in zip(reports, titles)}
     links = [("numbers", "Numbers")]
     images: list[Picture] = []
@@ -62,7 +58,7 @@ def write_page(
                 images.append(Picture(path))
                 parts.append(_figure(images[-1], len(images) - 1, names.get(run, run)))
             inner = "".join(parts)
-            inner = f'<div class="pair">{inner}</div>' if kind in SMALL and len(parts) > 1 else inner
+            inner = f'<div class="pair">{inner}</div>' if len(parts) > (1 if kind in SMALL else 2) else inner
             body.append(_section(kind, head, (f"<p>{_(text)}</p>" if text else "") + inner))
             links.append((kind, head))
     for name, head, inner in (
@@ -75,7 +71,7 @@ def write_page(
             links.append((name, head))
     nav = "<nav aria-label='On this page'>" + "".join(f'<a href="#{name}">{_(head)}</a>' for name, head in links) + "</nav>"
     html = _document(title, "\n".join(body).replace(mark("nav"), nav))
-    html = _embed(html, images)
+    html = embed(html, images, LIMIT)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -87,11 +83,6 @@ def write_page(
 def _(text) -> str:
     """Any text from outside, fit for HTML text and attributes."""
     return escape("".join(c if c.isprintable() or c == "\n" else "\N{REPLACEMENT CHARACTER}" for c in str(text)), quote=True)
-
-
-def mark(what: int | str) -> str:
-    """Stands for what is put in later. No text from outside can hold it: ``_`` lets no control character through."""
-    return f"\0{what}\0"
 
 
 def _document(title: str, body: str) -> str:
@@ -126,14 +117,14 @@ def _scroll(table: str, label: str) -> str:
 
 def _table(reports: list[dict], titles: list[str], same_data: bool) -> str:
     columns = columns_of(reports)
-    head = "".join(f"<th scope=col>{_(c.label)}<small>{_(_about(c))}</small></th>" for c in columns)
+    head = "".join(f"<th scope=col>{_(c.head)}<small>{_(_about(c))}</small></th>" for c in columns)
     head += "<th scope=col>parameters</th><th scope=col>training<small>seconds</small></th><th scope=col>memory<small>MB</small></th>"
     marks = [_marks(c) if same_data else {} for c in columns]
-    rows = []
+    rows, notes = [], []
     for i, (report, title) in enumerate(zip(reports, titles)):
         step = report.get("step")
         name = f"{_(title)}<small>{_(report['run'])}{f', step {step:,}' if step else ', closed form'}</small>"
-        cells = "".join(_cell(c.cells.get(i), mark.get(i, "")) for c, mark in zip(columns, marks))
+        cells = "".join(_cell(c, i, mark.get(i, ""), notes) for c, mark in zip(columns, marks))
         cost = report.get("cost") or {}
         for key in ("parameters", "train_seconds", "memory_mb"):
             value = cost.get(key)
@@ -143,6 +134,7 @@ def _table(reports: list[dict], titles: list[str], same_data: bool) -> str:
     return _scroll(table, "Models and numbers") + (
         '<p class="small">★ best of its column; ≈ within two standard errors of the best. Only numbers of one kind share a column: '
         "the same metric, kind of bound, k and unit.</p>"
+        + "".join(f'<p class="small"><sup>{i}</sup> {_(note)}</p>' for i, note in enumerate(notes, 1))
     )
 
 
@@ -160,20 +152,28 @@ def _marks(column) -> dict[int, str]:
     return {order[0]: " best"} | {i: " near" for i in order[1:] if column.clearly_apart(order[0], i) is False}
 
 
-def _cell(metric: dict | None, mark: str) -> str:
-    if has_value(metric):
-        return f'<td class="number{mark}">{_(shown(metric))}</td>'
-    reason = (metric or {}).get("reason") or "not measured"
-    return f'<td class="none">none ({_(reason)})</td>'
+def _cell(column, row: int, mark: str, notes: list[str]) -> str:
+    """A number, with its own label where the labels of a column differ, and a footnote; or why there is none."""
+    metric = column.cells.get(row)
+    reason = (metric or {}).get("reason") or ""
+    if not has_value(metric):
+        reason = reason.removeprefix("none: ") or "this model has no such number"
+        return f'<td class="none">none ({_(reason)})</td>'
+    if reason and reason not in notes:
+        notes.append(reason)
+    sup = f"<sup>{notes.index(reason) + 1}</sup>" if reason else ""
+    own = f"<small>{_(metric['label'])}</small>" if column.mixed else ""
+    return f'<td class="number{mark}">{_(shown(metric))}{sup}{own}</td>'
 
 
 def _health(reports: list[dict], titles: list[str]) -> str:
-    parts = []
+    parts, well = [], []
     for report, title in zip(reports, titles):
-        said = report.get("health") or []
-        inner = "".join(f'<li class="warn">{_(sentence)}</li>' for sentence in said) or "<li>nothing wrong was found</li>"
-        parts.append(f"<h3>{_(title)}</h3><ul>{inner}</ul>")
-    return "".join(parts)
+        if said := report.get("health"):
+            parts.append(f"<h3>{_(title)}</h3><ul>" + "".join(f'<li class="warn">{_(sentence)}</li>' for sentence in said) + "</ul>")
+        else:
+            well.append(title)
+    return "".join(parts) + (f"<p>Nothing wrong was found with: {_('; '.join(well))}.</p>" if well else "")
 
 
 def _environment(runs: list[Restored]) -> str:
@@ -193,58 +193,9 @@ def _environment(runs: list[Restored]) -> str:
     return _scroll(f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>", "Environment") if rows else ""
 
 
-# -- images --------------------------------------------------------------------------------------------------
-
-
-class Picture:
-    """A figure on disk, and how much it is reduced: 0 as it is, then fewer colours, then fewer pixels."""
-
-    WIDTHS = (None, 1.0, 0.75, 0.5, 0.35)
-
-    def __init__(self, path: Path):
-        if path.suffix not in (".png", ".svg"):
-            raise UsageError(f"a page takes figures as .png or .svg, not {path}")
-        try:
-            self.data = path.read_bytes()
-        except OSError as error:
-            raise StorageError(f"cannot read {path}: {error.strerror or error}") from error
-        self.path, self.level = path, 0
-        self.kind = "image/png" if path.suffix == ".png" else "image/svg+xml"
-        about = path.with_suffix(".json")
-        self.about = read_json(about) if about.is_file() else {}
-
-    @property
-    def alt(self) -> str:
-        return self.about.get("alt") or self.about.get("title") or self.path.stem
-
-    @property
-    def uri(self) -> str:
-        return f"data:{self.kind};base64,{base64.b64encode(self.data).decode()}"
-
-    def size(self) -> tuple[int, int]:
-        """Pixels at which the page shows it at most."""
-        with Image.open(io.BytesIO(self.data)) as image:
-            return image.width // 2, image.height // 2
-
-    def reduce(self) -> bool:
-        """The next smaller form; False when there is none."""
-        if self.kind != "image/png" or self.level + 1 >= len(self.WIDTHS):
-            return False
-        self.level += 1
-        with Image.open(self.path) as image:
-            image = image.convert("RGB")
-            share = self.WIDTHS[self.level]
-            if share < 1:
-                image = image.resize((round(image.width * share), round(image.height * share)), Image.Resampling.LANCZOS)
-            buffer = io.BytesIO()
-            image.quantize(256, dither=Image.Dither.NONE).save(buffer, "PNG", optimize=True)
-        self.data = min(self.data, buffer.getvalue(), key=len)
-        return True
-
-
 def _figure(picture: Picture, index: int, run: str) -> str:
     size = ""
-    if picture.kind == "image/png":
+    if picture.kind != "image/svg+xml":
         width, height = picture.size()
         size = f' width="{width}" height="{height}"'
     head = f"<strong>{_(run)}.</strong> " if run else ""
@@ -254,17 +205,3 @@ def _figure(picture: Picture, index: int, run: str) -> str:
         f'<img alt="{_(picture.alt)}"{size} src="{mark(index)}"></div>'
         f"<figcaption>{head}{made}</figcaption></figure>"
     )
-
-
-def _embed(html: str, pictures: list[Picture]) -> str:
-    """Puts the images in, the largest made smaller until the page keeps its limit."""
-    room = LIMIT - len(html.encode())
-    while sum(len(p.uri) for p in pictures) > room:
-        for picture in sorted(pictures, key=lambda p: -len(p.data)):
-            if picture.reduce():
-                break
-        else:
-            raise UsageError(f"{len(pictures)} figures do not fit into a page of {LIMIT / 1e6:.0f} MB: give fewer runs or figures")
-    for i, picture in enumerate(pictures):
-        html = html.replace(mark(i), picture.uri)
-    return html

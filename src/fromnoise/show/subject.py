@@ -22,7 +22,7 @@ MOST = 5000  # examples that a figure is computed from
 @dataclass(frozen=True)
 class Subject:
     """dims: the two latent dimensions of planes; sampled: z drawn from q(z | x) instead of its mean;
-    label: the class that a conditional model decodes; other: a plain autoencoder beside a denoiser."""
+    label: the class that a conditional model decodes; other: the model beside this one."""
 
     restored: Restored
     seed: int = 0

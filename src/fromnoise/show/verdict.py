@@ -24,10 +24,19 @@ class Column:
     cells: dict[int, dict] = field(default_factory=dict)
 
     @property
+    def mixed(self) -> bool:
+        """Do the models call it differently ("active units of 16", "... of 2")?"""
+        return len({cell.get("label") for cell in self.cells.values() if has_value(cell)}) > 1
+
+    @property
+    def head(self) -> str:
+        return self.name.replace("_", " ") if self.mixed else self.label
+
+    @property
     def kind(self) -> str:
         """What sort of number it is, in words."""
         parts = {"exact": ["exact"], "lower": ["lower bound"]}.get(self.bound or "", [])
-        return ", ".join(parts + ([f"k = {self.k}"] if self.k and self.k > 1 else []))
+        return ", ".join(parts + ([f"k = {self.k}"] if self.k and self.k > 1 and f"k = {self.k}" not in self.head else []))
 
     def ranked(self) -> list[int]:
         """Report indices with a number, best first; empty when no direction is better."""
@@ -82,7 +91,9 @@ def number(value: float, se: float | None = None) -> str:
     """``0.0396 ± 0.0008``: as many digits as the standard error supports, four without one."""
     if se is None or not se > 0 or not math.isfinite(se):
         return f"{value:,.0f}" if value == int(value) and abs(value) < 1e9 or 1e4 <= abs(value) < 1e9 else f"{value:,.4g}"
-    digits = min(8, max(0, 1 - math.floor(math.log10(se))))
+    digits = max(0, 1 - math.floor(math.log10(se)))
+    if digits > 7:
+        return f"{value:.3g} ± {se:.2g}"
     return f"{value:,.{digits}f} ± {se:,.{digits}f}"
 
 
@@ -108,7 +119,7 @@ def _best(column: Column, order: list[int], titles: list[str]) -> str:
     first, second = order[:2]
     kind = f" ({column.kind})" if column.kind else ""
     unit = f" {column.unit}" if column.unit and len(column.unit) < 28 else ""
-    start = f"Best {column.label}{kind}: {titles[first]}, {shown(column.cells[first])}{unit}; next {titles[second]}, {shown(column.cells[second])}"
+    start = f"Best {column.head}{kind}: {titles[first]} with {shown(column.cells[first])}{unit}; next is {titles[second]} with {shown(column.cells[second])}"
     apart = column.clearly_apart(first, second)
     if apart is None:
         return start + ". No standard error is known, so a small difference may be chance."
@@ -116,13 +127,13 @@ def _best(column: Column, order: list[int], titles: list[str]) -> str:
 
 
 def _beside_pca(column: Column, titles: list[str]) -> list[str]:
-    better = [titles[i] for i, cell in column.cells.items() if has_value(cell) and cell["value"] < 1]
-    worse = [titles[i] for i, cell in column.cells.items() if has_value(cell) and cell["value"] > 1]
+    better = [titles[i] for i, cell in column.cells.items() if has_value(cell) and cell["value"] < 0.999]
+    worse = [titles[i] for i, cell in column.cells.items() if has_value(cell) and cell["value"] > 1.001]
     said = []
     if better:
-        said.append(f"Reconstructs better than PCA with a code of the same size: {', '.join(better)}.")
+        said.append(f"Reconstructs better than PCA with a code of the same size: {'; '.join(better)}.")
     if worse:
-        said.append(f"Reconstructs worse than PCA with a code of the same size: {', '.join(worse)}.")
+        said.append(f"Reconstructs worse than PCA with a code of the same size: {'; '.join(worse)}.")
     return said
 
 

@@ -8,6 +8,7 @@ import contextlib
 import math
 import resource
 import signal
+import statistics
 import sys
 import threading
 import time
@@ -224,17 +225,16 @@ def _report(trainer: Trainer, run: Run, steps: int, batch: Batch, on_event, star
 def measure(trainer: Trainer, seconds: float, most: int) -> float:
     """Seconds for one step, timed on throw-away steps; the trainer starts afresh afterwards.
 
-    The first steps (allocation, compilation) do not count.
+    The median: the first steps (allocation, compilation) and moments when the machine was busy do not count.
     """
     times, begin = [], time.monotonic()
     with contextlib.suppress(DivergedError):  # it will diverge again in the run itself, which then says so
-        while len(times) <= most and (len(times) < 3 or time.monotonic() - begin < seconds):
+        while len(times) < most + 2 and (len(times) < 5 or time.monotonic() - begin < seconds):
             before = time.monotonic()
             trainer.advance(10**9)
             times.append(time.monotonic() - before)
     trainer.start_afresh()
-    counted = times[1:] or times or [0.01]
-    return sum(counted) / len(counted)
+    return statistics.median(times[2:] or times or [0.01])
 
 
 class Stop:
