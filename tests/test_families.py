@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 import torch
 from scipy import stats
+from tests_golden import LOG_P, VARIANCE, W, X
 
 from fromnoise import families
 from fromnoise.conformance import check_family
 from fromnoise.core.rng import Rng
 from fromnoise.core.spec import Batch, DataSpec
 from fromnoise.families import autoencoder, classical
-from tests_golden import LOG_P, VARIANCE, W, X
 
 CASES = [(name, {}) for name in families.names()] + [
     ("vae", {"preset": "ladder", "width": 8, "blocks": 1, "latent_dim": 4}),

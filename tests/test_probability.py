@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 import torch
 from scipy import stats
+from tests_golden import LOG_P, VARIANCE, W, X
 
 from fromnoise.core.rng import Rng
 from fromnoise.core.spec import DataSpec
 from fromnoise.probability.gaussian import importance_weighted_bound, kl_normal, log_normal, reparameterise
 from fromnoise.probability.likelihood import LIKELIHOODS, dequantisation_nats
 from fromnoise.probability.mixture import GaussianMixture
-from tests_golden import LOG_P, VARIANCE, W, X
 
 f64 = lambda value: torch.tensor(value, dtype=torch.float64)
 

@@ -444,3 +444,21 @@ def test_no_progress_is_named():
 def test_every_epoch_budget_and_precision_trains(tmp_path):
     run = train(tmp_path / "run", precision="bfloat16", ema=0.0)
     assert run.events()[-1]["validation"]["value"] < run.events()[0]["validation"]["value"] + 50
+
+
+def test_sampling_needs_no_data(tmp_path):
+    import numpy as np
+
+    from fromnoise.sample import sample
+
+    path = tmp_path / "t.csv"
+    rows = np.random.Generator(np.random.Philox(1)).normal(10, 3, (60, 2))
+    path.write_text("a,b,c\n" + "".join(f"{a},{b},{'xy'[i % 2]}\n" for i, (a, b) in enumerate(rows)))
+    run = train(tmp_path / "run", data_name=str(path))
+    with_data = launch.restore(run)
+    expected = with_data.dataset.columns.undo(sample(with_data, 5).numpy())
+    path.unlink()
+    restored = launch.restore(run, with_data=False)
+    assert restored.dataset.columns.undo(sample(restored, 5).numpy()) == expected and set(expected) == {"a", "b", "c"}
+    with pytest.raises(DataError):
+        launch.restore(run)

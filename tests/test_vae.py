@@ -4,12 +4,12 @@ import math
 
 import pytest
 import torch
+from tests_golden import LOG_P, VARIANCE, W, X
 
 from fromnoise.core.errors import UsageError
 from fromnoise.core.rng import Rng
 from fromnoise.core.spec import Batch, DataSpec
 from fromnoise.families.vae import VAE, Config, Options
-from tests_golden import LOG_P, VARIANCE, W, X
 
 DIGITS = DataSpec("image", (1, 8, 8), levels=17, classes=10)
 SMALL = dict(hidden=(16,), latent_dim=3)

@@ -7,10 +7,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from .core.errors import UsageError
+from .core.errors import DataError, UsageError
 from .core.family import Decodes, Encodes, HasLikelihood, Reconstructs
 from .core.rng import Rng
 from .core.run import Run
+from .core.spec import check_labels
 from .training import launch
 
 
@@ -40,7 +41,12 @@ class TrainedRun:
     def restored(self) -> launch.Restored:
         import warnings
 
-        return launch.restore(self.run, self._which, device=self._device, warn=warnings.warn)
+        options = {"which": self._which, "device": self._device, "warn": warnings.warn}
+        try:
+            return launch.restore(self.run, **options)
+        except DataError as error:
+            warnings.warn(f"{error}. Sampling and codes work without them", stacklevel=3)
+            return launch.restore(self.run, **options, with_data=False)
 
     @property
     def model(self):
@@ -71,36 +77,46 @@ class TrainedRun:
             raise UsageError(f"examples of shape {tuple(out.shape[1:])} were given, this model takes {spec.shape}")
         return out.to(self.restored.device)
 
-    @torch.no_grad()
-    def encode(self, x: np.ndarray) -> np.ndarray:
-        """Codes (N, latent_dim); a VAE gives posterior means."""
-        self._needs(Encodes, "encode")
-        return self.model.encode(self._input(x)).cpu().numpy()
+    def _labels(self, y, n: int) -> torch.Tensor | None:
+        """Labels (n,) for a conditional model; other models take none."""
+        if y is None:
+            return None
+        check_labels(y, n, self.dataset.spec.classes)
+        return torch.as_tensor(np.asarray(y), dtype=torch.int64, device=self.restored.device)
 
     @torch.no_grad()
-    def decode(self, z: np.ndarray) -> np.ndarray | dict:
+    def encode(self, x: np.ndarray, y=None) -> np.ndarray:
+        """Codes (N, latent_dim); a VAE gives posterior means. y: labels, for conditional models."""
+        self._needs(Encodes, "encode")
+        return self.model.encode(self._input(x), self._labels(y, len(x))).cpu().numpy()
+
+    @torch.no_grad()
+    def decode(self, z: np.ndarray, y=None) -> np.ndarray | dict:
         """Codes (N, latent_dim) -> examples in the data's own units."""
         from .sample import in_own_units
 
         self._needs(Decodes, "decode")
         z = torch.as_tensor(np.asarray(z), dtype=torch.float32, device=self.restored.device)
-        return in_own_units(self.dataset, self.model.decode(z))
+        if z.ndim != 2 or z.shape[1] != self.model.latent_dim:
+            raise UsageError(f"codes of shape {tuple(z.shape)} were given, this model takes (N, {self.model.latent_dim})")
+        return in_own_units(self.dataset, self.model.decode(z, self._labels(y, len(z))))
 
     @torch.no_grad()
-    def reconstruct(self, x: np.ndarray) -> np.ndarray | dict:
+    def reconstruct(self, x: np.ndarray, y=None) -> np.ndarray | dict:
+        """Examples through the bottleneck, in the data's own units."""
         from .sample import in_own_units
 
         self._needs(Reconstructs, "reconstruct")
-        return in_own_units(self.dataset, self.model.reconstruct(self._input(x)))
+        return in_own_units(self.dataset, self.model.reconstruct(self._input(x), self._labels(y, len(x))))
 
     @torch.no_grad()
-    def log_prob(self, x: np.ndarray, k: int = 100, seed: int = 0) -> np.ndarray:
+    def log_prob(self, x: np.ndarray, y=None, k: int = 100, seed: int = 0) -> np.ndarray:
         """(N,) nats: exact, or the k-sample bound; ``run.model.bound`` says which."""
         self._needs(HasLikelihood, "have a likelihood")
         if self.model.bound == "none":
             raise UsageError(f"this model has no likelihood: {self.model.reason}")
         rng = Rng(seed, ("log_prob",), device=self.restored.device)
-        return self.model.log_likelihood(self._input(x), None, rng, k).cpu().numpy()
+        return self.model.log_likelihood(self._input(x), self._labels(y, len(x)), rng, k).cpu().numpy()
 
     def _needs(self, capability, verb: str) -> None:
         if not isinstance(self.model, capability):

@@ -1,6 +1,5 @@
 """The main job: small models of every family on real data, trained for equal seconds, measured, drawn on one page."""
 
-import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,7 +38,7 @@ STOPS = (
 
 def tour(out: Path, data: str, seconds: int, seed: int, say: Callable[[str], None]) -> tuple[Path, list[dict]]:
     """Trains, measures and draws all stops; returns the page and the reports. Raises as training does."""
-    from .show.figures import compare_planes, show
+    from .show.gallery import page_figures
     from .show.page import write_page
 
     if out.exists() and any(out.iterdir()):
@@ -67,7 +66,8 @@ def tour(out: Path, data: str, seconds: int, seed: int, say: Callable[[str], Non
         say(f"{stop.title:<36} {_headline(report)}")
     say("")
     say(plain_table(reports))
-    figures = _draw(runs, out / "figures", seed, show, compare_planes)
+    titles = [stop.title for stop in STOPS]
+    figures = page_figures(list(runs.values()), out / "figures", titles, seed=seed, command=launch.command_line())
     page = write_page(out / "report.html", "fromnoise tour", _intro(runs, seconds), list(runs.values()), reports, figures, commands)
     return page, reports
 
@@ -91,23 +91,3 @@ def _intro(runs: dict, seconds: int) -> str:
         f"{test:,} that it never saw. PCA and the mixture are fitted in closed form: the baselines that a network has to beat."
     )
 
-
-def _draw(runs: dict, folder: Path, seed: int, show, compare_planes) -> dict[str, Path]:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise storage_error(error, folder) from error
-    figures = {}
-    planes = compare_planes([runs["autoencoder"], runs["vae"]], ["autoencoder", "VAE"], out=folder, seed=seed)
-    figures["planes"] = next(path for path in planes if path.suffix == ".png")
-    for name, restored in runs.items():
-        wanted = {"curves", "samples", "recon"} - ({"curves"} if not restored.run.info["steps"] else set())
-        wanted |= {"denoise"} if name == "denoising" else set()
-        wanted |= {"kl"} if name in ("vae-16", "ladder") else set()
-        wanted |= {"traverse", "interp"} if name == "vae-16" else set()
-        plain = runs["plain"] if name == "denoising" else None
-        command = f"fromnoise show {shlex.quote(str(restored.run.path))}"
-        for path in show(restored, sorted(wanted), seed=seed, plain=plain, command=command):
-            if path.suffix == ".png":
-                figures[f"{name}/{path.stem}"] = path
-    return figures

@@ -32,11 +32,11 @@ def warn(line: str) -> None:
     print(f"warning: {line}", file=sys.stderr)
 
 
-def opened(run: Path, checkpoint: str = "last", device: str = "auto"):
+def opened(run: Path, checkpoint: str = "last", device: str = "auto", with_data: bool = True):
     from ..core.run import Run
     from ..training.launch import restore
 
-    return restore(Run(run), checkpoint, device=device, warn=warn)
+    return restore(Run(run), checkpoint, device=device, warn=warn, with_data=with_data)
 
 
 @click.group(cls=SuggestingGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -196,7 +196,7 @@ def sample(ctx, run, n, label, seed, out, checkpoint, device, as_json, quiet):
     """Draw new examples from a trained model. Options of the family (--temperature ...) may follow."""
     from .. import sample as sampling
 
-    restored = opened(run, checkpoint, device)
+    restored = opened(run, checkpoint, device, with_data=False)
     options = loose(restored.family.Options, ctx.args)
     names = list(restored.dataset.class_names)
     if label is not None:
@@ -233,7 +233,7 @@ def reconstruct(run, images, n, out, checkpoint, device, as_json, quiet):
     """Inputs (top) and their reconstructions (below), with the error."""
     from ..reconstruct import reconstruct as draw
 
-    restored = opened(run, checkpoint, device)
+    restored = opened(run, checkpoint, device, with_data=images is None)
     target, mse, count = draw(restored, whole(n, "-n", 1), images, out)
     text = f"{count} reconstructions, mean squared error {mse:.5f} per pixel: {target}"
     finish({"run": str(run), "n": count, "mse": mse, "file": str(target)}, as_json, str(target) if quiet else text)

@@ -85,9 +85,14 @@ class Encodes(Protocol):
 
 @runtime_checkable
 class EncodesDistribution(Protocol):
-    """x -> the mean and standard deviation (B, latent_dim) of the posterior of z."""
+    """x -> the mean and standard deviation (B, latent_dim) of the posterior of z, and what it costs in nats.
+
+    kl_per_dimension: mean over the batch of KL(q || p) by latent dimension, (latent_dim,) nats.
+    """
 
     def posterior(self, x: Tensor, y: Tensor | None = None) -> tuple[Tensor, Tensor]: ...
+
+    def kl_per_dimension(self, x: Tensor, y: Tensor | None, rng: Rng) -> Tensor: ...
 
 
 @runtime_checkable

@@ -23,7 +23,9 @@ def sha256(path: Path) -> str:
 
 
 def flush_folder(path: Path) -> None:
-    """Makes a rename inside the folder durable."""
+    """Makes a rename inside the folder durable, where the system lets a folder be opened."""
+    if os.name == "nt":
+        return
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -50,7 +52,7 @@ def write_atomic(path: Path, data: bytes | str) -> None:
 def storage_error(error: OSError, path: Path, size: int | None = None) -> StorageError:
     """One line for a failed write, with the mend."""
     needed = f" ({size / 1e6:.1f} MB to write)" if size else ""
-    if error.errno in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT):
+    if error.errno in (errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", None)):
         return StorageError(f"no room on the disk for {path}{needed}: free some space, then `fromnoise resume` the run")
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return StorageError(f"cannot write to {path}: choose another folder with --out, or change its permissions")

@@ -6,7 +6,6 @@
     checkpoints/   see training/checkpoint.py
 """
 
-import fcntl
 import json
 import os
 import re
@@ -14,6 +13,11 @@ from pathlib import Path
 
 from .errors import StorageError, UsageError, did_you_mean
 from .files import canonical_json, read_json, storage_error, write_atomic
+
+try:
+    import fcntl
+except ImportError:  # Windows: runs are not locked there
+    fcntl = None
 
 FORMAT = 1
 CLOCK_FIELDS = ("seconds", "items_per_second", "eta", "memory_mb")  # of an event; everything else is exact
@@ -85,7 +89,8 @@ class Run:
         """Holds the run for this process until it ends, however it ends. Raises StorageError when another has it."""
         try:
             file = open(self.path / ".lock", "a+")
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if fcntl:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             file.seek(0)
             raise StorageError(f"{self.path} is being trained by process {file.read().strip() or '?'}: wait, or stop it") from None

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..core.errors import DataError, UsageError
+from ..core.errors import DataError
 from ..core.files import write_atomic
 from ..core.rng import Rng
 from .dataset import FEWEST, DataConfig, Dataset, Split, image_dataset, refuse

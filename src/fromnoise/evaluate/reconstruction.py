@@ -6,6 +6,7 @@ import torch
 
 from ..core.family import Corrupts
 from ..core.rng import Rng
+from ..data.dataset import Dataset
 from ..data.stream import in_order
 from ..training.launch import Restored
 
@@ -26,18 +27,23 @@ def errors(restored: Restored, split="test") -> torch.Tensor:
     return torch.cat(parts).cpu()
 
 
+def principal_directions(dataset: Dataset, size: int, limit: int = 20_000) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean (D,) and the ``size`` leading principal directions (D, size) of the first training examples, float64."""
+    x = torch.cat([batch.x.flatten(1) for batch in in_order(dataset, "train", limit=limit)]).double()
+    mean = x.mean(0)
+    if len(x) >= x.shape[1]:
+        basis = torch.linalg.eigh((x - mean).T @ (x - mean))[1].flip(1)
+    else:
+        basis = torch.linalg.svd(x - mean, full_matrices=False)[2].T
+    return mean, basis[:, :size]
+
+
 @torch.no_grad()
-def pca_errors(restored: Restored, code_size: int, split="test", limit: int = 20_000) -> torch.Tensor:
-    """The same for PCA with ``code_size`` components, fitted to the first ``limit`` training examples, (N,)."""
-    dataset, unit = restored.dataset, unit_scale(restored)
-    flat = lambda name, most=None: torch.cat([b.x.flatten(1).double() for b in in_order(dataset, name, limit=most)])
-    train, held_out = flat("train", limit), flat(split)
-    mean = train.mean(0)
-    centred = train - mean
-    values, vectors = torch.linalg.eigh(centred.T @ centred / len(train))
-    basis = vectors[:, -min(code_size, vectors.shape[1]) :]
-    left = (held_out - mean) - (held_out - mean) @ basis @ basis.T
-    return (unit * left).square().mean(1)
+def pca_errors(restored: Restored, code_size: int, split="test") -> torch.Tensor:
+    """The same for PCA with ``code_size`` components, (N,)."""
+    mean, basis = principal_directions(restored.dataset, code_size)
+    held_out = torch.cat([b.x.flatten(1).double() for b in in_order(restored.dataset, split)]) - mean
+    return (unit_scale(restored) * (held_out - held_out @ basis @ basis.T)).square().mean(1)
 
 
 def psnr(mse: float) -> float:

@@ -116,7 +116,7 @@ def _likelihood(restored: Restored, k: int, n: int | None, seed: int) -> list[di
     weighted = likelihood.score(restored, k, n, seed=seed)
     return [
         metric("elbo", "ELBO", elbo.mean, se=elbo.se, n=elbo.n, bound="lower", k=1, reason=note, **common),
-        metric("importance_weighted", f"importance-weighted bound, k = {k}", weighted.mean, se=weighted.se, n=weighted.n, bound="lower", k=k, reason=note, **common),
+        metric("importance_weighted", "importance-weighted bound", weighted.mean, se=weighted.se, n=weighted.n, bound="lower", k=k, reason=note, **common),
         *_bits(weighted, spec, "lower", k, note),
     ]  # fmt: skip
 

@@ -33,7 +33,8 @@ def number(value: float, like: float | None = None) -> str:
 
 def heading(column: dict) -> str:
     sign = {"lower": " ↓", "higher": " ↑"}.get(column["better"], "")
-    return column["label"] + sign
+    many = f", k = {column['k']}" if (column["k"] or 1) > 1 else ""
+    return column["label"] + many + sign
 
 
 def rich_table(reports: list[dict], title: str | None = None):

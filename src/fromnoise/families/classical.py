@@ -34,7 +34,7 @@ class Config(BaseConfig):
 
 class Options(BaseConfig):
     temperature: float = Field(1.0, ge=0, le=10, description="scales the spread of the codes")
-    draw: Literal["mean", "sample"] = Field("mean", description="show the mean given the code, or add the noise")
+    draw: Literal["auto", "mean", "sample"] = Field("auto", description="mean given the code, or noise added; auto: mean for images")
 
 
 PRESETS = {
@@ -120,7 +120,7 @@ class Classical(Family):
         else:
             z = self.density.sample(n, rng, options.temperature)
         x = self.decode(z)
-        if options.draw == "sample":
+        if options.draw == "sample" or (options.draw == "auto" and self.spec.kind == "vector"):
             eps = self.noise.sqrt() * rng.normal("x", x.flatten(1).shape)
             if self.config.model == "mixture":                                      # noise lives beside the basis
                 eps = eps - eps @ self.basis @ self.basis.T

@@ -48,7 +48,7 @@ class Config(BaseConfig):
 
 class Options(BaseConfig):
     temperature: float = Field(1.0, ge=0, le=10, description="scales the standard deviation of z")
-    draw: Literal["mean", "sample"] = Field("mean", description="show the mean of p(x|z), or draw x from it")
+    draw: Literal["auto", "mean", "sample"] = Field("auto", description="mean of p(x|z), or x drawn from it; auto: mean for images")
 
 
 PRESETS = {
@@ -161,7 +161,7 @@ class VAE(Family):
         if c.objective == "iwae":
             log_weights = self.log_weights(batch.x, batch.y, rng, c.k)              # (B, K)
             bound = importance_weighted_bound(log_weights).mean()
-            return Loss(-bound, {"iwae": -bound, "elbo": -log_weights.mean()})
+            return Loss(-bound, {"negative_bound": -bound, "negative_elbo": -log_weights.mean()})
         q = self.infer(batch.x, batch.y, rng)
         reconstruction = self.nll(q.params, batch.x).mean()                         # nats
         levels = q.kl()
@@ -171,7 +171,7 @@ class VAE(Family):
             penalty = sum(level.mean(0).clamp(min=c.free_bits).sum() for level in levels)
         beta = c.beta * min(1.0, self.progress / c.kl_warmup) if c.kl_warmup else c.beta
         value = reconstruction + beta * penalty                                     # beta = 1: the negative ELBO
-        return Loss(value, {"reconstruction": reconstruction, "kl": kl, "elbo": reconstruction + kl})
+        return Loss(value, {"reconstruction": reconstruction, "kl": kl, "negative_elbo": reconstruction + kl})
 
     # -- sampling, codes, likelihood -------------------------------------------------------------------------
 
@@ -181,7 +181,7 @@ class VAE(Family):
             return eps if prior is None else reparameterise(*prior, eps)
 
         params = self.net.top_down(draw, None, self.condition(y, n))
-        if options.draw == "sample":
+        if options.draw == "sample" or (options.draw == "auto" and self.spec.kind == "vector"):
             return self.likelihood.draw(params, self.scale(), rng)
         return self.likelihood.mean(params, self.scale())
 

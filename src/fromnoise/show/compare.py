@@ -10,8 +10,7 @@ import torch
 from .. import sample
 from ..core.errors import UsageError
 from ..core.family import Decodes, Encodes, Reconstructs
-from ..data.dataset import Dataset
-from ..data.stream import in_order
+from ..evaluate.reconstruction import principal_directions
 from ..training.launch import Restored
 from . import latent
 from .images import (
@@ -28,8 +27,6 @@ from .images import (
 )
 from .style import INK, SOFT, WIDTH, Drawing, Sheet, drawing, plain, save
 from .subject import MOST, Subject
-
-PCA_ROWS = 10_000  # training examples that PCA is fitted to
 
 
 def subjects_of(restoreds: Sequence[Restored], seed: int, split: str, dims=(0, 1), command: str = "") -> list[Subject]:
@@ -202,21 +199,10 @@ def _recon(subjects: list[Subject], titles: list[str], n: int):
 
 def pca_reconstruction(subject: Subject, size: int, x: torch.Tensor) -> tuple[np.ndarray, float]:
     """x through PCA with ``size`` components of the training split; the mean squared error over the figure's split."""
-    mean, basis = pca(subject.dataset, size)
+    mean, basis = principal_directions(subject.dataset, size)
     through = lambda x: (mean + (x.cpu().flatten(1).double() - mean) @ basis @ basis.T).view(x.shape).float()
     error = torch.cat([squared_error(batch.x.cpu(), through(batch.x)) for batch, _ in subject.batches()])
     return subject.pixels(through(x)), float(error.double().mean())
-
-
-def pca(dataset: Dataset, size: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Mean (D,) and the leading principal directions (D, size), float64."""
-    x = torch.cat([batch.x.flatten(1) for batch in in_order(dataset, "train", limit=PCA_ROWS)]).double()
-    mean = x.mean(0)
-    if len(x) >= x.shape[1]:
-        basis = torch.linalg.eigh((x - mean).T @ (x - mean))[1].flip(1)
-    else:
-        basis = torch.linalg.svd(x - mean, full_matrices=False)[2].T
-    return mean, basis[:, :size]
 
 
 # -- samples -------------------------------------------------------------------------------------------------

@@ -1,26 +1,15 @@
 """Figures of numbers: learning curves, KL by latent dimension."""
 
-from typing import Protocol, runtime_checkable
-
 import numpy as np
 import torch
 from matplotlib.ticker import LogFormatterSciNotation, LogLocator, MaxNLocator, ScalarFormatter
-from torch import Tensor
 
-from ..core.rng import Rng
 from ..training.health import ACTIVE
 from .style import ACCENT, INK, MODEL, SOFT, WIDTH, Drawing, Sheet, plain
 from .subject import Subject
 
 NORM = "gradient_norm/"
 BARS = 128  # latent dimensions that are drawn at most
-
-
-@runtime_checkable
-class SplitsKl(Protocol):
-    """Mean over a batch of KL(q || p) by latent dimension, (latent_dim,) nats."""
-
-    def kl_per_dimension(self, x: Tensor, y: Tensor | None, rng: Rng) -> Tensor: ...
 
 
 # -- learning curves -----------------------------------------------------------------------------------------

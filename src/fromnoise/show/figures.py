@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..core.errors import UsageError, did_you_mean
-from ..core.family import Corrupts, Decodes, Encodes, Reconstructs
+from ..core.family import Corrupts, Decodes, Encodes, EncodesDistribution, Reconstructs
 from ..training.launch import Restored
 from . import compare, curves, images, latent, vectors, walks
 from .compare import compare_planes
@@ -63,7 +63,7 @@ def _denoises(s: Subject) -> str:
 
 
 def _has_kl(s: Subject) -> str:
-    return "" if isinstance(s.model, curves.SplitsKl) else "this model has no KL term by latent dimension"
+    return "" if isinstance(s.model, EncodesDistribution) else "this model has no KL term by latent dimension"
 
 
 def _draw_samples(subject: Subject) -> Drawing:

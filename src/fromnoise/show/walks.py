@@ -3,7 +3,8 @@
 import numpy as np
 import torch
 
-from .curves import SplitsKl, kl_of_dims
+from ..core.family import EncodesDistribution
+from .curves import kl_of_dims
 from .images import GAP, LABEL, image_cell, row_height, rows_of_images, strip
 from .style import SOFT, Drawing, Sheet
 from .subject import Subject
@@ -11,7 +12,7 @@ from .subject import Subject
 
 def ordered_dims(subject: Subject) -> tuple[np.ndarray, np.ndarray, str]:
     """Dimensions, most used first; the number they are ordered by; its name."""
-    if isinstance(subject.model, SplitsKl):
+    if isinstance(subject.model, EncodesDistribution):
         values, by = kl_of_dims(subject), "KL, nats"
     else:
         values, by = subject.codes.z.var(0), "variance"

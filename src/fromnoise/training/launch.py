@@ -1,5 +1,6 @@
 """From names and options to a running training: ``plan``, ``start``, ``resume``; and back: ``restore``."""
 
+import contextlib
 import os
 import platform
 import sys
@@ -13,9 +14,10 @@ import torch
 from .. import data, families
 from ..core.config import BaseConfig, build, flag
 from ..core.errors import DataError, DivergedError, FromNoiseError, StorageError, UsageError, did_you_mean
-from ..core.family import Family, FitsInClosedForm, count_parameters
+from ..core.family import Family, count_parameters
 from ..core.rng import Rng
 from ..core.run import Run, next_folder, refuse_taken
+from ..core.spec import DataSpec
 from ..data.dataset import DataConfig, Dataset
 from ..data.stream import in_order
 from . import checkpoint
@@ -119,6 +121,7 @@ def describe(plan: Plan, command: str, steps: int, threads: int) -> dict:
             "splits": {name: len(part) for name, part in plan.dataset.splits.items()},
             "binarise": plan.dataset.binarise,
             "class_names": list(plan.dataset.class_names),
+            "columns": plan.dataset.columns and plan.dataset.columns.to_json(),
         },
         "seed": plan.train.seed,
         "steps": steps,
@@ -157,9 +160,10 @@ def _train(trainer: Trainer, run: Run, steps: int, on_event, stop: Stop) -> None
     with run.lock():
         checkpoint.remove_leftovers(run)
         run.append({"started": time.time(), "step": trainer.state.step, "threads": trainer.threads, "pid": os.getpid()}, "sessions.jsonl")
-        outcome = "finished"
+        outcome = "ended by an error"
         try:
             fit(trainer, run, steps, on_event, stop)
+            outcome = "finished"
         except FromNoiseError as error:
             outcome = str(error)
             if isinstance(error, DivergedError):
@@ -168,7 +172,7 @@ def _train(trainer: Trainer, run: Run, steps: int, on_event, stop: Stop) -> None
             raise
         finally:
             trainer.stream.close()
-            if outcome == "finished" or not outcome.startswith("no room"):
+            with contextlib.suppress(StorageError):  # a full disk has been told already
                 run.append({"ended": time.time(), "step": trainer.state.step, "outcome": outcome}, "sessions.jsonl")
 
 
@@ -266,15 +270,38 @@ class Restored:
         return buffers[0].device if buffers else torch.device("cpu")
 
 
-def restore(run: Run, which: str = "last", weights: str = "ema", device: str = "auto", warn=lambda line: None) -> Restored:
-    """Loads the checkpoint ``which`` ("last", "best" or a step) of a run; weights: "ema" or "model"."""
-    plan = planned(run)
+def restore(
+    run: Run, which: str = "last", weights: str = "ema", device: str = "auto", warn=lambda line: None, with_data: bool = True
+) -> Restored:
+    """Loads the checkpoint ``which`` ("last", "best" or a step) of a run; weights: "ema" or "model".
+
+    with_data: False makes do without the data, where they are not needed: the data set then has no splits.
+    """
+    info, device = run.info, pick_device(device)
+    family = families.load(info["family_file"] or info["family"])
     saved = checkpoint.find(run, which, warn)
-    model = plan.build().to(pick_device(device)).eval().requires_grad_(False)
-    model.load_state_dict(saved.tensors(weights))
-    if isinstance(model, FitsInClosedForm) and saved.step < run.info["steps"]:
-        model.fit(lambda: in_order(plan.dataset, "train"), Rng(plan.train.seed).at("fit"))
-    return Restored(run, plan.family, model, plan.dataset, saved.step)
+    unfitted = hasattr(family.FAMILY, "fit") and saved.step < info["steps"]
+    dataset = dataset_of(run) if with_data or unfitted else described_data(run)
+    model = family.FAMILY(build(family.Config, info["config"]), dataset.spec).to(device).eval().requires_grad_(False)
+    try:
+        model.load_state_dict(saved.tensors(weights))
+    except RuntimeError as error:
+        raise StorageError(f"{saved.path} does not fit this version of the family {info['family']}: {str(error).splitlines()[-1].strip()}") from None
+    if unfitted:  # stopped before the end: what comes after the last step is made up for
+        model.fit(lambda: in_order(dataset, "train", device=device), Rng(info["seed"], device=device).at("fit"))
+    return Restored(run, family, model, dataset, saved.step)
+
+
+def described_data(run: Run) -> Dataset:
+    """What a run knows of its data without having them: form, classes, columns; no splits."""
+    from ..data.columns import Columns
+
+    recorded = run.info["data"]
+    columns = recorded.get("columns")
+    return Dataset(
+        recorded["name"], DataSpec(**recorded["spec"]), {}, recorded["digest"], class_names=tuple(recorded["class_names"]),
+        binarise=recorded["binarise"], columns=columns and Columns.from_json(columns), settings=recorded["settings"],
+    )  # fmt: skip
 
 
 def _version() -> str:

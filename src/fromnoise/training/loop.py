@@ -6,7 +6,6 @@ step's number. Clock readings decide only how many steps a budget in minutes is,
 
 import contextlib
 import math
-import resource
 import signal
 import statistics
 import sys
@@ -175,7 +174,7 @@ def fit(trainer: Trainer, run: Run, steps: int, on_event: Callable[[dict], None]
     """
     state, started, first = trainer.state, time.monotonic(), trainer.state.step
     batch = next(in_order(trainer.dataset, "validation", 500, device=trainer.device))
-    every = max(1, steps // trainer.config.intervals)
+    every = -(-steps // trainer.config.intervals) or 1
     if state.step == 0 and steps:
         trainer.save(run)
     while state.step < steps:
@@ -199,6 +198,9 @@ def fit(trainer: Trainer, run: Run, steps: int, on_event: Callable[[dict], None]
 def _report(trainer: Trainer, run: Run, steps: int, batch: Batch, on_event, started: float, first: int) -> None:
     """Writes the event of an interval: everything but the clock fields is a function of the seed."""
     state, held_out = trainer.state, trainer.validate()
+    if not all(math.isfinite(value) for value in held_out.values()):
+        raise DivergedError(health.not_finite(state.step, held_out, 0.0))
+    settled = state.step >= 0.25 * steps  # a model that has only begun is not ill
     state.history.append(held_out["value"])
     if state.best is None or held_out["value"] < state.best["value"]:
         state.best = {"step": state.step, "value": held_out["value"]}
@@ -211,7 +213,7 @@ def _report(trainer: Trainer, run: Run, steps: int, batch: Batch, on_event, star
         "epoch": state.step / trainer.stream.batches_per_epoch,
         "train": state.take_means() if state.count else {},
         "validation": held_out,
-        "health": health.examine(trainer.ema.model, batch, state.history, trainer.config.intervals),
+        "health": health.examine(trainer.ema.model, batch, state.history, trainer.config.intervals) if settled else [],
         "seconds": seconds,
         "items_per_second": rate * trainer.stream.batch_size,
         "eta": (steps - state.step) / rate if state.step > first else 0.0,
@@ -278,5 +280,9 @@ def peak_memory_mb(device: torch.device) -> float:
     """Highest memory use of this process so far, on the device (CUDA) or resident in RAM."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 1e6
+    try:
+        import resource
+    except ImportError:  # Windows
+        return 0.0
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / 1e6 if sys.platform == "darwin" else peak / 1e3
