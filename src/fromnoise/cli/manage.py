@@ -1,0 +1,162 @@
+"""Looking after things: ``runs``, ``verify``, ``data``, ``check``, ``doctor``; and the ``tour``."""
+
+from pathlib import Path
+
+import click
+
+from ..core.errors import FromNoiseError, StorageError, UsageError
+from .options import SuggestingGroup, loose
+from .root import LOOSE, PATH, finish, fromnoise, json_flag, quiet_flag, say, whole
+
+
+@fromnoise.command()
+@click.option("--root", type=PATH, default=Path("runs"), metavar="DIR", help="where the runs are [runs]")
+@json_flag
+def runs(root, as_json):
+    """List the runs in a folder."""
+    from ..core.run import list_runs
+
+    rows = []
+    for run in list_runs(root):
+        events = run.events("interval")
+        last = events[-1] if events else None
+        best = min(e["validation"]["value"] for e in events) if events else None
+        rows.append({
+            "run": str(run.path), "family": run.info["family"], "preset": run.info["preset"], "data": run.info["data"]["name"],
+            "step": last["step"] if last else 0, "steps": run.info["steps"], "held_out": last and last["validation"]["value"],
+            "best": best, "health": last["health"] if last else [],
+        })  # fmt: skip
+    if as_json:
+        return finish({"runs": rows}, True, "")
+    if not rows:
+        return print(f"no runs in {root}: `fromnoise train vae` makes one")
+    width = max(len(row["run"]) for row in rows)
+    print(f"{'run':<{width}}  {'data':<12} {'step':>15}  held-out")
+    for row in rows:
+        value = "-" if row["held_out"] is None else f"{row['held_out']:.4g}"
+        print(f"{row['run']:<{width}}  {row['data'][-12:]:<12} {row['step']:>7}/{row['steps']:<7}  {value}  {'! ' + row['health'][0].split(':')[0] if row['health'] else ''}")
+
+
+@fromnoise.command()
+@click.argument("run", type=PATH)
+@click.option("--data/--no-data", "with_data", default=True, help="also compare the data with their recorded digest")
+@json_flag
+def verify(run, with_data, as_json):
+    """Check every checkpoint of a run against its digests, and the data against theirs."""
+    from ..core.run import Run
+    from ..training import checkpoint
+    from ..training.launch import dataset_of
+
+    opened = Run(run)
+    valid, damaged = checkpoint.examine(opened)
+    problems = list(damaged)
+    if not valid and not damaged:
+        problems.append(f"{run} has no checkpoint")
+    code = StorageError.exit_code
+    if with_data:
+        try:
+            dataset_of(opened)
+        except FromNoiseError as error:
+            problems.append(str(error))
+            code = code if damaged else error.exit_code
+    document = {"run": str(run), "ok": not problems, "checkpoints": [c.step for c in valid], "problems": problems}
+    finish(document, as_json, "\n".join([f"ok: step {c.step}" for c in valid] + [f"damaged: {p}" for p in problems]))
+    if problems:
+        error = StorageError(f"{run} does not verify: {problems[0]}")
+        error.exit_code = code
+        raise error
+
+
+@fromnoise.group("data", cls=SuggestingGroup)
+def data_group():
+    """List, describe and fetch data sets."""
+
+
+@data_group.command("list")
+@json_flag
+def data_list(as_json):
+    """The data sets that have a name."""
+    from ..data import catalogue
+
+    known = catalogue()
+    lines = [f"{name:<15} {text}" for name, text in known.items()]
+    lines.append(f"{'PATH':<15} a folder of images (sub-folders are classes) or of IDX files, .npy, .npz, .csv, .tsv, .parquet")
+    finish(known, as_json, "\n".join(lines))
+
+
+@data_group.command("info", context_settings=LOOSE)
+@click.argument("name")
+@json_flag
+@click.pass_context
+def data_info(ctx, name, as_json):
+    """Sizes, form, classes and digest. Data options (--resolution 64 ...) may follow."""
+    from .. import data
+    from ..core.config import build
+
+    dataset = data.load(name, build(data.DataConfig, loose(data.DataConfig, ctx.args)))
+    document = {
+        "name": name, "spec": dataset.spec.to_json(), "splits": {k: len(v) for k, v in dataset.splits.items()},
+        "classes": list(dataset.class_names), "factors": list(dataset.factor_names), "binarise": dataset.binarise,
+        "digest": dataset.digest, "notes": list(dataset.notes),
+    }  # fmt: skip
+    lines = [
+        f"{name}: {dataset.spec.kind} {'x'.join(map(str, dataset.spec.shape))}, {dataset.spec.levels or 'continuous'}{' levels' if dataset.spec.levels else ''}",
+        "splits: " + ", ".join(f"{k} {v:,}" for k, v in document["splits"].items()),
+        *([f"classes: {', '.join(dataset.class_names[:20])}"] if dataset.class_names else []),
+        *([f"factors: {', '.join(dataset.factor_names)}"] if dataset.factor_names else []),
+        f"digest: {dataset.digest[:16]}",
+        *dataset.notes,
+    ]  # fmt: skip
+    finish(document, as_json, "\n".join(lines))
+
+
+@data_group.command("get")
+@click.argument("name")
+@json_flag
+def data_get(name, as_json):
+    """Fetch a data set into the cache, checked by checksum."""
+    from .. import data
+
+    dataset = data.load(name)
+    finish({"name": name, "digest": dataset.digest}, as_json, f"{name}: there, digest {dataset.digest[:16]}")
+
+
+@fromnoise.command()
+@click.argument("file", metavar="FILE.py|FAMILY")
+@json_flag
+def check(file, as_json):
+    """Run the conformance suite on a family: shapes, ranges, gradients, seeds, exact resume, learning."""
+    from ..conformance import check_family
+
+    results = check_family(file, on_result=lambda r: say(f"{'ok  ' if r['ok'] else 'FAIL'} {r['check']}" + (f": {r['detail']}" if r["detail"] else ""), as_json))
+    failed = [r for r in results if not r["ok"]]
+    finish({"family": file, "ok": not failed, "results": results}, as_json, f"{len(results) - len(failed)} of {len(results)} checks passed")
+    if failed:
+        raise UsageError(f"{file} does not conform: {failed[0]['check']}: {failed[0]['detail']}")
+
+
+@fromnoise.command()
+@json_flag
+def doctor(as_json):
+    """What this machine and installation are, and whether they work."""
+    from ..doctor import examine
+
+    findings, ok = examine()
+    finish({"ok": ok, **findings}, as_json, "\n".join(f"{name:<12} {value}" for name, value in findings.items()))
+    if not ok:
+        raise UsageError("this installation has a problem: see the lines above")
+
+
+@fromnoise.command()
+@click.option("--out", type=PATH, default=Path("runs/tour"), metavar="DIR", help="[runs/tour]")
+@click.option("--data", "data_name", default="digits", metavar="NAME|PATH", help="images [digits]")
+@click.option("--seconds", default="12", metavar="S", help="training seconds for each model [12]")
+@click.option("--seed", default="0", metavar="N", help="[0]")
+@json_flag
+@quiet_flag
+def tour(out, data_name, seconds, seed, as_json, quiet):
+    """Train a small model of every family on real digits, measure and draw them, write one page."""
+    from ..tour import tour as go
+
+    page, reports = go(out, data_name, whole(seconds, "--seconds", 1), whole(seed, "--seed", 0), say=lambda text: None if quiet else say(text, as_json))
+    finish({"page": str(page), "reports": reports}, as_json, f"the page: {page}")

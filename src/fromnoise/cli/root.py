@@ -1,0 +1,61 @@
+"""The command itself, and what all verbs share. A verb imports what it needs when it runs: ``--help`` must not wait for torch."""
+
+import json
+import sys
+from pathlib import Path
+
+import click
+
+from .. import __version__
+from ..core.errors import UsageError
+from .options import SuggestingGroup
+
+PATH = click.Path(path_type=Path)
+LOOSE = {"ignore_unknown_options": True, "allow_extra_args": True}
+
+json_flag = click.option("--json", "as_json", is_flag=True, help="print one JSON document; everything else goes to stderr")
+quiet_flag = click.option("--quiet", is_flag=True, help="print only the result")
+checkpoint_flag = click.option("--checkpoint", default="last", metavar="last|best|STEP", help="which weights [last]")
+device_flag = click.option("--device", default="auto", metavar="auto|cpu|cuda|mps", help="where to compute [auto]")
+
+
+def say(text: str, as_json: bool = False) -> None:
+    print(text, file=sys.stderr if as_json else sys.stdout)
+
+
+def finish(document: dict, as_json: bool, text: str) -> None:
+    """The result of a verb: one JSON document, or words."""
+    print(json.dumps(document, allow_nan=False) if as_json else text)
+
+
+def warn(line: str) -> None:
+    print(f"warning: {line}", file=sys.stderr)
+
+
+def opened(run: Path, checkpoint: str = "last", device: str = "auto", with_data: bool = True):
+    from ..core.run import Run
+    from ..training.launch import restore
+
+    return restore(Run(run), checkpoint, device=device, warn=warn, with_data=with_data)
+
+
+@click.group(cls=SuggestingGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(__version__, prog_name="fromnoise")
+def fromnoise():
+    """Train, sample, measure, compare and show generative models of every family.
+
+    \b
+    fromnoise tour                                   every family on real digits, measured, one page
+    fromnoise train vae --data mnist --latent-dim 2 --minutes 2
+    fromnoise sample runs/mnist-vae-0001 -n 64 -o digits.png
+    """
+
+
+def whole(text: str, name: str, least: int | None = None) -> int:
+    try:
+        value = int(text)
+    except ValueError:
+        raise UsageError(f"{name} takes a whole number, not '{text}'") from None
+    if least is not None and not least <= value < 2**63:
+        raise UsageError(f"{name} takes a number from {least} on, not {text}")
+    return value

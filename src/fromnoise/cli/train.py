@@ -1,0 +1,137 @@
+"""``train`` and ``resume``: one sub-command for each family, its flags made from its configuration."""
+
+import sys
+
+import click
+
+from .live import Live, plan_line
+from .options import SectionedCommand, SuggestingGroup, flags_of, given, loose
+from .root import LOOSE, PATH, finish, fromnoise, json_flag, quiet_flag, warn
+
+
+class Families(SuggestingGroup):
+    """``train`` has one sub-command for each family, made from its configuration."""
+
+    def list_commands(self, ctx):
+        from ..families import names
+
+        return names()
+
+    def get_command(self, ctx, name):
+        from ..families import names
+
+        if name not in names() and not name.endswith(".py") and "/" not in name:
+            return None
+        return train_command(name)
+
+    def format_commands(self, ctx, formatter):
+        from ..families import names, summary
+
+        with formatter.section("Families (each has its own --help)"):
+            formatter.write_dl([(name, summary(name)) for name in names()] + [("FILE.py", "a family file of your own")])
+
+
+@fromnoise.group("train", cls=Families)
+def train_group():
+    """Train a model: fromnoise train FAMILY --data DATA --minutes M [options]."""
+
+
+def train_command(name: str) -> click.Command:
+    from .. import families
+    from ..data.dataset import DataConfig
+    from ..training.settings import TrainConfig
+
+    family = families.load(name)
+    params = [
+        click.Option(["--data", "data_name"], default="digits", metavar="NAME|PATH", help="a known data set (`fromnoise data list`), a folder of images, .npy, .npz, .csv, .parquet [digits]"),
+        click.Option(["--preset"], metavar="|".join(family.PRESETS), help="a set of options to start from; chosen by the data when left out"),
+        click.Option(["--out"], type=PATH, metavar="DIR", help="the run's folder [runs/DATA-FAMILY-NNNN]"),
+        click.Option(["--dry-run"], is_flag=True, help="print the resolved options, parameters, seconds and memory, then stop"),
+        click.Option(["--json", "as_json"], is_flag=True, help="print one JSON document; everything else goes to stderr"),
+        click.Option(["--quiet"], is_flag=True, help="print only the result"),
+    ]  # fmt: skip
+    sections = [("What", {"data_name", "preset", "out", "dry_run", "as_json", "quiet"})]
+    for heading, model in (("The model", family.Config), ("Training", TrainConfig), ("Data", DataConfig)):
+        params += flags_of(model)
+        sections.append((heading, set(model.model_fields)))
+
+    def callback(**values):
+        train(family.name if family.path.parent == families.HERE else str(family.path), family.Config, **values)
+
+    command = SectionedCommand(name, params=params, callback=callback, help=families_help(family))
+    command.sections = sections
+    return command
+
+
+def families_help(family) -> str:
+    import inspect
+
+    text = inspect.getdoc(sys.modules[family.FAMILY.__module__]) or "" if family.FAMILY.__module__ in sys.modules else ""
+    presets = "\n".join(f"  {name}: " + (", ".join(f"{k}={v}" for k, v in values.items()) or "the defaults below") for name, values in family.PRESETS.items())
+    return f"{text.split(chr(10))[0]}\n\n\b\nPresets:\n{presets}"
+
+
+def train(family, config_model, data_name, preset, out, dry_run, as_json, quiet, **values):
+    from ..data.dataset import DataConfig
+    from ..training import launch
+    from ..training.settings import TrainConfig
+
+    options = {}
+    for model in (config_model, TrainConfig, DataConfig):
+        options |= given(model, values)
+    plan = launch.plan(family, data_name, preset, **options)
+    stream = sys.stderr if as_json else sys.stdout
+    if not quiet:
+        for note in plan.dataset.notes:
+            print(f"data: {note}", file=stream)
+    if dry_run:
+        numbers = launch.estimate(plan.trainer(), plan.train)
+        document = {"preset": plan.preset, "config": plan.config.model_dump(), "train": plan.train.model_dump(), "data": plan.dataset.settings, **numbers}
+        settings = " ".join(f"{k}={v}" for k, v in (plan.config.model_dump() | plan.train.model_dump()).items() if v is not None)
+        finish(document, as_json, f"{plan_line(numbers | {'preset': plan.preset})}\n{settings}")
+        return
+    with Live(quiet, stream) as live:
+        run = launch.start(plan, out, launch.command_line(), live.on_plan, live.on_event)
+    last = run.events("interval")[-1]
+    finish(
+        {"run": str(run.path), "step": last["step"], "validation": last["validation"], "seconds": last["seconds"], "health": last["health"]},
+        as_json,
+        str(run.path) if quiet else f"done: {run.path}\nnext: fromnoise eval {run.path}   fromnoise show {run.path}   fromnoise sample {run.path} -n 64 -o samples.png",
+    )
+
+
+@fromnoise.command(context_settings=LOOSE)
+@click.argument("run", type=PATH)
+@click.option("--minutes", help="train on for so many minutes")
+@click.option("--epochs", help="train on for so many passes over the data")
+@click.option("--steps", help="train on for so many steps")
+@click.option("--workers", help="threads that prepare batches ahead")
+@click.option("--data", help="where the data are now, if they moved")
+@json_flag
+@quiet_flag
+@click.pass_context
+def resume(ctx, run, minutes, epochs, steps, workers, data, as_json, quiet):
+    """Go on with a stopped run, to the same bits; or train a finished one further."""
+    from .. import families
+    from ..core.run import Run
+    from ..data.dataset import DataConfig
+    from ..training import launch
+    from ..training.settings import TrainConfig
+
+    opened = Run(run)
+    changes = given(TrainConfig, {"minutes": minutes, "epochs": epochs, "steps": steps, "workers": workers})
+    changes |= {"data": data} if data else {}
+    if ctx.args:  # any other option of the training: accepted if it says what the run has anyway
+        family = families.load(opened.info["family_file"] or opened.info["family"])
+        rest = list(ctx.args)
+        for model in (family.Config, TrainConfig, DataConfig):
+            mine = [i for i in range(0, len(rest) - 1, 2) if rest[i].removeprefix("--").replace("-", "_") in model.model_fields]
+            for i in reversed(mine):
+                changes |= loose(model, rest[i : i + 2])
+                del rest[i : i + 2]
+        if rest:
+            loose(TrainConfig, rest)
+    with Live(quiet, sys.stderr if as_json else sys.stdout) as live:
+        done = launch.resume(opened, changes, live.on_plan, live.on_event, warn)
+    last = done.events("interval")[-1]
+    finish({"run": str(run), "step": last["step"], "validation": last["validation"]}, as_json, str(run) if quiet else f"done: {run}")

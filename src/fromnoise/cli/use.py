@@ -1,0 +1,114 @@
+"""What is done with a trained run: ``sample``, ``reconstruct``, ``eval``, ``show``."""
+
+import sys
+
+import click
+
+from ..core.errors import UsageError
+from .options import loose
+from .root import LOOSE, PATH, checkpoint_flag, device_flag, finish, fromnoise, json_flag, opened, quiet_flag, whole
+
+
+@fromnoise.command(context_settings=LOOSE)
+@click.argument("run", type=PATH)
+@click.option("-n", default="64", metavar="N", help="how many [64]")
+@click.option("--label", metavar="CLASS", help="one class, by number or name (conditional models)")
+@click.option("--seed", default="0", metavar="N", help="sample i depends on the seed and i only [0]")
+@click.option("-o", "--out", type=PATH, metavar="TARGET", help="a folder of PNGs, .png (one grid), .npy or .csv [the run's samples folder]")
+@checkpoint_flag
+@device_flag
+@json_flag
+@quiet_flag
+@click.pass_context
+def sample(ctx, run, n, label, seed, out, checkpoint, device, as_json, quiet):
+    """Draw new examples from a trained model. Options of the family (--temperature ...) may follow."""
+    from .. import sample as sampling
+
+    restored = opened(run, checkpoint, device, with_data=False)
+    options = loose(restored.family.Options, ctx.args)
+    names = list(restored.dataset.class_names)
+    if label is not None:
+        label = names.index(label) if label in names else whole(label, "--label")
+    n, seed = whole(n, "-n", 1), whole(seed, "--seed", 0)
+    image = restored.dataset.spec.kind == "image"
+    target = out or restored.run.path / "samples" / f"step-{restored.step}-seed-{seed}-n-{n}.{'png' if image else 'csv'}"
+    x = sampling.sample(restored, n, seed, label, options)
+    files = sampling.write(restored.dataset, x, target)
+    text = f"{n} samples: {target}"
+    finish({"run": str(run), "n": n, "seed": seed, "files": [str(f) for f in files]}, as_json, str(target) if quiet else text)
+
+
+@fromnoise.command()
+@click.argument("run", type=PATH)
+@click.option("--images", type=PATH, metavar="DIR", help="a folder of images of your own, instead of the test split")
+@click.option("-n", default="16", metavar="N", help="how many of them [16]")
+@click.option("-o", "--out", type=PATH, metavar="FILE.png", help="[the run's samples folder]")
+@checkpoint_flag
+@device_flag
+@json_flag
+@quiet_flag
+def reconstruct(run, images, n, out, checkpoint, device, as_json, quiet):
+    """Inputs (top) and their reconstructions (below), with the error."""
+    from ..reconstruct import reconstruct as draw
+
+    restored = opened(run, checkpoint, device, with_data=images is None)
+    target, mse, count = draw(restored, whole(n, "-n", 1), images, out)
+    text = f"{count} reconstructions, mean squared error {mse:.5f} per pixel: {target}"
+    finish({"run": str(run), "n": count, "mse": mse, "file": str(target)}, as_json, str(target) if quiet else text)
+
+
+@fromnoise.command("eval")
+@click.argument("run", type=PATH)
+@click.option("--quick", is_flag=True, help="fewer examples and samples of z; for a first look")
+@click.option("-k", default="100", metavar="K", help="samples of z of the importance-weighted bound [100]")
+@click.option("-n", metavar="N", help="test examples [all]")
+@checkpoint_flag
+@device_flag
+@json_flag
+@quiet_flag
+def evaluate(run, quick, k, n, checkpoint, device, as_json, quiet):
+    """Measure a run on its test split; writes report.json."""
+    from ..evaluate.report import evaluate as measure
+    from ..evaluate.table import plain_table, rich_table
+
+    restored = opened(run, checkpoint, device)
+    report = measure(restored, whole(k, "-k", 2), None if n is None else whole(n, "-n", 1), quick)
+    if as_json:
+        return finish(report, True, "")
+    if sys.stdout.isatty():
+        from rich.console import Console
+
+        Console().print(rich_table([report]))
+    else:
+        print(plain_table([report]))
+    if not quiet:
+        print(f"written: {run / 'report.json'}")
+
+
+@fromnoise.command()
+@click.argument("run", type=PATH)
+@click.argument("names", nargs=-1)
+@click.option("--dims", default="0,1", metavar="I,J", help="the two latent dimensions of scatter and grid [0,1]")
+@click.option("--sampled", is_flag=True, help="scatter: draw a sampled z instead of the posterior mean")
+@click.option("--seed", default="0", metavar="N", help="[0]")
+@click.option("--beside", type=PATH, metavar="RUN", help="denoise: the plain autoencoder for the middle row; planes: the other model")
+@click.option("-o", "--out", type=PATH, metavar="DIR", help="[the run's figures folder]")
+@checkpoint_flag
+@device_flag
+@json_flag
+@quiet_flag
+def show(run, names, dims, sampled, seed, beside, out, checkpoint, device, as_json, quiet):
+    """Draw figures as PNG and SVG: curves samples recon worst denoise scatter grid traverse interp kl planes."""
+    from ..show.figures import show as draw
+    from ..training.launch import command_line
+
+    restored = opened(run, checkpoint, device)
+    pair = dims.split(",")
+    if len(pair) != 2:
+        raise UsageError(f"--dims takes two numbers such as 0,1, not '{dims}'")
+    plain = None if beside is None else opened(beside, "last", device)
+    files = draw(
+        restored, list(names) or None, seed=whole(seed, "--seed", 0), dims=tuple(whole(d, "--dims", 0) for d in pair),
+        sampled=sampled, plain=plain, command=command_line(), out=out,
+    )  # fmt: skip
+    finish({"run": str(run), "files": [str(f) for f in files]}, as_json, "\n".join(str(f) for f in files if f.suffix == ".png"))

@@ -1,0 +1,129 @@
+"""Measurements against known answers, and reports that say what they are."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+
+from fromnoise import data
+from fromnoise.core.config import build
+from fromnoise.core.rng import Rng
+from fromnoise.core.spec import DataSpec
+from fromnoise.data import DataConfig, Dataset, Split
+from fromnoise.evaluate import reconstruction
+from fromnoise.evaluate.likelihood import score
+from fromnoise.evaluate.report import evaluate
+from fromnoise.evaluate.table import columns, plain_table
+from fromnoise.families import load
+from fromnoise.training import launch
+from fromnoise.training.launch import Restored
+from tests_golden import LOG_P, X
+
+SMALL = dict(steps=12, batch_size=32, intervals=2, validation_examples=50, threads=1)
+
+
+def trained(path, family="vae", **options) -> Restored:
+    return launch.restore(launch.start(launch.plan(family, **SMALL | options), path))
+
+
+def test_the_golden_ppca_through_the_whole_evaluation():
+    from test_vae import linear_vae
+
+    x = X.float().repeat(4000, 1).numpy()
+    dataset = Dataset("golden", DataSpec("vector", (5,)), {"test": Split(x)}, "")
+    restored = Restored(None, load("vae"), linear_vae().float(), dataset, 0)
+    elbo, weighted, many = score(restored, 1), score(restored, 50), score(restored, 600, n=400)
+    assert elbo.mean == pytest.approx(-5.884353, abs=4 * elbo.se) and elbo.n == 4000
+    assert weighted.mean == pytest.approx(LOG_P, abs=4 * weighted.se + 5e-4)
+    assert many.mean == pytest.approx(LOG_P, abs=4 * many.se + 1e-4)  # 600 = chunks of 256, 256 and 88
+
+
+def test_a_score_does_not_depend_on_how_many_others_are_scored(tmp_path):
+    restored = trained(tmp_path / "run", hidden=(8,), latent_dim=2)
+    by_hand = []
+    for n in (1, 2):
+        s = score(restored, 5, n=n)
+        by_hand.append(s.mean * n)
+    alone = by_hand[0]
+    assert by_hand[1] - alone == pytest.approx(score(restored, 5, n=2).mean * 2 - alone)
+    assert score(restored, 5, n=1).mean == alone
+    assert score(restored, 5, seed=1, n=1).mean != alone
+
+
+def test_dequantised_density_bounds_the_probability_of_the_levels():
+    """A Gaussian density on 17 levels: the dequantised bound lies below the exact mass of each cell, and close."""
+    spec = DataSpec("image", (1, 4, 4), levels=17)
+    levels = Rng(0).integers("x", 17, (500, 1, 4, 4)).numpy().astype(np.uint8)
+    dataset = Dataset("grey", spec, {"test": Split(levels, None, 17)}, "")
+    family = load("classical")
+    model = family.FAMILY(family.Config(model="ppca", latent_dim=1), spec)
+    model.eigenvalues.fill_(0.25), model.noise.fill_(0.25)
+    s = score(Restored(None, family, model, dataset, 0), 1)
+    x, half = levels.reshape(500, -1) / 8 - 1, 1 / 16
+    exact = np.log(stats.norm(0, 0.5).cdf(x + half) - stats.norm(0, 0.5).cdf(x - half)).sum(1).mean()
+    assert s.mean < exact + 3 * s.se / 50 and s.mean == pytest.approx(exact, abs=0.15)
+
+
+def test_pca_beside_the_model_is_the_classical_family(tmp_path):
+    restored = trained(tmp_path / "pca", "classical", model="pca", latent_dim=7)
+    mine, reference = reconstruction.errors(restored), reconstruction.pca_errors(restored, 7)
+    assert torch.allclose(mine, reference, atol=1e-6)
+    assert evaluate(restored)["metrics"][2]["value"] == pytest.approx(1, abs=1e-4)
+
+
+def test_errors_are_told_for_pixels_in_0_1(tmp_path):
+    restored = trained(tmp_path / "ae", "autoencoder", hidden=(8,), latent_dim=2)
+    batch = restored.dataset.batch("test", slice(0, 10))
+    unit = lambda v: (v + 1) / 2
+    expected = (unit(restored.model.reconstruct(batch.x)) - unit(batch.x)).square().flatten(1).mean(1)
+    assert torch.allclose(reconstruction.errors(restored)[:10].float(), expected, atol=1e-6)
+    assert reconstruction.psnr(0.01) == pytest.approx(20)
+
+
+def test_noise_of_sigma_half_has_the_psnr_it_must(tmp_path):
+    restored = trained(tmp_path / "d", "autoencoder", preset="denoising", hidden=(8,))
+    middle = Dataset("grey", DataSpec("image", (1, 8, 8), levels=17), {"test": Split(np.full((300, 1, 8, 8), 8, np.uint8), None, 17)}, "")
+    found = reconstruction.denoising_psnr(Restored(None, restored.family, restored.model, middle, 0), restored.model, 0.1)
+    assert found["noisy"] == pytest.approx(20, abs=0.1)  # clipping at 5 sigma changes nothing
+
+
+def test_reports_say_what_they_are(tmp_path):
+    vae = evaluate(trained(tmp_path / "vae", hidden=(8,), latent_dim=2), k=20)
+    auto = evaluate(trained(tmp_path / "ae", "autoencoder", hidden=(8,), latent_dim=2))
+    grey = evaluate(trained(tmp_path / "grey", hidden=(8,), latent_dim=2, likelihood="bernoulli"))
+    ppca = evaluate(trained(tmp_path / "ppca", "classical", model="ppca", latent_dim=2))
+    rows = {row["name"]: row for row in vae["metrics"]}
+    assert rows["elbo"]["bound"] == rows["importance_weighted"]["bound"] == "lower" and rows["importance_weighted"]["k"] == 20
+    assert rows["elbo"]["value"] < rows["importance_weighted"]["value"] and rows["elbo"]["n"] == 180
+    assert rows["bits_per_dim"]["value"] == pytest.approx(-rows["importance_weighted"]["value"] / (64 * math.log(2)))
+    for report, word in ((auto, "no density"), (grey, "grey values")):
+        row = next(row for row in report["metrics"] if row["name"] == "log_likelihood")
+        assert row["value"] is None and row["reason"].startswith("none:") and word in row["reason"]
+    assert "dequantisation" in next(row for row in ppca["metrics"] if row["name"] == "log_likelihood")["reason"]
+    names = [(c["name"], c["bound"], c["k"]) for c in columns([vae, auto, ppca])]
+    assert len(names) == len(set(names)) and ("elbo", "lower", 1) in names and ("importance_weighted", "lower", 20) in names
+    text = plain_table([vae, auto])
+    assert "ELBO" in text and "k = 20" in text and "no density" in text
+    assert json.loads((tmp_path / "vae" / "report.json").read_text()) == vae
+
+
+@pytest.mark.mnist
+def test_a_denoiser_beats_the_noise_and_the_plain_autoencoder(tmp_path):
+    """The full figures are benchmarks/denoising.py's; this is the same in 500 steps."""
+    options = dict(data_name="mnist", preset="denoising", steps=500, intervals=2)
+    denoiser = trained(tmp_path / "d", "autoencoder", **options)
+    plain = trained(tmp_path / "p", "autoencoder", **options, corruption="none")
+    a, b = (reconstruction.denoising_psnr(r, denoiser.model) for r in (denoiser, plain))
+    assert a["denoised"] > a["noisy"] + 5 and a["denoised"] > b["denoised"] + 1 and a["noisy"] == b["noisy"]
+
+
+@pytest.mark.mnist
+def test_binarised_mnist_has_one_fixed_test_draw():
+    a, b = (data.load("mnist", build(DataConfig, {"binarise": "dynamic"})) for _ in range(2))
+    assert a.digest == b.digest and np.array_equal(a.splits["test"].x, b.splits["test"].x)
+    assert a.splits["test"].x.mean() == pytest.approx(0.1325, abs=0.001) and set(np.unique(a.splits["test"].x)) == {0, 1}
+    first, again = (a.batch("train", slice(0, 50), Rng(0).at(i)).x for i in (0, 1))
+    assert not torch.equal(first, again)
