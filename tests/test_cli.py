@@ -57,7 +57,7 @@ def test_train_sample_eval_show_verify_runs(run, capsys):
     code, out, _ = call(capsys, "eval", run, "--quick", "--json")
     report = json.loads(out)
     assert code == 0 and {"elbo", "importance_weighted", "reconstruction_mse", "active_units"} <= {m["name"] for m in report["metrics"]}
-    assert (run / "report.json").is_file()
+    assert (run / "report-quick.json").is_file() and not (run / "report.json").exists()
     code, out, _ = call(capsys, "show", run, "curves", "--json")
     assert code == 0 and all(Path(f).is_file() for f in json.loads(out)["files"])
     assert json.loads(call(capsys, "verify", run, "--json")[1])["ok"]
@@ -92,7 +92,7 @@ def test_the_python_api_in_five_lines(capsys):
     assert images.shape == (5, 8, 8) and images.dtype == np.uint8
     assert "ELBO" in str(run.evaluate(quick=True))
     assert run.show("grid")
-    x = (run.dataset.splits["test"].x[:4, 0] * 15.9).astype(np.uint8)
+    x = np.rint(run.dataset.splits["test"].x[:4, 0] * (255 / 16)).astype(np.uint8)
     assert run.decode(run.encode(x)).shape == run.reconstruct(x).shape == (4, 8, 8) and run.log_prob(x).shape == (4,)
 
 
@@ -254,3 +254,46 @@ def test_a_closed_pipe_is_no_error():
     command = f"{sys.executable} -m fromnoise data list | head -1"
     done = subprocess.run(command, shell=True, capture_output=True, text=True)
     assert "Traceback" not in done.stderr and done.stdout.startswith("digits")
+
+
+def test_a_full_disk_ends_the_run_with_its_code_and_keeps_it_whole(capsys):
+    import resource
+
+    small = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, 60_000))
+    command = [sys.executable, "-m", "fromnoise", "train", "vae", *LONG, "--out", "full"]
+    command[command.index("--hidden") + 1] = "100"  # a checkpoint of more than 60 kB
+    done = subprocess.run(command, preexec_fn=small, capture_output=True, text=True)
+    assert done.returncode == 4 and done.stderr.count("\n") == 1 and "no room on the disk" in done.stderr and "free some space" in done.stderr
+    assert json.loads(call(capsys, "verify", "full", "--json")[1])["checkpoints"] == [0]  # what was there before
+    assert [p.name for p in Path("full/checkpoints").iterdir()] == ["step-00000000"]
+
+
+@pytest.mark.parametrize(
+    "args,code,says",
+    [
+        (["train", "vae", "--hidden", "-5"], 2, ["--hidden"]),
+        (["train", "vae", "--hidden", "0"], 2, ["--hidden"]),
+        (["train", "vae", "--device", "gpu"], 2, ["--device", "cuda"]),
+        (["train", "vae", "--device", "mps"], 2, ["--device"]),
+        (["train", "vae", "--validation", "0.49", "--test", "0.49", "--data", "ten.npy"], 2, ["--validation"]),
+        (["tour", "--out", "ten.npy"], 2, ["is a file"]),
+        (["tour", "--data", "ring8"], 2, ["--network"]),
+    ],
+    ids=lambda v: " ".join(v) if isinstance(v, list) else "",
+)
+def test_more_mistakes(args, code, says, capsys):
+    np.save("ten.npy", np.arange(10 * 36, dtype=np.uint8).reshape(10, 6, 6))
+    fails(capsys, code, *args, says=says)
+    assert not Path("runs").exists()
+
+
+def test_resume_hears_every_form_of_an_option(run, capsys):
+    fails(capsys, 2, "resume", run, "--batch-size=64", says=["--batch-size", "16", "64"])
+    fails(capsys, 2, "resume", run, "--seed=7", "--steps", "3", says=["--seed"])
+    assert call(capsys, "resume", run, "--seed=0", "--steps", "3", "--quiet")[0] == 0
+
+
+def test_a_place_that_cannot_be_made_is_a_storage_error(run, capsys):
+    Path("file").write_text("")
+    fails(capsys, 4, "sample", run, "-o", "file/x.png", says=["file", "--out"])
+    fails(capsys, 4, "reconstruct", run, "-o", "/proc/nothing/x.png", says=["/proc/nothing", "--out"])

@@ -58,7 +58,8 @@ def test_folder_of_idx_files(tmp_path, end, dot):
     dataset = load(str(tmp_path / "mine"))
     assert dataset.spec.shape == (1, 6, 5) and dataset.spec.levels == 256 and dataset.spec.classes == 10
     assert [len(dataset.split(part)) for part in ("train", "validation", "test")] == [33, 3, 12]
-    assert (dataset.split("test").x[:, 0] == arrays["t10k-images"]).all()
+    shuffled = dataset.split("test").x[:, 0]
+    assert sorted(map(bytes, shuffled)) == sorted(map(bytes, arrays["t10k-images"].astype(np.uint8)))
     together = np.concatenate([dataset.split("train").x, dataset.split("validation").x])[:, 0]
     assert sorted(map(bytes, together)) == sorted(map(bytes, arrays["train-images"].astype(np.uint8)))
     row = [bytes(a) for a in arrays["train-images"].astype(np.uint8)].index(
@@ -217,6 +218,6 @@ def test_the_real_mnist(monkeypatch):
     dataset = load("mnist")
     assert not dataset.notes  # its checksums are the official ones
     assert [len(dataset.split(part)) for part in ("train", "validation", "test")] == [55_000, 5_000, 10_000]
-    assert dataset.split("test").y[:5].tolist() == [7, 2, 1, 0, 4]
+    assert np.bincount(dataset.split("test").y).tolist() == [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]
     x = np.concatenate([dataset.split("train").x, dataset.split("validation").x])
     assert x.mean() / 255 == pytest.approx(0.1307, abs=1e-4)  # the well-known mean

@@ -33,6 +33,8 @@ def imports(path: Path):
                 yield full
         elif isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "fromnoise":
             yield tuple(node.module.split(".")[1:])
+        elif isinstance(node, ast.Import):
+            yield from (tuple(a.name.split(".")[1:]) for a in node.names if a.name.startswith("fromnoise."))
 
 
 @pytest.mark.parametrize("path", sorted(SOURCE.rglob("*.py")), ids=lambda p: str(p.relative_to(SOURCE)))

@@ -153,3 +153,21 @@ def test_mixture_density_is_sklearns_and_its_samples_follow_it():
     assert np.allclose(mixture.log_density(z), reference.score_samples(z.double().numpy()), atol=1e-3)
     drawn = mixture.sample(20_000, Rng(1))
     assert torch.allclose(drawn.mean(0), z.mean(0), atol=0.06) and torch.allclose(drawn.T.cov(), z.T.cov(), atol=0.15)
+
+
+def test_principal_components_exact_and_randomised_agree(monkeypatch):
+    from fromnoise.probability import pca
+
+    scales = 1 / torch.arange(1, 41).float()
+    x = Rng(0).normal("x", (3000, 40)) * scales + 2
+    batches = lambda: x.split(700)
+    exact = pca.principal_components(batches, 40, 5)
+    monkeypatch.setattr(pca, "EXACT", 10)
+    other = pca.principal_components(batches, 40, 5)
+    assert torch.allclose(exact.eigenvalues, other.eigenvalues, rtol=1e-4) and exact.rest == pytest.approx(other.rest, rel=1e-3)
+    assert torch.allclose(exact.basis, other.basis, atol=1e-3)
+    covariance = torch.cov(x.double().T, correction=0)
+    assert torch.allclose(exact.eigenvalues, torch.linalg.eigvalsh(covariance).flip(0)[:5], rtol=1e-10)
+    assert exact.rest == pytest.approx(torch.linalg.eigvalsh(covariance).flip(0)[5:].mean().item(), rel=1e-9)
+    few = pca.principal_components(lambda: iter([x[:3]]), 40, 5)  # fewer rows than components
+    assert torch.allclose(few.basis.T @ few.basis, torch.eye(5, dtype=torch.float64), atol=1e-8)

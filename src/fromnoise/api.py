@@ -11,7 +11,7 @@ from .core.errors import DataError, UsageError
 from .core.family import Decodes, Encodes, HasLikelihood, Reconstructs
 from .core.rng import Rng
 from .core.run import Run
-from .core.spec import check_labels
+from .core.spec import Batch, check_labels
 from .training import launch
 
 
@@ -72,7 +72,10 @@ class TrainedRun:
             if x.dtype != np.uint8:
                 raise UsageError("images are given as uint8, 0 .. 255, (N, H, W) or (N, H, W, C)")
             x = x[..., None] if x.ndim == 3 else x
-            out = torch.from_numpy(x).permute(0, 3, 1, 2).float() / 127.5 - 1
+            levels = torch.from_numpy(x).permute(0, 3, 1, 2).float() * ((spec.levels - 1) / 255)
+            if (levels - levels.round()).abs().max() > 0.51 * (spec.levels - 1) / 255:
+                raise UsageError(f"this model's pixels have {spec.levels} levels: give images with those grey values only")
+            out = levels.round() * (2 / (spec.levels - 1)) - 1
         if tuple(out.shape[1:]) != spec.shape:
             raise UsageError(f"examples of shape {tuple(out.shape[1:])} were given, this model takes {spec.shape}")
         return out.to(self.restored.device)
@@ -111,12 +114,18 @@ class TrainedRun:
 
     @torch.no_grad()
     def log_prob(self, x: np.ndarray, y=None, k: int = 100, seed: int = 0) -> np.ndarray:
-        """(N,) nats: exact, or the k-sample bound; ``run.model.bound`` says which."""
+        """(N,) nats as ``evaluate`` has them: exact, or the k-sample bound; ``run.model.bound`` says which."""
         self._needs(HasLikelihood, "have a likelihood")
         if self.model.bound == "none":
             raise UsageError(f"this model has no likelihood: {self.model.reason}")
-        rng = Rng(seed, ("log_prob",), device=self.restored.device)
-        return self.model.log_likelihood(self._input(x), self._labels(y, len(x)), rng, k).cpu().numpy()
+        from .evaluate.likelihood import log_likelihoods
+
+        x, y, rng, out = self._input(x), self._labels(y, len(x)), Rng(seed, ("log_prob",), device=self.restored.device), []
+        for start in range(0, len(x), 16):
+            part = slice(start, start + 16)
+            batch = Batch(x[part], None if y is None else y[part])
+            out.append(log_likelihoods(self.model, self.dataset.spec, batch, rng.at(start), k))
+        return torch.cat(out).cpu().numpy()
 
     def _needs(self, capability, verb: str) -> None:
         if not isinstance(self.model, capability):

@@ -20,7 +20,7 @@ from .sample import sample
 from .training import checkpoint, launch
 from .training.loop import Stop, fit, held_out_terms
 
-SMALL = {"threads": 1, "steps": 24, "batch_size": 32, "intervals": 3, "validation_examples": 64}
+SMALL = {"threads": 1, "steps": 24, "batch_size": 128, "intervals": 3, "validation_examples": 64}
 
 
 def check_family(name: str, on_result: Callable[[dict], None] = lambda r: None, **options) -> list[dict]:
@@ -164,12 +164,12 @@ class Suite:
         assert not torch.equal(a, b), "the label changes nothing"
 
     def check_resume(self):
-        """a run stopped at step 1, in mid-interval, at an interval's end and three times ends bit for bit the same"""
+        """a run stopped at step 1, mid-epoch, at an epoch's end (11) and three times in a row ends bit for bit the same"""
         with tempfile.TemporaryDirectory() as folder:
             whole = launch.start(self.plan(), Path(folder) / "whole")
             if not whole.info["steps"]:
                 return
-            for stops in ([1], [5], [8], [3, 11, 17]):
+            for stops in ([1], [5], [11], [3, 8, 17]):
                 cut = interrupted(self.plan(), Path(folder) / f"cut{'-'.join(map(str, stops))}", stops)
                 difference = first_difference(whole, cut)
                 assert not difference, f"stopped at {stops}: {difference}"

@@ -8,7 +8,7 @@ import torch
 from .core.config import build
 from .core.errors import UsageError
 from .core.family import Reconstructs
-from .core.files import write_atomic
+from .core.files import make_folder, write_atomic
 from .core.picture import image_grid, png_bytes
 from .data.dataset import DataConfig
 from .training.launch import Restored
@@ -44,7 +44,7 @@ def reconstruct(restored: Restored, n: int, images: Path | None = None, out: Pat
     target = out or restored.run.path / "samples" / f"reconstruct-step-{restored.step}.png"
     if target.suffix.lower() != ".png":
         raise UsageError(f"-o {target}: the picture is written as .png")
-    target.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(target.parent)
     write_atomic(target, png_bytes(image_grid(np.concatenate(rows), columns)))
     return target, mse, len(x)
 

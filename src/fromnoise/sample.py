@@ -10,7 +10,7 @@ import torch
 
 from .core.config import build
 from .core.errors import UsageError
-from .core.files import write_atomic
+from .core.files import make_folder, write_atomic
 from .core.picture import image_grid, png_bytes
 from .core.rng import Rng
 from .core.spec import check_labels
@@ -71,7 +71,7 @@ def write(dataset: Dataset, x: torch.Tensor, target: Path) -> list[Path]:
     if suffix not in (".npy", ".csv", ".png", "") or (is_image and suffix == ".csv") or (not is_image and suffix in (".png", "")):
         allowed = "a folder, .png or .npy" if is_image else ".npy or .csv"
         raise UsageError(f"-o {target}: this data is written as {allowed}")
-    target.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(target.parent)
     if suffix == ".npy":
         array = own if isinstance(own, np.ndarray) else np.column_stack([np.asarray(v) for v in own.values()])
         if array.dtype.kind not in "uif":
@@ -89,7 +89,7 @@ def write(dataset: Dataset, x: torch.Tensor, target: Path) -> list[Path]:
     elif suffix == ".png":
         write_atomic(target, png_bytes(image_grid(own)))
     else:
-        target.mkdir(parents=True, exist_ok=True)
+        make_folder(target)
         if any(target.iterdir()):
             raise UsageError(f"-o {target}: the folder is not empty, and nothing is overwritten")
         files = [target / f"{i:06d}.png" for i in range(len(own))]

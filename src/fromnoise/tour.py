@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from .core.errors import UsageError
 from .core.files import storage_error
 from .core.run import next_folder
 from .evaluate.report import evaluate
@@ -29,8 +30,8 @@ STOPS = (
     Stop("autoencoder", "autoencoder", "lecture", "autoencoder, 2 numbers", {}),
     Stop("vae", "vae", "lecture", "VAE, 2 numbers", {}),
     Stop("mixture", "classical", "mixture", "Gaussian mixture", {}),
-    Stop("plain", "autoencoder", "denoising", "autoencoder, 64 numbers", {"corruption": "none"}),
-    Stop("denoising", "autoencoder", "denoising", "denoising autoencoder, 64 numbers", {}),
+    Stop("plain", "autoencoder", "denoising", "autoencoder, 16 numbers", {"corruption": "none", "latent_dim": 16}),
+    Stop("denoising", "autoencoder", "denoising", "denoising autoencoder, 16 numbers", {"latent_dim": 16}),
     Stop("vae-16", "vae", "mlp", "VAE, 16 numbers", {"latent_dim": 16}),
     Stop("ladder", "vae", "ladder", "hierarchical VAE", {}),
 )
@@ -41,6 +42,10 @@ def tour(out: Path, data: str, seconds: int, seed: int, say: Callable[[str], Non
     from .show.gallery import page_figures
     from .show.page import write_page
 
+    if out.exists() and not out.is_dir():
+        raise UsageError(f"--out {out} is a file: name a folder")
+    options = {stop.name: {"seed": seed, "intervals": 8, **stop.options} for stop in STOPS}
+    plans = {s.name: launch.plan(s.family, data, s.preset, minutes=seconds / 60, **options[s.name]) for s in STOPS}
     if out.exists() and any(out.iterdir()):
         kept = next_folder(out.parent, out.name)
         try:
@@ -50,13 +55,10 @@ def tour(out: Path, data: str, seconds: int, seed: int, say: Callable[[str], Non
         say(f"the tour that was in {out} is kept in {kept}")
     runs, reports, commands = {}, [], []
     for stop in STOPS:
-        command = ["train", stop.family, "--data", data, "--preset", stop.preset, "--seed", str(seed)]
-        command += [part for key, value in stop.options.items() for part in (f"--{key.replace('_', '-')}", str(value))]
-        if stop.family != "classical":
-            command += ["--minutes", f"{seconds / 60:g}"]
-        command = launch.command_line([*command, "--out", str(out / stop.name)])
-        plan = launch.plan(stop.family, data, stop.preset, seed=seed, minutes=seconds / 60, intervals=8, **stop.options)
-        run = launch.start(plan, out / stop.name, command)
+        run = launch.start(plans[stop.name], out / stop.name, "fromnoise tour")
+        exact = options[stop.name] | ({"steps": run.info["steps"]} if run.info["steps"] else {})  # minutes depend on the machine
+        flags = [part for key, value in exact.items() for part in (f"--{key.replace('_', '-')}", str(value))]
+        command = launch.command_line(["train", stop.family, "--data", data, "--preset", stop.preset, *flags])
         restored = launch.restore(run)
         report = evaluate(restored)
         report["title"] = stop.title

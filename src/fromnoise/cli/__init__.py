@@ -30,6 +30,8 @@ def main(argv: list[str] | None = None) -> int:
     except MemoryError:
         return _say("out of memory: choose a smaller --batch-size, --resolution or network", 1)
     except Exception as error:
+        if type(error).__name__ == "OutOfMemoryError" or "not enough memory" in str(error) or "can't allocate memory" in str(error):
+            return _say("out of memory: choose a smaller --batch-size, --resolution or network", 1)
         if os.environ.get("FROMNOISE_DEBUG"):
             raise
         text = " ".join(str(error).split())[:300]

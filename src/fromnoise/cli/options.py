@@ -51,20 +51,21 @@ def given(model: type[BaseConfig], values: dict[str, Any]) -> dict[str, Any]:
     return out
 
 
-def loose(model: type[BaseConfig], args: list[str]) -> dict[str, Any]:
-    """``--name value`` pairs for a configuration that is known only once the run is open. Raises UsageError."""
+def loose(models: type[BaseConfig] | tuple[type[BaseConfig], ...], args: list[str]) -> dict[str, Any]:
+    """``--name value`` and ``--name=value`` for configurations known only once the run is open. Raises UsageError."""
+    models = models if isinstance(models, tuple) else (models,)
+    fields = {name: model for model in models for name in model.model_fields}
     out, rest = {}, list(args)
     while rest:
         word = rest.pop(0)
-        name, _, value = word.removeprefix("--").partition("=")
+        name, equals, value = word.removeprefix("--").partition("=")
         field = name.replace("-", "_")
-        if not word.startswith("--") or field not in model.model_fields:
-            hint = did_you_mean(name, [flag(known)[2:] for known in model.model_fields])
-            raise UsageError(f"there is no option '{word}' here.{hint}")
-        if not value and not rest:
+        if not word.startswith("--") or field not in fields:
+            raise UsageError(f"there is no option '{word}' here.{did_you_mean(name, [flag(known)[2:] for known in fields])}")
+        if not equals and not rest:
             raise UsageError(f"{word} needs a value")
-        out[field] = value or rest.pop(0)
-    return given(model, out)
+        out |= given(fields[field], {field: value if equals else rest.pop(0)})
+    return out
 
 
 class SectionedCommand(click.Command):

@@ -123,14 +123,7 @@ def resume(ctx, run, minutes, epochs, steps, workers, data, as_json, quiet):
     changes |= {"data": data} if data else {}
     if ctx.args:  # any other option of the training: accepted if it says what the run has anyway
         family = families.load(opened.info["family_file"] or opened.info["family"])
-        rest = list(ctx.args)
-        for model in (family.Config, TrainConfig, DataConfig):
-            mine = [i for i in range(0, len(rest) - 1, 2) if rest[i].removeprefix("--").replace("-", "_") in model.model_fields]
-            for i in reversed(mine):
-                changes |= loose(model, rest[i : i + 2])
-                del rest[i : i + 2]
-        if rest:
-            loose(TrainConfig, rest)
+        changes |= loose((family.Config, TrainConfig, DataConfig), ctx.args)
     with Live(quiet, sys.stderr if as_json else sys.stdout) as live:
         done = launch.resume(opened, changes, live.on_plan, live.on_event, warn)
     last = done.events("interval")[-1]

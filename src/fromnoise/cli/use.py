@@ -31,7 +31,9 @@ def sample(ctx, run, n, label, seed, out, checkpoint, device, as_json, quiet):
         label = names.index(label) if label in names else whole(label, "--label")
     n, seed = whole(n, "-n", 1), whole(seed, "--seed", 0)
     image = restored.dataset.spec.kind == "image"
-    target = out or restored.run.path / "samples" / f"step-{restored.step}-seed-{seed}-n-{n}.{'png' if image else 'csv'}"
+    told = {"step": restored.step, "seed": seed, "n": n, **({} if label is None else {"label": label}), **options}
+    stem = "-".join(f"{key}-{value}" for key, value in told.items())
+    target = out or restored.run.path / "samples" / f"{stem}.{'png' if image else 'csv'}"
     x = sampling.sample(restored, n, seed, label, options)
     files = sampling.write(restored.dataset, x, target)
     text = f"{n} samples: {target}"
@@ -82,7 +84,7 @@ def evaluate(run, quick, k, n, checkpoint, device, as_json, quiet):
     else:
         print(plain_table([report]))
     if not quiet:
-        print(f"written: {run / 'report.json'}")
+        print(f"written: {run / ('report-quick.json' if quick else 'report.json')}")
 
 
 @fromnoise.command()

@@ -5,11 +5,13 @@ text and the JSON schema.
 """
 
 from collections.abc import Mapping
-from typing import Any, get_args
+from typing import Annotated, Any, get_args
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from .errors import UsageError, did_you_mean
+
+Width = Annotated[int, Field(ge=1, le=65_536)]  # of a layer
 
 
 class BaseConfig(BaseModel):

@@ -33,6 +33,14 @@ def flush_folder(path: Path) -> None:
         os.close(descriptor)
 
 
+def make_folder(path: Path) -> None:
+    """The folder and those above it. Raises StorageError."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise storage_error(error, path) from error
+
+
 def write_atomic(path: Path, data: bytes | str) -> None:
     """Writes a file so that a reader sees the old content or the new one, never a part. Raises StorageError."""
     data = data.encode() if isinstance(data, str) else data
@@ -55,8 +63,8 @@ def storage_error(error: OSError, path: Path, size: int | None = None) -> Storag
     if error.errno in (errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", None)):
         return StorageError(f"no room on the disk for {path}{needed}: free some space, then `fromnoise resume` the run")
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        return StorageError(f"cannot write to {path}: choose another folder with --out, or change its permissions")
-    return StorageError(f"cannot write {path} ({error.strerror or error}): choose another folder with --out")
+        return StorageError(f"cannot write to {path}: choose another place with --out, or change its permissions")
+    return StorageError(f"cannot write {path} ({error.strerror or error}): choose another place with --out")
 
 
 def read_json(path: Path):

@@ -28,18 +28,18 @@ class Rng:
 
     def at(self, *path: str | int) -> "Rng":
         """The numbers under a longer path."""
-        return Rng(self.seed, self.path + path, self.rows, self.device)
+        return Rng(self.seed, self.path + tuple(_plain(part) for part in path), self.rows, self.device)
 
     def per_row(self, rows: Sequence[int]) -> "Rng":
         """One independent stream for each index in ``rows``."""
-        return Rng(self.seed, self.path, list(rows), self.device)
+        return Rng(self.seed, self.path, [int(row) for row in rows], self.device)
 
     def to(self, device) -> "Rng":
         return Rng(self.seed, self.path, self.rows, device)
 
     def key(self, *path: str | int) -> int:
         """The 128-bit hash of this path, extended by ``path``."""
-        text = repr((self.seed, *self.path, *path))
+        text = repr((self.seed, *self.path, *map(_plain, path)))
         return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=16).digest(), "little")
 
     def numpy(self, name: str, *path: str | int) -> np.random.Generator:
@@ -72,7 +72,8 @@ class Rng:
     def categories(self, name: str, probabilities, n: int) -> torch.Tensor:
         """n int64 indices, index k drawn with probability ``probabilities[k]`` (they sum to 1)."""
         edges = np.cumsum(np.asarray(probabilities, np.float64))
-        uniform = self._draw(name, (n,), lambda g, s: g.random(s), np.float64).cpu().numpy()
+        on_cpu = Rng(self.seed, self.path, self.rows)  # float64: not every device has it
+        uniform = on_cpu._draw(name, (n,), lambda g, s: g.random(s), np.float64).numpy()
         index = np.searchsorted(edges / edges[-1], uniform, side="right")
         return torch.from_numpy(index.clip(0, len(edges) - 1)).to(self.device)
 
@@ -84,3 +85,8 @@ class Rng:
             torch.cuda.manual_seed_all(seed)
         elif self.device.type == "mps":
             torch.mps.manual_seed(seed)
+
+
+def _plain(part):
+    """numpy's whole numbers as Python's, whose text is the same in all versions."""
+    return part if isinstance(part, str) else int(part)

@@ -33,6 +33,8 @@ class Run:
             hint = did_you_mean(self.path.name, [run.name for run in near])
             raise UsageError(f"{self.path} is no run (it has no run.json).{hint} `fromnoise runs` lists them")
         self.info = read_json(self.path / "run.json")
+        if not isinstance(self.info, dict) or not {"family", "config", "train", "data", "steps"} <= self.info.keys():
+            raise StorageError(f"{self.path / 'run.json'} is damaged: it does not describe a run")
         if self.info.get("format", 0) > FORMAT:
             raise StorageError(f"{self.path} was written by a newer fromnoise: update this one")
 
@@ -73,9 +75,12 @@ class Run:
         found = []
         for line in path.read_text("utf-8").splitlines():
             try:
-                found.append(json.loads(line))
+                event = json.loads(line)
             except ValueError:
                 break
+            if not isinstance(event, dict) or "kind" not in event:
+                break
+            found.append(event)
         return [event for event in found if kind in (None, event["kind"])]
 
     def rewind(self, count: int) -> None:
@@ -113,6 +118,19 @@ def next_folder(root: Path, stem: str) -> Path:
     stem = re.sub(r"[^\w.-]+", "-", stem).strip("-.") or "run"
     taken = [int(m[1]) for p in root.glob(f"{stem}-*") if (m := re.fullmatch(re.escape(stem) + r"-(\d{4,})", p.name))]
     return root / f"{stem}-{max(taken, default=0) + 1:04d}"
+
+
+def claim_folder(root: Path, stem: str) -> Path:
+    """``next_folder``, made at once: of two processes that ask together each gets its own. Raises StorageError."""
+    while True:
+        path = next_folder(root, stem)
+        try:
+            path.mkdir(parents=True)
+            return path
+        except FileExistsError:
+            continue
+        except OSError as error:
+            raise storage_error(error, path) from error
 
 
 def list_runs(root: Path) -> list[Run]:

@@ -127,14 +127,19 @@ class Dataset:
 
 
 def split_rows(n: int, config: DataConfig) -> dict[str, np.ndarray]:
-    """Disjoint sorted row numbers of the three splits; they depend on n, the shares and the seed only."""
+    """Disjoint row numbers of the three splits; they depend on n, the shares and the seed only.
+
+    In shuffled order: files are often sorted by class, and the first n of a split should stand for all of it.
+    """
     if n < FEWEST:
         raise DataError(f"{n} example{'s' * (n != 1)} cannot be split for training, validation and test: give at least {FEWEST}")
     order = Rng(config.split_seed).at("split").numpy("order").permutation(n)
     n_test = max(1, round(n * (config.test or SHARE)))
     n_validation = max(1, round(n * (config.validation or SHARE)))
-    parts = np.split(order, [n_test, n_test + n_validation])
-    return {"train": np.sort(parts[2]), "validation": np.sort(parts[1]), "test": np.sort(parts[0])}
+    if n_test + n_validation >= n:
+        raise UsageError(f"--validation and --test leave none of the {n} examples for training: choose smaller shares")
+    test, validation, train = np.split(order, [n_test, n_test + n_validation])
+    return {"train": train, "validation": validation, "test": test}
 
 
 def digest_of(spec: DataSpec, splits: dict[str, Split]) -> str:

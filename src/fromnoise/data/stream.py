@@ -11,7 +11,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import numpy as np
 
 from ..core.rng import Rng
-from ..core.spec import Batch
+from ..core.spec import Batch, DataSpec
 from .dataset import Dataset
 
 
@@ -62,8 +62,14 @@ class Stream:
             self._pool.shutdown(cancel_futures=True)
 
 
-def in_order(dataset: Dataset, split: str, batch_size: int = 1000, limit: int | None = None, device="cpu") -> Iterator[Batch]:
-    """The first ``limit`` examples of a split, in fixed order, with their fixed draws."""
+def comfortable(spec: DataSpec, most: int = 1000) -> int:
+    """How many examples to take at once where nothing is learned: fewer when they are large."""
+    return max(1, min(most, 2**22 // spec.dims))
+
+
+def in_order(dataset: Dataset, split: str, batch_size: int = 0, limit: int | None = None, device="cpu") -> Iterator[Batch]:
+    """The first ``limit`` examples of a split, in fixed order, with their fixed draws; batch_size 0: a comfortable one."""
+    batch_size = batch_size or comfortable(dataset.spec)
     n = min(len(dataset.split(split)), limit or 2**62)
     for start in range(0, n, batch_size):
         yield dataset.batch(split, slice(start, min(start + batch_size, n)), device=device)

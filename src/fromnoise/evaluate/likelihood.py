@@ -12,15 +12,15 @@ from ..data.stream import in_order
 from ..probability.likelihood import dequantisation_nats
 from ..training.launch import Restored
 
-SAMPLES_AT_ONCE = 25_600  # examples times z samples that go through the decoder together
+NUMBERS_AT_ONCE = 2**24  # examples times z samples times dimensions that go through the decoder together
 
 
 @dataclass(frozen=True)
 class Score:
-    """mean of log p(x) or of its bound over n examples, nats; se: standard error over examples."""
+    """mean of log p(x) or of its bound over n examples, nats; se: standard error over examples, None for one."""
 
     mean: float
-    se: float
+    se: float | None
     n: int
 
 
@@ -36,17 +36,21 @@ def score(restored: Restored, k: int = 1, n: int | None = None, split="test", se
     model, dataset, device = restored.model, restored.dataset, restored.device
     assert isinstance(model, HasLikelihood) and model.bound != "none"
     # a block of examples shares a key, in blocks of fixed size: one call for many random numbers
-    block = max(1, min(256, SAMPLES_AT_ONCE // min(k, chunk)))
+    chunk = max(1, min(chunk, NUMBERS_AT_ONCE // dataset.spec.dims))
+    block = max(1, min(256, NUMBERS_AT_ONCE // dataset.spec.dims // min(k, chunk)))
     values, done = [], 0
     for batch in in_order(dataset, split, block, n, device):
         rng = Rng(seed, ("likelihood", split), device=device).at(done)
         done += len(batch)
-        values.append(_block(model, dataset.spec, batch, rng, k, chunk))
-    values = torch.cat(values).double()
-    return Score(float(values.mean()), float(values.std() / math.sqrt(len(values))), len(values))
+        values.append(log_likelihoods(model, dataset.spec, batch, rng, k, chunk))
+    values = torch.cat(values).cpu().double()
+    se = float(values.std() / math.sqrt(len(values))) if len(values) > 1 else None
+    return Score(float(values.mean()), se, len(values))
 
 
-def _block(model, spec, batch: Batch, rng: Rng, k: int, chunk: int) -> torch.Tensor:
+@torch.no_grad()
+def log_likelihoods(model, spec, batch: Batch, rng: Rng, k: int, chunk: int = 256) -> torch.Tensor:
+    """log p(x) or its bound for each example of one batch, (B,) nats; the sum over k draws in chunks."""
     x, extra = batch.x, 0.0
     if model.continuous and spec.levels:
         x = x + (rng.uniform("dequantise", x.shape) - 0.5) * (2 / (spec.levels - 1))
@@ -54,9 +58,9 @@ def _block(model, spec, batch: Batch, rng: Rng, k: int, chunk: int) -> torch.Ten
     if k == 1 or model.bound == "exact":
         return model.log_likelihood(x, batch.y, rng, 1) + extra
     total = None
-    sizes = [chunk] * (k // chunk) + ([k % chunk] if k % chunk else [])
-    for i, size in enumerate(sizes):
-        part = model.log_likelihood(x, batch.y, rng.at("chunk", i), size) if size > 1 else model.log_weights(x, batch.y, rng.at("chunk", i), 1)[:, 0]
-        part = part + math.log(size)
+    chunks = -(-k // max(2, chunk))
+    for i in range(chunks):  # chunks of nearly equal size: none of one draw, which would mean the ELBO
+        size = k // chunks + (i < k % chunks)
+        part = model.log_likelihood(x, batch.y, rng.at("chunk", i), size) + math.log(size)
         total = part if total is None else torch.logaddexp(total, part)
     return total - math.log(k) + extra

@@ -8,6 +8,7 @@ from ..core.family import Corrupts
 from ..core.rng import Rng
 from ..data.dataset import Dataset
 from ..data.stream import in_order
+from ..probability.pca import principal_components
 from ..training.launch import Restored
 
 
@@ -29,21 +30,20 @@ def errors(restored: Restored, split="test") -> torch.Tensor:
 
 def principal_directions(dataset: Dataset, size: int, limit: int = 20_000) -> tuple[torch.Tensor, torch.Tensor]:
     """Mean (D,) and the ``size`` leading principal directions (D, size) of the first training examples, float64."""
-    x = torch.cat([batch.x.flatten(1) for batch in in_order(dataset, "train", limit=limit)]).double()
-    mean = x.mean(0)
-    if len(x) >= x.shape[1]:
-        basis = torch.linalg.eigh((x - mean).T @ (x - mean))[1].flip(1)
-    else:
-        basis = torch.linalg.svd(x - mean, full_matrices=False)[2].T
-    return mean, basis[:, :size]
+    batches = lambda: (batch.x for batch in in_order(dataset, "train", limit=limit))
+    found = principal_components(batches, dataset.spec.dims, size)
+    return found.mean, found.basis
 
 
 @torch.no_grad()
 def pca_errors(restored: Restored, code_size: int, split="test") -> torch.Tensor:
     """The same for PCA with ``code_size`` components, (N,)."""
     mean, basis = principal_directions(restored.dataset, code_size)
-    held_out = torch.cat([b.x.flatten(1).double() for b in in_order(restored.dataset, split)]) - mean
-    return (unit_scale(restored) * (held_out - held_out @ basis @ basis.T)).square().mean(1)
+    unit, parts = unit_scale(restored), []
+    for batch in in_order(restored.dataset, split):
+        x = batch.x.flatten(1).double() - mean
+        parts.append((unit * (x - x @ basis @ basis.T)).square().mean(1))
+    return torch.cat(parts)
 
 
 def psnr(mse: float) -> float:

@@ -4,6 +4,7 @@ import torch
 
 from ..core.family import Corrupts, Encodes, EncodesDistribution, HasLikelihood, Reconstructs, count_parameters
 from ..core.files import canonical_json, write_atomic
+from ..core.rng import Rng
 from ..data.stream import in_order
 from ..training.health import active_units
 from ..training.launch import Restored
@@ -20,7 +21,7 @@ def metric(name: str, label: str, value: float | None, unit: str, **more) -> dic
 
 
 def evaluate(restored: Restored, k: int = K, n: int | None = None, quick: bool = False, seed: int = 0) -> dict:
-    """All metrics that this model can have, asked for by capability. Writes report.json into the run.
+    """All metrics that this model can have, asked for by capability. Writes report.json (quick: report-quick.json) into the run.
 
     n: examples of the test split (None: all). Raises StorageError.
     """
@@ -54,7 +55,8 @@ def evaluate(restored: Restored, k: int = K, n: int | None = None, quick: bool =
         "health": events[-1]["health"] if events else [],
         "seed": seed,
     }
-    write_atomic(run.path / "report.json", canonical_json(report))
+    # a quick look never replaces a measurement
+    write_atomic(run.path / ("report-quick.json" if quick else "report.json"), canonical_json(report))
     return report
 
 
@@ -78,9 +80,9 @@ def _reconstruction(restored: Restored) -> list[dict]:
     mine, pca = reconstruction.errors(restored), reconstruction.pca_errors(restored, size)
     image = restored.dataset.spec.kind == "image"
     unit = "squared error per pixel, pixels in [0, 1]" if image else "squared error per column, standardised"
-    se = lambda values: float(values.std() / len(values) ** 0.5)
-    ratio = float(mine.mean() / pca.mean()) if size < restored.dataset.spec.dims else None
-    why = "" if ratio is not None else "the code is as large as x: PCA loses nothing"
+    se = lambda values: float(values.std() / len(values) ** 0.5) if len(values) > 1 else None
+    ratio = float(mine.mean() / pca.mean()) if float(pca.mean()) > 1e-12 else None
+    why = "" if ratio is not None else "PCA with so many numbers loses nothing"
     return [
         metric("reconstruction_mse", "reconstruction error", float(mine.mean()), unit, se=se(mine), n=len(mine), better="lower"),
         metric("pca_reconstruction_mse", f"the same by PCA with {size} numbers", float(pca.mean()), unit, se=se(pca), n=len(pca)),
@@ -100,10 +102,10 @@ def _denoising(restored: Restored, seed: int) -> list[dict]:
 def _likelihood(restored: Restored, k: int, n: int | None, seed: int) -> list[dict]:
     model, spec = restored.model, restored.dataset.spec
     if not isinstance(model, HasLikelihood):
-        return [metric("log_likelihood", "log-likelihood", None, "nats per example", reason="none: this family defines no density")]
+        return _absent(EXACT | bounds(k), "this family defines no density")
     if model.bound == "none":
-        return [metric("log_likelihood", "log-likelihood", None, "nats per example", reason=f"none: {model.reason}")]
-    common = {"better": "higher", "unit": "nats per example"}
+        return _absent(EXACT | bounds(k), model.reason)
+    common = {"better": "higher", "unit": NATS}
     dequantised = model.continuous and spec.levels > 0
     note = "uniform dequantisation: a lower bound of the probability of the levels" if dequantised else ""
     if model.continuous and not spec.levels:
@@ -111,25 +113,46 @@ def _likelihood(restored: Restored, k: int, n: int | None, seed: int) -> list[di
     if model.bound == "exact":
         s = likelihood.score(restored, 1, n, seed=seed)
         bound = "lower" if dequantised else "exact"
-        return [metric("log_likelihood", "log-likelihood", s.mean, se=s.se, n=s.n, bound=bound, reason=note, **common), *_bits(s, spec, bound, None, note)]
+        return [metric("log_likelihood", "log-likelihood", s.mean, se=s.se, n=s.n, bound=bound, reason=note, **common), *_bits(s, spec, bound, None, note), *_absent(bounds(k), "the likelihood is computed, not bounded")]  # fmt: skip
     elbo = likelihood.score(restored, 1, n, seed=seed)
     weighted = likelihood.score(restored, k, n, seed=seed)
     return [
         metric("elbo", "ELBO", elbo.mean, se=elbo.se, n=elbo.n, bound="lower", k=1, reason=note, **common),
         metric("importance_weighted", "importance-weighted bound", weighted.mean, se=weighted.se, n=weighted.n, bound="lower", k=k, reason=note, **common),
         *_bits(weighted, spec, "lower", k, note),
+        *_absent(EXACT, "only bounded, from below"),
     ]  # fmt: skip
+
+
+NATS = "nats per example"
+EXACT = {"log_likelihood": ("log-likelihood", "exact", None)}
+
+
+def bounds(k: int) -> dict:
+    return {"elbo": ("ELBO", "lower", 1), "importance_weighted": ("importance-weighted bound", "lower", k)}
+
+
+def _absent(rows: dict, reason: str) -> list[dict]:
+    """Numbers that this model does not have, said in words."""
+    return [metric(name, label, None, NATS, bound=bound, k=k, reason=f"none: {reason}") for name, (label, bound, k) in rows.items()]
 
 
 def _bits(s: likelihood.Score, spec, bound, k, note) -> list[dict]:
     if not spec.levels:
         return []
     scale = 1 / (spec.dims * 0.6931471805599453)
-    return [metric("bits_per_dim", "bits per dimension", -s.mean * scale, "bits per dimension", se=s.se * scale, n=s.n, bound=bound, k=k, better="lower", reason=note)]  # fmt: skip
+    return [metric("bits_per_dim", "bits per dimension", -s.mean * scale, "bits per dimension", se=s.se and s.se * scale, n=s.n, bound=bound, k=k, better="lower", reason=note)]  # fmt: skip
 
 
 @torch.no_grad()
 def _latent(restored: Restored) -> list[dict]:
-    means = torch.cat([restored.model.posterior(b.x, b.y)[0] for b in in_order(restored.dataset, "test", device=restored.device)])
-    active = int(active_units(means).sum())
+    model, rng, means, kl, n = restored.model, Rng(0, ("active",), device=restored.device), [], 0.0, 0
+    for batch in in_order(restored.dataset, "test", device=restored.device):
+        means.append(model.posterior(batch.x, batch.y)[0])
+        kl = kl + len(batch) * model.kl_per_dimension(batch.x, batch.y, rng.at(n))
+        n += len(batch)
+    if n < 2:
+        return []
+    means = torch.cat(means)
+    active = int(active_units(means, kl / n).sum())
     return [metric("active_units", f"active units of {means.shape[1]}", active, "latent dimensions", n=len(means))]

@@ -49,11 +49,15 @@ def rich_table(reports: list[dict], title: str | None = None):
     for column in columns(reports):
         bound = " (lower bound)" if column["bound"] == "lower" and "bound" not in column["label"] and column["name"] != "elbo" else ""
         table.add_row(heading(column) + bound, *(cell(report, column) for report in reports))
-    missing = sorted({row["reason"] for report in reports for row in report["metrics"] if row["value"] is None and row["reason"]})
+    likelihoods = ("log_likelihood", "elbo", "importance_weighted")
+    missing = set()
+    for report in reports:  # why a model has no likelihood of any kind
+        rows = [row for row in report["metrics"] if row["name"] in likelihoods]
+        missing |= {f"{report['title']}: {row['reason']}" for row in rows} if all(row["value"] is None for row in rows) else set()
     table.add_row("parameters", *(f"{report['cost']['parameters']:,}" for report in reports))
     table.add_row("training seconds", *(f"{report['cost']['train_seconds']:.1f}" for report in reports))
     if missing:
-        table.caption = "; ".join(missing)
+        table.caption = "; ".join(sorted(missing))
     return table
 
 

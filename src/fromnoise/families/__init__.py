@@ -6,6 +6,7 @@ A family file holds ``Config``, ``Options``, ``PRESETS`` and ``FAMILY`` (and, if
 import ast
 import importlib
 import importlib.util
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,7 +47,7 @@ def load(name: str) -> FamilyFile:
         if not path.is_file():
             raise UsageError(f"there is no family file {name}")
         spec = importlib.util.spec_from_file_location(f"fromnoise_family_{path.stem}", path)
-        module = importlib.util.module_from_spec(spec)
+        module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
         try:
             spec.loader.exec_module(module)
         except Exception as error:

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
-from ..core.config import BaseConfig
+from ..core.config import BaseConfig, Width
 from ..core.errors import UsageError
 from ..core.family import Family, Loss, Phase, sum_per_example
 from ..core.rng import Rng
@@ -28,7 +28,7 @@ CODES = 10_000  # training codes that the ex-post density is fitted to
 class Config(BaseConfig):
     latent_dim: int = Field(16, ge=1, le=4096, description="dimensions of the code z")
     network: Literal["mlp", "conv"] = Field("mlp", description="fully connected or convolutional")
-    hidden: tuple[int, ...] = Field((400, 400), description="mlp: widths of the encoder's layers, mirrored in the decoder")
+    hidden: tuple[Width, ...] = Field((400, 400), description="mlp: widths of the encoder's layers, mirrored in the decoder")
     activation: Literal["relu", "silu", "gelu", "tanh", "linear"] = Field("silu", description="mlp: non-linearity")
     width: int = Field(32, ge=4, le=1024, description="conv: channels at the finest resolution")
     reconstruction: Literal["l2", "cross-entropy"] = Field("l2", description="1/2 squared error, or cross-entropy of x in [0, 1]")
@@ -81,7 +81,7 @@ class Autoencoder(Family):
 
     def loss(self, batch: Batch, phase: str, rng: Rng) -> Loss:
         x = batch.x
-        output = self.decoder(self.encoder(self.corrupt(x, rng)))                   # B *shape
+        output = self.decoder(self.encoder(self.corrupt(x, rng))).to(x.dtype)       # B *shape
         x_hat = self.finish(output)
         if self.config.reconstruction == "l2":
             # 1/2 ||x_hat - x||^2 with images on the scale [0, 1], as in the lecture

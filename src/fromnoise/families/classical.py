@@ -24,6 +24,7 @@ from ..core.rng import Rng
 from ..core.spec import DataSpec
 from ..probability.gaussian import LOG_2PI
 from ..probability.mixture import GaussianMixture
+from ..probability.pca import principal_components
 
 
 class Config(BaseConfig):
@@ -60,7 +61,7 @@ class Classical(Family):
             raise UsageError("the family classical is for images and vectors")
         D, self.latent_dim = spec.dims, min(config.latent_dim, spec.dims)
         self.register_buffer("mean", torch.zeros(D))
-        self.register_buffer("basis", torch.eye(D)[:, : self.latent_dim].clone())   # V: D K, orthonormal
+        self.register_buffer("basis", torch.eye(D, self.latent_dim))   # V: D K, orthonormal
         self.register_buffer("eigenvalues", torch.ones(self.latent_dim))            # of S, leading ones
         self.register_buffer("noise", torch.ones(()))                               # sigma^2
         self.density = GaussianMixture(config.components if config.model == "mixture" else 1, self.latent_dim)
@@ -71,26 +72,19 @@ class Classical(Family):
         return ()
 
     def fit(self, batches, rng: Rng) -> None:
-        """One pass for the mean and the covariance (float64), one for the codes of the mixture."""
-        D, n = self.spec.dims, 0
-        total, square = torch.zeros(D, dtype=torch.float64), torch.zeros(D, D, dtype=torch.float64)
-        for batch in batches():
-            x = batch.x.flatten(1).double().cpu()
-            n, total = n + len(x), total + x.sum(0)
-            square.addmm_(x.T, x)
-        mean = total / n
-        values, vectors = torch.linalg.eigh(square / n - torch.outer(mean, mean))
-        values, vectors = values.flip(0).clamp(min=0), vectors.flip(1)
+        """Principal components, then what is put on the codes."""
         K = self.latent_dim
-        vectors = _fixed_signs(vectors)
-        floor = 1e-6 * max(float(values.mean()), 1e-12)                             # constant data keep a density
-        self.noise.fill_(max(float(values[K:].mean()) if K < D else 0.0, floor))
-        self.mean.copy_(mean), self.basis.copy_(vectors[:, :K]), self.eigenvalues.copy_(values[:K])
-        codes = torch.cat([self.project(batch.x) for batch in batches()])
+        found = principal_components(lambda: (batch.x for batch in batches()), self.spec.dims, K, rng.key("pca"))
+        everything = found.eigenvalues.sum() + found.rest * (self.spec.dims - K)
+        # grey levels stand for cells: uniform noise over a cell has this variance in every direction
+        cell = (2 / (self.spec.levels - 1)) ** 2 / 12 if self.spec.levels else 0.0
+        floor = 1e-6 * max(float(everything) / self.spec.dims, 1e-12)                # constant data keep a density
+        self.noise.fill_(max(found.rest, floor) + cell)
+        self.mean.copy_(found.mean), self.basis.copy_(found.basis), self.eigenvalues.copy_(found.eigenvalues + cell)
         if self.config.model == "mixture":
-            self.density.fit(codes, rng)
+            self.density.fit(torch.cat([self.project(batch.x) for batch in batches()]), rng, cell)
         else:
-            self.density.factors.copy_(torch.diag(values[:K].sqrt())[None])
+            self.density.factors.copy_(torch.diag(found.eigenvalues.sqrt())[None])
 
     def project(self, x: Tensor) -> Tensor:
         """Coordinates on the principal components, V^T (x - mean), (B, K)."""
@@ -139,12 +133,6 @@ class Classical(Family):
         variance = self.eigenvalues.clamp(min=float(self.noise))
         inside = -0.5 * (code.square() / variance + variance.log() + LOG_2PI).sum(1)
         return inside + (outside if rest else 0)
-
-
-def _fixed_signs(vectors: Tensor) -> Tensor:
-    """Eigenvectors with their largest component positive, so that the same data give the same codes."""
-    largest = vectors.gather(0, vectors.abs().argmax(0, keepdim=True))
-    return vectors * largest.sign()
 
 
 FAMILY = Classical

@@ -15,7 +15,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.functional import one_hot
 
-from ..core.config import BaseConfig
+from ..core.config import BaseConfig, Width
 from ..core.errors import UsageError
 from ..core.family import Bound, Family, Loss, Phase, sum_per_example
 from ..core.rng import Rng
@@ -28,15 +28,15 @@ from ..probability.likelihood import LIKELIHOODS, suited
 class Config(BaseConfig):
     latent_dim: int = Field(16, ge=1, le=4096, description="dimensions of the latent vector z")
     network: Literal["mlp", "conv", "ladder"] = Field("mlp", description="fully connected, convolutional, or hierarchical")
-    hidden: tuple[int, ...] = Field((400, 400), description="mlp: widths of the encoder's layers, mirrored in the decoder")
+    hidden: tuple[Width, ...] = Field((400, 400), description="mlp: widths of the encoder's layers, mirrored in the decoder")
     activation: Literal["relu", "silu", "gelu", "tanh", "linear"] = Field("silu", description="mlp: non-linearity")
     width: int = Field(32, ge=4, le=1024, description="conv, ladder: channels at the finest resolution")
     blocks: int = Field(2, ge=1, le=16, description="ladder: residual blocks at each place")
-    maps: tuple[int, ...] = Field((6,), description="ladder: channels of each latent map below the vector")
+    maps: tuple[Width, ...] = Field((6,), description="ladder: channels of each latent map below the vector")
     likelihood: Literal["auto", "bernoulli", "gaussian", "logistic", "table"] = Field(
         "auto", description="p(x|z): bernoulli, gaussian or discretised logistic with learned scale, mixed table"
     )
-    sigma: float | None = Field(None, gt=0, description="fixed standard deviation of p(x|z) instead of a learned one")
+    sigma: float | None = Field(None, ge=1e-3, le=100, description="fixed standard deviation of p(x|z), images in [-1, 1], not a learned one")
     objective: Literal["elbo", "iwae"] = Field("elbo", description="ELBO, or the importance-weighted bound (k samples)")
     k: int = Field(8, ge=2, le=1000, description="iwae: samples of z for each example")
     beta: float = Field(1.0, ge=0, description="weight of the KL term; 1 is the ELBO (Higgins et al. 2017)")
@@ -138,7 +138,7 @@ class VAE(Family):
             condition = None if condition is None else condition.repeat_interleave(k, 0)
 
         def draw(level, prior, posterior):
-            mu, logvar = posterior
+            mu, logvar = (part.float() if part.dtype == torch.bfloat16 else part for part in posterior)
             logvar = logvar.clamp(-20, 20)
             z = mu if rng is None else reparameterise(mu, logvar, self.normal(rng, f"eps{level}", mu.shape, k))
             out.levels.append((z, mu, logvar, *(prior or (0.0, 0.0))))
@@ -154,6 +154,7 @@ class VAE(Family):
 
     def nll(self, params: Tensor, x: Tensor) -> Tensor:
         """-log p(x | z), (B,) nats."""
+        params = params.float() if params.dtype == torch.bfloat16 else params      # nats are never summed in bfloat16
         return sum_per_example(self.likelihood.nll(params, x, self.scale()))
 
     def loss(self, batch: Batch, phase: str, rng: Rng) -> Loss:

@@ -23,19 +23,24 @@ class GaussianMixture(nn.Module):
         self.register_buffer("means", torch.zeros(components, dims))
         self.register_buffer("factors", torch.eye(dims).repeat(components, 1, 1))
 
-    def fit(self, z: Tensor, rng: Rng) -> None:
-        """Maximum likelihood by EM from k-means; the same z and rng give the same mixture."""
+    def fit(self, z: Tensor, rng: Rng, extra_variance: float = 0.0) -> None:
+        """Maximum likelihood by EM from k-means; the same z and rng give the same mixture.
+
+        extra_variance is added to every component in every direction.
+        """
         from sklearn.exceptions import ConvergenceWarning
         from sklearn.mixture import GaussianMixture as EM
+        from threadpoolctl import threadpool_limits
 
-        data = z.detach().double().cpu().numpy()
+        data = z.detach().cpu().double().numpy()
         components = min(len(self.means), max(1, len(data) // 4))
         spread = max(float(data.var(0).mean()), 1e-12)
         em = EM(components, random_state=rng.key("mixture") % 2**32, reg_covar=1e-5 * spread, max_iter=200)
-        with warnings.catch_warnings():
+        # one thread: k-means adds up what its threads found in the order in which they arrive
+        with warnings.catch_warnings(), threadpool_limits(1):
             warnings.simplefilter("ignore", ConvergenceWarning)
             em.fit(data)
-        factors = np.linalg.cholesky(em.covariances_)
+        factors = np.linalg.cholesky(em.covariances_ + extra_variance * np.eye(data.shape[1]))
         pad = len(self.means) - components  # fewer components than asked for: the rest get no weight
         weights = np.log(np.maximum(em.weights_, 1e-300))
         self.log_weights.copy_(torch.from_numpy(np.concatenate([weights, np.full(pad, -math.inf)])))

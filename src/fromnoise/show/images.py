@@ -141,7 +141,7 @@ def draw_worst(subject: Subject, n: int = 8) -> Drawing:
 def error_of_split(subject: Subject) -> tuple[np.ndarray, int]:
     """Squared error of each of the first examples of the split."""
     parts = [squared_error(batch.x, reconstruct(subject, batch.x, batch.y)) for batch, _ in subject.batches()]
-    error = torch.cat(parts).double().cpu().numpy()
+    error = torch.cat(parts).cpu().double().numpy()
     return error, len(error)
 
 

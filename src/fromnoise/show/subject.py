@@ -139,6 +139,6 @@ def codes_of(subject: Subject, limit: int = MOST) -> Codes:
     kind = "codes z of the encoder (one point for each x)"
     if has_posterior:
         kind = "sampled z ~ q(z|x)" if subject.sampled else "posterior means μ of q(z|x), not sampled z"
-    to_numpy = lambda parts: torch.cat(parts).double().cpu().numpy()
+    to_numpy = lambda parts: torch.cat(parts).cpu().double().numpy()
     labels = None if y[0] is None else torch.cat(y).cpu().numpy()
     return Codes(to_numpy(z), labels, kind, to_numpy(stds) if stds and not subject.sampled else None)

@@ -13,6 +13,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load as parse_tensors
 from safetensors.torch import save as tensor_bytes
@@ -67,7 +68,7 @@ def save(run: Run, step: int, parts: dict[str, dict[str, Tensor]], state: dict, 
         temporary.mkdir(parents=True)
         files = {}
         for name in PARTS:
-            tensors = {key: value.detach().cpu().contiguous() for key, value in sorted(parts[name].items())}
+            tensors = {key: value.detach().cpu().clone(memory_format=torch.contiguous_format) for key, value in sorted(parts[name].items())}
             data = tensor_bytes(tensors)
             size += len(data)
             path = temporary / f"{name}.safetensors"
@@ -130,30 +131,33 @@ def find(run: Run, which: str = "last", warn=lambda line: None) -> Checkpoint:
 
     Damaged ones that had to be passed over are told to ``warn``. Raises StorageError when none is left.
     """
-    valid, damaged = examine(run)
-    by_step = {checkpoint.step: checkpoint for checkpoint in valid}
-    newest_damaged = [line for line in damaged if not valid or _step_of(line) > valid[-1].step]
+    folders = _steps(run.path / "checkpoints")
     if which not in ("last", "best"):
         if not which.isdigit():
             raise UsageError(f"--checkpoint takes last, best or the number of a step, not '{which}'")
-        if int(which) not in by_step:
-            for line in damaged:
-                if _step_of(line) == int(which):
-                    raise StorageError(line)
-            raise UsageError(f"{run.path} has no checkpoint of step {which}: choose from {', '.join(map(str, by_step)) or 'none'}")
-        return by_step[int(which)]
-    if not valid:
-        reason = f": {damaged[-1]}" if damaged else ""
-        raise StorageError(f"{run.path} has no valid checkpoint{reason}")
-    for line in newest_damaged:
-        warn(f"{line}; using step {valid[-1].step} instead")
-    best = (valid[-1].manifest.get("best") or {}).get("step")
-    return by_step.get(best, valid[-1]) if which == "best" else valid[-1]
-
-
-def _step_of(line: str) -> int:
-    found = re.search(r"step-(\d+)", line)
-    return int(found[1]) if found else -1
+        if int(which) not in folders:
+            known = ", ".join(map(str, sorted(folders))) or "none"
+            raise UsageError(f"{run.path} has no checkpoint of step {which}: choose from {known}")
+        return read(folders[int(which)])
+    last, damaged = None, []
+    for step in sorted(folders, reverse=True):
+        try:
+            last = read(folders[step])
+            break
+        except StorageError as error:
+            damaged.append(str(error))
+    if last is None:
+        raise StorageError(f"{run.path} has no valid checkpoint" + (f": {damaged[0]}" if damaged else ""))
+    for line in damaged:
+        warn(f"{line}; using step {last.step} instead")
+    best = (last.manifest.get("best") or {}).get("step", last.step)
+    if which == "last" or best == last.step:
+        return last
+    try:
+        return read(folders[best])
+    except (KeyError, StorageError):
+        warn(f"the best checkpoint (step {best}) is not there any more; using the last (step {last.step})")
+        return last
 
 
 def remove_leftovers(run: Run) -> None:

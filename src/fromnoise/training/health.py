@@ -3,15 +3,20 @@
 import torch
 
 from ..core.family import EncodesDistribution, Family
+from ..core.rng import Rng
 from ..core.spec import Batch
 
 ACTIVE = 0.01  # variance of a posterior mean over the data, above which its unit is active (Burda et al. 2016)
 
 
 @torch.no_grad()
-def active_units(means: torch.Tensor) -> torch.Tensor:
-    """(N, D) posterior means -> (D,) bool: does the unit react to x?"""
-    return means.var(0) > ACTIVE
+def active_units(means: torch.Tensor, kl: torch.Tensor) -> torch.Tensor:
+    """(N, D) posterior means, (D,) KL by dimension in nats -> (D,) bool: does the unit say anything about x?
+
+    In a hierarchy the mean moves with the levels above even where posterior and prior agree: so the KL, too,
+    must be above the threshold.
+    """
+    return (means.var(0) > ACTIVE) & (kl > ACTIVE)
 
 
 def examine(model: Family, batch: Batch, history: list[float], intervals: int) -> list[str]:
@@ -20,8 +25,9 @@ def examine(model: Family, batch: Batch, history: list[float], intervals: int) -
     history: the held-out metric of all intervals so far, lower is better.
     """
     found = []
-    if isinstance(model, EncodesDistribution):
-        active = active_units(model.posterior(batch.x, batch.y)[0])
+    if isinstance(model, EncodesDistribution) and len(batch) > 1:
+        kl = model.kl_per_dimension(batch.x, batch.y, Rng(0).at("health").to(batch.x.device))
+        active = active_units(model.posterior(batch.x, batch.y)[0], kl)
         n, total = int(active.sum()), len(active)
         if n < max(1, 0.1 * total):
             found.append(

@@ -13,10 +13,10 @@ import torch
 
 from .. import data, families
 from ..core.config import BaseConfig, build, flag
-from ..core.errors import DataError, DivergedError, FromNoiseError, StorageError, UsageError, did_you_mean
+from ..core.errors import DataError, DivergedError, FromNoiseError, StoppedError, StorageError, UsageError, did_you_mean
 from ..core.family import Family, count_parameters
 from ..core.rng import Rng
-from ..core.run import Run, next_folder, refuse_taken
+from ..core.run import Run, claim_folder, next_folder, refuse_taken
 from ..core.spec import DataSpec
 from ..data.dataset import DataConfig, Dataset
 from ..data.stream import in_order
@@ -105,7 +105,7 @@ def estimate(trainer: Trainer, config: TrainConfig) -> dict:
     }
 
 
-def describe(plan: Plan, command: str, steps: int, threads: int) -> dict:
+def describe(plan: Plan, command: str, steps: int, trainer: Trainer) -> dict:
     """What run.json holds."""
     return {
         "family": plan.family.name,
@@ -125,7 +125,8 @@ def describe(plan: Plan, command: str, steps: int, threads: int) -> dict:
         },
         "seed": plan.train.seed,
         "steps": steps,
-        "threads": threads,
+        "threads": trainer.threads,
+        "device": str(trainer.device),
         "versions": {"python": platform.python_version(), "torch": torch.__version__, "fromnoise": _version()},
         "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
         "command": command,
@@ -136,15 +137,18 @@ def start(
     plan: Plan, out: str | Path | None = None, command: str = "", on_plan=lambda info: None, on_event=lambda e: None
 ) -> Run:
     """Trains from the first step and returns the run. Raises StoppedError, DivergedError, StorageError."""
-    path = Path(out) if out else next_folder(Path("runs"), f"{Path(plan.dataset.name).stem}-{plan.family.name}")
+    stem = f"{Path(plan.dataset.name).stem}-{plan.family.name}"
+    path = Path(out) if out else next_folder(Path("runs"), stem)
     with Stop() as stop:
         refuse_taken(path)  # before any work
         _writable(path)
         trainer = plan.trainer()
         numbers = estimate(trainer, plan.train)
-        run = Run.create(path, describe(plan, command, numbers["steps"], trainer.threads))
+        path = path if out else claim_folder(Path("runs"), stem)
+        run = Run.create(path, describe(plan, command, numbers["steps"], trainer))
         on_plan(numbers | {"run": str(run.path), "preset": plan.preset})
-        _train(trainer, run, numbers["steps"], on_event, stop)
+        with run.lock():
+            _train(trainer, run, numbers["steps"], on_event, stop)
     return Run(path)
 
 
@@ -157,23 +161,25 @@ def _writable(path: Path) -> None:
 
 
 def _train(trainer: Trainer, run: Run, steps: int, on_event, stop: Stop) -> None:
-    with run.lock():
-        checkpoint.remove_leftovers(run)
-        run.append({"started": time.time(), "step": trainer.state.step, "threads": trainer.threads, "pid": os.getpid()}, "sessions.jsonl")
-        outcome = "ended by an error"
-        try:
-            fit(trainer, run, steps, on_event, stop)
-            outcome = "finished"
-        except FromNoiseError as error:
-            outcome = str(error)
-            if isinstance(error, DivergedError):
-                last = checkpoint.find(run).step
-                raise DivergedError(f"{error}. The last good state is step {last}, in {run.path}") from None
-            raise
-        finally:
-            trainer.stream.close()
-            with contextlib.suppress(StorageError):  # a full disk has been told already
-                run.append({"ended": time.time(), "step": trainer.state.step, "outcome": outcome}, "sessions.jsonl")
+    """The training of a locked run."""
+    checkpoint.remove_leftovers(run)
+    run.append({"started": time.time(), "step": trainer.state.step, "threads": trainer.threads, "pid": os.getpid()}, "sessions.jsonl")
+    outcome = "ended by an error"
+    try:
+        fit(trainer, run, steps, on_event, stop)
+        outcome = "finished"
+    except FromNoiseError as error:
+        outcome = str(error)
+        if isinstance(error, DivergedError):
+            last = checkpoint.find(run).step
+            raise DivergedError(f"{error}. The last good state is step {last}, in {run.path}") from None
+        raise
+    finally:
+        trainer.stream.close()
+        with contextlib.suppress(StorageError):  # a full disk has been told already
+            run.append({"ended": time.time(), "step": trainer.state.step, "outcome": outcome}, "sessions.jsonl")
+    if stop.signal:
+        raise StoppedError(f"{run.path} had just finished when the signal came: nothing is lost", stop.signal)
 
 
 # -- back from a run -----------------------------------------------------------------------------------------
@@ -220,9 +226,9 @@ def resume(
     budget = {name: changes[name] for name in BUDGETS if name in changes}
     if len(budget) > 1:
         raise UsageError("give one budget: --minutes, --epochs or --steps")
-    workers = {"workers": changes["workers"]} if "workers" in changes else {}
-    plan = planned(run, data_name, **workers, threads=run.info["threads"])
-    with Stop() as stop:
+    free = {name: changes[name] for name in ("workers", "device", "threads") if name in changes}
+    plan = planned(run, data_name, **{"threads": run.info["threads"]} | free)
+    with Stop() as stop, run.lock():
         saved = checkpoint.find(run, warn=warn)
         steps = run.info["steps"]
         if budget:
@@ -233,11 +239,13 @@ def resume(
         for what, then, now in (
             ("torch", run.info["versions"]["torch"], torch.__version__),
             ("the number of threads", run.info["threads"], trainer.threads),
+            ("the device", run.info["device"], str(trainer.device)),
         ):
             if then != now:
                 warn(f"{what} is {now}, was {then}: the result will be close to, but not bit for bit, the uninterrupted one")
-        if saved.step >= steps and steps:
-            raise UsageError(f"{run.path} is finished ({steps} steps): give --minutes, --epochs or --steps to train it further")
+        if saved.step >= steps:
+            more = "give --minutes, --epochs or --steps to train it further" if steps else "it was fitted in closed form"
+            raise UsageError(f"{run.path} is finished ({steps} steps): {more}")
         if steps != run.info["steps"]:
             run.update(steps=steps, extended=[*run.info.get("extended", []), {"from": saved.step, "steps": steps}])
         run.rewind(saved.manifest["events"])

@@ -16,15 +16,15 @@ from dataclasses import dataclass, field
 
 import torch
 
-from ..core.errors import DivergedError, StoppedError
+from ..core.errors import DivergedError, StoppedError, UsageError
 from ..core.family import Family, FitsInClosedForm, HasLikelihood, Reconstructs
 from ..core.rng import Rng
 from ..core.run import Run
 from ..core.spec import Batch
 from ..data.dataset import Dataset
-from ..data.stream import Stream, in_order
+from ..data.stream import Stream, comfortable, in_order
 from . import checkpoint, health
-from .optim import Ema, lr_factor, make_optimizers, trained_modules
+from .optim import Ema, callable_modules, lr_factor, make_optimizers
 from .settings import TrainConfig
 
 
@@ -92,6 +92,7 @@ class Trainer:
         self.threads = set_threads(config.threads)
         self.rng = Rng(config.seed, device=self.device)
         self.build = build
+        self.compile = config.compile and can_compile()
         self.stream = Stream(dataset, config.batch_size, self.rng, device=self.device, workers=config.workers)
         self.start_afresh()
 
@@ -102,8 +103,8 @@ class Trainer:
         self.ema = Ema(self.model, self.config.ema)
         self.optimizers = make_optimizers(self.model, self.config)
         self.state = State()
-        if self.config.compile:
-            for module in trained_modules(self.model):
+        if self.compile:
+            for module in callable_modules(self.model):
                 module.compile()
 
     # -- steps -----------------------------------------------------------------------------------------------
@@ -121,6 +122,8 @@ class Trainer:
     @torch.no_grad()
     def finish(self) -> None:
         """What a family computes from the whole training set: a density of the codes, a closed form."""
+        if not all(bool(torch.isfinite(p).all()) for p in self.model.parameters()):
+            raise DivergedError(f"diverged by step {self.state.step}: a weight is not finite. Lower --lr, or --clip the gradient more")
         for model in (self.model, self.ema.model):
             if isinstance(model, FitsInClosedForm):
                 model.fit(lambda: in_order(self.dataset, "train", device=self.device), self.rng.at("fit"))
@@ -129,7 +132,7 @@ class Trainer:
     def validate(self) -> dict[str, float]:
         """Means over held-out examples with the averaged weights; ``value`` (lower is better) ranks checkpoints."""
         model, totals, n = self.ema.model, {}, 0
-        for batch in in_order(self.dataset, "validation", 500, self.config.validation_examples, self.device):
+        for batch in in_order(self.dataset, "validation", comfortable(self.dataset.spec, 500), self.config.validation_examples, self.device):
             rng = self.rng.at("validate").per_row(range(n, n + len(batch)))
             for name, value in held_out_terms(model, batch, rng).items():
                 totals[name] = totals.get(name, 0.0) + value * len(batch)
@@ -172,8 +175,11 @@ def fit(trainer: Trainer, run: Run, steps: int, on_event: Callable[[dict], None]
 
     Raises DivergedError, StorageError, and StoppedError once the state is saved after a signal.
     """
-    state, started, first = trainer.state, time.monotonic(), trainer.state.step
-    batch = next(in_order(trainer.dataset, "validation", 500, device=trainer.device))
+    state, first = trainer.state, trainer.state.step
+    before = run.events("interval")
+    started = time.monotonic() - (before[-1]["seconds"] if before else 0.0)  # seconds count all of the training
+    resumed = time.monotonic()
+    batch = next(in_order(trainer.dataset, "validation", comfortable(trainer.dataset.spec, 500), device=trainer.device))
     every = -(-steps // trainer.config.intervals) or 1
     if state.step == 0 and steps:
         trainer.save(run)
@@ -184,28 +190,29 @@ def fit(trainer: Trainer, run: Run, steps: int, on_event: Callable[[dict], None]
         if ends or state.step % every == 0:
             if ends:
                 trainer.finish()
-            _report(trainer, run, steps, batch, on_event, started, first)
+            _report(trainer, run, steps, batch, on_event, started, (first, resumed))
             trainer.save(run)
         if stop.signal and not ends:
             trainer.save(run)
             raise StoppedError(f"stopped at step {state.step} of {steps}, state saved: `fromnoise resume {run.path}`", stop.signal)
     if not steps:
         trainer.finish()
-        _report(trainer, run, steps, batch, on_event, started, first)
+        _report(trainer, run, steps, batch, on_event, started, (first, resumed))
         trainer.save(run)
 
 
-def _report(trainer: Trainer, run: Run, steps: int, batch: Batch, on_event, started: float, first: int) -> None:
+def _report(trainer: Trainer, run: Run, steps: int, batch: Batch, on_event, started: float, since: tuple[int, float]) -> None:
     """Writes the event of an interval: everything but the clock fields is a function of the seed."""
     state, held_out = trainer.state, trainer.validate()
     if not all(math.isfinite(value) for value in held_out.values()):
-        raise DivergedError(health.not_finite(state.step, held_out, 0.0))
+        raise DivergedError(f"diverged by step {state.step}: the held-out metric is not finite. Lower --lr, or --clip the gradient more")
     settled = state.step >= 0.25 * steps  # a model that has only begun is not ill
     state.history.append(held_out["value"])
     if state.best is None or held_out["value"] < state.best["value"]:
         state.best = {"step": state.step, "value": held_out["value"]}
+    first, resumed = since
     seconds = time.monotonic() - started
-    rate = (state.step - first) / max(seconds, 1e-9)
+    rate = (state.step - first) / max(time.monotonic() - resumed, 1e-9)
     event = {
         "kind": "interval",
         "step": state.step,
@@ -263,11 +270,27 @@ class Stop:
 
 
 def pick_device(name: str) -> torch.device:
+    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if name not in ("auto", *there):
+        raise UsageError(f"--device takes auto, cpu, cuda or mps, not '{name}'")
     if name != "auto":
+        if not there[name]:
+            raise UsageError(f"--device {name}: this machine has none that torch can use: leave --device out")
         return torch.device(name)
     if torch.cuda.is_available():
         return torch.device("cuda")
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
+def can_compile() -> bool:
+    """Does torch.compile work here? If not, says why on stderr: training then goes on without it."""
+    try:
+        torch.compile(lambda x: x + 1)(torch.zeros(2))
+        return True
+    except Exception as error:  # whatever is missing: a compiler, its headers, a driver
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        print(f"warning: --compile does not work here ({reason[:120]}): training without it", file=sys.stderr)
+        return False
 
 
 def set_threads(threads: int) -> int:

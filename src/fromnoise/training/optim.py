@@ -54,7 +54,7 @@ class PhaseOptimizer:
             i, name, entry = key.split("/")
             named, optimizer = self.parts[int(i)]
             p = named[name]
-            optimizer.state[p][entry] = value.clone() if entry == "step" else value.to(p.device)
+            optimizer.state[p][entry] = value.to(p.device)
 
 
 def make_optimizers(model: Family, config: TrainConfig) -> dict[tuple[str, ...], PhaseOptimizer]:
@@ -85,7 +85,19 @@ class Ema:
             self._pairs = list(mine.values()), [theirs[name] for name in mine]
         decay = min(self.decay, (1 + step) / (10 + step))
         torch._foreach_lerp_(*self._pairs, 1 - decay)
+        for mine, theirs in zip(self.model.buffers(), model.buffers()):  # running statistics are averages already
+            mine.copy_(theirs)
 
 
-def trained_modules(model: Family) -> list[nn.Module]:
-    return [getattr(model, name) for name in dict.fromkeys(n for phase in model.phases() for n in phase.trains)]
+def callable_modules(model: Family) -> list[nn.Module]:
+    """The largest parts of what is trained that are called as functions: what torch.compile can take hold of."""
+
+    def descend(module: nn.Module):
+        if type(module).forward is nn.Module.forward:  # a container with methods of its own
+            for child in module.children():
+                yield from descend(child)
+        else:
+            yield module
+
+    names = dict.fromkeys(name for phase in model.phases() for name in phase.trains)
+    return [part for name in names for part in descend(getattr(model, name))]

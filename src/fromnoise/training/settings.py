@@ -14,7 +14,7 @@ class TrainConfig(BaseConfig):
     batch_size: int = Field(128, ge=1, le=10**6, description="examples for each step")
     seed: int = Field(0, ge=0, lt=2**63, description="seed of everything random in the run")
     optimizer: Literal["adamw", "adam", "muon"] = Field("adamw", description="muon: for matrices, adamw for the rest")
-    weight_decay: float = Field(0.0, ge=0, le=1, description="decoupled weight decay (adamw, muon)")
+    weight_decay: float = Field(0.0, ge=0, le=1, description="decoupled from the gradient (adamw, muon); added to it as L2 (adam)")
     schedule: Literal["cosine", "linear", "constant"] = Field("cosine", description="of the learning rate, over the budget")
     warmup: float = Field(0.01, ge=0, le=0.5, description="share of the budget over which the learning rate grows from 0")
     ema: float = Field(0.999, ge=0, lt=1, description="decay of the averaged weights that sample and are measured")
@@ -29,5 +29,5 @@ class TrainConfig(BaseConfig):
 
 
 BUDGETS = ("minutes", "epochs", "steps")
-# what may differ on resume without changing what is computed, or because the user asks for more of the same
-FREE_ON_RESUME = ("workers", *BUDGETS)
+# what may differ on resume: it changes no result (workers), or is warned of (threads, device), or asks for more
+FREE_ON_RESUME = ("workers", "threads", "device", *BUDGETS)
