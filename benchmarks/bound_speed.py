@@ -10,6 +10,7 @@ import argparse
 import time
 
 import torch
+from header import header
 
 from fromnoise import data
 from fromnoise.core.config import build
@@ -23,6 +24,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--k", type=int, default=100)
     k = parser.parse_args().k
+    header(threads=2)
     torch.set_num_threads(2)
     torch.manual_seed(0)
     mnist = data.load("mnist", build(DataConfig, {"binarise": "dynamic"}))

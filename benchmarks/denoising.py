@@ -8,6 +8,8 @@ Both autoencoders have the same network (784-512-64) and budget; the denoiser tr
 import argparse
 from pathlib import Path
 
+from header import header
+
 import fromnoise as fn
 from fromnoise.evaluate.reconstruction import denoising_psnr
 
@@ -17,6 +19,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=2)
     parser.add_argument("--out", default="runs")
     args = parser.parse_args()
+    header()
     train = lambda name, **o: fn.train(
         "autoencoder", data="mnist", preset="denoising", minutes=args.minutes, out=Path(args.out) / name, **o
     ).restored

@@ -11,6 +11,8 @@ import argparse
 import time
 from pathlib import Path
 
+from header import header
+
 import fromnoise as fn
 from fromnoise.evaluate.likelihood import score
 
@@ -25,6 +27,7 @@ def main() -> None:
     parser.add_argument("--only-eval", action="store_true", help="of a run that --out names")
     parser.add_argument("--set", nargs="*", default=[], metavar="NAME=VALUE", help="further options of the training")
     args = parser.parse_args()
+    header(args.seed)
     out = args.out or f"runs/nll-{args.preset}-{args.seed}"
     begin = time.perf_counter()
     if not args.only_eval:

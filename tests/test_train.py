@@ -490,3 +490,10 @@ def test_what_compile_takes_hold_of():
     assert names("vae", hidden=(8,)) == ["MLP", "Reshaped", "Scale"]
     assert names("autoencoder", hidden=(8,)) == ["MLP", "Reshaped"]
     assert "Sequential" in names("vae", preset="ladder", width=8, blocks=1)
+
+
+def test_without_an_average_the_weights_are_the_models(tmp_path):
+    run = train(tmp_path / "run", ema=0.0)
+    saved = checkpoint.find(run)
+    assert all(torch.equal(v, saved.tensors("ema")[k]) for k, v in saved.tensors("model").items())
+    assert not first_difference(run, interrupted(launch.plan("vae", **TINY_VAE | {"ema": 0.0}), tmp_path / "b", [7]))

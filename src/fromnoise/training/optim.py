@@ -31,8 +31,8 @@ class PhaseOptimizer:
             self.parts.append((named, kind(named.values(), weight_decay=config.weight_decay, **adam)))
 
     def zero_grad(self) -> None:
-        for _, optimizer in self.parts:
-            optimizer.zero_grad(set_to_none=True)
+        for p in self.params:
+            p.grad = None
 
     def step(self, lr_factor: float) -> None:
         for _, optimizer in self.parts:
@@ -72,7 +72,10 @@ def lr_factor(step: int, steps: int, config: TrainConfig) -> float:
 
 
 class Ema:
-    """A running average of the weights, short at first: decay min(d, (1 + step) / (10 + step))."""
+    """A running average of the weights, short at first: decay min(d, (1 + step) / (10 + step)).
+
+    With decay 0 there is no average: its weights are the model's own, in the same memory.
+    """
 
     def __init__(self, model: Family, decay: float):
         self.model, self.decay = copy.deepcopy(model).eval().requires_grad_(False), decay
@@ -83,8 +86,12 @@ class Ema:
         if self._pairs is None:
             mine, theirs = dict(self.model.named_parameters()), dict(model.named_parameters())
             self._pairs = list(mine.values()), [theirs[name] for name in mine]
-        decay = min(self.decay, (1 + step) / (10 + step))
-        torch._foreach_lerp_(*self._pairs, 1 - decay)
+            if not self.decay:
+                for own, other in zip(*self._pairs):
+                    own.data = other.data
+        if self.decay:
+            decay = min(self.decay, (1 + step) / (10 + step))
+            torch._foreach_lerp_(*self._pairs, 1 - decay)
         for mine, theirs in zip(self.model.buffers(), model.buffers()):  # running statistics are averages already
             mine.copy_(theirs)
 
