@@ -148,3 +148,11 @@ def test_the_first_examples_of_a_split_stand_for_all_of_it(tmp_path):
     dataset = data.load(str(tmp_path / "sorted.npz"))
     for name in ("train", "test"):
         assert set(dataset.splits[name].y[:100]) == set(range(10))
+
+
+def test_a_summary_fits_a_terminal(tmp_path):
+    from fromnoise.evaluate.table import summary
+
+    reports = [evaluate(trained(tmp_path / "vae", hidden=(8,), latent_dim=2), k=20), evaluate(trained(tmp_path / "pca", "classical", latent_dim=2))]
+    text = summary(reports)
+    assert "bound k=20" in text and "log p" in text and max(map(len, text.splitlines())) <= 110

@@ -8,7 +8,7 @@ from .core.errors import UsageError
 from .core.files import storage_error
 from .core.run import next_folder
 from .evaluate.report import evaluate
-from .evaluate.table import plain_table
+from .evaluate.table import summary
 from .training import launch
 
 
@@ -67,7 +67,7 @@ def tour(out: Path, data: str, seconds: int, seed: int, say: Callable[[str], Non
         commands.append(command)
         say(f"{stop.title:<36} {_headline(report)}")
     say("")
-    say(plain_table(reports))
+    say(summary(reports))
     titles = [stop.title for stop in STOPS]
     figures = page_figures(list(runs.values()), out / "figures", titles, seed=seed, command=launch.command_line())
     page = write_page(out / "report.html", "fromnoise tour", _intro(runs, seconds), list(runs.values()), reports, figures, commands)

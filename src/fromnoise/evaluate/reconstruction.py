@@ -43,7 +43,8 @@ def pca_errors(restored: Restored, code_size: int, split="test") -> torch.Tensor
     for batch in in_order(restored.dataset, split):
         x = batch.x.flatten(1).double() - mean
         parts.append((unit * (x - x @ basis @ basis.T)).square().mean(1))
-    return torch.cat(parts)
+    errors = torch.cat(parts)
+    return torch.where(errors < 1e-12, 0.0, errors)  # as many components as dimensions: only rounding is left
 
 
 def psnr(mse: float) -> float:

@@ -68,3 +68,19 @@ def plain_table(reports: list[dict]) -> str:
     with console.capture() as capture:
         console.print(rich_table(reports))
     return capture.get()
+
+
+HEADLINES = ("reconstruction_mse", "ratio_to_pca", "elbo", "importance_weighted", "log_likelihood")
+
+
+def summary(reports: list[dict]) -> str:
+    """Many models, one a line, with the few numbers that matter most; fits 100 columns."""
+    chosen = [column for column in columns(reports) if column["name"] in HEADLINES]
+    short = {"reconstruction_mse": "error", "ratio_to_pca": "/ PCA", "elbo": "ELBO", "importance_weighted": "bound", "log_likelihood": "log p"}
+    heads = [short[c["name"]] + (f" k={c['k']}" if (c["k"] or 1) > 1 else "") for c in chosen]
+    rows = [[report["title"], *(cell(report, column) for column in chosen), f"{report['cost']['train_seconds']:.0f} s"] for report in reports]
+    grid = [["test split", *heads, "trained"], *rows]
+    widths = [max(len(row[i]) for row in grid) for i in range(len(grid[0]))]
+    line = lambda row: "  ".join([row[0].ljust(widths[0]), *(text.rjust(width) for text, width in zip(row[1:], widths[1:]))])
+    ruled = [line(grid[0]), "-" * len(line(grid[0])), *map(line, grid[1:])]
+    return "\n".join([*ruled, "error: mean squared, pixels in [0, 1]; / PCA: relative to PCA of equal code size; the others in nats"])
