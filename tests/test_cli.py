@@ -93,6 +93,7 @@ def test_the_python_api_in_five_lines(capsys):
     assert "ELBO" in str(run.evaluate(quick=True))
     assert run.show("grid")
     x = np.rint(run.dataset.splits["test"].x[:4, 0] * (255 / 16)).astype(np.uint8)
+    assert run.encode(images).shape == (5, 2) and run.reconstruct(images).shape == images.shape  # means lie between levels
     assert run.decode(run.encode(x)).shape == run.reconstruct(x).shape == (4, 8, 8) and run.log_prob(x).shape == (4,)
 
 
@@ -297,3 +298,14 @@ def test_a_place_that_cannot_be_made_is_a_storage_error(run, capsys):
     Path("file").write_text("")
     fails(capsys, 4, "sample", run, "-o", "file/x.png", says=["file", "--out"])
     fails(capsys, 4, "reconstruct", run, "-o", "/proc/nothing/x.png", says=["/proc/nothing", "--out"])
+
+
+def test_flags_without_a_value_where_options_are_loose(run, capsys):
+    Path("pics").mkdir()
+    for i in range(12):
+        Image.fromarray(np.full((8, 8), 20 * i, np.uint8)).save(f"pics/{i}.png")
+    Path("pics/bad.png").write_bytes(b"no")
+    fails(capsys, 3, "data", "info", "pics", says=["--skip-bad"])
+    assert call(capsys, "data", "info", "pics", "--skip-bad", "--grey")[0] == 0
+    fails(capsys, 2, "resume", run, "--conditional", "--steps", "2", says=["--conditional"])
+    assert call(capsys, "resume", run, "--no-conditional", "--steps", "2", "--quiet")[0] == 0

@@ -249,3 +249,12 @@ def test_parquet_without_pyarrow(tmp_path, monkeypatch):
 
     monkeypatch.setattr(builtins, "__import__", without)
     refused(tmp_path / "t.parquet", "pip install 'fromnoise[parquet]'", kind=UsageError)
+
+
+def test_sampled_numbers_keep_to_the_range_and_decimals_of_the_users_own(tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_text("price,children\n" + "".join(f"{10 + i / 4:.2f},{i % 4}\n" for i in range(40)))
+    dataset = load(str(path))
+    wild = dataset.columns.undo(np.array([[-9, -9], [9, 9], [0.1234, 0.1]], np.float32))
+    assert wild["price"][:2] == [10.0, 19.75] and wild["children"][:2] == [0, 3]
+    assert wild["price"][2] == round(wild["price"][2], 2) and isinstance(wild["children"][2], int)

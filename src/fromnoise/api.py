@@ -63,8 +63,11 @@ class TrainedRun:
 
         return in_own_units(self.dataset, sample(self.restored, n, seed, label, options))
 
-    def _input(self, x: np.ndarray) -> torch.Tensor:
-        """Images uint8 (N, H, W[, C]) or vectors as the model takes them -> model form."""
+    def _input(self, x: np.ndarray, exact: bool = False) -> torch.Tensor:
+        """Images uint8 (N, H, W[, C]) or vectors as the model takes them -> model form.
+
+        exact: only the grey values that the data have, as a likelihood wants them.
+        """
         spec, x = self.dataset.spec, np.asarray(x)
         if spec.kind != "image":
             out = torch.as_tensor(x, dtype=torch.float32)
@@ -73,9 +76,9 @@ class TrainedRun:
                 raise UsageError("images are given as uint8, 0 .. 255, (N, H, W) or (N, H, W, C)")
             x = x[..., None] if x.ndim == 3 else x
             levels = torch.from_numpy(x).permute(0, 3, 1, 2).float() * ((spec.levels - 1) / 255)
-            if (levels - levels.round()).abs().max() > 0.51 * (spec.levels - 1) / 255:
+            if exact and (levels - levels.round()).abs().max() > 0.51 * (spec.levels - 1) / 255:
                 raise UsageError(f"this model's pixels have {spec.levels} levels: give images with those grey values only")
-            out = levels.round() * (2 / (spec.levels - 1)) - 1
+            out = (levels.round() if exact else levels) * (2 / (spec.levels - 1)) - 1
         if tuple(out.shape[1:]) != spec.shape:
             raise UsageError(f"examples of shape {tuple(out.shape[1:])} were given, this model takes {spec.shape}")
         return out.to(self.restored.device)
@@ -120,7 +123,7 @@ class TrainedRun:
             raise UsageError(f"this model has no likelihood: {self.model.reason}")
         from .evaluate.likelihood import log_likelihoods
 
-        x, y, rng, out = self._input(x), self._labels(y, len(x)), Rng(seed, ("log_prob",), device=self.restored.device), []
+        x, y, rng, out = self._input(x, exact=True), self._labels(y, len(x)), Rng(seed, ("log_prob",), device=self.restored.device), []
         for start in range(0, len(x), 16):
             part = slice(start, start + 16)
             batch = Batch(x[part], None if y is None else y[part])

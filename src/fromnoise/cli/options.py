@@ -60,6 +60,10 @@ def loose(models: type[BaseConfig] | tuple[type[BaseConfig], ...], args: list[st
         word = rest.pop(0)
         name, equals, value = word.removeprefix("--").partition("=")
         field = name.replace("-", "_")
+        plain = field.removeprefix("no_")
+        if word.startswith("--") and plain in fields and _kind(fields[plain].model_fields[plain].annotation)[0] == "bool":
+            out[plain] = field == plain
+            continue
         if not word.startswith("--") or field not in fields:
             raise UsageError(f"there is no option '{word}' here.{did_you_mean(name, [flag(known)[2:] for known in fields])}")
         if not equals and not rest:

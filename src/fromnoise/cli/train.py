@@ -93,10 +93,11 @@ def train(family, config_model, data_name, preset, out, dry_run, as_json, quiet,
     with Live(quiet, stream) as live:
         run = launch.start(plan, out, launch.command_line(), live.on_plan, live.on_event)
     last = run.events("interval")[-1]
+    ending = "png" if plan.dataset.spec.kind == "image" else "csv"
     finish(
         {"run": str(run.path), "step": last["step"], "validation": last["validation"], "seconds": last["seconds"], "health": last["health"]},
         as_json,
-        str(run.path) if quiet else f"done: {run.path}\nnext: fromnoise eval {run.path}   fromnoise show {run.path}   fromnoise sample {run.path} -n 64 -o samples.png",
+        str(run.path) if quiet else f"done: {run.path}\nnext: fromnoise eval {run.path}   fromnoise show {run.path}   fromnoise sample {run.path} -n 64 -o samples.{ending}",
     )
 
 

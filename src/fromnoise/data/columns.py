@@ -16,12 +16,18 @@ from .store import shown
 
 @dataclass(frozen=True)
 class Column:
-    """A number (mean, std, and whether all are whole) or, with ``values``, a category."""
+    """A number (mean, std, whether all are whole, decimals, range) or, with ``values``, a category.
+
+    decimals: how many the user's numbers have at most, up to 6; None when they have more.
+    """
 
     name: str
     mean: float = 0.0
     std: float = 1.0
     whole: bool = False
+    decimals: int | None = None
+    low: float | None = None
+    high: float | None = None
     values: tuple[str, ...] = ()
 
     @property
@@ -53,7 +59,8 @@ class Columns:
                     f"column {shown(name)} holds numbers too large for float32: rescale it or --drop it"
                 )
             whole = bool((cells == np.rint(cells)).all() and np.abs(cells).max() < 2**53)
-            done.append(Column(name, mean, std, whole))
+            exact = (d for d in range(7) if np.array_equal(np.round(cells, d), cells))
+            done.append(Column(name, mean, std, whole, next(exact, None), float(cells.min()), float(cells.max())))
         return cls(tuple(done))
 
     @property
@@ -91,17 +98,21 @@ class Columns:
         return x
 
     def undo(self, x: np.ndarray) -> dict[str, list]:
-        """float32 (N, D) -> column name -> N values: floats, ints where all were whole, or text."""
+        """float32 (N, D) -> column name -> N values: floats, ints where all were whole, or text.
+
+        Numbers keep to the range and the decimals of the user's own: a Gaussian knows of neither.
+        """
         out, at = {}, 0
         for column in self.columns:
             part = np.asarray(x[:, at : at + column.width], np.float64)
             if column.values:
                 out[column.name] = [column.values[i] for i in part.argmax(1)]
             else:
-                numbers = (part[:, 0] * column.std + column.mean).tolist()
-                out[column.name] = (
-                    [round(v) if isfinite(v) else v for v in numbers] if column.whole else numbers
-                )
+                numbers = (part[:, 0] * column.std + column.mean).clip(column.low, column.high)
+                if column.decimals is not None:
+                    numbers = np.round(numbers, column.decimals)
+                numbers = numbers.tolist()
+                out[column.name] = [int(v) if isfinite(v) else v for v in numbers] if column.whole else numbers
             at += column.width
         return out
 

@@ -82,10 +82,10 @@ def _reconstruction(restored: Restored) -> list[dict]:
     unit = "squared error per pixel, pixels in [0, 1]" if image else "squared error per column, standardised"
     se = lambda values: float(values.std() / len(values) ** 0.5) if len(values) > 1 else None
     ratio = float(mine.mean() / pca.mean()) if float(pca.mean()) > 1e-12 else None
-    why = "" if ratio is not None else "PCA with so many numbers loses nothing"
+    why = "" if ratio is not None else f"PCA with {size} numbers loses nothing"
     return [
         metric("reconstruction_mse", "reconstruction error", float(mine.mean()), unit, se=se(mine), n=len(mine), better="lower"),
-        metric("pca_reconstruction_mse", f"the same by PCA with {size} numbers", float(pca.mean()), unit, se=se(pca), n=len(pca)),
+        metric("pca_reconstruction_mse", "PCA of equal code size", None if why else float(pca.mean()), unit, se=None if why else se(pca), n=len(pca), reason=why),
         metric("ratio_to_pca", "error relative to PCA of equal code size", ratio, "ratio", n=len(mine), better="lower", reason=why),
     ]
 
@@ -155,4 +155,4 @@ def _latent(restored: Restored) -> list[dict]:
         return []
     means = torch.cat(means)
     active = int(active_units(means, kl / n).sum())
-    return [metric("active_units", f"active units of {means.shape[1]}", active, "latent dimensions", n=len(means))]
+    return [metric("active_units", "active units", active, f"of {means.shape[1]} latent dimensions", n=len(means))]

@@ -19,7 +19,8 @@ def cell(report: dict, column: dict) -> str:
     """The value with its standard error, or a dash."""
     for row in report["metrics"]:
         if identity(row) == identity(column) and row["value"] is not None:
-            return number(row["value"]) + (f" ± {number(row['se'], row['value'])}" if row["se"] else "")
+            of = f" {row['unit']}".removesuffix(" latent dimensions") if row["name"] == "active_units" else ""
+            return number(row["value"]) + (f" ± {number(row['se'], row['value'])}" if row["se"] else "") + of
     return "-"
 
 

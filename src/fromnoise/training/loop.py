@@ -78,7 +78,7 @@ class State:
         self.count += 1
 
     def take_means(self) -> dict[str, float]:
-        means = {name: value / self.count for name, value in self.sums.items()}
+        means = {name: value / self.count for name, value in sorted(self.sums.items())}
         self.sums, self.count = {}, 0
         return means
 
