@@ -58,7 +58,7 @@ def log_likelihoods(model, spec, batch: Batch, rng: Rng, k: int, chunk: int = 25
     if k == 1 or model.bound == "exact":
         return model.log_likelihood(x, batch.y, rng, 1) + extra
     total = None
-    chunks = -(-k // max(2, chunk))
+    chunks = -(-k // max(3, chunk))
     for i in range(chunks):  # chunks of nearly equal size: none of one draw, which would mean the ELBO
         size = k // chunks + (i < k % chunks)
         part = model.log_likelihood(x, batch.y, rng.at("chunk", i), size) + math.log(size)
