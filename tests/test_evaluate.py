@@ -17,7 +17,8 @@ from fromnoise.data import DataConfig, Dataset, Split
 from fromnoise.evaluate import reconstruction
 from fromnoise.evaluate.likelihood import score
 from fromnoise.evaluate.report import evaluate
-from fromnoise.evaluate.table import columns, plain_table
+from fromnoise.evaluate.protocol import columns_of
+from fromnoise.evaluate.table import plain_table
 from fromnoise.families import load
 from fromnoise.training import launch
 from fromnoise.training.launch import Restored
@@ -27,6 +28,10 @@ SMALL = dict(steps=12, batch_size=32, intervals=2, validation_examples=50, threa
 
 def trained(path, family="vae", **options) -> Restored:
     return launch.restore(launch.start(launch.plan(family, **SMALL | options), path))
+
+
+def measured(restored: Restored, samples: int = 60, **options) -> dict:
+    return evaluate(restored, samples=samples, **options)
 
 
 def test_the_golden_ppca_through_the_whole_evaluation():
@@ -71,7 +76,8 @@ def test_pca_beside_the_model_is_the_classical_family(tmp_path):
     restored = trained(tmp_path / "pca", "classical", model="pca", latent_dim=7)
     mine, reference = reconstruction.errors(restored), reconstruction.pca_errors(restored, 7)
     assert torch.allclose(mine, reference, atol=1e-6)
-    assert evaluate(restored)["metrics"][2]["value"] == pytest.approx(1, abs=1e-4)
+    ratio = next(row for row in measured(restored)["metrics"] if row["name"] == "ratio_to_pca")
+    assert ratio["value"] == pytest.approx(1, abs=1e-4) and ratio["se"] == pytest.approx(0, abs=1e-3)
 
 
 def test_errors_are_told_for_pixels_in_0_1(tmp_path):
@@ -90,11 +96,15 @@ def test_noise_of_sigma_half_has_the_psnr_it_must(tmp_path):
     assert found["noisy"] == pytest.approx(20, abs=0.1)  # clipping at 5 sigma changes nothing
 
 
+def restored_digest(report: dict) -> str:
+    return report["data"]["digest"][:12]
+
+
 def test_reports_say_what_they_are(tmp_path):
-    vae = evaluate(trained(tmp_path / "vae", hidden=(8,), latent_dim=2), k=20)
-    auto = evaluate(trained(tmp_path / "ae", "autoencoder", hidden=(8,), latent_dim=2))
-    grey = evaluate(trained(tmp_path / "grey", hidden=(8,), latent_dim=2, likelihood="bernoulli"))
-    ppca = evaluate(trained(tmp_path / "ppca", "classical", model="ppca", latent_dim=2))
+    vae = measured(trained(tmp_path / "vae", hidden=(8,), latent_dim=2), k=20)
+    auto = measured(trained(tmp_path / "ae", "autoencoder", hidden=(8,), latent_dim=2))
+    grey = measured(trained(tmp_path / "grey", hidden=(8,), latent_dim=2, likelihood="bernoulli"))
+    ppca = measured(trained(tmp_path / "ppca", "classical", model="ppca", latent_dim=2))
     rows = {row["name"]: row for row in vae["metrics"]}
     assert rows["elbo"]["bound"] == rows["importance_weighted"]["bound"] == "lower" and rows["importance_weighted"]["k"] == 20
     assert rows["elbo"]["value"] < rows["importance_weighted"]["value"] and rows["elbo"]["n"] == 180
@@ -103,10 +113,13 @@ def test_reports_say_what_they_are(tmp_path):
         row = next(row for row in report["metrics"] if row["name"] == "log_likelihood")
         assert row["value"] is None and row["reason"].startswith("none:") and word in row["reason"]
     assert "dequantisation" in next(row for row in ppca["metrics"] if row["name"] == "log_likelihood")["reason"]
-    names = [(c["name"], c["bound"], c["k"]) for c in columns([vae, auto, ppca])]
-    assert len(names) == len(set(names)) and ("elbo", "lower", 1) in names and ("importance_weighted", "lower", 20) in names
+    names = [(c.name, c.card["bound"], c.card["k"]) for c in columns_of([vae, auto, ppca]) if c.there()]
+    assert ("elbo", "lower", 1) in names and ("importance_weighted", "lower", 20) in names
     text = plain_table([vae, auto])
     assert "ELBO" in text and "k = 20" in text and "no density" in text
+    for row in vae["metrics"]:  # every number carries its protocol
+        assert row["reference"].startswith(restored_digest(vae)) and row["seed"] == 0
+        assert row["value"] is None or row["n"]
     assert json.loads((tmp_path / "vae" / "report.json").read_text()) == vae
 
 
@@ -138,8 +151,9 @@ def test_ppca_with_every_component_still_has_a_likelihood(tmp_path):
 
 def test_ten_examples_are_enough_for_a_report(tmp_path):
     np.save(tmp_path / "x.npy", np.arange(10 * 36, dtype=np.uint8).reshape(10, 6, 6))
-    report = evaluate(trained(tmp_path / "run", data_name=str(tmp_path / "x.npy"), hidden=(4,), latent_dim=2))
-    assert all(row["se"] is None for row in report["metrics"]) and json.dumps(report, allow_nan=False)
+    report = measured(trained(tmp_path / "run", data_name=str(tmp_path / "x.npy"), hidden=(4,), latent_dim=2))
+    reasons = {row["name"]: row["reason"] for row in report["metrics"] if row["value"] is None}
+    assert "too few" in reasons["frechet"] and "too few" in reasons["near_copies"] and json.dumps(report, allow_nan=False)
 
 
 def test_the_first_examples_of_a_split_stand_for_all_of_it(tmp_path):
@@ -153,6 +167,6 @@ def test_the_first_examples_of_a_split_stand_for_all_of_it(tmp_path):
 def test_a_summary_fits_a_terminal(tmp_path):
     from fromnoise.evaluate.table import summary
 
-    reports = [evaluate(trained(tmp_path / "vae", hidden=(8,), latent_dim=2), k=20), evaluate(trained(tmp_path / "pca", "classical", latent_dim=2))]
+    reports = [measured(trained(tmp_path / "vae", hidden=(8,), latent_dim=2), k=20), measured(trained(tmp_path / "pca", "classical", latent_dim=2))]
     text = summary(reports)
     assert "bound k=20" in text and "log p" in text and max(map(len, text.splitlines())) <= 110

@@ -16,8 +16,8 @@ LAYERS = {
     "sample": 4, "reconstruct": 4,
     "evaluate": 5, "conformance": 5, "doctor": 5,
     "show": 6,
-    "tour": 7, "api": 7,
-    "cli": 8, "__main__": 9, "__init__": 9,
+    "compare": 7, "tour": 8, "api": 8,
+    "cli": 9, "__main__": 10, "__init__": 10,
 }  # fmt: skip
 MAY_IMPORT_SIBLINGS = {"vaegan", "latent"}
 

@@ -52,9 +52,9 @@ def drawn(models, tmp_path_factory):
 
 
 EXPECTED = {
-    "ae": {"curves", "samples", "recon", "worst", "scatter", "grid", "traverse", "interp"},
-    "vae": {"curves", "samples", "recon", "worst", "scatter", "grid", "traverse", "interp", "kl"},
-    "pca": {"samples", "recon", "worst", "scatter", "grid", "traverse", "interp"},
+    "ae": {"curves", "samples", "nearest", "recon", "worst", "scatter", "grid", "traverse", "interp"},
+    "vae": {"curves", "samples", "nearest", "recon", "worst", "scatter", "grid", "traverse", "interp", "kl"},
+    "pca": {"samples", "nearest", "recon", "worst", "scatter", "grid", "traverse", "interp"},
     "points": {"curves", "samples", "scatter", "kl"},
 }
 

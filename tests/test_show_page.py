@@ -13,7 +13,8 @@ from PIL import Image
 from fromnoise.core.errors import UsageError
 from fromnoise.show.gallery import page_figures
 from fromnoise.show.page import LIMIT, write_page
-from fromnoise.show.verdict import columns_of, hedges, number, verdict
+from fromnoise.evaluate.protocol import columns_of
+from fromnoise.show.verdict import hedges, number, verdict
 from fromnoise.training import launch
 
 
@@ -84,7 +85,7 @@ def page(runs, tmp_path_factory):
 def test_page_has_all_sections(page):
     figures, html, _ = page
     ids = {attrs.get("id") for tag, attrs in Page(html).tags if tag == "section"}
-    assert ids == {"verdict", "numbers", "planes", "denoise", "recon", "samples", "kl", "curves", "health", "commands", "environment"}
+    assert ids == {"verdict", "numbers", "samples", "nearest", "planes", "denoise", "recon", "worst", "kl", "curves", "health", "differences", "commands", "environment"}
     assert {"planes", "recon", "samples", "dae/denoise", "<b>x/kl", "ae/curves"} <= set(figures)
     links = [attrs["href"] for tag, attrs in Page(html).tags if tag == "a"]
     assert links and all(link[1:] in ids for link in links)
@@ -123,7 +124,7 @@ def test_text_from_outside_is_escaped(page):
 
 def test_missing_numbers_have_a_reason(page):
     text = Page(page[1]).text
-    assert "none (defines no <density>)" in text and "none (this model has no such number)" in text
+    assert "defines no <density>" in text and "this model has no such number" in text and "none 1" in text
     assert "1,234,567" in text
 
 
@@ -164,15 +165,15 @@ def test_only_numbers_of_one_kind_share_a_column():
         report("e", metric("log_p", None, reason="none: no density")),
     ]
     columns = columns_of(reports)
-    assert [(c.bound, c.k) for c in columns] == [("exact", None), ("lower", 1), ("lower", 100)]
-    assert {i for i, cell in columns[2].cells.items() if cell["value"] is not None} == {2, 3}
-    assert all(c.cells[4]["reason"] == "none: no density" for c in columns)
+    assert [(c.card["bound"], c.card["k"]) for c in columns] == [("exact", None), ("lower", 1), ("lower", 100)]
+    assert set(columns[2].there()) == {2, 3}
+    assert all(c.rows[4]["reason"] == "none: no density" for c in columns)
     assert len(verdict(reports, list("abcde"))) == 1  # only the pair with k = 100 is ranked
 
 
 def test_verdict_ranks_in_the_right_direction_and_calls_ties():
     down = [report("a", metric("error", 0.20, se=0.01)), report("b", metric("error", 0.10, se=0.01))]
-    assert verdict(down, ["A", "B"]) == ["Best error: B with 0.100 ± 0.010; next is A with 0.200 ± 0.010."]
+    assert verdict(down, ["A", "B"]) == ["Best error: B with 0.100 (95 %: 0.080 to 0.120); next is A with 0.200 (95 %: 0.180 to 0.220)."]
     up = [report("a", metric("bound", -5.0, se=1.0, better="higher")), report("b", metric("bound", -6.0, se=1.0, better="higher"))]
     assert "A with" in verdict(up, ["A", "B"])[0] and "tie" in verdict(up, ["A", "B"])[0]
     assert "chance" in verdict([report("a", metric("e", 1.0)), report("b", metric("e", 2.0))], ["A", "B"])[0]

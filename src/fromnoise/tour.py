@@ -4,10 +4,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from .compare import compare
 from .core.errors import UsageError
 from .core.files import storage_error
 from .core.run import next_folder
-from .evaluate.report import evaluate
 from .evaluate.table import summary
 from .training import launch
 
@@ -22,6 +22,8 @@ class Stop:
     title: str
     options: dict
 
+
+SAMPLES = 2000  # drawn of each model and measured
 
 # The first three share one bottleneck of two numbers, and the last two of the first three one network: what
 # differs between their latent planes is the objective.
@@ -39,9 +41,6 @@ STOPS = (
 
 def tour(out: Path, data: str, seconds: int, seed: int, say: Callable[[str], None]) -> tuple[Path, list[dict]]:
     """Trains, measures and draws all stops; returns the page and the reports. Raises as training does."""
-    from .show.gallery import page_figures
-    from .show.page import write_page
-
     if out.exists() and not out.is_dir():
         raise UsageError(f"--out {out} is a file: name a folder")
     options = {stop.name: {"seed": seed, "intervals": 8, **stop.options} for stop in STOPS}
@@ -53,36 +52,22 @@ def tour(out: Path, data: str, seconds: int, seed: int, say: Callable[[str], Non
         except OSError as error:
             raise storage_error(error, out) from error
         say(f"the tour that was in {out} is kept in {kept}")
-    runs, reports, commands = {}, [], []
+    runs, commands = {}, []
     for stop in STOPS:
         run = launch.start(plans[stop.name], out / stop.name, "fromnoise tour")
         exact = options[stop.name] | ({"steps": run.info["steps"]} if run.info["steps"] else {})  # minutes depend on the machine
         flags = [part for key, value in exact.items() for part in (f"--{key.replace('_', '-')}", str(value))]
-        command = launch.command_line(["train", stop.family, "--data", data, "--preset", stop.preset, *flags])
-        restored = launch.restore(run)
-        report = evaluate(restored)
-        report["title"] = stop.title
-        runs[stop.name] = restored
-        reports.append(report)
-        commands.append(command)
-        say(f"{stop.title:<36} {_headline(report)}")
+        commands.append(launch.command_line(["train", stop.family, "--data", data, "--preset", stop.preset, *flags]))
+        runs[stop.name] = launch.restore(run)
+        say(f"trained {stop.title}")
+    say("")
+    page, reports = compare(
+        list(runs.values()), out / "report.html", samples=SAMPLES, seed=seed, say=say, titles=[stop.title for stop in STOPS],
+        head=("fromnoise tour", _intro(runs, seconds)), commands=commands, figures=out / "figures",
+    )  # fmt: skip
     say("")
     say(summary(reports))
-    titles = [stop.title for stop in STOPS]
-    figures = page_figures(list(runs.values()), out / "figures", titles, seed=seed, command=launch.command_line())
-    page = write_page(out / "report.html", "fromnoise tour", _intro(runs, seconds), list(runs.values()), reports, figures, commands)
     return page, reports
-
-
-def _headline(report: dict) -> str:
-    found = {row["name"]: row["value"] for row in report["metrics"]}
-    parts = [f"{report['cost']['train_seconds']:5.1f} s"]
-    if found.get("reconstruction_mse") is not None:
-        parts.append(f"reconstruction {found['reconstruction_mse']:.4f}")
-    for name, label in (("importance_weighted", "bound"), ("log_likelihood", "log p")):
-        if found.get(name) is not None:
-            parts.append(f"{label} {found[name]:.1f} nats")
-    return "  ".join(parts)
 
 
 def _intro(runs: dict, seconds: int) -> str:

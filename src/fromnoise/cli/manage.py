@@ -160,3 +160,53 @@ def tour(out, data_name, seconds, seed, as_json, quiet):
 
     page, reports = go(out, data_name, whole(seconds, "--seconds", 1), whole(seed, "--seed", 0), say=lambda text: None if quiet else say(text, as_json))
     finish({"page": str(page), "reports": reports}, as_json, f"the page: {page}")
+
+
+@fromnoise.group("evaluator", cls=SuggestingGroup)
+def evaluator_group():
+    """Feature networks that samples are measured with: make one for your own data, or describe one."""
+
+
+@evaluator_group.command("fit", context_settings=LOOSE)
+@click.argument("data_name", metavar="DATA")
+@click.option("-o", "--out", type=PATH, metavar="FILE", help="[NAME-evaluator.safetensors]")
+@click.option("--steps", default="2000", metavar="N", help="[2000]")
+@click.option("--dims", default="64", metavar="N", help="features for each example [64]")
+@click.option("--width", default="16", metavar="N", help="channels of the first layer [16]")
+@click.option("--seed", default="0", metavar="N", help="[0]")
+@json_flag
+@click.pass_context
+def evaluator_fit(ctx, data_name, out, steps, dims, width, seed, as_json):
+    """Train an evaluator on a data set: on its classes, or on reconstruction where there are none.
+
+    Options of the data (--resolution 64 ...) may follow.
+    """
+    from .. import data
+    from ..core.config import build
+    from ..evaluate import evaluator
+
+    dataset = data.load(data_name, build(data.DataConfig, loose(data.DataConfig, ctx.args)))
+    target = out or Path(f"{Path(data_name).stem}-evaluator.safetensors")
+    if target.exists():
+        raise UsageError(f"{target} exists already and is never overwritten: name another file with -o")
+    numbers = [whole(text, name, least) for text, name, least in ((steps, "--steps", 10), (dims, "--dims", 2), (width, "--width", 1), (seed, "--seed", 0))]
+    evaluator.write(evaluator.fit(dataset, *numbers), target)
+    _describe(target, as_json)
+
+
+@evaluator_group.command("info")
+@click.argument("file", type=PATH)
+@json_flag
+def evaluator_info(file, as_json):
+    """What an evaluator was made from, and how well it does on held-out data."""
+    _describe(file, as_json)
+
+
+def _describe(file: Path, as_json: bool) -> None:
+    from ..evaluate.evaluator import load
+
+    found = load(file)
+    about = found.about
+    learned = f"{about['classes']} classes, validation accuracy {about['validation_accuracy']:.4f}" if about["classes"] else f"reconstruction, validation mean squared error {about['validation_mse']:.5f}"
+    text = f"{file}: evaluator {found.name} of {about['data']} {'x'.join(map(str, about['shape']))}, {about['dims']} features, {learned}"
+    finish({"file": str(file), "name": found.name, **about}, as_json, text)

@@ -1,12 +1,13 @@
-"""What is done with a trained run: ``sample``, ``reconstruct``, ``eval``, ``show``."""
+"""What is done with trained runs: ``sample``, ``reconstruct``, ``eval``, ``compare``, ``show``."""
 
 import sys
+from pathlib import Path
 
 import click
 
 from ..core.errors import UsageError
 from .options import loose
-from .root import LOOSE, PATH, checkpoint_flag, device_flag, finish, fromnoise, json_flag, opened, quiet_flag, whole
+from .root import LOOSE, PATH, checkpoint_flag, device_flag, finish, fromnoise, json_flag, opened, quiet_flag, say, whole
 
 
 @fromnoise.command(context_settings=LOOSE)
@@ -61,20 +62,33 @@ def reconstruct(run, images, n, out, checkpoint, device, as_json, quiet):
 
 @fromnoise.command("eval")
 @click.argument("run", type=PATH)
-@click.option("--quick", is_flag=True, help="fewer examples and samples of z; for a first look")
-@click.option("-k", default="100", metavar="K", help="samples of z of the importance-weighted bound [100]")
-@click.option("-n", metavar="N", help="test examples [all]")
+@click.option("--quick", is_flag=True, help="fewer samples, examples and draws of z; for a first look")
+@click.option("--samples", metavar="N", help="samples that are drawn and measured [10000]")
+@click.option("-k", default="100", metavar="K", help="draws of z for the importance-weighted bound [100]")
+@click.option("-n", metavar="N", help="test examples for likelihoods [all]")
+@click.option("--ais", default="0", metavar="N", help="test examples whose likelihood is also found by annealed importance sampling (slow) [0]")
+@click.option("--evaluator", type=PATH, metavar="FILE", help="a feature network of your own, from `fromnoise evaluator fit`, or weights of Inception or DINOv2 [the shipped one, where there is one]")
+@click.option("--evaluator-digest", metavar="SHA256", help="what published weights must hash to")
+@click.option("--seed", default="0", metavar="N", help="of the samples and the noise of the evaluation [0]")
+@click.option("--figures/--no-figures", default=True, help="also draw figures into the run [yes]")
 @checkpoint_flag
 @device_flag
 @json_flag
 @quiet_flag
-def evaluate(run, quick, k, n, checkpoint, device, as_json, quiet):
-    """Measure a run on its test split; writes report.json."""
+def evaluate(run, quick, samples, k, n, ais, evaluator, evaluator_digest, seed, figures, checkpoint, device, as_json, quiet):
+    """Measure a run: its samples, its likelihood, its reconstructions, its code. Writes report.json and figures."""
     from ..evaluate.report import evaluate as measure
     from ..evaluate.table import plain_table, rich_table
+    from ..show.figures import show as draw
 
     restored = opened(run, checkpoint, device)
-    report = measure(restored, whole(k, "-k", 2), None if n is None else whole(n, "-n", 1), quick)
+    report = measure(
+        restored, whole(k, "-k", 2), None if n is None else whole(n, "-n", 1), quick, whole(seed, "--seed", 0),
+        None if samples is None else whole(samples, "--samples", 1), evaluator, evaluator_digest, anneal=whole(ais, "--ais", 0),
+        say=lambda text: None if quiet or as_json else say(text, True),
+    )  # fmt: skip
+    if figures and not quick:
+        draw(restored, seed=whole(seed, "--seed", 0))
     if as_json:
         return finish(report, True, "")
     if sys.stdout.isatty():
@@ -85,6 +99,29 @@ def evaluate(run, quick, k, n, checkpoint, device, as_json, quiet):
         print(plain_table([report]))
     if not quiet:
         print(f"written: {run / ('report-quick.json' if quick else 'report.json')}")
+
+
+@fromnoise.command()
+@click.argument("runs", type=PATH, nargs=-1, required=True)
+@click.option("-o", "--out", type=PATH, default=Path("compare.html"), metavar="PAGE.html", help="[compare.html]")
+@click.option("--samples", metavar="N", help="samples that are drawn and measured where a run has no report yet [10000]")
+@click.option("--evaluator", type=PATH, metavar="FILE", help="a feature network of your own, from `fromnoise evaluator fit`, or weights of Inception or DINOv2")
+@click.option("--evaluator-digest", metavar="SHA256", help="what published weights must hash to")
+@click.option("--seed", default="0", metavar="N", help="[0]")
+@click.option("--zoo/--no-zoo", default=True, help="also show which metric sees which defect [yes]")
+@device_flag
+@json_flag
+@quiet_flag
+def compare(runs, out, samples, evaluator, evaluator_digest, seed, zoo, device, as_json, quiet):
+    """One page about several runs of the same data: verdicts, numbers with intervals, samples, neighbours, differences."""
+    from ..compare import compare as make
+
+    restoreds = [opened(run, "last", device) for run in runs]
+    page, reports = make(
+        restoreds, out, None if samples is None else whole(samples, "--samples", 1), evaluator, whole(seed, "--seed", 0), zoo,
+        lambda text: None if quiet else say(text, True), evaluator_digest=evaluator_digest,
+    )  # fmt: skip
+    finish({"page": str(page), "reports": reports}, as_json, str(page) if quiet else f"the page: {page}")
 
 
 @fromnoise.command()
@@ -100,7 +137,7 @@ def evaluate(run, quick, k, n, checkpoint, device, as_json, quiet):
 @json_flag
 @quiet_flag
 def show(run, names, dims, sampled, seed, beside, out, checkpoint, device, as_json, quiet):
-    """Draw figures as PNG and SVG: curves samples recon worst denoise scatter grid traverse interp kl planes."""
+    """Draw figures as PNG and SVG: curves samples nearest recon worst denoise scatter grid traverse interp kl planes."""
     from ..show.figures import show as draw
     from ..training.launch import command_line
 

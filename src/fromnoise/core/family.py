@@ -87,8 +87,11 @@ class Encodes(Protocol):
 class EncodesDistribution(Protocol):
     """x -> the mean and standard deviation (B, latent_dim) of the posterior of z, and what it costs in nats.
 
+    standard_dims: so many leading dimensions of z have N(0, I) as their prior; the others' depends on those above.
     kl_per_dimension: mean over the batch of KL(q || p) by latent dimension, (latent_dim,) nats.
     """
+
+    standard_dims: int
 
     def posterior(self, x: Tensor, y: Tensor | None = None) -> tuple[Tensor, Tensor]: ...
 
@@ -120,6 +123,19 @@ class HasLikelihood(Protocol):
     continuous: bool
 
     def log_likelihood(self, x: Tensor, y: Tensor | None, rng: Rng, k: int = 1) -> Tensor: ...
+
+
+@runtime_checkable
+class HasPosterior(Protocol):
+    """What annealed importance sampling needs of a latent variable model.
+
+    log_densities: z (B, latent_dim), x (B, *shape), y -> log p(x, z) and log q(z | x), each (B,) nats.
+    draw_posterior: k draws of z ~ q(z | x) for each x, (B, k, latent_dim).
+    """
+
+    def log_densities(self, z: Tensor, x: Tensor, y: Tensor | None = None) -> tuple[Tensor, Tensor]: ...
+
+    def draw_posterior(self, x: Tensor, y: Tensor | None, rng: Rng, k: int) -> Tensor: ...
 
 
 @runtime_checkable

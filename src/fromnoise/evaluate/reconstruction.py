@@ -4,12 +4,13 @@ import math
 
 import torch
 
-from ..core.family import Corrupts
+from ..core.family import Corrupts, Encodes, Reconstructs
 from ..core.rng import Rng
 from ..data.dataset import Dataset
 from ..data.stream import in_order
 from ..probability.pca import principal_components
 from ..training.launch import Restored
+from .protocol import row
 
 
 def unit_scale(restored: Restored) -> float:
@@ -68,3 +69,40 @@ def denoising_psnr(restored: Restored, corrupter: Corrupts, level: float | None 
             totals[i] += (0.5 * (image - batch.x)).square().flatten(1).mean(1).double().sum().cpu()
         n += len(batch)
     return {"noisy": psnr(float(totals[0] / n)), "denoised": psnr(float(totals[1] / n)), "n": n}
+
+
+# -- rows of a report ----------------------------------------------------------------------------------------
+
+
+def rows(restored: Restored, seed: int) -> list[dict]:
+    """Reconstruction beside PCA of equal code size, and denoising, for the models that do either."""
+    model, found = restored.model, []
+    if isinstance(model, Reconstructs) and isinstance(model, Encodes):
+        found += _beside_pca(restored)
+    if isinstance(model, Corrupts) and getattr(model.config, "corruption", "none") != "none":
+        psnr = denoising_psnr(restored, model, seed=seed)
+        what = {"unit": "decibels, peak 1", "n": psnr["n"], "group": "reconstruction"}
+        found += [
+            row("psnr_noisy", "PSNR of the corrupted input", psnr["noisy"], **what),
+            row("psnr_denoised", "PSNR after denoising", psnr["denoised"], better="higher", **what),
+        ]
+    return found
+
+
+def _beside_pca(restored: Restored) -> list[dict]:
+    size = restored.model.latent_dim
+    mine, pca = errors(restored), pca_errors(restored, size)
+    image = restored.dataset.spec.kind == "image"
+    unit = "squared error per pixel, pixels in [0, 1]" if image else "squared error per column, standardised"
+    se = lambda values: float(values.std() / len(values) ** 0.5) if len(values) > 1 else None
+    common = {"n": len(mine), "group": "reconstruction"}
+    found = [row("reconstruction_mse", "reconstruction error", float(mine.mean()), unit, se=se(mine), better="lower", **common)]
+    if float(pca.mean()) > 1e-12:
+        ratio = mine / pca.mean() - mine.mean() * pca / pca.mean() ** 2  # influence of each example on the ratio of means
+        return [
+            *found,
+            row("pca_reconstruction_mse", "the same of PCA with a code of equal size", float(pca.mean()), unit, se=se(pca), **common),
+            row("ratio_to_pca", "error relative to PCA of equal code size", float(mine.mean() / pca.mean()), "ratio", se=se(ratio), better="lower", **common),
+        ]
+    why = f"PCA with {size} numbers loses nothing"
+    return [*found, row("pca_reconstruction_mse", "the same of PCA with a code of equal size", None, unit, reason=why, **common), row("ratio_to_pca", "error relative to PCA of equal code size", None, "ratio", reason=why, **common)]

@@ -1,27 +1,17 @@
-"""Reports as a table for a terminal: a column holds one metric, with one kind of bound and one k."""
+"""Reports as a table for a terminal: one metric a line, one model a column, by groups."""
 
+from .protocol import Column, columns_of, has_value, interval
 
-def columns(reports: list[dict]) -> list[dict]:
-    """The distinct metrics of some reports, in order: rows that differ in name, bound or k never share a column."""
-    seen = {}
-    for report in reports:
-        for row in report["metrics"]:
-            if row["value"] is not None:
-                seen.setdefault(identity(row), row)
-    return list(seen.values())
-
-
-def identity(row: dict) -> tuple:
-    return (row["name"], row["bound"], row["k"], row["split"])
-
-
-def cell(report: dict, column: dict) -> str:
-    """The value with its standard error, or a dash."""
-    for row in report["metrics"]:
-        if identity(row) == identity(column) and row["value"] is not None:
-            of = f" {row['unit']}".removesuffix(" latent dimensions") if row["name"] == "active_units" else ""
-            return number(row["value"]) + (f" ± {number(row['se'], row['value'])}" if row["se"] else "") + of
-    return "-"
+GROUPS = {
+    "samples": "the samples",
+    "referees": "the samples again: other feature maps, and held-out examples as the reference",
+    "labels": "the samples' classes",
+    "memory": "memory of the training set",
+    "likelihood": "likelihood of held-out data",
+    "reconstruction": "reconstruction of held-out data",
+    "latents": "the code",
+    "": "others",
+}
 
 
 def number(value: float, like: float | None = None) -> str:
@@ -29,59 +19,107 @@ def number(value: float, like: float | None = None) -> str:
     if isinstance(value, int):
         return f"{value:,}"
     size = abs(value if like is None else like)
-    return f"{value:.{4 if size < 1 else 3 if size < 10 else 2}f}"
+    return f"{value:.{5 if size < 0.1 else 4 if size < 1 else 3 if size < 10 else 2}f}"
 
 
-def heading(column: dict) -> str:
-    sign = {"lower": " ↓", "higher": " ↑"}.get(column["better"], "")
-    many = f", k = {column['k']}" if (column["k"] or 1) > 1 else ""
-    return column["label"] + many + sign
+def cell(found: dict | None) -> str:
+    """The value with half its 95 % interval, or a dash."""
+    if not has_value(found):
+        return "-"
+    value, known = found["value"], interval(found)
+    half = (known[1] - known[0]) / 2 if known else None
+    if found["unit"] == "share":
+        return f"{100 * value:.1f} %" + (f" ± {100 * half:.1f}" if half else "")
+    if found.get("of"):
+        return f"{value:,} of {found['of']:,}"
+    return number(value) + (f" ± {number(half, value)}" if half else "")
+
+
+def heading(column: Column, features: bool = True) -> str:
+    """The name of a line; features: with the feature map, which tells lines of one metric apart."""
+    card = column.card
+    sign = {"lower": " ↓", "higher": " ↑"}.get(card["better"], "")
+    words = [card["label"]]
+    if (card["k"] or 1) > 1:
+        words.append(f"k = {card['k']}")
+    if card["bound"] == "lower" and "bound" not in card["label"] and card["name"] != "elbo":
+        words.append("lower bound")
+    if card.get("evaluator") and features:
+        words.append(card["evaluator"].partition("/")[0])
+    return ", ".join(words) + sign
+
+
+def grouped(reports: list[dict]) -> list[tuple[str, list[Column]]]:
+    """Columns with a number, by group, in the order of GROUPS."""
+    there = [column for column in columns_of(reports) if column.there()]
+    by_group = lambda key: [column for column in there if column.card.get("group", "") == key]
+    return [(words, by_group(key)) for key, words in GROUPS.items() if by_group(key)]
+
+
+def real_of(column: Column) -> dict | None:
+    """What held-out real examples score, as a row of its own."""
+    known = [found["real"] for found in column.there().values() if found.get("real") is not None]
+    return {**column.card, "value": known[0], "interval": None, "se": None} if known else None
 
 
 def rich_table(reports: list[dict], title: str | None = None):
-    """One metric a line and one model a column when there are few models, for narrow terminals."""
     from rich import box
     from rich.table import Table
 
     table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left")
-    table.add_column("test split")
+    table.add_column("± is half of the 95 % interval")
     for report in reports:
         table.add_column(report["title"], justify="right")
-    for column in columns(reports):
-        bound = " (lower bound)" if column["bound"] == "lower" and "bound" not in column["label"] and column["name"] != "elbo" else ""
-        table.add_row(heading(column) + bound, *(cell(report, column) for report in reports))
+    table.add_column("real data", justify="right", style="dim")
+    for words, columns in grouped(reports):
+        table.add_section()
+        table.add_row(f"[bold]{words}[/bold]")
+        for column in columns:
+            table.add_row(heading(column), *(cell(column.rows.get(i)) for i in range(len(reports))), cell(real_of(column)) if real_of(column) else "")
+    table.add_section()
+    table.add_row("[bold]cost[/bold]")
+    table.add_row("parameters", *(f"{report['cost']['parameters']:,}" for report in reports))
+    table.add_row("training seconds", *(f"{report['cost']['train_seconds']:.1f}" for report in reports))
+    for size in ("1", "256"):
+        if all(size in report["cost"].get("samples_per_second", {}) for report in reports):
+            table.add_row(f"samples a second, {size} at once", *(f"{report['cost']['samples_per_second'][size]:,.0f}" for report in reports))
     likelihoods = ("log_likelihood", "elbo", "importance_weighted")
     missing = set()
     for report in reports:  # why a model has no likelihood of any kind
-        rows = [row for row in report["metrics"] if row["name"] in likelihoods]
-        missing |= {f"{report['title']}: {row['reason']}" for row in rows} if all(row["value"] is None for row in rows) else set()
-    table.add_row("parameters", *(f"{report['cost']['parameters']:,}" for report in reports))
-    table.add_row("training seconds", *(f"{report['cost']['train_seconds']:.1f}" for report in reports))
+        rows = [found for found in report["metrics"] if found["name"] in likelihoods]
+        missing |= {f"{report['title']}: {found['reason']}" for found in rows} if rows and not any(map(has_value, rows)) else set()
     if missing:
-        table.caption = "; ".join(sorted(missing))
+        table.caption = "likelihood: " + "; ".join(sorted(missing))
     return table
 
 
 def plain_table(reports: list[dict]) -> str:
     from rich.console import Console
 
-    console = Console(width=max(80, 40 + 22 * len(reports)), no_color=True, force_terminal=False)
+    console = Console(width=max(100, 50 + 24 * len(reports)), no_color=True, force_terminal=False)
     with console.capture() as capture:
         console.print(rich_table(reports))
     return capture.get()
 
 
-HEADLINES = ("reconstruction_mse", "ratio_to_pca", "elbo", "importance_weighted", "log_likelihood")
+HEADLINES = {"frechet": "Fréchet", "near_copies": "copies", "reconstruction_mse": "error", "importance_weighted": "bound", "log_likelihood": "log p"}
+LIKELIHOODS = ("importance_weighted", "log_likelihood")
 
 
 def summary(reports: list[dict]) -> str:
-    """Many models, one a line, with the few numbers that matter most; fits 100 columns."""
-    chosen = [column for column in columns(reports) if column["name"] in HEADLINES]
-    short = {"reconstruction_mse": "error", "ratio_to_pca": "/ PCA", "elbo": "ELBO", "importance_weighted": "bound", "log_likelihood": "log p"}
-    heads = [short[c["name"]] + (f" k={c['k']}" if (c["k"] or 1) > 1 else "") for c in chosen]
-    rows = [[report["title"], *(cell(report, column) for column in chosen), f"{report['cost']['train_seconds']:.0f} s"] for report in reports]
-    grid = [["test split", *heads, "trained"], *rows]
-    widths = [max(len(row[i]) for row in grid) for i in range(len(grid[0]))]
+    """Many models, one a line, with the few numbers that matter most; fits 110 columns."""
+    columns, chosen = [column for column in columns_of(reports) if column.there()], []
+    for name in HEADLINES:  # the first column of a name is the one with the main feature map
+        chosen += [column for column in columns if column.name == name][: None if name in LIKELIHOODS else 1]
+    cells = lambda card: ", cells" if card["dequantisation"] and sum(c.name == card["name"] for c in chosen) > 1 else ""
+    heads = [HEADLINES[c.name] + (f" k={c.card['k']}" if (c.card["k"] or 1) > 1 else "") + cells(c.card) for c in chosen]
+    brief = lambda found: cell(found).partition(" ±")[0]
+    rows = [[report["title"], *(brief(column.rows.get(i)) for column in chosen), f"{report['cost']['train_seconds']:.0f} s"] for i, report in enumerate(reports)]
+    grid = [["", *heads, "trained"], *rows]
+    widths = [max(len(line[i]) for line in grid) for i in range(len(grid[0]))]
     line = lambda row: "  ".join([row[0].ljust(widths[0]), *(text.rjust(width) for text, width in zip(row[1:], widths[1:]))])
     ruled = [line(grid[0]), "-" * len(line(grid[0])), *map(line, grid[1:])]
-    return "\n".join([*ruled, "error: mean squared, pixels in [0, 1]; / PCA: relative to PCA of equal code size; the others in nats"])
+    maps = {column.card["evaluator"].partition("/")[0] for column in chosen if column.name == "frechet"}
+    said = f"Fréchet: debiased distance of samples from the training set (features {', '.join(sorted(maps))});"
+    return "\n".join([*ruled, said, "copies: samples nearer to training examples than chance, 1 %; error: of reconstructions; others in nats",
+                      *(["cells: a density, made comparable by noise over each grey level's cell"] if any("cells" in head for head in heads) else [])])

@@ -118,6 +118,7 @@ class VAE(Family):
         self.likelihood = LIKELIHOODS[name](spec)
         self.scale = Scale(spec, 1.0 if name == "bernoulli" else c.sigma)
         self.latent_dim = sum(torch.Size(shape).numel() for shape in self.net.level_shapes)
+        self.standard_dims = torch.Size(self.net.level_shapes[0]).numel()
         self.continuous = self.likelihood.continuous
         grey = name == "bernoulli" and spec.levels != 2
         self.bound: Bound = "none" if grey else "lower"
@@ -212,6 +213,26 @@ class VAE(Family):
         """log p(x, z_k) - log q(z_k | x) for k draws, (B, K) nats."""
         q = self.infer(x, y, rng, k)
         return (q.log_ratio() - self.nll(q.params, x.repeat_interleave(k, 0))).view(len(x), k)
+
+    def log_densities(self, z: Tensor, x: Tensor, y: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """log p(x, z) and log q(z | x), (B,) nats, for z (B, latent_dim), levels one after the other."""
+        shapes, q = self.net.level_shapes, Inference()
+        parts = z.split([torch.Size(shape).numel() for shape in shapes], 1)
+
+        def given(level, prior, posterior):
+            q.levels.append((parts[level].reshape(len(z), *shapes[level]), posterior[0], posterior[1].clamp(-20, 20), *(prior or (0.0, 0.0))))
+            return q.levels[-1][0]
+
+        condition = self.condition(y, len(x))
+        params = self.net.top_down(given, self.net.bottom_up(x, condition), condition)
+        log_p = sum(sum_per_example(log_normal(z, mu_p, logvar_p)) for z, _, _, mu_p, logvar_p in q.levels)
+        log_q = sum(sum_per_example(log_normal(z, mu_q, logvar_q)) for z, mu_q, logvar_q, *_ in q.levels)
+        return log_p - self.nll(params, x), log_q
+
+    def draw_posterior(self, x: Tensor, y: Tensor | None, rng: Rng, k: int) -> Tensor:
+        """k draws of z ~ q(z | x) for each x, (B, k, latent_dim)."""
+        q = self.infer(x, y, rng, k)
+        return torch.cat([z.flatten(1) for z, *_ in q.levels], 1).view(len(x), k, -1)
 
     def log_likelihood(self, x: Tensor, y: Tensor | None, rng: Rng, k: int = 1) -> Tensor:
         """k = 1: the ELBO with the KL in closed form; k > 1: the importance-weighted bound. (B,) nats."""

@@ -7,7 +7,7 @@ from pathlib import Path
 from ..core.errors import UsageError, did_you_mean
 from ..core.family import Corrupts, Decodes, Encodes, EncodesDistribution, Reconstructs
 from ..training.launch import Restored
-from . import compare, curves, images, latent, vectors, walks
+from . import compare, curves, images, latent, neighbours, vectors, walks
 from .compare import compare_planes
 from .style import Drawing, drawing, save
 from .subject import Subject
@@ -73,6 +73,7 @@ def _draw_samples(subject: Subject) -> Drawing:
 FIGURES: dict[str, Kind] = {
     "curves": Kind("loss parts and held-out metric over the steps", _trained, curves.draw_curves),
     "samples": Kind("samples; for points and tables beside the real ones", _no_tokens, _draw_samples),
+    "nearest": Kind("samples nearest to the training set, and farthest from it", _is_image, neighbours.draw_nearest),
     "recon": Kind("input above, reconstruction below", _all(_is_image, _reconstructs), images.draw_recon),
     "worst": Kind("the eight worst reconstructions", _all(_is_image, _reconstructs), images.draw_worst),
     "denoise": Kind("noisy, denoised, clean, at a trained and an untrained level", _all(_is_image, _reconstructs, _denoises), images.draw_denoise),

@@ -4,18 +4,25 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..core.family import Decodes, Encodes, Reconstructs
+from ..evaluate.quality import Yardstick
 from ..training.launch import Restored
 from .compare import compare_planes, compare_recon, compare_samples, title_of
 from .figures import FIGURES, show
+from .neighbours import compare_nearest
 from .subject import Subject
+from .trade import compare_trade
 
 PLANES = 3  # side by side at most
 
 
 def page_figures(
-    runs: Sequence[Restored], out: Path, titles: Sequence[str] | None = None, *, seed: int = 0, split: str = "test", command: str = ""
-) -> dict[str, Path]:
-    """Draws what a page shows into ``out``: PNGs by "figure" or "run/figure", as ``write_page`` takes them."""
+    runs: Sequence[Restored], out: Path, titles: Sequence[str] | None = None, *, seed: int = 0, split: str = "test", command: str = "",
+    reports: Sequence[dict] = (), yardstick: Yardstick | None = None,
+) -> dict[str, Path]:  # fmt: skip
+    """Draws what a page shows into ``out``: PNGs by "figure" or "run/figure", as ``write_page`` takes them.
+
+    reports: of the same runs, for the figures that show measurements; yardstick: what they were measured with.
+    """
     titles = list(titles or map(title_of, runs))
     given = {"seed": seed, "split": split, "command": command}
     found: dict[str, list[Path]] = {}
@@ -30,8 +37,11 @@ def page_figures(
         found["recon"] = compare_recon(runs, titles, out=out, **given)
     if of_images:
         found["samples"] = compare_samples(runs, titles, out=out, **given)
+        found["nearest"] = compare_nearest(runs, titles, out=out, yardstick=yardstick, **given)
+    if files := compare_trade(reports, titles, out=out, command=command):
+        found["trade"] = files
     for i, name in names_of(runs).items():
-        wanted = [figure for figure in ("samples", "kl", "curves") if can(runs[i], figure) and not (figure == "samples" and of_images)]
+        wanted = [figure for figure in ("samples", "worst", "kl", "curves") if can(runs[i], figure) and not (figure == "samples" and of_images)]
         for figure in wanted:
             found[f"{name}/{figure}"] = show(runs[i], [figure], out=out / str(i), **given)
     return {key: next(path for path in files if path.suffix == ".png") for key, files in found.items()}

@@ -8,31 +8,39 @@ from pathlib import Path
 
 from ..core.family import Encodes
 from ..core.files import storage_error, write_atomic
+from ..evaluate.protocol import Column, columns_of, has_value
+from ..evaluate.table import grouped, heading, real_of
+from ..evaluate.zoo import Defects
 from ..training.launch import Restored
 from .embed import Picture, embed, mark
 from .style import plain
-from .verdict import columns_of, has_value, hedges, shown, verdict
+from .verdict import hedges, shown, spread, value_of, verdict
 
 LIMIT = 2_000_000  # bytes of the page
 CSS = Path(__file__).with_name("page.css")
 SECTIONS = {
+    "trade": ("Quality against cost", "Every model by what its training or its sampling takes."),
+    "samples": ("Samples of all models", "Nothing is picked: the first samples of one seed."),
+    "nearest": ("Nearest training examples", "A model that copies shows the same picture twice; one that invents badly is far from everything."),
     "planes": ("Latent planes", "Where the test images land in two numbers, and what the decoder makes of every place between them."),
     "denoise": ("Denoising", "The network gets the noisy row only."),
     "recon": ("Reconstructions beside PCA", "The same images through every model; PCA with a code of equal size is the yardstick."),
-    "samples": ("Samples of all models", "Nothing is picked: the first samples of one seed."),
+    "worst": ("Worst cases", "The held-out examples that each model reconstructs worst."),
     "kl": ("KL by latent dimension", "How many nats each latent dimension carries about x; a unit near 0 carries nothing."),
     "curves": ("Learning curves", ""),
     "more": ("More figures", ""),
 }
-SMALL = ("kl", "curves")  # two of these fit beside each other
+SMALL = ("worst", "kl", "curves")  # two of these fit beside each other
 
 
 def write_page(
-    target: Path, title: str, intro: str, runs: list[Restored], reports: list[dict], figures: dict[str, Path], commands: list[str]
-) -> Path:
+    target: Path, title: str, intro: str, runs: list[Restored], reports: list[dict], figures: dict[str, Path], commands: list[str],
+    defects: Defects | None = None,
+) -> Path:  # fmt: skip
     """Writes the page and returns its path.
 
     reports  one for each model, as evaluate/report.py makes them
+    defects  which metric sees which defect, as evaluate/zoo.py finds out
     figures  PNG or SVG by "figure" or "run name/figure", as gallery.page_figures makes them; the JSON beside
              a file holds its alt text
     Raises StorageError, UsageError for a figure that is neither PNG nor SVG.
@@ -62,7 +70,9 @@ def write_page(
             body.append(_section(kind, head, (f"<p>{_(text)}</p>" if text else "") + inner))
             links.append((kind, head))
     for name, head, inner in (
+        ("defects", "Which metric sees which defect", _defects(defects) if defects else ""),
         ("health", "Health", _health(reports, titles)),
+        ("differences", "What differs in the configurations", _differences(runs, titles)),
         ("commands", "Commands to reproduce", f"<pre tabindex=0>{_(chr(10).join(commands))}</pre>" if commands else ""),
         ("environment", "Environment", _environment(runs)),
     ):
@@ -116,54 +126,81 @@ def _scroll(table: str, label: str) -> str:
 
 
 def _table(reports: list[dict], titles: list[str], same_data: bool) -> str:
-    columns = columns_of(reports)
-    head = "".join(f"<th scope=col>{_(c.head)}<small>{_(_about(c))}</small></th>" for c in columns)
-    head += "<th scope=col>parameters</th><th scope=col>training<small>seconds</small></th><th scope=col>memory<small>MB</small></th>"
-    marks = [_marks(c) if same_data else {} for c in columns]
-    rows, notes = [], []
-    for i, (report, title) in enumerate(zip(reports, titles)):
-        step = report.get("step")
-        name = f"{_(title)}<small>{_(report['run'])}{f', step {step:,}' if step else ', closed form'}</small>"
-        cells = "".join(_cell(c, i, mark.get(i, ""), notes) for c, mark in zip(columns, marks))
-        cost = report.get("cost") or {}
-        for key in ("parameters", "train_seconds", "memory_mb"):
-            value = cost.get(key)
-            cells += '<td class="none">none (not recorded)</td>' if value is None else f'<td class="number">{value:,.0f}</td>'
-        rows.append(f"<tr><th scope=row>{name}</th>{cells}</tr>")
-    table = f"<table><thead><tr><th scope=col>model</th>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
+    """One metric a line, one model a column; the last column is what held-out real examples score."""
+    notes: list[str] = []
+    head = "".join(f"<th scope=col>{_(title)}<small>{_(_made(report))}</small></th>" for report, title in zip(reports, titles))
+    any_real = any(real_of(column) for _words, columns in grouped(reports) for column in columns)
+    head += "<th scope=col>real data<small>held out, in the samples' place</small></th>" if any_real else ""
+    lines = []
+    for words, columns in _groups(reports):
+        lines.append(f'<tr class="group"><th scope=rowgroup colspan={len(reports) + 1 + any_real}>{_(words)}</th></tr>')
+        for column in columns:
+            ranks = column.ranks() if same_data else {}
+            cells = "".join(_cell(column, i, ranks, notes) for i in range(len(reports)))
+            real = real_of(column)
+            cells += (f'<td class="number soft">{_(shown(real))}</td>' if real else "<td></td>") if any_real else ""
+            lines.append(f"<tr><th scope=row>{_(heading(column, features=False))}<small>{_(_about(column))}</small></th>{cells}</tr>")
+    lines.append(f'<tr class="group"><th scope=rowgroup colspan={len(reports) + 1 + any_real}>cost</th></tr>')
+    for label, tell in COSTS.items():
+        cells = "".join('<td class="none">not recorded</td>' if (value := tell(report.get("cost") or {})) is None else f'<td class="number">{value:,.{0 if isinstance(value, int) or value >= 10 else 1}f}</td>' for report in reports)
+        lines.append(f"<tr><th scope=row>{_(label)}</th>{cells}{'<td></td>' if any_real else ''}</tr>")
+    table = f"<table><thead><tr><th scope=col>metric</th>{head}</tr></thead><tbody>{''.join(lines)}</tbody></table>"
     return _scroll(table, "Models and numbers") + (
-        '<p class="small">★ best of its column; ≈ within two standard errors of the best. Only numbers of one kind share a column: '
-        "the same metric, kind of bound, k and unit.</p>"
+        '<p class="small">★ first of its line: models whose 95 % intervals overlap share the place. Under a number: its 95 % interval, over the draw of samples '
+        "and examples. Only numbers of one protocol share a line: the same metric, examples, reference, feature map, kind of bound, k and unit.</p>"
         + "".join(f'<p class="small"><sup>{i}</sup> {_(note)}</p>' for i, note in enumerate(notes, 1))
     )
 
 
-def _about(column) -> str:
-    direction = {"lower": "lower is better", "higher": "higher is better"}.get(column.better or "", "")
-    counts = {(c.get("n"), c.get("split")) for c in column.cells.values() if has_value(c)}
-    over = f"{counts.copy().pop()[0]:,} {counts.copy().pop()[1]} examples" if len(counts) == 1 and None not in next(iter(counts)) else ""
-    return "; ".join(part for part in (column.kind, column.unit, over, direction) if part)
+COSTS = {
+    "parameters": lambda cost: cost.get("parameters"),
+    "training seconds": lambda cost: cost.get("train_seconds"),
+    "peak memory, MB": lambda cost: cost.get("memory_mb"),
+    "samples a second, one at a time": lambda cost: cost.get("samples_per_second", {}).get("1"),
+    "samples a second, 256 at once": lambda cost: cost.get("samples_per_second", {}).get("256"),
+    "network calls for a batch of samples": lambda cost: cost.get("network_calls"),
+}
 
 
-def _marks(column) -> dict[int, str]:
-    order = column.ranked()
-    if len(order) < 2:
-        return {}
-    return {order[0]: " best"} | {i: " near" for i in order[1:] if column.clearly_apart(order[0], i) is False}
+def _made(report: dict) -> str:
+    return f"{report['run']}, step {report['step']:,}" if report.get("step") else f"{report['run']}, closed form"
 
 
-def _cell(column, row: int, mark: str, notes: list[str]) -> str:
-    """A number, with its own label where the labels of a column differ, and a footnote; or why there is none."""
-    metric = column.cells.get(row)
-    reason = (metric or {}).get("reason") or ""
-    if not has_value(metric):
+def _groups(reports: list[dict]) -> list[tuple[str, list[Column]]]:
+    """The groups of the table; a metric that no model has a number of comes last, with the reasons."""
+    found = grouped(reports)
+    empty = [column for column in columns_of(reports) if not column.there()]
+    return [*found, *([("what none of them has", empty)] if empty else [])]
+
+
+def _about(column: Column) -> str:
+    """The protocol of a line, in words."""
+    card = column.card
+    direction = {"lower": "lower is better", "higher": "higher is better"}.get(card["better"] or "", "")
+    over = f"{card['n']:,} {'samples' if card.get('drawn') else 'examples'}" if card.get("n") else ""
+    against = f"against {card['m']:,} of the {card['split']} split" if card.get("m") else (f"{card['split']} split" if card.get("n") and not card.get("drawn") else "")
+    null = next((found["null"] for found in column.there().values() if found.get("null") is not None), None)
+    perfect = f"a perfect model: {shown({**card, 'value': null, 'se': None, 'of': None})}" if null is not None and column.there() else ""
+    unit = "" if card["unit"] in ("share", "squared feature units") else card["unit"]
+    features = f"features {card['evaluator']}" if card.get("evaluator") else ""
+    how = "noise over each level's cell" if card.get("dequantisation") else ""
+    return "; ".join(part for part in (unit, features, " ".join(filter(None, (over, against))), how, perfect, direction) if part)
+
+
+def _cell(column: Column, i: int, ranks: dict[int, int], notes: list[str]) -> str:
+    """A number with its interval and a footnote; or why there is none."""
+    found = column.rows.get(i)
+    reason = (found or {}).get("reason") or ""
+    if not has_value(found):
         reason = reason.removeprefix("none: ") or "this model has no such number"
-        return f'<td class="none">none ({_(reason)})</td>'
     if reason and reason not in notes:
         notes.append(reason)
     sup = f"<sup>{notes.index(reason) + 1}</sup>" if reason else ""
-    own = f"<small>{_(metric['label'])}</small>" if column.mixed else ""
-    return f'<td class="number{mark}">{_(shown(metric))}{sup}{own}</td>'
+    if not has_value(found):
+        return f'<td class="none">none{sup}</td>'
+    first = len(ranks) > 1 and ranks.get(i) == 1 and max(ranks.values()) > 1
+    between = f"<small>{_(spread(found))}</small>" if spread(found) else ""
+    return f'<td class="number{" best" if first else ""}">{_(value_of(found))}{" ★" if first else ""}{sup}{between}</td>'
 
 
 def _health(reports: list[dict], titles: list[str]) -> str:
@@ -174,6 +211,30 @@ def _health(reports: list[dict], titles: list[str]) -> str:
         else:
             well.append(title)
     return "".join(parts) + (f"<p>Nothing wrong was found with: {_('; '.join(well))}.</p>" if well else "")
+
+
+def _defects(defects: Defects) -> str:
+    """One metric a line, one bad model on purpose a column."""
+    marks = {True: '<td class="number">sees it</td>', False: '<td class="none">blind</td>', None: '<td class="none">not defined</td>'}
+    head = "".join(f"<th scope=col>{_(name)}</th>" for name in defects.zoo)
+    lines = "".join(f"<tr><th scope=row>{_(metric)}</th>{''.join(marks[seen[name]] for name in defects.zoo)}</tr>" for metric, seen in defects.seen.items())
+    said = (
+        f"Bad models on purpose, made from the same data and measured in the same way ({defects.n:,} samples, against one half of the training set; the other half plays the "
+        "part of a perfect model). A metric sees a defect when it scores it worse than the perfect model with intervals that do not overlap. No single number sees everything."
+    )
+    return f"<p>{_(said)}</p>" + _scroll(f"<table><thead><tr><th scope=col>metric</th>{head}</tr></thead><tbody>{lines}</tbody></table>", "Which metric sees which defect")
+
+
+def _differences(runs: list[Restored], titles: list[str]) -> str:
+    """The options in which the runs differ: one option a line."""
+    told = [{**r.run.info["config"], **r.run.info["train"], "preset": r.run.info["preset"], "family": r.run.info["family"]} for r in runs]
+    keys = [key for key in dict.fromkeys(key for options in told for key in options) if len({str(options.get(key, "")) for options in told}) > 1]
+    if len(runs) < 2 or not keys:
+        return ""
+    show = lambda options, key: "" if key not in options else ",".join(map(str, v)) if isinstance(v := options[key], list) else str(v)
+    head = "".join(f"<th scope=col>{_(title)}</th>" for title in titles)
+    lines = "".join(f"<tr><th scope=row>{_(key)}</th>{''.join(f'<td>{_(show(options, key))}</td>' for options in told)}</tr>" for key in sorted(keys))
+    return _scroll(f"<table><thead><tr><th scope=col>option</th>{head}</tr></thead><tbody>{lines}</tbody></table>", "Differences of the configurations")
 
 
 def _environment(runs: list[Restored]) -> str:

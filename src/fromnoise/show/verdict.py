@@ -1,90 +1,25 @@
-"""Reports of several models -> a table of what may be compared, and a verdict in words with its hedges.
+"""Reports of several models -> which is best at what, in words, with how sure that is.
 
-A column holds only numbers of the same kind: the same name, kind of bound, k and unit. Everything
-else about a metric is read from the report: no metric is known here by name, but for the PCA yardstick.
+Ranks come from the protocol: only numbers with the same card share a column, and models whose 95 % intervals overlap
+share a rank.
 """
 
 import math
-from dataclasses import dataclass, field
+
+from ..evaluate.protocol import Column, columns_of, has_value, interval
 
 RATIO_TO_PCA = "ratio_to_pca"
-CLEAR = 2.0  # standard errors that two numbers must lie apart to be told apart
-
-
-@dataclass
-class Column:
-    """cells: report index -> metric."""
-
-    name: str
-    bound: str | None
-    k: int | None
-    label: str
-    unit: str
-    better: str | None
-    cells: dict[int, dict] = field(default_factory=dict)
-
-    @property
-    def mixed(self) -> bool:
-        """Do the models call it differently ("active units of 16", "... of 2")?"""
-        return len({cell.get("label") for cell in self.cells.values() if has_value(cell)}) > 1
-
-    @property
-    def head(self) -> str:
-        return self.name.replace("_", " ") if self.mixed else self.label
-
-    @property
-    def kind(self) -> str:
-        """What sort of number it is, in words."""
-        parts = {"exact": ["exact"], "lower": ["lower bound"]}.get(self.bound or "", [])
-        return ", ".join(parts + ([f"k = {self.k}"] if self.k and self.k > 1 and f"k = {self.k}" not in self.head else []))
-
-    def ranked(self) -> list[int]:
-        """Report indices with a number, best first; empty when no direction is better."""
-        if self.better not in ("lower", "higher"):
-            return []
-        sign = 1 if self.better == "lower" else -1
-        return sorted((i for i, cell in self.cells.items() if has_value(cell)), key=lambda i: sign * self.cells[i]["value"])
-
-    def clearly_apart(self, a: int, b: int) -> bool | None:
-        """Further apart than two standard errors of the difference? None: no standard error is known."""
-        one, two = self.cells[a], self.cells[b]
-        if one.get("se") is None or two.get("se") is None:
-            return None
-        return abs(one["value"] - two["value"]) > CLEAR * math.hypot(one["se"], two["se"])
-
-
-def has_value(cell: dict | None) -> bool:
-    return cell is not None and cell.get("value") is not None and math.isfinite(cell["value"])
-
-
-def columns_of(reports: list[dict]) -> list[Column]:
-    """Columns in the order of their first appearance.
-
-    A metric without a number has no bound of its own: its reason goes into every column of its name.
-    """
-    columns: dict[tuple, Column] = {}
-    missing: list[tuple[int, dict]] = []
-    for i, report in enumerate(reports):
-        for metric in report.get("metrics", []):
-            if not has_value(metric):
-                missing.append((i, metric))
-                continue
-            key = (metric["name"], metric.get("bound"), metric.get("k"), metric.get("unit"))
-            column = columns.setdefault(key, _column(metric))
-            column.cells[i] = metric
-    names = {column.name for column in columns.values()}
-    for i, metric in missing:
-        if metric["name"] not in names:
-            columns.setdefault((metric["name"],), _column(metric))
-        for column in columns.values():
-            if column.name == metric["name"] and i not in column.cells:
-                column.cells[i] = metric
-    return list(columns.values())
-
-
-def _column(metric: dict) -> Column:
-    words = metric.get("label") or metric["name"].replace("_", " ")
-    return Column(metric["name"], metric.get("bound"), metric.get("k"), words, metric.get("unit") or "", metric.get("better"))
+NEAR_COPIES = "near_copies"
+# the questions that the verdict answers, by the metric that answers each; other metrics stand in the table only
+QUESTIONS = {
+    "frechet": "Most realistic samples",
+    "coverage": "Samples cover most of the data",
+    "two_sample": "Hardest to tell from real data",
+    "reconstruction_mse": "Reconstructs best",
+    "log_likelihood": "Best exact likelihood",
+    "importance_weighted": "Best likelihood among those that are only bounded",
+    "bits_per_character": "Best likelihood of text",
+}
 
 
 def number(value: float, se: float | None = None) -> str:
@@ -97,38 +32,81 @@ def number(value: float, se: float | None = None) -> str:
     return f"{value:,.{digits}f} ± {se:,.{digits}f}"
 
 
-def shown(cell: dict) -> str:
-    return number(cell["value"], cell.get("se"))
+def percent(value: float) -> str:
+    return f"{100 * value:.1f} %" if abs(value) < 0.995 else f"{100 * value:.0f} %"
+
+
+def shown(found: dict) -> str:
+    """The value as a person reads it."""
+    if found.get("unit") == "share":
+        return percent(found["value"])
+    if found.get("of"):
+        return f"{found['value']:,} of {found['of']:,}"
+    return number(found["value"], found.get("se"))
+
+
+def value_of(found: dict) -> str:
+    """The same without its error, to as many digits."""
+    return shown(found).partition(" ±")[0]
+
+
+def spread(found: dict) -> str:
+    """The 95 % interval as a person reads it; empty where none is known."""
+    if (known := interval(found)) is None:
+        return ""
+    if found.get("unit") == "share":
+        return f"{100 * known[0]:.1f} to {100 * known[1]:.1f} %"
+    size = known[1] - known[0]
+    if size <= 1e-6 * max(abs(known[0]), abs(known[1])):
+        return ""
+    digits = min(7, max(0, 1 - math.floor(math.log10(size))))
+    return f"{known[0]:,.{digits}f} to {known[1]:,.{digits}f}"
 
 
 def verdict(reports: list[dict], titles: list[str], same_data: bool = True) -> list[str]:
     """Sentences, plain text."""
     if not same_data:
         return ["These runs were trained on different data: their numbers stand beside each other, but none is better than another."]
-    said = []
-    for column in columns_of(reports):
-        order = [] if column.name.startswith("pca_") else column.ranked()
+    columns = columns_of(reports)
+    said, answered = [], set()
+    for name, question in QUESTIONS.items():  # the first column of a name is the one with the main feature map
+        column = next((column for column in columns if column.name == name and len(column.ordered()) > 1), None)
+        if column:
+            said.append(_best(column, f"{question} ({_words(column)})", titles))
+            answered.add(name)
+    for column in columns:
         if column.name == RATIO_TO_PCA:
             said += _beside_pca(column, titles)
-        elif len(order) > 1:
-            said.append(_best(column, order, titles))
+        elif column.name == NEAR_COPIES:
+            said += _copies(column, titles)
+        elif not column.card.get("group") and column.name not in answered and len(column.ordered()) > 1:
+            said.append(_best(column, f"Best {_words(column)}", titles))
     return said or ["There is no metric that two of these models share: nothing can be ranked."]
 
 
-def _best(column: Column, order: list[int], titles: list[str]) -> str:
-    first, second = order[:2]
-    kind = f" ({column.kind})" if column.kind else ""
-    unit = f" {column.unit}" if column.unit and len(column.unit) < 28 else ""
-    start = f"Best {column.head}{kind}: {titles[first]} with {shown(column.cells[first])}{unit}; next is {titles[second]} with {shown(column.cells[second])}"
-    apart = column.clearly_apart(first, second)
-    if apart is None:
-        return start + ". No standard error is known, so a small difference may be chance."
-    return start + ("." if apart else f": less than {CLEAR:.0f} standard errors apart, so this is a tie.")
+def _words(column: Column) -> str:
+    many = f", k = {column.card['k']}" if (column.card.get("k") or 1) > 1 else ""
+    bound = {"lower": ", lower bound", "exact": ", exact"}.get(column.card.get("bound") or "", "")
+    return f"{column.card['label']}{bound}{many}"
+
+
+def _best(column: Column, question: str, titles: list[str]) -> str:
+    ranks, order = column.ranks(), column.ordered()
+    first = [i for i in order if ranks[i] == 1]
+    rest = [i for i in order if ranks[i] > 1]
+    tell = lambda i: f"{titles[i]} with {value_of(column.rows[i])}" + (f" (95 %: {spread(column.rows[i])})" if interval(column.rows[i]) else "")
+    if len(first) > 1:
+        start = f"{question}: a tie of {'; '.join(map(tell, first))}: their intervals overlap"
+    else:
+        start = f"{question}: {tell(first[0])}"
+    after = f"; next is {tell(rest[0])}" if rest else ""
+    sure = "" if interval(column.rows[order[0]]) else ". No interval is known, so a small difference may be chance"
+    return start + after + sure + "."
 
 
 def _beside_pca(column: Column, titles: list[str]) -> list[str]:
-    better = [titles[i] for i, cell in column.cells.items() if has_value(cell) and cell["value"] < 0.999]
-    worse = [titles[i] for i, cell in column.cells.items() if has_value(cell) and cell["value"] > 1.001]
+    better = [titles[i] for i, found in column.rows.items() if has_value(found) and found["value"] < 0.999]
+    worse = [titles[i] for i, found in column.rows.items() if has_value(found) and found["value"] > 1.001]
     said = []
     if better:
         said.append(f"Reconstructs better than PCA with a code of the same size: {'; '.join(better)}.")
@@ -137,12 +115,21 @@ def _beside_pca(column: Column, titles: list[str]) -> list[str]:
     return said
 
 
+def _copies(column: Column, titles: list[str]) -> list[str]:
+    """Who gives back training examples: the whole interval lies above what chance gives."""
+    there = column.there()
+    guilty = [i for i, found in there.items() if interval(found) and interval(found)[0] > (found.get("null") or 0.0)]
+    chance = next((found["null"] for found in there.values() if found.get("null") is not None), 0.0)
+    if not guilty:
+        return [f"No sign of copied training examples in any model (near-copies no more frequent than the {percent(chance)} that chance gives)."] if there else []
+    return ["Samples nearer to training examples than chance explains: " + "; ".join(f"{titles[i]}, {shown(there[i])} near-copies" for i in guilty) + f" (chance: {percent(chance)})."]
+
+
 def hedges(reports: list[dict], seeds: set[int], code_sizes: set[int]) -> list[str]:
     """What the verdict does not say."""
-    said = ["± is one standard error over the test examples; it does not cover another training run, whose result may differ by more."]
+    said = ["Intervals are over the draw of samples and test examples; they do not cover another training run, whose result may differ by more."]
     columns = columns_of(reports)
-    kinds = {(c.bound, c.k) for c in columns if c.bound and any(has_value(cell) for cell in c.cells.values())}
-    if any(bound == "lower" for bound, _ in kinds):
+    if any(column.card.get("bound") == "lower" and column.there() for column in columns):
         said.append("A lower bound says that the true log-likelihood is at least this; bounds of different k and exact values are not ranked against each other.")
     if len(code_sizes) > 1:
         sizes = ", ".join(map(str, sorted(code_sizes)))

@@ -1,0 +1,82 @@
+"""Several runs on one page: measured where they are not yet, ranked where they may be."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from .core.errors import UsageError
+from .core.files import read_json
+from .evaluate.evaluator import evaluator_for
+from .evaluate.quality import Yardstick
+from .evaluate.report import SAMPLES, evaluate
+from .evaluate.zoo import defects
+from .training.launch import Restored, command_line
+
+
+def compare(
+    runs: Sequence[Restored], out: Path, samples: int | None = None, evaluator: Path | None = None, seed: int = 0, zoo: bool = True,
+    say: Callable[[str], None] = lambda text: None, titles: Sequence[str] | None = None, head: tuple[str, str] | None = None,
+    commands: Sequence[str] = (), figures: Path | None = None, evaluator_digest: str | None = None,
+) -> tuple[Path, list[dict]]:  # fmt: skip
+    """Writes the page ``out`` and returns it with the reports. A report.json of the same protocol is not measured anew.
+
+    titles    what to call the models; head: title and introduction of the page; commands: that make the runs again
+    figures   the folder that figures are drawn into [beside the page]
+
+    Raises UsageError (runs of different data), DataError, StorageError.
+    """
+    from .show.compare import titles_of
+    from .show.gallery import page_figures
+    from .show.page import write_page
+
+    if len({r.dataset.digest for r in runs}) != 1 or len({r.dataset.binarise for r in runs}) != 1:
+        raise UsageError("only runs of the same data can be compared: " + ", ".join(f"{r.run.name} has {r.dataset.name}" for r in runs))
+    if out.suffix.lower() not in (".html", ".htm"):
+        raise UsageError(f"-o {out}: the page is an .html file")
+    names = [r.run.name for r in runs]
+    if len(set(names)) < len(names):
+        raise UsageError(f"each run once, please, and no two of the same folder name: {', '.join(names)}")
+    dataset = runs[0].dataset
+    yardstick = Yardstick(dataset, evaluator_for(dataset, evaluator, evaluator_digest))
+    reports = []
+    for i, restored in enumerate(runs):
+        report = known(restored, yardstick, samples or SAMPLES, seed)
+        before = " (measured before)" if report else ""
+        reports.append(report or evaluate(restored, samples=samples, seed=seed, yardstick=yardstick))
+        say(f"{titles[i] if titles else restored.run.name:<36} {headline(reports[-1])}{before}")
+    titles = titles_of(runs, titles or [report["title"] for report in reports])
+    found = None
+    if zoo:
+        say("the zoo of bad models")
+        found = defects(dataset, yardstick.evaluator)
+    say("figures")
+    reports = [report | {"title": title} for report, title in zip(reports, titles)]
+    drawn = page_figures(runs, figures or out.parent / f"{out.stem}-figures", titles, seed=seed, command=command_line(), reports=reports, yardstick=yardstick)
+    title, intro = head or (f"{len(runs)} models of {Path(dataset.name).name}", f"{len(dataset.split('train')):,} training examples, {len(dataset.split('test')):,} held out.")
+    page = write_page(out, title, intro, list(runs), reports, drawn, list(commands) or [r.run.info["command"] for r in runs], found)
+    return page, reports
+
+
+def headline(report: dict) -> str:
+    """The few numbers that matter most, in one line."""
+    found = {row["name"]: row["value"] for row in reversed(report["metrics"])}
+    parts = [f"{report['cost']['train_seconds']:5.1f} s"]
+    for name, words in (("frechet", "Fréchet {:.2f}"), ("reconstruction_mse", "reconstruction {:.4f}"), ("importance_weighted", "bound {:.1f} nats"), ("log_likelihood", "log p {:.1f} nats")):
+        if found.get(name) is not None:
+            parts.append(words.format(found[name]))
+    return "  ".join(parts)
+
+
+def known(restored: Restored, yardstick: Yardstick, samples: int, seed: int) -> dict | None:
+    """The report that the run has, if it was measured in the same way at the same step."""
+    path = restored.run.path / "report.json"
+    if not path.is_file():
+        return None
+    report = read_json(path)
+    same = (
+        report.get("step") == restored.step
+        and report.get("seeds", {}).get("evaluation") == seed
+        and report.get("data", {}).get("digest") == restored.dataset.digest
+        and (report.get("evaluator") or {}).get("name") == (yardstick.evaluator and yardstick.evaluator.name)
+        and any(found["name"] == "frechet" and (found["n"] in (None, samples)) for found in report.get("metrics", []))
+    )
+    return report if same else None

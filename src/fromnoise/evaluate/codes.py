@@ -1,0 +1,45 @@
+"""Rows of a report about the latent codes of a model."""
+
+import torch
+
+from ..core.family import Encodes, EncodesDistribution
+from ..core.rng import Rng
+from ..data.stream import in_order
+from ..training.health import active_units
+from ..training.launch import Restored
+from . import factors, latents
+from .protocol import row
+
+
+@torch.no_grad()
+def rows(restored: Restored, seed: int) -> list[dict]:
+    """Active units, KL, distance of the aggregate posterior from the prior; scores against known factors of the data."""
+    model, dataset = restored.model, restored.dataset
+    if not isinstance(model, Encodes) or len(dataset.split("test")) < 2:
+        return []
+    rng = Rng(seed, ("codes",), device=restored.device)
+    means, codes, kl, n = [], [], 0.0, 0
+    for batch in in_order(dataset, "test", device=restored.device):
+        if isinstance(model, EncodesDistribution):
+            mean, std = model.posterior(batch.x, batch.y)
+            codes.append(mean + std * rng.per_row(range(n, n + len(batch))).normal("eps", mean.shape))
+            kl = kl + len(batch) * model.kl_per_dimension(batch.x, batch.y, rng.at(n))
+        else:
+            mean = model.encode(batch.x, batch.y)
+        means.append(mean)
+        n += len(batch)
+    means, found, group = torch.cat(means).double().cpu(), [], {"group": "latents", "n": n}
+    if isinstance(model, EncodesDistribution):
+        kl = (kl / n).double().cpu()
+        found += [
+            row("active_units", "active units", int(active_units(means, kl).sum()), "latent dimensions", of=means.shape[1], **group),
+            row("kl", "KL of the posterior from the prior", float(kl.sum()), "nats per example", **group),
+        ]
+        z = torch.cat(codes).double().cpu()[:, : model.standard_dims]
+        if n >= 50:
+            found.append(row("prior_distance", "distance of the aggregate posterior from the prior", latents.prior_distance(z), "squared mean discrepancy", better="lower", group="latents"))
+    known = dataset.split("test").factors
+    if known is not None and n >= factors.FEWEST and means.shape[1] >= 2:
+        for name, value in factors.disentanglement(means, torch.from_numpy(known), Rng(seed, ("factors",))).items():
+            found.append(row(f"factors_{name}", f"{name} on the known factors", value, "score from 0 to 1", better="higher", **group))
+    return found

@@ -1,0 +1,39 @@
+"""A measured number and how sure it is."""
+
+import math
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """value    the number, free of bias where a way to be so is known
+    se       its standard error over the draw of samples and reference; None where none is known
+    interval 95 % interval; None where none is known
+    null     what a perfect model would score on average with these many samples
+    raw      the number as others print it, its bias included; None where that is ``value``
+    n, m     samples and reference examples that it was computed from
+    """
+
+    value: float
+    se: float | None = None
+    interval: tuple[float, float] | None = None
+    null: float | None = None
+    raw: float | None = None
+    n: int = 0
+    m: int = 0
+
+    def __post_init__(self):
+        assert math.isfinite(self.value), self
+
+
+def normal_interval(value: float, se: float) -> tuple[float, float]:
+    """value +- 1.96 se."""
+    return value - 1.959963985 * se, value + 1.959963985 * se
+
+
+def share(successes: int, n: int, null: float | None = None, m: int = 0) -> Estimate:
+    """A proportion with Wilson's 95 % interval (Wilson 1927), which holds near 0 and 1 too."""
+    z = 1.959963985
+    p = successes / n
+    middle, half = (p + z * z / (2 * n)) / (1 + z * z / n), z / (1 + z * z / n) * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
+    return Estimate(p, math.sqrt(p * (1 - p) / n), (max(0.0, middle - half), min(1.0, middle + half)), null, n=n, m=m)

@@ -1,0 +1,131 @@
+"""The protocol card: what a number must carry so that it can stand beside another one.
+
+A row of a report is a plain dictionary, as report.json holds it. Two rows share a column only when their cards are
+the same; what differs between models (value, interval, solver error, the training's seed) is not part of the card.
+"""
+
+import math
+from dataclasses import dataclass, field
+
+from .estimate import Estimate, normal_interval
+
+# what must be equal before two numbers may be compared
+CARD = ("name", "unit", "split", "n", "m", "reference", "evaluator", "bound", "k", "dequantisation", "seed", "drawn")
+
+
+def row(name: str, label: str, value: float | Estimate | None, unit: str, **more) -> dict:
+    """One number with its protocol.
+
+    group         the part of a report that it belongs to
+    value         a number, an Estimate, or None with the ``reason`` in words
+    se, interval  standard error and 95 % interval over the draw of examples (not over trainings)
+    null          what a perfect model would score; real: what held-out real examples score in the samples' place
+    raw           the number before its known bias was taken off
+    n, m          examples (or samples) measured, reference examples
+    split         whose examples are measured, or stand as the reference; reference: its digest
+    evaluator     the feature map's name
+    bound         "exact", "lower", "ode" or None; k: samples of z; dequantisation: "uniform" or None
+    solver_error  nats by which a numerical solver may be off
+    seed          of the evaluation's own random numbers; drawn: how samples were drawn
+    of            what a count is a part of
+    better        "lower", "higher" or None
+    """
+    if isinstance(value, Estimate):
+        found = value
+        known = {"se": found.se, "interval": found.interval and list(found.interval), "null": found.null, "raw": found.raw, "n": found.n or None, "m": found.m or None}
+        more, value = {key: entry for key, entry in known.items() if entry is not None} | more, found.value
+    assert value is None or math.isfinite(value), (name, value)
+    base = {
+        "se": None, "interval": None, "null": None, "real": None, "raw": None, "n": None, "m": None, "split": "test", "group": "",
+        "reference": None, "evaluator": None, "bound": None, "k": None, "dequantisation": None, "solver_error": None,
+        "seed": None, "drawn": None, "of": None, "better": None, "reason": "",
+    }  # fmt: skip
+    assert not set(more) - set(base), set(more) - set(base)
+    made = {"name": name, "label": label, "value": value, "unit": unit} | base | more
+    if made["interval"] is None and made["se"] is not None and value is not None:
+        made["interval"] = [value - 1.959963985 * made["se"], value + 1.959963985 * made["se"]]
+    return made
+
+
+def absent(name: str, label: str, unit: str, reason: str, **more) -> dict:
+    """A number that there is not, said in words."""
+    return row(name, label, None, unit, reason=f"none: {reason}", **more)
+
+
+def identity(found: dict) -> tuple:
+    """The card of a row, to be compared with another's."""
+    return tuple(found.get(key) for key in CARD)
+
+
+def difference(one: dict, other: dict) -> list[str]:
+    """What keeps two rows of one name out of one column, in words."""
+    return [f"{key} {one.get(key)} and {other.get(key)}" for key in CARD if one.get(key) != other.get(key)]
+
+
+def has_value(found: dict | None) -> bool:
+    return found is not None and found.get("value") is not None and math.isfinite(found["value"])
+
+
+def interval(found: dict) -> tuple[float, float] | None:
+    """The 95 % interval of a row, where one is known."""
+    if found.get("interval"):
+        return tuple(found["interval"])
+    return None if found.get("se") is None else normal_interval(found["value"], found["se"])
+
+
+def overlap(one: dict, other: dict) -> bool:
+    """Do the 95 % intervals overlap? Where a row has none, only equal values do."""
+    (a, b), (c, d) = (interval(found) or (found["value"],) * 2 for found in (one, other))
+    return a <= d and c <= b
+
+
+@dataclass
+class Column:
+    """Numbers that may be compared: one metric under one protocol. rows: index of the report -> row, with or without value."""
+
+    card: dict
+    rows: dict[int, dict] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        return self.card["name"]
+
+    def there(self) -> dict[int, dict]:
+        return {i: found for i, found in self.rows.items() if has_value(found)}
+
+    def ordered(self) -> list[int]:
+        """Reports with a number, best first; empty when no direction is better."""
+        if self.card.get("better") not in ("lower", "higher"):
+            return []
+        sign = 1 if self.card["better"] == "lower" else -1
+        there = self.there()
+        return sorted(there, key=lambda i: sign * there[i]["value"])
+
+    def ranks(self) -> dict[int, int]:
+        """Report -> rank from 1 on. Whose interval overlaps that of the first of a rank shares the rank."""
+        placed, lead = {}, None
+        for place, i in enumerate(self.ordered(), 1):
+            if lead is None or not overlap(self.rows[lead], self.rows[i]):
+                lead, rank = i, place
+            placed[i] = rank
+        return placed
+
+
+def columns_of(reports: list[dict]) -> list[Column]:
+    """The rows of some reports by their cards, in the order of their first appearance.
+
+    A number that a model does not have stands, with its reason, in every column of its name.
+    """
+    columns: dict[tuple, Column] = {}
+    missing: list[tuple[int, dict]] = []
+    for i, report in enumerate(reports):
+        for found in report.get("metrics", []):
+            if has_value(found):
+                columns.setdefault(identity(found), Column(found)).rows[i] = found
+            else:
+                missing.append((i, found))
+    for i, found in missing:
+        same = [column for column in columns.values() if column.name == found["name"]]
+        for column in same or [columns.setdefault((found["name"],), Column(found))]:
+            column.rows.setdefault(i, found)
+    return list(columns.values())

@@ -1,0 +1,195 @@
+"""How real, how varied and how new a set of samples is: everything that needs the samples only.
+
+A ``Yardstick`` holds the feature maps and the features of real examples, computed once for many sets of samples.
+Beside each number stands what held-out real examples score in the samples' place, wherever that is defined.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cache, cached_property
+
+import torch
+from torch import Tensor
+
+from ..core.errors import DataError, UsageError
+from ..core.rng import Rng
+from ..data.dataset import Dataset
+from . import coverage, distances, frechet, labels, memory, twosample
+from .evaluator import Evaluator
+from .features import FeatureMap, PrincipalComponents, extract, of_split, referees
+from .protocol import absent, row
+
+REFERENCE = 20_000  # training examples that distances are measured to
+NEIGHBOURS = 5_000  # examples on each side for the metrics that need all pairs of neighbours
+TOLD_APART = 2_000  # examples on each side that the classifier learns from and is tested on
+FEWEST = 50  # samples: below this there is nothing to say
+
+
+@dataclass(frozen=True)
+class Samples:
+    """n samples in model form, made in blocks when asked for, so that large ones never stand in memory together.
+
+    y      the labels that were asked for (n,), or None
+    drawn  how they were drawn, in a few words: part of the protocol
+    """
+
+    n: int
+    blocks: Callable[[], Iterator[Tensor]]
+    y: Tensor | None = None
+    drawn: str = ""
+
+    @staticmethod
+    def of(x: Tensor, y: Tensor | None = None, drawn: str = "") -> "Samples":
+        return Samples(len(x), lambda: iter(x.split(1000)), y, drawn)
+
+    def checked(self, dataset: Dataset) -> Iterator[Tensor]:
+        """The blocks. Raises DataError unless they are finite, of the data's shape and in its range."""
+        shape = dataset.spec.shape
+        for x in self.blocks():
+            if tuple(x.shape[1:]) != shape:
+                raise DataError(f"the samples have shape {tuple(x.shape[1:])}, {dataset.name} has {shape}: nothing can be measured")
+            if not bool(torch.isfinite(x).all()):
+                raise DataError("some samples are not finite numbers (NaN or infinite): nothing can be measured; did the training diverge?")
+            if dataset.spec.kind == "image" and float(x.abs().max()) > 10:  # linear models overshoot a little
+                raise DataError(f"images lie in [-1, 1], and these samples reach {float(x.abs().max()):.3g}: nothing can be measured")
+            yield x.clamp(-1, 1) if dataset.spec.kind == "image" else x
+
+
+class Yardstick:
+    """What samples are measured against.
+
+    evaluator  the trained feature map, first of ``maps`` where there is one; the referees follow
+    """
+
+    def __init__(self, dataset: Dataset, evaluator: FeatureMap | None = None):
+        self.dataset, self.evaluator = dataset, evaluator
+        self.maps: list[FeatureMap] = ([evaluator] if evaluator else []) + referees(dataset)
+        self._known: dict[tuple[str, str, int | None], Tensor] = {}
+
+    def features(self, feature_map: FeatureMap, split: str, limit: int | None = None) -> Tensor:
+        key = (feature_map.name, split, limit)
+        if key not in self._known:
+            self._known[key] = of_split(feature_map, self.dataset, split, limit)
+        return self._known[key]
+
+    @cached_property
+    def pixels(self) -> FeatureMap:
+        """The map that nearness to training examples is judged by: nothing trained, near the pixels themselves."""
+        return next((m for m in self.maps if m.name.startswith(("pca", "columns"))), None) or PrincipalComponents(self.dataset)
+
+    def labels(self, split: str) -> Tensor | None:
+        y = self.dataset.split(split).y
+        return None if y is None else torch.from_numpy(y)
+
+
+def quality(yardstick: Yardstick, samples: Samples, seed: int = 0) -> list[dict]:
+    """Rows of a report about a set of samples. Raises UsageError (too few), DataError (not finite, shape, range)."""
+    if samples.n < FEWEST:
+        raise UsageError(f"{samples.n} samples are too few to measure anything: take {FEWEST} or more")
+    rng = Rng(seed, ("quality",))
+    features: dict[str, list[Tensor]] = {m.name: [] for m in yardstick.maps}
+    for x in samples.checked(yardstick.dataset):
+        for m in yardstick.maps:
+            features[m.name].append(extract(m, [x]))
+    found = {name: torch.cat(parts) for name, parts in features.items()}
+    rows = []
+    for m in yardstick.maps:
+        rows += _frechet(yardstick, m, found[m.name])
+    main = yardstick.maps[0]
+    x = found[main.name]
+    rows += _others(yardstick, main, x, rng)
+    rows += _labels(yardstick, x, samples)
+    rows += _memory(yardstick, found[yardstick.pixels.name])
+    return [found | {"drawn": samples.drawn, "seed": seed} for found in rows]
+
+
+def reference(dataset: Dataset, split: str, m: int) -> str:
+    """Names the real examples that something was measured against."""
+    return f"{dataset.digest[:12]}:{split}[:{m}]"
+
+
+def attempt(name: str, words: str, unit: str, measure: Callable, real: Callable | None = None, **card) -> dict:
+    """A row, or its absence in the words of the refusal. real: the same measure with real examples as the samples."""
+    try:
+        found = measure()
+    except UsageError as error:
+        return absent(name, words, unit, str(error), **card)
+    value = None
+    if real is not None:
+        try:
+            value = real().value
+        except UsageError:  # too few real examples to say
+            pass
+    return row(name, words, found, unit, real=value, **card)
+
+
+def _frechet(yardstick: Yardstick, m: FeatureMap, x: Tensor) -> list[dict]:
+    dataset, rows = yardstick.dataset, []
+    train, test = yardstick.features(m, "train", REFERENCE), yardstick.features(m, "test", REFERENCE)
+    for split, y, name, words in (("train", train, "frechet", "Fréchet distance"), ("test", test, "frechet_held_out", "Fréchet distance to held-out examples")):
+        real = (lambda: frechet.frechet(test, train)) if split == "train" else None
+        card = dict(split=split, reference=reference(dataset, split, len(y)), evaluator=m.name, better="lower")
+        card["group"] = "samples" if m is yardstick.maps[0] and split == "train" else "referees"
+        rows.append(attempt(name, words, "squared feature units", lambda y=y: frechet.frechet(x, y), real, **card))
+    return rows
+
+
+def _others(yardstick: Yardstick, m: FeatureMap, x: Tensor, rng: Rng) -> list[dict]:
+    """What needs all pairs of points: by the main feature map only, on fewer points."""
+    train, test = yardstick.features(m, "train", REFERENCE), yardstick.features(m, "test", REFERENCE)
+    few, some = min(len(train), NEIGHBOURS), min(len(x), len(train), TOLD_APART)
+    n = min(len(x), few)
+    centre, scale = train.mean(0), train.var(0).mean().sqrt().clamp(min=1e-12)  # one number: the kernel is not blind to scale
+    kernel = lambda z: distances.kernel_distance((z[:few] - centre) / scale, (train[:few] - centre) / scale)
+    sliced = lambda z: distances.sliced_wasserstein(z, train, rng.at("sliced"))
+    apart = lambda z: twosample.two_sample_accuracy(z[:some], train[:some], rng.at("two-sample"))
+    card = lambda count: dict(split="train", reference=reference(yardstick.dataset, "train", count), evaluator=m.name, group="samples")
+    rows = [
+        attempt("kernel_distance", "kernel distance", "squared mean discrepancy", lambda: kernel(x), lambda: kernel(test), better="lower", **card(few)),
+        attempt("sliced_wasserstein", "sliced Wasserstein distance", "squared feature units", lambda: sliced(x), lambda: sliced(test), better="lower", **card(len(train))),
+        attempt("two_sample", "told apart by a classifier", "share", lambda: apart(x), lambda: apart(test), better="lower", **card(some)),
+    ]
+    by_samples = cache(lambda: coverage.manifold(x[:n], train[:n]))
+    by_real = cache(lambda: coverage.manifold(test[:n], train[:n]))
+    for name in ("precision", "recall", "density", "coverage"):
+        fair = len(test) >= n or name in ("precision", "density")  # recall and coverage depend on how many samples there are
+        unit = "balls of real examples around a sample, relative" if name == "density" else "share"
+        rows.append(attempt(name, name, unit, lambda name=name: by_samples()[name], (lambda name=name: by_real()[name]) if fair else None, better="higher", **card(n)))
+    return rows
+
+
+def _labels(yardstick: Yardstick, x: Tensor, samples: Samples) -> list[dict]:
+    """By an evaluator that knows classes: how often each class comes, and whether samples are what was asked for."""
+    evaluator, dataset = yardstick.evaluator, yardstick.dataset
+    if not isinstance(evaluator, Evaluator) or not evaluator.classes:
+        return []
+    card = dict(evaluator=evaluator.name, group="labels", reference=reference(dataset, "test", len(dataset.split("test"))))
+    test, truth = yardstick.features(evaluator, "test", REFERENCE), yardstick.labels("test")[:REFERENCE]
+    seen, real = evaluator.logits(x).argmax(1), evaluator.logits(test).argmax(1)
+    rows = [row("classes_seen", "classes that samples fall into", int(seen.unique().numel()), "classes", of=evaluator.classes, n=len(x), better="higher", **card)]
+    if samples.y is None:
+        half = lambda labels, i: labels[i::2]  # one half of the real examples in the samples' place
+        control = lambda: labels.class_histogram(half(real, 0), half(real, 1), evaluator.classes)
+        rows.append(attempt("class_histogram", "classes in other shares than real", "total variation, from 0 to 1", lambda: labels.class_histogram(seen, real, evaluator.classes), control, better="lower", **card))
+        return rows
+    train, train_y = yardstick.features(evaluator, "train", REFERENCE), yardstick.labels("train")[:REFERENCE]
+    score = lambda z, y: labels.classification_accuracy_score(z, y, test, truth)
+    rows.append(attempt("label_agreement", "samples of the class asked for", "share", lambda: labels.label_agreement(seen, samples.y), lambda: labels.label_agreement(real, truth), better="higher", **card))
+    rows.append(attempt("classification_accuracy_score", "accuracy of a classifier trained on samples", "share", lambda: score(x, samples.y), lambda: score(train[: len(x)], train_y[: len(x)]), better="higher", **card))
+    return rows
+
+
+def _memory(yardstick: Yardstick, x: Tensor) -> list[dict]:
+    m = yardstick.pixels
+    train, test = yardstick.features(m, "train"), yardstick.features(m, "test")
+    card = dict(split="train", reference=reference(yardstick.dataset, "train", len(train)), evaluator=m.name, group="memory", better="lower")
+    return [
+        attempt("near_copies", "near-copies of training examples", "share", lambda: memory.near_copy_rate(x, train, test), **card),
+        attempt("duplicates", "samples that repeat another sample", "share", lambda: memory.duplicates(x, test), **card),
+    ]
+
+
+def nearest_training(yardstick: Yardstick, x: Tensor, count: int = 1) -> tuple[Tensor, Tensor]:
+    """Distance to and index of the nearest training examples of each sample (n, count), by ``yardstick.pixels``."""
+    train = yardstick.features(yardstick.pixels, "train")
+    return memory.nearest(extract(yardstick.pixels, [x]), train, count)

@@ -1,0 +1,140 @@
+"""Bad models on purpose: sets of samples whose defect is known, to show which metric sees which defect.
+
+Each is made of the data at hand, cut anew (``halved``): ``train`` is what a model may have learned from, ``validation``
+plays the perfect model (``real``, the control) and ``test`` is held out from both.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from ..core.rng import Rng
+from ..data.dataset import Dataset, Split
+from ..data.stream import in_order
+from ..probability.pca import principal_components
+from .features import FeatureMap
+from .protocol import Column, has_value, overlap
+from .quality import Samples, Yardstick, quality
+from .table import heading
+
+CORRUPTED = 0.05  # share of the components that the noise replaces
+
+
+def real(dataset: Dataset, n: int, rng: Rng) -> Tensor:
+    """Held-out examples, in turn."""
+    return _repeated(_some(dataset, n, rng, "validation"), n)
+
+
+def copies(dataset: Dataset, n: int, rng: Rng) -> Tensor:
+    """Training examples: perfect to look at, and nothing new."""
+    return _repeated(_some(dataset, n, rng), n)
+
+
+def mean_example(dataset: Dataset, n: int, rng: Rng) -> Tensor:
+    """The mean of the training set, n times: what a squared error alone asks for."""
+    return _some(dataset, 5000, rng).mean(0, keepdim=True).expand(n, *dataset.spec.shape).clone()
+
+
+def one_example(dataset: Dataset, n: int, rng: Rng) -> Tensor:
+    """One training example, n times: complete collapse."""
+    return _some(dataset, 1, rng).expand(n, *dataset.spec.shape).clone()
+
+
+def class_dropped(dataset: Dataset, n: int, rng: Rng) -> Tensor:
+    """Real examples of all classes but the first (without labels: but the quarter that is brightest)."""
+    split = dataset.split("validation")
+    if split.y is not None:
+        rows = [int(i) for i in (split.y != 0).nonzero()[0]]
+    else:
+        everything = torch.cat([batch.x.flatten(1).mean(1) for batch in in_order(dataset, "validation")])
+        rows = everything.argsort()[: max(1, 3 * len(everything) // 4)].sort().values.tolist()
+    rows = rows[:n]
+    return _repeated(torch.cat([dataset.batch("validation", rows[i : i + 500]).x for i in range(0, len(rows), 500)]), n)
+
+
+def noisy(dataset: Dataset, n: int, rng: Rng) -> Tensor:
+    """Held-out examples with 5 % of their components replaced by those of another example's or by random levels."""
+    x = real(dataset, n, rng)
+    hit = rng.uniform("where", x.shape) < CORRUPTED
+    if dataset.spec.kind == "image":
+        levels = dataset.spec.levels
+        other = rng.integers("level", levels, x.shape).float() * (2 / (levels - 1)) - 1
+    else:
+        other = x.mean(0) + 3 * x.std(0, correction=0) * rng.normal("value", x.shape)
+    return torch.where(hit, other, x)
+
+
+def pixel_gaussian(dataset: Dataset, n: int, rng: Rng) -> Tensor:
+    """A Gaussian with the mean and the covariance of the training set: right to second order, wrong to look at."""
+    some = _some(dataset, 20_000, rng)
+    found = principal_components(lambda: some.split(1000), dataset.spec.dims, min(dataset.spec.dims, 512, len(some) - 1))
+    scale = found.eigenvalues.sqrt().float()
+    x = found.mean.float() + (rng.normal("z", (n, len(scale))) * scale) @ found.basis.T.float()
+    x = x.view(n, *dataset.spec.shape)
+    return x.clamp(-1, 1) if dataset.spec.kind == "image" else x
+
+
+ZOO: dict[str, Callable[[Dataset, int, Rng], Tensor]] = {
+    "real": real,
+    "copies of the training set": copies,
+    "the mean": mean_example,
+    "one example repeated": one_example,
+    "one class dropped": class_dropped,
+    "5 % noise": noisy,
+    "Gaussian of the pixels": pixel_gaussian,
+}
+
+
+def _some(dataset: Dataset, n: int, rng: Rng, split: str = "train") -> Tensor:
+    """The first n examples of a split (splits are shuffled), fewer where it is smaller."""
+    return torch.cat([batch.x for batch in in_order(dataset, split, limit=n)])
+
+
+def _repeated(x: Tensor, n: int) -> Tensor:
+    return x.repeat(-(-n // len(x)), *[1] * (x.ndim - 1))[:n]
+
+
+# -- which metric sees which defect --------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Defects:
+    """seen: metric -> bad model -> did the metric tell it from the perfect one? None where it is not defined. n: samples."""
+
+    zoo: tuple[str, ...]
+    seen: dict[str, dict[str, bool | None]]
+    n: int
+
+
+def defects(dataset: Dataset, evaluator: FeatureMap | None = None, most: int = 2000, seed: int = 0) -> Defects:
+    """Scores the zoo. One half of the training set is the reference, the other half plays the perfect model."""
+    halves = halved(dataset)
+    yardstick = Yardstick(halves, evaluator)
+    n = min(most, len(halves.split("validation")))
+    rows = {name: quality(yardstick, Samples.of(make(halves, n, Rng(seed, ("zoo", name)))), seed) for name, make in ZOO.items()}
+    bad, seen = tuple(name for name in ZOO if name != "real"), {}
+    for i, perfect in enumerate(rows["real"]):
+        if has_value(perfect) and perfect["better"]:
+            seen[heading(Column(perfect))] = {name: sees(perfect, rows[name][i]) for name in bad}
+    return Defects(bad, seen, n)
+
+
+def sees(perfect: dict, found: dict) -> bool | None:
+    """Is ``found`` worse than what the perfect model scored, beyond the doubt of both?"""
+    assert perfect["name"] == found["name"]
+    if not has_value(found):
+        return None
+    worse = found["value"] > perfect["value"] if perfect["better"] == "lower" else found["value"] < perfect["value"]
+    return worse and not overlap(perfect, found)
+
+
+def halved(dataset: Dataset) -> Dataset:
+    """The same data with the first half of the training set as train and the second as validation; test stays."""
+    part = dataset.split("train")
+    middle = len(part) // 2
+    cut = lambda array, rows: None if array is None else array[rows]
+    halves = {"train": slice(0, middle), "validation": slice(middle, 2 * middle)}
+    splits = {name: Split(part.x[rows], cut(part.y, rows), part.levels, cut(part.factors, rows)) for name, rows in halves.items()}
+    return replace(dataset, splits=splits | {"test": dataset.split("test")})

@@ -1,0 +1,361 @@
+"""Diffusion and flows where everything is known (evaluation.md 4.8 and 4.9): data N(0, 1/4), exact score.
+
+x_t ~ N(0, v_t) with v = abar / 4 + 1 - abar, and the best denoiser is E[eps | x_t] = sqrt(1 - abar) x_t / v. Expectations
+are exact: Gauss-Hermite nodes instead of draws of x and eps (all integrands are quadratic), unit impulses instead of
+draws in the samplers (all samplers are linear).
+"""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from fromnoise.core.errors import DivergedError, UsageError
+from fromnoise.core.rng import Rng
+from fromnoise.probability import ode
+from fromnoise.probability.diffusion import (
+    before,
+    ddim,
+    ddim_step,
+    diffuse,
+    linear_schedule,
+    posterior,
+    predict_x,
+    reverse_variances,
+    spread,
+    vlb,
+    vlb_term,
+)
+from fromnoise.probability.gaussian import log_normal
+from fromnoise.probability.ode import ode_log_likelihood
+
+DATA = 0.25  # variance
+NLL = 0.725791353
+ABAR = linear_schedule(1000)
+MARGINAL = ABAR * DATA + 1 - ABAR  # v_t
+MSE = 1 - (1 - ABAR) / MARGINAL  # of the best denoiser
+f64 = lambda value: torch.tensor(value, dtype=torch.float64)
+
+
+def exact(x_t, index):
+    return ((1 - ABAR[index]).sqrt() / MARGINAL[index]).view(-1, 1) * x_t
+
+
+class Fixed:
+    """An rng whose draws are all the same given numbers."""
+
+    def __init__(self, numbers):
+        self.numbers = numbers
+
+    def at(self, *path):
+        return self
+
+    def normal(self, name, shape):
+        assert tuple(shape) == tuple(self.numbers.shape)
+        return self.numbers
+
+
+class Impulse(Fixed):
+    """An rng for steps + 1 rows: at step k row k + 1 gets the noise 1 and all others get 0."""
+
+    def __init__(self, n: int, step: int | None = None):
+        self.n, self.step = n, step
+
+    def at(self, name, step):
+        return Impulse(self.n, step)
+
+    def normal(self, name, shape):
+        return (torch.arange(self.n) == self.step + 1).double()[:, None]
+
+
+def nodes():
+    """x ~ N(0, 1/4), eps ~ N(0, 1) as 9 weighted points each (9, 1): exact for polynomials up to degree 5."""
+    points, weights = np.polynomial.hermite_e.hermegauss(3)
+    weights = torch.from_numpy(weights / weights.sum())
+    grid = torch.cartesian_prod(torch.from_numpy(points), torch.from_numpy(points))
+    return DATA**0.5 * grid[:, :1], grid[:, 1:], (weights[:, None] * weights).flatten()
+
+
+# -- one step ---------------------------------------------------------------------------------------------------
+
+
+def test_schedule():
+    assert ABAR.dtype == torch.float64 and ABAR.shape == (1000,)
+    betas = 1 - ABAR / before(ABAR)
+    assert torch.allclose(betas, torch.linspace(1e-4, 0.02, 1000, dtype=torch.float64), atol=1e-14)
+    assert ABAR[-1].item() == pytest.approx(4.0358e-5, rel=1e-4)  # hardly anything of x is left
+    for wrong in ((1, 1e-4, 0.02), (10, 0.0, 0.02), (10, 0.1, 0.01), (10, 0.1, 1.0)):
+        with pytest.raises(UsageError, match="schedule"):
+            linear_schedule(*wrong)
+
+
+def test_marginal_is_what_the_small_steps_make():
+    """x_t = sqrt(1 - beta) x_{t-1} + sqrt(beta) eps, a thousand times: mean sqrt(abar) x, variance 1 - abar (eqs. 2 and 4)."""
+    betas, mean, variance = torch.linspace(1e-4, 0.02, 1000, dtype=torch.float64), f64(3.0), f64(0.0)
+    for t in range(1000):
+        mean, variance = (1 - betas[t]).sqrt() * mean, (1 - betas[t]) * variance + betas[t]
+        if t in (0, 10, 500, 999):
+            assert diffuse(f64(3.0), f64(0.0), ABAR[t]).item() == pytest.approx(mean.item(), rel=1e-12)
+            assert diffuse(f64(0.0), f64(1.0), ABAR[t]).item() ** 2 == pytest.approx(variance.item(), rel=1e-10)
+
+
+@pytest.mark.parametrize("t,s", [(500, 499), (500, 100), (999, 0), (1, 0)])
+def test_posterior_is_bayes_rule(t, s):
+    """Condition the joint Gaussian of (x_s, x_t) given x on x_t, without any formula of the paper."""
+    x, x_t, alpha = 0.7, -0.4, (ABAR[t] / ABAR[s]).item()
+    var_s, var_t = 1 - ABAR[s].item(), 1 - ABAR[t].item()
+    covariance = alpha**0.5 * var_s
+    mean = ABAR[s].sqrt().item() * x + covariance / var_t * (x_t - ABAR[t].sqrt().item() * x)
+    found = posterior(f64(x_t), f64(x), ABAR[t], ABAR[s])
+    assert found[0].item() == pytest.approx(mean, abs=1e-12)
+    assert found[1].item() == pytest.approx(var_s - covariance**2 / var_t, abs=1e-12)
+
+
+def test_eps_gives_x_back():
+    x, eps = Rng(0).normal("x", (5, 1, 4, 4)).double(), Rng(0).normal("eps", (5, 1, 4, 4)).double()
+    abar = ABAR[[0, 3, 200, 700, 999]].view(-1, 1, 1, 1)
+    assert torch.allclose(predict_x(diffuse(x, eps, abar), eps, abar), x, atol=1e-11)
+    assert diffuse(x.float(), eps.float(), abar).dtype == torch.float32  # whatever the schedule's
+
+
+def test_floor_of_the_denoising_error():
+    x, eps, weights = nodes()
+    index = torch.full((9,), 500)
+    eps_hat = exact(diffuse(x, eps, ABAR[500]), index)
+    mse = lambda eps_hat: (weights * (eps - eps_hat).square()[:, 0]).sum().item()
+    assert mse(eps_hat) == pytest.approx(0.020654291, abs=1e-9)
+    assert mse(1.01 * eps_hat) > mse(eps_hat) < mse(0.99 * eps_hat)
+
+
+# -- the variational bound --------------------------------------------------------------------------------------
+
+
+def bound(variances, denoiser=exact) -> float:
+    """E of the sum of all terms of ``vlb``, exact."""
+    x, eps, weights = nodes()
+    terms = vlb(denoiser, x, ABAR, variances, Fixed(eps))
+    assert terms.shape == (9, 1001)
+    return (weights @ terms).sum().item()
+
+
+def test_bound_with_the_optimal_variance_is_tight():
+    assert NLL == pytest.approx(0.5 * math.log(2 * math.pi * math.e * DATA), abs=1e-9)
+    entropy = 0.5 * math.log(2 * math.pi * math.e * DATA)
+    gap = bound(reverse_variances(ABAR, "optimal", MSE)) - entropy
+    assert gap == pytest.approx(2.3e-10, abs=0.05e-10)
+    last = 0.5 * (MARGINAL[-1] - 1 - MARGINAL[-1].log()).item()  # all of it: x_T is not quite N(0, 1)
+    assert gap == pytest.approx(last, abs=1e-12)
+
+
+def test_bound_with_beta_and_with_the_posteriors_variance():
+    assert bound(reverse_variances(ABAR, "beta")) - NLL == pytest.approx(1.09e-3, abs=0.005e-3)
+    assert bound(reverse_variances(ABAR, "posterior")) - NLL == pytest.approx(0.570, abs=0.0005)
+
+
+def test_optimal_variance_is_optimal_for_a_wrong_denoiser_too():
+    wrong = lambda x_t, index: 0.9 * exact(x_t, index)
+    mse = 1 - (1 - ABAR) / MARGINAL * (2 * 0.9 - 0.9**2)  # E (eps - 0.9 eps_hat)^2
+    best = reverse_variances(ABAR, "optimal", mse)
+    assert NLL < bound(best, wrong) < min(bound(1.02 * best, wrong), bound(0.98 * best, wrong))
+    with pytest.raises(UsageError, match="give mse"):
+        reverse_variances(ABAR, "optimal")
+
+
+def test_each_row_may_be_at_its_own_step():
+    x, eps, _ = nodes()
+    index, variances = torch.tensor([0, 1, 2, 10, 100, 300, 500, 900, 999]), reverse_variances(ABAR, "beta")
+    together = vlb_term(exact, x, eps, index, ABAR, variances)
+    apart = vlb(exact, x, ABAR, variances, Fixed(eps))[torch.arange(9), index]
+    assert torch.allclose(together, apart, atol=1e-14) and bool(torch.isfinite(together).all())
+
+
+def test_terms_add_up_over_components_and_come_from_rng():
+    abar = linear_schedule(20, 0.01, 0.4)
+    x, variances = Rng(0).normal("x", (4, 2, 3)), reverse_variances(abar, "beta")
+    denoiser = lambda x_t, index: 0.5 * x_t
+    one, two = (vlb(denoiser, x, abar, variances, Rng(seed)) for seed in (1, 2))
+    assert one.shape == (4, 21) and not torch.equal(one, two) and torch.equal(one, vlb(denoiser, x, abar, variances, Rng(1)))
+    drawn = []
+    vlb(lambda x_t, index: drawn.append(x_t / (1 - abar[index[0]]).sqrt()) or x_t, torch.zeros(500, 1), abar, variances, Rng(0))
+    assert len(drawn) == 20 and torch.cat(drawn, 1).T.corrcoef().fill_diagonal_(0).abs().max() < 0.25  # each term its own
+    whole = vlb_term(denoiser, x, x.flip(0), torch.tensor([0, 3, 7, 19]), abar, variances)
+    flat = lambda v: v.reshape(24, 1)
+    parts = vlb_term(denoiser, flat(x), flat(x.flip(0)), torch.tensor([0, 3, 7, 19]).repeat_interleave(6), abar, variances)
+    assert torch.allclose(whole, parts.view(4, 6).sum(1), atol=1e-6)
+
+
+# -- sampling ---------------------------------------------------------------------------------------------------
+
+
+def sampled_variance(steps: int, eta: float) -> float:
+    """Variance of what ``ddim`` makes of N(0, 1): sum of the squares of its responses to the start and to each noise."""
+    start = torch.zeros(steps + 1, 1, dtype=torch.float64)
+    start[0] = 1
+    return ddim(exact, start, ABAR, spread(1000, steps), eta, Impulse(steps + 1)).square().sum().item()
+
+
+@pytest.mark.parametrize(
+    "eta,steps,golden",
+    [(0.0, 10, 0.130763), (0.0, 50, 0.222704), (0.0, 250, 0.244304), (0.0, 1000, 0.248498),
+     (1.0, 10, 0.104222), (1.0, 50, 0.196420), (1.0, 250, 0.236016), (1.0, 1000, 0.246125)],
+)  # fmt: skip
+def test_variance_of_what_the_sampler_makes(eta, steps, golden):
+    assert sampled_variance(steps, eta) == pytest.approx(golden, abs=5.1e-7)
+
+
+def test_sampled_draws_have_that_variance():
+    x = Rng(0).normal("start", (20_000, 1)).double()
+    made = ddim(exact, x, ABAR, spread(1000, 10), 1.0, Rng(1))
+    assert made.var().item() == pytest.approx(0.104222, abs=4 * 0.104222 * (2 / 20_000) ** 0.5)
+    assert not torch.equal(made, ddim(exact, x, ABAR, spread(1000, 10), 1.0, Rng(2)))
+    assert torch.equal(ddim(exact, x, ABAR, spread(1000, 10)), ddim(exact, x, ABAR, spread(1000, 10), 0.0, Rng(1)))
+
+
+@pytest.mark.parametrize("index", [1, 30, 999])
+def test_eta_1_is_ancestral_sampling(index):
+    """At neighbouring steps eq. 12 is Ho et al.'s posterior at x_hat: mean of eq. 7, variance beta-tilde."""
+    x_t, eps_hat, step = f64(0.8), f64(-0.3), (ABAR[index], before(ABAR)[index])
+    mean, variance = posterior(x_t, predict_x(x_t, eps_hat, step[0]), *step)
+    assert ddim_step(x_t, eps_hat, *step, eta=1.0).item() == pytest.approx(mean.item(), abs=1e-12)
+    noisy = ddim_step(x_t, eps_hat, *step, eta=1.0, noise=f64(1.0))
+    assert (noisy - mean).item() ** 2 == pytest.approx(variance.item(), rel=1e-9)
+
+
+def test_spread_and_callback():
+    assert spread(1000, 10) == [999, 888, 777, 666, 555, 444, 333, 222, 111, 0] and spread(1000, 1) == [999]
+    assert spread(1000, 1000) == list(range(999, -1, -1))
+    seen, x = [], torch.ones(3, 1)
+    made = ddim(exact, x.double(), ABAR, [900, 300, 0], on_step=lambda *event: seen.append(event))
+    assert [step for step, _, _ in seen] == [0, 1, 2] and torch.equal(seen[-1][1], made)
+    assert torch.allclose(seen[-1][1], seen[-1][2])  # the last step goes to abar = 1: x is what the denoiser sees in it
+    single = ddim(lambda x_t, index: 0.1 * x_t, x, ABAR, [900, 300, 0], 1.0, Rng(0))
+    assert single.dtype == torch.float32
+
+
+@pytest.mark.parametrize("indices,eta", [([], 0.0), ([0, 999], 0.0), ([5, 5, 0], 0.0), ([999, 0], 1.5)])
+def test_sampler_refuses(indices, eta):
+    with pytest.raises(UsageError, match="indices that fall"):
+        ddim(exact, torch.zeros(2, 1).double(), ABAR, indices, eta, Rng(0))
+
+
+# -- likelihood along the flow ----------------------------------------------------------------------------------
+
+FIRST, LAST = 0.1, 20.0  # T beta of the schedule above: the VP-SDE of Song et al. 2021, eq. 32
+
+
+def spread_at(t: float) -> float:
+    """v_t in continuous time."""
+    return 1 - (1 - DATA) * math.exp(-(FIRST * t + 0.5 * (LAST - FIRST) * t**2))
+
+
+def probability_flow(x, t):
+    """-beta / 2 (x + score), score = -x / v (Song et al. 2021, eq. 13)."""
+    return -0.5 * (FIRST + (LAST - FIRST) * t) * (x - x / spread_at(t))
+
+
+def test_flow_likelihood_of_a_gaussian():
+    x = torch.linspace(-2, 2, 9, dtype=torch.float64)[:, None]
+    base = lambda z: log_normal(z, 0.0, math.log(spread_at(1.0))).sum(1)
+    found = ode_log_likelihood(probability_flow, x, base, tolerance=1e-5)
+    truth = log_normal(x, 0.0, math.log(DATA))[:, 0]
+    assert torch.allclose(found.log_likelihood, truth, atol=1e-6, rtol=0)
+    assert torch.allclose(found.z, (spread_at(1.0) / DATA) ** 0.5 * x, atol=1e-6)
+    assert bool((found.error <= 1e-5).all()) and bool((found.se == 0).all())
+    error = (found.log_likelihood - truth).abs()
+    assert bool((error <= found.error / 10).all())  # fourth order: about 1/15
+
+
+def test_flow_likelihood_with_a_normal_base_is_oracle_8s():
+    points, weights = np.polynomial.hermite_e.hermegauss(3)
+    x = torch.from_numpy(DATA**0.5 * points)[:, None]
+    found = ode_log_likelihood(probability_flow, x, lambda z: log_normal(z).sum(1), steps=128)
+    nll = -(torch.from_numpy(weights / weights.sum()) @ found.log_likelihood).item()
+    assert nll == pytest.approx(NLL, abs=1e-6) and found.calls == 4 * (128 + 64)
+
+
+def test_too_few_steps_are_seen():
+    x, base = f64([[0.5], [1.5]]), lambda z: log_normal(z).sum(1)
+    truth = log_normal(x, 0.0, math.log(DATA))[:, 0]
+    coarse = ode_log_likelihood(probability_flow, x, base, steps=4)
+    error = (coarse.log_likelihood - truth).abs()
+    assert error.max() > 0.01 and bool((coarse.error > error).all())
+
+
+def shear(x, t):
+    """Data to noise: z = (x1, x2 - x1^2)."""
+    return torch.stack([torch.zeros_like(x[:, 0]), -x[:, 0].square()], 1)
+
+
+def test_shear_flow():
+    x = f64([[0.5, -0.3]])
+    direct = log_normal(torch.stack([x[:, 0], x[:, 1] - x[:, 0] ** 2], 1)).sum(1)
+    found = ode_log_likelihood(shear, x, lambda z: log_normal(z).sum(1), steps=2)
+    assert direct.item() == pytest.approx(-2.114127066, abs=1e-9)
+    assert found.log_likelihood.item() == pytest.approx(-2.114127066, abs=1e-9)
+    back = ode_log_likelihood(shear, found.z, lambda x: direct, t0=1.0, t1=0.0, steps=2)  # the same way back
+    assert torch.allclose(back.z, x) and found.error.item() < 1e-12
+
+
+def test_flow_densities_integrate_to_one():
+    grid = torch.arange(-6, 6.01, 0.1, dtype=torch.float64)
+    points = torch.cartesian_prod(grid, torch.arange(-6, 42.01, 0.2, dtype=torch.float64))
+    found = ode_log_likelihood(shear, points, lambda z: log_normal(z).sum(1), steps=2)
+    assert found.log_likelihood.exp().sum().item() * 0.02 == pytest.approx(1, abs=1e-6)
+    swell = lambda x, t: x.sin() * 0.8 + 0.3  # not volume preserving: the trace counts
+    line = torch.arange(-9, 9.01, 0.05, dtype=torch.float64)[:, None]
+    found = ode_log_likelihood(swell, line, lambda z: log_normal(z).sum(1), steps=16)
+    assert found.log_likelihood.exp().sum().item() * 0.05 == pytest.approx(1, abs=1e-5)
+
+
+def linear_flow(D=6):
+    A = 0.4 * Rng(0).normal("A", (D, D)).double()
+    return A, lambda x, t: x @ A.T
+
+
+def test_linear_flow_is_the_matrix_exponential():
+    A, drift = linear_flow()
+    x = Rng(1).normal("x", (5, 6)).double()
+    found = ode_log_likelihood(drift, x, lambda z: log_normal(z).sum(1), 0.0, 1.5, steps=40)
+    expm = torch.linalg.matrix_exp(1.5 * A)
+    assert torch.allclose(found.log_likelihood, log_normal(x @ expm.T).sum(1) + 1.5 * A.trace(), atol=1e-6)
+
+
+def test_exact_and_estimated_traces_agree():
+    net = nn.Sequential(nn.Linear(9, 16), nn.Tanh(), nn.Linear(16, 8)).double()
+    for i, p in enumerate(net.parameters()):
+        p.data = 0.5 * Rng(0).normal(f"p{i}", p.shape).double()
+    drift = lambda x, t: net(torch.cat([x.flatten(1), torch.full((len(x), 1), t).to(x)], 1)).view_as(x)
+    x, base = Rng(1).normal("x", (6, 2, 2, 2)).double(), lambda z: log_normal(z).flatten(1).sum(1)
+    settings = dict(log_base=base, steps=4)
+    exact = ode_log_likelihood(drift, x, **settings)
+    many = ode_log_likelihood(drift, x, divergence="hutchinson", probes=400, rng=Rng(2), **settings)
+    assert torch.equal(many.z, exact.z) and bool((many.se > 0).all())
+    pull = (many.log_likelihood - exact.log_likelihood) / many.se
+    assert bool((pull.abs() < 4).all()) and 0.3 < pull.square().mean().sqrt() < 2
+    one = ode_log_likelihood(drift, x, divergence="hutchinson", rng=Rng(2), **settings)
+    assert bool(one.se.isnan().all()) and bool(((one.log_likelihood - exact.log_likelihood).abs() > 1e-6).any())
+    # with the same probe at both step numbers the error is the solver's, not the probe's
+    assert one.error.max() < 0.1 * (one.log_likelihood - exact.log_likelihood).abs().max()
+    single = ode_log_likelihood(lambda x, t: drift(x.double(), t).float(), x.float(), **settings)
+    assert single.log_likelihood.dtype == torch.float64 and single.z.dtype == torch.float32
+    assert torch.allclose(single.log_likelihood, exact.log_likelihood, atol=1e-4)
+    # a row's value does not depend on the rest of its batch
+    alone = ode_log_likelihood(drift, x[2:3], tolerance=1e-6, **settings)
+    together = ode_log_likelihood(drift, torch.cat([10 * x[:2], x[2:]]), tolerance=1e-6, **settings)
+    assert torch.allclose(alone.log_likelihood, together.log_likelihood[2:3], rtol=0, atol=1e-12)
+    assert together.calls > alone.calls
+
+
+def test_flow_likelihood_refuses(monkeypatch):
+    base = lambda z: log_normal(z).sum(1)
+    x = torch.zeros(2, 2, dtype=torch.float64)
+    for wrong in (dict(steps=3), dict(steps=0), dict(divergence="hutchinson"), dict(divergence="trace")):
+        with pytest.raises(UsageError):
+            ode_log_likelihood(shear, x, base, **wrong)
+    with pytest.raises(DivergedError, match="finite"):
+        ode_log_likelihood(lambda x, t: (1 + x) ** 3 * 50, x, base, steps=8)
+    monkeypatch.setattr(ode, "MOST", 64)
+    with pytest.raises(UsageError, match="at 64 steps: raise the tolerance"):
+        ode_log_likelihood(lambda x, t: (1e6 * x).cos(), x + 0.3, base, tolerance=1e-9, steps=16)

@@ -1,0 +1,64 @@
+"""Numbers that differ in any part of their protocol never share a column, and overlapping intervals are ties."""
+
+import pytest
+
+from fromnoise.evaluate.estimate import Estimate, share
+from fromnoise.evaluate.protocol import CARD, absent, columns_of, identity, overlap, row
+
+BASE = dict(n=100, m=200, split="train", reference="abc:train[:200]", evaluator="e-1", bound="lower", k=8, dequantisation=None, seed=0, drawn="defaults")
+
+
+def made(value, **more):
+    return row("frechet", "Fréchet distance", value, "u", better="lower", **(BASE | more))
+
+
+def test_a_card_holds_everything_that_a_comparison_needs():
+    assert {"n", "split", "seed", "reference", "evaluator", "bound", "dequantisation", "k"} <= set(CARD)
+    found = made(Estimate(1.0, 0.1, (0.8, 1.2), 0.0, 1.5, 100, 200), solver_error=1e-4)
+    assert found["se"] == 0.1 and found["interval"] == [0.8, 1.2] and found["null"] == 0.0 and found["raw"] == 1.5 and found["solver_error"] == 1e-4
+    assert made(1.0, se=0.1)["interval"] == pytest.approx([0.804, 1.196], abs=1e-3)
+
+
+@pytest.mark.parametrize("change", [
+    dict(n=101), dict(m=201), dict(split="test"), dict(reference="abd:train[:200]"), dict(evaluator="e-2"), dict(bound="exact"),
+    dict(k=9), dict(dequantisation="uniform"), dict(seed=1), dict(drawn="temperature 0.5"),
+])  # fmt: skip
+def test_one_difference_of_protocol_makes_another_column(change):
+    reports = [{"metrics": [made(1.0)]}, {"metrics": [made(2.0, **change)]}]
+    assert identity(reports[0]["metrics"][0]) != identity(reports[1]["metrics"][0])
+    columns = columns_of(reports)
+    assert len(columns) == 2 and all(len(column.there()) == 1 for column in columns)
+
+
+def test_values_intervals_and_solver_errors_do_not_part_columns():
+    reports = [{"metrics": [made(1.0, se=0.1)]}, {"metrics": [made(2.0, se=0.3, solver_error=0.1, real=0.5)]}]
+    assert len(columns_of(reports)) == 1
+
+
+def test_overlapping_intervals_share_a_rank():
+    values = [(1.0, 0.1), (1.1, 0.1), (1.5, 0.1), (1.6, None), (5.0, 0.1)]
+    column = columns_of([{"metrics": [made(value, se=se)]} for value, se in values])[0]
+    assert column.ordered() == [0, 1, 2, 3, 4]
+    assert column.ranks() == {0: 1, 1: 1, 2: 3, 3: 3, 4: 5}
+    assert overlap(made(1.0, se=0.1), made(1.39, se=0.1)) and not overlap(made(1.0, se=0.1), made(1.40, se=0.1))
+    assert not overlap(made(1.0), made(1.001)) and overlap(made(1.0), made(1.0))
+    assert overlap(made(1.0, interval=[0.0, 5.0]), made(4.0, interval=[4.0, 4.5]))
+
+
+def test_higher_is_better_turns_the_order():
+    column = columns_of([{"metrics": [made(value) | {"better": "higher"}]} for value in (1.0, 3.0, 2.0)])[0]
+    assert column.ordered() == [1, 2, 0] and column.ranks() == {1: 1, 2: 2, 0: 3}
+
+
+def test_what_a_model_does_not_have_is_said_in_every_column_of_its_name():
+    reports = [{"metrics": [made(1.0)]}, {"metrics": [made(2.0, k=9)]}, {"metrics": [absent("frechet", "Fréchet distance", "u", "too few")]}]
+    columns = columns_of(reports)
+    assert len(columns) == 2 and all(column.rows[2]["reason"] == "none: too few" for column in columns)
+
+
+def test_wilson_intervals_hold_at_the_edges():
+    none, some = share(0, 100), share(30, 100)
+    assert none.interval[0] == 0 and none.interval[1] == pytest.approx(0.0370, abs=1e-4)
+    assert some.interval == pytest.approx((0.2189, 0.3958), abs=1e-4)
+    with pytest.raises(AssertionError):
+        Estimate(float("nan"))

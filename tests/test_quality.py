@@ -1,0 +1,147 @@
+"""Samples under the yardstick: refusals in words, the zoo of bad models, the compare page."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from fromnoise import data
+from fromnoise.cli import main
+from fromnoise.compare import compare
+from fromnoise.core.errors import DataError, UsageError
+from fromnoise.core.rng import Rng
+from fromnoise.evaluate.evaluator import shipped_for
+from fromnoise.evaluate.quality import Samples, Yardstick, quality
+from fromnoise.evaluate.zoo import ZOO, defects, halved
+from fromnoise.training import launch
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return data.load("digits")
+
+
+@pytest.fixture(scope="module")
+def yardstick(digits):
+    return Yardstick(digits, shipped_for(digits))
+
+
+@pytest.fixture(scope="module")
+def matrix(digits):
+    return defects(digits, shipped_for(digits))
+
+
+def some(n=200, seed=0):
+    return Rng(seed).uniform("x", (n, 1, 8, 8)) * 2 - 1
+
+
+def test_every_number_names_its_feature_map_and_reference(digits, yardstick):
+    rows = quality(yardstick, Samples.of(some(), drawn="by hand"), seed=3)
+    assert {row["evaluator"].partition("/")[0] for row in rows if row["name"] == "frechet"} == {"digits-ca6b2a70", "pca-64", "random-conv"}
+    for row in rows:
+        assert row["evaluator"] and row["reference"].startswith(digits.digest[:12]) and row["drawn"] == "by hand" and row["seed"] == 3
+        assert row["value"] is None or np.isfinite(row["value"])
+    assert quality(yardstick, Samples.of(some(), drawn="by hand"), seed=3) == rows
+
+
+@pytest.mark.parametrize("x, error, says", [
+    (some(49), UsageError, "too few to measure anything"),
+    (torch.full((100, 1, 8, 8), float("nan")), DataError, "not finite"),
+    (torch.zeros(100, 1, 9, 9), DataError, "shape"),
+    (255 * some(100).abs(), DataError, r"lie in \[-1, 1\]"),
+])  # fmt: skip
+def test_samples_that_cannot_be_measured_are_refused(yardstick, x, error, says):
+    with pytest.raises(error, match=says):
+        quality(yardstick, Samples.of(x))
+
+
+def test_fewer_samples_than_features_have_no_frechet_distance(yardstick):
+    rows = quality(yardstick, Samples.of(some(60)))
+    pca = next(row for row in rows if row["name"] == "frechet" and row["evaluator"].startswith("pca"))
+    main_map = next(row for row in rows if row["name"] == "frechet" and row["evaluator"].startswith("digits"))
+    assert pca["value"] is None and "too few" in pca["reason"] and main_map["value"] > 0
+
+
+def test_constant_samples_are_measured_and_found_out(yardstick):
+    rows = {row["name"]: row for row in quality(yardstick, Samples.of(torch.zeros(300, 1, 8, 8))) if row["group"] in ("samples", "memory")}
+    assert rows["duplicates"]["value"] == 1 and rows["recall"]["value"] == 0 and rows["two_sample"]["value"] > 0.95
+    assert rows["frechet"]["value"] > 10
+
+
+def test_real_examples_are_nearly_perfect(digits, yardstick):
+    halves = halved(digits)
+    rows = quality(Yardstick(halves, shipped_for(digits)), Samples.of(ZOO["real"](halves, 700, Rng(0))))
+    found = {row["name"]: row for row in rows if row["group"] in ("samples", "memory")}
+    assert found["frechet"]["interval"][0] < 0 < found["frechet"]["interval"][1]
+    assert found["two_sample"]["interval"][0] < 0.5 < found["two_sample"]["interval"][1]
+    assert found["coverage"]["interval"][0] - 0.02 < found["coverage"]["null"] < found["coverage"]["interval"][1] + 0.02
+    assert found["near_copies"]["interval"][0] <= found["near_copies"]["null"] <= found["near_copies"]["interval"][1]
+
+
+@pytest.mark.parametrize("defect, metrics", [
+    ("copies of the training set", ["near-copies"]),
+    ("the mean", ["Fréchet distance, digits", "Fréchet distance, pca", "Fréchet distance, random-conv", "kernel", "sliced", "told apart", "recall", "coverage", "classes", "samples that repeat"]),
+    ("one example repeated", ["Fréchet distance, digits", "kernel", "told apart", "recall", "coverage", "near-copies", "samples that repeat"]),
+    ("one class dropped", ["Fréchet distance, digits", "coverage", "classes"]),
+    ("5 % noise", ["Fréchet distance, pca", "Fréchet distance, random-conv", "told apart", "precision"]),  # the evaluator looks through it
+    ("Gaussian of the pixels", ["Fréchet distance, digits", "told apart", "precision", "density"]),
+])  # fmt: skip
+def test_each_defect_is_seen_by_the_metrics_that_should(matrix, defect, metrics):
+    for metric in metrics:
+        seeing = [name for name in matrix.seen if name.startswith(metric)]
+        assert seeing and any(matrix.seen[name][defect] for name in seeing), (metric, matrix.seen)
+
+
+def test_no_metric_but_memory_sees_copies(matrix):
+    seeing = {name for name, seen in matrix.seen.items() if seen["copies of the training set"]}
+    assert seeing and all("copies" in name for name in seeing)
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    root = tmp_path_factory.mktemp("runs")
+    for name, family, options in (("vae", "vae", dict(hidden=(16,), latent_dim=2)), ("pca", "classical", dict(preset="pca", latent_dim=2))):
+        budget = {"steps": 30} if family == "vae" else {}
+        launch.start(launch.plan(family, "digits", threads=1, intervals=2, batch_size=32, **budget, **options), root / name)
+    return root
+
+
+def test_compare_measures_once_and_writes_one_page(runs, capsys):
+    page = runs / "page.html"
+    command = ["compare", str(runs / "vae"), str(runs / "pca"), "-o", str(page), "--samples", "100", "--no-zoo", "--json"]
+    assert main(command) == 0
+    first = json.loads(capsys.readouterr().out)
+    html = page.read_text("utf-8")
+    assert len(first["reports"]) == 2 and page.stat().st_size < 2_000_000 and "http" not in html.split("</style>")[1].replace("http-equiv", "")
+    assert "Which metric" not in html and "What differs" in html and "Quality against cost" in html
+    before = (runs / "vae" / "report.json").stat().st_mtime_ns
+    assert main(command) == 0 and (runs / "vae" / "report.json").stat().st_mtime_ns == before
+    assert "measured before" in capsys.readouterr().err
+    assert main([*command, "--seed", "1"]) == 0 and (runs / "vae" / "report.json").stat().st_mtime_ns != before
+
+
+def test_compare_refuses_what_cannot_be_compared(runs, tmp_path, capsys):
+    launch.start(launch.plan("classical", "moons", threads=1), tmp_path / "moons")
+    for arguments, says in (
+        ([runs / "pca", tmp_path / "moons"], "same data"), ([runs / "pca", runs / "pca"], "once"),
+        ([runs / "pca", runs / "vae", "-o", tmp_path / "x.pdf"], ".html"), ([runs / "none"], "no run"),
+    ):  # fmt: skip
+        assert main(["compare", *map(str, arguments)]) == 2 or "none" in str(arguments[0])
+        error = capsys.readouterr().err
+        assert error.count("\n") == 1 and (says in error or "none" in str(arguments[0])), error
+
+
+def test_page_of_compare_has_the_zoo(runs, digits):
+    opened = [launch.restore(launch.Run(runs / name)) for name in ("vae", "pca")]
+    page, _ = compare(opened, runs / "zoo.html", samples=100)
+    html = page.read_text("utf-8")
+    assert "Which metric sees which defect" in html and "copies of the training set" in html and html.count("sees it") > 20
+
+
+def test_conditional_samples_are_asked_what_they_are(digits, yardstick):
+    part = digits.batch("validation", slice(0, 150))
+    rows = {row["name"]: row for row in quality(yardstick, Samples.of(part.x, part.y)) if row["group"] == "labels"}
+    assert rows["label_agreement"]["value"] > 0.95 and rows["classification_accuracy_score"]["value"] > 0.9
+    wrong = {row["name"]: row for row in quality(yardstick, Samples.of(part.x, (part.y + 1) % 10)) if row["group"] == "labels"}
+    assert wrong["label_agreement"]["value"] < 0.1 and wrong["classification_accuracy_score"]["value"] < 0.1
