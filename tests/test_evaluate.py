@@ -16,8 +16,8 @@ from fromnoise.core.spec import DataSpec
 from fromnoise.data import DataConfig, Dataset, Split
 from fromnoise.evaluate import reconstruction
 from fromnoise.evaluate.likelihood import score
-from fromnoise.evaluate.report import evaluate
 from fromnoise.evaluate.protocol import columns_of
+from fromnoise.evaluate.report import evaluate
 from fromnoise.evaluate.table import plain_table
 from fromnoise.families import load
 from fromnoise.training import launch

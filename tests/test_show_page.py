@@ -11,9 +11,9 @@ import pytest
 from PIL import Image
 
 from fromnoise.core.errors import UsageError
+from fromnoise.evaluate.protocol import columns_of
 from fromnoise.show.gallery import page_figures
 from fromnoise.show.page import LIMIT, write_page
-from fromnoise.evaluate.protocol import columns_of
 from fromnoise.show.verdict import hedges, number, verdict
 from fromnoise.training import launch
 

@@ -7,7 +7,19 @@ import click
 
 from ..core.errors import UsageError
 from .options import loose
-from .root import LOOSE, PATH, checkpoint_flag, device_flag, finish, fromnoise, json_flag, opened, quiet_flag, say, whole
+from .root import (
+    LOOSE,
+    PATH,
+    checkpoint_flag,
+    device_flag,
+    finish,
+    fromnoise,
+    json_flag,
+    opened,
+    quiet_flag,
+    say,
+    whole,
+)
 
 
 @fromnoise.command(context_settings=LOOSE)

@@ -1,96 +1,136 @@
-"""Did the model memorise its training set, or one picture?"""
+"""Did the model memorise its training set, or one picture? Exact nearest neighbours, block by block.
+
+Unusual: |a|^2 + |b|^2 - 2ab loses all digits of a distance near 0, so those few pairs are computed again from a - b: a
+duplicate is at distance 0, not 1e-8, and what is merely close is not taken for a duplicate. Before that all rows are
+shifted by the columns' medians: an offset costs no digits, and whole numbers (pixels) stay whole, hence exact.
+"""
 
 import math
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
 
 from ..core.errors import UsageError
-from ..core.rng import Rng
 from .distances import checked
 from .estimate import Estimate, share
 
-BLOCK = 2**23  # distances held at once
+BLOCK = 2**22  # distances held at once
+CLOSE = 1e-10  # of |a|^2 + |b|^2: squared distances below this are computed again
+SAME_SHARE = 0.1  # of the usual distance between real examples: samples nearer than this are the same
 
 
-def squared_distances(a: Tensor, b: Tensor) -> Tensor:
-    """|a_i - b_j|^2, (n, m). Equal rows have distance 0 exactly: what rounding leaves below 1e-12 of their length is 0."""
-    length_a, length_b = a.square().sum(1), b.square().sum(1)
-    distance = length_a[:, None] + length_b - 2 * (a @ b.T)
-    return distance.where(distance > 1e-12 * (length_a[:, None] + length_b), 0.0)
+def distance_blocks(a: Tensor, b: Tensor) -> Iterator[tuple[slice, Tensor]]:
+    """Yields (rows of a (n, d), their squared distances (R, m) to all rows of b (m, d)) in float64, block by block."""
+    a, b = a.double(), b.double()
+    shift = b.median(0).values
+    p, q = a - shift, b - shift
+    pp, qq = p.square().sum(1), q.square().sum(1)
+    size = max(1, BLOCK // len(b))
+    for start in range(0, len(a), size):
+        rows = slice(start, start + size)
+        scale = pp[rows, None] + qq  # R m
+        squared = torch.addmm(scale, p[rows], q.T, alpha=-2)
+        for pairs in (squared < CLOSE * scale).nonzero().split(max(1, BLOCK // b.shape[1])):
+            i, j = pairs.T
+            squared[i, j] = (a[rows][i] - b[j]).square().sum(1)
+        yield rows, squared
 
 
 def nearest(x: Tensor, y: Tensor, count: int = 1) -> tuple[Tensor, Tensor]:
-    """Euclidean distances to and rows of the ``count`` nearest of y (m, d) for each of x (n, d): (n, count) each, nearest first."""
+    """Distances to and rows of the ``count`` nearest of y (m, d) for each of x (n, d): (n, count) each, nearest first."""
     x, y = checked(x, y, fewest=1)
-    if len(y) < count:
-        raise UsageError(f"{len(y)} reference examples have no {count} nearest ones")
+    if not 1 <= count <= len(y):
+        raise UsageError(f"{len(y)} reference examples have no {count} nearest ones: ask for 1 to {len(y)}")
     found = []
-    for part in x.split(max(1, BLOCK // len(y))):
-        distance = squared_distances(part, y)
-        values, rows = (t[:, None] for t in distance.min(1)) if count == 1 else distance.topk(count, largest=False)
-        found.append((values.sqrt(), rows))
-    return torch.cat([values for values, _ in found]), torch.cat([rows for _, rows in found])
+    for _, squared in distance_blocks(x, y):
+        found.append(squared.min(1, keepdim=True) if count == 1 else squared.topk(count, largest=False))
+    return torch.cat([values for values, _ in found]).sqrt(), torch.cat([rows for _, rows in found])
+
+
+def closest_pairs(samples: Tensor, train: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
+    """The ``count`` samples nearest to a training example, most suspicious first: distance, row of sample, row of example."""
+    distance, example = (column[:, 0] for column in nearest(samples, train))
+    order = distance.argsort(stable=True)[:count]
+    return distance[order], order, example[order]
 
 
 def near_copy_rate(samples: Tensor, train: Tensor, held_out: Tensor, false_positives: float = 0.01) -> Estimate:
-    """Share of samples nearer to a training example than all but 1 % of the held-out examples are.
+    """Share of samples at least as near to a training example as the nearest 1 % of held-out examples are.
 
-    A model that copies nothing scores ``null``, 1 %; one that copies a share p scores about p + 0.01 (1 - p). Where
-    many examples are equal (black and white pixels, tables) the threshold cannot be 1 % exactly: then ``null`` is the
-    share of held-out examples that it really lets through. The interval knows that the threshold comes from so many
-    held-out examples only. All (., d). Raises UsageError below 100 held-out examples, which have no 1 %.
+    tau is the r-th smallest of the m distances of held-out examples to their nearest training example,
+    r = floor(false_positives (m + 1)): a fresh example falls within it with probability r / (m + 1), whatever the
+    distribution. A model that copies nothing scores ``null``, about 1 %; one that copies a share p of its samples
+    null + (1 - null) p. Where distances tie (black and white pixels, rows of a table that the training set holds too)
+    tau may let more held-out examples through: null is the share that it really does.
+
+    The interval has two parts, put together as by Zou & Donner (2008): Wilson's for the samples, and Wilson's for tau's
+    level, known from m held-out examples only. Of two parts of one law it holds ``null`` 95 % of the time.
+    The held-out examples must be of the training set's law: MNIST's official test set (other writers) is not quite.
+
+    Raises UsageError below 1 / false_positives - 1 held-out examples (99), which have no 1 %; DataError for NaN.
     """
-    m = len(held_out)
-    if m < 1 / false_positives:
-        raise UsageError(f"{m} held-out examples are too few to say what a near-copy is: {math.ceil(1 / false_positives)} or more are needed")
-    control = nearest(held_out, train)[0][:, 0].sort().values
-    threshold = control[max(1, math.floor(false_positives * m)) - 1]
-    null = float((control <= threshold).double().mean())
-    distance = nearest(samples, train)[0][:, 0]
-    found = share(int((distance <= threshold).sum()), len(samples), null=null, m=len(train))
-    # the threshold's own place among held-out examples is uncertain by sqrt(null (1 - null) / m): so much near it is chance
-    doubt = 1.96 * math.sqrt(null * (1 - null) / m) * (1 - found.value)
-    low, high = found.interval
-    interval = (max(0.0, found.value - math.hypot(found.value - low, doubt)), min(1.0, found.value + math.hypot(high - found.value, doubt)))
-    return Estimate(found.value, math.hypot(found.se, doubt / 1.96), interval, null, n=found.n, m=found.m)
+    if not 0 < false_positives < 1:
+        raise UsageError(f"false_positives is a share between 0 and 1, not {false_positives}")
+    n, m = len(samples), len(held_out)
+    rank = math.floor(false_positives * (m + 1) + 1e-9)
+    if rank < 1:
+        fewest = math.ceil(1 / false_positives - 1 - 1e-9)
+        raise UsageError(f"{m} held-out examples are too few to say what a near-copy is: {fewest} or more are needed")
+    control = nearest(held_out, train)[0][:, 0]
+    tau = control.kthvalue(rank).values
+    within = int((control <= tau).sum())
+    null = within / (m + 1)
+    found, level = share(int((nearest(samples, train)[0] <= tau).sum()), n), share(within, m)
+    slope = (1 - found.value) / (1 - null)  # of the rate in tau's level, where what is not copied is as real data are
+    low = found.value - math.hypot(found.value - found.interval[0], slope * (level.interval[1] - level.value))
+    high = found.value + math.hypot(found.interval[1] - found.value, slope * (level.value - level.interval[0]))
+    return Estimate(found.value, math.hypot(found.se, slope * level.se), (max(0.0, low), min(1.0, high)), null, n=n, m=len(train))
 
 
-def duplicates(samples: Tensor, real: Tensor, closer: float = 0.1) -> Estimate:
-    """Share of samples that (almost) repeat another sample: nearer to it than a tenth of what is usual among real examples.
+def _others_within(x: Tensor, distance: float) -> Tensor:
+    """How many other rows of x (n, d) each has within the distance, (n,)."""
+    return torch.cat([(squared <= distance**2).sum(1) for _, squared in distance_blocks(x, x)]) - 1
 
-    Usual is the median distance of a real example to its nearest other one; null: the share of real examples that
-    repeat another one in this sense. samples (n, d), real (m, d). More samples lie closer together: the real ones are
-    taken as many as there are.
+
+def duplicates(samples: Tensor, real: Tensor, tol: float | None = None) -> Estimate:
+    """Share of samples (n, d) that have another sample within ``tol``: the model repeats itself.
+
+    tol (feature units): by default a tenth of the median distance of a real example to its nearest other one; 0 counts
+    equal rows. ``null`` is the same share among the real examples (m, d). More rows lie closer together, so the first
+    min(n, m) of both are counted. Repeated samples come in clusters, not one by one: the interval is Wilson's at n
+    over the mean size of a repeated sample's cluster (Kish 1965; 2 where there is none), and leaves out the null's own noise.
+    Raises UsageError below 3 rows, DataError for NaN.
     """
     samples, real = checked(samples, real, fewest=3)
-    most = 10_000
-    own = nearest(real[:most], real[:most], 2)[0][:, 1]
-    threshold = closer * float(own.median())
-    null = float((own <= threshold).double().mean())
-    distance = nearest(samples[:most], samples[:most], 2)[0][:, 1]
-    return share(int((distance <= threshold).sum()), len(distance), null=null, m=len(real))
+    n = min(len(samples), len(real))
+    samples, real = samples[:n], real[:n]
+    if tol is None:
+        tol = SAME_SHARE * float(nearest(real, real, 2)[0][:, 1].median())
+    others, null = _others_within(samples, tol), float((_others_within(real, tol) > 0).double().mean())
+    repeated = others > 0
+    count = int(repeated.sum())
+    size = float(others[repeated].double().mean()) + 1 if count else 2.0
+    found = share(count / size, n / size)
+    return Estimate(found.value, found.se, found.interval, null, n=n, m=len(real))
 
 
 def birthday(support: int, s: int) -> float:
     """Probability that two of s draws from ``support`` equally likely things are the same (Arora & Zhang 2018)."""
-    return 1 - math.exp(sum(math.log1p(-i / support) for i in range(min(s, support)))) if s <= support else 1.0
+    return 1 - math.exp(sum(math.log1p(-i / support) for i in range(s))) if s <= support else 1.0
 
 
-def support_size(x: Tensor, same: float, rng: Rng, size: int = 0) -> float:
-    """A lower estimate of how many different samples a model has: s^2 / (2 ln 2) at the s where half the batches collide.
+def support_size(samples: Tensor, tol: float) -> Estimate:
+    """How many equally likely things a model that repeats itself like this one would draw from.
 
-    x (n, d) samples; two closer than ``same`` count as one. Infinite when no batch of all of them collides.
+    Every pair of samples (n, d) is within ``tol`` with probability sum p_i^2 = 1 / support, so that of n (n - 1) / 2 pairs
+    C collide: support = pairs / (C + 1), and pairs / C, what others print, as ``raw``. The interval takes C as Poisson
+    (Byar's limits); above, it is infinite where nothing collides, and the value is then only a lower guess. Arora & Zhang (2018) look for the s at which half the
+    batches collide, with less use of the same samples. Real examples tell what the number means for data without end.
     """
-    distance = nearest(x, x, 2)[0][:, 1]
-    if not bool((distance <= same).any()):
-        return math.inf
-    order = torch.from_numpy(rng.numpy("order").permutation(len(x)))
-    collides = lambda part: bool((nearest(part, part, 2)[0][:, 1] <= same).any())
-    s = size or 2
-    while s <= len(x):
-        parts = [x[order[i : i + s]] for i in range(0, len(x) - s + 1, s)][:20]
-        if sum(map(collides, parts)) >= 0.5 * len(parts):
-            return s * s / (2 * math.log(2))
-        s = math.ceil(1.2 * s)
-    return math.inf
+    samples, _ = checked(samples, samples, fewest=2)
+    n = len(samples)
+    pairs, hits = n * (n - 1) / 2, int(_others_within(samples, tol).sum()) / 2
+    byar = lambda c, z: c * (1 - 1 / (9 * c) + z / (3 * math.sqrt(c))) ** 3
+    few, many = byar(hits, -1.96) if hits else 0.0, byar(hits + 1, 1.96)
+    return Estimate(pairs / (hits + 1), None, (pairs / many, pairs / few if few else math.inf), raw=pairs / hits if hits else None, n=n)

@@ -166,11 +166,10 @@ def _labels(yardstick: Yardstick, x: Tensor, samples: Samples) -> list[dict]:
     card = dict(evaluator=evaluator.name, group="labels", reference=reference(dataset, "test", len(dataset.split("test"))))
     test, truth = yardstick.features(evaluator, "test", REFERENCE), yardstick.labels("test")[:REFERENCE]
     seen, real = evaluator.logits(x).argmax(1), evaluator.logits(test).argmax(1)
-    rows = [row("classes_seen", "classes that samples fall into", int(seen.unique().numel()), "classes", of=evaluator.classes, n=len(x), better="higher", **card)]
+    rows = [row("classes_seen", "classes that samples fall into", int(seen.unique().numel()), "classes", of=evaluator.classes, n=len(x), m=len(real), better="higher", **card)]
     if samples.y is None:
-        half = lambda labels, i: labels[i::2]  # one half of the real examples in the samples' place
-        control = lambda: labels.class_histogram(half(real, 0), half(real, 1), evaluator.classes)
-        rows.append(attempt("class_histogram", "classes in other shares than real", "total variation, from 0 to 1", lambda: labels.class_histogram(seen, real, evaluator.classes), control, better="lower", **card))
+        unit = "chi-squared per degree of freedom"
+        rows.append(attempt("class_histogram", "classes in other shares than real", unit, lambda: labels.class_chi_square(seen, real, evaluator.classes), better="lower", **card))
         return rows
     train, train_y = yardstick.features(evaluator, "train", REFERENCE), yardstick.labels("train")[:REFERENCE]
     score = lambda z, y: labels.classification_accuracy_score(z, y, test, truth)

@@ -1,0 +1,92 @@
+"""The Fréchet distance: golden values, exact on deficient features, its bias taken off, intervals that hold."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from scipy import linalg
+
+from fromnoise.core.errors import DataError, UsageError
+from fromnoise.core.rng import Rng
+from fromnoise.evaluate.frechet import frechet, gaussian_frechet, moments, noise_floor, plug_in, score_interval
+
+f64 = lambda *values: torch.tensor(values, dtype=torch.float64)
+normal = lambda seed, name, n, d: Rng(seed).normal(name, (n, d)).double()
+
+
+def test_golden_two_dimensional_pair():
+    found = gaussian_frechet(f64(1, -1), f64([2, 0.5], [0.5, 1]), f64(0, 0), f64([1, -0.3], [-0.3, 1.5]))
+    assert found == pytest.approx(2.463471189606, abs=1e-12)
+
+
+def test_agrees_with_scipy_and_torchmetrics_on_full_rank_features():
+    x, y = normal(0, "x", 600, 24) @ normal(1, "mix", 24, 24), normal(0, "y", 500, 24) @ normal(2, "mix", 24, 24) + 0.3
+    s1, s2 = np.cov(x.numpy().T), np.cov(y.numpy().T)
+    root = linalg.sqrtm(s1 @ s2).real
+    expected = float((x.mean(0) - y.mean(0)).square().sum() + s1.trace() + s2.trace() - 2 * root.trace())
+    found = plug_in(moments(x), moments(y))
+    assert found == pytest.approx(expected, rel=1e-9) and frechet(x, y).raw == found
+
+    theirs = pytest.importorskip("torchmetrics.image.fid")._compute_fid  # its formula; its class keeps sums in float32
+    assert found == pytest.approx(float(theirs(x.mean(0), torch.from_numpy(s1), y.mean(0), torch.from_numpy(s2))), rel=1e-9)
+
+
+@pytest.mark.parametrize("spoil", [lambda z: z[:100], lambda z: z * (torch.arange(128) < 40), lambda z: z, lambda z: z[:, :1] @ torch.ones(1, 128, dtype=z.dtype)])
+def test_a_set_is_at_no_distance_from_itself_also_when_features_are_dead(spoil):
+    z = spoil(normal(0, "z", 1000, 128))
+    p = moments(z)
+    assert abs(plug_in(p, p)) <= 1e-13 * max(1.0, float(z.var(0).sum()))
+
+
+@pytest.mark.parametrize("n, simulated", [(2000, 0.06211), (10_000, 0.01244)])
+def test_the_floor_of_the_anchor(n, simulated):
+    """Gaussian of 84 dimensions with spectrum 1/k: E FD of two sets of n is known from simulation."""
+    spectrum = 1 / torch.arange(1, 85, dtype=torch.float64)
+    y = normal(3, "y", 40_000, 84) * spectrum.sqrt()
+    assert noise_floor(y, n, n) == pytest.approx(simulated, rel=0.01)
+
+
+def test_the_floor_of_an_isotropic_gaussian_is_known():
+    d = 16
+    expected = (d + d * (d + 1) / 4) * (1 / 500 + 1 / 800)
+    assert noise_floor(normal(5, "y", 60_000, d), 500, 800) == pytest.approx(expected, rel=0.01)
+
+
+def test_debiased_where_the_laws_differ_and_where_they_do_not():
+    spectrum = (1 / torch.arange(1, 21, dtype=torch.float64)).sqrt()
+    for scale in (1.0, 1.5):
+        truth = float((spectrum.square() * (scale**0.5 - 1) ** 2).sum())
+        found = [frechet(normal(i, "x", 400, 20) * spectrum * scale**0.5, normal(i, "y", 1500, 20) * spectrum) for i in range(60)]
+        values = torch.tensor([e.value for e in found])
+        error = float(values.std()) / math.sqrt(60)
+        assert abs(float(values.mean()) - truth) < 4 * error + 0.003 and found[0].raw > found[0].value
+        assert sum(e.raw for e in found) / 60 > truth + 10 * error  # what others print
+        inside = sum(e.interval[0] <= truth <= e.interval[1] for e in found)
+        assert inside >= 51
+        assert 0.75 < sum(e.se for e in found) / 60 / float(values.std()) < 1.6
+
+
+def test_the_interval_leans_to_the_right_and_meets_the_normal_one_without_slope():
+    low, high = score_interval(1.0, 0.04, 0.0)
+    assert 1 - low < high - 1 and low > 0
+    assert score_interval(0.5, 0.0, 0.01) == pytest.approx((0.5 - 0.1959964, 0.5 + 0.1959964))
+
+
+@pytest.mark.parametrize("x, y, error, says", [
+    (torch.zeros(5, 8), torch.zeros(50, 8), UsageError, "10 or more"),
+    (torch.rand(50, 8), torch.rand(9, 8), UsageError, "reference examples are too few"),
+    (torch.rand(50, 8), torch.rand(50, 7), UsageError, "same d"),
+    (torch.full((50, 8), float("nan")), torch.rand(50, 8), DataError, "not finite"),
+    (torch.rand(50, 8), torch.ones(50, 8), DataError, "same features"),
+])  # fmt: skip
+def test_refusals(x, y, error, says):
+    with pytest.raises(error, match=says):
+        frechet(x.double(), y.double())
+
+
+def test_a_collapsed_model_is_measured():
+    y = normal(0, "y", 500, 6)
+    found = frechet(y[:1].repeat(300, 1), y)
+    expected = float((y[0] - y.mean(0)).square().sum() + y.var(0).sum())
+    assert found.raw == pytest.approx(expected) and found.value == pytest.approx(expected, rel=0.01) and found.se > 0

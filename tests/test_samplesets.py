@@ -1,0 +1,387 @@
+"""What a set of samples covers, copies and is labelled as: closed forms, planted faults, and the prdc package."""
+
+import inspect
+import math
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+
+from fromnoise.core.errors import DataError, UsageError
+from fromnoise.core.rng import Rng
+from fromnoise.data import load
+from fromnoise.evaluate import coverage, labels, memory
+from fromnoise.evaluate.coverage import expected_coverage, manifold
+from fromnoise.evaluate.memory import birthday, closest_pairs, duplicates, near_copy_rate, nearest, support_size
+from fromnoise.probability.pca import principal_components
+
+
+def normal(name: str, *shape: int) -> torch.Tensor:
+    return Rng(0).normal(name, shape).double()
+
+
+def bits(name: str, n: int, d: int, p: float = 0.5) -> torch.Tensor:
+    return (Rng(0).uniform(name, (n, d)) < p).double()
+
+
+# -- distances --------------------------------------------------------------------------------------------------
+def direct(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    return (a[:, None] - b).square().sum(2).sqrt()
+
+
+@pytest.mark.parametrize("offset", [0.0, 1e4, 1e6])
+def test_neighbours_are_exact_far_from_the_origin_and_near_each_other(offset, monkeypatch):
+    monkeypatch.setattr(memory, "BLOCK", 100)  # many blocks
+    y = normal("y", 60, 7) + offset
+    x = torch.cat([y[:10], y[:10] + 1e-6, normal("x", 30, 7) + offset])
+    distance, index = nearest(x, y, 3)
+    expected = direct(x, y).sort(1)
+    assert torch.equal(distance[:10, 0], torch.zeros(10).double())
+    assert torch.allclose(distance, expected.values[:, :3], rtol=1e-12, atol=0) and torch.equal(index, expected.indices[:, :3])
+    assert torch.equal(nearest(x, y)[1][:, 0], index[:, 0])
+
+
+def test_two_collapsed_clusters_far_apart():
+    spread = 1e-7 * normal("spread", 40, 5)
+    x = spread + 1e3 * (torch.arange(40) % 2)[:, None]
+    expected = direct(x, x).sort(1).values[:, :3]
+    assert torch.allclose(nearest(x, x, 3)[0], expected, rtol=1e-6, atol=0)
+
+
+def test_the_most_suspicious_first():
+    train, x = normal("train", 50, 4), normal("x", 20, 4) + 3
+    x[7], x[3] = train[21], train[9] + 1e-3
+    distance, sample, example = closest_pairs(x, train, 3)
+    assert sample[:2].tolist() == [7, 3] and example[:2].tolist() == [21, 9]
+    assert distance[0] == 0 and distance[1].item() == pytest.approx(2e-3, rel=1e-9) and distance[2] > 0.1
+
+
+# -- precision, recall, density, coverage -----------------------------------------------------------------------
+@pytest.mark.parametrize("n,m,d,k", [(300, 300, 5, 5), (200, 350, 20, 3), (350, 150, 2, 1)])
+def test_manifold_is_prdcs(n, m, d, k, monkeypatch):
+    prdc = pytest.importorskip("prdc")
+    monkeypatch.setattr(memory, "BLOCK", 5000)
+    x, y = 1.1 * normal("x", n, d) + 0.2, normal("y", m, d)
+    theirs = prdc.compute_prdc(y.numpy(), x.numpy(), k)
+    assert {key: found.value for key, found in manifold(x, y, k).items()} == pytest.approx(theirs, abs=1e-12)
+
+
+def test_expected_coverage_golden_value():
+    assert expected_coverage(10_000, 10_000, 5) == pytest.approx(0.968773435, abs=1e-9)
+    assert expected_coverage(1, 100, 1) == pytest.approx(0.01, abs=1e-12)  # one sample is nearest by chance
+
+
+@pytest.mark.parametrize("n,m,d", [(400, 400, 2), (400, 400, 32), (200, 600, 8)])
+def test_nulls_of_coverage_and_density(n, m, d):
+    found = [manifold(normal(f"x{i}", n, d), normal(f"y{i}", m, d)) for i in range(40)]
+    for key in ("coverage", "density"):
+        values = np.array([f[key].value for f in found])
+        assert abs(values.mean() - found[0][key].null) < 4 * values.std() / math.sqrt(len(values)), key
+    assert found[0]["density"].null == 1
+
+
+def test_a_collapsed_model_has_precision_and_no_recall():
+    found = manifold(0.01 * normal("x", 500, 8), normal("y", 500, 8))
+    assert found["precision"].value > 0.95 and found["recall"].value < 0.05 and found["coverage"].value < 0.1
+
+
+def test_a_model_that_is_too_wide_has_recall_and_no_precision():
+    found = manifold(6 * normal("x", 500, 8), normal("y", 500, 8))
+    assert found["precision"].value < 0.05 and found["recall"].value > 0.5 and found["density"].value < 0.05
+
+
+def test_duplicates_are_inside_however_the_ball_is():
+    y = normal("y", 10, 6)[torch.arange(80) % 10] + 1e4  # eight of each: every radius is 0
+    assert {key: found.value for key, found in manifold(y[:40], y, k=3).items()} == {"precision": 1, "recall": 1, "density": 8 / 3, "coverage": 1}
+
+
+def test_ties_of_tables_and_pixels_are_inside():
+    grid = torch.cartesian_prod(torch.arange(9.0), torch.arange(9.0)).double()  # the nearest neighbour is at distance 1
+    for step in (1.0, 0.1, 2 / 255):
+        assert manifold((grid[:40] + torch.tensor([1.0, 0.0])) * step + 7, grid * step + 7, k=1)["density"].value == pytest.approx(
+            sum(((grid[i] + torch.tensor([1.0, 0.0]) - grid).square().sum(1) <= 1).sum().item() for i in range(40)) / 40
+        )
+
+
+def test_the_control_is_the_null_of_precision_and_recall():
+    x, y, control = normal("x", 300, 32), normal("y", 400, 32), normal("control", 300, 32)
+    found, real = manifold(x, y, control=control), manifold(control, y)
+    assert all(found[key].null == real[key].value for key in ("precision", "recall"))
+    assert found["precision"].null < 0.95 and manifold(x, y)["precision"].null is None
+
+
+# -- copies -----------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("planted", [0.0, 0.01, 0.05, 0.2])
+def test_planted_copies(planted):
+    train, held_out, x = normal("train", 2000, 8), normal("held out", 4000, 8), normal("x", 4000, 8)
+    copies = int(planted * len(x))
+    x[:copies] = train[:copies]
+    found = near_copy_rate(x, train, held_out)
+    assert found.null == 40 / 4001
+    assert found.value == pytest.approx(0.01 + 0.99 * planted, abs=0.005)
+    assert found.interval[0] <= 0.01 + 0.99 * planted <= found.interval[1]
+
+
+@pytest.mark.mnist
+@pytest.mark.parametrize("planted,golden", [(0.0, 0.014), (0.01, 0.024), (0.05, 0.064), (0.2, 0.212)])
+def test_planted_copies_of_mnist(planted, golden, monkeypatch):
+    x = torch.from_numpy(load("mnist").split("train").x[:16_000]).flatten(1).double() / 255
+    x = (x - x.mean(0)) @ _mnist_basis(x)
+    train, held_out, samples = x[:10_000], x[10_000:14_000], x[14_000:].clone()
+    copies = int(planted * 2000)
+    samples[:copies] = train[:copies]
+    found = near_copy_rate(samples, train, held_out)
+    assert found.value == pytest.approx(golden, abs=0.015) and found.value == pytest.approx(0.01 + 0.99 * planted, abs=0.01)
+
+
+_basis = []
+
+
+def _mnist_basis(x: torch.Tensor) -> torch.Tensor:
+    if not _basis:
+        _basis.append(principal_components(lambda: [x], 784, 50).basis)
+    return _basis[0]
+
+
+@pytest.mark.parametrize("n,m", [(500, 500), (200, 99)])
+def test_the_interval_knows_that_the_threshold_is_uncertain(n, m):
+    found = [near_copy_rate(normal(f"x{i}", n, 2), normal(f"t{i}", 200, 2), normal(f"h{i}", m, 2)) for i in range(200)]
+    holds = np.mean([f.interval[0] <= f.null <= f.interval[1] for f in found])
+    assert 0.92 <= holds <= 1.0
+    assert np.mean([f.value for f in found]) == pytest.approx(found[0].null, abs=0.003)
+    assert np.std([f.value for f in found]) == pytest.approx(np.mean([f.se for f in found]), rel=0.25)
+
+
+@pytest.mark.parametrize("d,p", [(5, 0.5), (12, 0.3), (20, 0.3)])
+def test_the_null_is_right_where_examples_are_equal(d, p):
+    """Black and white pixels: many held-out rows stand in the training set too, so that 1 % cannot be had."""
+    found = [near_copy_rate(bits(f"x{i}", 300, d, p), bits(f"t{i}", 300, d, p), bits(f"h{i}", 300, d, p)) for i in range(100)]
+    values, nulls = np.array([f.value for f in found]), np.array([f.null for f in found])
+    assert nulls.mean() > 0.03  # far from 1 %
+    assert abs((values - nulls).mean()) < 4 * (values - nulls).std() / 10 + 1 / 300
+    assert np.mean([f.interval[0] <= f.null <= f.interval[1] for f in found]) > 0.88
+
+
+def test_copies_among_data_with_equal_rows():
+    train, held_out, x = bits("t", 500, 20), bits("h", 500, 20), bits("x", 1000, 20)
+    held_out[:100] = train[:100]  # a table whose test set shares a fifth of its rows
+    x[:200], x[200:560] = train[:200], train[torch.arange(360) % 500]  # a fifth by right, 45 % of the rest copied
+    found = near_copy_rate(x, train, held_out)
+    assert found.null == pytest.approx(0.2, abs=0.005)
+    assert (found.value - found.null) / (1 - found.null) == pytest.approx(0.45, abs=0.01)
+
+
+def test_too_few_held_out_examples():
+    near_copy_rate(normal("x", 10, 2), normal("t", 10, 2), normal("h", 99, 2))
+    with pytest.raises(UsageError, match="^98 held-out .* 99 or more"):
+        near_copy_rate(normal("x", 10, 2), normal("t", 10, 2), normal("h", 98, 2))
+    with pytest.raises(UsageError, match="999 or more"):
+        near_copy_rate(normal("x", 10, 2), normal("t", 10, 2), normal("h", 98, 2), false_positives=0.001)
+
+
+# -- repeated samples -------------------------------------------------------------------------------------------
+def test_duplicates_are_counted():
+    x, real = normal("x", 1000, 6), normal("real", 1000, 6)
+    assert duplicates(x, real).value <= 0.01 and duplicates(x, real, tol=0.0).value == 0
+    x[500:530] = x[:30]  # thirty pairs
+    x[530:540] = x[540]  # eleven of one
+    assert duplicates(x, real, tol=0.0).value == pytest.approx(0.071)
+    x[500:530] += 1e-9
+    assert duplicates(x, real, tol=0.0).value == pytest.approx(0.011) and duplicates(x, real, tol=1e-6).value == pytest.approx(0.071)
+    found = duplicates(x, real)
+    assert found.value == pytest.approx(0.071, abs=0.01) and found.null <= 0.01
+
+
+def test_one_picture_again_and_again():
+    found = duplicates(normal("x", 1, 6).repeat(300, 1), normal("real", 300, 6))
+    assert found.value == 1 and found.null < 0.02
+
+
+def test_duplicates_among_as_many_real_examples():
+    """Of 900 draws of 256 patterns 97 % repeat another, of 60 only 1 - (255/256)^59 = 21 %."""
+    found = [duplicates(bits(f"x{i}", 900, 8), bits(f"real{i}", 60, 8), tol=0.0) for i in range(100)]
+    expected = 1 - (255 / 256) ** 59
+    assert np.mean([f.value for f in found]) == pytest.approx(expected, abs=0.03) and found[0].n == 60
+    assert np.mean([f.null for f in found]) == pytest.approx(expected, abs=0.03)
+    assert np.mean([f.interval[0] <= expected <= f.interval[1] for f in found]) > 0.9
+
+
+def test_the_interval_of_duplicates_knows_that_they_come_in_clusters():
+    inside = []
+    for i in range(80):
+        x, pairs = normal(f"x{i}", 1000, 3), int(Rng(i).numpy("pairs").poisson(30))
+        x[500 : 500 + pairs] = x[:pairs]
+        low, high = duplicates(x, x, tol=0.0).interval
+        inside.append(low <= 0.06 <= high)
+    assert 0.9 <= np.mean(inside) <= 1
+
+
+def test_birthday_golden_values():
+    assert birthday(1000, 37) < 0.5 <= birthday(1000, 38)
+    assert birthday(365, 23) == pytest.approx(0.5072972343, abs=1e-9)
+    assert birthday(5, 6) == 1 and birthday(5, 1) == 0 and birthday(3, 3) == pytest.approx(1 - 6 / 27)
+
+
+def test_support_size():
+    draws = lambda i, support, n: Rng(i).integers("draw", support, (n, 1)).double()
+    found = [support_size(draws(i, 1000, 150), 0.0) for i in range(200)]
+    assert np.mean([f.value for f in found]) == pytest.approx(1000, rel=0.08)
+    assert np.mean([f.interval[0] <= 1000 <= f.interval[1] for f in found]) >= 0.92
+    none = support_size(normal("x", 100, 3), 0.0)
+    assert none.interval[1] == math.inf and none.interval[0] == pytest.approx(4950 / 3.689, rel=0.01) and none.raw is None
+
+
+# -- classes ----------------------------------------------------------------------------------------------------
+def drawn(name: str, p, n: int) -> torch.Tensor:
+    return Rng(0).categories(name, p, n)
+
+
+SKEWED = [0.3, 0.2, 0.2, 0.1, 0.1, 0.05, 0.03, 0.02]
+
+
+def test_chi_square_is_scipys():
+    a, b = torch.tensor([30.0, 0, 25, 45, 0]).double(), torch.tensor([60.0, 10, 40, 30, 0]).double()
+    theirs = stats.chi2_contingency(np.stack([a, b])[:, :4], correction=False)
+    assert labels.chi_square(a, b) == pytest.approx((theirs.statistic, 3, theirs.pvalue), rel=1e-12)
+    assert labels.chi_square(a[:1], b[:1]) == (0.0, 0, 1.0)
+
+
+def test_class_chi_square_of_one_law_and_of_a_lost_class():
+    found = [labels.class_chi_square(drawn(f"a{i}", SKEWED, 600), drawn(f"b{i}", SKEWED, 400), 8) for i in range(200)]
+    assert np.mean([f.value for f in found]) == pytest.approx(found[0].null, abs=0.12) and found[0].null == pytest.approx(1000 / 999)
+    assert np.mean([f.interval[0] <= f.null <= f.interval[1] for f in found]) > 0.92
+    lost = labels.class_chi_square(drawn("lost", [0.0, *SKEWED[1:]], 600), drawn("b", SKEWED, 400), 8)
+    assert lost.interval[0] > 5
+    same = torch.arange(80) % 8
+    assert labels.class_chi_square(same, same, 8).value == 0
+
+
+def test_entropy_of_classes():
+    truth = -sum(p * math.log(p) for p in SKEWED)
+    found = [labels.class_entropy(drawn(f"{i}", SKEWED, 200), 8) for i in range(300)]
+    assert np.mean([f.value for f in found]) == pytest.approx(truth, abs=0.01)
+    assert np.mean([f.raw for f in found]) < truth - 0.012
+    assert np.mean([f.interval[0] <= truth <= f.interval[1] for f in found]) > 0.92
+    assert np.std([f.value for f in found]) == pytest.approx(found[0].se, rel=0.2)
+    assert labels.class_entropy(torch.zeros(50).long(), 8).value == 0
+    assert labels.class_entropy(torch.arange(80) % 8, 8, torch.zeros(9).long()).null == 0
+    assert labels.class_entropy(torch.arange(80) % 8, 8).raw == pytest.approx(math.log(8), abs=1e-12)
+
+
+def test_classes_seen():
+    found = labels.classes_seen(torch.tensor([0, 0, 3]), torch.arange(40) % 4, 5)
+    assert found.value == 2 and found.null == pytest.approx(4 * (1 - 0.75**3), abs=1e-12)
+
+
+def test_label_agreement():
+    found = labels.label_agreement(torch.tensor([0, 1, 2, 2]), torch.tensor([0, 1, 2, 1]), null=0.99)
+    assert found.value == 0.75 and found.null == 0.99 and found.n == 4
+
+
+@pytest.mark.parametrize("delta", [1.0, 3.0])
+def test_classification_accuracy_score_of_two_gaussians(delta):
+    """evaluation.md 4.10: samples at +-delta/2 teach the best classifier, whose accuracy is Phi(delta / 2)."""
+
+    def gaussians(name, n):
+        y = torch.arange(n) % 2
+        x = normal(name, n, 3)
+        x[:, 0] += delta * (y - 0.5)
+        return x * torch.tensor([1e-3, 100.0, 1.0]) + 5, y
+
+    (x, y), (real, real_y), (train, train_y) = gaussians("x", 4000), gaussians("real", 20_000), gaussians("train", 4000)
+    found = labels.classification_accuracy_score(x, y, real, real_y, train, train_y)
+    best = stats.norm.cdf(delta / 2)
+    assert found.value == pytest.approx(best, abs=0.008) and found.null == pytest.approx(best, abs=0.008) and found.null != found.value
+    assert found == labels.classification_accuracy_score(x, y, real, real_y, train, train_y)
+    assert labels.classification_accuracy_score(x, 1 - y, real, real_y).value == pytest.approx(1 - best, abs=0.008)
+    shuffled = y[torch.from_numpy(Rng(0).numpy("shuffle").permutation(len(y)))]
+    assert labels.classification_accuracy_score(x, shuffled, real, real_y).value < 0.5 + 0.6 * (best - 0.5)
+
+
+def test_classification_accuracy_score_with_dead_and_missing():
+    x, y = torch.cat([normal("x", 90, 2), torch.full((90, 1), 0.1).double()], 1), torch.arange(90) % 3
+    x[:, 0] += 20 * y
+    lost = y < 2  # the model never makes the third class: a third of the real ones cannot be right
+    assert labels.classification_accuracy_score(x, y, x, y).value == 1
+    assert labels.classification_accuracy_score(x[lost], y[lost], x, y).value == pytest.approx(2 / 3, abs=1e-9)
+
+
+# -- modes and bins ---------------------------------------------------------------------------------------------
+CENTRES = torch.cartesian_prod(*[2 * torch.arange(-2.0, 3.0)] * 2).double()
+
+
+def test_modes_of_the_grid():
+    """evaluation.md 4.4: 100 perfect samples see 24.578 of 25 modes."""
+    hits, shares = [], []
+    for i in range(300):
+        x = CENTRES[Rng(i).integers("mode", 25, (100,))] + 0.05 * normal(f"modes{i}", 100, 2)
+        hit, good = labels.modes(x, CENTRES, radius=0.3)
+        hits, shares = hits + [hit.value], shares + [labels.modes(x, CENTRES, 0.1, std=0.05)[1]]
+    assert hit.null == pytest.approx(24.578, abs=5e-4) and np.mean(hits) == pytest.approx(24.578, abs=0.1)
+    assert shares[0].null == pytest.approx(1 - math.exp(-2)) and np.mean([s.value for s in shares]) == pytest.approx(1 - math.exp(-2), abs=0.006)
+
+
+def test_modes_that_are_lost_and_samples_between_them():
+    x = torch.cat([CENTRES[:5].repeat(10, 1), CENTRES[:10] + 0.9])
+    hit, good = labels.modes(x, CENTRES, 0.3)
+    assert hit.value == 5 and good.value == pytest.approx(50 / 60) and good.null is None
+
+
+def test_different_bins_of_one_law_and_of_others():
+    found = [labels.different_bins(normal(f"x{i}", 300, 4), normal(f"y{i}", 500, 4), Rng(i), bins=20) for i in range(60)]
+    assert np.mean([f.value for f in found]) == pytest.approx(0.05, abs=0.02) and found[0].null == 0.05
+    x, y = normal("x", 1000, 4), normal("y", 1000, 4)
+    lost = x.clone()
+    lost[lost[:, 0] > 0, 0] *= -1  # half of space is empty
+    assert labels.different_bins(lost, y, Rng(0), bins=20).value > 0.5
+    assert labels.different_bins(x, y, Rng(0), bins=20) == labels.different_bins(x, y, Rng(0), bins=20)
+    assert labels.different_bins(x, y, Rng(0), bins=20, alpha=0.5).value > 0.2
+
+
+# -- refusals ---------------------------------------------------------------------------------------------------
+X, Y = torch.arange(24.0).double().reshape(12, 2) ** 1.5, torch.arange(12) % 3
+NAN = X.clone()
+NAN[3, 1] = math.nan
+
+
+@pytest.mark.parametrize(
+    "call,error,says",
+    [
+        (lambda: manifold(X, NAN), DataError, "finite"),
+        (lambda: manifold(X, X[:5]), UsageError, "6 of each or more"),
+        (lambda: manifold(X, X[:, :1]), UsageError, "same d"),
+        (lambda: manifold(X, X, k=0), UsageError, "1 or more, not 0"),
+        (lambda: manifold(X, X, control=X[:9]), UsageError, "as many of both"),
+        (lambda: manifold(X, X, control=NAN), DataError, "finite"),
+        (lambda: nearest(X, X, 13), UsageError, "ask for 1 to 12"),
+        (lambda: nearest(X[0], X), UsageError, r"\(n, d\)"),
+        (lambda: near_copy_rate(NAN, X, normal("h", 99, 2)), DataError, "finite"),
+        (lambda: near_copy_rate(X[:0], X, normal("h", 99, 2)), UsageError, "too few"),
+        (lambda: near_copy_rate(X, X, X, 1.5), UsageError, "between 0 and 1"),
+        (lambda: duplicates(X, X[:2]), UsageError, "3 of each or more"),
+        (lambda: support_size(X[:1], 0.0), UsageError, "2 of each or more"),
+        (lambda: labels.class_chi_square(Y, Y, 2), DataError, "reach from 0 to 2, but there are 2 classes"),
+        (lambda: labels.class_chi_square(Y - 1, Y, 3), DataError, "reach from -1"),
+        (lambda: labels.class_chi_square(Y.double(), Y, 3), UsageError, "whole numbers"),
+        (lambda: labels.class_chi_square(Y[:0], Y, 3), UsageError, "one for each example"),
+        (lambda: labels.label_agreement(Y, Y[:5]), UsageError, "do not go together"),
+        (lambda: labels.classification_accuracy_score(X, Y * 0, X, Y), UsageError, "one class"),
+        (lambda: labels.classification_accuracy_score(X, Y[:5], X, Y), UsageError, "each needs one label"),
+        (lambda: labels.classification_accuracy_score(X, Y, X, Y, X[:6], Y[:6]), UsageError, "as many to both"),
+        (lambda: labels.classification_accuracy_score(NAN, Y, X, Y), DataError, "finite"),
+        (lambda: labels.modes(NAN, X, 1.0), DataError, "finite"),
+        (lambda: labels.different_bins(X, X, Rng(0)), UsageError, "500 of each or more"),
+        (lambda: labels.different_bins(X.repeat(10, 1)[:60] // 1e9, X.repeat(10, 1)[:60] // 1e9, Rng(0), bins=5), DataError, "fewer"),
+    ],
+)
+def test_bad_input_is_refused_in_one_line(call, error, says):
+    with pytest.raises(error, match=says) as found:
+        call()
+    assert "\n" not in str(found.value)
+
+
+@pytest.mark.parametrize("module", [coverage, memory, labels])
+def test_no_global_random_numbers(module):
+    text = inspect.getsource(module)
+    assert "manual_seed" not in text and "torch.rand" not in text and "np.random" not in text
