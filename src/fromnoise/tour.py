@@ -75,6 +75,6 @@ def _intro(runs: dict, seconds: int) -> str:
     train, test = (len(restored.dataset.split(name)) for name in ("train", "test"))
     return (
         f"{len(runs)} models of {restored.dataset.name}, the networks trained for about {seconds} seconds each on {train:,} examples and measured on "
-        f"{test:,} that it never saw. PCA and the mixture are fitted in closed form: the baselines that a network has to beat."
+        f"{test:,} that they never saw. PCA and the mixture are fitted in closed form: the baselines that a network has to beat."
     )
 

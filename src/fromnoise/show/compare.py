@@ -15,7 +15,7 @@ from ..training.launch import Restored
 from . import latent
 from .images import (
     GAP,
-    LABEL,
+    WIDE,
     cell_size,
     error_of_split,
     image_cell,
@@ -161,7 +161,7 @@ def compare_recon(
 @torch.no_grad()
 def _recon(subjects: list[Subject], titles: list[str], n: int):
     first = subjects[0]
-    batch, wide = first.first(n), LABEL + 60
+    batch, wide = first.first(n), WIDE
     rows = [("input", "", first.pixels(batch.x))]
     numbers = []
     total = min(MOST, len(first.dataset.split(first.split)))

@@ -11,6 +11,7 @@ from .style import INK, SOFT, WIDTH, Drawing, Sheet, cell_size, plain
 from .subject import Subject
 
 LABEL = 128  # pixels left of image rows, for their names
+WIDE = LABEL + 84  # the same where the names are those of models
 GAP = 3
 
 

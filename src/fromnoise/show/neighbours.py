@@ -11,7 +11,7 @@ from ..evaluate.memory import nearest
 from ..evaluate.quality import Yardstick, nearest_training
 from ..training.launch import Restored
 from .compare import caption_of, subjects_of, titles_of
-from .images import GAP, LABEL, image_cell, row_height, rows_of_images, strip
+from .images import GAP, LABEL, WIDE, image_cell, row_height, rows_of_images, strip
 from .style import INK, SOFT, Drawing, Sheet, drawing, plain, save
 from .subject import Subject
 
@@ -64,7 +64,7 @@ def compare_nearest(
 
 def _nearest(subjects: list[Subject], titles: list[str], yardstick: Yardstick) -> Drawing:
     first, half = subjects[0], 6
-    label = LABEL + 60
+    label = WIDE
     cell = image_cell(first.spec, 2 * half, label=label + 40, most=46)
     line = row_height(first.spec, cell)
     held_out = yardstick.features(yardstick.pixels, "test", LOOKED)

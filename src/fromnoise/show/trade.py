@@ -5,7 +5,7 @@ from pathlib import Path
 
 from ..evaluate.protocol import Column, columns_of, interval
 from ..evaluate.table import heading
-from .style import CLASSES, INK, SOFT, WIDTH, Drawing, Sheet, drawing, halo, plain, save
+from .style import CLASSES, INK, SOFT, WIDTH, Drawing, Sheet, drawing, plain, save
 
 COSTS = (("training seconds", lambda cost: cost.get("train_seconds")), ("samples a second, 256 at once", lambda cost: cost.get("samples_per_second", {}).get("256")))
 
@@ -21,33 +21,48 @@ def compare_trade(reports: Sequence[dict], titles: Sequence[str], *, out: Path, 
     if column is None:
         return []
     with drawing():
-        return save(_trade(column, list(reports), [plain(title, 40) for title in titles], command), out, name)
+        return save(_trade(column, list(reports), [plain(title, 34) for title in titles], command), out, name)
 
 
 def _trade(column: Column, reports: list[dict], titles: list[str], command: str) -> Drawing:
-    there = column.there()
-    card = column.card
-    note = f"Fréchet distance of {card['n']:,} samples from {card['m']:,} training examples (features {card['evaluator']}), its bias taken off; bars are 95 % intervals over the draw of samples. Lower left, and lower right on the right, are better."
-    sheet = Sheet("Quality against cost", note, [f"$ {plain(command, 400)}"] if command else [], 300)
-    wide, numbers = (WIDTH - 120) / 2, []
+    there, card = column.there(), column.card
+    note = (
+        f"Fréchet distance of {card['n']:,} samples from {card['m']:,} training examples (features {card['evaluator']}), its bias taken off; bars are "
+        "95 % intervals over the draw of samples. Low is good; left is cheap to train, right is fast to sample."
+    )
+    order = sorted(there, key=lambda i: there[i]["value"])  # the letters follow the ranks
+    per_line, wide, numbers = 4, (WIDTH - 110) / 2, []
+    lines = -(-len(order) // per_line)
+    sheet = Sheet("Quality against cost", note, [f"$ {plain(command, 400)}"] if command else [], 310 + 16 * lines)
     for place, (label, tell) in enumerate(COSTS):
         axes = sheet.axes(50 + place * (wide + 60), 10, wide, 240)
-        for rank, i in enumerate(sorted(there, key=lambda i: there[i]["value"])):
-            cost = tell(reports[i]["cost"])
+        for rank, i in enumerate(order):
+            cost, value = tell(reports[i]["cost"]), there[i]["value"]
             if not cost or cost <= 0:
                 continue
-            low, high = interval(there[i]) or (there[i]["value"],) * 2
-            value, colour = there[i]["value"], CLASSES[i % len(CLASSES)]
-            axes.errorbar(cost, value, [[max(0, value - low)], [max(0, high - value)]], fmt="o", color=colour, markersize=6, capsize=3)
-            axes.annotate(titles[i], (cost, value), xytext=(7, 4 if rank % 2 else -10), textcoords="offset points", fontsize=7.5, color=INK, path_effects=halo())
+            low, high = interval(there[i]) or (value, value)
+            axes.errorbar(cost, value, [[max(0, value - low)], [max(0, high - value)]], color=_colour(rank), capsize=4, linewidth=1)
+            axes.plot(cost, value, "o", color=_colour(rank), markersize=13, alpha=0.9)
+            axes.annotate(_letter(rank), (cost, value), ha="center", va="center", fontsize=7.5, color="white", weight="bold")
             numbers.append({"title": titles[i], label: cost, "frechet": value, "interval": [low, high]})
         axes.set_xscale("log")
         if min(found["value"] for found in there.values()) > 0:
             axes.set_yscale("log")
-        axes.margins(0.18)
+        axes.margins(0.12)
         axes.set_xlabel(label)
         axes.grid(True)
         if not place:
             axes.set_ylabel(heading(column).removesuffix(" ↓"), color=SOFT)
-    best = min(there, key=lambda i: there[i]["value"])
-    return sheet.done({"points": numbers}, f"Fréchet distance over training seconds and over sampling speed; lowest: {titles[best]}.")
+    for rank, i in enumerate(order):
+        left, top = rank % per_line * (WIDTH / per_line), 300 + rank // per_line * 16
+        sheet.text(left, top, _letter(rank), weight="bold", color=_colour(rank))
+        sheet.text(left + 14, top, titles[i], size=8, color=INK)
+    return sheet.done({"points": numbers}, f"Fréchet distance over training seconds and over sampling speed; lowest: {titles[order[0]]}.")
+
+
+def _letter(rank: int) -> str:
+    return chr(ord("A") + rank) if rank < 26 else str(rank + 1)
+
+
+def _colour(rank: int) -> str:
+    return CLASSES[rank % len(CLASSES)]
