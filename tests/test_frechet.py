@@ -67,6 +67,15 @@ def test_debiased_where_the_laws_differ_and_where_they_do_not():
         assert 0.75 < sum(e.se for e in found) / 60 / float(values.std()) < 1.6
 
 
+@pytest.mark.parametrize("n, m, d", [(64, 1000, 16), (260, 1400, 64)])
+def test_few_rows_for_each_feature_leave_no_bias(n, m, d):
+    """The second order alone leaves 0.2 and 0.6 here, and no interval would hold 0."""
+    found = [frechet(normal(i, "x", n, d), normal(i, "y", m, d)) for i in range(24)]
+    values = torch.tensor([e.value for e in found])
+    assert abs(float(values.mean())) < 4 * float(values.std()) / math.sqrt(24) + 0.02
+    assert sum(e.interval[0] <= 0 <= e.interval[1] for e in found) >= 19
+
+
 def test_the_interval_leans_to_the_right_and_meets_the_normal_one_without_slope():
     low, high = score_interval(1.0, 0.04, 0.0)
     assert 1 - low < high - 1 and low > 0
@@ -74,8 +83,8 @@ def test_the_interval_leans_to_the_right_and_meets_the_normal_one_without_slope(
 
 
 @pytest.mark.parametrize("x, y, error, says", [
-    (torch.zeros(5, 8), torch.zeros(50, 8), UsageError, "10 or more"),
-    (torch.rand(50, 8), torch.rand(9, 8), UsageError, "reference examples are too few"),
+    (torch.zeros(5, 8), torch.zeros(50, 8), UsageError, "32 or more"),
+    (torch.rand(50, 8), torch.rand(31, 8), UsageError, "reference examples are too few"),
     (torch.rand(50, 8), torch.rand(50, 7), UsageError, "same d"),
     (torch.full((50, 8), float("nan")), torch.rand(50, 8), DataError, "not finite"),
     (torch.rand(50, 8), torch.ones(50, 8), DataError, "same features"),

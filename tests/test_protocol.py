@@ -21,7 +21,7 @@ def test_a_card_holds_everything_that_a_comparison_needs():
 
 @pytest.mark.parametrize("change", [
     dict(n=101), dict(m=201), dict(split="test"), dict(reference="abd:train[:200]"), dict(evaluator="e-2"), dict(bound="exact"),
-    dict(k=9), dict(dequantisation="uniform"), dict(seed=1), dict(drawn="temperature 0.5"),
+    dict(k=9), dict(dequantisation="uniform"), dict(seed=1), dict(drawn="black or white"), dict(given="labels"),
 ])  # fmt: skip
 def test_one_difference_of_protocol_makes_another_column(change):
     reports = [{"metrics": [made(1.0)]}, {"metrics": [made(2.0, **change)]}]
@@ -40,6 +40,9 @@ def test_overlapping_intervals_share_a_rank():
     column = columns_of([{"metrics": [made(value, se=se)]} for value, se in values])[0]
     assert column.ordered() == [0, 1, 2, 3, 4]
     assert column.ranks() == {0: 1, 1: 1, 2: 3, 3: 3, 4: 5}
+    chain = columns_of([{"metrics": [made(v, interval=list(i))]} for v, i in ((1.0, (0.9, 1.1)), (1.5, (1.4, 1.6)), (1.6, (1.0, 2.2)))])[0]
+    assert chain.ranks() == {0: 1, 1: 2, 2: 1}  # the third may be the best, for all that is known
+    assert row("x", "x", float("nan"), "u")["value"] is None and "diverge" in row("x", "x", float("inf"), "u")["reason"]
     assert overlap(made(1.0, se=0.1), made(1.39, se=0.1)) and not overlap(made(1.0, se=0.1), made(1.40, se=0.1))
     assert not overlap(made(1.0), made(1.001)) and overlap(made(1.0), made(1.0))
     assert overlap(made(1.0, interval=[0.0, 5.0]), made(4.0, interval=[4.0, 4.5]))

@@ -8,11 +8,13 @@ import torch
 
 from fromnoise import data
 from fromnoise.cli import main
-from fromnoise.compare import compare
+from fromnoise.compare import compare, known
 from fromnoise.core.errors import DataError, UsageError
 from fromnoise.core.rng import Rng
 from fromnoise.evaluate.evaluator import shipped_for
+from fromnoise.evaluate.protocol import columns_of
 from fromnoise.evaluate.quality import Samples, Yardstick, quality
+from fromnoise.evaluate.report import drawn, evaluate, settings
 from fromnoise.evaluate.zoo import ZOO, defects, halved
 from fromnoise.training import launch
 
@@ -57,7 +59,7 @@ def test_samples_that_cannot_be_measured_are_refused(yardstick, x, error, says):
 
 
 def test_fewer_samples_than_features_have_no_frechet_distance(yardstick):
-    rows = quality(yardstick, Samples.of(some(60)))
+    rows = quality(yardstick, Samples.of(some(200)))
     pca = next(row for row in rows if row["name"] == "frechet" and row["evaluator"].startswith("pca"))
     main_map = next(row for row in rows if row["name"] == "frechet" and row["evaluator"].startswith("digits"))
     assert pca["value"] is None and "too few" in pca["reason"] and main_map["value"] > 0
@@ -85,7 +87,7 @@ def test_real_examples_are_nearly_perfect(digits, yardstick):
     ("one example repeated", ["Fréchet distance, digits", "kernel", "told apart", "recall", "coverage", "near-copies", "samples that repeat"]),
     ("one class dropped", ["Fréchet distance, digits", "coverage", "classes"]),
     ("5 % noise", ["Fréchet distance, pca", "Fréchet distance, random-conv", "told apart", "precision"]),  # the evaluator looks through it
-    ("Gaussian of the pixels", ["Fréchet distance, digits", "told apart", "precision", "density"]),
+    ("a fitted Gaussian", ["Fréchet distance, digits", "told apart", "precision", "density"]),
 ])  # fmt: skip
 def test_each_defect_is_seen_by_the_metrics_that_should(matrix, defect, metrics):
     for metric in metrics:
@@ -114,7 +116,7 @@ def test_compare_measures_once_and_writes_one_page(runs, capsys):
     first = json.loads(capsys.readouterr().out)
     html = page.read_text("utf-8")
     assert len(first["reports"]) == 2 and page.stat().st_size < 2_000_000 and "http" not in html.split("</style>")[1].replace("http-equiv", "")
-    assert "Which metric" not in html and "What differs" in html and "Quality against cost" in html
+    assert "Which metric" not in html and "What differs" in html
     before = (runs / "vae" / "report.json").stat().st_mtime_ns
     assert main(command) == 0 and (runs / "vae" / "report.json").stat().st_mtime_ns == before
     assert "measured before" in capsys.readouterr().err
@@ -123,13 +125,56 @@ def test_compare_measures_once_and_writes_one_page(runs, capsys):
 
 def test_compare_refuses_what_cannot_be_compared(runs, tmp_path, capsys):
     launch.start(launch.plan("classical", "moons", threads=1), tmp_path / "moons")
-    for arguments, says in (
-        ([runs / "pca", tmp_path / "moons"], "same data"), ([runs / "pca", runs / "pca"], "once"),
-        ([runs / "pca", runs / "vae", "-o", tmp_path / "x.pdf"], ".html"), ([runs / "none"], "no run"),
+    for arguments, code, says in (
+        ([runs / "pca", tmp_path / "moons"], 2, "same data"), ([runs / "pca", runs / "pca"], 2, "once"),
+        ([runs / "pca", runs / "vae", "-o", tmp_path / "x.pdf"], 2, ".html"), ([runs / "none"], 2, "none"),
     ):  # fmt: skip
-        assert main(["compare", *map(str, arguments)]) == 2 or "none" in str(arguments[0])
+        assert main(["compare", *map(str, arguments)]) == code
         error = capsys.readouterr().err
-        assert error.count("\n") == 1 and (says in error or "none" in str(arguments[0])), error
+        assert error.count("\n") == 1 and says in error, error
+
+
+def test_a_report_of_other_settings_is_not_taken_for_this_one(runs):
+    restored = launch.restore(launch.Run(runs / "pca"))
+    yardstick = Yardstick(restored.dataset, shipped_for(restored.dataset))
+    evaluate(restored, samples=60, k=8, n=20, yardstick=yardstick)
+    assert known(restored, settings(60, 8, 20, 0, yardstick))
+    for other in ((61, 8, 20, 0), (60, 9, 20, 0), (60, 8, None, 0), (60, 8, 20, 1)):
+        assert known(restored, settings(*other, yardstick)) is None
+    for text in ("garbage", "{}", "[]"):
+        (runs / "pca" / "report.json").write_text(text)
+        assert known(restored, settings(60, 8, 20, 0, yardstick)) is None
+
+
+def test_conditional_and_unconditional_likelihoods_stand_apart(tmp_path):
+    reports = []
+    for name, conditional in (("plain", False), ("given", True)):
+        run = launch.start(launch.plan("vae", "digits", threads=1, intervals=2, steps=20, hidden=(8,), latent_dim=2, conditional=conditional), tmp_path / name)
+        reports.append(evaluate(launch.restore(run), samples=150, k=5))
+    elbo = [column for column in columns_of(reports) if column.name == "elbo" and column.there()]
+    assert len(elbo) == 2 and {column.card["given"] for column in elbo} == {None, "labels"}
+    assert any(column.name == "frechet" and len(column.there()) == 2 for column in columns_of(reports))  # samples may be compared
+
+
+def test_black_and_white_samples_of_all_families_share_a_line(tmp_path):
+    reports = []
+    for family, options in (("vae", {}), ("autoencoder", {})):
+        run = launch.start(launch.plan(family, "digits", threads=1, intervals=2, steps=20, hidden=(8,), latent_dim=2, binarise="static", **options), tmp_path / family)
+        restored = launch.restore(run)
+        assert all(set(x.unique().tolist()) <= {-1.0, 1.0} for x in drawn(restored, 100, 0).blocks())
+        reports.append(evaluate(restored, samples=150, k=5))
+    assert any(column.name == "frechet" and len(column.there()) == 2 for column in columns_of(reports))
+
+
+@pytest.mark.parametrize("count, classes", [(90, 0), (300, 1)])
+def test_small_and_one_class_data_reach_a_page(tmp_path, count, classes):
+    x = Rng(0).integers("x", 256, (count, 6, 7, 3)).numpy().astype(np.uint8)
+    arrays = {"x": x, "y": np.zeros(count, np.int64)} if classes else {"x": x}
+    np.savez(tmp_path / "d.npz", **arrays)
+    for name, model in (("a", "pca"), ("b", "ppca")):
+        launch.start(launch.plan("classical", str(tmp_path / "d.npz"), threads=1, preset=model, latent_dim=2), tmp_path / name)
+    assert main(["compare", str(tmp_path / "a"), str(tmp_path / "b"), "-o", str(tmp_path / "p.html"), "--samples", "100"]) == 0
+    assert ("one quarter dropped" in (tmp_path / "p.html").read_text()) == (count >= 200)
 
 
 def test_page_of_compare_has_the_zoo(runs, digits):

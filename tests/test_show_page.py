@@ -182,7 +182,7 @@ def test_verdict_ranks_in_the_right_direction_and_calls_ties():
 
 
 def test_verdict_about_pca():
-    reports = [report(name, metric("ratio_to_pca", value)) for name, value in (("a", 0.6), ("b", 1.7), ("c", 1.0))]
+    reports = [report(name, metric("ratio_to_pca", value, se=se)) for name, value, se in (("a", 0.6, 0.1), ("b", 1.7, 0.1), ("c", 0.9, 0.2))]
     said = verdict(reports, ["A", "B", "C"])
     assert said == ["Reconstructs better than PCA with a code of the same size: A.", "Reconstructs worse than PCA with a code of the same size: B."]
 

@@ -3,11 +3,11 @@
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from .core.errors import UsageError
+from .core.errors import StorageError, UsageError
 from .core.files import read_json
 from .evaluate.evaluator import evaluator_for
-from .evaluate.quality import Yardstick
-from .evaluate.report import SAMPLES, evaluate
+from .evaluate.quality import FEWEST, Yardstick
+from .evaluate.report import SAMPLES, K, evaluate, settings
 from .evaluate.zoo import defects
 from .training.launch import Restored, command_line
 
@@ -34,24 +34,27 @@ def compare(
         raise UsageError(f"-o {out}: the page is an .html file")
     names = [r.run.name for r in runs]
     if len(set(names)) < len(names):
-        raise UsageError(f"each run once, please, and no two of the same folder name: {', '.join(names)}")
+        twice = next(name for name in names if names.count(name) > 1)
+        raise UsageError(f"each run once, and no two with the same folder name: rename one of {', '.join(str(r.run.path) for r in runs if r.run.name == twice)}")
     dataset = runs[0].dataset
     yardstick = Yardstick(dataset, evaluator_for(dataset, evaluator, evaluator_digest))
     reports = []
     for i, restored in enumerate(runs):
-        report = known(restored, yardstick, samples or SAMPLES, seed)
+        report = known(restored, settings(samples or SAMPLES, K, None, seed, yardstick))
         before = " (measured before)" if report else ""
         reports.append(report or evaluate(restored, samples=samples, seed=seed, yardstick=yardstick))
         say(f"{titles[i] if titles else restored.run.name:<36} {headline(reports[-1])}{before}")
     titles = titles_of(runs, titles or [report["title"] for report in reports])
     found = None
-    if zoo:
-        say("the zoo of bad models")
+    if zoo and len(dataset.split("train")) < 2 * FEWEST:
+        say(f"no zoo of bad models: it needs {2 * FEWEST} training examples")
+    elif zoo:
+        say("the zoo of bad models, up to a minute (--no-zoo leaves it out)")
         found = defects(dataset, yardstick.evaluator)
     say("figures")
     reports = [report | {"title": title} for report, title in zip(reports, titles)]
     drawn = page_figures(runs, figures or out.parent / f"{out.stem}-figures", titles, seed=seed, command=command_line(), reports=reports, yardstick=yardstick)
-    title, intro = head or (f"{len(runs)} models of {Path(dataset.name).name}", f"{len(dataset.split('train')):,} training examples, {len(dataset.split('test')):,} held out.")
+    title, intro = head or (f"{len(runs)} model{'s' if len(runs) > 1 else ''} of {Path(dataset.name).name}", f"{len(dataset.split('train')):,} training examples, {len(dataset.split('test')):,} held out.")
     page = write_page(out, title, intro, list(runs), reports, drawn, list(commands) or [r.run.info["command"] for r in runs], found)
     return page, reports
 
@@ -66,17 +69,14 @@ def headline(report: dict) -> str:
     return "  ".join(parts)
 
 
-def known(restored: Restored, yardstick: Yardstick, samples: int, seed: int) -> dict | None:
-    """The report that the run has, if it was measured in the same way at the same step."""
+def known(restored: Restored, wanted: dict) -> dict | None:
+    """The report that the run has, if it was measured at the same step, on the same data and with these settings."""
     path = restored.run.path / "report.json"
     if not path.is_file():
         return None
-    report = read_json(path)
-    same = (
-        report.get("step") == restored.step
-        and report.get("seeds", {}).get("evaluation") == seed
-        and report.get("data", {}).get("digest") == restored.dataset.digest
-        and (report.get("evaluator") or {}).get("name") == (yardstick.evaluator and yardstick.evaluator.name)
-        and any(found["name"] == "frechet" and (found["n"] in (None, samples)) for found in report.get("metrics", []))
-    )
+    try:
+        report = read_json(path)
+        same = report["step"] == restored.step and report["data"]["digest"] == restored.dataset.digest and report["settings"] == wanted
+    except (StorageError, KeyError, TypeError):  # damaged, or of an older form: measured anew
+        return None
     return report if same else None

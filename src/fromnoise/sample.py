@@ -23,10 +23,13 @@ BLOCK = 64
 
 
 @torch.no_grad()
-def blocks(restored: Restored, n: int, seed: int = 0, label: int | None = None, options: dict | None = None) -> Iterator[torch.Tensor]:
+def blocks(
+    restored: Restored, n: int, seed: int = 0, label: int | None = None, options: dict | None = None, labels: torch.Tensor | None = None
+) -> Iterator[torch.Tensor]:
     """The samples 0 .. n-1 in model form, at most BLOCK at a time, (b, *shape).
 
-    label: one class for all; None lets a conditional model go through its classes in turn. Raises UsageError.
+    label: one class for all, or labels: (n,), one for each; with neither a conditional model goes through its classes
+    in turn. Raises UsageError.
     """
     if n < 1:
         raise UsageError(f"-n takes a number from 1 on, not {n}")
@@ -41,7 +44,9 @@ def blocks(restored: Restored, n: int, seed: int = 0, label: int | None = None, 
     for start in range(0, n, BLOCK):
         rows = range(start, start + BLOCK)
         y = None
-        if conditional:
+        if conditional and labels is not None:
+            y = labels[torch.tensor(rows) % n].to(restored.device)
+        elif conditional:
             y = torch.tensor([row % spec.classes if label is None else label for row in rows], device=restored.device)
         x = model.sample(BLOCK, y, options, rng.per_row(rows))
         yield x[: min(BLOCK, n - start)]

@@ -1,5 +1,6 @@
 """Writing that either happens whole or not at all, and digests. No pickle is read or written in this package."""
 
+import contextlib
 import errno
 import hashlib
 import json
@@ -53,7 +54,8 @@ def write_atomic(path: Path, data: bytes | str) -> None:
         os.replace(temporary, path)
         flush_folder(path.parent)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # on a read-only disk this fails too
+            temporary.unlink(missing_ok=True)
         raise storage_error(error, path, len(data)) from error
 
 

@@ -10,6 +10,11 @@ from ..training.launch import Restored
 from . import factors, latents
 from .protocol import row
 
+SCORES = {
+    "mig": "mutual information gap", "dci_disentanglement": "DCI disentanglement", "dci_completeness": "DCI completeness",
+    "dci_informativeness": "DCI informativeness", "sap": "SAP", "factor_vae": "FactorVAE score",
+}  # fmt: skip
+
 
 @torch.no_grad()
 def rows(restored: Restored, seed: int) -> list[dict]:
@@ -41,5 +46,5 @@ def rows(restored: Restored, seed: int) -> list[dict]:
     known = dataset.split("test").factors
     if known is not None and n >= factors.FEWEST and means.shape[1] >= 2:
         for name, value in factors.disentanglement(means, torch.from_numpy(known), Rng(seed, ("factors",))).items():
-            found.append(row(f"factors_{name}", f"{name} on the known factors", value, "score from 0 to 1", better="higher", **group))
+            found.append(row(f"factors_{name}", f"{SCORES[name]} on the known factors", value, "score from 0 to 1", better="higher", **group))
     return found

@@ -67,4 +67,4 @@ def _sampler(restored: Restored, size: int):
     if getattr(model.config, "conditional", False):
         y = torch.arange(size, device=restored.device) % spec.classes
     options, rng = build(restored.family.Options, {}), Rng(0, ("cost",), device=restored.device)
-    return lambda: model.sample(size, y, options, rng)
+    return lambda: float(model.sample(size, y, options, rng).flatten()[0])  # to the number: an accelerator only queues

@@ -1,4 +1,8 @@
-"""Distances between two sets of features that need no Gaussian: kernel and sliced Wasserstein."""
+"""Distances between two sets of feature vectors that assume no Gaussian: kernel and sliced Wasserstein.
+
+Both are, to first order, a mean over samples and a mean over reference features (their influences); where the two laws
+agree these vanish and a sum over pairs is left. The standard errors hold in both cases, and between.
+"""
 
 import math
 from collections.abc import Callable
@@ -9,8 +13,9 @@ from torch import Tensor
 from ..core.errors import DataError, UsageError
 from ..core.rng import Rng
 from .estimate import Estimate, normal_interval
+from .frechet import score_interval
 
-BLOCK = 2**24  # kernel values held at once
+ENTRIES = 2**22  # numbers of a Gram matrix, or of projections, that are held at once
 
 
 def checked(x: Tensor, y: Tensor, fewest: int = 10) -> tuple[Tensor, Tensor]:
@@ -24,98 +29,116 @@ def checked(x: Tensor, y: Tensor, fewest: int = 10) -> tuple[Tensor, Tensor]:
     return x, y
 
 
-def polynomial(a: Tensor, b: Tensor) -> Tensor:
-    """(a . b / d + 1)^3 (Binkowski et al. 2018)."""
-    return (a @ b.T / a.shape[1] + 1) ** 3
+# -- kernels ----------------------------------------------------------------------------------------------------
+Kernel = Callable[[Tensor, Tensor], Tensor]  # (n, d), (m, d) -> (n, m)
 
 
-def rbf(h2: float) -> Callable[[Tensor, Tensor], Tensor]:
-    """exp(-|a - b|^2 / 2 h^2)."""
-    return lambda a, b: (-torch.cdist(a, b, compute_mode="donot_use_mm_for_euclid_dist").square() / (2 * h2)).exp()
+def cubic(x: Tensor, y: Tensor) -> Tensor:
+    """(x . y / d + 1)^3 (Binkowski et al. 2018, section 4)."""
+    k = (x @ y.T).div_(x.shape[1]).add_(1)
+    return k.square().mul_(k)
 
 
-def kernel_distance(x: Tensor, y: Tensor, kernel: Callable[[Tensor, Tensor], Tensor] = polynomial) -> Estimate:
-    """Squared maximum mean discrepancy, the U-statistic over *all* pairs: no bias, no subsets, no random numbers.
+def rbf(h2: float) -> Kernel:
+    """exp(-|x - y|^2 / 2 h2); h2 in squared feature units."""
+    lengths = lambda x, y: x.square().sum(1)[:, None] + y.square().sum(1)
+    return lambda x, y: (lengths(x, y) - 2 * x @ y.T).div_(-2 * h2).exp_()
 
-        MMD^2 = mean_{i != j} k(x_i, x_j) + mean_{i != j} k(y_i, y_j) - 2 mean_ij k(x_i, y_j)    (Gretton et al. 2012, eq. 3)
 
-    Slightly negative values are legal: "no difference found". The variance has the linear term, from the means of the
-    kernel's rows, which vanishes where the laws agree, and the pair term that is left there (Hoeffding 1948).
+def kernel_distance(x: Tensor, y: Tensor, kernel: Kernel = cubic) -> Estimate:
+    """Squared maximum mean discrepancy of samples x (n, d) and reference y (m, d), over *all* pairs ("KID").
+
+        mean_{i != j} k(x_i, x_j) + mean_{i != j} k(y_i, y_j) - 2 mean_{ij} k(x_i, y_j)      (Gretton et al. 2012, eq. 3)
+
+    Free of bias, so that about half of the values are negative where the laws agree. Unusual: no random subsets, whose
+    spread is most of what others print as +-; the error is that of the U-statistic itself. Raises UsageError, DataError.
     """
     x, y = checked(x, y)
     n, m = len(x), len(y)
-    xx, xx2 = _rows(x, x, kernel)
-    yy, yy2 = _rows(y, y, kernel)
-    xy, xy2 = _rows(x, y, kernel)
-    yx, _ = _rows(y, x, kernel)
-    own = lambda a: torch.cat([kernel(part, part).diagonal() for part in a.split(256)])
-    dx, dy = own(x), own(y)
-    xx, yy = (xx - dx) / (n - 1), (yy - dy) / (m - 1)  # mean over the others
-    xy, yx = xy / m, yx / n
+    (xx, xx2), (yy, yy2), (xy, yx, xy2) = _within(x, kernel), _within(y, kernel), _between(x, y, kernel)
+    linear = 4 * float((xx - xy).var() / n + (yy - yx).var() / m)
+    # variance of what is left of k once its means over either argument are taken off
+    within = lambda k, k2: k2 - 2 * k.square().mean() + k.mean().square()
+    between = xy2 - xy.square().mean() - yx.square().mean() + xy.mean().square()
+    pairs = 2 * max(0.0, float(within(xx, xx2) / (n * (n - 1)) + within(yy, yy2) / (m * (m - 1)) + 2 * between / (n * m)))
     value = float(xx.mean() + yy.mean() - 2 * xy.mean())
-    linear = 4 * (float((xx - xy).var()) / n + float((yy - yx).var()) / m)
-    pairs = lambda total2, diagonal2, rows, count: max(0.0, float(total2 - diagonal2) / count - 2 * float(rows.square().mean()) + float(rows.mean()) ** 2)
-    within_x = pairs(xx2, dx.square().sum(), xx, n * (n - 1))
-    within_y = pairs(yy2, dy.square().sum(), yy, m * (m - 1))
-    between = max(0.0, float(xy2) / (n * m) - float(xy.square().mean()) - float(yx.square().mean()) + float(xy.mean()) ** 2)
-    pair = 2 * within_x / (n * (n - 1)) + 2 * within_y / (m * (m - 1)) + 4 * between / (n * m)
-    se = math.sqrt(max(linear - 2 * pair, 0.0) + pair)
-    return Estimate(value, se, normal_interval(value, se), null=0.0, n=n, m=m)
+    slope = max(linear - 2 * pairs, 0.0)  # the row means that ``linear`` is taken from err by as much as the pairs: 2 pairs too much
+    return Estimate(value, math.sqrt(slope + pairs), score_interval(value, slope, pairs), null=0.0, n=n, m=m)
 
 
-def _rows(a: Tensor, b: Tensor, kernel) -> tuple[Tensor, Tensor]:
-    """Sums of the kernel over b for each of a, and the sum of all its squares."""
-    sums, squares = [], torch.zeros((), dtype=torch.float64)
-    for part in a.split(max(1, BLOCK // len(b))):
-        K = kernel(part, b)
-        sums.append(K.sum(1))
-        squares += K.square().sum()
-    return torch.cat(sums), squares
+def _within(x: Tensor, kernel: Kernel) -> tuple[Tensor, Tensor]:
+    """Mean over the other rows of k(x_i, .), (n,), and the mean of k^2 over pairs; half of the symmetric matrix is computed."""
+    n = len(x)
+    sums, squares = x.new_zeros(n), x.new_zeros(())
+    rows = max(1, ENTRIES // n)
+    for i in range(0, n, rows):
+        k = kernel(x[i : i + rows], x[i:]).triu_(1)
+        sums[i : i + rows] += k.sum(1)
+        sums[i:] += k.sum(0)
+        squares += 2 * k.square_().sum()
+    return sums / (n - 1), squares / (n * (n - 1))
 
 
-def sliced_wasserstein(x: Tensor, y: Tensor, rng: Rng, directions: int = 256) -> Estimate:
-    """Mean over random unit directions of the squared 2-Wasserstein distance of the projections, squared feature units.
+def _between(x: Tensor, y: Tensor, kernel: Kernel) -> tuple[Tensor, Tensor, Tensor]:
+    """Means of k(x_i, y_j) over j, (n,), and over i, (m,), and the mean of k^2."""
+    n, m = len(x), len(y)
+    over_y, over_x, squares = [], y.new_zeros(m), x.new_zeros(())
+    for part in x.split(max(1, ENTRIES // m)):
+        k = kernel(part, y)
+        over_y.append(k.mean(1))
+        over_x += k.sum(0)
+        squares += k.square_().sum()
+    return torch.cat(over_y), over_x / n, squares / (n * m)
 
-    A shift by mu gives |mu|^2 / d. In one dimension the distance is that of the quantile functions, also for sets of
-    different size (Bonneel et al. 2015). ``null`` is what two sets of the reference's law of these sizes would give,
-    from halves of the reference, scaled by 1/n + 1/m; it is not taken off. The standard error is over the draw of x
-    and y, from the Kantorovich potentials, for the directions at hand: another model meets the same ones.
+
+# -- optimal transport ------------------------------------------------------------------------------------------
+def sliced_wasserstein(x: Tensor, y: Tensor, rng: Rng, directions: int = 512) -> Estimate:
+    """SW_2^2: the squared 2-Wasserstein distance along a direction, averaged over random ones (Bonneel et al. 2015, eq. 9).
+
+    x (n, d), y (m, d), in squared feature units: |mu|^2 / d for a shift by mu. Exact in one dimension, also for n != m.
+    value = raw - bias, where the bias is what two draws of n and m from the *reference* give (bootstrap, anew for each
+    direction). se: over samples, by the optimal potentials, and over directions; somewhat large where the laws agree.
+    Raises UsageError, DataError.
     """
     x, y = checked(x, y)
-    axes = rng.normal("directions", (directions, x.shape[1])).double()
-    axes = axes / axes.norm(dim=1, keepdim=True)
-    a, b = axes @ x.T, axes @ y.T  # (L, n), (L, m)
-    half = len(y) // 2
-    halves = float(wasserstein_1d(b[:, :half], b[:, half : 2 * half]).mean())
-    null = halves * (1 / len(x) + 1 / len(y)) / (2 / half)
-    value = float(wasserstein_1d(a, b).mean())
-    se = math.sqrt(float(potential_1d(a, b).mean(0).var()) / len(x) + float(potential_1d(b, a).mean(0).var()) / len(y) + (null / 2) ** 2)
-    return Estimate(value, se, normal_interval(value, se), null=null, n=len(x), m=len(y))
-
-
-def potential_1d(a: Tensor, b: Tensor) -> Tensor:
-    """Kantorovich potential of W_2^2 at each of a (L, n), with slope 2 (a - T a), T the map onto b (L, m): (L, n).
-
-    It is the influence of one point on the distance (Santambrogio 2015, proposition 7.17).
-    """
-    (L, n), m = a.shape, b.shape[1]
-    values, order = a.sort(1)
-    matched = b.sort(1).values[:, ((torch.arange(n) + 0.5) * (m / n)).long().clamp(max=m - 1)]
-    slope = 2 * (values - matched)
-    steps = 0.5 * (slope[:, 1:] + slope[:, :-1]) * values.diff(dim=1)
-    potential = torch.cat([torch.zeros(L, 1, dtype=a.dtype), steps.cumsum(1)], 1)
-    return torch.empty_like(a).scatter_(1, order, potential)
+    (n, d), m = x.shape, len(y)
+    axes = rng.normal("directions", (directions, d)).double()
+    axes /= axes.norm(dim=1, keepdim=True)
+    draw = rng.numpy("bootstrap")
+    i, j, mass = _coupling(n, m)
+    found, null, influence_x, influence_y = [], [], x.new_zeros(n), y.new_zeros(m)
+    for part in axes.split(max(1, ENTRIES // (n + m))):
+        (a, a_order), (b, b_order) = (part @ x.T).sort(1), (part @ y.T).sort(1)
+        found.append((a[:, i] - b[:, j]).square() @ mass)
+        influence_x.index_add_(0, a_order.flatten(), _potential(a, b[:, j], i, n * mass).flatten())
+        influence_y.index_add_(0, b_order.flatten(), _potential(b, a[:, i], j, m * mass).flatten())
+        again = lambda count, b=b: b.gather(1, torch.from_numpy(draw.integers(m, size=(len(b), count))).sort(1).values)
+        null.append((again(n)[:, i] - again(m)[:, j]).square() @ mass)
+    found, bias = torch.cat(found), float(torch.cat(null).mean())
+    sampling = float(influence_x.var() / n + influence_y.var() / m) / directions**2
+    raw, over_directions = float(found.mean()), float(found.var() / directions) if directions > 1 and d > 1 else 0.0
+    value, se = raw - bias, math.sqrt(sampling + over_directions)
+    return Estimate(value, se, normal_interval(value, se), null=0.0, raw=raw, n=n, m=m)
 
 
 def wasserstein_1d(a: Tensor, b: Tensor) -> Tensor:
-    """Squared 2-Wasserstein distances of the rows of a (L, n) from those of b (L, m), (L,)."""
-    a, b = a.sort(1).values, b.sort(1).values
-    n, m = a.shape[1], b.shape[1]
-    if n == m:
-        return (a - b).square().mean(1)
-    # both quantile functions are constant between the points i/n and j/m
-    edges = torch.cat([torch.arange(1, n + 1, dtype=torch.float64) / n, torch.arange(1, m + 1, dtype=torch.float64) / m]).unique()
-    widths = edges.diff(prepend=torch.zeros(1, dtype=torch.float64))
-    middle = edges - widths / 2
-    at = lambda values, count: values[:, (middle * count).long().clamp(max=count - 1)]
-    return ((at(a, n) - at(b, m)).square() * widths).sum(1)
+    """W_2^2 of the rows of a (D, n) from those of b (D, m), (D,)."""
+    i, j, mass = _coupling(a.shape[1], b.shape[1])
+    return (a.sort(1).values[:, i] - b.sort(1).values[:, j]).square() @ mass
+
+
+def _coupling(n: int, m: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Which of n and of m sorted points are coupled, and with what mass: i, j, mass, each (n + m - gcd(n, m),)."""
+    ends = torch.cat([torch.arange(1, n + 1) * m, torch.arange(1, m + 1) * n]).unique()  # in units of 1 / (n m)
+    starts = torch.cat([ends.new_zeros(1), ends[:-1]])
+    return starts // m, starts // n, (ends - starts).double() / (n * m)
+
+
+def _potential(a: Tensor, b: Tensor, i: Tensor, share: Tensor) -> Tensor:
+    """Kantorovich potential of W_2^2 at a (D, n), sorted: the influence of a point there (Santambrogio 2015, 7.2.2).
+
+    Its slope is 2 (a - T a), where T a_i is the mean of those b (D, .) that are coupled to it, in ``share``s of 1.
+    """
+    half_slope = a - torch.zeros_like(a).index_add_(1, i, b * share)
+    steps = (half_slope[:, 1:] + half_slope[:, :-1]) * a.diff()
+    return torch.cat([torch.zeros_like(a[:, :1]), steps.cumsum(1)], 1)

@@ -157,7 +157,9 @@ def shipped_for(dataset: Dataset) -> Evaluator | None:
     for path in sorted(SHIPPED.glob("*.safetensors")):
         if path.stem.rpartition("-")[0] == dataset.name:
             found = load(path)
-            return found if tuple(found.about["shape"]) == dataset.spec.shape else None
+            # other splits than the evaluator learned from would hold out what it has seen
+            as_it_was = not set(dataset.settings) - {"binarise"} and tuple(found.about["shape"]) == dataset.spec.shape
+            return found if as_it_was else None
     return None
 
 
@@ -177,9 +179,11 @@ def feature_map(path: Path, digest: str | None = None) -> FeatureMap:
 
     Raises UsageError, DataError.
     """
-    if digest is None and is_ours(path):
-        return load(path)
-    return load_published(path, digest)
+    if digest is not None:
+        return load_published(path, digest)
+    if Path(path).is_file() and not is_ours(path):
+        raise DataError(f"{path} is no evaluator of fromnoise: make one with `fromnoise evaluator fit`; weights of Inception or DINOv2 go with --evaluator-digest")
+    return load(path)
 
 
 def evaluator_for(dataset: Dataset, path: Path | None = None, digest: str | None = None) -> FeatureMap | None:
@@ -194,6 +198,7 @@ def evaluator_for(dataset: Dataset, path: Path | None = None, digest: str | None
     about = found.about
     if tuple(about["shape"]) != spec.shape:
         raise DataError(f"the evaluator {path} takes examples of shape {tuple(about['shape'])}, these have {spec.shape}: fit one with `fromnoise evaluator fit {dataset.name}`")
-    if about["digest"] != dataset.digest and about["data"] != dataset.name:
-        raise DataError(f"the evaluator {path} was fitted on {about['data']}, not on {dataset.name}: its numbers would mean nothing here; fit one with `fromnoise evaluator fit {dataset.name}`")
+    if about["digest"] != dataset.digest:
+        other = "other examples or splits of it" if about["data"] == dataset.name else dataset.name
+        raise DataError(f"the evaluator {path} was fitted on {about['data']} (digest {about['digest'][:8]}), and this is {other}: fit one with `fromnoise evaluator fit {dataset.name}` and the same data options")
     return found

@@ -55,18 +55,29 @@ def closest_pairs(samples: Tensor, train: Tensor, count: int) -> tuple[Tensor, T
     return distance[order], order, example[order]
 
 
-def near_copy_rate(samples: Tensor, train: Tensor, held_out: Tensor, false_positives: float = 0.01) -> Estimate:
-    """Share of samples at least as near to a training example as the nearest 1 % of held-out examples are.
+def closeness(x: Tensor, train: Tensor, others: Tensor, apart: bool = False) -> Tensor:
+    """Distance of each row of x to its nearest training example over that to its nearest of ``others``, (n,).
 
-    tau is the r-th smallest of the m distances of held-out examples to their nearest training example,
-    r = floor(false_positives (m + 1)): a fresh example falls within it with probability r / (m + 1), whatever the
-    distribution. A model that copies nothing scores ``null``, about 1 %; one that copies a share p of its samples
-    null + (1 - null) p. Where distances tie (black and white pixels, rows of a table that the training set holds too)
-    tau may let more held-out examples through: null is the share that it really does.
+    Near 0 for a copy. A model whose samples are all too near to the middle is near to both, and its ratio stays near
+    1, where a plain distance would call it a copier. apart: x *is* ``others``, each row compared with the rest. Equal
+    rows in both (tables, black and white pixels) speak neither way: 1.
+    """
+    a, b = nearest(x, train)[0][:, 0], nearest(x, others, 2 if apart else 1)[0][:, -1]
+    nothing = 1e-9 * float(b.median())  # what rounding leaves of equal rows
+    a, b = a.where(a > nothing, 0.0), b.where(b > nothing, 0.0)
+    return torch.where(b > 0, a / b.clamp(min=1e-300), torch.where(a > 0, math.inf, 1.0))
+
+
+def near_copy_rate(samples: Tensor, train: Tensor, held_out: Tensor, false_positives: float = 0.01) -> Estimate:
+    """Share of samples that are, against held-out examples, as close to a training example as 1 % of real ones are.
+
+    tau is the r-th smallest ``closeness`` of the m held-out examples (each against the others), r =
+    floor(false_positives (m + 1)): a fresh real example falls within it with probability r / (m + 1). A model that
+    copies nothing scores ``null``, about 1 %; one that copies a share p of its samples null + (1 - null) p.
 
     The interval has two parts, put together as by Zou & Donner (2008): Wilson's for the samples, and Wilson's for tau's
-    level, known from m held-out examples only. Of two parts of one law it holds ``null`` 95 % of the time.
-    The held-out examples must be of the training set's law: MNIST's official test set (other writers) is not quite.
+    level, known from m held-out examples only. The held-out examples must be of the training set's law: MNIST's
+    official test set (other writers) is not quite. Copies that were changed more than real examples differ escape.
 
     Raises UsageError below 1 / false_positives - 1 held-out examples (99), which have no 1 %; DataError for NaN.
     """
@@ -77,11 +88,11 @@ def near_copy_rate(samples: Tensor, train: Tensor, held_out: Tensor, false_posit
     if rank < 1:
         fewest = math.ceil(1 / false_positives - 1 - 1e-9)
         raise UsageError(f"{m} held-out examples are too few to say what a near-copy is: {fewest} or more are needed")
-    control = nearest(held_out, train)[0][:, 0]
+    control = closeness(held_out, train, held_out, apart=True)
     tau = control.kthvalue(rank).values
     within = int((control <= tau).sum())
     null = within / (m + 1)
-    found, level = share(int((nearest(samples, train)[0] <= tau).sum()), n), share(within, m)
+    found, level = share(int((closeness(samples, train, held_out) <= tau).sum()), n), share(within, m)
     slope = (1 - found.value) / (1 - null)  # of the rate in tau's level, where what is not copied is as real data are
     low = found.value - math.hypot(found.value - found.interval[0], slope * (level.interval[1] - level.value))
     high = found.value + math.hypot(found.interval[1] - found.value, slope * (level.value - level.interval[0]))

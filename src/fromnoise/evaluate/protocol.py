@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from .estimate import Estimate, normal_interval
 
 # what must be equal before two numbers may be compared
-CARD = ("name", "unit", "split", "n", "m", "reference", "evaluator", "bound", "k", "dequantisation", "seed", "drawn")
+CARD = ("name", "unit", "split", "n", "m", "reference", "evaluator", "bound", "k", "dequantisation", "given", "seed", "drawn")
 
 
 def row(name: str, label: str, value: float | Estimate | None, unit: str, **more) -> dict:
@@ -25,6 +25,7 @@ def row(name: str, label: str, value: float | Estimate | None, unit: str, **more
     split         whose examples are measured, or stand as the reference; reference: its digest
     evaluator     the feature map's name
     bound         "exact", "lower", "ode" or None; k: samples of z; dequantisation: "uniform" or None
+    given         what the model was told of each example: "labels", or None
     solver_error  nats by which a numerical solver may be off
     seed          of the evaluation's own random numbers; drawn: how samples were drawn
     of            what a count is a part of
@@ -34,10 +35,11 @@ def row(name: str, label: str, value: float | Estimate | None, unit: str, **more
         found = value
         known = {"se": found.se, "interval": found.interval and list(found.interval), "null": found.null, "raw": found.raw, "n": found.n or None, "m": found.m or None}
         more, value = {key: entry for key, entry in known.items() if entry is not None} | more, found.value
-    assert value is None or math.isfinite(value), (name, value)
+    if value is not None and not math.isfinite(value):
+        value, more = None, more | {"se": None, "interval": None, "reason": "none: it is not a finite number; did the training diverge?"}
     base = {
         "se": None, "interval": None, "null": None, "real": None, "raw": None, "n": None, "m": None, "split": "test", "group": "",
-        "reference": None, "evaluator": None, "bound": None, "k": None, "dequantisation": None, "solver_error": None,
+        "reference": None, "evaluator": None, "bound": None, "k": None, "dequantisation": None, "given": None, "solver_error": None,
         "seed": None, "drawn": None, "of": None, "better": None, "reason": "",
     }  # fmt: skip
     assert not set(more) - set(base), set(more) - set(base)
@@ -102,13 +104,10 @@ class Column:
         return sorted(there, key=lambda i: sign * there[i]["value"])
 
     def ranks(self) -> dict[int, int]:
-        """Report -> rank from 1 on. Whose interval overlaps that of the first of a rank shares the rank."""
-        placed, lead = {}, None
-        for place, i in enumerate(self.ordered(), 1):
-            if lead is None or not overlap(self.rows[lead], self.rows[i]):
-                lead, rank = i, place
-            placed[i] = rank
-        return placed
+        """Report -> 1 + how many models are better for sure, their whole interval on the better side of this one's."""
+        there, sign = self.there(), 1 if self.card.get("better") == "lower" else -1
+        surely = lambda i, j: sign * there[i]["value"] < sign * there[j]["value"] and not overlap(there[i], there[j])
+        return {j: 1 + sum(surely(i, j) for i in there) for j in self.ordered()}
 
 
 def columns_of(reports: list[dict]) -> list[Column]:

@@ -23,6 +23,7 @@ REFERENCE = 20_000  # training examples that distances are measured to
 NEIGHBOURS = 5_000  # examples on each side for the metrics that need all pairs of neighbours
 TOLD_APART = 2_000  # examples on each side that the classifier learns from and is tested on
 FEWEST = 50  # samples: below this there is nothing to say
+CONTROL = 100  # held-out examples that can stand in the samples' place
 
 
 @dataclass(frozen=True)
@@ -115,7 +116,7 @@ def attempt(name: str, words: str, unit: str, measure: Callable, real: Callable 
     except UsageError as error:
         return absent(name, words, unit, str(error), **card)
     value = None
-    if real is not None:
+    if real is not None:  # real examples that are too few would seem worse than they are
         try:
             value = real().value
         except UsageError:  # too few real examples to say
@@ -127,7 +128,7 @@ def _frechet(yardstick: Yardstick, m: FeatureMap, x: Tensor) -> list[dict]:
     dataset, rows = yardstick.dataset, []
     train, test = yardstick.features(m, "train", REFERENCE), yardstick.features(m, "test", REFERENCE)
     for split, y, name, words in (("train", train, "frechet", "Fréchet distance"), ("test", test, "frechet_held_out", "Fréchet distance to held-out examples")):
-        real = (lambda: frechet.frechet(test, train)) if split == "train" else None
+        real = (lambda: frechet.frechet(test, train)) if split == "train" and len(test) >= CONTROL else None
         card = dict(split=split, reference=reference(dataset, split, len(y)), evaluator=m.name, better="lower")
         card["group"] = "samples" if m is yardstick.maps[0] and split == "train" else "referees"
         rows.append(attempt(name, words, "squared feature units", lambda y=y: frechet.frechet(x, y), real, **card))
@@ -143,16 +144,17 @@ def _others(yardstick: Yardstick, m: FeatureMap, x: Tensor, rng: Rng) -> list[di
     kernel = lambda z: distances.kernel_distance((z[:few] - centre) / scale, (train[:few] - centre) / scale)
     sliced = lambda z: distances.sliced_wasserstein(z, train, rng.at("sliced"))
     apart = lambda z: twosample.two_sample_accuracy(z[:some], train[:some], rng.at("two-sample"))
+    control = lambda measure: (lambda: measure(test)) if len(test) >= CONTROL else None
     card = lambda count: dict(split="train", reference=reference(yardstick.dataset, "train", count), evaluator=m.name, group="samples")
     rows = [
-        attempt("kernel_distance", "kernel distance", "squared mean discrepancy", lambda: kernel(x), lambda: kernel(test), better="lower", **card(few)),
-        attempt("sliced_wasserstein", "sliced Wasserstein distance", "squared feature units", lambda: sliced(x), lambda: sliced(test), better="lower", **card(len(train))),
-        attempt("two_sample", "told apart by a classifier", "share", lambda: apart(x), lambda: apart(test), better="lower", **card(some)),
+        attempt("kernel_distance", "kernel distance", "squared mean discrepancy", lambda: kernel(x), control(kernel), better="lower", **card(few)),
+        attempt("sliced_wasserstein", "sliced Wasserstein distance", "squared feature units", lambda: sliced(x), control(sliced), better="lower", **card(len(train))),
+        attempt("two_sample", "told apart by a classifier", "share", lambda: apart(x), control(apart), better="lower", **card(some)),
     ]
     by_samples = cache(lambda: coverage.manifold(x[:n], train[:n]))
     by_real = cache(lambda: coverage.manifold(test[:n], train[:n]))
     for name in ("precision", "recall", "density", "coverage"):
-        fair = len(test) >= n or name in ("precision", "density")  # recall and coverage depend on how many samples there are
+        fair = len(test) >= n or (name in ("precision", "density") and len(test) >= CONTROL)  # recall and coverage depend on how many samples there are
         unit = "balls of real examples around a sample, relative" if name == "density" else "share"
         rows.append(attempt(name, name, unit, lambda name=name: by_samples()[name], (lambda name=name: by_real()[name]) if fair else None, better="higher", **card(n)))
     return rows
@@ -166,7 +168,7 @@ def _labels(yardstick: Yardstick, x: Tensor, samples: Samples) -> list[dict]:
     card = dict(evaluator=evaluator.name, group="labels", reference=reference(dataset, "test", len(dataset.split("test"))))
     test, truth = yardstick.features(evaluator, "test", REFERENCE), yardstick.labels("test")[:REFERENCE]
     seen, real = evaluator.logits(x).argmax(1), evaluator.logits(test).argmax(1)
-    rows = [row("classes_seen", "classes that samples fall into", int(seen.unique().numel()), "classes", of=evaluator.classes, n=len(x), m=len(real), better="higher", **card)]
+    rows = [row("classes_seen", "classes that samples fall into", labels.classes_seen(seen, real, evaluator.classes), "classes", of=evaluator.classes, better="higher", **card)]
     if samples.y is None:
         unit = "chi-squared per degree of freedom"
         rows.append(attempt("class_histogram", "classes in other shares than real", unit, lambda: labels.class_chi_square(seen, real, evaluator.classes), better="lower", **card))
@@ -174,7 +176,7 @@ def _labels(yardstick: Yardstick, x: Tensor, samples: Samples) -> list[dict]:
     train, train_y = yardstick.features(evaluator, "train", REFERENCE), yardstick.labels("train")[:REFERENCE]
     score = lambda z, y: labels.classification_accuracy_score(z, y, test, truth)
     rows.append(attempt("label_agreement", "samples of the class asked for", "share", lambda: labels.label_agreement(seen, samples.y), lambda: labels.label_agreement(real, truth), better="higher", **card))
-    rows.append(attempt("classification_accuracy_score", "accuracy of a classifier trained on samples", "share", lambda: score(x, samples.y), lambda: score(train[: len(x)], train_y[: len(x)]), better="higher", **card))
+    rows.append(attempt("classification_accuracy_score", "accuracy of a classifier trained on samples", "share", lambda: score(x, samples.y), lambda: score(train[: len(x)], train_y[: len(x)]), better="higher", n=len(x), m=len(test), **card))
     return rows
 
 

@@ -96,6 +96,9 @@ def _beside_pca(restored: Restored) -> list[dict]:
     unit = "squared error per pixel, pixels in [0, 1]" if image else "squared error per column, standardised"
     se = lambda values: float(values.std() / len(values) ** 0.5) if len(values) > 1 else None
     common = {"n": len(mine), "group": "reconstruction"}
+    if size >= restored.dataset.spec.dims:
+        why = f"a code of {size} numbers is not smaller than the data's {restored.dataset.spec.dims}: nothing is lost, and nothing is shown by that"
+        return [row("reconstruction_mse", "reconstruction error", float(mine.mean()), unit, se=se(mine), reason=why, **common)]
     found = [row("reconstruction_mse", "reconstruction error", float(mine.mean()), unit, se=se(mine), better="lower", **common)]
     if float(pca.mean()) > 1e-12:
         ratio = mine / pca.mean() - mine.mean() * pca / pca.mean() ** 2  # influence of each example on the ratio of means

@@ -3,11 +3,12 @@
 from collections.abc import Callable
 from pathlib import Path
 
-import torch
+import numpy as np
 
 from .. import sample as sampling
-from ..core.config import build
-from ..core.files import canonical_json, write_atomic
+from ..core.errors import StorageError
+from ..core.files import canonical_json, read_json, storage_error, write_atomic
+from ..core.rng import Rng
 from ..training.launch import Restored
 from . import codes, likelihood, reconstruction
 from .cost import cost
@@ -48,6 +49,8 @@ def evaluate(
     samples = samples or (QUICK_SAMPLES if quick else SAMPLES)
     run = restored.run
     yardstick = yardstick or Yardstick(restored.dataset, evaluator_for(restored.dataset, evaluator, evaluator_digest))
+    if yardstick.evaluator is None and restored.dataset.spec.kind == "image":
+        say(f"no evaluator of this data is known: `fromnoise evaluator fit {restored.dataset.name}` makes one, which sees more than pixels")
     say(f"{samples:,} samples")
     rows = quality(yardstick, drawn(restored, samples, seed), seed)
     say("likelihood and reconstruction")
@@ -71,26 +74,61 @@ def evaluate(
         "cost": cost(restored, 0.3 if quick else 1.0),
         "health": events[-1]["health"] if events else [],
         "seeds": {"training": run.info["seed"], "evaluation": seed},
+        "settings": settings(samples, k, n, seed, yardstick),
     }
-    # a quick look never replaces a measurement
-    write_atomic(run.path / ("report-quick.json" if quick else "report.json"), canonical_json(report))
+    if run.info["steps"] and not restored.step:
+        report["health"] = ["untrained: these are the weights of step 0, before any training: train anew", *report["health"]]
+    target = run.path / ("report-quick.json" if quick else "report.json")  # a quick look never replaces a measurement
+    keep_other(target, report, say)
+    write_atomic(target, canonical_json(report))
     return report
 
 
-def drawn(restored: Restored, n: int, seed: int) -> Samples:
-    """The samples 0 .. n-1 of a run, as they are measured.
+def keep_other(target: Path, report: dict, say: Callable[[str], None]) -> None:
+    """A report that was measured in another way is put aside and not lost."""
+    if not target.is_file():
+        return
+    try:
+        before = read_json(target)
+        if all(before[key] == report[key] for key in ("settings", "step", "data")):
+            return
+    except (StorageError, KeyError, TypeError):
+        pass
+    for i in range(1, 10_000):
+        if not (aside := target.with_name(f"{target.stem}-{i:04d}.json")).exists():
+            try:
+                target.rename(aside)
+            except OSError as error:
+                raise storage_error(error, target) from error
+            say(f"the report that was there, measured in another way, is kept in {aside}")
+            return
 
-    Where the data are black and white, pixels are drawn and not shown as their mean, since a grey pixel is not one
-    of the data's; otherwise samples are what ``fromnoise sample`` gives.
+
+def settings(samples: int, k: int, n: int | None, seed: int, yardstick: Yardstick) -> dict:
+    """What a report was asked for: two reports of one run with the same settings hold the same numbers."""
+    return {"samples": samples, "k": k, "n": n, "seed": seed, "evaluator": yardstick.evaluator and yardstick.evaluator.name}
+
+
+def drawn(restored: Restored, n: int, seed: int) -> Samples:
+    """The samples 0 .. n-1 of a run, as they are measured: with default options.
+
+    Classes of a conditional model come as often as in the training set. Where the data are black and white, so are the
+    samples of every family, each pixel by chance of its grey: a mean is not an example.
     """
-    spec, options = restored.dataset.spec, {}
-    if spec.levels == 2 and "draw" in restored.family.Options.model_fields:
-        options["draw"] = "sample"
-    y = None
+    spec, rng, y = restored.dataset.spec, Rng(seed, ("drawn",)), None
     if getattr(restored.model.config, "conditional", False):
-        y = torch.arange(n) % spec.classes
-    said = ", ".join(f"{key} {value}" for key, value in build(restored.family.Options, options).model_dump(exclude_defaults=True).items())
-    return Samples(n, lambda: sampling.blocks(restored, n, seed, None, options), y, said or "defaults")
+        counts = np.bincount(restored.dataset.split("train").y, minlength=spec.classes)
+        y = rng.categories("classes", counts / counts.sum(), n)
+
+    def blocks():
+        done = 0
+        for x in sampling.blocks(restored, n, seed, labels=y):
+            if spec.levels == 2:
+                x = (rng.at(done).uniform("pixels", x.shape) < (x.cpu() + 1) / 2).float() * 2 - 1
+            done += len(x)
+            yield x
+
+    return Samples(n, blocks, y, "black or white" if spec.levels == 2 else "as sampled")
 
 
 def title(restored: Restored) -> str:
@@ -102,7 +140,7 @@ def title(restored: Restored) -> str:
     if config.get("corruption", "none") != "none" and "denois" not in words[0]:
         words[0] = f"denoising {words[0]}"
     if "latent_dim" in config:
-        words.append(f"z of {config['latent_dim']}")
+        words.append(f"z of {min(config['latent_dim'], restored.dataset.spec.dims)}")
     if config.get("conditional"):
         words.append("conditional")
     return ", ".join(words)

@@ -29,9 +29,11 @@ def cell(found: dict | None) -> str:
     value, known = found["value"], interval(found)
     half = (known[1] - known[0]) / 2 if known else None
     if found["unit"] == "share":
-        return f"{100 * value:.1f} %" + (f" ± {100 * half:.1f}" if half else "")
+        return f"{100 * value:.1f} %" + (f" ({100 * known[0]:.1f} to {100 * known[1]:.1f})" if half else "")
     if found.get("of"):
         return f"{value:,} of {found['of']:,}"
+    if half and abs(known[0] + known[1] - 2 * value) > 0.1 * half:
+        return f"{number(value)} ({number(known[0], value)} to {number(known[1], value)})"
     return number(value) + (f" ± {number(half, value)}" if half else "")
 
 
@@ -44,6 +46,8 @@ def heading(column: Column, features: bool = True) -> str:
         words.append(f"k = {card['k']}")
     if card["bound"] == "lower" and "bound" not in card["label"] and card["name"] != "elbo":
         words.append("lower bound")
+    if card.get("given"):
+        words.append(f"given the {card['given']}")
     if card.get("evaluator") and features:
         words.append(card["evaluator"].partition("/")[0])
     return ", ".join(words) + sign
@@ -67,7 +71,7 @@ def rich_table(reports: list[dict], title: str | None = None):
     from rich.table import Table
 
     table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left")
-    table.add_column("± is half of the 95 % interval")
+    table.add_column("±, ( to ): 95 % interval")
     for report in reports:
         table.add_column(report["title"], justify="right")
     table.add_column("real data", justify="right", style="dim")
@@ -88,8 +92,10 @@ def rich_table(reports: list[dict], title: str | None = None):
     for report in reports:  # why a model has no likelihood of any kind
         rows = [found for found in report["metrics"] if found["name"] in likelihoods]
         missing |= {f"{report['title']}: {found['reason']}" for found in rows} if rows and not any(map(has_value, rows)) else set()
-    if missing:
-        table.caption = "likelihood: " + "; ".join(sorted(missing))
+    others = {(f["label"], f["reason"]) for r in reports for f in r["metrics"] if f.get("group") in ("samples", "memory") and not has_value(f)}
+    notes = [*(["likelihood: " + "; ".join(sorted(missing))] if missing else []), *(f"{label}: {reason}" for label, reason in sorted(others))]
+    if notes:
+        table.caption = "; ".join(notes)
     return table
 
 
@@ -113,7 +119,7 @@ def summary(reports: list[dict]) -> str:
         chosen += [column for column in columns if column.name == name][: None if name in LIKELIHOODS else 1]
     cells = lambda card: ", cells" if card["dequantisation"] and sum(c.name == card["name"] for c in chosen) > 1 else ""
     heads = [HEADLINES[c.name] + (f" k={c.card['k']}" if (c.card["k"] or 1) > 1 else "") + cells(c.card) for c in chosen]
-    brief = lambda found: cell(found).partition(" ±")[0]
+    brief = lambda found: cell(found).partition(" ±")[0].partition(" (")[0]
     rows = [[report["title"], *(brief(column.rows.get(i)) for column in chosen), f"{report['cost']['train_seconds']:.0f} s"] for i, report in enumerate(reports)]
     grid = [["", *heads, "trained"], *rows]
     widths = [max(len(line[i]) for line in grid) for i in range(len(grid[0]))]

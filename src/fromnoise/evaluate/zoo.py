@@ -19,6 +19,7 @@ from .protocol import Column, has_value, overlap
 from .quality import Samples, Yardstick, quality
 from .table import heading
 
+MOST = 5000  # examples in each half
 CORRUPTED = 0.05  # share of the components that the noise replaces
 
 
@@ -42,20 +43,20 @@ def one_example(dataset: Dataset, n: int, rng: Rng) -> Tensor:
     return _some(dataset, 1, rng).expand(n, *dataset.spec.shape).clone()
 
 
-def class_dropped(dataset: Dataset, n: int, rng: Rng) -> Tensor:
-    """Real examples of all classes but the first (without labels: but the quarter that is brightest)."""
+def part_dropped(dataset: Dataset, n: int, rng: Rng) -> Tensor:
+    """Real examples of all classes but the first; without classes, all but the brightest (largest) quarter. Fewer than n."""
     split = dataset.split("validation")
-    if split.y is not None:
-        rows = [int(i) for i in (split.y != 0).nonzero()[0]]
+    if dataset.spec.classes > 1:
+        rows = (split.y != 0).nonzero()[0]
     else:
         everything = torch.cat([batch.x.flatten(1).mean(1) for batch in in_order(dataset, "validation")])
-        rows = everything.argsort()[: max(1, 3 * len(everything) // 4)].sort().values.tolist()
-    rows = rows[:n]
-    return _repeated(torch.cat([dataset.batch("validation", rows[i : i + 500]).x for i in range(0, len(rows), 500)]), n)
+        rows = everything.argsort()[: max(1, 3 * len(everything) // 4)].sort().values.numpy()
+    rows = rows[:n].tolist()
+    return torch.cat([dataset.batch("validation", rows[i : i + 500]).x for i in range(0, len(rows), 500)])
 
 
 def noisy(dataset: Dataset, n: int, rng: Rng) -> Tensor:
-    """Held-out examples with 5 % of their components replaced by those of another example's or by random levels."""
+    """Held-out examples with 5 % of their components replaced: pixels by random levels, columns by wide Gaussian noise."""
     x = real(dataset, n, rng)
     hit = rng.uniform("where", x.shape) < CORRUPTED
     if dataset.spec.kind == "image":
@@ -66,7 +67,7 @@ def noisy(dataset: Dataset, n: int, rng: Rng) -> Tensor:
     return torch.where(hit, other, x)
 
 
-def pixel_gaussian(dataset: Dataset, n: int, rng: Rng) -> Tensor:
+def fitted_gaussian(dataset: Dataset, n: int, rng: Rng) -> Tensor:
     """A Gaussian with the mean and the covariance of the training set: right to second order, wrong to look at."""
     some = _some(dataset, 20_000, rng)
     found = principal_components(lambda: some.split(1000), dataset.spec.dims, min(dataset.spec.dims, 512, len(some) - 1))
@@ -81,9 +82,9 @@ ZOO: dict[str, Callable[[Dataset, int, Rng], Tensor]] = {
     "copies of the training set": copies,
     "the mean": mean_example,
     "one example repeated": one_example,
-    "one class dropped": class_dropped,
+    "one class dropped": part_dropped,
     "5 % noise": noisy,
-    "Gaussian of the pixels": pixel_gaussian,
+    "a fitted Gaussian": fitted_gaussian,
 }
 
 
@@ -115,10 +116,11 @@ def defects(dataset: Dataset, evaluator: FeatureMap | None = None, most: int = 2
     n = min(most, len(halves.split("validation")))
     rows = {name: quality(yardstick, Samples.of(make(halves, n, Rng(seed, ("zoo", name)))), seed) for name, make in ZOO.items()}
     bad, seen = tuple(name for name in ZOO if name != "real"), {}
+    called = {} if dataset.spec.classes > 1 else {"one class dropped": "one quarter dropped"}
     for i, perfect in enumerate(rows["real"]):
         if has_value(perfect) and perfect["better"]:
-            seen[heading(Column(perfect))] = {name: sees(perfect, rows[name][i]) for name in bad}
-    return Defects(bad, seen, n)
+            seen[heading(Column(perfect))] = {called.get(name, name): sees(perfect, rows[name][i]) for name in bad}
+    return Defects(tuple(called.get(name, name) for name in bad), seen, n)
 
 
 def sees(perfect: dict, found: dict) -> bool | None:
@@ -133,7 +135,7 @@ def sees(perfect: dict, found: dict) -> bool | None:
 def halved(dataset: Dataset) -> Dataset:
     """The same data with the first half of the training set as train and the second as validation; test stays."""
     part = dataset.split("train")
-    middle = len(part) // 2
+    middle = min(len(part) // 2, MOST)
     cut = lambda array, rows: None if array is None else array[rows]
     halves = {"train": slice(0, middle), "validation": slice(middle, 2 * middle)}
     splits = {name: Split(part.x[rows], cut(part.y, rows), part.levels, cut(part.factors, rows)) for name, rows in halves.items()}

@@ -67,6 +67,8 @@ class Classical(Family):
         self.density = GaussianMixture(config.components if config.model == "mixture" else 1, self.latent_dim)
         self.bound: Bound = "none" if config.model == "pca" else "exact"
         self.reason = "PCA is a projection, not a density: use --model ppca" if config.model == "pca" else ""
+        if any(block > 1 for block in spec.blocks):
+            self.bound, self.reason = "none", "a density over one-hot columns is no probability of a category: use the family vae"
 
     def phases(self):
         return ()

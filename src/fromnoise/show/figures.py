@@ -66,6 +66,10 @@ def _has_kl(s: Subject) -> str:
     return "" if isinstance(s.model, EncodesDistribution) else "this model has no KL term by latent dimension"
 
 
+def _has_pair(s: Subject) -> str:
+    return "" if walks.pairs(s, 1) else f"it needs two images of different classes in the {s.split} split"
+
+
 def _draw_samples(subject: Subject) -> Drawing:
     return images.draw_samples(subject) if subject.spec.kind == "image" else vectors.draw_samples(subject)
 
@@ -81,7 +85,7 @@ FIGURES: dict[str, Kind] = {
     "grid": Kind("images decoded over the latent plane", _all(_is_image, _encodes, _decodes, _has_dims), latent.draw_grid),
     "planes": Kind("scatter and grid of this model and of another one", compare.why_no_pair, compare.draw_planes),
     "traverse": Kind("one latent dimension at a time", _all(_is_image, _encodes, _decodes), walks.draw_traverse),
-    "interp": Kind("between two images, through the codes", _all(_is_image, _encodes, _decodes), walks.draw_interp),
+    "interp": Kind("between two images, through the codes", _all(_is_image, _encodes, _decodes, _has_pair), walks.draw_interp),
     "kl": Kind("KL by latent dimension, active units", _all(_encodes, _has_kl), curves.draw_kl),
 }  # fmt: skip
 

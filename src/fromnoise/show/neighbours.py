@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from .. import sample
 from ..evaluate.memory import nearest
 from ..evaluate.quality import Yardstick, nearest_training
+from ..evaluate.report import drawn
 from ..training.launch import Restored
 from .compare import caption_of, subjects_of, titles_of
 from .images import GAP, LABEL, WIDE, image_cell, row_height, rows_of_images, strip
@@ -21,7 +21,7 @@ COLUMNS = 8
 
 def _ranked(subject: Subject, yardstick: Yardstick) -> tuple[torch.Tensor, np.ndarray, np.ndarray]:
     """Samples, and for each the distance to and the row of its nearest training example."""
-    x = sample.sample(subject.restored, LOOKED, subject.seed).cpu()
+    x = torch.cat(list(drawn(subject.restored, LOOKED, subject.seed).blocks())).cpu()
     distance, index = nearest_training(yardstick, x)
     return x, distance[:, 0].numpy(), index[:, 0].numpy()
 

@@ -135,7 +135,7 @@ def _table(reports: list[dict], titles: list[str], same_data: bool) -> str:
     for words, columns in _groups(reports):
         lines.append(f'<tr class="group"><th scope=rowgroup colspan={len(reports) + 1 + any_real}>{_(words)}</th></tr>')
         for column in columns:
-            ranks = column.ranks() if same_data else {}
+            ranks = column.ranks() if same_data and column.card.get("group") != "memory" else {}  # below chance is not better
             cells = "".join(_cell(column, i, ranks, notes) for i in range(len(reports)))
             real = real_of(column)
             cells += (f'<td class="number soft">{_(shown(real))}</td>' if real else "<td></td>") if any_real else ""
@@ -220,7 +220,7 @@ def _defects(defects: Defects) -> str:
     lines = "".join(f"<tr><th scope=row>{_(metric)}</th>{''.join(marks[seen[name]] for name in defects.zoo)}</tr>" for metric, seen in defects.seen.items())
     said = (
         f"Bad models on purpose, made from the same data and measured in the same way ({defects.n:,} samples, against one half of the training set; the other half plays the "
-        "part of a perfect model). A metric sees a defect when it scores it worse than the perfect model with intervals that do not overlap. No single number sees everything."
+        "part of a perfect model). A metric sees a defect when it scores it worse than the perfect model with intervals that do not overlap. With more samples more is seen; no single number sees everything."
     )
     return f"<p>{_(said)}</p>" + _scroll(f"<table><thead><tr><th scope=col>metric</th>{head}</tr></thead><tbody>{lines}</tbody></table>", "Which metric sees which defect")
 

@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from matplotlib.ticker import NullFormatter
+
 from ..evaluate.protocol import Column, columns_of, interval
 from ..evaluate.table import heading
 from .style import CLASSES, INK, SOFT, WIDTH, Drawing, Sheet, drawing, plain, save
@@ -48,6 +50,8 @@ def _trade(column: Column, reports: list[dict], titles: list[str], command: str)
         axes.set_xscale("log")
         if min(found["value"] for found in there.values()) > 0:
             axes.set_yscale("log")
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_minor_formatter(NullFormatter())  # their labels collide over a short range
         axes.margins(0.12)
         axes.set_xlabel(label)
         axes.grid(True)

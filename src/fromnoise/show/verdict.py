@@ -6,17 +6,17 @@ share a rank.
 
 import math
 
-from ..evaluate.protocol import Column, columns_of, has_value, interval
+from ..evaluate.protocol import Column, columns_of, interval
 
 RATIO_TO_PCA = "ratio_to_pca"
 NEAR_COPIES = "near_copies"
 # the questions that the verdict answers, by the metric that answers each; other metrics stand in the table only
 QUESTIONS = {
-    "frechet": "Most realistic samples",
+    "frechet": "Samples nearest to the data in the means and covariances of their features",
     "coverage": "Samples cover most of the data",
     "two_sample": "Hardest to tell from real data",
     "reconstruction_mse": "Reconstructs best",
-    "log_likelihood": "Best exact likelihood",
+    "log_likelihood": "Best likelihood in closed form",
     "importance_weighted": "Best likelihood among those that are only bounded",
     "bits_per_character": "Best likelihood of text",
 }
@@ -77,10 +77,9 @@ def verdict(reports: list[dict], titles: list[str], same_data: bool = True) -> l
     for column in columns:
         if column.name == RATIO_TO_PCA:
             said += _beside_pca(column, titles)
-        elif column.name == NEAR_COPIES:
-            said += _copies(column, titles)
         elif not column.card.get("group") and column.name not in answered and len(column.ordered()) > 1:
             said.append(_best(column, f"Best {_words(column)}", titles))
+    said += _copies([column for column in columns if column.name == NEAR_COPIES], titles)
     return said or ["There is no metric that two of these models share: nothing can be ranked."]
 
 
@@ -96,7 +95,8 @@ def _best(column: Column, question: str, titles: list[str]) -> str:
     rest = [i for i in order if ranks[i] > 1]
     tell = lambda i: f"{titles[i]} with {value_of(column.rows[i])}" + (f" (95 %: {spread(column.rows[i])})" if interval(column.rows[i]) else "")
     if len(first) > 1:
-        start = f"{question}: a tie of {'; '.join(map(tell, first))}: their intervals overlap"
+        more = f" and {len(first) - 3} more" if len(first) > 3 else ""
+        start = f"{question}: a tie of {'; '.join(map(tell, first[:3]))}{more}: their intervals overlap"
     else:
         start = f"{question}: {tell(first[0])}"
     after = f"; next is {tell(rest[0])}" if rest else ""
@@ -105,8 +105,10 @@ def _best(column: Column, question: str, titles: list[str]) -> str:
 
 
 def _beside_pca(column: Column, titles: list[str]) -> list[str]:
-    better = [titles[i] for i, found in column.rows.items() if has_value(found) and found["value"] < 0.999]
-    worse = [titles[i] for i, found in column.rows.items() if has_value(found) and found["value"] > 1.001]
+    there = column.there()
+    limits = {i: interval(found) or (found["value"],) * 2 for i, found in there.items()}
+    better = [titles[i] for i, (_, high) in limits.items() if high < 0.999]
+    worse = [titles[i] for i, (low, _) in limits.items() if low > 1.001]
     said = []
     if better:
         said.append(f"Reconstructs better than PCA with a code of the same size: {'; '.join(better)}.")
@@ -115,14 +117,20 @@ def _beside_pca(column: Column, titles: list[str]) -> list[str]:
     return said
 
 
-def _copies(column: Column, titles: list[str]) -> list[str]:
+def _copies(columns: list[Column], titles: list[str]) -> list[str]:
     """Who gives back training examples: the whole interval lies above what chance gives."""
-    there = column.there()
-    guilty = [i for i, found in there.items() if interval(found) and interval(found)[0] > (found.get("null") or 0.0)]
-    chance = next((found["null"] for found in there.values() if found.get("null") is not None), 0.0)
-    if not guilty:
-        return [f"No sign of copied training examples in any model (near-copies no more frequent than the {percent(chance)} that chance gives)."] if there else []
-    return ["Samples nearer to training examples than chance explains: " + "; ".join(f"{titles[i]}, {shown(there[i])} near-copies" for i in guilty) + f" (chance: {percent(chance)})."]
+    there = {i: found for column in columns for i, found in column.there().items()}
+    if not there:
+        return []
+    chance = lambda found: found.get("null") or 0.0
+    guilty = [i for i, found in sorted(there.items()) if interval(found) and interval(found)[0] > chance(found)]
+    said = []
+    if guilty:
+        said.append("Samples closer to training examples than chance explains: " + "; ".join(f"{titles[i]}, {shown(there[i])} near-copies (chance: {percent(chance(there[i]))})" for i in guilty) + ".")
+    if clean := [titles[i] for i in sorted(there) if i not in guilty]:
+        who = "any model" if len(clean) == len(titles) else "; ".join(clean)
+        said.append(f"No sign of copied training examples was found in {who}.")
+    return said
 
 
 def hedges(reports: list[dict], seeds: set[int], code_sizes: set[int]) -> list[str]:
@@ -134,5 +142,5 @@ def hedges(reports: list[dict], seeds: set[int], code_sizes: set[int]) -> list[s
     if len(code_sizes) > 1:
         sizes = ", ".join(map(str, sorted(code_sizes)))
         said.append(f"The codes differ in size ({sizes} numbers), and a larger code reconstructs better: compare errors at equal size.")
-    said.append(f"Each model was trained once ({'seed ' + str(min(seeds)) if len(seeds) == 1 else 'seeds ' + ', '.join(map(str, sorted(seeds)))}).")
+    said.append(f"Each model was trained once, with seed {min(seeds)}." if len(seeds) == 1 else f"Trained with seeds {', '.join(map(str, sorted(seeds)))}.")
     return said

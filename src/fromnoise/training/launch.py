@@ -196,6 +196,9 @@ def planned(run: Run, data_name: str | None = None, **changes) -> Plan:
 def dataset_of(run: Run, name: str | None = None) -> Dataset:
     """The data of a run, proven to be the same by their digest."""
     recorded = run.info["data"]
+    where = Path(recorded["name"])
+    if name is None and where.is_absolute() and not where.exists():
+        raise DataError(f"the data of {run.path} were at {where} and are not there any more: bring them back (`fromnoise resume` takes --data PATH)")
     dataset = data.load(name or recorded["name"], build(DataConfig, recorded["settings"]))
     if dataset.digest != recorded["digest"]:
         sizes = {name: len(part) for name, part in dataset.splits.items()}
