@@ -402,7 +402,7 @@ def test_resume_with_other_data_is_refused(tmp_path):
     with pytest.raises(DataError, match="changed since"):
         launch.resume(run, {"steps": 5})
     path.unlink()
-    with pytest.raises(DataError, match="no such file"):
+    with pytest.raises(DataError, match="not there any more"):
         launch.resume(run, {"steps": 5})
 
 
