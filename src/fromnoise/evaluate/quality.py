@@ -60,17 +60,20 @@ class Yardstick:
     """What samples are measured against.
 
     evaluator  the trained feature map, first of ``maps`` where there is one; the referees follow
+    quick      fewer real examples on either side, for a first look
     """
 
-    def __init__(self, dataset: Dataset, evaluator: FeatureMap | None = None):
+    def __init__(self, dataset: Dataset, evaluator: FeatureMap | None = None, quick: bool = False):
         self.dataset, self.evaluator = dataset, evaluator
+        self.most = {"train": REFERENCE // 4, "test": REFERENCE // 16} if quick else {"train": REFERENCE, "test": REFERENCE}
         self.maps: list[FeatureMap] = ([evaluator] if evaluator else []) + referees(dataset)
-        self._known: dict[tuple[str, str, int | None], Tensor] = {}
+        self._known: dict[tuple[str, str, bool], Tensor] = {}
 
-    def features(self, feature_map: FeatureMap, split: str, limit: int | None = None) -> Tensor:
-        key = (feature_map.name, split, limit)
+    def features(self, feature_map: FeatureMap, split: str, everything: bool = False) -> Tensor:
+        """Of the first ``most`` examples of a split, or of all of them."""
+        key = (feature_map.name, split, everything)
         if key not in self._known:
-            self._known[key] = of_split(feature_map, self.dataset, split, limit)
+            self._known[key] = of_split(feature_map, self.dataset, split, None if everything else self.most[split])
         return self._known[key]
 
     @cached_property
@@ -78,9 +81,9 @@ class Yardstick:
         """The map that nearness to training examples is judged by: nothing trained, near the pixels themselves."""
         return next((m for m in self.maps if m.name.startswith(("pca", "columns"))), None) or PrincipalComponents(self.dataset)
 
-    def labels(self, split: str) -> Tensor | None:
-        y = self.dataset.split(split).y
-        return None if y is None else torch.from_numpy(y)
+    def labels(self, split: str) -> Tensor:
+        """Of the same examples as the features."""
+        return torch.from_numpy(self.dataset.split(split).y[: self.most[split]])
 
 
 def quality(yardstick: Yardstick, samples: Samples, seed: int = 0) -> list[dict]:
@@ -126,7 +129,7 @@ def attempt(name: str, words: str, unit: str, measure: Callable, real: Callable 
 
 def _frechet(yardstick: Yardstick, m: FeatureMap, x: Tensor) -> list[dict]:
     dataset, rows = yardstick.dataset, []
-    train, test = yardstick.features(m, "train", REFERENCE), yardstick.features(m, "test", REFERENCE)
+    train, test = yardstick.features(m, "train"), yardstick.features(m, "test")
     for split, y, name, words in (("train", train, "frechet", "Fréchet distance"), ("test", test, "frechet_held_out", "Fréchet distance to held-out examples")):
         real = (lambda: frechet.frechet(test, train)) if split == "train" and len(test) >= CONTROL else None
         card = dict(split=split, reference=reference(dataset, split, len(y)), evaluator=m.name, better="lower")
@@ -137,7 +140,7 @@ def _frechet(yardstick: Yardstick, m: FeatureMap, x: Tensor) -> list[dict]:
 
 def _others(yardstick: Yardstick, m: FeatureMap, x: Tensor, rng: Rng) -> list[dict]:
     """What needs all pairs of points: by the main feature map only, on fewer points."""
-    train, test = yardstick.features(m, "train", REFERENCE), yardstick.features(m, "test", REFERENCE)
+    train, test = yardstick.features(m, "train"), yardstick.features(m, "test")
     few, some = min(len(train), NEIGHBOURS), min(len(x), len(train), TOLD_APART)
     n = min(len(x), few)
     centre, scale = train.mean(0), train.var(0).mean().sqrt().clamp(min=1e-12)  # one number: the kernel is not blind to scale
@@ -165,15 +168,15 @@ def _labels(yardstick: Yardstick, x: Tensor, samples: Samples) -> list[dict]:
     evaluator, dataset = yardstick.evaluator, yardstick.dataset
     if not isinstance(evaluator, Evaluator) or not evaluator.classes:
         return []
-    card = dict(evaluator=evaluator.name, group="labels", reference=reference(dataset, "test", len(dataset.split("test"))))
-    test, truth = yardstick.features(evaluator, "test", REFERENCE), yardstick.labels("test")[:REFERENCE]
+    card = dict(evaluator=evaluator.name, group="labels", reference=reference(dataset, "test", len(yardstick.features(evaluator, "test"))))
+    test, truth = yardstick.features(evaluator, "test"), yardstick.labels("test")
     seen, real = evaluator.logits(x).argmax(1), evaluator.logits(test).argmax(1)
     rows = [row("classes_seen", "classes that samples fall into", labels.classes_seen(seen, real, evaluator.classes), "classes", of=evaluator.classes, better="higher", **card)]
     if samples.y is None:
         unit = "chi-squared per degree of freedom"
         rows.append(attempt("class_histogram", "classes in other shares than real", unit, lambda: labels.class_chi_square(seen, real, evaluator.classes), better="lower", **card))
         return rows
-    train, train_y = yardstick.features(evaluator, "train", REFERENCE), yardstick.labels("train")[:REFERENCE]
+    train, train_y = yardstick.features(evaluator, "train"), yardstick.labels("train")
     score = lambda z, y: labels.classification_accuracy_score(z, y, test, truth)
     rows.append(attempt("label_agreement", "samples of the class asked for", "share", lambda: labels.label_agreement(seen, samples.y), lambda: labels.label_agreement(real, truth), better="higher", **card))
     rows.append(attempt("classification_accuracy_score", "accuracy of a classifier trained on samples", "share", lambda: score(x, samples.y), lambda: score(train[: len(x)], train_y[: len(x)]), better="higher", n=len(x), m=len(test), **card))
@@ -182,7 +185,7 @@ def _labels(yardstick: Yardstick, x: Tensor, samples: Samples) -> list[dict]:
 
 def _memory(yardstick: Yardstick, x: Tensor) -> list[dict]:
     m = yardstick.pixels
-    train, test = yardstick.features(m, "train"), yardstick.features(m, "test")
+    train, test = yardstick.features(m, "train", everything=True), yardstick.features(m, "test")
     card = dict(split="train", reference=reference(yardstick.dataset, "train", len(train)), evaluator=m.name, group="memory", better="lower")
     return [
         attempt("near_copies", "near-copies of training examples", "share", lambda: memory.near_copy_rate(x, train, test), **card),
@@ -192,5 +195,5 @@ def _memory(yardstick: Yardstick, x: Tensor) -> list[dict]:
 
 def nearest_training(yardstick: Yardstick, x: Tensor, count: int = 1) -> tuple[Tensor, Tensor]:
     """Distance to and index of the nearest training examples of each sample (n, count), by ``yardstick.pixels``."""
-    train = yardstick.features(yardstick.pixels, "train")
+    train = yardstick.features(yardstick.pixels, "train", everything=True)
     return memory.nearest(extract(yardstick.pixels, [x]), train, count)

@@ -48,7 +48,7 @@ def evaluate(
         k, n = min(k, QUICK_K), min(n or QUICK_N, QUICK_N)
     samples = samples or (QUICK_SAMPLES if quick else SAMPLES)
     run = restored.run
-    yardstick = yardstick or Yardstick(restored.dataset, evaluator_for(restored.dataset, evaluator, evaluator_digest))
+    yardstick = yardstick or Yardstick(restored.dataset, evaluator_for(restored.dataset, evaluator, evaluator_digest), quick)
     if yardstick.evaluator is None and restored.dataset.spec.kind == "image":
         say(f"no evaluator of this data is known: `fromnoise evaluator fit {restored.dataset.name}` makes one, which sees more than pixels")
     say(f"{samples:,} samples")

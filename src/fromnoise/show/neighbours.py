@@ -67,8 +67,8 @@ def _nearest(subjects: list[Subject], titles: list[str], yardstick: Yardstick) -
     label = WIDE
     cell = image_cell(first.spec, 2 * half, label=label + 40, most=46)
     line = row_height(first.spec, cell)
-    held_out = yardstick.features(yardstick.pixels, "test", LOOKED)
-    real = nearest(held_out, yardstick.features(yardstick.pixels, "train"), 1)[0][:, 0]
+    held_out = yardstick.features(yardstick.pixels, "test")[:LOOKED]
+    real = nearest(held_out, yardstick.features(yardstick.pixels, "train", everything=True), 1)[0][:, 0]
     note = (
         f"Left: of {LOOKED:,} samples of each model the {half} nearest to a training example; right: the {half} farthest from all of them. Below each: its nearest training "
         f"example. Held-out real examples lie at a median distance of {float(real.median()):.2f} ({yardstick.pixels.name.partition('/')[0]})."
