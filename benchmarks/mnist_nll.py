@@ -32,6 +32,7 @@ def main() -> None:
     begin = time.perf_counter()
     if not args.only_eval:
         more = dict(item.split("=") for item in args.set)
+        more = {name: tuple(map(int, value.split(","))) if "," in value else value for name, value in more.items()}
         fn.train(
             "vae", data="mnist", preset=args.preset, binarise="dynamic", minutes=args.minutes, seed=args.seed, out=Path(out),
             on_event=lambda e: print(f"{e['seconds']:6.0f} s step {e['step']} epoch {e['epoch']:.1f} held-out {e['validation']['value']:.2f}", flush=True),

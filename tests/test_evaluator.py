@@ -11,6 +11,8 @@ from fromnoise import data
 from fromnoise.core.errors import DataError, UsageError
 from fromnoise.evaluate import evaluator
 from fromnoise.evaluate.features import FixedRandomConv, PrincipalComponents, extract, of_split, referees
+from fromnoise.evaluate.frechet import frechet, noise_floor
+from fromnoise.evaluate.quality import Samples, Yardstick, quality
 
 
 @pytest.fixture(scope="module")
@@ -102,3 +104,25 @@ def test_features_that_are_not_finite_are_refused():
     with pytest.raises(DataError, match="not finite"):
         extract(FixedRandomConv(1), [torch.full((3, 1, 8, 8), float("nan"))])
     assert evaluator.shipped_for(digits) is not None and evaluator.shipped_for(data.load("moons")) is None
+
+
+@pytest.mark.mnist
+def test_the_official_test_digits_are_not_quite_the_training_digits():
+    """The anchor's finding: a distance that is clearly not 0, half of the plain one being noise of the moments."""
+    mnist = data.load("mnist")
+    train, test = (of_split(evaluator.shipped_for(mnist), mnist, split) for split in ("train", "test"))
+    found, same = frechet(test, train), frechet(train[:10_000], train[10_000:])
+    assert found.interval[0] > 0 and 0.4 < found.value / found.raw < 0.8
+    assert same.interval[0] < 0 < same.interval[1] and noise_floor(train, len(test), len(train)) == pytest.approx(found.raw - found.value, rel=0.1)
+
+
+def test_threads_move_no_score(fitted):
+    digits = fitted[0]
+    x = digits.batch("validation", slice(0, 150)).x.flip(3)
+    scores = []
+    for threads in (1, 2):
+        torch.set_num_threads(threads)
+        scores.append(quality(Yardstick(digits, evaluator.shipped_for(digits)), Samples.of(x)))
+    torch.set_num_threads(1)
+    for one, two in zip(*scores):
+        assert one["value"] is None or two["value"] == pytest.approx(one["value"], rel=1e-4, abs=1e-9), one["name"]
