@@ -16,7 +16,7 @@ LAYERS = {
     "sample": 4, "reconstruct": 4,
     "evaluate": 5, "conformance": 5, "doctor": 5,
     "show": 6,
-    "compare": 7, "tour": 8, "api": 8,
+    "comparison": 7, "tour": 8, "api": 8,
     "cli": 9, "__main__": 10, "__init__": 10,
 }  # fmt: skip
 MAY_IMPORT_SIBLINGS = {"vaegan", "latent"}

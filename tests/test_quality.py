@@ -8,7 +8,7 @@ import torch
 
 from fromnoise import data
 from fromnoise.cli import main
-from fromnoise.compare import compare, known
+from fromnoise.comparison import compare, known
 from fromnoise.core.errors import DataError, UsageError
 from fromnoise.core.rng import Rng
 from fromnoise.evaluate.evaluator import shipped_for

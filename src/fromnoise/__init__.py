@@ -8,7 +8,7 @@
 """
 
 __version__ = "0.1.0"
-__all__ = ["load", "open", "train"]
+__all__ = ["compare", "load", "open", "train"]
 
 
 def __getattr__(name):

@@ -134,11 +134,18 @@ class TrainedRun:
         if not isinstance(self.model, capability):
             raise UsageError(f"the family {self.run.info['family']} does not {verb}")
 
-    def evaluate(self, k: int = 100, n: int | None = None, quick: bool = False) -> Report:
-        """Measures on the test split and writes report.json."""
+    def evaluate(
+        self, k: int = 100, n: int | None = None, quick: bool = False, samples: int | None = None,
+        evaluator: str | Path | None = None, evaluator_digest: str | None = None, seed: int = 0, ais: int = 0,
+    ) -> Report:  # fmt: skip
+        """Measures samples, likelihood, reconstruction and code, and writes report.json; see ``fromnoise eval --help``."""
+        import warnings
+
         from .evaluate.report import evaluate
 
-        return Report(evaluate(self.restored, k, n, quick))
+        path = None if evaluator is None else Path(evaluator)
+        warn = lambda text: warnings.warn(text, stacklevel=3)
+        return Report(evaluate(self.restored, k, n, quick, seed, samples, path, evaluator_digest, anneal=ais, warn=warn))
 
     def show(self, *names: str, **options) -> list[Path]:
         """Draws figures (all that apply when none is named) into the run's ``figures`` folder."""
@@ -169,6 +176,14 @@ def train(
     shown = {"data": data, **({"preset": preset} if preset else {}), **options}
     command = f"fn.train({family!r}, {', '.join(f'{k}={v!r}' for k, v in shown.items())})"
     return TrainedRun(launch.start(plan, out, command, on_event=on_event).path)
+
+
+def compare(*runs: "TrainedRun | str | Path", out: str | Path = "compare.html", samples: int | None = None, seed: int = 0, zoo: bool = True) -> Path:
+    """One page about several runs of the same data; see ``fromnoise compare --help``. Returns its path."""
+    from .comparison import compare as make
+
+    opened = [run if isinstance(run, TrainedRun) else TrainedRun(run) for run in runs]
+    return make([run.restored for run in opened], Path(out), samples, seed=seed, zoo=zoo)[0]
 
 
 def open(path: str | Path, which: str = "last", device: str = "auto") -> TrainedRun:  # noqa: A001

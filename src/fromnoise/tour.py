@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from .compare import compare
+from .comparison import compare
 from .core.errors import UsageError
 from .core.files import storage_error
 from .core.run import next_folder

@@ -18,6 +18,7 @@ from .root import (
     opened,
     quiet_flag,
     say,
+    warn,
     whole,
 )
 
@@ -97,7 +98,7 @@ def evaluate(run, quick, samples, k, n, ais, evaluator, evaluator_digest, seed, 
     report = measure(
         restored, whole(k, "-k", 2), None if n is None else whole(n, "-n", 1), quick, whole(seed, "--seed", 0),
         None if samples is None else whole(samples, "--samples", 1), evaluator, evaluator_digest, anneal=whole(ais, "--ais", 0),
-        say=lambda text: None if quiet or as_json else say(text, True),
+        say=lambda text: None if quiet or as_json else say(text, True), warn=warn,
     )  # fmt: skip
     if figures and not quick:
         draw(restored, seed=whole(seed, "--seed", 0))
@@ -126,7 +127,7 @@ def evaluate(run, quick, samples, k, n, ais, evaluator, evaluator_digest, seed, 
 @quiet_flag
 def compare(runs, out, samples, evaluator, evaluator_digest, seed, zoo, device, as_json, quiet):
     """One page about several runs of the same data: verdicts, numbers with intervals, samples, neighbours, differences."""
-    from ..compare import compare as make
+    from ..comparison import compare as make
 
     restoreds = [opened(run, "last", device) for run in runs]
     page, reports = make(

@@ -15,6 +15,7 @@ from .cost import cost
 from .evaluator import evaluator_for
 from .quality import Samples, Yardstick, quality, reference
 
+FORMAT = 2  # of reports; another one when a number means something else than before
 K = 100  # z samples of the importance-weighted bound
 SAMPLES = 10_000
 QUICK_N, QUICK_K, QUICK_SAMPLES = 500, 20, 1000
@@ -32,6 +33,7 @@ def evaluate(
     yardstick: Yardstick | None = None,
     anneal: int = 0,
     say: Callable[[str], None] = lambda text: None,
+    warn: Callable[[str], None] = lambda text: None,
 ) -> dict:
     """All metrics that this model can have, asked for by capability. Writes report.json (quick: report-quick.json) into the run.
 
@@ -74,17 +76,17 @@ def evaluate(
         "cost": cost(restored, 0.3 if quick else 1.0),
         "health": events[-1]["health"] if events else [],
         "seeds": {"training": run.info["seed"], "evaluation": seed},
-        "settings": settings(samples, k, n, seed, yardstick),
+        "settings": settings(samples, k, n, seed, yardstick, anneal),
     }
     if run.info["steps"] and not restored.step:
         report["health"] = ["untrained: these are the weights of step 0, before any training: train anew", *report["health"]]
     target = run.path / ("report-quick.json" if quick else "report.json")  # a quick look never replaces a measurement
-    keep_other(target, report, say)
+    keep_other(target, report, warn)
     write_atomic(target, canonical_json(report))
     return report
 
 
-def keep_other(target: Path, report: dict, say: Callable[[str], None]) -> None:
+def keep_other(target: Path, report: dict, warn: Callable[[str], None]) -> None:
     """A report that was measured in another way is put aside and not lost."""
     if not target.is_file():
         return
@@ -100,13 +102,14 @@ def keep_other(target: Path, report: dict, say: Callable[[str], None]) -> None:
                 target.rename(aside)
             except OSError as error:
                 raise storage_error(error, target) from error
-            say(f"the report that was there, measured in another way, is kept in {aside}")
+            warn(f"the report that was there, measured in another way, is kept in {aside}")
             return
 
 
-def settings(samples: int, k: int, n: int | None, seed: int, yardstick: Yardstick) -> dict:
+def settings(samples: int, k: int, n: int | None, seed: int, yardstick: Yardstick, anneal: int = 0) -> dict:
     """What a report was asked for: two reports of one run with the same settings hold the same numbers."""
-    return {"samples": samples, "k": k, "n": n, "seed": seed, "evaluator": yardstick.evaluator and yardstick.evaluator.name}
+    name = yardstick.evaluator and yardstick.evaluator.name
+    return {"format": FORMAT, "samples": samples, "k": k, "n": n, "seed": seed, "evaluator": name, "ais": anneal}
 
 
 def drawn(restored: Restored, n: int, seed: int) -> Samples:

@@ -42,7 +42,7 @@ def compare(
     for i, restored in enumerate(runs):
         report = known(restored, settings(samples or SAMPLES, K, None, seed, yardstick))
         before = " (measured before)" if report else ""
-        reports.append(report or evaluate(restored, samples=samples, seed=seed, yardstick=yardstick))
+        reports.append(report or evaluate(restored, samples=samples, seed=seed, yardstick=yardstick, warn=say))
         say(f"{titles[i] if titles else restored.run.name:<36} {headline(reports[-1])}{before}")
     titles = titles_of(runs, titles or [report["title"] for report in reports])
     found = None
@@ -76,7 +76,7 @@ def known(restored: Restored, wanted: dict) -> dict | None:
         return None
     try:
         report = read_json(path)
-        same = report["step"] == restored.step and report["data"]["digest"] == restored.dataset.digest and report["settings"] == wanted
+        same = report["step"] == restored.step and report["data"]["digest"] == restored.dataset.digest and report["settings"] | {"ais": 0} == wanted
     except (StorageError, KeyError, TypeError):  # damaged, or of an older form: measured anew
         return None
     return report if same else None
