@@ -33,7 +33,7 @@ def number(value: float, se: float | None = None) -> str:
 
 
 def percent(value: float) -> str:
-    return f"{100 * value:.1f} %" if abs(value) < 0.995 else f"{100 * value:.0f} %"
+    return f"{100 * value:.1f} %"
 
 
 def shown(found: dict) -> str:
