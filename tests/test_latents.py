@@ -9,7 +9,7 @@ import torch
 from fromnoise.core.errors import DataError, UsageError
 from fromnoise.core.rng import Rng
 from fromnoise.evaluate.factors import classes, dci_of, disentanglement, factor_vae, mig
-from fromnoise.evaluate.latents import path_length, prior_distance, worst_dimension
+from fromnoise.evaluate.latents import path_length, prior_distance
 
 normal = lambda seed, n, d: Rng(seed).normal("z", (n, d)).double()
 
@@ -49,16 +49,7 @@ def test_prior_distance_equals_the_sum_over_all_pairs():
     assert prior_distance(z).value == pytest.approx((off - 2 * cross + 0.5).item(), abs=1e-12)
 
 
-def test_worst_dimension():
-    z = normal(0, 2000, 4)
-    z[:, 2] = 3 + 0.5 * z[:, 2]
-    index, mean, variance = worst_dimension(z)
-    assert index == 2 and mean == pytest.approx(3, abs=0.05) and variance == pytest.approx(0.25, abs=0.03)
-    z[:, 1] = 0  # a dead dimension is infinitely far
-    assert worst_dimension(z) == (1, 0, 0)
-
-
-@pytest.mark.parametrize("measure", [prior_distance, worst_dimension])
+@pytest.mark.parametrize("measure", [prior_distance])
 def test_bad_codes_get_one_line(measure):
     with pytest.raises(DataError, match="NaN"):
         measure(torch.full((100, 2), math.nan))

@@ -13,7 +13,7 @@ from fromnoise.core.rng import Rng
 from fromnoise.data import load
 from fromnoise.evaluate import coverage, labels, memory
 from fromnoise.evaluate.coverage import expected_coverage, manifold
-from fromnoise.evaluate.memory import birthday, closest_pairs, duplicates, near_copy_rate, nearest, support_size
+from fromnoise.evaluate.memory import birthday, duplicates, near_copy_rate, nearest, support_size
 from fromnoise.probability.pca import principal_components
 
 
@@ -47,14 +47,6 @@ def test_two_collapsed_clusters_far_apart():
     x = spread + 1e3 * (torch.arange(40) % 2)[:, None]
     expected = direct(x, x).sort(1).values[:, :3]
     assert torch.allclose(nearest(x, x, 3)[0], expected, rtol=1e-6, atol=0)
-
-
-def test_the_most_suspicious_first():
-    train, x = normal("train", 50, 4), normal("x", 20, 4) + 3
-    x[7], x[3] = train[21], train[9] + 1e-3
-    distance, sample, example = closest_pairs(x, train, 3)
-    assert sample[:2].tolist() == [7, 3] and example[:2].tolist() == [21, 9]
-    assert distance[0] == 0 and distance[1].item() == pytest.approx(2e-3, rel=1e-9) and distance[2] > 0.1
 
 
 # -- precision, recall, density, coverage -----------------------------------------------------------------------

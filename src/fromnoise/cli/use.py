@@ -22,6 +22,9 @@ from .root import (
     whole,
 )
 
+evaluator_flag = click.option("--evaluator", type=PATH, metavar="FILE", help="a feature network of your own, from `fromnoise evaluator fit`, or weights of Inception or DINOv2 [the shipped one, where there is one]")
+digest_flag = click.option("--evaluator-digest", metavar="SHA256", help="what published weights must hash to")
+
 
 @fromnoise.command(context_settings=LOOSE)
 @click.argument("run", type=PATH)
@@ -80,8 +83,8 @@ def reconstruct(run, images, n, out, checkpoint, device, as_json, quiet):
 @click.option("-k", default="100", metavar="K", help="draws of z for the importance-weighted bound [100]")
 @click.option("-n", metavar="N", help="test examples for likelihoods [all]")
 @click.option("--ais", default="0", metavar="N", help="test examples whose likelihood is also found by annealed importance sampling (slow) [0]")
-@click.option("--evaluator", type=PATH, metavar="FILE", help="a feature network of your own, from `fromnoise evaluator fit`, or weights of Inception or DINOv2 [the shipped one, where there is one]")
-@click.option("--evaluator-digest", metavar="SHA256", help="what published weights must hash to")
+@evaluator_flag
+@digest_flag
 @click.option("--seed", default="0", metavar="N", help="of the samples and the noise of the evaluation [0]")
 @click.option("--figures/--no-figures", default=True, help="also draw figures into the run [yes]")
 @checkpoint_flag
@@ -117,9 +120,9 @@ def evaluate(run, quick, samples, k, n, ais, evaluator, evaluator_digest, seed, 
 @fromnoise.command()
 @click.argument("runs", type=PATH, nargs=-1, required=True)
 @click.option("-o", "--out", type=PATH, default=Path("compare.html"), metavar="PAGE.html", help="[compare.html]")
-@click.option("--samples", metavar="N", help="samples that are drawn and measured where a run has no report yet [10000]")
-@click.option("--evaluator", type=PATH, metavar="FILE", help="a feature network of your own, from `fromnoise evaluator fit`, or weights of Inception or DINOv2")
-@click.option("--evaluator-digest", metavar="SHA256", help="what published weights must hash to")
+@click.option("--samples", metavar="N", help="samples that are drawn and measured, unless the run has a report of so many [10000]")
+@evaluator_flag
+@digest_flag
 @click.option("--seed", default="0", metavar="N", help="[0]")
 @click.option("--zoo/--no-zoo", default=True, help="also show which metric sees which defect [yes]")
 @device_flag

@@ -41,8 +41,12 @@ def cubic(x: Tensor, y: Tensor) -> Tensor:
 
 def rbf(h2: float) -> Kernel:
     """exp(-|x - y|^2 / 2 h2); h2 in squared feature units."""
-    lengths = lambda x, y: x.square().sum(1)[:, None] + y.square().sum(1)
-    return lambda x, y: (lengths(x, y) - 2 * x @ y.T).div_(-2 * h2).exp_()
+    return lambda x, y: squared_distances(x, y).div_(-2 * h2).exp_()
+
+
+def squared_distances(x: Tensor, y: Tensor) -> Tensor:
+    """(n, d), (m, d) -> (n, m). Near 0 only to rounding: where that matters, memory.py computes them again."""
+    return torch.addmm(x.square().sum(1, keepdim=True) + y.square().sum(1), x, y.T, alpha=-2).clamp_(min=0)
 
 
 def kernel_distance(x: Tensor, y: Tensor, kernel: Kernel = cubic) -> Estimate:

@@ -28,7 +28,7 @@ from .published import load_published
 
 SHIPPED = Path(__file__).with_name("evaluators")
 KIND = "fromnoise evaluator 1"
-CHUNK = 500  # examples at once: fixed, since kernels round differently for different sizes
+CHUNK = 500  # examples at once, at most
 
 
 @dataclass(frozen=True)

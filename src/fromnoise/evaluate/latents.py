@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..core.errors import DataError, UsageError
 from ..core.rng import Rng
-from ..probability.gaussian import kl_normal
+from .distances import squared_distances
 from .estimate import Estimate, normal_interval
 
 BLOCK = 2**22  # kernel values held at once
@@ -36,7 +36,7 @@ def prior_distance(z: Tensor) -> Estimate:
     for i in range(0, n, max(1, BLOCK // n)):
         part = slice(i, i + max(1, BLOCK // n))
         # H_ij = k(z_i, z_j) - E k(z_i, .) - E k(., z_j) + E k: mean MMD^2; every row's mean is 0 when q is the prior
-        H = (-_square_distances(z[part], z) / (2 * h2)).exp() - expected[part, None] - expected + both
+        H = (-squared_distances(z[part], z) / (2 * h2)).exp() - expected[part, None] - expected + both
         H[torch.arange(len(H)), torch.arange(i, i + len(H))] = 0
         rows[part], squares = H.sum(1) / (n - 1), squares + H.square().sum()
     value = float(rows.mean())
@@ -44,17 +44,6 @@ def prior_distance(z: Tensor) -> Estimate:
     means = max(0.0, float(rows.var()) - pairs / (n - 1))  # Var E[H_ij | z_i]
     se = math.sqrt(4 * means / n + 2 * pairs / (n * (n - 1)))
     return Estimate(value, se, normal_interval(value, se), null=0.0, n=n)
-
-
-def worst_dimension(z: Tensor) -> tuple[int, float, float]:
-    """(index, mean, variance) of the code's dimension that is farthest from N(0, 1), by the KL of a Gaussian fit.
-
-    z (n, d) as in prior_distance. Variance near 0: the decoder never hears of this dimension's prior.
-    """
-    z = _table(z, fewest=2)
-    mean, variance = z.mean(0), z.var(0)
-    worst = int(kl_normal(mean, variance.log()).argmax())
-    return worst, float(mean[worst]), float(variance[worst])
 
 
 @torch.no_grad()
@@ -88,8 +77,3 @@ def _table(z: Tensor, fewest: int) -> Tensor:
     if not z.isfinite().all():
         raise DataError("codes with NaN or infinity: the encoder diverged, train it with a lower --lr")
     return z
-
-
-def _square_distances(a: Tensor, b: Tensor) -> Tensor:
-    """(m, d), (n, d) -> (m, n)"""
-    return torch.addmm(a.square().sum(1, keepdim=True) + b.square().sum(1), a, b.T, alpha=-2).clamp(min=0)

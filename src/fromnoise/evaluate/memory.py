@@ -48,13 +48,6 @@ def nearest(x: Tensor, y: Tensor, count: int = 1) -> tuple[Tensor, Tensor]:
     return torch.cat([values for values, _ in found]).sqrt(), torch.cat([rows for _, rows in found])
 
 
-def closest_pairs(samples: Tensor, train: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
-    """The ``count`` samples nearest to a training example, most suspicious first: distance, row of sample, row of example."""
-    distance, example = (column[:, 0] for column in nearest(samples, train))
-    order = distance.argsort(stable=True)[:count]
-    return distance[order], order, example[order]
-
-
 def closeness(x: Tensor, train: Tensor, others: Tensor, apart: bool = False) -> Tensor:
     """Distance of each row of x to its nearest training example over that to its nearest of ``others``, (n,).
 

@@ -119,7 +119,7 @@ def attempt(name: str, words: str, unit: str, measure: Callable, real: Callable 
     except UsageError as error:
         return absent(name, words, unit, str(error), **card)
     value = None
-    if real is not None:  # real examples that are too few would seem worse than they are
+    if real is not None:
         try:
             value = real().value
         except UsageError:  # too few real examples to say
@@ -193,7 +193,8 @@ def _memory(yardstick: Yardstick, x: Tensor) -> list[dict]:
     ]
 
 
-def nearest_training(yardstick: Yardstick, x: Tensor, count: int = 1) -> tuple[Tensor, Tensor]:
-    """Distance to and index of the nearest training examples of each sample (n, count), by ``yardstick.pixels``."""
+def nearest_training(yardstick: Yardstick, x: Tensor) -> tuple[Tensor, Tensor]:
+    """Distance to and row of the nearest training example of each sample, (n,) each, by ``yardstick.pixels``."""
     train = yardstick.features(yardstick.pixels, "train", everything=True)
-    return memory.nearest(extract(yardstick.pixels, [x]), train, count)
+    distance, row = memory.nearest(extract(yardstick.pixels, [x]), train)
+    return distance[:, 0], row[:, 0]

@@ -97,7 +97,7 @@ def _beside_pca(restored: Restored) -> list[dict]:
     se = lambda values: float(values.std() / len(values) ** 0.5) if len(values) > 1 else None
     common = {"n": len(mine), "group": "reconstruction"}
     if size >= restored.dataset.spec.dims:
-        why = f"a code of {size} numbers is not smaller than the data's {restored.dataset.spec.dims}: nothing is lost, and nothing is shown by that"
+        why = f"a code of {size} numbers is not smaller than the data's {restored.dataset.spec.dims}: a small error shows nothing"
         return [row("reconstruction_mse", "reconstruction error", float(mine.mean()), unit, se=se(mine), reason=why, **common)]
     found = [row("reconstruction_mse", "reconstruction error", float(mine.mean()), unit, se=se(mine), better="lower", **common)]
     if float(pca.mean()) > 1e-12:

@@ -49,7 +49,6 @@ def evaluate(
     if quick:
         k, n = min(k, QUICK_K), min(n or QUICK_N, QUICK_N)
     samples = samples or (QUICK_SAMPLES if quick else SAMPLES)
-    run = restored.run
     yardstick = yardstick or Yardstick(restored.dataset, evaluator_for(restored.dataset, evaluator, evaluator_digest), quick)
     if yardstick.evaluator is None and restored.dataset.spec.kind == "image":
         say(f"no evaluator of this data is known: `fromnoise evaluator fit {restored.dataset.name}` makes one, which sees more than pixels")
@@ -59,11 +58,24 @@ def evaluate(
     rows += likelihood.rows(restored, k, n, seed, anneal)
     rows += reconstruction.rows(restored, seed)
     rows += codes.rows(restored, seed)
-    events = run.events("interval")
     for found in rows:
         found["reference"] = found["reference"] or reference(restored.dataset, found["split"], found["n"] or 0)
         found["seed"] = seed
-    report = {
+    asked = settings(samples, k, n, seed, yardstick, anneal)
+    report = describe(restored, yardstick) | {"metrics": rows, "cost": cost(restored, 0.3 if quick else 1.0), "settings": asked}
+    report["seeds"] = {"training": restored.run.info["seed"], "evaluation": seed}
+    target = restored.run.path / ("report-quick.json" if quick else "report.json")  # a quick look never replaces a measurement
+    keep_other(target, report, warn)
+    write_atomic(target, canonical_json(report))
+    return report
+
+
+def describe(restored: Restored, yardstick: Yardstick) -> dict:
+    """What was measured, and with what."""
+    run, found = restored.run, yardstick.evaluator
+    events = run.events("interval")
+    untrained = ["untrained: these are the weights of step 0, before any training: train anew"] if run.info["steps"] and not restored.step else []
+    return {
         "run": run.name,
         "family": run.info["family"],
         "preset": run.info["preset"],
@@ -71,19 +83,9 @@ def evaluate(
         "step": restored.step,
         "weights": "ema",
         "data": {"name": run.info["data"]["name"], "digest": restored.dataset.digest, "binarise": restored.dataset.binarise},
-        "evaluator": yardstick.evaluator and {"name": yardstick.evaluator.name, **getattr(yardstick.evaluator, "about", {})},
-        "metrics": rows,
-        "cost": cost(restored, 0.3 if quick else 1.0),
-        "health": events[-1]["health"] if events else [],
-        "seeds": {"training": run.info["seed"], "evaluation": seed},
-        "settings": settings(samples, k, n, seed, yardstick, anneal),
+        "evaluator": found and {"name": found.name, **getattr(found, "about", {})},
+        "health": untrained + (events[-1]["health"] if events else []),
     }
-    if run.info["steps"] and not restored.step:
-        report["health"] = ["untrained: these are the weights of step 0, before any training: train anew", *report["health"]]
-    target = run.path / ("report-quick.json" if quick else "report.json")  # a quick look never replaces a measurement
-    keep_other(target, report, warn)
-    write_atomic(target, canonical_json(report))
-    return report
 
 
 def keep_other(target: Path, report: dict, warn: Callable[[str], None]) -> None:
@@ -135,7 +137,7 @@ def drawn(restored: Restored, n: int, seed: int) -> Samples:
 
 
 def title(restored: Restored) -> str:
-    """A few words that tell this model from its neighbours: "VAE ladder, 32 latent dimensions"."""
+    """A few words that tell this model from its neighbours: "vae ladder, z of 32"."""
     config, info = restored.run.info["config"], restored.run.info
     words = [info["family"] if info["preset"] == "default" else f"{info['family']} {info['preset']}"]
     if config.get("model") and config["model"] != info["preset"]:

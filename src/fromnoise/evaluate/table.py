@@ -23,7 +23,7 @@ def number(value: float, like: float | None = None) -> str:
 
 
 def cell(found: dict | None) -> str:
-    """The value with half its 95 % interval, or a dash."""
+    """The value with its 95 % interval, as half its width where it is even, or a dash."""
     if not has_value(found):
         return "-"
     value, known = found["value"], interval(found)
@@ -126,6 +126,8 @@ def summary(reports: list[dict]) -> str:
     line = lambda row: "  ".join([row[0].ljust(widths[0]), *(text.rjust(width) for text, width in zip(row[1:], widths[1:]))])
     ruled = [line(grid[0]), "-" * len(line(grid[0])), *map(line, grid[1:])]
     maps = {column.card["evaluator"].partition("/")[0] for column in chosen if column.name == "frechet"}
-    said = f"Fréchet: debiased distance of samples from the training set (features {', '.join(sorted(maps))});"
-    return "\n".join([*ruled, said, "copies: samples nearer to training examples than chance, 1 %; error: of reconstructions; others in nats",
-                      *(["cells: a density, made comparable by noise over each grey level's cell"] if any("cells" in head for head in heads) else [])])
+    said = [f"Fréchet: debiased distance of samples from the training set (features {', '.join(sorted(maps))})"] if maps else []
+    said.append("copies: as close to training examples as 1 % of real ones are; error: of reconstructions; others in nats")
+    if any("cells" in head for head in heads):
+        said.append("cells: a density, made comparable by noise over each grey level's cell")
+    return "\n".join([*ruled, *said])

@@ -25,22 +25,22 @@ CORRUPTED = 0.05  # share of the components that the noise replaces
 
 def real(dataset: Dataset, n: int, rng: Rng) -> Tensor:
     """Held-out examples, in turn."""
-    return _repeated(_some(dataset, n, rng, "validation"), n)
+    return _repeated(_some(dataset, n, "validation"), n)
 
 
 def copies(dataset: Dataset, n: int, rng: Rng) -> Tensor:
     """Training examples: perfect to look at, and nothing new."""
-    return _repeated(_some(dataset, n, rng), n)
+    return _repeated(_some(dataset, n), n)
 
 
 def mean_example(dataset: Dataset, n: int, rng: Rng) -> Tensor:
     """The mean of the training set, n times: what a squared error alone asks for."""
-    return _some(dataset, 5000, rng).mean(0, keepdim=True).expand(n, *dataset.spec.shape).clone()
+    return _some(dataset, MOST).mean(0, keepdim=True).expand(n, *dataset.spec.shape).clone()
 
 
 def one_example(dataset: Dataset, n: int, rng: Rng) -> Tensor:
     """One training example, n times: complete collapse."""
-    return _some(dataset, 1, rng).expand(n, *dataset.spec.shape).clone()
+    return _some(dataset, 1).expand(n, *dataset.spec.shape).clone()
 
 
 def part_dropped(dataset: Dataset, n: int, rng: Rng) -> Tensor:
@@ -69,7 +69,7 @@ def noisy(dataset: Dataset, n: int, rng: Rng) -> Tensor:
 
 def fitted_gaussian(dataset: Dataset, n: int, rng: Rng) -> Tensor:
     """A Gaussian with the mean and the covariance of the training set: right to second order, wrong to look at."""
-    some = _some(dataset, 20_000, rng)
+    some = _some(dataset, MOST)
     found = principal_components(lambda: some.split(1000), dataset.spec.dims, min(dataset.spec.dims, 512, len(some) - 1))
     scale = found.eigenvalues.sqrt().float()
     x = found.mean.float() + (rng.normal("z", (n, len(scale))) * scale) @ found.basis.T.float()
@@ -88,7 +88,7 @@ ZOO: dict[str, Callable[[Dataset, int, Rng], Tensor]] = {
 }
 
 
-def _some(dataset: Dataset, n: int, rng: Rng, split: str = "train") -> Tensor:
+def _some(dataset: Dataset, n: int, split: str = "train") -> Tensor:
     """The first n examples of a split (splits are shuffled), fewer where it is smaller."""
     return torch.cat([batch.x for batch in in_order(dataset, split, limit=n)])
 

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from matplotlib.ticker import LogFormatterSciNotation, LogLocator, MaxNLocator, ScalarFormatter
 
-from ..training.health import ACTIVE
+from ..training.health import ACTIVE, active_units
 from .style import ACCENT, INK, MODEL, SOFT, WIDTH, Drawing, Sheet, plain
 from .subject import Subject
 
@@ -103,12 +103,13 @@ def kl_of_dims(subject: Subject) -> np.ndarray:
 
 def draw_kl(subject: Subject) -> Drawing:
     kl, variance = kl_of_dims(subject), subject.codes.z.var(0, ddof=1)
-    order, active = np.argsort(-kl, kind="stable"), variance > ACTIVE
+    order = np.argsort(-kl, kind="stable")
+    active = active_units(torch.from_numpy(subject.codes.z), torch.from_numpy(kl)).numpy()
     shown = order[:BARS]
     n = len(subject.codes.z)
     note = (
         f"{int(active.sum())} of {len(kl)} latent units are active: the variance of their posterior mean over {n:,} {subject.split} "
-        f"examples is above {ACTIVE} (Burda et al. 2016). KL in all: {kl.sum():.2f} nats per example."
+        f"examples (Burda et al. 2016) and their KL are above {ACTIVE}. KL in all: {kl.sum():.2f} nats per example."
     )
     if len(shown) < len(kl):
         note += f" The {len(shown)} dimensions with the largest KL."
@@ -124,7 +125,7 @@ def draw_kl(subject: Subject) -> Drawing:
     bottom.scatter(places, np.maximum(variance[shown], 1e-8), color=colors, s=16)
     bottom.set_yscale("log")
     bottom.axhline(ACTIVE, color=MODEL, linewidth=1, linestyle="--")
-    bottom.text(max(len(shown), 8) - 0.5, ACTIVE, "active above ", color=MODEL, fontsize=7.5, ha="right", va="bottom")
+    bottom.text(max(len(shown), 8) - 0.5, ACTIVE, "below: inactive ", color=MODEL, fontsize=7.5, ha="right", va="bottom")
     bottom.set_title("variance of the posterior mean (log axis)", fontsize=9)
     bottom.set_xlabel("latent dimension, largest KL first", labelpad=2)
     for axes in (top, bottom):

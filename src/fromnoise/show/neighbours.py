@@ -23,7 +23,7 @@ def _ranked(subject: Subject, yardstick: Yardstick) -> tuple[torch.Tensor, np.nd
     """Samples, and for each the distance to and the row of its nearest training example."""
     x = torch.cat(list(drawn(subject.restored, LOOKED, subject.seed).blocks())).cpu()
     distance, index = nearest_training(yardstick, x)
-    return x, distance[:, 0].numpy(), index[:, 0].numpy()
+    return x, distance.numpy(), index.numpy()
 
 
 def _train_pixels(subject: Subject, rows: np.ndarray) -> np.ndarray:

@@ -146,7 +146,7 @@ def _table(reports: list[dict], titles: list[str], same_data: bool) -> str:
         lines.append(f"<tr><th scope=row>{_(label)}</th>{cells}{'<td></td>' if any_real else ''}</tr>")
     table = f"<table><thead><tr><th scope=col>metric</th>{head}</tr></thead><tbody>{''.join(lines)}</tbody></table>"
     return _scroll(table, "Models and numbers") + (
-        '<p class="small">★ first of its line: models whose 95 % intervals overlap share the place. Under a number: its 95 % interval, over the draw of samples '
+        '<p class="small">★ no other model of its line is better for sure, its whole 95 % interval on the better side. Under a number: its 95 % interval, over the draw of samples '
         "and examples. Only numbers of one protocol share a line: the same metric, examples, reference, feature map, kind of bound, k and unit.</p>"
         + "".join(f'<p class="small"><sup>{i}</sup> {_(note)}</p>' for i, note in enumerate(notes, 1))
     )

@@ -1,7 +1,7 @@
 """Reports of several models -> which is best at what, in words, with how sure that is.
 
-Ranks come from the protocol: only numbers with the same card share a column, and models whose 95 % intervals overlap
-share a rank.
+Ranks come from the protocol: only numbers with the same card share a column, and a model's rank is one more than the
+number of models that are better for sure.
 """
 
 import math
