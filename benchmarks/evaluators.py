@@ -13,7 +13,7 @@ from pathlib import Path
 from header import header
 
 from fromnoise import data
-from fromnoise.evaluate import evaluator
+from fromnoise.measures import evaluator
 
 MADE = {"mnist": dict(steps=4000, dims=64, width=16), "digits": dict(steps=1500, dims=32, width=16)}
 

@@ -16,7 +16,7 @@ import torch
 from header import header
 
 from fromnoise.core.rng import Rng
-from fromnoise.evaluate import frechet
+from fromnoise.measures import frechet
 
 
 def normal(rng: Rng, name: str, n: int, d: int) -> torch.Tensor:
@@ -58,9 +58,9 @@ def coverage(rounds: int) -> dict[str, float]:
 
 def mnist() -> None:
     from fromnoise import data
-    from fromnoise.evaluate.evaluator import shipped_for
-    from fromnoise.evaluate.features import PrincipalComponents, of_split
-    from fromnoise.evaluate.memory import near_copy_rate
+    from fromnoise.measures.evaluator import shipped_for
+    from fromnoise.measures.features import PrincipalComponents, of_split
+    from fromnoise.measures.memory import near_copy_rate
 
     dataset = data.load("mnist")
     evaluator = shipped_for(dataset)

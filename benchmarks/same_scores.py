@@ -15,8 +15,8 @@ from header import header
 
 from fromnoise import data
 from fromnoise.data.stream import in_order
-from fromnoise.evaluate.evaluator import shipped_for
 from fromnoise.evaluate.quality import Samples, Yardstick, quality
+from fromnoise.measures.evaluator import shipped_for
 
 
 def scores(name: str, split: str, n: int) -> dict[str, float]:

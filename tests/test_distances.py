@@ -7,8 +7,8 @@ import torch
 
 from fromnoise.core.errors import DataError, UsageError
 from fromnoise.core.rng import Rng
-from fromnoise.evaluate.distances import kernel_distance, rbf, sliced_wasserstein, wasserstein_1d
-from fromnoise.evaluate.twosample import class_score, two_sample_accuracy
+from fromnoise.measures.distances import kernel_distance, rbf, sliced_wasserstein, wasserstein_1d
+from fromnoise.measures.twosample import class_score, two_sample_accuracy
 
 normal = lambda seed, name, n, d: Rng(seed).normal(name, (n, d)).double()
 

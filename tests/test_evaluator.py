@@ -9,10 +9,10 @@ import torch
 
 from fromnoise import data
 from fromnoise.core.errors import DataError, UsageError
-from fromnoise.evaluate import evaluator
-from fromnoise.evaluate.features import FixedRandomConv, PrincipalComponents, extract, of_split, referees
-from fromnoise.evaluate.frechet import frechet, noise_floor
 from fromnoise.evaluate.quality import Samples, Yardstick, quality
+from fromnoise.measures import evaluator
+from fromnoise.measures.features import FixedRandomConv, PrincipalComponents, extract, of_split, referees
+from fromnoise.measures.frechet import frechet, noise_floor
 
 
 @pytest.fixture(scope="module")

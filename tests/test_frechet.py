@@ -9,7 +9,7 @@ from scipy import linalg
 
 from fromnoise.core.errors import DataError, UsageError
 from fromnoise.core.rng import Rng
-from fromnoise.evaluate.frechet import frechet, gaussian_frechet, moments, noise_floor, plug_in, score_interval
+from fromnoise.measures.frechet import frechet, gaussian_frechet, moments, noise_floor, plug_in, score_interval
 
 f64 = lambda *values: torch.tensor(values, dtype=torch.float64)
 normal = lambda seed, name, n, d: Rng(seed).normal(name, (n, d)).double()

@@ -8,8 +8,8 @@ import torch
 
 from fromnoise.core.errors import DataError, UsageError
 from fromnoise.core.rng import Rng
-from fromnoise.evaluate.factors import classes, dci_of, disentanglement, factor_vae, mig
-from fromnoise.evaluate.latents import path_length, prior_distance
+from fromnoise.measures.factors import classes, dci_of, disentanglement, factor_vae, mig
+from fromnoise.measures.latents import path_length, prior_distance
 
 normal = lambda seed, n, d: Rng(seed).normal("z", (n, d)).double()
 
@@ -37,7 +37,7 @@ def test_prior_distance_is_unbiased_and_knows_its_error(mean, scale, d):
 def test_prior_distance_does_not_depend_on_its_blocks(monkeypatch):
     z = 1 + normal(0, 301, 3)
     whole = prior_distance(z)
-    monkeypatch.setattr("fromnoise.evaluate.latents.BLOCK", 7 * 301)
+    monkeypatch.setattr("fromnoise.measures.latents.BLOCK", 7 * 301)
     assert prior_distance(z).value == pytest.approx(whole.value, abs=1e-14) and prior_distance(z).se == pytest.approx(whole.se, abs=1e-14)
 
 

@@ -11,8 +11,8 @@ SOURCE = Path(fromnoise.__file__).parent
 LAYERS = {
     "core": 0,
     "data": 1, "nets": 1, "probability": 1,
-    "families": 2,
-    "training": 3,
+    "families": 2, "measures": 2,
+    "training": 3, "invert": 3,
     "sample": 4, "reconstruct": 4,
     "evaluate": 5, "conformance": 5, "doctor": 5,
     "show": 6,

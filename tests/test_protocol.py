@@ -2,8 +2,8 @@
 
 import pytest
 
-from fromnoise.evaluate.estimate import Estimate, share
 from fromnoise.evaluate.protocol import CARD, absent, columns_of, identity, overlap, row
+from fromnoise.measures.estimate import Estimate, share
 
 BASE = dict(n=100, m=200, split="train", reference="abc:train[:200]", evaluator="e-1", bound="lower", k=8, dequantisation=None, seed=0, drawn="defaults")
 

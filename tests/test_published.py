@@ -11,8 +11,8 @@ from safetensors.torch import load_file, save_file
 
 from fromnoise.core.errors import DataError, FromNoiseError, UsageError
 from fromnoise.core.rng import Rng
-from fromnoise.evaluate import published
-from fromnoise.evaluate.published import load_published
+from fromnoise.measures import published
+from fromnoise.measures.published import load_published
 from fromnoise.nets import dinov2, inception
 
 

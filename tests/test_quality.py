@@ -11,11 +11,11 @@ from fromnoise.cli import main
 from fromnoise.comparison import compare, known
 from fromnoise.core.errors import DataError, UsageError
 from fromnoise.core.rng import Rng
-from fromnoise.evaluate.evaluator import shipped_for
 from fromnoise.evaluate.protocol import columns_of
 from fromnoise.evaluate.quality import Samples, Yardstick, quality
 from fromnoise.evaluate.report import drawn, evaluate, settings
 from fromnoise.evaluate.zoo import ZOO, defects, halved
+from fromnoise.measures.evaluator import shipped_for
 from fromnoise.training import launch
 
 

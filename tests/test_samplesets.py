@@ -11,9 +11,9 @@ from scipy import stats
 from fromnoise.core.errors import DataError, UsageError
 from fromnoise.core.rng import Rng
 from fromnoise.data import load
-from fromnoise.evaluate import coverage, labels, memory
-from fromnoise.evaluate.coverage import expected_coverage, manifold
-from fromnoise.evaluate.memory import birthday, duplicates, near_copy_rate, nearest, support_size
+from fromnoise.measures import coverage, labels, memory
+from fromnoise.measures.coverage import expected_coverage, manifold
+from fromnoise.measures.memory import birthday, duplicates, near_copy_rate, nearest, support_size
 from fromnoise.probability.pca import principal_components
 
 

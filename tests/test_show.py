@@ -52,27 +52,27 @@ def drawn(models, tmp_path_factory):
 
 
 EXPECTED = {
-    "ae": {"curves", "samples", "nearest", "recon", "worst", "scatter", "grid", "traverse", "interp"},
-    "vae": {"curves", "samples", "nearest", "recon", "worst", "scatter", "grid", "traverse", "interp", "kl"},
-    "pca": {"samples", "nearest", "recon", "worst", "scatter", "grid", "traverse", "interp"},
+    "ae": {"curves", "samples", "nearest", "film", "truncation", "invert", "recon", "worst", "scatter", "grid", "traverse", "interp"},
+    "vae": {"curves", "samples", "nearest", "film", "truncation", "invert", "recon", "worst", "scatter", "grid", "traverse", "interp", "kl"},
+    "pca": {"samples", "nearest", "truncation", "recon", "worst", "scatter", "grid", "traverse", "interp"},
     "points": {"curves", "samples", "scatter", "kl"},
 }
 
 
 @pytest.mark.parametrize("name", EXPECTED)
 def test_a_model_has_the_figures_of_its_capabilities(drawn, name):
-    assert set(drawn[name]) == EXPECTED[name]
+    assert set(drawn[name]) - {"progress"} == EXPECTED[name]  # which depends on the training, not on the model
 
 
 def test_denoiser_has_all_but_kl(models):
-    able = {name for name, kind in FIGURES.items() if not kind.why_not(Subject(models["dae"]))}
+    able = {name for name, kind in FIGURES.items() if not kind.why_not(Subject(models["dae"]))} - {"progress"}
     assert able == EXPECTED["ae"] | {"denoise"}
 
 
 def test_every_figure_is_a_png_an_svg_and_numbers(drawn):
     for figures in drawn.values():
         for name, files in figures.items():
-            assert set(files) == {"png", "svg", "json"}, name
+            assert set(files) == {"png", "svg", "json"} | ({"webp"} if name == "film" else set()), name
             with Image.open(files["png"]) as image:
                 pixels = np.asarray(image.convert("L"))
             assert pixels.shape[1] >= 1600, name  # twice what a README shows

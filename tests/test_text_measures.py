@@ -6,7 +6,7 @@ import random
 import pytest
 
 from fromnoise.core.errors import DataError, UsageError
-from fromnoise.evaluate.text import (
+from fromnoise.measures.text import (
     bits_per_byte,
     bits_per_character,
     copied_share,

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -23,7 +24,7 @@ from fromnoise.core.rng import Rng
 from fromnoise.core.run import Run
 from fromnoise.data.stream import Stream
 from fromnoise.training import checkpoint, launch
-from fromnoise.training.loop import Stop, Trainer, fit
+from fromnoise.training.loop import Stop, Trainer, due, fit, kinds_of_step, measure
 from fromnoise.training.optim import lr_factor
 from fromnoise.training.settings import TrainConfig
 
@@ -105,6 +106,82 @@ def test_repeats_take_batches_of_their_own():
     assert seen == [0, 1, 2, 3, 4, 6, 7, 8]
 
 
+def test_means_are_over_the_steps_that_had_a_term():
+    trainer = duel()
+    for _ in range(5):
+        terms, norms = trainer.advance(20)
+        trainer.state.add(norms)
+    assert trainer.state.counts == {"a": 5, "b": 3}  # b runs at every second step
+    sums = dict(trainer.state.sums)
+    assert trainer.state.take_means() == {"a": sums["a"] / 5, "b": sums["b"] / 3} and not trainer.state.sums
+
+
+# -- which phases run when ----------------------------------------------------------------------------------------
+
+D, G = Phase("d", ("a",), 0.1), Phase("g", ("b",), 0.1)
+
+
+def at(step: int, *phases: Phase, batches_per_epoch=10) -> list[tuple[str, int]]:
+    return [(phase.name, place) for phase, place in due(phases, step, batches_per_epoch)]
+
+
+def test_usually_every_phase_runs_at_each_step():
+    assert at(0, D, G) == [("d", 0), ("g", 1)] and at(7, D, G) == [("d", 14), ("g", 15)]
+    twice, lazy = replace(D, repeats=2), replace(G, every=3)
+    assert [at(step, twice, lazy) for step in range(4)] == [[("d", 0), ("g", 2)], [("d", 3)], [("d", 6)], [("d", 9), ("g", 11)]]
+    assert due((), 3, 10) == []
+
+
+@pytest.mark.parametrize("k,m,repeats", [(1.0, 1.0, 1), (2.0, 1.0, 1), (0.5, 1.5, 1), (1.0, 1.0, 5)])
+def test_phases_take_turns(k, m, repeats):
+    """Freeze G and train D for k epochs, then freeze D and train G for m epochs; batches come one after another."""
+    phases = replace(D, epochs=k, repeats=repeats), replace(G, epochs=m)
+    turn_d, turn_g = round(10 * k / repeats), round(10 * m)
+    names, seen = "", []
+    for step in range(3 * (turn_d + turn_g)):
+        ((name, place),) = at(step, *phases)
+        names += name
+        seen += range(place, place + (repeats if name == "d" else 1))
+    assert names == 3 * (turn_d * "d" + turn_g * "g")
+    assert seen == list(range(len(seen)))  # so that a turn of one epoch sees each example once
+    assert len(seen) == 3 * 10 * (k + m)
+
+
+def test_a_turn_is_a_step_at_least():
+    short = replace(D, epochs=0.001), replace(G, epochs=0.001)
+    assert [at(step, *short) for step in range(3)] == [[("d", 0)], [("g", 1)], [("d", 2)]]
+
+
+@pytest.mark.parametrize("phases", [(replace(D, epochs=1.0), G), (D, replace(G, epochs=0.5)), (replace(D, epochs=1.0, every=2), replace(G, epochs=1.0))])
+def test_half_of_both_is_refused(phases, monkeypatch):
+    monkeypatch.setattr(Duel, "phases", lambda self: phases)
+    with pytest.raises(UsageError, match="all phases take turns"):
+        duel()
+
+
+def test_turns_freeze_resume_exactly_in_the_middle_and_are_timed(monkeypatch, tmp_path):
+    turns = Phase("a", ("a",), lr=0.1, epochs=0.1), Phase("b", ("b",), lr=0.1, epochs=0.05)
+    monkeypatch.setattr(Duel, "phases", lambda self: turns)
+    whole = duel()
+    lengths = [round(0.1 * whole.stream.batches_per_epoch), round(0.05 * whole.stream.batches_per_epoch)]
+    assert lengths == [4, 2]
+    for step in range(9):
+        before = {k: v.clone() for k, v in whole.model.state_dict().items()}
+        terms, norms = whole.advance(20)
+        changed = {k[0] for k, v in whole.model.state_dict().items() if not torch.equal(v, before[k])}
+        assert changed == set(norms) == {"aaaabb"[step % 6]}
+        if step == 4:  # in the middle of the turn of b
+            run = Run.create(tmp_path / "run", INFO)
+            whole.save(run)
+    again = duel()
+    again.load(checkpoint.find(run))
+    for _ in range(4):
+        again.advance(20)
+    assert all(torch.equal(x, y) for x, y in zip(whole.model.state_dict().values(), again.model.state_dict().values()))
+    kinds = kinds_of_step(again)
+    assert kinds == [(0, pytest.approx(4 / 6)), (4, pytest.approx(2 / 6))]
+
+
 @pytest.mark.parametrize("optimizer", ["adam", "adamw", "muon"])
 def test_optimisers_resume_exactly(optimizer, tmp_path):
     whole = train(tmp_path / "a", optimizer=optimizer)
@@ -183,6 +260,86 @@ def test_dry_run_numbers():
     assert numbers["steps"] == 20 and numbers["seconds"] > 0 and numbers["memory_mb"] > 50
 
 
+def test_a_training_whose_cost_changes_is_timed_in_all_of_its_parts(monkeypatch):
+    """A network that grows: the mean over its parts, not the first steps, is what a training takes."""
+    trainer, seen, clock = duel(), [], [0.0]
+    assert kinds_of_step(trainer) == [(0, 1.0)]
+    monkeypatch.setattr(Duel, "cost_stages", 4)
+
+    def advance(self, steps):
+        seen.append(self.state.step / steps)
+        self.state.step += 1
+        clock[0] += 3.0 if seen[-1] > 0.75 else 1.0
+
+    monkeypatch.setattr(Trainer, "advance", advance)
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+    assert measure(trainer, 0.01, 3) == (1 + 1 + 1 + 3) / 4
+    assert sorted({round(share, 3) for share in seen}) == [0.125, 0.375, 0.625, 0.875]
+    assert trainer.state.step == 0
+
+
+def test_speed_is_told_before_training():
+    from fromnoise.cli.live import plan_line
+
+    plan = launch.plan("vae", **TINY_VAE)
+    numbers = launch.estimate(plan.trainer(), plan.train)
+    assert numbers["seconds"] > numbers["steps"] * 32 / numbers["items_per_second"] > 0
+    assert "| 1,234/s |" in plan_line(numbers | {"items_per_second": 1234.4}) and plan_line(numbers).endswith(" MB")
+
+
+# -- progress and precision ---------------------------------------------------------------------------------------
+
+
+def test_progress_is_the_share_of_the_budget_but_held_out_objectives_do_not_know(tmp_path):
+    seen = []
+
+    class Watched(Duel):
+        def loss(self, batch, phase, rng):
+            seen.append((phase, "step" in rng.path, self.progress))
+            return super().loss(batch, phase, rng)
+
+    plan = launch.plan("classical", **SMALL)
+    trainer = Trainer(lambda: Watched(DuelConfig(), plan.dataset.spec), plan.dataset, TrainConfig(**SMALL))
+    for _ in range(10):
+        trainer.advance(20)
+    assert [p for name, _, p in seen if name == "a"][::2] == [step / 20 for step in range(10)]
+    assert trainer.ema.model.progress == trainer.model.progress == 0.5
+    seen.clear()
+    trainer.validate()
+    assert {(steps, p) for _, steps, p in seen} == {(False, 1.0)} and trainer.ema.model.progress == 0.5
+
+
+def test_an_opened_checkpoint_has_its_progress(tmp_path):
+    run = train(tmp_path / "run")
+    assert [launch.restore(run, which).model.progress for which in ("15", "last")] == [0.75, 1.0]
+    assert launch.restore(train(tmp_path / "b", "classical", latent_dim=2, hidden=None)).model.progress == 1.0
+
+
+@pytest.mark.parametrize("able,chosen", [(True, "bfloat16"), (False, "float32")])
+def test_precision_auto_is_decided_once(able, chosen, monkeypatch, tmp_path):
+    ask = lambda answer: [monkeypatch.setattr(torch.cpu, name, lambda: answer, raising=False) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported")]
+    ask(able)
+    run = train(tmp_path / "run", precision="auto", steps=4, device="cpu")
+    assert run.info["train"]["precision"] == chosen
+    ask(not able)  # another machine
+    assert launch.planned(run).train.precision == chosen
+    assert train(tmp_path / "b", steps=4).info["train"]["precision"] == "float32"  # the default asks nothing
+
+
+def test_best_and_last_are_both_said(tmp_path):
+    from fromnoise.cli.live import event_line
+    from fromnoise.cli.train import scores
+
+    run = train(tmp_path / "run", lr=0.3, steps=40, intervals=8, schedule="constant", hidden=(64,))
+    events = run.events("interval")
+    for i, event in enumerate(events):
+        values = [e["validation"]["value"] for e in events[: i + 1]]
+        assert event["best"] == {"step": events[values.index(min(values))]["step"], "value": min(values)}
+    worse = events[0] | {"best": {"step": 3, "value": 1.25}, "step": 7, "validation": {"value": 2.5}}
+    assert "| held-out 2.5 (best 1.25 at 3) |" in event_line(worse) and "best" not in event_line(worse | {"step": 3})
+    assert scores(worse) == "held-out 2.5 at step 7 (best 1.25 at 3)" and scores(worse | {"step": 3}) == "held-out 2.5 at step 3, the best"
+
+
 # -- reproducibility --------------------------------------------------------------------------------------------
 
 SCRIPT = """
@@ -258,13 +415,13 @@ def damage_manifest_gone(folder):
 
 def damage_manifest_nan(folder):
     text = (folder / "manifest.json").read_text()
-    (folder / "manifest.json").write_text(text.replace('"count": 0', '"count": NaN'))
+    (folder / "manifest.json").write_text(text.replace('"good": 20', '"good": NaN'))
     return "manifest.json"
 
 
 def damage_manifest_twice(folder):
     text = (folder / "manifest.json").read_text()
-    (folder / "manifest.json").write_text(text.replace('"count": 0', '"count": 0, "count": 1'))
+    (folder / "manifest.json").write_text(text.replace('"good": 20', '"good": 20, "good": 1'))
     return "manifest.json"
 
 

@@ -5,10 +5,10 @@ from pathlib import Path
 
 from .core.errors import StorageError, UsageError
 from .core.files import read_json
-from .evaluate.evaluator import evaluator_for
 from .evaluate.quality import FEWEST, Yardstick
 from .evaluate.report import SAMPLES, K, evaluate, settings
 from .evaluate.zoo import defects
+from .measures.evaluator import evaluator_for
 from .training.launch import Restored, command_line
 
 

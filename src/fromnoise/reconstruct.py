@@ -1,4 +1,7 @@
-"""From a run and images, its own or the user's, to rows of inputs and reconstructions."""
+"""From a run and images, its own or the user's, to rows of inputs and reconstructions.
+
+A model that decodes but does not encode reconstructs too: the z of each image is searched for (invert.py).
+"""
 
 from pathlib import Path
 
@@ -10,22 +13,24 @@ from .core.errors import UsageError
 from .core.family import Reconstructs
 from .core.files import make_folder, write_atomic
 from .core.picture import image_grid, png_bytes
+from .core.rng import Rng
 from .data.dataset import DataConfig
+from .invert import invert, why_not
 from .training.launch import Restored
 
 COLUMNS = 16
 
 
 @torch.no_grad()
-def reconstruct(restored: Restored, n: int, images: Path | None = None, out: Path | None = None) -> tuple[Path, float, int]:
+def reconstruct(restored: Restored, n: int, images: Path | None = None, out: Path | None = None) -> tuple[Path, float, int, str]:
     """Writes a picture with inputs above their reconstructions. Returns it, the mean squared error per pixel in
-    [0, 1], and the number of examples. Raises UsageError, DataError.
+    [0, 1], the number of examples, and in words how they were found ("by the encoder"). Raises UsageError, DataError.
     """
     dataset, model = restored.dataset, restored.model
     if dataset.spec.kind != "image":
         raise UsageError("reconstruct draws images: for this data use run.reconstruct(x) in Python")
-    if not isinstance(model, Reconstructs):
-        raise UsageError(f"the family {restored.run.info['family']} does not reconstruct: it has no encoder")
+    if not isinstance(model, Reconstructs) and (reason := why_not(model)):
+        raise UsageError(f"the family {restored.run.info['family']} does not reconstruct: it has no encoder, and {reason}")
     if getattr(model.config, "conditional", False) and images is not None:
         raise UsageError("this model needs labels, and pictures of your own have none: leave --images out")
     if images is None:
@@ -33,7 +38,11 @@ def reconstruct(restored: Restored, n: int, images: Path | None = None, out: Pat
         x, y = batch.x, batch.y
     else:
         x, y = own_images(restored, images, n).to(restored.device), None
-    x_hat = model.reconstruct(x, y)
+    if isinstance(model, Reconstructs):
+        x_hat, how = model.reconstruct(x, y), "by the encoder"
+    else:
+        found = invert(model, x, y, restored.family.Options(), Rng(0, ("reconstruct",), device=restored.device))
+        x_hat, how = found.x_hat, found.how
     mse = float((0.5 * (x_hat - x)).square().mean())
     above, below = dataset.to_pixels(x), dataset.to_pixels(x_hat)
     columns = min(COLUMNS, len(x))
@@ -46,7 +55,7 @@ def reconstruct(restored: Restored, n: int, images: Path | None = None, out: Pat
         raise UsageError(f"-o {target}: the picture is written as .png")
     make_folder(target.parent)
     write_atomic(target, png_bytes(image_grid(np.concatenate(rows), columns)))
-    return target, mse, len(x)
+    return target, mse, len(x), how
 
 
 def own_images(restored: Restored, folder: Path, n: int) -> torch.Tensor:

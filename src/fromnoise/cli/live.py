@@ -11,7 +11,7 @@ class Live:
 
         self.stream = stream or sys.stdout
         self.console = Console(file=self.stream, highlight=False, soft_wrap=True)
-        self.quiet, self.bar, self.task, self.told = quiet, None, None, set()
+        self.quiet, self.bar, self.task, self.told = quiet, None, None, set()  # told: names of what is wrong now
 
     def on_plan(self, info: dict) -> None:
         if self.quiet:
@@ -25,14 +25,18 @@ class Live:
             self.bar.start()
 
     def on_event(self, event: dict) -> None:
-        if not self.quiet:
-            self.console.print(event_line(event), markup=False)
-        for sentence in event["health"]:
-            if sentence not in self.told:
-                self.told.add(sentence)
-                self.console.print(f"  ! {sentence}", markup=False, style="yellow")
+        if event["kind"] == "rollback":
+            self.console.print(f"  ! {rollback_line(event)}", markup=False, style="yellow")
+        else:
+            if not self.quiet:
+                self.console.print(event_line(event), markup=False)
+            names = {sentence.split(":")[0]: sentence for sentence in event["health"]}
+            for name, sentence in names.items():
+                if name not in self.told:  # once, until it has been well in between
+                    self.console.print(f"  ! {sentence}", markup=False, style="yellow")
+            self.told = set(names)
         if self.bar is not None:
-            self.bar.update(self.task, completed=event["step"])
+            self.bar.update(self.task, completed=event.get("to", event["step"]))
 
     def close(self) -> None:
         if self.bar is not None:
@@ -54,6 +58,8 @@ def plan_line(info: dict) -> str:
         parts.append(f"{info['steps']:,} steps" + (f", from step {info['from']:,}" if info.get("from") else ""))
     if info.get("seconds"):
         parts.append(f"about {duration(info['seconds'])}")
+    if info.get("items_per_second"):
+        parts.append(f"{info['items_per_second']:,.0f}/s")
     if info.get("memory_mb"):
         parts.append(f"{info['memory_mb']:,.0f} MB")
     return " | ".join(parts)
@@ -63,12 +69,25 @@ def event_line(event: dict) -> str:
     """step, loss parts in training, held-out metric, speed, time left."""
     train = [f"{name} {value:.4g}" for name, value in event["train"].items() if "gradient_norm" not in name]
     held_out = [f"{name} {value:.4g}" for name, value in event["validation"].items() if name == "value" or not event["train"]]
-    held_out = [text.replace("value", "held-out") for text in held_out]
+    held_out = [text.replace("value", "held-out") + best_words(event) * text.startswith("value") for text in held_out]
     line = " ".join([*train, "|", *held_out])
     if not event["steps"]:
         return f"fitted in closed form {line} | {event['seconds']:.1f} s"
     where = f"{event['step']:>{len(str(event['steps']))}}/{event['steps']}"
     return f"{where} {line} | {event['items_per_second']:,.0f}/s, {duration(event['eta'])} left"
+
+
+def best_words(event: dict) -> str:
+    """`` (best 1.1 at 3000)`` after the held-out value of an interval; empty when this one is the best."""
+    best = event["best"]
+    return "" if best["step"] == event["step"] else f" (best {best['value']:.4g} at {best['step']})"
+
+
+def rollback_line(event: dict) -> str:
+    return (
+        f"diverged at step {event['step']}: {event['reason'].split(';')[0]}: back to step {event['to']}, "
+        f"and on with {event['lr_factor']:g} of the learning rate"
+    )
 
 
 def duration(seconds: float) -> str:

@@ -183,7 +183,7 @@ def evaluator_fit(ctx, data_name, out, steps, dims, width, seed, as_json):
     """
     from .. import data
     from ..core.config import build
-    from ..evaluate import evaluator
+    from ..measures import evaluator
 
     dataset = data.load(data_name, build(data.DataConfig, loose(data.DataConfig, ctx.args)))
     target = out or Path(f"{Path(data_name).stem}-evaluator.safetensors")
@@ -203,7 +203,7 @@ def evaluator_info(file, as_json):
 
 
 def _describe(file: Path, as_json: bool) -> None:
-    from ..evaluate.evaluator import load
+    from ..measures.evaluator import load
 
     found = load(file)
     about = found.about

@@ -4,7 +4,7 @@ import sys
 
 import click
 
-from .live import Live, plan_line
+from .live import Live, best_words, plan_line
 from .options import SectionedCommand, SuggestingGroup, flags_of, given, loose
 from .root import LOOSE, PATH, finish, fromnoise, json_flag, quiet_flag, warn
 
@@ -95,9 +95,9 @@ def train(family, config_model, data_name, preset, out, dry_run, as_json, quiet,
     last = run.events("interval")[-1]
     ending = "png" if plan.dataset.spec.kind == "image" else "csv"
     finish(
-        {"run": str(run.path), "step": last["step"], "validation": last["validation"], "seconds": last["seconds"], "health": last["health"]},
+        {"run": str(run.path), "step": last["step"], "validation": last["validation"], "best": last["best"], "seconds": last["seconds"], "health": last["health"]},
         as_json,
-        str(run.path) if quiet else f"done: {run.path}\nnext: fromnoise eval {run.path}   fromnoise show {run.path}   fromnoise sample {run.path} -n 64 -o samples.{ending}",
+        str(run.path) if quiet else f"done: {run.path}, {scores(last)}\nnext: fromnoise eval {run.path}   fromnoise show {run.path}   fromnoise sample {run.path} -n 64 -o samples.{ending}",
     )
 
 
@@ -128,4 +128,11 @@ def resume(ctx, run, minutes, epochs, steps, workers, data, as_json, quiet):
     with Live(quiet, sys.stderr if as_json else sys.stdout) as live:
         done = launch.resume(opened, changes, live.on_plan, live.on_event, warn)
     last = done.events("interval")[-1]
-    finish({"run": str(run), "step": last["step"], "validation": last["validation"]}, as_json, str(run) if quiet else f"done: {run}")
+    document = {"run": str(run), "step": last["step"], "validation": last["validation"], "best": last["best"]}
+    finish(document, as_json, str(run) if quiet else f"done: {run}, {scores(last)}")
+
+
+def scores(last: dict) -> str:
+    """The last held-out value, and the best one: never one without the other."""
+    where = f" at step {last['step']}{best_words(last) or ', the best'}" if last["steps"] else ""
+    return f"held-out {last['validation']['value']:.4g}{where}"

@@ -38,7 +38,7 @@ digest_flag = click.option("--evaluator-digest", metavar="SHA256", help="what pu
 @quiet_flag
 @click.pass_context
 def sample(ctx, run, n, label, seed, out, checkpoint, device, as_json, quiet):
-    """Draw new examples from a trained model. Options of the family (--temperature ...) may follow."""
+    """Draw new examples from a trained model. Options of the family (--temperature, --truncation ...) may follow."""
     from .. import sample as sampling
 
     restored = opened(run, checkpoint, device, with_data=False)
@@ -67,13 +67,13 @@ def sample(ctx, run, n, label, seed, out, checkpoint, device, as_json, quiet):
 @json_flag
 @quiet_flag
 def reconstruct(run, images, n, out, checkpoint, device, as_json, quiet):
-    """Inputs (top) and their reconstructions (below), with the error."""
+    """Inputs (top) and their reconstructions (below), with the error. Without an encoder z is searched for."""
     from ..reconstruct import reconstruct as draw
 
     restored = opened(run, checkpoint, device, with_data=images is None)
-    target, mse, count = draw(restored, whole(n, "-n", 1), images, out)
-    text = f"{count} reconstructions, mean squared error {mse:.5f} per pixel: {target}"
-    finish({"run": str(run), "n": count, "mse": mse, "file": str(target)}, as_json, str(target) if quiet else text)
+    target, mse, count, how = draw(restored, whole(n, "-n", 1), images, out)
+    text = f"{count} reconstructions ({how}), mean squared error {mse:.5f} per pixel: {target}"
+    finish({"run": str(run), "n": count, "mse": mse, "how": how, "file": str(target)}, as_json, str(target) if quiet else text)
 
 
 @fromnoise.command("eval")
@@ -153,7 +153,15 @@ def compare(runs, out, samples, evaluator, evaluator_digest, seed, zoo, device, 
 @json_flag
 @quiet_flag
 def show(run, names, dims, sampled, seed, beside, out, checkpoint, device, as_json, quiet):
-    """Draw figures as PNG and SVG: curves samples nearest recon worst denoise scatter grid traverse interp kl planes."""
+    """Draw figures as PNG and SVG. Without names, all that the model can have.
+
+    \b
+    training     curves progress
+    samples      samples nearest film truncation
+    latents      scatter grid planes traverse interp kl
+    images back  recon worst denoise invert
+    adversaries  duel
+    """
     from ..show.figures import show as draw
     from ..training.launch import command_line
 

@@ -21,9 +21,10 @@ class Phase:
     """One part of a training step: which sub-modules learn, and how.
 
     "Freeze the generator and train the discriminator, then the other way round" is a tuple of these.
-    trains   names of the sub-modules (attributes of the family) that this phase updates
+    trains   names of the sub-modules that this phase updates: attributes of the family, or "vae.net.decoder"
     every    run only at steps divisible by this
     repeats  updates in a row, each on its own batch
+    epochs   take turns: this phase alone, for so many passes over the data, then the next one (0: every phase each step)
     """
 
     name: str
@@ -32,6 +33,7 @@ class Phase:
     betas: tuple[float, float] = (0.9, 0.999)
     every: int = 1
     repeats: int = 1
+    epochs: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -45,9 +47,16 @@ class Loss:
 class Family(nn.Module):
     """A generative model and its training objective.
 
-    progress: the share of the training budget that is done, in [0, 1]. The loop sets it before each step;
-    objectives that change over time (KL warm-up) read it.
+    progress: the share of the training budget that is done, in [0, 1]. The loop sets it at each step, of the averaged
+    model too, and a checkpoint that is opened has that of its step: objectives that change over time (KL warm-up) and
+    networks that grow read it. It is 1 while held-out objectives are computed, so that these can be compared.
+    cost_stages: so many equal parts of the training differ in what a step costs (networks that grow); an estimate of
+    the time takes steps in each of them.
+    second_order: sub-modules whose gradient is differentiated again (a penalty on a slope), which cannot be compiled.
     """
+
+    cost_stages: int = 1
+    second_order: tuple[str, ...] = ()
 
     def __init__(self, config: BaseConfig, spec: DataSpec):
         super().__init__()
@@ -70,7 +79,7 @@ class Family(nn.Module):
         return {
             f"{module}.{name}": parameter
             for module in phase.trains
-            for name, parameter in getattr(self, module).named_parameters()
+            for name, parameter in self.get_submodule(module).named_parameters()
         }
 
 
@@ -103,6 +112,35 @@ class Decodes(Protocol):
     """z (B, latent_dim), y (B,) or None -> x (B, *shape): the mean of p(x | z)."""
 
     def decode(self, z: Tensor, y: Tensor | None = None) -> Tensor: ...
+
+
+@runtime_checkable
+class DrawsLatents(Protocol):
+    """n latent vectors (n, latent_dim) as sample() decodes them: sample = decode(draw_latents(...), y).
+
+    In a hierarchy (``EncodesDistribution.standard_dims`` below latent_dim) that was trained with labels the lower levels
+    depend on the label: there draw_latents takes y (n,) as a fourth argument.
+    """
+
+    def draw_latents(self, n: int, options: BaseConfig, rng: Rng) -> Tensor: ...
+
+
+@runtime_checkable
+class Judges(Protocol):
+    """An adversarial family: x (B, *shape), y (B,) or None -> a score (B,), high for "real".
+
+    Its losses say who is winning, not how good the samples are, so the loop ranks its checkpoints by a distance between
+    samples and held-out examples, and watches the duel (training/duel.py).
+    """
+
+    def judge(self, x: Tensor, y: Tensor | None = None) -> Tensor: ...
+
+
+@runtime_checkable
+class HasFeatures(Protocol):
+    """x (B, *shape) -> what a network of the model's own sees in it, (B, F): an eye for likeness that needs no other network."""
+
+    def features(self, x: Tensor) -> Tensor: ...
 
 
 Bound = Literal["exact", "lower", "none"]

@@ -9,9 +9,9 @@ __all__ = ["SPLITS", "DataConfig", "Dataset", "Split", "catalogue", "load"]
 
 
 def _named_sources():
-    from . import digits, faces, idx, toys
+    from . import digits, faces, idx, stacked, toys
 
-    return (digits, faces, toys, idx)
+    return (digits, faces, toys, idx, stacked)
 
 
 def catalogue() -> dict[str, str]:

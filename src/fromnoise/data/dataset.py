@@ -69,6 +69,8 @@ class Dataset:
     digest        sha256 of the examples of all splits; recorded in every run
     columns       tables: undoes standardisation and one-hot coding
     log_density   toys: exact log p(x), float64 (N, 2) -> (N,) nats
+    modes         toys made of K separate, equal, round Gaussians: their centres (K, D) and their std
+    channels_of   the name of the data whose examples are the channels of each image; its classes number those of this one
     factor_names  of Split.factors, for data drawn from known factors
     settings      the configuration that, with the name, makes this data set again
     """
@@ -81,6 +83,8 @@ class Dataset:
     binarise: str = "none"
     columns: "object | None" = None
     log_density: Callable[[np.ndarray], np.ndarray] | None = None
+    modes: tuple[np.ndarray, float] | None = None
+    channels_of: str = ""
     factor_names: tuple[str, ...] = ()
     settings: dict = field(default_factory=dict)
     notes: tuple[str, ...] = ()

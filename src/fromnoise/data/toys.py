@@ -24,6 +24,7 @@ NAMES = {
     "spiral": "2-D points: one and a half turns of a spiral, std 0.05, exact density",
     "checkerboard": "2-D points: uniform on 8 of 16 unit squares, exact density",
 }
+SEPARATE = ("ring8", "grid25")  # whose Gaussians are modes that can be counted
 COUNTS = {"train": 50_000, "validation": 5_000, "test": 5_000}
 
 
@@ -102,7 +103,7 @@ def density(name: str) -> Mixture | Checkerboard:
 def modes(name: str) -> tuple[np.ndarray, float]:
     """Centres (K, 2) and std of the separate modes of ring8 or grid25, for counting the modes that a model
     covers (a sample within 3 std of a centre counts; Lin et al. 2018, "PacGAN"). Raises UsageError."""
-    if name not in ("ring8", "grid25"):
+    if name not in SEPARATE:
         raise UsageError(f"'{name}' has no separate modes to count: use ring8 or grid25")
     mixture = density(name)
     return mixture.centres, float(mixture.cholesky[0, 0])
@@ -118,5 +119,5 @@ def load(name: str, config: DataConfig) -> Dataset:
     spec = DataSpec("vector", (2,), classes=classes)
     return Dataset(
         name, spec, splits, digest_of(spec, splits), class_names=tuple(map(str, range(classes))),
-        log_density=source.log_density, settings=config.model_dump(exclude_defaults=True),
+        log_density=source.log_density, modes=modes(name) if name in SEPARATE else None, settings=config.model_dump(exclude_defaults=True),
     )  # fmt: skip

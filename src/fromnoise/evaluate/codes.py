@@ -5,9 +5,9 @@ import torch
 from ..core.family import Encodes, EncodesDistribution
 from ..core.rng import Rng
 from ..data.stream import in_order
+from ..measures import factors, latents
 from ..training.health import active_units
 from ..training.launch import Restored
-from . import factors, latents
 from .protocol import row
 
 SCORES = {

@@ -7,7 +7,7 @@ the same; what differs between models (value, interval, solver error, the traini
 import math
 from dataclasses import dataclass, field
 
-from .estimate import Estimate, normal_interval
+from ..measures.estimate import Estimate, normal_interval
 
 # what must be equal before two numbers may be compared
 CARD = ("name", "unit", "split", "n", "m", "reference", "evaluator", "bound", "k", "dequantisation", "given", "seed", "drawn")

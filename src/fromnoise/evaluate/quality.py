@@ -14,9 +14,12 @@ from torch import Tensor
 from ..core.errors import DataError, UsageError
 from ..core.rng import Rng
 from ..data.dataset import Dataset
-from . import coverage, distances, frechet, labels, memory, twosample
-from .evaluator import Evaluator
-from .features import FeatureMap, PrincipalComponents, extract, of_split, referees
+from ..data.stream import in_order
+from ..measures import coverage, distances, frechet, labels, memory, pyramid, twosample
+from ..measures.estimate import Estimate
+from ..measures.evaluator import Evaluator
+from ..measures.features import FeatureMap, PrincipalComponents, extract, of_split, referees
+from .modes import Modes, modes_of
 from .protocol import absent, row
 
 REFERENCE = 20_000  # training examples that distances are measured to
@@ -56,6 +59,33 @@ class Samples:
             yield x.clamp(-1, 1) if dataset.spec.kind == "image" else x
 
 
+class Scales:
+    """The distance of patches, scale by scale: n samples and as many real examples, cut at the same places."""
+
+    def __init__(self, dataset: Dataset, n: int, rng: Rng):
+        self.dataset, self.n, self.rng, self.patches = dataset, n, rng, pyramid.patches_of(n)
+        self.places = pyramid.places(dataset.spec.shape, n, self.patches, rng.at("places"))
+
+    def cut(self, x: Tensor, start: int) -> list[Tensor]:
+        """Patches of a block of images, the first of which is number ``start``."""
+        x = x[: self.n - start]
+        return pyramid.cut(x, [corner[start : start + len(x)] for corner in self.places])
+
+    def of_split(self, split: str) -> list[Tensor]:
+        return pyramid.cut_all((batch.x for batch in in_order(self.dataset, split, limit=self.n)), self.places)
+
+    @cached_property
+    def train(self) -> list[Tensor]:
+        return self.of_split("train")
+
+    def distances(self, patches: list[Tensor]) -> list[Estimate]:
+        return pyramid.compare(patches, self.train, self.rng.at("slices"))
+
+    @cached_property
+    def of_test(self) -> list[Estimate]:
+        return self.distances(self.of_split("test"))
+
+
 class Yardstick:
     """What samples are measured against.
 
@@ -68,6 +98,8 @@ class Yardstick:
         self.most = {"train": REFERENCE // 4, "test": REFERENCE // 16} if quick else {"train": REFERENCE, "test": REFERENCE}
         self.maps: list[FeatureMap] = ([evaluator] if evaluator else []) + referees(dataset)
         self._known: dict[tuple[str, str, bool], Tensor] = {}
+        self._modes_of_test = torch.zeros(0, dtype=torch.int64)
+        self._scales: dict[tuple[int, int], Scales] = {}
 
     def features(self, feature_map: FeatureMap, split: str, everything: bool = False) -> Tensor:
         """Of the first ``most`` examples of a split, or of all of them."""
@@ -75,6 +107,27 @@ class Yardstick:
         if key not in self._known:
             self._known[key] = of_split(feature_map, self.dataset, split, None if everything else self.most[split])
         return self._known[key]
+
+    def scales(self, n: int, rng: Rng) -> Scales | None:
+        """For n samples, or as many of them as are measured; None for what is no image, or is below 16 pixels."""
+        spec = self.dataset.spec
+        if spec.kind != "image" or min(spec.shape[1:]) < pyramid.COARSEST:
+            return None
+        n = pyramid.images_of(spec.shape, n, self.most["train"], len(self.dataset.split("train")))
+        if (n, rng.seed) not in self._scales:
+            self._scales = {(n, rng.seed): Scales(self.dataset, n, rng.at("pyramid"))}  # patches are large: one set of them
+        return self._scales[n, rng.seed]
+
+    @cached_property
+    def modes(self) -> Modes | None:
+        return modes_of(self.dataset)
+
+    def modes_of_test(self, n: int) -> Tensor:
+        """Which mode each of the first n test examples belongs to; fewer where there are fewer."""
+        n = min(n, len(self.dataset.split("test")))
+        if len(self._modes_of_test) < n:
+            self._modes_of_test = torch.cat([self.modes.index(batch.x) for batch in in_order(self.dataset, "test", limit=n)])
+        return self._modes_of_test[:n]
 
     @cached_property
     def pixels(self) -> FeatureMap:
@@ -92,9 +145,16 @@ def quality(yardstick: Yardstick, samples: Samples, seed: int = 0) -> list[dict]
         raise UsageError(f"{samples.n} samples are too few to measure anything: take {FEWEST} or more")
     rng = Rng(seed, ("quality",))
     features: dict[str, list[Tensor]] = {m.name: [] for m in yardstick.maps}
+    modes, scales = yardstick.modes, yardstick.scales(samples.n, rng)
+    index, patches, done = [], [], 0
     for x in samples.checked(yardstick.dataset):
         for m in yardstick.maps:
             features[m.name].append(extract(m, [x]))
+        if modes and done < modes.most:
+            index.append(modes.index(x[: modes.most - done]))
+        if scales and done < scales.n:
+            patches.append(scales.cut(x, done))
+        done += len(x)
     found = {name: torch.cat(parts) for name, parts in features.items()}
     rows = []
     for m in yardstick.maps:
@@ -102,7 +162,11 @@ def quality(yardstick: Yardstick, samples: Samples, seed: int = 0) -> list[dict]
     main = yardstick.maps[0]
     x = found[main.name]
     rows += _others(yardstick, main, x, rng)
+    if scales:
+        rows += _scales(scales, [torch.cat(level) for level in zip(*patches)])
     rows += _labels(yardstick, x, samples)
+    if modes:
+        rows += _modes(yardstick, modes, torch.cat(index))
     rows += _memory(yardstick, found[yardstick.pixels.name])
     return [found | {"drawn": samples.drawn, "seed": seed} for found in rows]
 
@@ -160,6 +224,40 @@ def _others(yardstick: Yardstick, m: FeatureMap, x: Tensor, rng: Rng) -> list[di
         fair = len(test) >= n or (name in ("precision", "density") and len(test) >= CONTROL)  # recall and coverage depend on how many samples there are
         unit = "balls of real examples around a sample, relative" if name == "density" else "share"
         rows.append(attempt(name, name, unit, lambda name=name: by_samples()[name], (lambda name=name: by_real()[name]) if fair else None, better="higher", **card(n)))
+    return rows
+
+
+def _scales(scales: Scales, patches: list[Tensor]) -> list[dict]:
+    """Patches of all scales and of each; of images with one scale, once."""
+    dataset, n = scales.dataset, scales.n
+    found = cache(lambda: scales.distances(patches))
+    names, rows = pyramid.names_of(dataset.spec.shape), []
+    fair = len(dataset.split("test")) >= n  # the distance of two draws depends on how many there are
+    card = dict(split="train", reference=reference(dataset, "train", n), evaluator=f"pyramid/{scales.patches} patches of 7x7 an image", group="referees", better="lower")
+    for i, name in enumerate(names if len(names) > 2 else names[:1]):
+        which = "" if i == 0 else f", details of {name} pixels" if i < len(names) - 1 else f", what is left at {name} pixels"
+        label = "sliced Wasserstein distance of patches" + which
+        control = (lambda i=i: scales.of_test[i]) if fair else None
+        rows.append(attempt("pyramid_swd" + (f"_{name}" if i else ""), label, "thousandths of a deviation", lambda i=i: found()[i], control, **card))
+    return rows
+
+
+def _modes(yardstick: Yardstick, modes: Modes, index: Tensor) -> list[dict]:
+    """By PacGAN's protocol, beside as many test examples."""
+    n, test = len(index), yardstick.modes_of_test(len(index))
+    found, real = modes.estimates(index), modes.estimates(test) if len(test) == n else {}
+    card = dict(n=n, m=None, reference=f"{yardstick.dataset.digest[:12]}:modes", evaluator=modes.judge, group="labels")
+    about = {
+        "modes": ("modes that samples hit", "modes", dict(of=modes.count, better="higher")),
+        "good_samples": ("samples that belong to a mode", "share", dict(better="higher")),
+        "mode_kl": ("divergence of the modes' shares from equal ones", "nats", dict(better="lower")),
+    }
+    rows = []
+    for name, (label, unit, more) in about.items():
+        if name in found:
+            rows.append(row(name, label, found[name], unit, real=real[name].value if name in real else None, **card, **more))
+        elif name == "mode_kl":
+            rows.append(absent(name, label, unit, "no sample belongs to a mode", **card, **more))
     return rows
 
 

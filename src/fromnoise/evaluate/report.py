@@ -9,13 +9,14 @@ from .. import sample as sampling
 from ..core.errors import StorageError
 from ..core.files import canonical_json, read_json, storage_error, write_atomic
 from ..core.rng import Rng
+from ..core.run import Run
+from ..measures.evaluator import evaluator_for
 from ..training.launch import Restored
 from . import codes, likelihood, reconstruction
 from .cost import cost
-from .evaluator import evaluator_for
 from .quality import Samples, Yardstick, quality, reference
 
-FORMAT = 2  # of reports; another one when a number means something else than before
+FORMAT = 3  # of reports; another one when a number means something else than before
 K = 100  # z samples of the importance-weighted bound
 SAMPLES = 10_000
 QUICK_N, QUICK_K, QUICK_SAMPLES = 500, 20, 1000
@@ -85,7 +86,16 @@ def describe(restored: Restored, yardstick: Yardstick) -> dict:
         "data": {"name": run.info["data"]["name"], "digest": restored.dataset.digest, "binarise": restored.dataset.binarise},
         "evaluator": found and {"name": found.name, **getattr(found, "about", {})},
         "health": untrained + (events[-1]["health"] if events else []),
+        "training": training(run),
     }
+
+
+def training(run: Run) -> dict | None:
+    """The held-out value (lower is better) of the last and of the best checkpoint, and how often weights were rolled back."""
+    values = [{"step": event["step"], "value": event["validation"]["value"]} for event in run.events("interval")]
+    if not values:
+        return None
+    return {"last": values[-1], "best": min(values, key=lambda found: found["value"]), "rollbacks": len(run.events("rollback"))}
 
 
 def keep_other(target: Path, report: dict, warn: Callable[[str], None]) -> None:

@@ -5,7 +5,7 @@ from .protocol import Column, columns_of, has_value, interval
 GROUPS = {
     "samples": "the samples",
     "referees": "the samples again: other feature maps, and held-out examples as the reference",
-    "labels": "the samples' classes",
+    "labels": "the samples' classes and modes",
     "memory": "memory of the training set",
     "likelihood": "likelihood of held-out data",
     "reconstruction": "reconstruction of held-out data",
@@ -66,6 +66,11 @@ def real_of(column: Column) -> dict | None:
     return {**column.card, "value": known[0], "interval": None, "se": None} if known else None
 
 
+def told(training: dict, which: str) -> str:
+    """The held-out value of the "last" or the "best" checkpoint, with its step."""
+    return f"{number(training[which]['value'])} at step {training[which]['step']:,}"
+
+
 def rich_table(reports: list[dict], title: str | None = None):
     from rich import box
     from rich.table import Table
@@ -84,6 +89,9 @@ def rich_table(reports: list[dict], title: str | None = None):
     table.add_row("[bold]cost[/bold]")
     table.add_row("parameters", *(f"{report['cost']['parameters']:,}" for report in reports))
     table.add_row("training seconds", *(f"{report['cost']['train_seconds']:.1f}" for report in reports))
+    for which in ("last", "best"):
+        if any(report.get("training") for report in reports):
+            table.add_row(f"held-out value of the {which} checkpoint ↓", *(told(report["training"], which) if report.get("training") else "-" for report in reports))
     for size in ("1", "256"):
         if all(size in report["cost"].get("samples_per_second", {}) for report in reports):
             table.add_row(f"samples a second, {size} at once", *(f"{report['cost']['samples_per_second'][size]:,.0f}" for report in reports))

@@ -13,8 +13,8 @@ from torch import Tensor
 from ..core.rng import Rng
 from ..data.dataset import Dataset, Split
 from ..data.stream import in_order
+from ..measures.features import FeatureMap
 from ..probability.pca import principal_components
-from .features import FeatureMap
 from .protocol import Column, has_value, overlap
 from .quality import Samples, Yardstick, quality
 from .table import heading

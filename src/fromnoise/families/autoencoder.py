@@ -129,8 +129,12 @@ class Autoencoder(Family):
                 break
         self.density.fit(torch.cat(codes)[:CODES], rng)
 
+    def draw_latents(self, n: int, options: Options, rng: Rng) -> Tensor:
+        """n draws from the density of the codes, (n, latent_dim)."""
+        return self.density.sample(n, rng, options.temperature)
+
     def sample(self, n: int, y: Tensor | None, options: Options, rng: Rng) -> Tensor:
-        return self.decode(self.density.sample(n, rng, options.temperature))
+        return self.decode(self.draw_latents(n, options, rng))
 
 
 FAMILY = Autoencoder

@@ -177,12 +177,28 @@ class VAE(Family):
 
     # -- sampling, codes, likelihood -------------------------------------------------------------------------
 
-    def sample(self, n: int, y: Tensor | None, options: Options, rng: Rng) -> Tensor:
+    def from_prior(self, n: int, y: Tensor | None, options: Options, rng: Rng) -> tuple[list[Tensor], Tensor]:
+        """n draws of z ~ p(z) from the top down, by level (n, *level shape), and the parameters of p(x | z)."""
+        levels = []
+
         def draw(level, prior, posterior):
             eps = options.temperature * rng.normal(f"z{level}", (n, *self.net.level_shapes[level]))
-            return eps if prior is None else reparameterise(*prior, eps)
+            levels.append(eps if prior is None else reparameterise(*prior, eps))
+            return levels[-1]
 
-        params = self.net.top_down(draw, None, self.condition(y, n))
+        return levels, self.net.top_down(draw, None, self.condition(y, n))
+
+    def draw_latents(self, n: int, options: Options, rng: Rng, y: Tensor | None = None) -> Tensor:
+        """n draws of z ~ p(z), (n, latent_dim), levels one after the other; only a conditional hierarchy looks at y.
+
+        decode(draw_latents(...), y) is sample(...) with draw = mean.
+        """
+        if len(self.net.level_shapes) == 1:
+            return options.temperature * rng.normal("z0", (n, self.latent_dim))
+        return torch.cat([z.flatten(1) for z in self.from_prior(n, y, options, rng)[0]], 1)
+
+    def sample(self, n: int, y: Tensor | None, options: Options, rng: Rng) -> Tensor:
+        _, params = self.from_prior(n, y, options, rng)
         if options.draw == "sample" or (options.draw == "auto" and self.spec.kind == "vector"):
             return self.likelihood.draw(params, self.scale(), rng)
         return self.likelihood.mean(params, self.scale())

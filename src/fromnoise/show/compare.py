@@ -10,13 +10,14 @@ import torch
 from .. import sample
 from ..core.errors import UsageError
 from ..core.family import Decodes, Encodes, Reconstructs
+from ..evaluate.quality import Yardstick, nearest_training
 from ..evaluate.reconstruction import principal_directions
 from ..training.launch import Restored
 from . import latent
 from .images import (
     GAP,
     WIDE,
-    cell_size,
+    block_cell,
     error_of_split,
     image_cell,
     reconstruct,
@@ -210,32 +211,38 @@ def pca_reconstruction(subject: Subject, size: int, x: torch.Tensor) -> tuple[np
 
 def compare_samples(
     restoreds: Sequence[Restored], titles: Sequence[str] | None = None, *, out: Path, seed: int = 0, split: str = "test",
-    command: str = "", name: str = "samples",
+    command: str = "", name: str = "samples", yardstick: Yardstick | None = None,
 ) -> list[Path]:  # fmt: skip
-    """Real images and one block of samples for each model. Returns the files. For images."""
+    """A block of samples of each model, beside it the training examples nearest to them. Returns the files. For images."""
     subjects = subjects_of(restoreds, seed, split, command=command)
     if subjects[0].spec.kind != "image":
         raise UsageError(f"samples side by side are drawn of images, and {subjects[0].dataset.name} holds none")
     with drawing():
-        return save(_samples(subjects, titles_of(restoreds, titles)), out, name)
+        return save(_samples(subjects, titles_of(restoreds, titles), yardstick or subjects[0].yardstick), out, name)
 
 
-def _samples(subjects: list[Subject], titles: list[str]):
-    first = subjects[0]
-    per_line, columns, rows = 3, 8, 5
-    block = (WIDTH - 28 * (per_line - 1)) / per_line
-    cell = cell_size(first.spec.shape[2], (block - (columns - 1) * 2) / columns)
-    cell = cell if columns * (cell + 2) <= block + 2 else (block - (columns - 1) * 2) / columns
-    n = columns * rows
-    blocks = [(f"real ({first.split} images)", first.pixels(first.first(n).x))]
-    blocks += [(title, s.pixels(sample.sample(s.restored, n, s.seed))) for s, title in zip(subjects, titles)]
-    height = rows * (cell * first.spec.shape[1] / first.spec.shape[2] + 2) + 40
-    note = f"{n} samples of each model, none picked: the same seed, sample i depends on it and on i only."
-    sheet = Sheet("Samples side by side", note, caption_of(subjects, "samples"), -(-len(blocks) // per_line) * height - 16)
-    for i, (title, images) in enumerate(blocks):
-        left, top = i % per_line * (block + 28), i // per_line * height
-        sheet.text(left, top, plain(title, 40), size=9, weight="bold", color=INK if i else SOFT)
-        picture, width, tall = tile(images, columns, cell, gap=2)
-        sheet.picture(picture, left, top + 18, width, tall)
-    alt = f"Blocks of {n} images: real ones, and samples of {', '.join(titles)}."
-    return sheet.done({"n": n, "titles": titles}, alt)
+def _samples(subjects: list[Subject], titles: list[str], yardstick: Yardstick):
+    first, gap = subjects[0], 36
+    columns, rows = (10, 3) if first.spec.shape[2] <= 64 else (6, 2)
+    n, block = columns * rows, (WIDTH - gap) / 2
+    cell = block_cell(first.spec, columns, block)
+    blocks = [(f"real ({first.split} images)", first.first(n).x.cpu())]
+    blocks += [(title, sample.sample(s.restored, n, s.seed).cpu()) for s, title in zip(subjects, titles)]
+    height = rows * row_height(first.spec, cell) + 34
+    note = (
+        f"Left: {n} samples of each model, none picked: the same seed, sample i depends on it and on i only. Right: at the same place the training example "
+        f"nearest to each, by {yardstick.pixels.name.partition('/')[0]}: what a sample may have been copied from. Real images show how near is usual."
+    )
+    sheet = Sheet("Samples, and what they are nearest to", note, caption_of(subjects, "samples"), len(blocks) * height - 14)
+    numbers = []
+    for i, (title, x) in enumerate(blocks):
+        top = i * height
+        distance, index = nearest_training(yardstick, x)
+        sheet.text(0, top, plain(title, 60), size=9, weight="bold", color=INK if i else SOFT)
+        sheet.text(block + gap, top, f"nearest training examples, median distance {float(distance.median()):.2f}", size=8, color=SOFT)
+        for left, images in ((0, first.pixels(x)), (block + gap, first.pixels(first.dataset.batch("train", index.tolist()).x))):
+            picture, width, tall = tile(images, columns, cell)
+            sheet.picture(picture, left, top + 17, width, tall)
+        numbers.append({"title": title, "nearest": index.tolist(), "median_distance": float(distance.median())})
+    alt = f"Blocks of {n} images: real ones, and samples of {', '.join(titles)}; beside each block the training images nearest to them."
+    return sheet.done({"n": n, "titles": titles, "blocks": numbers}, alt)

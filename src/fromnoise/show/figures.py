@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..core.errors import UsageError, did_you_mean
-from ..core.family import Corrupts, Decodes, Encodes, EncodesDistribution, Reconstructs
+from ..core.family import Corrupts, Decodes, DrawsLatents, Encodes, EncodesDistribution, Judges, Reconstructs
+from ..invert import why_not as why_no_inversion
 from ..training.launch import Restored
-from . import compare, curves, images, latent, neighbours, vectors, walks
+from . import compare, curves, duel, film, images, latent, neighbours, progress, vectors, walks
 from .compare import compare_planes
 from .style import Drawing, drawing, save
 from .subject import Subject
@@ -70,14 +71,35 @@ def _has_pair(s: Subject) -> str:
     return "" if walks.pairs(s, 1) else f"it needs two images of different classes in the {s.split} split"
 
 
+def _inverts(s: Subject) -> str:
+    return why_no_inversion(s.model)
+
+
+def _has_latents(s: Subject) -> str:
+    return "" if isinstance(s.model, Decodes) and isinstance(s.model, DrawsLatents) else "this model has no latent vectors that it draws and decodes"
+
+
+def _has_levels(s: Subject) -> str:
+    return "" if film.option_of(s) else f"this model samples without any of {', '.join(film.LEVELS)}"
+
+
+def _judges(s: Subject) -> str:
+    return "" if isinstance(s.model, Judges) else "this model has no discriminator"
+
+
 def _draw_samples(subject: Subject) -> Drawing:
     return images.draw_samples(subject) if subject.spec.kind == "image" else vectors.draw_samples(subject)
 
 
 FIGURES: dict[str, Kind] = {
-    "curves": Kind("loss parts and held-out metric over the steps", _trained, curves.draw_curves),
-    "samples": Kind("samples; for points and tables beside the real ones", _no_tokens, _draw_samples),
+    "curves": Kind("loss parts and held-out metric over the steps, which phase trains when", _trained, curves.draw_curves),
+    "progress": Kind("what the same noise became over the course of training", progress.why_not, progress.draw_progress),
+    "samples": Kind("samples beside their nearest training examples; points and tables beside the real ones", _no_tokens, _draw_samples),
     "nearest": Kind("samples nearest to the training set, and farthest from it", _is_image, neighbours.draw_nearest),
+    "film": Kind("a closed walk through the latent space, as an animated picture too", _all(_is_image, _has_latents), film.draw_film),
+    "truncation": Kind("the same z drawn ever nearer to the middle, with its diversity", _all(_is_image, _has_levels), film.draw_truncation),
+    "duel": Kind("the discriminator's score over the plane with its push on fakes; for images what it is sure of", _all(_judges, duel.why_not), duel.draw_duel),
+    "invert": Kind("real images above, the nearest that the decoder can make below", _all(_is_image, _inverts), walks.draw_invert),
     "recon": Kind("input above, reconstruction below", _all(_is_image, _reconstructs), images.draw_recon),
     "worst": Kind("the eight worst reconstructions", _all(_is_image, _reconstructs), images.draw_worst),
     "denoise": Kind("noisy, denoised, clean, at a trained and an untrained level", _all(_is_image, _reconstructs, _denoises), images.draw_denoise),

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..core.family import Decodes, Encodes, Reconstructs
+from ..core.family import Decodes, Encodes, Judges, Reconstructs
 from ..evaluate.quality import Yardstick
 from ..training.launch import Restored
 from .compare import compare_planes, compare_recon, compare_samples, title_of
@@ -36,12 +36,13 @@ def page_figures(
     if of_images and any(isinstance(r.model, Reconstructs) for r in runs):
         found["recon"] = compare_recon(runs, titles, out=out, **given)
     if of_images:
-        found["samples"] = compare_samples(runs, titles, out=out, **given)
+        found["samples"] = compare_samples(runs, titles, out=out, yardstick=yardstick, **given)
         found["nearest"] = compare_nearest(runs, titles, out=out, yardstick=yardstick, **given)
     if files := compare_trade(reports, titles, out=out, command=command):
         found["trade"] = files
     for i, name in names_of(runs).items():
-        wanted = [figure for figure in ("samples", "worst", "kl", "curves") if can(runs[i], figure) and not (figure == "samples" and of_images)]
+        own = (*(() if of_images else ("samples",)), "worst", "kl", *(("duel", "progress") if isinstance(runs[i].model, Judges) else ()), "curves")
+        wanted = [figure for figure in own if can(runs[i], figure)]
         for figure in wanted:
             found[f"{name}/{figure}"] = show(runs[i], [figure], out=out / str(i), **given)
     return {key: next(path for path in files if path.suffix == ".png") for key, files in found.items()}

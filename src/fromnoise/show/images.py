@@ -7,6 +7,7 @@ from torch import Tensor
 from .. import sample
 from ..core.errors import UsageError
 from ..core.family import Reconstructs
+from ..evaluate.quality import nearest_training
 from .style import INK, SOFT, WIDTH, Drawing, Sheet, cell_size, plain
 from .subject import Subject
 
@@ -42,15 +43,15 @@ def squared_error(a: Tensor, b: Tensor) -> Tensor:
     return ((a - b) / 2).square().flatten(1).mean(1)
 
 
-def rows_of_images(sheet: Sheet, rows: list[tuple[str, str, np.ndarray]], cell: float, top: float = 0) -> float:
-    """Rows (name, number, images) under each other. Returns the next free pixel."""
+def rows_of_images(sheet: Sheet, rows: list[tuple[str, str, np.ndarray]], cell: float, top: float = 0, label: float = LABEL) -> float:
+    """Rows (name, number, images) under each other, ``label`` pixels for the names. Returns the next free pixel."""
     for name, number, images in rows:
-        picture, _, _, width, height = strip(images, cell, LABEL, top)
-        sheet.picture(picture, LABEL, top, width, height)
+        picture, _, _, width, height = strip(images, cell, label, top)
+        sheet.picture(picture, label, top, width, height)
         middle = top + height / 2 - (7 if number else 0)
-        sheet.text(LABEL - 10, middle, name, size=8.5, color=INK, ha="right", va="center")
+        sheet.text(label - 10, middle, name, size=8.5, color=INK, ha="right", va="center")
         if number:
-            sheet.text(LABEL - 10, middle + 14, number, size=7.5, color=SOFT, ha="right", va="center")
+            sheet.text(label - 10, middle + 14, number, size=7.5, color=SOFT, ha="right", va="center")
         top += height + GAP
     return top
 
@@ -68,25 +69,44 @@ def row_height(spec, cell: float) -> float:
 # -- samples -------------------------------------------------------------------------------------------------
 
 
+def block_cell(spec, columns: int, width: float) -> float:
+    """Width of an image so that ``columns`` of them fill a block of so many pixels; whole device pixels where they fit."""
+    target = width / columns - GAP
+    cell = cell_size(spec.shape[2], target)
+    return cell if columns * (cell + GAP) <= width + GAP else target
+
+
 def draw_samples(subject: Subject) -> Drawing:
+    """A grid of samples and, in the same places of a second one, the training example that is nearest to each."""
     spec = subject.spec
-    columns = spec.classes if subject.conditional and spec.classes <= 20 else 10
-    n = columns * 6
-    x = sample.sample(subject.restored, n, subject.seed)
-    cell = image_cell(spec, columns, label=0)
-    picture, width, height = tile(subject.pixels(x), columns, cell)
+    columns = spec.classes if subject.conditional and spec.classes <= 10 else 8
+    n, block = columns * 8, (WIDTH - 40) / 2
+    x = sample.sample(subject.restored, n, subject.seed).cpu()
+    distance, index = nearest_training(subject.yardstick, x)
+    copies = subject.pixels(subject.dataset.batch("train", index.tolist()).x)
+    cell = block_cell(spec, columns, block)
     by_class = subject.conditional and columns == spec.classes
-    head = 16 if by_class else 0
-    note = f"{n} samples, none picked: sample i depends on the seed and i only."
+    head = 34 if by_class else 20
+    note = (
+        f"Left: {n} samples, none picked: sample i depends on the seed and i only. Right: at the same place the training example nearest to each, by "
+        f"{subject.yardstick.pixels.name.partition('/')[0]}. Pairs that look the same are copies; pairs that look nothing alike are samples like nothing in the data."
+    )
     if by_class:
         note += " One column for each class that was asked for."
+    height = tile(copies, columns, cell)[2]
     sheet = Sheet(f"Samples of {plain(subject.restored.run.name)}", note, subject.caption("samples"), height + head)
-    if by_class:
-        for i in range(columns):
-            sheet.text((i + 0.5) * (cell + GAP) - GAP / 2, 0, subject.class_name(i), color=SOFT, ha="center")
-    sheet.picture(picture, 0, head, width, height)
-    alt = f"A grid of {n} images sampled from the model {plain(subject.restored.run.name)}."
-    return sheet.done({"n": n, "columns": columns, "labels": [i % spec.classes for i in range(n)] if subject.conditional else None}, alt)
+    for left, words, images in ((0, "samples", subject.pixels(x)), (block + 40, "nearest training examples", copies)):
+        sheet.text(left, 0, words, size=9, weight="bold", color=INK if not left else SOFT)
+        for i in range(columns if by_class and not left else 0):  # what is near need not be of the class
+            sheet.text(left + (i + 0.5) * (cell + GAP) - GAP / 2, 17, subject.class_name(i), size=7.5, color=SOFT, ha="center")
+        picture, width, tall = tile(images, columns, cell)
+        sheet.picture(picture, left, head, width, tall)
+    numbers = {
+        "n": n, "columns": columns, "labels": [i % spec.classes for i in range(n)] if subject.conditional else None,
+        "nearest": index.tolist(), "distance": distance.numpy(), "median_distance": float(distance.median()),
+    }  # fmt: skip
+    alt = f"A grid of {n} images sampled from the model {plain(subject.restored.run.name)}, beside a grid of the training images nearest to them."
+    return sheet.done(numbers, alt)
 
 
 # -- reconstructions -----------------------------------------------------------------------------------------

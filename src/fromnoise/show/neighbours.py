@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ..evaluate.memory import nearest
 from ..evaluate.quality import Yardstick, nearest_training
 from ..evaluate.report import drawn
+from ..measures.memory import nearest
 from ..training.launch import Restored
 from .compare import caption_of, subjects_of, titles_of
 from .images import GAP, LABEL, WIDE, image_cell, row_height, rows_of_images, strip
@@ -32,7 +32,7 @@ def _train_pixels(subject: Subject, rows: np.ndarray) -> np.ndarray:
 
 def draw_nearest(subject: Subject) -> Drawing:
     """The samples nearest to a training example, and those farthest from all of them."""
-    yardstick = Yardstick(subject.dataset)
+    yardstick = subject.yardstick
     x, distance, index = _ranked(subject, yardstick)
     order = np.argsort(distance, kind="stable")
     cell = image_cell(subject.spec, COLUMNS)

@@ -9,7 +9,7 @@ from pathlib import Path
 from ..core.family import Encodes
 from ..core.files import storage_error, write_atomic
 from ..evaluate.protocol import Column, columns_of, has_value
-from ..evaluate.table import grouped, heading, real_of
+from ..evaluate.table import grouped, heading, real_of, told
 from ..evaluate.zoo import Defects
 from ..training.launch import Restored
 from .embed import Picture, embed, mark
@@ -20,11 +20,13 @@ LIMIT = 2_000_000  # bytes of the page
 CSS = Path(__file__).with_name("page.css")
 SECTIONS = {
     "trade": ("Quality against cost", "Every model by what its training or its sampling takes."),
-    "samples": ("Samples of all models", "Nothing is picked: the first samples of one seed."),
+    "samples": ("Samples of all models", "Nothing is picked: the first samples of one seed, each beside the training example that is nearest to it."),
     "nearest": ("Nearest training examples", "A model that copies shows the same picture twice; one that invents badly is far from everything."),
     "planes": ("Latent planes", "Where the test images land in two numbers, and what the decoder makes of every place between them."),
     "denoise": ("Denoising", "The network gets the noisy row only."),
     "recon": ("Reconstructions beside PCA", "The same images through every model; PCA with a code of equal size is the yardstick."),
+    "duel": ("The duel", "What the discriminator thinks of fakes and of real examples, with the weights that are trained."),
+    "progress": ("In training", "What the same noise became from interval to interval."),
     "worst": ("Worst cases", "The held-out examples that each model reconstructs worst."),
     "kl": ("KL by latent dimension", "How many nats each latent dimension carries about x; a unit near 0 carries nothing."),
     "curves": ("Learning curves", ""),
@@ -210,7 +212,11 @@ def _health(reports: list[dict], titles: list[str]) -> str:
             parts.append(f"<h3>{_(title)}</h3><ul>" + "".join(f'<li class="warn">{_(sentence)}</li>' for sentence in said) + "</ul>")
         else:
             well.append(title)
-    return "".join(parts) + (f"<p>Nothing wrong was found with: {_('; '.join(well))}.</p>" if well else "")
+    there = [(title, report["training"]) for report, title in zip(reports, titles) if report.get("training")]
+    back = lambda found: f"; rolled back {found['rollbacks']} time{'s' * (found['rollbacks'] > 1)}" if found["rollbacks"] else ""
+    ends = "".join(f"<li>{_(title)}: last {_(told(found, 'last'))}, best {_(told(found, 'best'))}{back(found)}</li>" for title, found in there)
+    ends = f"<p>The value that training looked at on held-out data (lower is better):</p><ul>{ends}</ul>" if ends else ""
+    return "".join(parts) + (f"<p>Nothing wrong was found with: {_('; '.join(well))}.</p>" if well else "") + ends
 
 
 def _defects(defects: Defects) -> str:

@@ -10,7 +10,7 @@ import textwrap
 import threading
 import warnings
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import matplotlib
@@ -22,7 +22,7 @@ from matplotlib.figure import Figure
 from ..core.files import canonical_json, storage_error, write_atomic
 
 INK, SOFT, FAINT, PAPER = "#1d2129", "#5b6270", "#e3e6eb", "#ffffff"
-REAL, MODEL, ACCENT = "#5b6270", "#d9480f", "#1f6fd1"
+REAL, MODEL, ACCENT, REFUSED = "#5b6270", "#d9480f", "#1f6fd1", "#8f1d44"
 # ten classes: hue and lightness differ, and a glyph always says the same (colour alone is never enough)
 CLASSES = (
     "#1f6fd1", "#e8590c", "#2f9e44", "#c92a2a", "#8646c4", "#8a5a2b", "#e64980", "#343a40", "#a68000", "#1098ad",
@@ -59,13 +59,17 @@ def plain(text, width: int = 200) -> str:
 
 @dataclass
 class Drawing:
-    """A finished figure. numbers: what is plotted; alt: the figure in one sentence, for those who cannot see it."""
+    """A finished figure. numbers: what is plotted; alt: the figure in one sentence, for those who cannot see it.
+
+    more: further files by their ending, such as the film of which the figure shows some moments.
+    """
 
     figure: Figure
     title: str
     numbers: dict
     alt: str
     caption: str
+    more: dict[str, bytes] = field(default_factory=dict)
 
 
 class Sheet:
@@ -121,7 +125,7 @@ def halo(width: float = 2.5) -> list:
 
 
 def save(drawing: Drawing, folder: Path, name: str) -> list[Path]:
-    """Writes name.png, name.svg and name.json, each whole or not at all. Call within ``drawing()``."""
+    """Writes name.png, name.svg, name.json and what there is more, each whole or not at all. Call within ``drawing()``."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -132,6 +136,7 @@ def save(drawing: Drawing, folder: Path, name: str) -> list[Path]:
         "png": _render(drawing.figure, "png", about | {"Software": None}),
         "svg": _render(drawing.figure, "svg", about | {"Date": None, "Creator": "fromnoise"}),
         "json": canonical_json(finite(record)),
+        **drawing.more,
     }
     for ending, content in contents.items():
         write_atomic(folder / f"{name}.{ending}", content)

@@ -1,7 +1,7 @@
 """What a figure is drawn of: a trained model, and what the user asked for. Batches go through the model here."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -13,7 +13,8 @@ from ..core.family import EncodesDistribution
 from ..core.rng import Rng
 from ..core.spec import Batch, check_labels
 from ..data.stream import in_order
-from ..training.launch import Restored
+from ..evaluate.quality import Yardstick
+from ..training.launch import Restored, restore
 from .style import plain
 
 MOST = 5000  # examples that a figure is computed from
@@ -79,6 +80,18 @@ class Subject:
         return self.dataset.batch(self.split, list(rows), device=self.restored.device)
 
     @cached_property
+    def yardstick(self) -> Yardstick:
+        """By which samples are compared with training examples."""
+        return Yardstick(self.dataset)
+
+    @cached_property
+    def raw(self) -> Restored:
+        """The same checkpoint with the weights that are trained, not their average: the two of a duel know each other."""
+        r = self.restored
+        found = restore(r.run, str(r.step), weights="model", device=str(r.device), with_data=False)
+        return replace(found, dataset=r.dataset)
+
+    @cached_property
     def codes(self) -> "Codes":
         return codes_of(self)
 
@@ -92,6 +105,22 @@ class Subject:
             y = torch.full((len(z),), label, device=z.device)
         parts = [self.model.decode(z[i : i + 500], None if y is None else y[i : i + 500]) for i in range(0, len(z), 500)]
         return torch.cat(parts)
+
+    def labels(self, n: int) -> Tensor | None:
+        """For a conditional model its classes in turn (n,), or ``label`` n times where one was asked for; else None."""
+        if not self.conditional:
+            return None
+        if self.label is not None:
+            check_labels([self.label], 1, self.spec.classes)
+            return torch.full((n,), self.label, device=self.restored.device)
+        return torch.arange(n, device=self.restored.device) % self.spec.classes
+
+    @torch.no_grad()
+    def latents(self, n: int, rng: Rng, y: Tensor | None = None) -> Tensor:
+        """z (n, latent_dim) as the model draws them by default."""
+        model, options = self.model, self.restored.family.Options()
+        hierarchy = getattr(model, "standard_dims", model.latent_dim) < model.latent_dim
+        return model.draw_latents(n, options, rng, *([y] if hierarchy else []))
 
     def of_class(self) -> str:
         """Said in notes: which class a conditional model decodes."""

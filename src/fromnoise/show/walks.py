@@ -1,11 +1,12 @@
-"""Figures of walks through the latent space: one dimension at a time, and from one image to another."""
+"""Figures of walks through the latent space: one dimension at a time, from one image to another, to a given image."""
 
 import numpy as np
 import torch
 
-from ..core.family import EncodesDistribution
+from ..core.family import EncodesDistribution, HasFeatures, Reconstructs
+from ..invert import invert
 from .curves import kl_of_dims
-from .images import GAP, LABEL, image_cell, row_height, rows_of_images, strip
+from .images import GAP, LABEL, image_cell, reconstruct, row_height, rows_of_images, squared_error, strip
 from .style import SOFT, Drawing, Sheet
 from .subject import Subject
 
@@ -90,3 +91,33 @@ def draw_interp(subject: Subject, count: int = 8, steps: int = 10) -> Drawing:
             sheet.picture(*strip(images, cell, left, top))
     numbers = {"pairs": found, "steps": steps, "distance_of_codes": (z_b - z_a).norm(dim=1).cpu().numpy()}
     return sheet.done(numbers, f"{len(found)} rows, each fading from one {subject.split} image to another through {steps} images decoded between their codes.")
+
+
+# -- inversion -----------------------------------------------------------------------------------------------
+
+
+def draw_invert(subject: Subject, n: int = 10) -> Drawing:
+    """Real images and, below each, what the decoder makes of the best z that was found for it."""
+    batch, model = subject.first(n), subject.model
+    y = batch.y if subject.conditional else None
+    found = invert(model, batch.x, y, subject.restored.family.Options(), subject.rng("invert"))
+    error = squared_error(batch.x, found.x_hat).cpu().numpy()
+    rows = [(f"{subject.split} images", "", subject.pixels(batch.x)), ("best z found", f"error {error.mean():.4f}", subject.pixels(found.x_hat))]
+    numbers = {"rows": list(range(len(batch))), "mse": error, "how": found.how, "squared_norm": found.z.square().sum(1).cpu().numpy()}
+    said = f"Below: what the decoder makes of the z {found.how}."
+    if isinstance(model, Reconstructs):
+        x_hat = reconstruct(subject, batch.x, batch.y)
+        by_encoder = squared_error(batch.x, x_hat).cpu().numpy()
+        rows.append(("z of the encoder", f"error {by_encoder.mean():.4f}", subject.pixels(x_hat)))
+        numbers["mse_of_encoder"] = by_encoder
+        said += " Last row: the encoder's own z; what the search gains over it, the encoder has left lying."
+    if isinstance(model, HasFeatures):
+        said += " Likeness is judged by pixels and by the features of the model's own discriminator."
+    cell = image_cell(subject.spec, n)
+    note = f"{said} What no z comes near to, the model has not learned. Below each its mean squared error per pixel, pixels in [0, 1]."
+    sheet = Sheet("Inversion: real images above, the nearest that the model can make below", note, subject.caption("invert"), len(rows) * row_height(subject.spec, cell) + 18)
+    top = rows_of_images(sheet, rows, cell)
+    for i, value in enumerate(error):
+        sheet.text(LABEL + (i + 0.5) * (cell + GAP), top, f"{value:.4f}", size=7.5, color=SOFT, ha="center")
+    sheet.text(LABEL - 10, top, "error of the best z", size=7.5, color=SOFT, ha="right")
+    return sheet.done(numbers, f"{len(batch)} real images above the nearest images that the decoder can make; mean squared error {error.mean():.4f}.")

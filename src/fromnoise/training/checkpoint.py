@@ -126,12 +126,13 @@ def examine(run: Run) -> tuple[list[Checkpoint], list[str]]:
     return valid, damaged
 
 
-def find(run: Run, which: str = "last", warn=lambda line: None) -> Checkpoint:
+def find(run: Run, which: str = "last", warn=lambda line: None, until: int | None = None) -> Checkpoint:
     """The newest valid checkpoint ("last"), the one with the best held-out metric ("best"), or that of a step.
 
-    Damaged ones that had to be passed over are told to ``warn``. Raises StorageError when none is left.
+    until: look at those up to this step only. Damaged ones that had to be passed over are told to ``warn``. Raises
+    StorageError when none is left.
     """
-    folders = _steps(run.path / "checkpoints")
+    folders = {step: path for step, path in _steps(run.path / "checkpoints").items() if until is None or step <= until}
     if which not in ("last", "best"):
         if not which.isdigit():
             raise UsageError(f"--checkpoint takes last, best or the number of a step, not '{which}'")
@@ -158,6 +159,13 @@ def find(run: Run, which: str = "last", warn=lambda line: None) -> Checkpoint:
     except (KeyError, StorageError):
         warn(f"the best checkpoint (step {best}) is not there any more; using the last (step {last.step})")
         return last
+
+
+def discard_after(run: Run, step: int) -> None:
+    """Deletes the checkpoints of later steps: those of a course that training does not take any more."""
+    for later, path in _steps(run.path / "checkpoints").items():
+        if later > step:
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def remove_leftovers(run: Run) -> None:

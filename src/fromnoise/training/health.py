@@ -1,11 +1,17 @@
 """What is wrong with a run, in words, with the mend. Each sentence starts with a short name for tests and reports."""
 
+import math
+
 import torch
 
-from ..core.family import EncodesDistribution, Family
+from ..core.config import flag
+from ..core.errors import DivergedError
+from ..core.family import EncodesDistribution, Family, Judges
 from ..core.rng import Rng
 from ..core.spec import Batch
+from . import duel
 
+NORM = "gradient_norm/"  # before a phase's name, among the terms of training
 ACTIVE = 0.01  # variance of a posterior mean over the data, above which its unit is active (Burda et al. 2016)
 
 
@@ -19,11 +25,15 @@ def active_units(means: torch.Tensor, kl: torch.Tensor) -> torch.Tensor:
     return (means.var(0) > ACTIVE) & (kl > ACTIVE)
 
 
-def examine(model: Family, batch: Batch, history: list[float], intervals: int) -> list[str]:
+def examine(
+    model: Family, batch: Batch, history: list[float], intervals: int,
+    duel_numbers: dict | None = None, gradients: dict[str, float] | None = None, best: dict | None = None,
+) -> list[str]:
     """Sentences about a model after an interval; an empty list when nothing is wrong.
 
-    history: the held-out metric of all intervals so far, lower is better.
-    """
+    history: the held-out metric of all intervals so far, lower is better. For a model that ``Judges`` also its duel in
+    numbers, the gradient norm of each phase, and the best {"step", "value"}: see ``duel.verdicts``.
+    """  # fmt: skip
     found = []
     if isinstance(model, EncodesDistribution) and len(batch) > 1:
         kl = model.kl_per_dimension(batch.x, batch.y, Rng(0).at("health").to(batch.x.device))
@@ -34,6 +44,8 @@ def examine(model: Family, batch: Batch, history: list[float], intervals: int) -
                 f"posterior collapse: {n} of {total} latent units active, z says (almost) nothing about x: "
                 "lower --beta, or give --kl-warmup 0.3 or --free-bits 0.1"
             )
+    if isinstance(model, Judges):  # "past its best" takes the place of "no progress": a duel's distance is never calm
+        return found + (duel.verdicts(duel_numbers, gradients or {}, best, model.spec.kind) if duel_numbers else [])
     patience = max(5, intervals // 4)
     if len(history) > patience and min(history[-patience:]) >= min(history[:-patience]):
         found.append(
@@ -43,8 +55,23 @@ def examine(model: Family, batch: Batch, history: list[float], intervals: int) -
     return found
 
 
-def not_finite(step: int, terms: dict[str, float], gradient_norm: float) -> str:
-    """The one line of a run that diverged."""
-    bad = [name for name, value in terms.items() if value != value or value in (float("inf"), float("-inf"))]
-    what = f"the loss ({', '.join(bad)})" if bad else f"the gradient (norm {gradient_norm})"
-    return f"diverged at step {step}: {what} is not finite; no weight was changed by it. Lower --lr, or --clip the gradient more"
+class NotFinite(DivergedError):
+    """Something that must be finite is not. reason: what, in words; times: how often it has come to this."""
+
+    def __init__(self, step: int, reason: str, model: Family, times: int = 1, more: str = ""):
+        self.reason = reason
+        again = "" if times == 1 else f" for the {'second third'.split()[times - 2]} time"
+        super().__init__(f"diverged at step {step}{again}: {reason}. Lower {rates(model)}, or --clip the gradient more{more}")
+
+
+def rates(model: Family) -> str:
+    """The options of a family's learning rates: "--lr", "--lr-d and --lr-g"."""
+    fields = getattr(type(model.config), "model_fields", ())
+    return " and ".join(flag(name) for name in fields if name.split("_")[0] == "lr") or "--lr"
+
+
+def not_finite(terms: dict[str, float], loss: float, gradient_norm: float) -> str:
+    """What of a step is not finite, in words."""
+    bad = ", ".join(name for name, value in terms.items() if not math.isfinite(value))
+    what = f"the loss ({bad})" if bad else "the loss" if not math.isfinite(loss) else f"the gradient (norm {gradient_norm})"
+    return f"{what} is not finite; no weight was changed by it"

@@ -13,15 +13,16 @@ import torch
 
 from .. import data, families
 from ..core.config import BaseConfig, build, flag
-from ..core.errors import DataError, DivergedError, FromNoiseError, StoppedError, StorageError, UsageError, did_you_mean
-from ..core.family import Family, count_parameters
+from ..core.errors import DataError, FromNoiseError, StoppedError, StorageError, UsageError, did_you_mean
+from ..core.family import Family, Judges, count_parameters
 from ..core.rng import Rng
 from ..core.run import Run, claim_folder, next_folder, refuse_taken
 from ..core.spec import DataSpec
 from ..data.dataset import DataConfig, Dataset
 from ..data.stream import in_order
 from . import checkpoint
-from .loop import Stop, Trainer, fit, measure, peak_memory_mb, pick_device
+from .device import best_precision, peak_memory_mb, pick_device
+from .loop import Stop, Trainer, fit, measure
 from .settings import BUDGETS, FREE_ON_RESUME, TrainConfig
 
 DEFAULT_MINUTES = 1.0
@@ -41,7 +42,7 @@ class Plan:
         return self.family.FAMILY(self.config, self.dataset.spec)
 
     def trainer(self) -> Trainer:
-        return Trainer(self.build, self.dataset, self.train)
+        return Trainer(self.build, self.dataset, self.train, self.family.Options())
 
 
 def option_models(family: families.FamilyFile) -> tuple[type[BaseConfig], ...]:
@@ -75,22 +76,26 @@ def plan(family_name: str, data_name: str = "digits", preset: str | None = None,
         raise UsageError(f"{family.name} has no preset '{preset}'.{hint} Known: {', '.join(family.PRESETS)}")
     values = family.PRESETS[preset] | options
     train = build(TrainConfig, pick(TrainConfig, values))
+    if train.precision == "auto":  # once and for all: a resume on another machine computes in the same way
+        train = train.model_copy(update={"precision": best_precision(pick_device(train.device))})
     result = Plan(family, preset, build(family.Config, pick(family.Config, values)), train, dataset)
     result.build()  # options that do not go together are told now
     return result
 
 
 def estimate(trainer: Trainer, config: TrainConfig) -> dict:
-    """Parameters, steps, seconds and memory of a training, by running its first steps and throwing them away."""
+    """Parameters, steps, seconds, examples a second and memory of a training, by running some steps and throwing them away."""
     begin = time.monotonic()
     parameters = count_parameters(trainer.model)
     if not trainer.model.phases():
-        return {"parameters": parameters, "steps": 0, "seconds": None, "memory_mb": peak_memory_mb(trainer.device)}
+        return {"parameters": parameters, "steps": 0, "seconds": None, "items_per_second": None, "memory_mb": peak_memory_mb(trainer.device)}
     minutes = DEFAULT_MINUTES if all(getattr(config, name) is None for name in BUDGETS) else config.minutes
     per_epoch = trainer.stream.batches_per_epoch
     steps = config.steps or (max(1, round(config.epochs * per_epoch)) if config.epochs else None)
     patience = 0.2 if steps else min(3.0, 0.03 * 60 * minutes)
     step_seconds = measure(trainer, patience, most=3 if steps else 500)
+    if isinstance(trainer.model, Judges):
+        trainer.validate()  # the real examples are measured once
     before = time.monotonic()
     trainer.validate()
     interval_seconds = 1.1 * (time.monotonic() - before)
@@ -101,6 +106,7 @@ def estimate(trainer: Trainer, config: TrainConfig) -> dict:
         "parameters": parameters,
         "steps": steps,
         "seconds": steps * step_seconds + interval_seconds * config.intervals,
+        "items_per_second": trainer.stream.batch_size / step_seconds,
         "memory_mb": peak_memory_mb(trainer.device),
     }
 
@@ -170,9 +176,6 @@ def _train(trainer: Trainer, run: Run, steps: int, on_event, stop: Stop) -> None
         outcome = "finished"
     except FromNoiseError as error:
         outcome = str(error)
-        if isinstance(error, DivergedError):
-            last = checkpoint.find(run).step
-            raise DivergedError(f"{error}. The last good state is step {last}, in {run.path}") from None
         raise
     finally:
         trainer.stream.close()
@@ -300,6 +303,7 @@ def restore(
         raise StorageError(f"{saved.path} does not fit this version of the family {info['family']}: {str(error).splitlines()[-1].strip()}") from None
     if unfitted:  # stopped before the end: what comes after the last step is made up for
         model.fit(lambda: in_order(dataset, "train", device=device), Rng(info["seed"], device=device).at("fit"))
+    model.progress = min(1.0, saved.step / info["steps"]) if info["steps"] else 1.0
     return Restored(run, family, model, dataset, saved.step)
 
 

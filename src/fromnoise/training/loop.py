@@ -5,52 +5,89 @@ step's number. Clock readings decide only how many steps a budget in minutes is,
 """
 
 import contextlib
+import dataclasses
 import math
 import signal
 import statistics
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import torch
 
+from ..core.config import BaseConfig
 from ..core.errors import DivergedError, StoppedError, UsageError
-from ..core.family import Family, FitsInClosedForm, HasLikelihood, Reconstructs
+from ..core.family import Family, FitsInClosedForm, Judges, Phase
 from ..core.rng import Rng
 from ..core.run import Run
 from ..core.spec import Batch
 from ..data.dataset import Dataset
 from ..data.stream import Stream, comfortable, in_order
 from . import checkpoint, health
+from .device import can_compile, peak_memory_mb, pick_device, set_threads
+from .duel import Watch
+from .heldout import objective
 from .optim import Ema, callable_modules, lr_factor, make_optimizers
 from .settings import TrainConfig
 
+LONG = 10**9  # steps of the imagined training that ``measure`` takes steps of
+TIMES = 3  # that a run may diverge: twice it goes back and on with half the learning rate, the third time it ends
+
 
 def train_step(model: Family, optimizers: dict, stream: Stream, step: int, rng: Rng, config: TrainConfig, factor: float):
-    """One step of all phases: forward, zero_grad, backward, clip, step. Returns its terms and gradient norms.
+    """One step of the phases that are due: forward, zero_grad, backward, clip, step. Returns its terms and gradient norms.
 
     Freezing is ``backward(inputs=...)``: parameters outside the phase get no gradient and no update.
     """
-    terms, norms, place = {}, {}, step * sum(phase.repeats for phase in model.phases())
-    for phase in model.phases():
+    terms, norms = {}, {}
+    for phase, place in due(model.phases(), step, stream.batches_per_epoch):
         optimizer = optimizers[phase.trains]
-        for repeat in range(phase.repeats if step % phase.every == 0 else 0):
+        for repeat in range(phase.repeats):
             batch, key = stream.batch(place + repeat), rng.at("step", step, phase.name, repeat)
             key.seed_torch()
             with torch.autocast(batch.x.device.type, torch.bfloat16, enabled=config.precision == "bfloat16"):
                 loss = model.loss(batch, phase.name, key)
             optimizer.zero_grad()
             loss.value.backward(inputs=optimizer.params)
-            norm = clip_gradients(optimizer.params, config.clip)
-            terms |= {name: float(value.detach()) for name, value in loss.terms.items()}
+            norm, value = clip_gradients(optimizer.params, config.clip), float(loss.value.detach())
+            terms |= {name: float(term.detach()) for name, term in loss.terms.items()}
             norms[phase.name] = norm
-            if not (math.isfinite(norm) and math.isfinite(float(loss.value.detach()))):
-                raise DivergedError(health.not_finite(step, terms, norm))
+            if not (math.isfinite(norm) and math.isfinite(value)):
+                raise health.NotFinite(step, health.not_finite(terms, value, norm), model)
             optimizer.step(factor)
-        place += phase.repeats
     return terms, norms
+
+
+def due(phases: Sequence[Phase], step: int, batches_per_epoch: int) -> list[tuple[Phase, int]]:
+    """The phases that run at a step, each with the number of its first batch; all batches are taken one after another.
+
+    Usually every phase at each step. Phases with ``epochs`` take turns: "freeze G and train D for k epochs, then freeze
+    D and train G for m epochs", over and over, so that a turn of an epoch sees each example once.
+    """
+    if not turns(phases, batches_per_epoch):
+        first = step * sum(phase.repeats for phase in phases)
+        places = [first + sum(phase.repeats for phase in phases[:i]) for i in range(len(phases))]
+        return [(phase, place) for phase, place in zip(phases, places) if step % phase.every == 0]
+    lengths = turns(phases, batches_per_epoch)
+    cycle, step = divmod(step, sum(lengths))
+    place = cycle * sum(length * phase.repeats for phase, length in zip(phases, lengths))
+    for phase, length in zip(phases, lengths):
+        if step < length:
+            return [(phase, place + step * phase.repeats)]
+        step, place = step - length, place + length * phase.repeats
+    raise AssertionError
+
+
+def turns(phases: Sequence[Phase], batches_per_epoch: int) -> list[int]:
+    """How many steps each phase's turn takes; empty when phases do not take turns. Raises UsageError for half of both."""
+    if not any(phase.epochs for phase in phases):
+        return []
+    for phase in phases:
+        if not phase.epochs or phase.every != 1:
+            raise UsageError(f"phase {phase.name}: either all phases take turns (epochs above 0, every 1), or none does")
+    return [max(1, round(phase.epochs * batches_per_epoch / phase.repeats)) for phase in phases]
 
 
 def clip_gradients(params: list[torch.Tensor], longest: float) -> float:
@@ -63,38 +100,51 @@ def clip_gradients(params: list[torch.Tensor], longest: float) -> float:
 
 @dataclass
 class State:
-    """Everything that goes on from one step to the next besides tensors; floats survive JSON exactly."""
+    """Everything that goes on from one step to the next besides tensors; floats survive JSON exactly.
+
+    sums, counts  of the terms since the last interval
+    events        lines of events.jsonl that belong to this state
+    good          step of the last interval's checkpoint: where a run that diverges goes back to
+    rollbacks     how often it had to
+    """
 
     step: int = 0
     sums: dict[str, float] = field(default_factory=dict)
-    count: int = 0
+    counts: dict[str, int] = field(default_factory=dict)
     history: list[float] = field(default_factory=list)
     best: dict | None = None
     events: int = 0
+    good: int = 0
+    rollbacks: int = 0
 
     def add(self, terms: dict[str, float]) -> None:
         for name, value in terms.items():
             self.sums[name] = self.sums.get(name, 0.0) + value
-        self.count += 1
+            self.counts[name] = self.counts.get(name, 0) + 1
 
     def take_means(self) -> dict[str, float]:
-        means = {name: value / self.count for name, value in sorted(self.sums.items())}
-        self.sums, self.count = {}, 0
+        """Mean of each term over the steps that had it."""
+        means = {name: value / self.counts[name] for name, value in sorted(self.sums.items())}
+        self.sums, self.counts = {}, {}
         return means
 
 
 class Trainer:
-    """Model, average, optimisers and stream of a run, made from its seed alone."""
+    """Model, average, optimisers and stream of a run, made from its seed alone.
 
-    def __init__(self, build: Callable[[], Family], dataset: Dataset, config: TrainConfig):
-        self.config, self.dataset = config, dataset
+    options: how an adversarial family's samples are drawn where they are measured.
+    """
+
+    def __init__(self, build: Callable[[], Family], dataset: Dataset, config: TrainConfig, options: BaseConfig | None = None):
+        self.config, self.dataset, self.options = config, dataset, options
         self.device = pick_device(config.device)
         self.threads = set_threads(config.threads)
         self.rng = Rng(config.seed, device=self.device)
         self.build = build
         self.compile = config.compile and can_compile()
-        self.stream = Stream(dataset, config.batch_size, self.rng, device=self.device, workers=config.workers)
+        self.stream, self._watch = None, None
         self.start_afresh()
+        turns(self.model.phases(), self.stream.batches_per_epoch)  # phases that do not go together are told now
 
     def start_afresh(self) -> None:
         """Initial weights, as the seed has them."""
@@ -102,10 +152,18 @@ class Trainer:
         self.model = self.build().to(self.device)
         self.ema = Ema(self.model, self.config.ema)
         self.optimizers = make_optimizers(self.model, self.config)
-        self.state = State()
+        self.set_state(State())
         if self.compile:
             for module in callable_modules(self.model):
                 module.compile()
+
+    def set_state(self, state: State) -> None:
+        """The numbers of a step are those of its path; after a rollback the path, and with it all batches, is another."""
+        self.state = state
+        self.step_rng = self.rng.at("rollback", state.rollbacks) if state.rollbacks else self.rng
+        if self.stream is not None:
+            self.stream.close()
+        self.stream = Stream(self.dataset, self.config.batch_size, self.step_rng, device=self.device, workers=self.config.workers)
 
     # -- steps -----------------------------------------------------------------------------------------------
 
@@ -113,38 +171,46 @@ class Trainer:
         """One step of a budget of ``steps``."""
         step = self.state.step
         self.model.progress = step / steps
-        factor = lr_factor(step, steps, self.config)
-        out = train_step(self.model, self.optimizers, self.stream, step, self.rng, self.config, factor)
+        factor = lr_factor(step, steps, self.config) * 0.5**self.state.rollbacks
+        out = train_step(self.model, self.optimizers, self.stream, step, self.step_rng, self.config, factor)
         self.ema.update(self.model, step)
         self.state.step += 1
+        self.model.progress = self.ema.model.progress = self.state.step / steps
         return out
+
+    @torch.no_grad()
+    def check(self) -> None:
+        """Before anything is kept. Raises DivergedError."""
+        if not all(bool(torch.isfinite(p).all()) for p in self.model.parameters()):
+            raise health.NotFinite(self.state.step, "a weight is not finite", self.model)
 
     @torch.no_grad()
     def finish(self) -> None:
         """What a family computes from the whole training set: a density of the codes, a closed form."""
-        if not all(bool(torch.isfinite(p).all()) for p in self.model.parameters()):
-            raise DivergedError(f"diverged by step {self.state.step}: a weight is not finite. Lower --lr, or --clip the gradient more")
+        self.check()
         for model in (self.model, self.ema.model):
             if isinstance(model, FitsInClosedForm):
                 model.fit(lambda: in_order(self.dataset, "train", device=self.device), self.rng.at("fit"))
 
-    @torch.no_grad()
     def validate(self) -> dict[str, float]:
-        """Means over held-out examples with the averaged weights; ``value`` (lower is better) ranks checkpoints."""
-        model, totals, n = self.ema.model, {}, 0
-        for batch in in_order(self.dataset, "validation", comfortable(self.dataset.spec, 500), self.config.validation_examples, self.device):
-            rng = self.rng.at("validate").per_row(range(n, n + len(batch)))
-            for name, value in held_out_terms(model, batch, rng).items():
-                totals[name] = totals.get(name, 0.0) + value * len(batch)
-            n += len(batch)
-        return {name: value / n for name, value in totals.items()}
+        """What held-out examples say of the averaged weights; ``value`` (lower is better) ranks checkpoints."""
+        return self.look()[0]
+
+    def look(self) -> tuple[dict[str, float], dict]:
+        """The same, and of an adversarial family the duel in numbers."""
+        rng = self.rng.at("validate")
+        if not isinstance(self.model, Judges):
+            return objective(self.ema.model, self.dataset, self.config.validation_examples, rng, self.device), {}
+        if self._watch is None:
+            self._watch = Watch(self.dataset, self.options, self.config.validation_examples, rng, self.device)
+        return self._watch.look(self.model, self.ema.model)
 
     # -- state -----------------------------------------------------------------------------------------------
 
     def save(self, run: Run) -> None:
         optim = {f"{'+'.join(key)}/{name}": t for key, o in self.optimizers.items() for name, t in o.tensors().items()}
         parts = {"model": self.model.state_dict(), "ema": self.ema.model.state_dict(), "optim": optim}
-        keep = {self.state.best["step"]} if self.state.best else set()
+        keep = {self.state.good} | ({self.state.best["step"]} if self.state.best else set())
         checkpoint.save(run, self.state.step, parts, vars(self.state) | {"threads": self.threads}, keep)
 
     def load(self, saved: checkpoint.Checkpoint) -> None:
@@ -154,20 +220,29 @@ class Trainer:
         for key, optimizer in self.optimizers.items():
             prefix = "+".join(key) + "/"
             optimizer.load({name[len(prefix) :]: t for name, t in optim.items() if name.startswith(prefix)})
-        self.state = State(**{name: saved.manifest[name] for name in vars(State())})
+        self.set_state(State(**{name: saved.manifest[name] for name in vars(State()) if name in saved.manifest}))
 
+    def roll_back(self, run: Run, error: DivergedError) -> dict:
+        """Back to the last good checkpoint, to go on from there with half the learning rate and other random numbers.
 
-def held_out_terms(model: Family, batch: Batch, rng: Rng) -> dict[str, float]:
-    """The objective of the first phase; for a model without phases its likelihood and reconstruction error."""
-    if model.phases():
-        loss = model.loss(batch, model.phases()[0].name, rng)
-        return {"value": float(loss.value), **{name: float(value) for name, value in loss.terms.items()}}
-    terms = {}
-    if isinstance(model, Reconstructs):
-        terms["mse"] = float((model.reconstruct(batch.x, batch.y) - batch.x).square().mean())
-    if isinstance(model, HasLikelihood) and model.bound != "none":
-        terms["nll"] = -float(model.log_likelihood(batch.x, batch.y, rng).mean())
-    return {"value": terms.get("nll", terms.get("mse", 0.0)), **terms}
+        Returns the event of it. Raises DivergedError the third time, StorageError when no checkpoint is left.
+        """
+        state, reason = self.state, getattr(error, "reason", str(error))
+        warn = lambda line: print(f"warning: {line}", file=sys.stderr)
+        saved = checkpoint.find(run, until=state.good, warn=warn)
+        if state.rollbacks + 1 == TIMES:
+            where = f". The last good state is step {saved.step}, in {run.path}"
+            raise health.NotFinite(state.step, reason, self.model, TIMES, where)
+        self.load(saved)
+        before = [event for event in run.events()[self.state.events :] if event["kind"] == "rollback"]
+        run.rewind(self.state.events)
+        rollbacks = state.rollbacks + 1
+        self.set_state(dataclasses.replace(self.state, rollbacks=rollbacks, events=self.state.events + len(before) + 1))
+        event = {"kind": "rollback", "step": state.step, "to": saved.step, "reason": reason, "lr_factor": 0.5**rollbacks}
+        for line in (*before, event):
+            run.append(line)
+        checkpoint.discard_after(run, saved.step)
+        return event
 
 
 def fit(trainer: Trainer, run: Run, steps: int, on_event: Callable[[dict], None], stop: "Stop") -> None:
@@ -175,55 +250,72 @@ def fit(trainer: Trainer, run: Run, steps: int, on_event: Callable[[dict], None]
 
     Raises DivergedError, StorageError, and StoppedError once the state is saved after a signal.
     """
-    state, first = trainer.state, trainer.state.step
-    before = run.events("interval")
-    started = time.monotonic() - (before[-1]["seconds"] if before else 0.0)  # seconds count all of the training
-    resumed = time.monotonic()
+    clock = Clock(run)
     batch = next(in_order(trainer.dataset, "validation", comfortable(trainer.dataset.spec, 500), device=trainer.device))
     every = -(-steps // trainer.config.intervals) or 1
-    if state.step == 0 and steps:
+    if trainer.state.step == 0 and steps:
         trainer.save(run)
-    while state.step < steps:
-        terms, norms = trainer.advance(steps)
-        state.add(terms | {f"gradient_norm/{name}": norm for name, norm in norms.items()})
-        ends = state.step == steps
-        if ends or state.step % every == 0:
-            if ends:
-                trainer.finish()
-            _report(trainer, run, steps, batch, on_event, started, (first, resumed))
-            trainer.save(run)
-        if stop.signal and not ends:
-            trainer.save(run)
-            raise StoppedError(f"stopped at step {state.step} of {steps}, state saved: `fromnoise resume {run.path}`", stop.signal)
+    while trainer.state.step < steps:
+        try:
+            terms, norms = trainer.advance(steps)
+            state, clock.steps = trainer.state, clock.steps + 1
+            state.add(terms | {f"{health.NORM}{name}": norm for name, norm in norms.items()})
+            ends = state.step == steps
+            if ends or state.step % every == 0:
+                trainer.finish() if ends else trainer.check()
+                _report(trainer, run, steps, batch, on_event, clock)
+                state.good = state.step
+                trainer.save(run)
+            if stop.signal and not ends:
+                trainer.check()
+                trainer.save(run)
+                raise StoppedError(f"stopped at step {state.step} of {steps}, state saved: `fromnoise resume {run.path}`", stop.signal)
+        except DivergedError as error:
+            on_event(trainer.roll_back(run, error))
     if not steps:
         trainer.finish()
-        _report(trainer, run, steps, batch, on_event, started, (first, resumed))
+        _report(trainer, run, steps, batch, on_event, clock)
         trainer.save(run)
 
 
-def _report(trainer: Trainer, run: Run, steps: int, batch: Batch, on_event, started: float, since: tuple[int, float]) -> None:
+class Clock:
+    """Seconds of all of the training, and steps of this session: the only things in an event that are not exact."""
+
+    def __init__(self, run: Run):
+        before = run.events("interval")
+        self.now = time.monotonic()
+        self.started, self.steps = self.now - (before[-1]["seconds"] if before else 0.0), 0
+
+    def fields(self, left: int, batch_size: int) -> dict:
+        now = time.monotonic()
+        rate = self.steps / max(now - self.now, 1e-9)
+        eta = left / rate if self.steps else 0.0
+        return {"seconds": now - self.started, "items_per_second": rate * batch_size, "eta": eta}
+
+
+def _report(trainer: Trainer, run: Run, steps: int, batch: Batch, on_event, clock: Clock) -> None:
     """Writes the event of an interval: everything but the clock fields is a function of the seed."""
-    state, held_out = trainer.state, trainer.validate()
+    state, (held_out, duel) = trainer.state, trainer.look()
     if not all(math.isfinite(value) for value in held_out.values()):
-        raise DivergedError(f"diverged by step {state.step}: the held-out metric is not finite. Lower --lr, or --clip the gradient more")
+        raise health.NotFinite(state.step, "the held-out metric is not finite", trainer.model)
     settled = state.step >= 0.25 * steps  # a model that has only begun is not ill
     state.history.append(held_out["value"])
     if state.best is None or held_out["value"] < state.best["value"]:
         state.best = {"step": state.step, "value": held_out["value"]}
-    first, resumed = since
-    seconds = time.monotonic() - started
-    rate = (state.step - first) / max(time.monotonic() - resumed, 1e-9)
+    train = state.take_means()
+    gradients = {name.removeprefix(health.NORM): value for name, value in train.items() if name.startswith(health.NORM)}
+    ill = health.examine(trainer.ema.model, batch, state.history, trainer.config.intervals, duel, gradients, state.best) if settled else []
     event = {
         "kind": "interval",
         "step": state.step,
         "steps": steps,
         "epoch": state.step / trainer.stream.batches_per_epoch,
-        "train": state.take_means() if state.count else {},
+        "train": train,
         "validation": held_out,
-        "health": health.examine(trainer.ema.model, batch, state.history, trainer.config.intervals) if settled else [],
-        "seconds": seconds,
-        "items_per_second": rate * trainer.stream.batch_size,
-        "eta": (steps - state.step) / rate if state.step > first else 0.0,
+        "best": state.best,
+        **({"duel": duel} if duel else {}),
+        "health": ill,
+        **clock.fields(steps - state.step, trainer.stream.batch_size),
         "memory_mb": peak_memory_mb(trainer.device),
     }
     run.append(event)
@@ -234,16 +326,32 @@ def _report(trainer: Trainer, run: Run, steps: int, batch: Batch, on_event, star
 def measure(trainer: Trainer, seconds: float, most: int) -> float:
     """Seconds for one step, timed on throw-away steps; the trainer starts afresh afterwards.
 
-    The median: the first steps (allocation, compilation) and moments when the machine was busy do not count.
+    The median: the first steps (allocation, compilation) and moments when the machine was busy do not count. Where the
+    cost of a step changes in the course of the training (``cost_stages``, turns) each kind of step is timed.
     """
-    times, begin = [], time.monotonic()
-    with contextlib.suppress(DivergedError):  # it will diverge again in the run itself, which then says so
-        while len(times) < most + 2 and (len(times) < 5 or time.monotonic() - begin < seconds):
-            before = time.monotonic()
-            trainer.advance(10**9)
-            times.append(time.monotonic() - before)
+    kinds, total = kinds_of_step(trainer), 0.0
+    for start, share in kinds:
+        times, begin = [], time.monotonic()
+        trainer.state.step = start
+        with contextlib.suppress(DivergedError):  # it will diverge again in the run itself, which then says so
+            while len(times) < most + 2 and (len(times) < 5 or time.monotonic() - begin < seconds / len(kinds)):
+                before = time.monotonic()
+                trainer.advance(LONG)
+                times.append(time.monotonic() - before)
+        total += share * statistics.median(times[2:] or times or [0.01])
     trainer.start_afresh()
-    return statistics.median(times[2:] or times or [0.01])
+    return total
+
+
+def kinds_of_step(trainer: Trainer) -> list[tuple[int, float]]:
+    """The first of some steps of a training of ``LONG`` that cost the same, and their share of all, for each kind."""
+    stages, lengths = trainer.model.cost_stages, turns(trainer.model.phases(), trainer.stream.batches_per_epoch) or [1]
+    found = []
+    for stage in range(stages):
+        middle = int((stage + 0.5) / stages * LONG) if stages > 1 else 0
+        first = middle - middle % sum(lengths)
+        found += [(first + sum(lengths[:i]), length / sum(lengths) / stages) for i, length in enumerate(lengths)]
+    return found
 
 
 class Stop:
@@ -267,45 +375,3 @@ class Stop:
     def __exit__(self, *_):
         for number, handler in self._old.items():
             signal.signal(number, handler)
-
-
-def pick_device(name: str) -> torch.device:
-    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    if name not in ("auto", *there):
-        raise UsageError(f"--device takes auto, cpu, cuda or mps, not '{name}'")
-    if name != "auto":
-        if not there[name]:
-            raise UsageError(f"--device {name}: this machine has none that torch can use: leave --device out")
-        return torch.device(name)
-    if torch.cuda.is_available():
-        return torch.device("cuda")
-    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-
-
-def can_compile() -> bool:
-    """Does torch.compile work here? If not, says why on stderr: training then goes on without it."""
-    try:
-        torch.compile(lambda x: x + 1)(torch.zeros(2))
-        return True
-    except Exception as error:  # whatever is missing: a compiler, its headers, a driver
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        print(f"warning: --compile does not work here ({reason[:120]}): training without it", file=sys.stderr)
-        return False
-
-
-def set_threads(threads: int) -> int:
-    if threads:
-        torch.set_num_threads(threads)
-    return torch.get_num_threads()
-
-
-def peak_memory_mb(device: torch.device) -> float:
-    """Highest memory use of this process so far, on the device (CUDA) or resident in RAM."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device) / 1e6
-    try:
-        import resource
-    except ImportError:  # Windows
-        return 0.0
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / 1e6 if sys.platform == "darwin" else peak / 1e3

@@ -50,6 +50,9 @@ class PhaseOptimizer:
         }
 
     def load(self, tensors: dict[str, Tensor]) -> None:
+        """Takes over a state of ``tensors()``; none of the present one is left."""
+        for _, optimizer in self.parts:
+            optimizer.state.clear()
         for key, value in tensors.items():
             i, name, entry = key.split("/")
             named, optimizer = self.parts[int(i)]
@@ -97,7 +100,10 @@ class Ema:
 
 
 def callable_modules(model: Family) -> list[nn.Module]:
-    """The largest parts of what is trained that are called as functions: what torch.compile can take hold of."""
+    """The largest parts of what is trained that are called as functions: what torch.compile can take hold of.
+
+    It cannot of a part whose gradient is itself differentiated (``Family.second_order``).
+    """
 
     def descend(module: nn.Module):
         if type(module).forward is nn.Module.forward:  # a container with methods of its own
@@ -106,5 +112,5 @@ def callable_modules(model: Family) -> list[nn.Module]:
         else:
             yield module
 
-    names = dict.fromkeys(name for phase in model.phases() for name in phase.trains)
-    return [part for name in names for part in descend(getattr(model, name))]
+    names = dict.fromkeys(name for phase in model.phases() for name in phase.trains if name not in model.second_order)
+    return [part for name in names for part in descend(model.get_submodule(name))]

@@ -19,7 +19,9 @@ class TrainConfig(BaseConfig):
     warmup: float = Field(0.01, ge=0, le=0.5, description="share of the budget over which the learning rate grows from 0")
     ema: float = Field(0.999, ge=0, lt=1, description="decay of the averaged weights that sample and are measured")
     clip: float = Field(200.0, gt=0, description="largest gradient norm; longer gradients are shortened to it")
-    precision: Literal["float32", "bfloat16"] = Field("float32", description="bfloat16: mixed precision")
+    precision: Literal["float32", "bfloat16", "auto"] = Field(
+        "float32", description="bfloat16: mixed precision; auto: bfloat16 where the hardware has it. What auto chose is kept in the run, also for a resume on another machine"
+    )
     compile: bool = Field(False, description="compile the networks with torch.compile (needs a C++ compiler)")
     device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="where to train")
     threads: int = Field(0, ge=0, le=1024, description="CPU threads; 0 takes all cores. Part of the exact result")

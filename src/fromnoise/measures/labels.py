@@ -126,21 +126,64 @@ def _right_answers(features: Tensor, labels: Tensor, real: Tensor, real_labels: 
         return int((torch.from_numpy(model.predict(scaled(real))) == real_labels).sum())
 
 
+def mode_of(x: Tensor, centres: Tensor, radius: float) -> Tensor:
+    """Which of the centres (K, d) each of x (n, d) belongs to: the nearest, or -1 where that is farther than the radius; (n,)."""
+    distance, index = (column[:, 0] for column in nearest(*checked(x, centres, fewest=1)))
+    return index.where(distance <= radius, -1)
+
+
+def share_within(radii: float, d: int) -> float:
+    """Share of a round Gaussian in d dimensions that is within so many standard deviations: P(d/2, radii^2 / 2)."""
+    return float(torch.special.gammainc(torch.tensor(d / 2, dtype=torch.float64), torch.tensor(radii**2 / 2, dtype=torch.float64)))
+
+
+def modes_hit(index: Tensor, modes: int, good: float = 1.0) -> Estimate:
+    """How many of K equal modes have a sample. index (n,): the mode of each, -1 for none.
+
+    null: K (1 - (1 - g/K)^n), where a share g (``good``) of n perfect samples belongs to a mode: 100 of them see 24.578
+    of 25 modes.
+    """
+    n = len(index)
+    return Estimate(len(index[index >= 0].unique()), null=modes * (1 - (1 - good / modes) ** n), n=n, m=modes)
+
+
 def modes(x: Tensor, centres: Tensor, radius: float, std: float | None = None) -> tuple[Estimate, Estimate]:
     """Of equal modes at centres (K, d): how many have a sample within the radius, and the share of samples near any.
 
-    x (n, d); a sample counts for its nearest centre. Nulls with ``std`` of round Gaussian modes:
-    g = P(d/2, radius^2 / 2 std^2) of the samples are good, and K (1 - (1 - g/K)^n) modes are hit; without std g is 1
-    and the share has no null. 100 perfect samples see 24.578 of 25 modes.
+    x (n, d); a sample counts for its nearest centre. Nulls with ``std`` of round Gaussian modes; without it all of a
+    perfect model's samples are taken to be near one, and the share has no null.
     """
-    x, centres = checked(x, centres, fewest=1)
-    (n, d), K = x.shape, len(centres)
-    distance, index = (column[:, 0] for column in nearest(x, centres))
-    good, g = distance <= radius, 1.0
-    if std is not None:
-        g = float(torch.special.gammainc(torch.tensor(d / 2, dtype=torch.float64), torch.tensor(radius**2 / (2 * std**2), dtype=torch.float64)))
-    hit = Estimate(len(index[good].unique()), null=K * (1 - (1 - g / K) ** n), n=n, m=K)
-    return hit, share(int(good.sum()), n, None if std is None else g, K)
+    index, K = mode_of(x, centres, radius), len(centres)
+    good = None if std is None else share_within(radius / std, x.shape[1])
+    return modes_hit(index, K, 1.0 if good is None else good), share(int((index >= 0).sum()), len(index), good, K)
+
+
+def divergence_from_uniform(index: Tensor, modes: int) -> Estimate:
+    """KL(p || uniform) in nats, p the modes' shares among samples; index (n,): the mode of each of them, 0 .. K-1.
+
+    At most ln K, for one mode only. The value is that of the shares as they are, as it is published (Lin et al. 2018,
+    "PacGAN"), and not 0 for a perfect model: the null is the exact mean for n draws from K equal modes, about
+    (K - 1) / 2n (Miller 1955). The variance has the linear term, less what noise adds to it, and the quadratic one.
+    Raises UsageError for no samples, DataError for modes that there are not.
+    """
+    n, p = len(index), _counts("modes of samples", index, modes) / max(len(index), 1)
+    p = p[p > 0]
+    log = (modes * p).log()
+    value = max(0.0, float((p * log).sum()))
+    linear, pairs = (float((p * log.square()).sum()) - value**2) / n, (len(p) - 1) / (2 * n * n)
+    se = math.sqrt(max(0.0, linear - 2 * pairs) + pairs)
+    low, high = normal_interval(value, se)
+    return Estimate(value, se, (max(0.0, low), min(math.log(modes), high)), _divergence_of_draws(modes, n), n=n)
+
+
+def _divergence_of_draws(modes: int, n: int) -> float:
+    """Mean of KL(shares || uniform) over n draws from K equal modes: ln K + K E (k/n) ln (k/n), k binomial (n, 1/K)."""
+    if modes == 1:
+        return 0.0
+    k = torch.arange(1, n + 1, dtype=torch.float64)
+    choose = math.lgamma(n + 1) - torch.lgamma(k + 1) - torch.lgamma(n - k + 1)
+    chance = (choose - k * math.log(modes) + (n - k) * math.log1p(-1 / modes)).exp()
+    return math.log(modes) + modes * float((chance * (k / n) * (k / n).log()).sum())
 
 
 def different_bins(x: Tensor, y: Tensor, rng: Rng, bins: int = 50, alpha: float = 0.05) -> Estimate:

@@ -82,7 +82,7 @@ def load_published(path: Path, expected_sha256: str | None, resize: str | None =
             wanted = _match(path, name, shapes, net)
             net.load_state_dict({key: file.get_tensor(keys[key]).to(torch.float32, copy=True) for key in wanted}, assign=True)
     except SafetensorError as error:
-        raise DataError(f"{path} is damaged or no safetensors file ({error}): fromnoise/evaluate/published.py says how to make one") from None
+        raise DataError(f"{path} is damaged or no safetensors file ({error}): fromnoise/measures/published.py says how to make one") from None
     return PublishedNet(f"{name}/{resize}/{found[:12]}", net.dims, net.eval(), partial(module.prepare, resize=resize))
 
 

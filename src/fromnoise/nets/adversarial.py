@@ -1,0 +1,167 @@
+"""Generators and discriminators, for images of any size and for vectors. No layer mixes the examples of a batch.
+
+Where a CPU's time goes: convolutions on few channels at full resolution. Images are folded first (patches of pixels
+become channels), so that 28 x 28 pixels are worked on at 14 x 14 and 7 x 7, with activations in channels-last order.
+Blocks are residual (after Huang et al. 2024, arXiv:2501.05441); the only normalisation is the generator's, pixel by pixel:
+without it the first steps drive all outputs into saturation, from where nothing comes back (docs/log.md).
+"""
+
+import math
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+from .conv import Fold, Unfold, fold_size, sizes_down
+from .mlp import MLP
+
+
+def leaky(h: Tensor) -> Tensor:
+    return F.leaky_relu(h, 0.2)
+
+
+def pixel_norm(h: Tensor) -> Tensor:
+    """Every pixel's features (B, C, ...) at root mean square 1 (Karras et al. 2018, section 4.2)."""
+    rms = torch.linalg.vector_norm(h, dim=1, keepdim=True) / math.sqrt(h.shape[1])
+    return h / rms.clamp(min=1e-4)
+
+
+class Block(nn.Module):
+    """h + conv(leaky(conv(leaky(h))))."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.first = nn.Conv2d(channels, channels, 3, padding=1)
+        self.second = nn.Conv2d(channels, channels, 3, padding=1)
+
+    def forward(self, h: Tensor) -> Tensor:
+        return h + self.second(leaky(self.first(leaky(h))))
+
+
+def stages(shape: tuple[int, int, int], width: int, patch: int) -> tuple[list[tuple[int, int]], list[int]]:
+    """Sizes (H, W) and channels of the stages, finest first: halved until no side is above 8, doubled up to 4 widths."""
+    sizes = sizes_down(shape, patch, smallest=8)
+    return sizes, [min(width * 2**i, 4 * width) for i in range(len(sizes))]
+
+
+class ConvGenerator(nn.Module):
+    """z (B, latent_dim), label as one-hot (B, K) or None -> x (B, C, H, W), not squashed."""
+
+    def __init__(self, latent_dim: int, shape: tuple[int, int, int], width: int, blocks: int, patch: int = 0, n_classes: int = 0):
+        super().__init__()
+        patch = patch or fold_size(shape)
+        sizes, channels = stages(shape, width, patch)
+        self.sizes, channels = sizes[::-1], channels[::-1]
+        self.stem = nn.Linear(latent_dim + n_classes, channels[0] * math.prod(self.sizes[0]))
+        self.blocks = nn.ModuleList(nn.Sequential(*(Block(c) for _ in range(blocks))) for c in channels)
+        self.up = nn.ModuleList(nn.Conv2d(a, b, 3, padding=1) for a, b in zip(channels, channels[1:]))
+        self.out = nn.Conv2d(channels[-1], shape[0] * patch**2, 3, padding=1)
+        self.unfold = Unfold(patch, shape)
+
+    def forward(self, z: Tensor, label: Tensor | None = None) -> Tensor:
+        h = self.stem(z if label is None else torch.cat([z, label], 1))
+        h = h.view(len(z), -1, *self.sizes[0]).to(memory_format=torch.channels_last)
+        h = pixel_norm(self.blocks[0](pixel_norm(h)))
+        for up, block, size in zip(self.up, self.blocks[1:], self.sizes[1:]):
+            h = up(F.interpolate(leaky(h), size=size, mode="bilinear"))
+            h = pixel_norm(block(pixel_norm(h)))
+        return self.unfold(self.out(leaky(h)))
+
+
+class Critic(nn.Module):
+    """What all discriminators share: features (B, dims) -> a score (B,).
+
+    With labels a projection is added, <embedding of y, features> (Miyato & Koyama 2018, eq. 3). What else the features
+    depend on, such as the growth of a progressive critic, follows after the label.
+    """
+
+    def __init__(self, dims: int, n_classes: int = 0):
+        super().__init__()
+        self.score = nn.Linear(dims, 1)
+        self.project = nn.Linear(n_classes, dims, bias=False) if n_classes else None
+
+    def features(self, x: Tensor) -> Tensor:
+        """x (B, *shape) -> (B, dims): the last hidden layer."""
+        raise NotImplementedError
+
+    def forward(self, x: Tensor, label: Tensor | None = None, *extra) -> Tensor:
+        h = self.features(x, *extra)
+        score = self.score(h)[:, 0]
+        return score if self.project is None else score + (self.project(label) * h).sum(1)
+
+
+class ConvCritic(Critic):
+    """x (B, C, H, W), label as one-hot (B, K) or None -> a score (B,)."""
+
+    def __init__(self, shape: tuple[int, int, int], width: int, blocks: int, patch: int = 0, n_classes: int = 0, dims: int = 128):
+        super().__init__(dims, n_classes)
+        patch = patch or fold_size(shape)
+        sizes, channels = stages(shape, width, patch)
+        self.fold = Fold(patch)
+        self.stem = nn.Conv2d(shape[0] * patch**2, channels[0], 3, padding=1)
+        self.blocks = nn.ModuleList(nn.Sequential(*(Block(c) for _ in range(blocks))) for c in channels)
+        self.down = nn.ModuleList(nn.Conv2d(a, b, 3, stride=2, padding=1) for a, b in zip(channels, channels[1:]))
+        self.mix = nn.Conv2d(channels[-1], channels[-1], 3, stride=2, padding=1)
+        coarse = [math.ceil(side / 2) for side in sizes[-1]]
+        self.join = nn.Linear(channels[-1] * math.prod(coarse), dims)
+
+    def features(self, x: Tensor) -> Tensor:
+        h = self.stem(self.fold(x).to(memory_format=torch.channels_last))
+        h = self.blocks[0](h)
+        for down, block in zip(self.down, self.blocks[1:]):
+            h = block(down(leaky(h)))
+        return leaky(self.join(leaky(self.mix(leaky(h))).flatten(1)))
+
+
+class MLPGenerator(nn.Module):
+    """z (B, latent_dim), label as one-hot (B, K) or None -> (B, *shape); features at root mean square 1 after each layer."""
+
+    def __init__(self, latent_dim: int, shape: tuple[int, ...], hidden: Sequence[int], n_classes: int = 0):
+        super().__init__()
+        widths = [latent_dim + n_classes, *hidden]
+        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in zip(widths, widths[1:]))
+        self.out, self.shape = nn.Linear(widths[-1], math.prod(shape)), shape
+
+    def forward(self, z: Tensor, label: Tensor | None = None) -> Tensor:
+        h = z if label is None else torch.cat([z, label], 1)
+        for layer in self.layers:
+            h = pixel_norm(leaky(layer(h)))
+        return self.out(h).view(len(z), *self.shape)
+
+
+class MLPCritic(Critic):
+    """x (B, *shape), label as one-hot (B, K) or None -> a score (B,)."""
+
+    def __init__(self, shape: tuple[int, ...], hidden: Sequence[int], n_classes: int = 0):
+        super().__init__(hidden[-1], n_classes)
+        self.net = MLP(math.prod(shape), hidden[:-1], hidden[-1], "leaky")
+
+    def features(self, x: Tensor) -> Tensor:
+        return leaky(self.net(x))
+
+
+# -- constraints on weights -------------------------------------------------------------------------------------
+
+
+class SpectralNorm(nn.Module):
+    """W / sigma(W), sigma the largest singular value of W as a matrix (out, rest) (Miyato et al. 2018, eq. 8).
+
+    Unusual: exact, by the eigenvalues of W W^T, not by a power iteration: it has no state that a frozen network or a
+    resumed run could get wrong.
+    """
+
+    def forward(self, weight: Tensor) -> Tensor:
+        with torch.autocast(weight.device.type, enabled=False):
+            rows = weight.flatten(1).float()
+            gram = rows @ rows.T if len(rows) <= rows.shape[1] else rows.T @ rows
+            return weight / torch.linalg.eigvalsh(gram)[-1].clamp(min=1e-12).sqrt()
+
+
+def with_spectral_norm(net: nn.Module) -> nn.Module:
+    """Every convolution and linear layer of ``net`` with its largest singular value brought to 1."""
+    for module in list(net.modules()):
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            parametrize.register_parametrization(module, "weight", SpectralNorm())
+    return net

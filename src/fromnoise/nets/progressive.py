@@ -1,0 +1,209 @@
+"""Networks that grow: images of 4 pixels a side first, each next size faded in while training goes on.
+
+Karras et al. 2018, "Progressive growing of GANs" (arXiv:1710.10196), for images of any size and number of channels. The
+levels, coarsest first, are the full size halved (rounded up) until no side is above 4: 28 pixels are grown as 4, 7, 14, 28.
+``growth`` says how far: at the whole number l the networks work at level l; at l + alpha, 0 < alpha < 1, they work at the
+size of level l + 1, which has the share alpha in what comes out. Both networks and ``shrink``ed real images are continuous
+in it, also where it is whole. None stands for fully grown. Layers that are not in yet get no gradient.
+
+Unusual: nearest-neighbour enlargement goes level by level and cuts off the odd row, so that averaging undoes it exactly at
+every size; and D's scores depend on the rest of the batch (``batch_std``).
+"""
+
+import math
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+from .adversarial import Critic, leaky, pixel_norm
+from .conv import sizes_down
+
+RELU, LINEAR = math.sqrt(2), 1.0  # gains: what keeps the scale of what passes a layer with and without a rectifier
+
+
+# -- how far the networks have grown ----------------------------------------------------------------------------
+
+
+def level_sizes(shape: tuple[int, int, int]) -> list[tuple[int, int]]:
+    """(H, W) of each level, coarsest first, the full size last."""
+    return sizes_down(shape, 1, smallest=4)[::-1]
+
+
+def growth_at(progress: float, levels: int) -> float:
+    """The growth, in [0, levels - 1], when the share ``progress`` in [0, 1] of the budget is done.
+
+    Every level is faded in and then held for equally many steps; level 0 is only held. Growing takes the first half of
+    the budget. The second belongs to the finest level alone, since the weights that are sampled are averaged there, and
+    learning rate and penalties end there. (The paper's 12 million images: 35 % grow 32 pixels, 85 % grow 1024.)
+    """
+    part = min(2 * progress, 1.0) * 2 * (levels - 1)  # level 0, then two parts for each level, held at the last part's end
+    return part // 2 + max(part % 2 - 1, 0.0)
+
+
+def level_and_alpha(growth: float | None, levels: int) -> tuple[int, float]:
+    """The level whose size is worked at, and its share in the output: 2.25 -> (3, 0.25), 2.0 -> (2, 1.0)."""
+    if growth is None:
+        return levels - 1, 1.0
+    level = min(math.ceil(growth), levels - 1)
+    return level, 1.0 - (level - growth)
+
+
+def up(x: Tensor, size: tuple[int, int]) -> Tensor:
+    """To the next finer size by nearest neighbour: each pixel twice, the last one once where a side is odd."""
+    return F.interpolate(x, size=size, mode="nearest")
+
+
+def down(x: Tensor) -> Tensor:
+    """To the next coarser size by averaging 2 x 2 pixels; where a side is odd, its last pixels are averaged with none."""
+    return F.avg_pool2d(x, 2, ceil_mode=True)
+
+
+def shrink(x: Tensor, growth: float | None, sizes: Sequence[tuple[int, int]]) -> Tensor:
+    """Real images (B, C, H, W) as the critic sees them at this growth: (B, C, h, w), h x w the size of its level.
+
+    While a level fades in, its detail does too: (1 - alpha) up(down(x)) + alpha x.
+    """
+    level, alpha = level_and_alpha(growth, len(sizes))
+    for _ in range(len(sizes) - 1 - level):
+        x = down(x)
+    return x if alpha == 1 else torch.lerp(up(down(x), sizes[level]), x, alpha)
+
+
+# -- layers -----------------------------------------------------------------------------------------------------
+
+
+class Scale(nn.Module):
+    """weight -> scale weight."""
+
+    def __init__(self, scale: float):
+        super().__init__()
+        self.scale = scale
+
+    def forward(self, weight: Tensor) -> Tensor:
+        return self.scale * weight
+
+
+def equalised(layer: nn.Module, gain: float, fan_in: int | None = None) -> nn.Module:
+    """``layer`` at equalised learning rate (section 4.1): weights from N(0, 1), multiplied by gain / sqrt(fan_in) in use.
+
+    A step of Adam, which is of one size for all weights, then moves every layer by the same share of its scale.
+    """
+    nn.init.normal_(layer.weight)
+    if layer.bias is not None:
+        nn.init.zeros_(layer.bias)
+    fan_in = fan_in or layer.weight[0].numel()
+    parametrize.register_parametrization(layer, "weight", Scale(gain / math.sqrt(fan_in)))
+    return layer
+
+
+def batch_std(h: Tensor) -> Tensor:
+    """Features (B, C, H, W) -> (B,): how much those of an example's group differ, so that D sees a collapse (section 3).
+
+    Standard deviation over the group of each feature at each pixel, averaged to one number for the group. Any batch will
+    do: of m groups of four or more, example i is in group i mod m. From 8 examples on m is even, so that real and fake
+    ones that come in turn are not mixed; fewer are one group. A group of one has deviation 0.
+    """
+    n = len(h)
+    m = 2 * (n // 8) or 1
+    k = math.ceil(n / m)
+    there = (torch.arange(k * m, device=h.device) < n).view(k, m, 1)
+    h = rows(h).to(torch.promote_types(h.dtype, torch.float32))  # squares are never summed in bfloat16
+    h = F.pad(h, (0, 0, 0, k * m - n)).view(k, m, -1)
+    mean = h.sum(0) / there.sum(0)
+    variance = (there * (h - mean).square()).sum(0) / there.sum(0)
+    return (variance + 1e-8).sqrt().mean(1).repeat(k)[:n]
+
+
+def rows(h: Tensor) -> Tensor:
+    """(B, C, H, W) -> (B, H W C): without a copy in channels-last order, which gradients then keep."""
+    return h.permute(0, 2, 3, 1).flatten(1)
+
+
+class Block(nn.Module):
+    """3 x 3 convolutions through the given numbers of channels, each with a leaky rectifier and, if asked, pixel norm."""
+
+    def __init__(self, *channels: int, norm: bool = False):
+        super().__init__()
+        self.layers = nn.ModuleList(equalised(nn.Conv2d(a, b, 3, padding=1), RELU) for a, b in zip(channels, channels[1:]))
+        self.norm = norm
+
+    def forward(self, h: Tensor) -> Tensor:
+        for layer in self.layers:
+            h = leaky(layer(h))
+            h = pixel_norm(h) if self.norm else h
+        return h
+
+
+def channels_of(width: int, levels: int) -> list[int]:
+    """Channels of each level, coarsest first: ``width`` at the finest, doubled up to 8 widths."""
+    return [min(width * 2**i, 8 * width) for i in range(levels)][::-1]
+
+
+# -- the two networks -------------------------------------------------------------------------------------------
+
+
+class ProgressiveGenerator(nn.Module):
+    """z (B, latent_dim), label as one-hot (B, K) or None -> x (B, C, H, W), not squashed."""
+
+    def __init__(self, latent_dim: int, shape: tuple[int, int, int], width: int, n_classes: int = 0):
+        super().__init__()
+        self.sizes = level_sizes(shape)
+        channels = channels_of(width, len(self.sizes))
+        self.stem = equalised(nn.Linear(latent_dim + n_classes, channels[0] * math.prod(self.sizes[0])), RELU)
+        self.blocks = nn.ModuleList([Block(channels[0], channels[0], norm=True)])
+        self.blocks.extend(Block(a, b, b, norm=True) for a, b in zip(channels, channels[1:]))
+        self.to_image = nn.ModuleList(equalised(nn.Conv2d(c, shape[0], 1), LINEAR) for c in channels)
+
+    def forward(self, z: Tensor, label: Tensor | None = None, growth: float | None = None) -> Tensor:
+        """At the full size, whatever the growth: a coarser level's image is enlarged by nearest neighbour."""
+        x = self.forward_at(z, label, growth)
+        level, _ = level_and_alpha(growth, len(self.sizes))
+        for size in self.sizes[level + 1 :]:
+            x = up(x, size)
+        return x
+
+    def forward_at(self, z: Tensor, label: Tensor | None = None, growth: float | None = None) -> Tensor:
+        """(B, C, h, w), the size of the level that is worked at."""
+        level, alpha = level_and_alpha(growth, len(self.sizes))
+        h = pixel_norm(z) if label is None else torch.cat([pixel_norm(z), pixel_norm(label)], 1)
+        h = self.stem(h).view(len(z), *self.sizes[0], -1).permute(0, 3, 1, 2)  # channels last
+        h = self.blocks[0](pixel_norm(leaky(h)))
+        for block, size in zip(self.blocks[1 : level + 1], self.sizes[1:]):
+            before, h = h, block(up(h, size))
+        x = self.to_image[level](h)
+        return x if alpha == 1 else torch.lerp(up(self.to_image[level - 1](before), self.sizes[level]), x, alpha)
+
+
+class ProgressiveCritic(Critic):
+    """x (B, C, h, w) at the size of the growth's level, label as one-hot (B, K) or None -> a score (B,)."""
+
+    def __init__(self, shape: tuple[int, int, int], width: int, n_classes: int = 0, dims: int = 128):
+        super().__init__(dims, n_classes)
+        sizes = level_sizes(shape)
+        channels = channels_of(width, len(sizes))
+        self.from_image = nn.ModuleList(equalised(nn.Conv2d(shape[0], c, 1), RELU) for c in channels)
+        self.blocks = nn.ModuleList([Block(channels[0] + 1, channels[0])])
+        self.blocks.extend(Block(b, b, a) for a, b in zip(channels, channels[1:]))
+        self.join = equalised(nn.Linear(channels[0] * math.prod(sizes[0]), dims), RELU)
+        equalised(self.score, LINEAR)
+        if self.project is not None:
+            equalised(self.project, LINEAR, fan_in=dims)  # the sum of <embedding of y, features> has this many terms
+
+    def features(self, x: Tensor, growth: float | None = None) -> Tensor:
+        level, alpha = level_and_alpha(growth, len(self.blocks))
+        h = self.read(x, level)
+        for i in range(level, 0, -1):
+            h = down(self.blocks[i](h))
+            if i == level and alpha < 1:
+                h = torch.lerp(self.read(down(x), level - 1), h, alpha)
+        deviation = batch_std(h).to(h.dtype).view(-1, 1, 1, 1).expand(-1, 1, *h.shape[2:])
+        h = torch.cat([h, deviation], 1).to(memory_format=torch.channels_last)
+        return leaky(self.join(rows(self.blocks[0](h))))
+
+    def read(self, x: Tensor, level: int) -> Tensor:
+        """Images at a level's size -> its features."""
+        h = self.from_image[level](x.to(memory_format=torch.channels_last))
+        return leaky(h.to(memory_format=torch.channels_last))  # of one channel the convolution cannot tell the order
