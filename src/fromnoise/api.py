@@ -109,11 +109,17 @@ class TrainedRun:
 
     @torch.no_grad()
     def reconstruct(self, x: np.ndarray, y=None) -> np.ndarray | dict:
-        """Examples through the bottleneck, in the data's own units."""
+        """Examples through the bottleneck, or, without an encoder, by a search for their z (invert.py), in the data's own units."""
+        from .invert import invert, why_not
         from .sample import in_own_units
 
-        self._needs(Reconstructs, "reconstruct")
-        return in_own_units(self.dataset, self.model.reconstruct(self._input(x), self._labels(y, len(x))))
+        x, y = self._input(x), self._labels(y, len(x))
+        if isinstance(self.model, Reconstructs):
+            return in_own_units(self.dataset, self.model.reconstruct(x, y))
+        if why_not(self.model):
+            self._needs(Reconstructs, "reconstruct")
+        rng = Rng(0, ("reconstruct",), device=self.restored.device)
+        return in_own_units(self.dataset, invert(self.model, x, y, self.restored.family.Options(), rng).x_hat)
 
     @torch.no_grad()
     def log_prob(self, x: np.ndarray, y=None, k: int = 100, seed: int = 0) -> np.ndarray:

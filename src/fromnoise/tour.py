@@ -36,6 +36,8 @@ STOPS = (
     Stop("denoising", "autoencoder", "denoising", "denoising autoencoder, 16 numbers", {"latent_dim": 16}),
     Stop("vae-16", "vae", "mlp", "VAE, 16 numbers", {"latent_dim": 16}),
     Stop("ladder", "vae", "ladder", "hierarchical VAE", {}),
+    Stop("vaegan", "vaegan", "conv", "VAE-GAN, 16 numbers", {"latent_dim": 16}),
+    Stop("gan", "gan", "conv", "GAN", {}),
 )
 
 

@@ -213,7 +213,7 @@ class GAN(Family):
     def features(self, x: Tensor) -> Tensor:
         """D's last hidden layer, (B, dims); of a pack of the same example where D looks at packs."""
         x = self.shrunk(x).repeat(1, self.config.pack, *[1] * (x.ndim - 2))
-        return self.discriminator.features(x, *((self.growth,) if self.config.network == "progressive" else ()))
+        return self.discriminator.features(x, *((self.growth,) if self.config.network == "progressive" else ())).float()
 
     def label(self, y: Tensor | None, n: int) -> Tensor | None:
         """Labels as one-hot rows (n, classes), or None for a model of p(x)."""

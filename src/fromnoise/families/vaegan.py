@@ -42,7 +42,7 @@ class Config(BaseConfig):
     hidden: tuple[Width, ...] = Field((400, 400), min_length=1, description="mlp: widths of the encoder's and D's layers, mirrored in the decoder")
     activation: Literal["relu", "silu", "gelu", "tanh", "linear"] = Field("silu", description="mlp: non-linearity of encoder and decoder")
     width: int = Field(32, ge=4, le=1024, description="conv: channels at the finest resolution")
-    blocks: int = Field(1, ge=0, le=16, description="conv: residual blocks of D at each resolution")
+    blocks: int = Field(0, ge=0, le=16, description="conv: residual blocks of D at each resolution")
     objective: Literal["modern", "larsen"] = Field("modern", description="reconstruct x, or reconstruct what D sees of it (Larsen et al. 2016)")
     reconstruction: Literal["likelihood", "l1"] = Field("likelihood", description="modern: -log p(x|z), or the sum of |x - x_hat|")
     likelihood: Literal["auto", "bernoulli", "gaussian", "logistic", "table"] = Field("auto", description="modern: p(x|z), as in the family vae")
@@ -55,9 +55,9 @@ class Config(BaseConfig):
     loss: Literal["relativistic", "non-saturating", "minimax", "least-squares", "hinge", "wasserstein"] = Field(
         "relativistic", description="what the duel is about; probability/adversarial.py has the formulas"
     )
-    r1: float = Field(10.0, ge=0, le=1e6, description="gamma of R1, the penalty on D's slope at real examples; 0 leaves it out")
-    r2: float = Field(10.0, ge=0, le=1e6, description="gamma of R2, the same at reconstructions and samples")
-    lazy: int = Field(1, ge=1, le=1000, description="penalise one in so many examples of each batch; cheaper, the same on average")
+    r1: float = Field(0.3, ge=0, le=1e6, description="gamma of R1, the penalty on D's slope at real examples; 0 leaves it out")
+    r2: float = Field(0.3, ge=0, le=1e6, description="gamma of R2, the same at reconstructions and samples")
+    lazy: int = Field(4, ge=1, le=1000, description="penalise one in so many examples of each batch; cheaper, the same on average")
     label_weight: float = Field(0.0, ge=0, le=1e6, description="weight of a classifier on the latent mean, nats; 0: there is none")
     label_hidden: tuple[Width, ...] = Field((), description="widths of the classifier's hidden layers; none: it is linear")
     labelled: float = Field(1.0, gt=0, le=1, description="share of the examples whose labels the classifier learns from")
@@ -72,13 +72,15 @@ class Options(BaseConfig):
     temperature: float = Field(1.0, ge=0, le=10, description="scales the standard deviation of z")
 
 
+RECIPE = dict(ema=0.9999, precision="auto", batch_size=32)
+
 PRESETS = {
-    "default": {},
-    "lecture": dict(network="mlp", hidden=(512,), activation="relu", latent_dim=2),
-    "conv": {},
-    "larsen": dict(objective="larsen"),
-    "mlp": dict(network="mlp"),
-    "table": dict(network="mlp", hidden=(128, 128), latent_dim=8),
+    "default": RECIPE,
+    "lecture": RECIPE | dict(network="mlp", hidden=(512,), activation="relu", latent_dim=2),
+    "conv": RECIPE,
+    "larsen": RECIPE | dict(objective="larsen"),
+    "mlp": RECIPE | dict(network="mlp"),
+    "table": RECIPE | dict(network="mlp", hidden=(128, 128), latent_dim=8),
 }
 
 
@@ -100,6 +102,8 @@ class VAEGAN(Family):
             self.discriminator = MLPCritic(spec.shape, c.hidden, n_classes)
         if c.label_weight:
             self.head = MLP(c.latent_dim, c.label_hidden, spec.classes)
+        if c.r1 or c.r2:
+            self.second_order = ("discriminator",)
         self.latent_dim = self.standard_dims = c.latent_dim
         self.continuous = self.vae.continuous
         self.bound: Bound = self.vae.bound if has_likelihood(c) else "none"
@@ -214,6 +218,10 @@ class VAEGAN(Family):
 
     def judge(self, x: Tensor, y: Tensor | None = None) -> Tensor:
         return self.score(x, self.vae.condition(y, len(x)))
+
+    def features(self, x: Tensor) -> Tensor:
+        """D's last hidden layer, (B, dims)."""
+        return self.discriminator.features(x).float()
 
     # -- the label head --------------------------------------------------------------------------------------
 

@@ -25,7 +25,7 @@ from ..core.run import Run
 from ..core.spec import Batch
 from ..data.dataset import Dataset
 from ..data.stream import Stream, comfortable, in_order
-from . import checkpoint, health
+from . import checkpoint, health, strip
 from .device import can_compile, peak_memory_mb, pick_device, set_threads
 from .duel import Watch
 from .heldout import objective
@@ -320,6 +320,8 @@ def _report(trainer: Trainer, run: Run, steps: int, batch: Batch, on_event, cloc
     }
     run.append(event)
     state.events += 1
+    if trainer.options is not None and not isinstance(trainer.model, FitsInClosedForm):  # those sample once they are fitted
+        strip.save_strip(run, trainer.ema.model, trainer.dataset, state.step, trainer.options)
     on_event(event)
 
 

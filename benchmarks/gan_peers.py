@@ -1,0 +1,84 @@
+"""Equal minutes on MNIST, one after another: our `gan` and `vaegan`, and the network of pytorch/examples' DCGAN.
+
+The DCGAN is made again from its published shape: images at 64 x 64, z of 100, 64 channels at the finest layer, batch
+norm, binary cross-entropy, Adam 2e-4 with betas .5 and .999, batches of 64; its samples are averaged down to 28 x 28.
+All are scored by the shipped evaluator, 10,000 samples of the last weights, and timed in training images per second.
+
+    python benchmarks/gan_peers.py [--minutes 10] [--seed 0]
+"""
+
+import argparse
+import time
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from gan_mnist import SAMPLES, Scale
+from header import header
+from torch import nn
+
+import fromnoise as fn
+from fromnoise import sample
+
+
+def dcgan_generator(width: int = 64, z: int = 100) -> nn.Module:
+    layers, channels = [], [z, 8 * width, 4 * width, 2 * width, width]
+    for i, (a, b) in enumerate(zip(channels, channels[1:])):
+        layers += [nn.ConvTranspose2d(a, b, 4, *((1, 0) if i == 0 else (2, 1)), bias=False), nn.BatchNorm2d(b), nn.ReLU(True)]
+    return nn.Sequential(*layers, nn.ConvTranspose2d(width, 1, 4, 2, 1, bias=False), nn.Tanh())
+
+
+def dcgan_discriminator(width: int = 64) -> nn.Module:
+    layers, channels = [nn.Conv2d(1, width, 4, 2, 1, bias=False), nn.LeakyReLU(0.2, True)], [width, 2 * width, 4 * width, 8 * width]
+    for a, b in zip(channels, channels[1:]):
+        layers += [nn.Conv2d(a, b, 4, 2, 1, bias=False), nn.BatchNorm2d(b), nn.LeakyReLU(0.2, True)]
+    return nn.Sequential(*layers, nn.Conv2d(8 * width, 1, 4, 1, 0, bias=False), nn.Flatten(0))
+
+
+def dcgan(x: torch.Tensor, minutes: float, seed: int) -> tuple[torch.Tensor, float]:
+    """Samples (SAMPLES, 1, 28, 28) after so many minutes on x (N, 1, 28, 28), and training images per second."""
+    torch.manual_seed(seed)
+    generator, discriminator = dcgan_generator(), dcgan_discriminator()
+    for module in [*generator.modules(), *discriminator.modules()]:
+        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
+            nn.init.normal_(module.weight, 0.0, 0.02)
+        elif isinstance(module, nn.BatchNorm2d):
+            nn.init.normal_(module.weight, 1.0, 0.02)
+    optimizers = [torch.optim.Adam(net.parameters(), 2e-4, betas=(0.5, 0.999)) for net in (generator, discriminator)]
+    bce, one, zero, seen, begin = F.binary_cross_entropy_with_logits, torch.ones(64), torch.zeros(64), 0, time.monotonic()
+    while time.monotonic() - begin < 60 * minutes:
+        real = F.interpolate(x[torch.randint(len(x), (64,))], size=64, mode="bilinear")
+        fake = generator(torch.randn(64, 100, 1, 1))
+        optimizers[1].zero_grad()
+        (bce(discriminator(real), one) + bce(discriminator(fake.detach()), zero)).backward()
+        optimizers[1].step()
+        optimizers[0].zero_grad()
+        bce(discriminator(fake), one).backward()
+        optimizers[0].step()
+        seen += 64
+    rate = seen / (time.monotonic() - begin)
+    generator.eval()
+    with torch.no_grad():
+        parts = [F.interpolate(generator(torch.randn(100, 100, 1, 1)), size=28, mode="area") for _ in range(SAMPLES // 100)]
+    return torch.cat(parts), rate
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--minutes", type=float, default=10)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path, default=Path("runs/gan-peers"))
+    args = parser.parse_args()
+    header(args.seed)
+    scale = Scale()
+    for family in ("gan", "vaegan"):
+        run = fn.train(family, data="mnist", minutes=args.minutes, seed=args.seed, out=args.out / family)
+        rate = run.run.events("interval")[-1]["items_per_second"]
+        print(scale.line(f"{family} ({rate:,.0f} images/s)", sample.sample(run.restored, SAMPLES, args.seed)), flush=True)
+    x = torch.from_numpy(scale.dataset.splits["train"].x).float() / 127.5 - 1
+    made, rate = dcgan(x, args.minutes, args.seed)
+    print(scale.line(f"DCGAN's network ({rate:,.0f} images/s)", made), flush=True)
+
+
+if __name__ == "__main__":
+    main()
