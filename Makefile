@@ -10,7 +10,7 @@ tour: $(VENV)/.installed
 	$(BIN)/fromnoise tour --out runs/tour
 
 test: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist loadfile
 
 install: $(VENV)/.installed
 

@@ -35,7 +35,7 @@ def main() -> None:
         more = {name: tuple(map(int, value.split(","))) if "," in value else value for name, value in more.items()}
         fn.train(
             "vae", data="mnist", preset=args.preset, binarise="dynamic", minutes=args.minutes, seed=args.seed, out=Path(out),
-            on_event=lambda e: print(f"{e['seconds']:6.0f} s step {e['step']} epoch {e['epoch']:.1f} held-out {e['validation']['value']:.2f}", flush=True),
+            on_event=lambda e: e["kind"] == "interval" and print(f"{e['seconds']:6.0f} s step {e['step']} epoch {e['epoch']:.1f} held-out {e['validation']['value']:.2f}", flush=True),
             **more,
         )  # fmt: skip
         print(f"trained in {(time.perf_counter() - begin) / 60:.2f} minutes, everything included", flush=True)

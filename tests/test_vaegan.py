@@ -182,7 +182,7 @@ def test_larsen_the_decoder_learns_from_both_and_the_discriminator_from_scores_a
     # D's own loss is the duel and its penalties, without N: with the fakes given, the same to the last bit
     with torch.no_grad():
         x_fake = m.with_samples(m.decode(m.draw_code(data.x[::2], None, KEY)), None, len(data), KEY)
-    duel, _ = adversarial.duel(m.score, data.x, x_fake, None, "relativistic", 10.0, 10.0)
+    duel, _ = adversarial.duel(m.score, data.x, x_fake, None, "relativistic", m.config.r1, m.config.r2, m.config.lazy)
     assert torch.equal(m.loss(data, "discriminator", KEY).value, duel)
 
 

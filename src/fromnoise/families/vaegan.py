@@ -104,6 +104,10 @@ class VAEGAN(Family):
             self.head = MLP(c.latent_dim, c.label_hidden, spec.classes)
         if c.r1 or c.r2:
             self.second_order = ("discriminator",)
+        if c.r1 or c.r2:
+            self.second_order = ("discriminator",)
+        if c.objective == "modern" and c.adversarial_weight and c.adversarial_start:
+            self.cost_stages = 10                                                   # steps without g are cheaper
         self.latent_dim = self.standard_dims = c.latent_dim
         self.continuous = self.vae.continuous
         self.bound: Bound = self.vae.bound if has_likelihood(c) else "none"
@@ -179,9 +183,9 @@ class VAEGAN(Family):
         Otherwise D could make the term small, and the KL large beside it, by shrinking its features.
         """
         with torch.no_grad():
-            target = self.discriminator.features(x).float()
+            target = self.features(x)
             spread = target.std(0, correction=0) + 1e-3 * target.std(correction=0) + 1e-6
-        error = (self.discriminator.features(x_hat).float() - target) / (self.config.feature_sigma * spread)
+        error = (self.features(x_hat) - target) / (self.config.feature_sigma * spread)
         return 0.5 * sum_per_example(error.square()).mean()
 
     # -- the duel --------------------------------------------------------------------------------------------
@@ -221,6 +225,10 @@ class VAEGAN(Family):
 
     def features(self, x: Tensor) -> Tensor:
         """D's last hidden layer, (B, dims)."""
+        return self.discriminator.features(x).float()
+
+    def features(self, x: Tensor) -> Tensor:
+        """D's last hidden layer, (B, F)."""
         return self.discriminator.features(x).float()
 
     # -- the label head --------------------------------------------------------------------------------------
