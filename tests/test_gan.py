@@ -265,3 +265,23 @@ def test_refused_in_one_line(spec, options, says):
 def test_a_conditional_model_wants_a_label():
     with pytest.raises(UsageError, match="give a label"):
         model(DIGITS, conditional=True, network="mlp").decode(torch.zeros(1, 64))
+
+
+def test_a_pack_larger_than_the_batch_is_refused():
+    with pytest.raises(UsageError, match="--batch-size"):
+        model(pack=4).loss(batch(POINTS, 3), "discriminator", Rng(0))
+
+
+def test_weights_that_overflow_under_spectral_norm_end_as_a_divergence_not_as_a_traceback():
+    m = model(spectral_norm=True)
+    with torch.no_grad():
+        next(p for n, p in m.discriminator.named_parameters() if n.endswith("original")).mul_(1e30)
+    assert not torch.isfinite(m.loss(batch(POINTS), "discriminator", Rng(0)).value)
+
+
+def test_growing_networks_are_not_stretched(tmp_path):
+    options = dict(network="progressive", width=4, steps=4, batch_size=8, threads=1, intervals=2)
+    run = launch.start(launch.plan("gan", "digits", **options), tmp_path / "run")
+    with pytest.raises(UsageError, match="train anew"):
+        launch.resume(run, {"steps": 4}, warn=lambda line: None)
+    assert launch.restore(run).model.progress == 1.0

@@ -52,7 +52,7 @@ class Family(nn.Module):
     networks that grow read it. It is 1 while held-out objectives are computed, so that these can be compared.
     cost_stages: so many equal parts of the training differ in what a step costs (networks that grow); an estimate of
     the time takes steps in each of them.
-    second_order: sub-modules whose gradient is differentiated again (a penalty on a slope), which cannot be compiled.
+    second_order: sub-modules whose gradient a loss itself takes (a penalty on a slope, a balance), which cannot be compiled.
     """
 
     cost_stages: int = 1

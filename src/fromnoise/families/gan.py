@@ -46,7 +46,7 @@ class Config(BaseConfig):
     gradient_penalty: float = Field(0.0, ge=0, le=1e6, description="weight of the one-centred penalty of WGAN-GP, usually 10")
     spectral_norm: bool = Field(False, description="divide D's weights by their largest singular values")
     augment: tuple[Literal["translation", "cutout", "colour"], ...] = Field((), description="DiffAugment of real and fake alike: for fewer than some 10,000 images")
-    pack: int = Field(1, ge=1, le=16, description="examples of one kind that D judges together (PacGAN); batch size a multiple of it")
+    pack: int = Field(1, ge=1, le=16, description="examples of one kind that D judges together (PacGAN); what is left of a batch is left out")
     conditional: bool = Field(False, description="learn p(x | y): labels go to G, and to D by projection")
     d_steps: int = Field(1, ge=1, le=100, description="updates of D in each step, each on its own batch")
     g_steps: int = Field(1, ge=1, le=100, description="updates of G in each step")
@@ -129,7 +129,9 @@ class GAN(Family):
         x_real, x_fake = self.prepare(self.shrunk(batch.x), rng.at("real")), self.prepare(x_fake, rng.at("fake"))
         label = None if label is None else label[: len(x_real)]
         left = c.penalty_end**self.progress                                         # annealed from 1 to penalty_end
-        value, terms = adversarial.duel(self.score, x_real, x_fake, label, c.loss, left * c.r1, left * c.r2, c.lazy)
+        # a progressive critic compares examples of a group of four pairs: it is penalised on one group at least
+        lazy = c.lazy if c.network != "progressive" else max(1, min(c.lazy, len(x_real) // 4))
+        value, terms = adversarial.duel(self.score, x_real, x_fake, label, c.loss, left * c.r1, left * c.r2, lazy)
         if c.gradient_penalty:
             middle = adversarial.between(x_real, x_fake, rng.uniform("between", (len(x_real),)))
             _, slopes = adversarial.scores_and_slopes(lambda part, rows: self.score(part, label), middle, len(middle))
@@ -156,6 +158,8 @@ class GAN(Family):
     def prepare(self, x: Tensor, rng: Rng) -> Tensor:
         """Augmented, and packed: (B, C, ...) -> (B / pack, pack C, ...)."""
         m = self.config.pack
+        if len(x) < m:
+            raise UsageError(f"--pack {m} needs batches of {m} or more, and these have {len(x)}: raise --batch-size, or lower --pack")
         x = augment(x, self.config.augment, rng) if self.config.augment else x
         return x if m == 1 else x[: len(x) // m * m].reshape(-1, m * x.shape[1], *x.shape[2:])
 

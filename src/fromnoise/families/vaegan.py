@@ -46,12 +46,12 @@ class Config(BaseConfig):
     objective: Literal["modern", "larsen"] = Field("modern", description="reconstruct x, or reconstruct what D sees of it (Larsen et al. 2016)")
     reconstruction: Literal["likelihood", "l1"] = Field("likelihood", description="modern: -log p(x|z), or the sum of |x - x_hat|")
     likelihood: Literal["auto", "bernoulli", "gaussian", "logistic", "table"] = Field("auto", description="modern: p(x|z), as in the family vae")
-    beta: float = Field(1.0, ge=0, description="weight of the KL term")
+    beta: float = Field(1.0, ge=0, description="weight of the KL term; more of it: better samples, coarser reconstructions")
     adversarial_weight: float = Field(0.5, ge=0, le=1e6, description="modern: pull of the generator's loss on the last layer, relative to the reconstruction's")
     adversarial_start: float = Field(0.1, ge=0, le=1, description="share of the training before the generator's loss sets in")
     adversarial_ramp: float = Field(0.1, ge=0, le=1, description="share of the training over which it grows")
     gamma: float = Field(0.01, ge=0, le=1e6, description="larsen: weight of the reconstruction in the decoder's loss")
-    feature_sigma: float = Field(0.1, gt=0, le=100, description="larsen: s, in units of each feature's spread over the batch")
+    feature_sigma: float = Field(1.0, gt=0, le=100, description="larsen: s, in units of each feature's spread over the batch")
     loss: Literal["relativistic", "non-saturating", "minimax", "least-squares", "hinge", "wasserstein"] = Field(
         "relativistic", description="what the duel is about; probability/adversarial.py has the formulas"
     )
@@ -62,8 +62,8 @@ class Config(BaseConfig):
     label_hidden: tuple[Width, ...] = Field((), description="widths of the classifier's hidden layers; none: it is linear")
     labelled: float = Field(1.0, gt=0, le=1, description="share of the examples whose labels the classifier learns from")
     conditional: bool = Field(False, description="learn p(x | y): labels go to encoder, decoder and D")
-    lr: float = Field(1e-3, gt=0, le=1e31, description="learning rate of encoder and decoder")
-    lr_d: float = Field(1e-3, gt=0, le=1e31, description="learning rate of D")
+    lr: float = Field(2e-3, gt=0, le=1e31, description="learning rate of encoder and decoder")
+    lr_d: float = Field(4e-3, gt=0, le=1e31, description="learning rate of D")
     beta1: float = Field(0.5, ge=0, lt=1, description="Adam: momentum of encoder and decoder; D goes without")
     beta2: float = Field(0.99, ge=0, lt=1, description="Adam: memory of squared gradients")
 
@@ -75,9 +75,9 @@ class Options(BaseConfig):
 RECIPE = dict(ema=0.9999, precision="auto", batch_size=32)
 
 PRESETS = {
-    "default": RECIPE,
+    "default": RECIPE | dict(beta=4.0),
     "lecture": RECIPE | dict(network="mlp", hidden=(512,), activation="relu", latent_dim=2),
-    "conv": RECIPE,
+    "conv": RECIPE | dict(beta=4.0),
     "larsen": RECIPE | dict(objective="larsen"),
     "mlp": RECIPE | dict(network="mlp"),
     "table": RECIPE | dict(network="mlp", hidden=(128, 128), latent_dim=8),
@@ -102,9 +102,9 @@ class VAEGAN(Family):
             self.discriminator = MLPCritic(spec.shape, c.hidden, n_classes)
         if c.label_weight:
             self.head = MLP(c.latent_dim, c.label_hidden, spec.classes)
-        if c.r1 or c.r2:
-            self.second_order = ("discriminator",)
-        if c.r1 or c.r2:
+        if c.objective == "modern" and c.adversarial_weight:                        # lambda takes gradients of its own
+            self.second_order = ("vae", "discriminator")
+        elif c.r1 or c.r2:
             self.second_order = ("discriminator",)
         if c.objective == "modern" and c.adversarial_weight and c.adversarial_start:
             self.cost_stages = 10                                                   # steps without g are cheaper
@@ -225,10 +225,6 @@ class VAEGAN(Family):
 
     def features(self, x: Tensor) -> Tensor:
         """D's last hidden layer, (B, dims)."""
-        return self.discriminator.features(x).float()
-
-    def features(self, x: Tensor) -> Tensor:
-        """D's last hidden layer, (B, F)."""
         return self.discriminator.features(x).float()
 
     # -- the label head --------------------------------------------------------------------------------------

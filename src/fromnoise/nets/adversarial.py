@@ -156,6 +156,8 @@ class SpectralNorm(nn.Module):
         with torch.autocast(weight.device.type, enabled=False):
             rows = weight.flatten(1).float()
             gram = rows @ rows.T if len(rows) <= rows.shape[1] else rows.T @ rows
+            if not bool(torch.isfinite(gram).all()):  # the loop sees what is not finite, and rolls back; LAPACK raises
+                return weight * torch.nan
             return weight / torch.linalg.eigvalsh(gram)[-1].clamp(min=1e-12).sqrt()
 
 

@@ -241,6 +241,8 @@ def resume(
             more = build(TrainConfig, {**plan.train.model_dump(), **dict.fromkeys(BUDGETS), **budget})
             steps = saved.step + estimate(plan.trainer(), more)["steps"]
         trainer = plan.trainer()
+        if budget and hasattr(trainer.model, "growth") and trainer.model.cost_stages > 1:
+            raise UsageError(f"{run.path} grows its networks over its budget, which cannot be stretched: train anew with a larger one")
         trainer.load(saved)
         for what, then, now in (
             ("torch", run.info["versions"]["torch"], torch.__version__),
@@ -303,7 +305,7 @@ def restore(
         raise StorageError(f"{saved.path} does not fit this version of the family {info['family']}: {str(error).splitlines()[-1].strip()}") from None
     if unfitted:  # stopped before the end: what comes after the last step is made up for
         model.fit(lambda: in_order(dataset, "train", device=device), Rng(info["seed"], device=device).at("fit"))
-    model.progress = min(1.0, saved.step / info["steps"]) if info["steps"] else 1.0
+    model.progress = saved.manifest.get("progress", min(1.0, saved.step / max(1, info["steps"])))
     return Restored(run, family, model, dataset, saved.step)
 
 

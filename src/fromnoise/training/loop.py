@@ -211,7 +211,7 @@ class Trainer:
         optim = {f"{'+'.join(key)}/{name}": t for key, o in self.optimizers.items() for name, t in o.tensors().items()}
         parts = {"model": self.model.state_dict(), "ema": self.ema.model.state_dict(), "optim": optim}
         keep = {self.state.good} | ({self.state.best["step"]} if self.state.best else set())
-        checkpoint.save(run, self.state.step, parts, vars(self.state) | {"threads": self.threads}, keep)
+        checkpoint.save(run, self.state.step, parts, vars(self.state) | {"threads": self.threads, "progress": self.ema.model.progress}, keep)
 
     def load(self, saved: checkpoint.Checkpoint) -> None:
         self.model.load_state_dict(saved.tensors("model"))
@@ -220,7 +220,8 @@ class Trainer:
         for key, optimizer in self.optimizers.items():
             prefix = "+".join(key) + "/"
             optimizer.load({name[len(prefix) :]: t for name, t in optim.items() if name.startswith(prefix)})
-        self.set_state(State(**{name: saved.manifest[name] for name in vars(State()) if name in saved.manifest}))
+        known = {"good": saved.step} | saved.manifest  # manifests of earlier versions name no good step
+        self.set_state(State(**{name: known[name] for name in vars(State()) if name in known}))
 
     def roll_back(self, run: Run, error: DivergedError) -> dict:
         """Back to the last good checkpoint, to go on from there with half the learning rate and other random numbers.
