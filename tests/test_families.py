@@ -17,7 +17,6 @@ from fromnoise.families import autoencoder, classical
 NARROW = {"gan": {"width": 8}, "vaegan": {"width": 8}}  # convolutions: the same code in less time
 CASES = [(name, NARROW.get(name, {})) for name in families.names()] + [
     ("vaegan", {"objective": "larsen", "network": "mlp", "hidden": (32,)}),
-    ("gan", {"preset": "lecture", "width": 8}),
     ("vae", {"preset": "ladder", "width": 8, "blocks": 1, "latent_dim": 4}),
     ("vae", {"preset": "conv", "width": 8, "latent_dim": 4, "optimizer": "muon"}),
     ("vae", {"objective": "iwae", "k": 3, "likelihood": "gaussian"}),

@@ -80,13 +80,19 @@ PRESETS = {
     "conv": RECIPE | dict(beta=4.0),
     "larsen": RECIPE | dict(objective="larsen"),
     "mlp": RECIPE | dict(network="mlp"),
+    "points": dict(
+        network="mlp", hidden=(128, 128, 128), latent_dim=4, adversarial_weight=3.0, r1=0.1, r2=0.1, lazy=1,
+        lr=1e-3, lr_d=1e-3, batch_size=256, ema=0.999,
+    ),
     "table": RECIPE | dict(network="mlp", hidden=(128, 128), latent_dim=8),
-}
+}  # fmt: skip
 
 
 def preset_for(spec: DataSpec) -> str:
     """The preset to start from when none is named."""
-    return "table" if spec.kind == "vector" else "conv"
+    if spec.kind == "vector":
+        return "points" if spec.dims == 2 and not spec.blocks else "table"
+    return "conv"
 
 
 class VAEGAN(Family):
