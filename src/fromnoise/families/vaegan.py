@@ -47,7 +47,7 @@ class Config(BaseConfig):
     reconstruction: Literal["likelihood", "l1"] = Field("likelihood", description="modern: -log p(x|z), or the sum of |x - x_hat|")
     likelihood: Literal["auto", "bernoulli", "gaussian", "logistic", "table"] = Field("auto", description="modern: p(x|z), as in the family vae")
     beta: float = Field(1.0, ge=0, description="weight of the KL term; more of it: better samples, coarser reconstructions")
-    adversarial_weight: float = Field(0.5, ge=0, le=1e6, description="modern: pull of the generator's loss on the last layer, relative to the reconstruction's")
+    adversarial_weight: float = Field(1.0, ge=0, le=1e6, description="modern: pull of the generator's loss on the last layer, relative to the reconstruction's")
     adversarial_start: float = Field(0.1, ge=0, le=1, description="share of the training before the generator's loss sets in")
     adversarial_ramp: float = Field(0.1, ge=0, le=1, description="share of the training over which it grows")
     gamma: float = Field(0.01, ge=0, le=1e6, description="larsen: weight of the reconstruction in the decoder's loss")
@@ -64,7 +64,7 @@ class Config(BaseConfig):
     conditional: bool = Field(False, description="learn p(x | y): labels go to encoder, decoder and D")
     lr: float = Field(2e-3, gt=0, le=1e31, description="learning rate of encoder and decoder")
     lr_d: float = Field(4e-3, gt=0, le=1e31, description="learning rate of D")
-    beta1: float = Field(0.5, ge=0, lt=1, description="Adam: momentum of encoder and decoder; D goes without")
+    beta1: float = Field(0.0, ge=0, lt=1, description="Adam: momentum of encoder and decoder; D goes without")
     beta2: float = Field(0.99, ge=0, lt=1, description="Adam: memory of squared gradients")
 
 
@@ -82,7 +82,7 @@ PRESETS = {
     "mlp": RECIPE | dict(network="mlp"),
     "points": dict(
         network="mlp", hidden=(128, 128, 128), latent_dim=4, adversarial_weight=3.0, r1=0.1, r2=0.1, lazy=1,
-        lr=1e-3, lr_d=1e-3, batch_size=256, ema=0.999,
+        lr=1e-3, lr_d=1e-3, beta1=0.5, batch_size=256, ema=0.999,
     ),
     "table": RECIPE | dict(network="mlp", hidden=(128, 128), latent_dim=8),
 }  # fmt: skip
