@@ -10,8 +10,10 @@ from typing import Literal, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import one_hot
 
 from .config import BaseConfig
+from .errors import UsageError
 from .rng import Rng
 from .spec import Batch, DataSpec
 
@@ -73,6 +75,14 @@ class Family(nn.Module):
     def sample(self, n: int, y: Tensor | None, options: BaseConfig, rng: Rng) -> Tensor:
         """n new examples (n, *spec.shape), in the range of the data; y: (n,) labels or None."""
         raise NotImplementedError
+
+    def condition(self, y: Tensor | None) -> Tensor | None:
+        """Labels y (B,) as one-hot rows (B, classes) if the model is conditional, None for a model of p(x). Raises UsageError."""
+        if not self.config.conditional:
+            return None
+        if y is None:
+            raise UsageError("this model learned p(x | y): give a label")
+        return one_hot(y, self.spec.classes).float()
 
     def parameters_of(self, phase: Phase) -> dict[str, nn.Parameter]:
         """Name -> parameter of everything that the phase trains."""

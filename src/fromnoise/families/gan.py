@@ -16,7 +16,6 @@ from typing import Literal
 import torch
 from pydantic import Field
 from torch import Tensor
-from torch.nn.functional import one_hot
 
 from ..core.config import BaseConfig, Width
 from ..core.errors import UsageError
@@ -123,7 +122,7 @@ class GAN(Family):
         return self.discriminator_loss(batch, rng) if phase == "discriminator" else self.generator_loss(batch, rng)
 
     def discriminator_loss(self, batch: Batch, rng: Rng) -> Loss:
-        c, label = self.config, self.label(batch.y, len(batch))
+        c, label = self.config, self.condition(batch.y)
         with torch.no_grad():                                                       # G is frozen
             x_fake = self.generate(rng.normal("z", (len(batch), c.latent_dim)), label)
         x_real, x_fake = self.prepare(self.shrunk(batch.x), rng.at("real")), self.prepare(x_fake, rng.at("fake"))
@@ -140,7 +139,7 @@ class GAN(Family):
         return Loss(value, terms)
 
     def generator_loss(self, batch: Batch, rng: Rng) -> Loss:
-        c, label = self.config, self.label(batch.y, len(batch))
+        c, label = self.config, self.condition(batch.y)
         x_fake = self.prepare(self.generate(rng.normal("z", (len(batch), c.latent_dim)), label), rng.at("fake"))
         label = None if label is None else label[: len(x_fake)]
         fake = real = self.score(x_fake, label)
@@ -199,7 +198,7 @@ class GAN(Family):
         return math.sqrt(2) * torch.erfinv(u)
 
     def decode(self, z: Tensor, y: Tensor | None = None) -> Tensor:
-        label = self.label(y, len(z))
+        label = self.condition(y)
         if self.config.network == "progressive":
             return self.generator(z, label, self.growth).float().clamp(-1, 1)
         return self.generate(z, label)
@@ -210,7 +209,7 @@ class GAN(Family):
     def judge(self, x: Tensor, y: Tensor | None = None) -> Tensor:
         """D's score of each example, (B,); a pack is filled up with the first ones and all of it gets one score."""
         m, rows = self.config.pack, torch.arange(len(x) + -len(x) % self.config.pack, device=x.device) % len(x)
-        label = self.label(None if y is None else y[rows][::m], len(rows) // m) if self.config.conditional else None
+        label = self.condition(y[rows][::m]) if self.config.conditional else None
         packs = self.shrunk(x)[rows].reshape(-1, m * x.shape[1], *self.shrunk(x).shape[2:])
         return self.score(packs, label).repeat_interleave(m)[: len(x)]
 
@@ -218,14 +217,6 @@ class GAN(Family):
         """D's last hidden layer, (B, dims); of a pack of the same example where D looks at packs."""
         x = self.shrunk(x).repeat(1, self.config.pack, *[1] * (x.ndim - 2))
         return self.discriminator.features(x, *((self.growth,) if self.config.network == "progressive" else ())).float()
-
-    def label(self, y: Tensor | None, n: int) -> Tensor | None:
-        """Labels as one-hot rows (n, classes), or None for a model of p(x)."""
-        if not self.config.conditional:
-            return None
-        if y is None:
-            raise UsageError("this model learned p(x | y): give a label")
-        return one_hot(y, self.spec.classes).float()
 
 
 def check(c: Config, spec: DataSpec) -> None:

@@ -13,7 +13,6 @@ from typing import Literal
 import torch
 from pydantic import Field
 from torch import Tensor, nn
-from torch.nn.functional import one_hot
 
 from ..core.config import BaseConfig, Width
 from ..core.errors import UsageError
@@ -132,7 +131,7 @@ class VAE(Family):
     def infer(self, x: Tensor, y: Tensor | None, rng: Rng | None, k: int = 1) -> Inference:
         """x (B, *shape) -> k draws of z for each x, encoded once; rng None takes the means instead of draws."""
         out = Inference()
-        condition = self.condition(y, len(x))
+        condition = self.condition(y)
         features = self.net.bottom_up(x, condition)
         if k > 1:
             features = [feature.repeat_interleave(k, 0) for feature in features]
@@ -186,7 +185,7 @@ class VAE(Family):
             levels.append(eps if prior is None else reparameterise(*prior, eps))
             return levels[-1]
 
-        return levels, self.net.top_down(draw, None, self.condition(y, n))
+        return levels, self.net.top_down(draw, None, self.condition(y))
 
     def draw_latents(self, n: int, options: Options, rng: Rng, y: Tensor | None = None) -> Tensor:
         """n draws of z ~ p(z), (n, latent_dim), levels one after the other; only a conditional hierarchy looks at y.
@@ -216,7 +215,7 @@ class VAE(Family):
         shapes = self.net.level_shapes
         parts = z.split([torch.Size(shape).numel() for shape in shapes], 1)
         draw = lambda level, prior, posterior: parts[level].reshape(len(z), *shapes[level])
-        return self.likelihood.mean(self.net.top_down(draw, None, self.condition(y, len(z))), self.scale())
+        return self.likelihood.mean(self.net.top_down(draw, None, self.condition(y)), self.scale())
 
     def reconstruct(self, x: Tensor, y: Tensor | None = None) -> Tensor:
         return self.likelihood.mean(self.infer(x, y, None).params, self.scale())
@@ -239,7 +238,7 @@ class VAE(Family):
             q.levels.append((parts[level].reshape(len(z), *shapes[level]), posterior[0], posterior[1].clamp(-20, 20), *(prior or (0.0, 0.0))))
             return q.levels[-1][0]
 
-        condition = self.condition(y, len(x))
+        condition = self.condition(y)
         params = self.net.top_down(given, self.net.bottom_up(x, condition), condition)
         log_p = sum(sum_per_example(log_normal(z, mu_p, logvar_p)) for z, _, _, mu_p, logvar_p in q.levels)
         log_q = sum(sum_per_example(log_normal(z, mu_q, logvar_q)) for z, mu_q, logvar_q, *_ in q.levels)
@@ -256,14 +255,6 @@ class VAE(Family):
             return importance_weighted_bound(self.log_weights(x, y, rng, k))
         q = self.infer(x, y, rng)
         return -self.nll(q.params, x) - sum(sum_per_example(level) for level in q.kl())
-
-    def condition(self, y: Tensor | None, n: int) -> Tensor | None:
-        """Labels as one-hot rows (n, classes), or None for a model of p(x)."""
-        if not self.config.conditional:
-            return None
-        if y is None:
-            raise UsageError("this model learned p(x | y): give a label")
-        return one_hot(y, self.spec.classes).float()
 
 
 class Scale(nn.Module):

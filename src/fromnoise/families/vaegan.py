@@ -202,12 +202,12 @@ class VAEGAN(Family):
             even = slice(0, None, 2)                                                # only these are reconstructed
             x_hat = self.decode(self.draw_code(x[even], labels(y, even), rng), labels(y, even))
             x_fake = self.with_samples(x_hat, y, len(x), rng)
-        value, terms = adversarial.duel(self.score, x, x_fake, self.vae.condition(y, len(x)), c.loss, c.r1, c.r2, c.lazy)
+        value, terms = adversarial.duel(self.score, x, x_fake, self.vae.condition(y), c.loss, c.r1, c.r2, c.lazy)
         return Loss(value, terms)
 
     def generator_loss(self, batch: Batch, x_hat: Tensor, rng: Rng) -> Tensor:
         """g: what reconstructions and samples lack in D's eyes."""
-        label = self.vae.condition(batch.y, len(batch))
+        label = self.vae.condition(batch.y)
         fake = real = self.score(self.with_samples(x_hat[::2], batch.y, len(batch), rng), label)
         if self.config.loss == "relativistic":                                      # the only g that looks at x
             with torch.no_grad():
@@ -227,7 +227,7 @@ class VAEGAN(Family):
         return self.discriminator(x, label).float()
 
     def judge(self, x: Tensor, y: Tensor | None = None) -> Tensor:
-        return self.score(x, self.vae.condition(y, len(x)))
+        return self.score(x, self.vae.condition(y))
 
     def features(self, x: Tensor) -> Tensor:
         """D's last hidden layer, (B, dims)."""
@@ -260,11 +260,11 @@ class VAEGAN(Family):
 
     def draw_code(self, x: Tensor, y: Tensor | None, rng: Rng) -> Tensor:
         """z ~ q(z | x), (B, latent_dim)."""
-        mu, logvar = self.vae.net.bottom_up(x, self.vae.condition(y, len(x)))[0].float().chunk(2, 1)
+        mu, logvar = self.vae.net.bottom_up(x, self.vae.condition(y))[0].float().chunk(2, 1)
         return reparameterise(mu, logvar.clamp(-20, 20), rng.normal("eps", mu.shape))
 
     def decode(self, z: Tensor, y: Tensor | None = None) -> Tensor:
-        return self.seen(self.vae.net.decoder(z, self.vae.condition(y, len(z))))
+        return self.seen(self.vae.net.decoder(z, self.vae.condition(y)))
 
     def draw_latents(self, n: int, options: Options, rng: Rng) -> Tensor:
         """n draws of z, (n, latent_dim)."""
