@@ -1,10 +1,11 @@
-"""Equal minutes on MNIST, one after another: our `gan` and `vaegan`, and the network of pytorch/examples' DCGAN.
+"""Equal minutes on MNIST, one after another: our `gan` and `vaegan`, pytorch/examples' DCGAN and pythae 0.1.2's VAEGAN.
 
 The DCGAN is made again from its published shape: images at 64 x 64, z of 100, 64 channels at the finest layer, batch
 norm, binary cross-entropy, Adam 2e-4 with betas .5 and .999, batches of 64; its samples are averaged down to 28 x 28.
-All are scored by the shipped evaluator, 10,000 samples of the last weights, and timed in training images per second.
+pythae's comes from its package (extra `bench`), with the networks it has for MNIST, z of 16, reconstruction in layer 3,
+weight .8, and its trainer's rule: one retained graph, three optimisers, Adam 1e-4, batches of 64. All are scored by the shipped evaluator, 10,000 samples of the last weights, and timed in training images per second.
 
-    python benchmarks/gan_peers.py [--minutes 10] [--seed 0]
+    python benchmarks/gan_peers.py [--minutes 10] [--seed 0] [--only gan vaegan dcgan pythae]
 """
 
 import argparse
@@ -63,22 +64,54 @@ def dcgan(x: torch.Tensor, minutes: float, seed: int) -> tuple[torch.Tensor, flo
     return torch.cat(parts), rate
 
 
+def pythae(x: torch.Tensor, minutes: float, seed: int) -> tuple[torch.Tensor, float]:
+    """The same of pythae's VAEGAN: its own networks, losses and update rule (CoupledOptimizerAdversarialTrainer)."""
+    from pythae.data.datasets import DatasetOutput
+    from pythae.models import VAEGAN, VAEGANConfig
+    from pythae.models.nn.benchmarks.mnist import Decoder_Conv_AE_MNIST, Discriminator_Conv_MNIST, Encoder_Conv_VAE_MNIST
+
+    torch.manual_seed(seed)
+    config = VAEGANConfig(input_dim=(1, 28, 28), latent_dim=16, reconstruction_layer=3, adversarial_loss_scale=0.8)
+    model = VAEGAN(config, Encoder_Conv_VAE_MNIST(config), Decoder_Conv_AE_MNIST(config), Discriminator_Conv_MNIST(config)).train()
+    names = ("encoder", "decoder", "discriminator")
+    optimizers = {name: torch.optim.Adam(getattr(model, name).parameters(), 1e-4) for name in names}
+    x, seen, begin = (x + 1) / 2, 0, time.monotonic()
+    while time.monotonic() - begin < 60 * minutes:
+        out = model(DatasetOutput(data=x[torch.randint(len(x), (64,))]))
+        due = [name for name in names if getattr(out, f"update_{name}")]
+        for name in due:
+            optimizers[name].zero_grad()
+            getattr(out, f"{name}_loss").backward(retain_graph=True)
+        for name in due:
+            optimizers[name].step()
+        seen += 64
+    rate = seen / (time.monotonic() - begin)
+    model.eval()
+    with torch.no_grad():
+        parts = [model.decoder(torch.randn(100, 16)).reconstruction * 2 - 1 for _ in range(SAMPLES // 100)]
+    return torch.cat(parts), rate
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--minutes", type=float, default=10)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--only", nargs="*", default=["gan", "vaegan", "dcgan", "pythae"])
     parser.add_argument("--out", type=Path, default=Path("runs/gan-peers"))
     args = parser.parse_args()
     header(args.seed)
     scale = Scale()
-    for family in ("gan", "vaegan"):
-        run = fn.train(family, data="mnist", minutes=args.minutes, seed=args.seed, out=args.out / family)
-        rate = run.run.events("interval")[-1]["items_per_second"]
-        print(scale.line(f"{family} ({rate:,.0f} images/s)", sample.sample(run.restored, SAMPLES, args.seed)), flush=True)
     x = torch.from_numpy(scale.dataset.splits["train"].x).float() / 127.5 - 1
-    made, rate = dcgan(x, args.minutes, args.seed)
-    print(scale.line(f"DCGAN's network ({rate:,.0f} images/s)", made), flush=True)
+    for name in args.only:
+        if name in PEERS:
+            made, rate = PEERS[name](x, args.minutes, args.seed)
+        else:
+            run = fn.train(name, data="mnist", minutes=args.minutes, seed=args.seed, out=args.out / name)
+            made, rate = sample.sample(run.restored, SAMPLES, args.seed), run.run.events("interval")[-1]["items_per_second"]
+        print(scale.line(f"{name} ({rate:,.0f} images/s)", made), flush=True)
 
+
+PEERS = {"dcgan": dcgan, "pythae": pythae}
 
 if __name__ == "__main__":
     main()

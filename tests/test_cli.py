@@ -97,7 +97,7 @@ def test_the_python_api_in_five_lines(capsys):
     assert run.decode(run.encode(x)).shape == run.reconstruct(x).shape == (4, 8, 8) and run.log_prob(x).shape == (4,)
 
 
-@pytest.mark.parametrize("verb", ["", "train", "resume", "sample", "reconstruct", "eval", "compare", "evaluator", "evaluator fit", "show", "runs", "verify", "check", "doctor", "data", "tour", "train vae", "train autoencoder", "train classical", "train gan", "train vaegan"])
+@pytest.mark.parametrize("verb", ["", "train", "resume", "sample", "score", "reconstruct", "eval", "compare", "evaluator", "evaluator fit", "show", "runs", "verify", "check", "doctor", "data", "tour", "train vae", "train autoencoder", "train classical", "train gan", "train vaegan"])
 def test_help_is_frozen(verb, capsys):
     """A new option is a change that a reviewer sees: FROMNOISE_FREEZE=1 writes the files anew."""
     code, out, _ = call(capsys, *verb.split(), "--help")
@@ -175,7 +175,7 @@ def test_a_conditional_model_wants_its_labels(capsys):
         ("text/", {"a.png": b"hello, world"}, ["a.png", "not an image"]),
         ("x.npy", "objects", ["x.npy"]),
         ("x.csv", "a,b\n" + "1,2\n" * 30 + "3,oops\n", ["b", "oops", "32", "--categorical"]),
-        ("x.txt", "words", [".npy"]),
+        ("x.txt", "words", ["too short", "give more text"]),
         ("digts", None, ["digts", "Did you mean 'digits'?"]),
     ],
     ids=lambda v: v if isinstance(v, str) and len(v) < 12 else "",

@@ -14,7 +14,8 @@ from fromnoise.core.rng import Rng
 from fromnoise.core.spec import Batch, DataSpec
 from fromnoise.families import autoencoder, classical
 
-NARROW = {"gan": {"width": 8}, "vaegan": {"width": 8}}  # convolutions: the same code in less time
+SMALL_AR = {"width": 16, "depth": 1, "heads": 2, "batch_size": 8}
+NARROW = {"gan": {"width": 8}, "vaegan": {"width": 8}, "autoregressive": SMALL_AR}  # the same code in less time
 CASES = [(name, NARROW.get(name, {})) for name in families.names()] + [
     ("vaegan", {"objective": "larsen", "network": "mlp", "hidden": (32,)}),
     ("vae", {"preset": "ladder", "width": 8, "blocks": 1, "latent_dim": 4}),
@@ -23,6 +24,7 @@ CASES = [(name, NARROW.get(name, {})) for name in families.names()] + [
     ("autoencoder", {"preset": "denoising", "hidden": (32,)}),
     ("classical", {"model": "ppca"}),
     ("classical", {"model": "pca"}),
+    *(("autoregressive", SMALL_AR | {"preset": preset, "order": order}) for preset, order in (("ngram", 3), ("hybrid", 2), ("gru", 0), ("conv", 0), ("logistic", 0))),
 ]
 
 

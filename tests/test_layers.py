@@ -13,7 +13,7 @@ LAYERS = {
     "data": 1, "nets": 1, "probability": 1,
     "families": 2, "measures": 2,
     "training": 3, "invert": 3,
-    "sample": 4, "reconstruct": 4,
+    "sample": 4, "reconstruct": 4, "generate": 4,
     "evaluate": 5, "conformance": 5, "doctor": 5,
     "show": 6,
     "comparison": 7, "tour": 8, "api": 8,

@@ -1,6 +1,6 @@
 """The Python API: ``train`` and ``open`` return a ``TrainedRun`` with one method for each thing to do with it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -57,11 +57,29 @@ class TrainedRun:
     def dataset(self):
         return self.restored.dataset
 
-    def sample(self, n: int = 64, seed: int = 0, label: int | None = None, **options) -> np.ndarray | dict:
-        """n samples: images uint8 (n, H, W[, 3]), points (n, D) in the data's units, tables {column: values}."""
+    def sample(self, n: int = 64, seed: int = 0, label: int | None = None, **options) -> np.ndarray | dict | list[str]:
+        """n samples: images uint8 (n, H, W[, 3]), points (n, D) in the data's units, tables {column: values}, texts as long as in training."""
         from .sample import in_own_units, sample
 
         return in_own_units(self.dataset, sample(self.restored, n, seed, label, options))
+
+    def generate(self, prompt: str = "", n: int = 1, length: int = 500, seed: int = 0, stop: str | Sequence[str] = (), **options) -> list[str]:
+        """n continuations of a prompt, each of ``length`` symbols or up to a stop string; the prompt is not in them.
+
+        Text i depends on the seed and i only. options: as of ``fromnoise sample`` (``temperature=0.8, top_p=0.9``).
+        """
+        import warnings
+
+        from .generate import write_on
+
+        warn = lambda text: warnings.warn(text, stacklevel=3)
+        return [one.text for one in write_on(self.restored, prompt, n, length, seed, stop, options, warn=warn)]
+
+    def score(self, text: str):
+        """How much a text surprises the model: a ``generate.Scored``, with nats, bits per character and byte, and each symbol's surprise."""
+        from .generate import score_text
+
+        return score_text(self.restored, text)
 
     def _input(self, x: np.ndarray, exact: bool = False) -> torch.Tensor:
         """Images uint8 (N, H, W[, C]) or vectors as the model takes them -> model form.

@@ -1,19 +1,21 @@
 """What every family must hold, ours or a stranger's: ``fromnoise check FILE.py`` and the test-suite run this.
 
-Each check trains the family for a few steps on small data that suits it (digits, a 2-D mixture) and raises
-AssertionError with a sentence when something does not hold.
+Each check trains the family for a few steps on small data that suits it (digits, a 2-D mixture, text) and raises
+AssertionError with a sentence when something does not hold. Data of a kind that the family refuses, with a UsageError, are
+left out.
 """
 
 import tempfile
 import threading
 from collections.abc import Callable
+from functools import cached_property
 from pathlib import Path
 
 import torch
 
 from . import families
-from .core.errors import FromNoiseError, StoppedError
-from .core.family import Decodes, Encodes, HasLikelihood, Judges, Reconstructs
+from .core.errors import FromNoiseError, StoppedError, UsageError
+from .core.family import Decodes, Encodes, HasLikelihood, Judges, Predicts, Reconstructs
 from .core.rng import Rng
 from .core.run import CLOCK_FIELDS, Run
 from .sample import sample
@@ -21,6 +23,8 @@ from .training import checkpoint, launch
 from .training.heldout import held_out_terms
 from .training.loop import Stop, fit
 
+DIGITS, POINTS = {"data_name": "digits"}, {"data_name": "ring8"}
+TEXT = {"data_name": str(Path(__file__).resolve()), "context": 32}  # any small text: this one
 SMALL = {"threads": 1, "steps": 24, "batch_size": 128, "intervals": 3, "validation_examples": 64}
 
 
@@ -51,8 +55,32 @@ class Suite:
         self.name = family.name if family.path.parent == families.HERE else str(family.path)
         self.options = SMALL | options
 
+    @cached_property
+    def data(self) -> list[dict]:
+        """The small data sets that the family takes, at least one; text if it predicts symbols. Raises UsageError."""
+        found, refusal, predicts = [], None, True
+        for data in (DIGITS, POINTS, TEXT):
+            if data is TEXT and not predicts:
+                continue
+            try:
+                predicts = isinstance(launch.plan(self.name, **data | self.options).build(), Predicts)
+                found += [data] if data is not TEXT or predicts else []
+            except UsageError as error:
+                refusal = refusal or error
+        if not found:
+            raise refusal
+        return found
+
     def plan(self, **more) -> launch.Plan:
-        return launch.plan(self.name, **{"data_name": "digits"} | self.options | more)
+        return launch.plan(self.name, **self.data[0] | self.options | more)
+
+    def takes(self, **more) -> bool:
+        """Do these options go together with those that are checked?"""
+        try:
+            self.plan(**more)
+        except UsageError:
+            return False
+        return True
 
     def check_presets(self):
         """every preset resolves, and no option has two meanings"""
@@ -123,19 +151,19 @@ class Suite:
 
     def check_samples(self):
         """samples have the right shape and range, are finite, and depend on (seed, i) alone"""
-        for data in ("digits", "ring8"):
-            if data == "ring8" and self.options.get("network", self.family.PRESETS.get(self.options.get("preset"), {}).get("network")) not in (None, "mlp"):
-                continue  # a network for images
+        for data in self.data:
             with tempfile.TemporaryDirectory() as folder:
-                run = launch.start(self.plan(data_name=data), Path(folder) / "run")
+                run = launch.start(self.plan(**data), Path(folder) / "run")
                 restored = launch.restore(run)
                 many, few = sample(restored, 70, seed=1), sample(restored, 3, seed=1)
                 other = sample(restored, 3, seed=2)
-            spec = restored.dataset.spec
-            assert many.shape == (70, *spec.shape), f"70 samples of {data} have shape {tuple(many.shape)}, not {(70, *spec.shape)}"
-            assert torch.isfinite(many).all(), f"samples of {data} are not finite"
+            spec, name = restored.dataset.spec, Path(restored.dataset.name).name
+            assert many.shape == (70, *spec.shape), f"70 samples of {name} have shape {tuple(many.shape)}, not {(70, *spec.shape)}"
+            assert torch.isfinite(many).all(), f"samples of {name} are not finite"
             if spec.kind == "image":
-                assert many.abs().max() < 4, f"samples of {data} reach {float(many.abs().max()):.3g}: images live in [-1, 1]"
+                assert many.abs().max() < 4, f"samples of {name} reach {float(many.abs().max()):.3g}: images live in [-1, 1]"
+            if spec.kind == "tokens":
+                assert many.dtype == torch.int64 and 0 <= many.min() and many.max() < spec.levels, f"samples of text are whole numbers from 0 to {spec.levels - 1}"
             assert torch.equal(many[:3], few), "sample i changes with the number of samples"
             assert not torch.equal(few, other), "another seed gives the same samples"
 
@@ -162,9 +190,23 @@ class Suite:
                 assert nats.shape == (8,) and torch.isfinite(nats).all(), "log_likelihood must give one finite number an example"
                 assert torch.allclose(nats[:1], alone, rtol=1e-4, atol=1e-3), "a likelihood depends on its batch mates"
 
+    def check_predictions(self):
+        """predictions of symbols are a distribution, see nothing ahead, and are the same step by step and all at once"""
+        for data in self.data:
+            trainer = self.plan(**data).trainer()
+            model = trainer.model
+            if not isinstance(model, Predicts):
+                return
+            for _ in range(3 if model.phases() else 0):  # layers that start at zero would hide what they see
+                trainer.advance(3)
+            model.eval()
+            batch = trainer.dataset.batch("test", slice(0, 3))
+            with torch.no_grad():
+                check_predictions(model, batch.x, batch.y if getattr(model.config, "conditional", False) else None)
+
     def check_labels(self):
         """labels are obeyed: a conditional model's samples change with the label and nothing else"""
-        if "conditional" not in self.family.Config.model_fields:
+        if "conditional" not in self.family.Config.model_fields or not self.takes(conditional=True):
             return
         with tempfile.TemporaryDirectory() as folder:
             restored = launch.restore(launch.start(self.plan(conditional=True), Path(folder) / "run"))
@@ -173,14 +215,49 @@ class Suite:
 
     def check_resume(self):
         """a run stopped at step 1, mid-epoch, at an epoch's end (11) and three times in a row ends bit for bit the same"""
-        with tempfile.TemporaryDirectory() as folder:
-            whole = launch.start(self.plan(), Path(folder) / "whole")
-            if not whole.info["steps"]:
-                return
-            for stops in ([1], [5], [11], [3, 8, 17]):
-                cut = interrupted(self.plan(), Path(folder) / f"cut{'-'.join(map(str, stops))}", stops)
-                difference = first_difference(whole, cut)
-                assert not difference, f"stopped at {stops}: {difference}"
+        cuts = [[1], [5], [11], [3, 8, 17]]
+        for data, some in ((self.data[0], cuts), *((data, cuts[-1:]) for data in self.data[1:] if data is TEXT)):
+            with tempfile.TemporaryDirectory() as folder:
+                whole = launch.start(self.plan(**data), Path(folder) / "whole")
+                if not whole.info["steps"]:
+                    return
+                for stops in some:
+                    cut = interrupted(self.plan(**data), Path(folder) / f"cut{'-'.join(map(str, stops))}", stops)
+                    difference = first_difference(whole, cut)
+                    assert not difference, f"stopped at {stops}: {difference}"
+
+
+def check_predictions(model: Predicts, x: torch.Tensor, y: torch.Tensor | None) -> None:
+    """What every model that predicts symbols must hold, on examples x (B, *shape)."""
+    s = model.to_symbols(x)
+    B, T, V = len(x), model.length, model.vocabulary
+    assert s.shape == (B, T) and 0 <= s.min() and s.max() < V, f"to_symbols gave {tuple(s.shape)}, not {(B, T)} numbers below {V}"
+    assert torch.allclose(model.from_symbols(s).float(), x.float(), atol=1e-6), "from_symbols does not undo to_symbols"
+    log_p = model.log_probs(s, y)
+    assert log_p.shape == (B, T, V), f"log_probs gave {tuple(log_p.shape)}, not {(B, T, V)}"
+    assert log_p.logsumexp(2).abs().max() < 1e-3, "the probabilities of the next symbol do not sum to 1"
+    alone = model.log_probs(s[:1], None if y is None else y[:1])
+    assert torch.allclose(alone, log_p[:1], rtol=1e-5, atol=1e-5), "a prediction depends on its batch mates"
+
+    reach, seen = T if model.context is None else model.context, False
+    for j in (0, T // 3, T - 2):
+        other = s.clone()
+        other[:, j] = (s[:, j] + 1) % V
+        same = (model.log_probs(other, y) == log_p).all(2)  # to the bit
+        assert same[:, : j + 1].all(), f"a prediction depends on what comes after it: symbol {j} changed an earlier one"
+        assert same[:, j + 1 + reach :].all(), f"a prediction depends on more than the {reach} symbols before it"
+        seen |= not same.all()
+    assert seen or reach == 0, "no prediction depends on what came before it"
+
+    state, symbol = model.begin(B, y), None
+    for i in range(T):
+        step = model.step(state, symbol)
+        far = float((step - log_p[:, i]).abs().max())
+        assert torch.allclose(step, log_p[:, i], rtol=1e-5, atol=1e-5), f"step by step, symbol {i} has other log-probabilities than all at once, by {far:.2g}"
+        symbol = s[:, i]
+    if isinstance(model, HasLikelihood) and model.bound == "exact":
+        nats, sums = model.log_likelihood(x, y, Rng(0)), log_p.gather(2, s[:, :, None]).sum((1, 2))
+        assert torch.allclose(nats, sums, rtol=1e-4, atol=1e-3), "log_likelihood is not the sum of the predictions of the symbols"
 
 
 def interrupted(plan: launch.Plan, path: Path, stops: list[int]) -> Run:

@@ -2,7 +2,7 @@
 
 import csv
 import io
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +15,7 @@ from .core.picture import image_grid, png_bytes
 from .core.rng import Rng
 from .core.spec import check_labels
 from .data.dataset import Dataset
+from .data.tokenizer import utf8
 from .training.launch import Restored
 
 # Samples are always made in blocks of this size, the last one filled up: kernels round differently for
@@ -57,20 +58,24 @@ def sample(restored: Restored, n: int, seed: int = 0, label: int | None = None, 
     return torch.cat(list(blocks(restored, n, seed, label, options)))
 
 
-def in_own_units(dataset: Dataset, x: torch.Tensor) -> np.ndarray | dict:
-    """Model form -> what the user gave: uint8 images (N, H, W[, C]), points (N, D), a table as {column: values}."""
+def in_own_units(dataset: Dataset, x: torch.Tensor) -> np.ndarray | dict | list[str]:
+    """Model form -> what the user gave: uint8 images (N, H, W[, C]), points (N, D), a table as {column: values}, texts."""
     if dataset.spec.kind == "image":
         return dataset.to_pixels(x)
+    if dataset.tokenizer is not None:
+        return [dataset.tokenizer.decode(row) for row in x.cpu().numpy()]
     values = x.detach().cpu().numpy()
     return dataset.columns.undo(values) if dataset.columns is not None else values
 
 
 def write(dataset: Dataset, x: torch.Tensor, target: Path) -> list[Path]:
-    """Writes samples in the form that the ending names: folder of PNGs, .png grid, .npy, .csv. Returns the files.
+    """Writes samples in the form that the ending names: folder of PNGs, .png grid, .npy, .csv, .txt. Returns the files.
 
     Raises UsageError for an ending that does not suit the data, StorageError.
     """
     own = in_own_units(dataset, x)
+    if isinstance(own, list):
+        return write_texts(own, x.tolist(), target)
     suffix = target.suffix.lower()
     is_image = dataset.spec.kind == "image"
     if suffix not in (".npy", ".csv", ".png", "") or (is_image and suffix == ".csv") or (not is_image and suffix in (".png", "")):
@@ -81,9 +86,7 @@ def write(dataset: Dataset, x: torch.Tensor, target: Path) -> list[Path]:
         array = own if isinstance(own, np.ndarray) else np.column_stack([np.asarray(v) for v in own.values()])
         if array.dtype.kind not in "uif":
             raise UsageError(f"-o {target}: a table with categories is written as .csv")
-        buffer = io.BytesIO()
-        np.save(buffer, array)
-        write_atomic(target, buffer.getvalue())
+        write_atomic(target, npy_bytes(array))
     elif suffix == ".csv":
         columns = own if isinstance(own, dict) else {f"x{i}": column for i, column in enumerate(own.T)}
         buffer = io.StringIO()
@@ -94,12 +97,57 @@ def write(dataset: Dataset, x: torch.Tensor, target: Path) -> list[Path]:
     elif suffix == ".png":
         write_atomic(target, png_bytes(image_grid(own)))
     else:
-        make_folder(target)
-        if any(target.iterdir()):
-            raise UsageError(f"-o {target}: the folder is not empty, and nothing is overwritten")
-        files = [target / f"{i:06d}.png" for i in range(len(own))]
-        for path, image in zip(files, own):
-            write_atomic(path, png_bytes(image))
-        return files
+        return write_folder(target, ".png", map(png_bytes, own))
     return [target]
 
+
+def write_texts(texts: Sequence[str], symbols: Sequence[Sequence[int]], target: Path) -> list[Path]:
+    """Texts as one .txt or a folder of them, or their symbols as .npy: int64 (n, longest), -1 after the end of a shorter one.
+
+    Raises UsageError for another ending, StorageError.
+    """
+    suffix = text_ending(target)
+    make_folder(target.parent)
+    if not suffix:
+        return write_folder(target, ".txt", map(utf8, texts))
+    if suffix == ".txt":
+        write_atomic(target, utf8(one_after_another(texts)))
+    else:
+        array = np.full((len(symbols), max(map(len, symbols))), -1)
+        for row, found in zip(array, symbols):
+            row[: len(found)] = found
+        write_atomic(target, npy_bytes(array))
+    return [target]
+
+
+def text_ending(target: Path) -> str:
+    """The ending of a file that texts are written to, "" for a folder. Raises UsageError."""
+    suffix = target.suffix.lower()
+    if suffix not in (".txt", ".npy", ""):
+        raise UsageError(f"-o {target}: texts are written as a folder, .txt, or .npy (their symbols)")
+    return suffix
+
+
+def one_after_another(texts: Sequence[str]) -> str:
+    """A single text as it is, several each under a line with its number."""
+    if len(texts) == 1:
+        return texts[0]
+    return "".join(f"--- {i} ---\n{text}\n" for i, text in enumerate(texts, 1))
+
+
+def write_folder(target: Path, suffix: str, contents: Iterable[bytes]) -> list[Path]:
+    """000000.png, 000001.png ... in an empty folder. Raises UsageError, StorageError."""
+    make_folder(target)
+    if any(target.iterdir()):
+        raise UsageError(f"-o {target}: the folder is not empty, and nothing is overwritten")
+    files = []
+    for i, content in enumerate(contents):
+        files.append(target / f"{i:06d}{suffix}")
+        write_atomic(files[-1], content)
+    return files
+
+
+def npy_bytes(array: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    np.save(buffer, array)
+    return buffer.getvalue()

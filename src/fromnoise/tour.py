@@ -4,8 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from .comparison import compare
-from .core.errors import UsageError
+from .comparison import compare, measured, sizes
+from .core.errors import DataError, UsageError
 from .core.files import storage_error
 from .core.run import next_folder
 from .evaluate.table import summary
@@ -24,6 +24,7 @@ class Stop:
 
 
 SAMPLES = 2000  # drawn of each model and measured
+LONG = 256  # components of an image, above which drawing them one after another takes more than a tour's patience
 
 # The first three share one bottleneck of two numbers, and the last two of the first three one network: what
 # differs between their latent planes is the objective.
@@ -38,6 +39,12 @@ STOPS = (
     Stop("ladder", "vae", "ladder", "hierarchical VAE", {}),
     Stop("vaegan", "vaegan", "conv", "VAE-GAN, 16 numbers", {"latent_dim": 16}),
     Stop("gan", "gan", "conv", "GAN", {}),
+    Stop("autoregressive", "autoregressive", "default", "auto-regressive, pixel by pixel", {}),
+)
+TEXT = "python-docs"
+TEXT_STOPS = (
+    Stop("ngram", "autoregressive", "ngram", "counts of 6 characters (n-gram)", {}),
+    Stop("gpt", "autoregressive", "text", "small Transformer", {"size": 1}),
 )
 
 
@@ -45,8 +52,15 @@ def tour(out: Path, data: str, seconds: int, seed: int, say: Callable[[str], Non
     """Trains, measures and draws all stops; returns the page and the reports. Raises as training does."""
     if out.exists() and not out.is_dir():
         raise UsageError(f"--out {out} is a file: name a folder")
-    options = {stop.name: {"seed": seed, "intervals": 8, **stop.options} for stop in STOPS}
-    plans = {s.name: launch.plan(s.family, data, s.preset, minutes=seconds / 60, **options[s.name]) for s in STOPS}
+    plans = planned(STOPS, data, seconds, seed)
+    if plans["autoregressive"].dataset.spec.dims > LONG:
+        say(f"without the auto-regressive model: it draws more than {LONG} components one after another, which takes long")
+        del plans["autoregressive"]
+    try:
+        text_plans = planned(TEXT_STOPS, TEXT, seconds, seed)
+    except DataError as error:
+        say(f"without text: {error}")
+        text_plans = {}
     if out.exists() and any(out.iterdir()):
         kept = next_folder(out.parent, out.name)
         try:
@@ -54,29 +68,62 @@ def tour(out: Path, data: str, seconds: int, seed: int, say: Callable[[str], Non
         except OSError as error:
             raise storage_error(error, out) from error
         say(f"the tour that was in {out} is kept in {kept}")
-    runs, commands = {}, []
-    for stop in STOPS:
-        run = launch.start(plans[stop.name], out / stop.name, "fromnoise tour")
-        exact = options[stop.name] | ({"steps": run.info["steps"]} if run.info["steps"] else {})  # minutes depend on the machine
-        flags = [part for key, value in exact.items() for part in (f"--{key.replace('_', '-')}", str(value))]
-        commands.append(launch.command_line(["train", stop.family, "--data", data, "--preset", stop.preset, *flags]))
-        runs[stop.name] = launch.restore(run)
-        say(f"trained {stop.title}")
+    stops = [stop for stop in STOPS if stop.name in plans]
+    runs, commands = trained(stops, plans, data, out, say)
+    text_runs, text_commands = trained([stop for stop in TEXT_STOPS if stop.name in text_plans], text_plans, TEXT, out, say)
     say("")
+    beside = [text_section(text_runs, seconds, seed, out, say)] if text_runs else []
     page, reports = compare(
-        list(runs.values()), out / "report.html", samples=SAMPLES, seed=seed, say=say, titles=[stop.title for stop in STOPS],
-        head=("fromnoise tour", _intro(runs, seconds)), commands=commands, figures=out / "figures",
+        runs, out / "report.html", samples=SAMPLES, seed=seed, say=say, titles=[stop.title for stop in stops],
+        head=("fromnoise tour", _intro(runs, seconds, bool(text_runs))), commands=commands + text_commands, figures=out / "figures", beside=beside,
     )  # fmt: skip
     say("")
     say(summary(reports))
+    for other in beside:
+        say(f"\n{TEXT}, text\n{summary(other.reports)}")
+        reports = reports + other.reports
     return page, reports
 
 
-def _intro(runs: dict, seconds: int) -> str:
-    restored = runs["vae"]
-    train, test = (len(restored.dataset.split(name)) for name in ("train", "test"))
-    return (
-        f"{len(runs)} models of {restored.dataset.name}, the networks trained for about {seconds} seconds each on {train:,} examples and measured on "
-        f"{test:,} that they never saw. PCA and the mixture are fitted in closed form: the baselines that a network has to beat."
-    )
+def planned(stops: tuple[Stop, ...], data: str, seconds: int, seed: int) -> dict[str, launch.Plan]:
+    """Raises UsageError, DataError."""
+    return {s.name: launch.plan(s.family, data, s.preset, minutes=seconds / 60, seed=seed, intervals=8, **s.options) for s in stops}
 
+
+def trained(stops: list[Stop], plans: dict[str, launch.Plan], data: str, out: Path, say: Callable[[str], None]) -> tuple[list[launch.Restored], list[str]]:
+    """The models, and the commands that make them again."""
+    runs, commands = [], []
+    for stop in stops:
+        run = launch.start(plans[stop.name], out / stop.name, "fromnoise tour")
+        exact = {"seed": run.info["seed"], "intervals": 8, **stop.options}
+        exact |= {"steps": run.info["steps"]} if run.info["steps"] else {}  # minutes depend on the machine
+        flags = [part for key, value in exact.items() for part in (f"--{key.replace('_', '-')}", str(value))]
+        commands.append(launch.command_line(["train", stop.family, "--data", data, "--preset", stop.preset, *flags]))
+        runs.append(launch.restore(run))
+        say(f"trained {stop.title}")
+    return runs, commands
+
+
+def text_section(runs: list[launch.Restored], seconds: int, seed: int, out: Path, say: Callable[[str], None]):
+    """The models of text, measured, with figures of the last."""
+    from .show.gallery import page_figures
+    from .show.page import Beside
+
+    titles = [stop.title for stop in TEXT_STOPS]
+    reports, _ = measured(runs, seed=seed, say=say, titles=titles)
+    intro = (
+        f"Two models of Python's own language reference ({sizes(runs[0].dataset).removesuffix('.')}), which predict each character from those before it. One counts; "
+        f"the other is a network, trained for about {seconds} seconds. Counts are hard to beat in so little time: give the network minutes, and it does."
+    )
+    drawn = page_figures(runs[-1:], out / "figures" / "text", titles[-1:], seed=seed, command=launch.command_line())
+    return Beside("text", "Text", intro, runs, reports, drawn)
+
+
+def _intro(runs: list[launch.Restored], seconds: int, text: bool) -> str:
+    dataset = runs[0].dataset
+    train, test = (len(dataset.split(name)) for name in ("train", "test"))
+    return (
+        f"{len(runs)} models of {dataset.name}, the networks trained for about {seconds} seconds each on {train:,} examples and measured on "
+        f"{test:,} that they never saw. PCA and the mixture are fitted in closed form: the baselines that a network has to beat."
+        + (" Two models of text have a section of their own." if text else "")
+    )

@@ -80,7 +80,7 @@ def data_list(as_json):
 
     known = catalogue()
     lines = [f"{name:<15} {text}" for name, text in known.items()]
-    lines.append(f"{'PATH':<15} a folder of images (sub-folders are classes) or of IDX files, .npy, .npz, .csv, .tsv, .parquet")
+    lines.append(f"{'PATH':<15} a folder of images (sub-folders are classes) or of IDX files, .npy, .npz, .csv, .tsv, .parquet, text or a folder of text")
     finish(known, as_json, "\n".join(lines))
 
 
@@ -99,11 +99,16 @@ def data_info(ctx, name, as_json):
         "classes": list(dataset.class_names), "factors": list(dataset.factor_names), "binarise": dataset.binarise,
         "digest": dataset.digest, "notes": list(dataset.notes),
     }  # fmt: skip
+    if dataset.tokenizer:
+        document["text"] = {"tokens": dataset.tokenizer.kind} | {
+            k: {"tokens": len(v.x), "characters": v.characters, "bytes": v.raw_bytes, "unknown": v.unknown} for k, v in dataset.splits.items()
+        }
     lines = [
         f"{name}: {dataset.spec.kind} {'x'.join(map(str, dataset.spec.shape))}, {dataset.spec.levels or 'continuous'}{' levels' if dataset.spec.levels else ''}",
         "splits: " + ", ".join(f"{k} {v:,}" for k, v in document["splits"].items()),
         *([f"classes: {', '.join(dataset.class_names[:20])}"] if dataset.class_names else []),
         *([f"factors: {', '.join(dataset.factor_names)}"] if dataset.factor_names else []),
+        *([f"tokens: {dataset.tokenizer.kind}; characters: " + ", ".join(f"{k} {v.characters:,}" for k, v in dataset.splits.items())] if dataset.tokenizer else []),
         f"digest: {dataset.digest[:16]}",
         *dataset.notes,
     ]  # fmt: skip

@@ -21,6 +21,10 @@ from .root import (
     warn,
     whole,
 )
+from .text import go_on
+
+THINGS = {"image": "images", "vector": "tables or points", "tokens": "sequences of symbols"}
+ENDING = {"image": "png", "vector": "csv", "tokens": "npy"}
 
 evaluator_flag = click.option("--evaluator", type=PATH, metavar="FILE", help="a feature network of your own, from `fromnoise evaluator fit`, or weights of Inception or DINOv2 [the shipped one, where there is one]")
 digest_flag = click.option("--evaluator-digest", metavar="SHA256", help="what published weights must hash to")
@@ -28,33 +32,46 @@ digest_flag = click.option("--evaluator-digest", metavar="SHA256", help="what pu
 
 @fromnoise.command(context_settings=LOOSE)
 @click.argument("run", type=PATH)
-@click.option("-n", default="64", metavar="N", help="how many [64]")
+@click.option("-n", metavar="N", help="how many [64; of texts 1]")
 @click.option("--label", metavar="CLASS", help="one class, by number or name (conditional models)")
 @click.option("--seed", default="0", metavar="N", help="sample i depends on the seed and i only [0]")
-@click.option("-o", "--out", type=PATH, metavar="TARGET", help="a folder of PNGs, .png (one grid), .npy or .csv [the run's samples folder]")
+@click.option("-o", "--out", type=PATH, metavar="TARGET", help="a folder, .png (one grid), .npy, .csv or .txt [the run's samples folder; texts are printed]")
+@click.option("--prompt", metavar="TEXT", help="text: what to go on with; - reads it from stdin [nothing]")
+@click.option("--prompt-file", type=PATH, metavar="FILE", help="text: the same from a file")
+@click.option("--length", metavar="N", help="text: symbols to write [500]")
+@click.option("--stop", multiple=True, metavar="TEXT", help="text: end right before this; may be given several times")
+@click.option("--stream", is_flag=True, help="text: print it as it comes")
 @checkpoint_flag
 @device_flag
 @json_flag
 @quiet_flag
 @click.pass_context
-def sample(ctx, run, n, label, seed, out, checkpoint, device, as_json, quiet):
+def sample(ctx, run, n, label, seed, out, prompt, prompt_file, length, stop, stream, checkpoint, device, as_json, quiet):
     """Draw new examples from a trained model. Options of the family (--temperature, --truncation ...) may follow."""
     from .. import sample as sampling
+    from ..generate import is_text_model
 
     restored = opened(run, checkpoint, device, with_data=False)
+    if is_text_model(restored):
+        if label is not None:
+            raise UsageError("a model of text has no classes: leave --label out")
+        n, length, seed = whole("1" if n is None else n, "-n", 1), whole("500" if length is None else length, "--length"), whole(seed, "--seed", 0)
+        return go_on(restored, ctx.args, n, length, seed, prompt, prompt_file, stop, stream, out, as_json, quiet)
+    asked = {"--prompt": prompt, "--prompt-file": prompt_file, "--length": length, "--stop": stop or None, "--stream": stream or None}
+    if given := [name for name, value in asked.items() if value is not None]:
+        raise UsageError(f"{given[0]} is for models of text, and this one makes {THINGS[restored.dataset.spec.kind]}: leave it out")
     options = loose(restored.family.Options, ctx.args)
     names = list(restored.dataset.class_names)
     if label is not None:
         label = names.index(label) if label in names else whole(label, "--label")
-    n, seed = whole(n, "-n", 1), whole(seed, "--seed", 0)
-    image = restored.dataset.spec.kind == "image"
+    n, seed = whole("64" if n is None else n, "-n", 1), whole(seed, "--seed", 0)
+    kind = restored.dataset.spec.kind
     told = {"step": restored.step, "seed": seed, "n": n, **({} if label is None else {"label": label}), **options}
     stem = "-".join(f"{key}-{value}" for key, value in told.items())
-    target = out or restored.run.path / "samples" / f"{stem}.{'png' if image else 'csv'}"
+    target = out or restored.run.path / "samples" / f"{stem}.{ENDING[kind]}"
     x = sampling.sample(restored, n, seed, label, options)
     files = sampling.write(restored.dataset, x, target)
-    text = f"{n} samples: {target}"
-    finish({"run": str(run), "n": n, "seed": seed, "files": [str(f) for f in files]}, as_json, str(target) if quiet else text)
+    finish({"run": str(run), "n": n, "seed": seed, "files": [str(f) for f in files]}, as_json, str(target) if quiet else f"{n} samples: {target}")
 
 
 @fromnoise.command()
@@ -159,6 +176,7 @@ def show(run, names, dims, sampled, seed, beside, out, checkpoint, device, as_js
     training     curves progress
     samples      samples nearest film truncation
     latents      scatter grid planes traverse interp kl
+    symbols      window surprise next bigrams completions order
     images back  recon worst denoise invert
     adversaries  duel
     """

@@ -1,6 +1,6 @@
 """All verbs, gathered."""
 
-from . import manage, train, use
+from . import manage, text, train, use
 from .root import fromnoise
 
-__all__ = ["fromnoise", "manage", "train", "use"]
+__all__ = ["fromnoise", "manage", "text", "train", "use"]

@@ -210,10 +210,54 @@ class FitsInClosedForm(Protocol):
 
 
 @runtime_checkable
-class Completes(Protocol):
-    """Fills in what a prefix or a mask leaves open."""
+class Prepares(Protocol):
+    """Something is computed from the whole training set before the first gradient step: counts, a scale of the data."""
 
-    def complete(self, given: Tensor, mask: Tensor, options: BaseConfig, rng: Rng) -> Tensor: ...
+    def prepare(self, batches: Callable[[], "object"], rng: Rng) -> None:
+        """batches() as in ``FitsInClosedForm``."""
+        ...
+
+
+@runtime_checkable
+class Predicts(Protocol):
+    """Auto-regressive: log p(s_i | s_1 .. s_{i-1}) over V symbols, i = 1 .. T, with s = to_symbols(x); natural logarithms.
+
+    context: how many symbols before i a prediction can depend on; None: all of them (recurrent).
+    log_probs: s (B, T), y (B,) or None -> (B, T, V), all places at once.
+    begin: n sequences of which nothing is read; y as in ``sample``.
+    step: reads symbol (n,), None at the start -> log p (n, V) of the next one; the state is updated in place.
+    """
+
+    vocabulary: int
+    length: int
+    context: int | None
+
+    def to_symbols(self, x: Tensor) -> Tensor: ...
+
+    def from_symbols(self, s: Tensor) -> Tensor: ...
+
+    def log_probs(self, s: Tensor, y: Tensor | None = None) -> Tensor: ...
+
+    def begin(self, n: int, y: Tensor | None = None) -> "object": ...
+
+    def step(self, state: "object", symbol: Tensor | None = None) -> Tensor: ...
+
+
+@runtime_checkable
+class Classifies(Protocol):
+    """x (B, *shape) -> log p(y | x), (B, classes): by Bayes' rule from p(x | y) and the classes' shares in training."""
+
+    def class_log_probs(self, x: Tensor) -> Tensor: ...
+
+
+@runtime_checkable
+class Completes(Protocol):
+    """Fills in what a prefix or a mask leaves open.
+
+    given (n, *shape), mask (n, *shape) True where it is known, y (n,) for a conditional model. What is known is kept.
+    """
+
+    def complete(self, given: Tensor, mask: Tensor, y: Tensor | None, options: BaseConfig, rng: Rng) -> Tensor: ...
 
 
 @runtime_checkable

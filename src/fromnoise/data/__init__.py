@@ -9,9 +9,9 @@ __all__ = ["SPLITS", "DataConfig", "Dataset", "Split", "catalogue", "load"]
 
 
 def _named_sources():
-    from . import digits, faces, idx, stacked, toys
+    from . import digits, faces, idx, stacked, text, toys
 
-    return (digits, faces, toys, idx, stacked)
+    return (digits, faces, toys, idx, stacked, text)
 
 
 def catalogue() -> dict[str, str]:
@@ -35,11 +35,10 @@ def load(name: str, config: DataConfig | None = None) -> Dataset:
         hint = "" if looks_like_path else did_you_mean(name, known)
         kind = "no such file or folder" if looks_like_path else "neither a known data set nor a path that exists"
         raise DataError(f"data '{name}': {kind}.{hint} Known names: {', '.join(known)}")
-    from . import arrays, folder, idx, table
+    from . import arrays, folder, idx, table, text
 
     if path.is_dir():
-        return (idx if idx.is_idx_folder(path) else folder).load(name, config)
+        source = idx if idx.is_idx_folder(path) else text if text.is_text_folder(path) else folder
+        return source.load(name, config)
     suffixes = {".npy": arrays, ".npz": arrays, ".csv": table, ".tsv": table, ".parquet": table}
-    if path.suffix.lower() not in suffixes:
-        raise DataError(f"data '{name}': the ending must be one of {', '.join(suffixes)}, or name a folder of images")
-    return suffixes[path.suffix.lower()].load(name, config)
+    return suffixes.get(path.suffix.lower(), text).load(name, config)

@@ -1,7 +1,8 @@
 """A data set: fixed, seeded, disjoint splits of stored examples, and the one place that turns them into batches.
 
-Stored form: images as uint8 levels 0 .. levels-1 (N, C, H, W); vectors as float32 (N, D).
-Model form: images as float32 in [-1, 1]; vectors as stored.
+Stored form: images as uint8 levels 0 .. levels-1 (N, C, H, W); vectors as float32 (N, D); text as one long row of
+tokens (N,), whose windows are the examples.
+Model form: images as float32 in [-1, 1]; vectors as stored; windows of tokens as int64.
 """
 
 import hashlib
@@ -17,6 +18,7 @@ from ..core.config import BaseConfig
 from ..core.errors import DataError, UsageError, did_you_mean
 from ..core.rng import Rng
 from ..core.spec import Batch, DataSpec
+from .tokenizer import Tokenizer, symbol_dtype
 
 SPLITS = ("train", "validation", "test")
 SHARE = 0.1  # of the examples that are held out for validation, and again for the test
@@ -41,8 +43,13 @@ class DataConfig(BaseConfig):
     skip_bad: bool = Field(False, description="folders: leave out files that cannot be read, and list them")
     max_pixels: int = Field(64_000_000, ge=1, description="folders: refuse pictures with more pixels than this")
     split_seed: int = Field(0, ge=0, lt=2**63, description="seed of the splits and of fixed binarisations")
-    validation: float | None = Field(None, gt=0, lt=0.5, description="share of examples held out for validation [0.1]")
-    test: float | None = Field(None, gt=0, lt=0.5, description="share of examples held out for the test [0.1]")
+    validation: float | None = Field(None, gt=0, lt=0.5, description="share of examples held out for validation [0.1; text 0.05]")
+    test: float | None = Field(None, gt=0, lt=0.5, description="share of examples held out for the test [0.1; text 0.05]")
+    tokens: Literal["auto", "char", "byte", "bpe"] = Field(
+        "auto", description="text: characters, bytes, or frequent runs of bytes; auto: characters where they are few, else bytes"
+    )
+    vocabulary: int = Field(512, ge=257, le=65_536, description="text: number of symbols of --tokens bpe")
+    context: int = Field(128, ge=2, le=1_048_576, description="text: tokens of one example")
 
 
 @dataclass(frozen=True)
@@ -62,6 +69,34 @@ class Split:
 
 
 @dataclass(frozen=True)
+class TextSplit(Split):
+    """x: the tokens (N,) of one contiguous part of a text, the smallest unsigned type or int32. Examples are windows of it.
+
+    window      T, tokens of an example
+    characters  of the part, and raw_bytes of its UTF-8 form, before it became tokens: what bits are divided by
+    unknown     how many of its characters the tokens cannot tell
+    """
+
+    window: int = 1
+    characters: int = 0
+    raw_bytes: int = 0
+    unknown: int = 0
+
+    def __len__(self) -> int:
+        """Windows that do not overlap."""
+        return max(1, len(self.x) // self.window)
+
+    def windows(self, rows: Sequence[int] | slice, rng: Rng | None = None) -> np.ndarray:
+        """(B, T) int64: window i begins at token i T; with rng it is moved on by 0 .. T-1, as far as the part goes."""
+        T = self.window
+        starts = T * (np.arange(*rows.indices(len(self))) if isinstance(rows, slice) else np.asarray(rows, np.int64))
+        if rng is not None:
+            room = np.minimum(T, len(self.x) - T - starts + 1)
+            starts = starts + (rng.uniform("shift", starts.shape).numpy() * room.astype(np.float64)).astype(np.int64)
+        return self.x[starts[:, None] + np.arange(T)].astype(np.int64)
+
+
+@dataclass(frozen=True)
 class Dataset:
     """What ``load`` returns.
 
@@ -72,6 +107,7 @@ class Dataset:
     modes         toys made of K separate, equal, round Gaussians: their centres (K, D) and their std
     channels_of   the name of the data whose examples are the channels of each image; its classes number those of this one
     factor_names  of Split.factors, for data drawn from known factors
+    tokenizer     text: what its tokens stand for
     settings      the configuration that, with the name, makes this data set again
     """
 
@@ -86,6 +122,7 @@ class Dataset:
     modes: tuple[np.ndarray, float] | None = None
     channels_of: str = ""
     factor_names: tuple[str, ...] = ()
+    tokenizer: Tokenizer | None = None
     settings: dict = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
@@ -97,9 +134,12 @@ class Dataset:
     def batch(self, split: str, rows: Sequence[int] | slice, rng: Rng | None = None, device="cpu") -> Batch:
         """The examples ``rows`` of a split in model form.
 
-        rng: where binarisation anew gets its numbers from; without it each row has one fixed draw.
+        rng: where binarisation anew gets its numbers from, without it each row has one fixed draw; and by how much
+        windows of text are shifted, without it they are not.
         """
         part = self.split(split)
+        if isinstance(part, TextSplit):
+            return Batch(torch.from_numpy(part.windows(rows, rng and rng.to("cpu"))).to(device))
         stored = np.array(part.x[rows])  # a copy: the data set itself is never handed out
         y = None if part.y is None else torch.from_numpy(np.array(part.y[rows])).to(device)
         x = torch.from_numpy(stored).to(device)
@@ -117,8 +157,10 @@ class Dataset:
         return Rng(self.settings.get("split_seed", 0)).at("binarise", split)
 
     def to_store(self, x: torch.Tensor) -> np.ndarray:
-        """Model form -> stored form: images rounded to the nearest level."""
+        """Model form -> stored form: images rounded to the nearest level; tokens (B, T) as the smallest whole numbers."""
         x = x.detach().cpu()
+        if self.spec.kind == "tokens":
+            return x.numpy().astype(symbol_dtype(self.spec.levels))
         if self.spec.kind == "vector":
             return x.float().numpy()
         top = self.spec.levels - 1
@@ -128,6 +170,16 @@ class Dataset:
         """Model form of images -> uint8 0 .. 255 (N, H, W) or (N, H, W, 3), means between levels kept."""
         pixels = ((x.detach().cpu().float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).numpy()
         return pixels[:, 0] if pixels.shape[1] == 1 else pixels.transpose(0, 2, 3, 1)
+
+    def text(self, split: str) -> str:
+        """The text of a split as its tokens tell it: unknown characters, and bytes that are no UTF-8, as U+FFFD."""
+        return self.bytes(split).decode(errors="replace")
+
+    def bytes(self, split: str) -> bytes:
+        """The bytes of that text: those of the files, unknown characters aside."""
+        if self.tokenizer is None:
+            raise UsageError(f"data '{self.name}' is no text")
+        return self.tokenizer.decode_bytes(self.split(split).x)
 
 
 def split_rows(n: int, config: DataConfig) -> dict[str, np.ndarray]:

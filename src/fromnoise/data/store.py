@@ -1,7 +1,7 @@
 """The cache folder, and stores in it: decoded examples on disk, memory-mapped, written whole or not at all.
 
-A store is a folder with ``x.npy`` (rows in the order train, validation, test, so that each split is a slice
-of one memory map), ``y.npy`` where there are labels, and ``store.json``. It is built beside its place and
+A store is a folder with ``x.npy`` (images or tokens in the order train, validation, test, so that each split is a
+slice of one memory map), ``y.npy`` where there are labels, and ``store.json``. It is built beside its place and
 renamed into it: of two processes that build the same store the second finds the first one's and uses it.
 
 Opening checks as git checks its index: files whose size and time are as recorded are taken to be intact,
@@ -15,7 +15,7 @@ import time
 import uuid
 from collections.abc import Callable
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +26,7 @@ from ..core.spec import DataSpec
 from .dataset import SPLITS, Split, digest_of
 
 FORMAT = 1
+FORMS = [(np.uint8, 4), (np.uint8, 1), (np.uint16, 1), (np.int32, 1)]  # images; tokens
 STALE = 24 * 3600  # seconds after which a killed builder's leftovers are swept away
 
 
@@ -62,7 +63,10 @@ def cache_writes(folder: Path):
 
 @dataclass(frozen=True)
 class Store:
-    """x: read-only memory map uint8 (N, C, H, W); y: int64 (N,) or None; counts: rows of each split."""
+    """x: read-only memory map, images uint8 (N, C, H, W) or tokens (N,); y: int64 (N,) or None; counts: rows of each split.
+
+    about: what else its source recorded; of tokens at least their ``vocabulary``.
+    """
 
     x: np.ndarray
     y: np.ndarray | None
@@ -70,6 +74,7 @@ class Store:
     digest: str
     class_names: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    about: dict = field(default_factory=dict)
 
     def splits(self) -> dict[str, Split]:
         """The splits as slices of the memory map: nothing is read before it is used."""
@@ -79,7 +84,10 @@ class Store:
             done[part] = Split(self.x[rows], None if self.y is None else self.y[rows], 256)
         return done
 
-    def spec(self) -> DataSpec:
+    def spec(self, window: int = 1) -> DataSpec:
+        """The form of the images, or of windows of so many tokens."""
+        if self.x.ndim == 1:
+            return DataSpec("tokens", (window,), levels=self.about["vocabulary"])
         return DataSpec("image", self.x.shape[1:], levels=256, classes=len(self.class_names))
 
 
@@ -87,7 +95,7 @@ def open_or_build(folder: Path, build: Callable[[Path], dict]) -> Store:
     """The store in that folder, built first if it is missing or damaged.
 
     build: is given an empty folder, writes x.npy and perhaps y.npy there and returns ``counts``,
-    ``class_names`` and ``notes``. Whatever it raises leaves no trace on the disk; a failed write is raised
+    ``class_names``, ``notes`` and perhaps ``about``. Whatever it raises leaves no trace on the disk; a failed write is raised
     as StorageError.
     """
     if (store := _open(folder)) is not None:
@@ -154,13 +162,12 @@ def _read(folder: Path, record: dict) -> Store:
     y = np.load(folder / "y.npy", allow_pickle=False) if has_labels else None
     counts = {part: int(record["counts"][part]) for part in SPLITS}
     if (
-        x.dtype != np.uint8
-        or x.ndim != 4
+        (x.dtype, x.ndim) not in FORMS
         or len(x) != sum(counts.values())
         or (has_labels and len(y) != len(x))
     ):
         raise ValueError("the arrays do not fit the record")
-    return Store(x, y, counts, record["digest"], tuple(record["class_names"]), tuple(record["notes"]))
+    return Store(x, y, counts, record["digest"], tuple(record["class_names"]), tuple(record["notes"]), record.get("about", {}))
 
 
 def _stamp(path: Path) -> list[int]:

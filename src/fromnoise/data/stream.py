@@ -63,8 +63,9 @@ class Stream:
 
 
 def comfortable(spec: DataSpec, most: int = 1000) -> int:
-    """How many examples to take at once where nothing is learned: fewer when they are large."""
-    return max(1, min(most, 2**22 // spec.dims))
+    """How many examples to take at once where nothing is learned: fewer when they, or predictions of them, are large."""
+    predictions = spec.dims * spec.levels if spec.kind == "tokens" else 0  # a number for each symbol at each place
+    return max(1, min(most, 2**22 // spec.dims, 2**24 // max(1, predictions)))
 
 
 def in_order(dataset: Dataset, split: str, batch_size: int = 0, limit: int | None = None, device="cpu") -> Iterator[Batch]:

@@ -6,15 +6,17 @@ from functools import lru_cache
 
 import torch
 
-from ..core.family import HasLikelihood, HasPosterior
+from ..core.family import Classifies, HasLikelihood, HasPosterior
 from ..core.rng import Rng
 from ..core.spec import Batch
 from ..data.stream import in_order
+from ..measures.estimate import share
 from ..probability import ais
 from ..probability.likelihood import dequantisation_nats
 from ..training.launch import Restored
 from .protocol import absent, row
 
+CLASSIFIED = 2000  # test examples whose class is asked for: each costs as many likelihoods as there are classes
 NUMBERS_AT_ONCE = 2**20  # examples times z samples times dimensions at once: what stays in a core's cache, twice as fast as 2**24
 
 
@@ -130,7 +132,8 @@ def rows(restored: Restored, k: int, n: int | None, seed: int, anneal: int = 0) 
 
     if model.bound == "exact":
         bound = "lower" if dequantised else "exact"
-        return [*told("log_likelihood", "log-likelihood", score(restored, 1, n, seed=seed), bound, None), *_absent(bounds(k), "the likelihood is computed, not bounded")]
+        found = told("log_likelihood", "log-likelihood", score(restored, 1, n, seed=seed), bound, None)
+        return [*found, *classification(restored, n), *_absent(bounds(k), "the likelihood is computed, not bounded")]
     more = []
     if anneal and isinstance(model, HasPosterior) and not dequantised:
         found, accepted = annealed(restored, anneal, seed=seed, **AIS)
@@ -142,6 +145,22 @@ def rows(restored: Restored, k: int, n: int | None, seed: int, anneal: int = 0) 
         *told("importance_weighted", "importance-weighted bound", score(restored, k, n, seed=seed), "lower", k),
         *_absent(EXACT, "only bounded, from below"),
     ]
+
+
+@torch.no_grad()
+def classification(restored: Restored, n: int | None) -> list[dict]:
+    """How often the most probable class, by Bayes' rule from p(x | class), is the right one; none for data without classes."""
+    model, dataset = restored.model, restored.dataset
+    if not isinstance(model, Classifies) or not dataset.spec.classes:
+        return []
+    about, more = ("bayes_accuracy", "accuracy of p(class | x) by Bayes' rule", "share"), {"group": "likelihood", "better": "higher"}
+    if not getattr(model.config, "conditional", False):
+        return [absent(*about, "it needs a model of p(x | class): train with --conditional", **more)]
+    right = total = 0
+    for batch in in_order(dataset, "test", 100, min(n or CLASSIFIED, CLASSIFIED), restored.device):
+        right += int((model.class_log_probs(batch.x).argmax(1) == batch.y).sum())
+        total += len(batch)
+    return [row(*about[:2], share(right, total), about[2], **more)]
 
 
 def _absent(kinds: dict, reason: str) -> list[dict]:

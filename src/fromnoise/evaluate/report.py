@@ -6,15 +6,18 @@ from pathlib import Path
 import numpy as np
 
 from .. import sample as sampling
-from ..core.errors import StorageError
+from ..core.errors import StorageError, UsageError
+from ..core.family import Predicts
 from ..core.files import canonical_json, read_json, storage_error, write_atomic
 from ..core.rng import Rng
 from ..core.run import Run
+from ..data.dataset import Dataset
 from ..measures.evaluator import evaluator_for
 from ..training.launch import Restored
-from . import codes, likelihood, reconstruction
+from . import codes, likelihood, reconstruction, text
 from .cost import cost
 from .quality import Samples, Yardstick, quality, reference
+from .text import TextYardstick
 
 FORMAT = 3  # of reports; another one when a number means something else than before
 K = 100  # z samples of the importance-weighted bound
@@ -31,7 +34,7 @@ def evaluate(
     samples: int | None = None,
     evaluator: Path | None = None,
     evaluator_digest: str | None = None,
-    yardstick: Yardstick | None = None,
+    yardstick: Yardstick | TextYardstick | None = None,
     anneal: int = 0,
     say: Callable[[str], None] = lambda text: None,
     warn: Callable[[str], None] = lambda text: None,
@@ -40,7 +43,7 @@ def evaluate(
 
     k          draws of z for the importance-weighted bound
     n          examples of the test split for likelihoods (None: all)
-    samples    how many are drawn and measured (None: 10,000; quick: 1,000)
+    samples    how many are drawn and measured (None: 10,000, quick 1,000; of texts 20, quick 4)
     evaluator  a file from ``fromnoise evaluator fit``, or published weights with their expected sha256 as
                ``evaluator_digest`` (None: the shipped one, where there is one for this data)
     yardstick  the same made before, so that the features of real examples are computed once for many models
@@ -49,29 +52,57 @@ def evaluate(
     """
     if quick:
         k, n = min(k, QUICK_K), min(n or QUICK_N, QUICK_N)
-    samples = samples or (QUICK_SAMPLES if quick else SAMPLES)
-    yardstick = yardstick or Yardstick(restored.dataset, evaluator_for(restored.dataset, evaluator, evaluator_digest), quick)
-    if yardstick.evaluator is None and restored.dataset.spec.kind == "image":
-        say(f"no evaluator of this data is known: `fromnoise evaluator fit {restored.dataset.name}` makes one, which sees more than pixels")
-    say(f"{samples:,} samples")
-    rows = quality(yardstick, drawn(restored, samples, seed), seed)
-    say("likelihood and reconstruction")
-    rows += likelihood.rows(restored, k, n, seed, anneal)
-    rows += reconstruction.rows(restored, seed)
-    rows += codes.rows(restored, seed)
+    dataset = restored.dataset
+    samples = samples or usual_samples(dataset, quick)
+    yardstick = yardstick or yardstick_for(dataset, evaluator, evaluator_digest, quick)
+    if dataset.spec.kind == "tokens":
+        say(f"prediction of held-out text, and {samples} texts")
+        rows, texts = text.measure(restored, yardstick, n, samples, seed)
+    else:
+        if yardstick.evaluator is None and dataset.spec.kind == "image":
+            say(f"no evaluator of this data is known: `fromnoise evaluator fit {dataset.name}` makes one, which sees more than pixels")
+        say(f"{samples:,} samples")
+        rows, texts = quality(yardstick, drawn(restored, samples, seed), seed), {}
+        say("likelihood and reconstruction")
+        rows += likelihood.rows(restored, k, n, seed, anneal)
+        rows += reconstruction.rows(restored, seed)
+        rows += codes.rows(restored, seed)
     for found in rows:
-        found["reference"] = found["reference"] or reference(restored.dataset, found["split"], found["n"] or 0)
+        found["reference"] = found["reference"] or reference(dataset, found["split"], found["n"] or 0)
         found["seed"] = seed
     asked = settings(samples, k, n, seed, yardstick, anneal)
     report = describe(restored, yardstick) | {"metrics": rows, "cost": cost(restored, 0.3 if quick else 1.0), "settings": asked}
     report["seeds"] = {"training": restored.run.info["seed"], "evaluation": seed}
+    if texts:
+        report["texts"] = texts
     target = restored.run.path / ("report-quick.json" if quick else "report.json")  # a quick look never replaces a measurement
     keep_other(target, report, warn)
     write_atomic(target, canonical_json(report))
     return report
 
 
-def describe(restored: Restored, yardstick: Yardstick) -> dict:
+def usual_samples(dataset: Dataset, quick: bool = False) -> int:
+    """How many samples are measured where nobody says."""
+    if dataset.spec.kind == "tokens":
+        return text.QUICK_TEXTS if quick else text.TEXTS
+    return QUICK_SAMPLES if quick else SAMPLES
+
+
+def yardstick_for(dataset: Dataset, evaluator: Path | None = None, digest: str | None = None, quick: bool = False) -> Yardstick | TextYardstick:
+    """What models of this data are measured with. Raises UsageError, DataError (an evaluator of other data)."""
+    if dataset.spec.kind != "tokens":
+        return Yardstick(dataset, evaluator_for(dataset, evaluator, digest), quick)
+    if evaluator is not None:
+        raise UsageError("text is measured in bits for each character, without a feature network: leave --evaluator out")
+    return TextYardstick(dataset, quick)
+
+
+def data_id(dataset: Dataset) -> tuple[str, str]:
+    """Equal for data whose numbers may stand beside each other: the same examples; the same text, whatever its tokens."""
+    return (text.text_id(dataset) if dataset.spec.kind == "tokens" else dataset.digest, dataset.binarise)
+
+
+def describe(restored: Restored, yardstick: Yardstick | TextYardstick) -> dict:
     """What was measured, and with what."""
     run, found = restored.run, yardstick.evaluator
     events = run.events("interval")
@@ -83,11 +114,17 @@ def describe(restored: Restored, yardstick: Yardstick) -> dict:
         "title": title(restored),
         "step": restored.step,
         "weights": "ema",
-        "data": {"name": run.info["data"]["name"], "digest": restored.dataset.digest, "binarise": restored.dataset.binarise},
+        "data": {"name": run.info["data"]["name"], "digest": restored.dataset.digest, "binarise": restored.dataset.binarise, **tokens(restored.dataset)},
         "evaluator": found and {"name": found.name, **getattr(found, "about", {})},
         "health": untrained + (events[-1]["health"] if events else []),
         "training": training(run),
     }
+
+
+def tokens(dataset: Dataset) -> dict:
+    """What a text is cut into."""
+    found = dataset.tokenizer
+    return {} if found is None else {"tokens": {"kind": found.kind, "vocabulary": found.vocabulary}}
 
 
 def training(run: Run) -> dict | None:
@@ -118,7 +155,7 @@ def keep_other(target: Path, report: dict, warn: Callable[[str], None]) -> None:
             return
 
 
-def settings(samples: int, k: int, n: int | None, seed: int, yardstick: Yardstick, anneal: int = 0) -> dict:
+def settings(samples: int, k: int, n: int | None, seed: int, yardstick: Yardstick | TextYardstick, anneal: int = 0) -> dict:
     """What a report was asked for: two reports of one run with the same settings hold the same numbers."""
     name = yardstick.evaluator and yardstick.evaluator.name
     return {"format": FORMAT, "samples": samples, "k": k, "n": n, "seed": seed, "evaluator": name, "ais": anneal}
@@ -150,6 +187,9 @@ def title(restored: Restored) -> str:
     """A few words that tell this model from its neighbours: "vae ladder, z of 32"."""
     config, info = restored.run.info["config"], restored.run.info
     words = [info["family"] if info["preset"] == "default" else f"{info['family']} {info['preset']}"]
+    if isinstance(restored.model, Predicts) and config.get("network"):
+        words[0] = f"{info['family']} {config['network']}" + (" beside counts" if config.get("prior") else "")
+        words += [f"context {restored.model.context}"] if restored.model.context is not None else []
     if config.get("model") and config["model"] != info["preset"]:
         words[0] = f"{info['family']} {config['model']}"
     if config.get("corruption", "none") != "none" and "denois" not in words[0]:

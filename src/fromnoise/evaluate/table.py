@@ -3,6 +3,8 @@
 from .protocol import Column, columns_of, has_value, interval
 
 GROUPS = {
+    "text": "prediction of held-out text",
+    "baselines": "what counts and a compressor make of the same text",
     "samples": "the samples",
     "referees": "the samples again: other feature maps, and held-out examples as the reference",
     "labels": "the samples' classes and modes",
@@ -95,12 +97,12 @@ def rich_table(reports: list[dict], title: str | None = None):
     for size in ("1", "256"):
         if all(size in report["cost"].get("samples_per_second", {}) for report in reports):
             table.add_row(f"samples a second, {size} at once", *(f"{report['cost']['samples_per_second'][size]:,.0f}" for report in reports))
-    likelihoods = ("log_likelihood", "elbo", "importance_weighted")
+    likelihoods = ("log_likelihood", "elbo", "importance_weighted", "bits_per_character")
     missing = set()
     for report in reports:  # why a model has no likelihood of any kind
         rows = [found for found in report["metrics"] if found["name"] in likelihoods]
         missing |= {f"{report['title']}: {found['reason']}" for found in rows} if rows and not any(map(has_value, rows)) else set()
-    others = {(f["label"], f["reason"]) for r in reports for f in r["metrics"] if f.get("group") in ("samples", "memory") and not has_value(f)}
+    others = {(f["label"], f["reason"]) for r in reports for f in r["metrics"] if f.get("group") in ("samples", "memory", "baselines") and not has_value(f)}
     notes = [*(["likelihood: " + "; ".join(sorted(missing))] if missing else []), *(f"{label}: {reason}" for label, reason in sorted(others))]
     if notes:
         table.caption = "; ".join(notes)
@@ -116,7 +118,10 @@ def plain_table(reports: list[dict]) -> str:
     return capture.get()
 
 
-HEADLINES = {"frechet": "Fréchet", "near_copies": "copies", "reconstruction_mse": "error", "importance_weighted": "bound", "log_likelihood": "log p"}
+HEADLINES = {
+    "frechet": "Fréchet", "near_copies": "copies", "reconstruction_mse": "error", "importance_weighted": "bound", "log_likelihood": "log p",
+    "bits_per_character": "bits/character", "kneser_ney": "counts, bits/byte", "copied_share": "copied text",
+}  # fmt: skip
 LIKELIHOODS = ("importance_weighted", "log_likelihood")
 
 
@@ -135,7 +140,11 @@ def summary(reports: list[dict]) -> str:
     ruled = [line(grid[0]), "-" * len(line(grid[0])), *map(line, grid[1:])]
     maps = {column.card["evaluator"].partition("/")[0] for column in chosen if column.name == "frechet"}
     said = [f"Fréchet: debiased distance of samples from the training set (features {', '.join(sorted(maps))})"] if maps else []
-    said.append("copies: as close to training examples as 1 % of real ones are; error: of reconstructions; others in nats")
+    there = {column.name for column in chosen}
+    if there & {"near_copies", "reconstruction_mse"}:
+        said.append("copies: as close to training examples as 1 % of real ones are; error: of reconstructions; others in nats")
+    if "bits_per_character" in there:
+        said.append("bits/character, of held-out text; counts: Kneser-Ney, the same text; copied text: in long runs that stand in the training text")
     if any("cells" in head for head in heads):
         said.append("cells: a density, made comparable by noise over each grey level's cell")
     return "\n".join([*ruled, *said])

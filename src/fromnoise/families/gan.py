@@ -62,8 +62,8 @@ class Options(BaseConfig):
 
 
 PRESETS = {
-    "default": dict(ema=0.9999, precision="auto", batch_size=32, warmup=0.02),
-    "conv": dict(ema=0.9999, precision="auto", batch_size=32, warmup=0.02),
+    "default": dict(ema=0.9999, precision="auto", batch_size=32, warmup=0.02, lr_end=0.2),
+    "conv": dict(ema=0.9999, precision="auto", batch_size=32, warmup=0.02, lr_end=0.2),
     "mlp": dict(network="mlp", ema=0.9999, lr_d=1e-3, lr_g=2e-3, beta1=0.0, lazy=1, batch_size=64),
     "points": dict(
         network="mlp", hidden=(128, 128, 128), latent_dim=4, r1=0.1, r2=0.1, penalty_end=0.003, lazy=1,

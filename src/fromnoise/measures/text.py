@@ -45,14 +45,15 @@ def entropy_rate(transition) -> float:
     return float(-(pi[:, None] * P * np.log2(np.where(P > 0, P, 1))).sum())
 
 
-def longest_copied(sample: str, corpus: str) -> tuple[int, int, int]:
+def longest_copied(sample: str, corpus: "str | Hashes") -> tuple[int, int, int]:
     """The longest part of the sample that stands verbatim in the corpus: (characters, start in sample, start in corpus).
 
     (0, 0, 0) when they share no character. Exact: bisection on the length, every hit compared character by character.
     Under a second for 1,000 characters against a million; memory about 50 bytes for each character of the corpus.
+    Many samples share the corpus's ``Hashes``.
     """
-    sample_hash, corpus_hash = Hashes(sample), Hashes(corpus)
-    best, low, high = (0, 0, 0), 0, min(len(sample), len(corpus))
+    sample_hash, corpus_hash = Hashes(sample), corpus if isinstance(corpus, Hashes) else Hashes(corpus)
+    best, low, high = (0, 0, 0), 0, min(len(sample), len(corpus_hash.text))
     while low < high:
         length = (low + high + 1) // 2
         found = next(_copies(sample_hash, corpus_hash, length), None)

@@ -9,7 +9,7 @@ import torch
 
 from .. import sample
 from ..core.errors import UsageError
-from ..core.family import Decodes, Encodes, Reconstructs
+from ..core.family import Decodes, Encodes, Predicts, Reconstructs
 from ..evaluate.quality import Yardstick, nearest_training
 from ..evaluate.reconstruction import principal_directions
 from ..training.launch import Restored
@@ -51,7 +51,7 @@ def title_of(restored: Restored) -> str:
     model, config = restored.model, restored.model.config
     corruption = getattr(config, "corruption", "none")
     parts = [
-        getattr(config, "model", "") or restored.family.name,
+        getattr(config, "model", "") or (getattr(config, "network", "") if isinstance(model, Predicts) else "") or restored.family.name,
         f"{model.latent_dim}-D" if isinstance(model, Encodes) else "",
         f"{corruption} denoiser" if corruption != "none" else "",
         "given the class" if getattr(config, "conditional", False) else "",

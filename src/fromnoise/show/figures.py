@@ -5,10 +5,21 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..core.errors import UsageError, did_you_mean
-from ..core.family import Corrupts, Decodes, DrawsLatents, Encodes, EncodesDistribution, Judges, Reconstructs
+from ..core.family import (
+    Completes,
+    Corrupts,
+    Decodes,
+    DrawsLatents,
+    Encodes,
+    EncodesDistribution,
+    Judges,
+    Predicts,
+    Reconstructs,
+)
+from ..generate import is_text_model
 from ..invert import why_not as why_no_inversion
 from ..training.launch import Restored
-from . import compare, curves, duel, film, images, latent, neighbours, progress, vectors, walks
+from . import compare, counting, curves, duel, film, images, latent, neighbours, order, progress, text, vectors, walks
 from .compare import compare_planes
 from .style import Drawing, drawing, save
 from .subject import Subject
@@ -31,11 +42,27 @@ def _all(*conditions: Callable[[Subject], str]) -> Callable[[Subject], str]:
 
 
 def _is_image(s: Subject) -> str:
-    return "" if s.spec.kind == "image" else f"it is for images, and {s.dataset.name} holds {'points and tables' if s.spec.kind == 'vector' else 'tokens'}"
+    return "" if s.spec.kind == "image" else f"it is for images, and {s.dataset.name} holds {'points and tables' if s.spec.kind == 'vector' else 'text'}"
 
 
-def _no_tokens(s: Subject) -> str:
-    return "it is for images, points and tables" if s.spec.kind == "tokens" else ""
+def _is_text(s: Subject) -> str:
+    return "" if is_text_model(s.restored) else "it is for models that predict text, one symbol after another"
+
+
+def _text_is_predicted(s: Subject) -> str:
+    return _is_text(s) if s.spec.kind == "tokens" else ""
+
+
+def _predicts(s: Subject) -> str:
+    return "" if isinstance(s.model, Predicts) else "this model does not predict one symbol after another"
+
+
+def _completes(s: Subject) -> str:
+    return "" if isinstance(s.model, Completes) else "this model completes nothing"
+
+
+def _has_pixels(s: Subject) -> str:
+    return order.why_no_pixels(s) if s.spec.kind == "image" else ""
 
 
 def _trained(s: Subject) -> str:
@@ -88,13 +115,17 @@ def _judges(s: Subject) -> str:
 
 
 def _draw_samples(subject: Subject) -> Drawing:
-    return images.draw_samples(subject) if subject.spec.kind == "image" else vectors.draw_samples(subject)
+    return {"image": images, "tokens": text, "vector": vectors}[subject.spec.kind].draw_samples(subject)
+
+
+def _draw_surprise(subject: Subject) -> Drawing:
+    return (order if subject.spec.kind == "image" else text).draw_surprise(subject)
 
 
 FIGURES: dict[str, Kind] = {
     "curves": Kind("loss parts and held-out metric over the steps, which phase trains when", _trained, curves.draw_curves),
     "progress": Kind("what the same noise became over the course of training", progress.why_not, progress.draw_progress),
-    "samples": Kind("samples beside their nearest training examples; points and tables beside the real ones", _no_tokens, _draw_samples),
+    "samples": Kind("samples beside their nearest training examples; points and tables beside the real ones; texts with what they copy", _text_is_predicted, _draw_samples),
     "nearest": Kind("samples nearest to the training set, and farthest from it", _is_image, neighbours.draw_nearest),
     "film": Kind("a closed walk through the latent space, as an animated picture too", _all(_is_image, _has_latents), film.draw_film),
     "truncation": Kind("the same z drawn ever nearer to the middle, with its diversity", _all(_is_image, _has_levels), film.draw_truncation),
@@ -108,6 +139,12 @@ FIGURES: dict[str, Kind] = {
     "planes": Kind("scatter and grid of this model and of another one", compare.why_no_pair, compare.draw_planes),
     "traverse": Kind("one latent dimension at a time", _all(_is_image, _encodes, _decodes), walks.draw_traverse),
     "interp": Kind("between two images, through the codes", _all(_is_image, _encodes, _decodes, _has_pair), walks.draw_interp),
+    "window": Kind("bits per character against the symbols looked back on, beside counts", _is_text, counting.draw_window),
+    "surprise": Kind("how much each character or pixel surprises the model", _all(_predicts, _text_is_predicted, _has_pixels), _draw_surprise),
+    "next": Kind("the likeliest next symbols at some places of a text", _is_text, text.draw_next),
+    "bigrams": Kind("p(next symbol | symbol), learned and counted", _is_text, counting.draw_bigrams),
+    "completions": Kind("upper halves, several ways to go on, the truth", _all(_is_image, _completes), order.draw_completions),
+    "order": Kind("samples as they fill symbol by symbol, as an animated picture too", _all(_is_image, _predicts, _has_pixels), order.draw_order),
     "kl": Kind("KL by latent dimension, active units", _all(_encodes, _has_kl), curves.draw_kl),
 }  # fmt: skip
 

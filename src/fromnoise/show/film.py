@@ -11,6 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from .. import sample
+from ..core.family import Predicts
 from ..training.duel import mean_distance
 from .images import GAP, image_cell, row_height, rows_of_images, tile
 from .style import SOFT, Drawing, Sheet, plain
@@ -107,7 +108,7 @@ def option_of(subject: Subject) -> str:
 
 
 def draw_truncation(subject: Subject, columns: int = 10) -> Drawing:
-    """The same z, drawn ever nearer to the middle: a row of samples for each level."""
+    """The same z, or random numbers, drawn ever nearer to the middle: a row of samples for each level."""
     option, spec = option_of(subject), subject.spec
     real = subject.first(MEASURED).x.cpu()
     n = len(real)
@@ -122,10 +123,14 @@ def draw_truncation(subject: Subject, columns: int = 10) -> Drawing:
     rows.append(("real", "diversity 1", subject.pixels(real[:columns])))
     cell = image_cell(spec, columns)
     line = row_height(spec, cell)
-    meaning = "components of z are drawn within so many standard deviations (4: as good as none)" if option == "truncation" else "the spread of z is multiplied by it"
+    kept, meaning, safe = "z", "the spread of z is multiplied by it", "What is drawn nearer to the middle"
+    if isinstance(subject.model, Predicts):
+        kept, meaning, safe = "random numbers", "the probabilities of each symbol are taken to the power 1 / temperature", "What keeps to the likely symbols"
+    elif option == "truncation":
+        meaning = "components of z are drawn within so many standard deviations (4: as good as none)"
     note = (
-        f"A column keeps its z while {option} falls: {meaning}. Diversity: mean distance in pixels of two of {n} samples, relative to {n} real {subject.split} images. "
-        "What is drawn nearer to the middle is safer and less varied."
+        f"A column keeps its {kept} while {option} falls: {meaning}. Diversity: mean distance in pixels of two of {n} samples, relative to {n} real {subject.split} images. "
+        f"{safe} is safer and less varied."
     )
     sheet = Sheet(f"{option.capitalize()}: samples of {plain(subject.restored.run.name)}", note, subject.caption("truncation"), len(rows) * line + 14)
     top = rows_of_images(sheet, rows[:-1], cell)

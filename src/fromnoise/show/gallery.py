@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..core.family import Decodes, Encodes, Judges, Reconstructs
+from ..core.family import Decodes, Encodes, Judges, Predicts, Reconstructs
 from ..evaluate.quality import Yardstick
 from ..training.launch import Restored
 from .compare import compare_planes, compare_recon, compare_samples, title_of
@@ -26,7 +26,8 @@ def page_figures(
     titles = list(titles or map(title_of, runs))
     given = {"seed": seed, "split": split, "command": command}
     found: dict[str, list[Path]] = {}
-    of_images = runs[0].dataset.spec.kind == "image"
+    kind = runs[0].dataset.spec.kind
+    of_images = kind == "image"
     planar = [i for i, r in enumerate(runs) if has_plane(r)][:PLANES]
     if planar and of_images:
         found["planes"] = compare_planes([runs[i] for i in planar], [titles[i] for i in planar], out=out, **given)
@@ -41,7 +42,10 @@ def page_figures(
     if files := compare_trade(reports, titles, out=out, command=command):
         found["trade"] = files
     for i, name in names_of(runs).items():
-        own = (*(() if of_images else ("samples",)), "worst", "kl", *(("duel", "progress") if isinstance(runs[i].model, Judges) else ()), "curves")
+        own = [*(["samples"] if kind == "vector" else []), "worst", "kl"]
+        own += ["duel", "progress"] if isinstance(runs[i].model, Judges) else []
+        own += {"image": ["completions"], "tokens": ["surprise", "window"]}.get(kind, []) if isinstance(runs[i].model, Predicts) else []
+        own += ["curves"]
         wanted = [figure for figure in own if can(runs[i], figure)]
         for figure in wanted:
             found[f"{name}/{figure}"] = show(runs[i], [figure], out=out / str(i), **given)

@@ -3,13 +3,17 @@
 A content security policy in the page itself forbids every request, so that this stays true.
 """
 
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
 
 from ..core.family import Encodes
 from ..core.files import storage_error, write_atomic
 from ..evaluate.protocol import Column, columns_of, has_value
+from ..evaluate.report import data_id
 from ..evaluate.table import grouped, heading, real_of, told
+from ..evaluate.text import COPIED
 from ..evaluate.zoo import Defects
 from ..training.launch import Restored
 from .embed import Picture, embed, mark
@@ -23,6 +27,9 @@ SECTIONS = {
     "samples": ("Samples of all models", "Nothing is picked: the first samples of one seed, each beside the training example that is nearest to it."),
     "nearest": ("Nearest training examples", "A model that copies shows the same picture twice; one that invents badly is far from everything."),
     "planes": ("Latent planes", "Where the test images land in two numbers, and what the decoder makes of every place between them."),
+    "completions": ("Completions", "Upper halves that were never seen, and several ways to go on."),
+    "surprise": ("Surprise", "How much each character cost, real text beside the model's own."),
+    "window": ("The window", "What a longer look back is worth, to counts and to the model."),
     "denoise": ("Denoising", "The network gets the noisy row only."),
     "recon": ("Reconstructions beside PCA", "The same images through every model; PCA with a code of equal size is the yardstick."),
     "duel": ("The duel", "What the discriminator thinks of fakes and of real examples, with the weights that are trained."),
@@ -33,11 +40,29 @@ SECTIONS = {
     "more": ("More figures", ""),
 }
 SMALL = ("worst", "kl", "curves")  # two of these fit beside each other
+TEXTS, CHARACTERS = 2, 600  # shown of each model, and of each text
+COUNTED = {"nats per symbol": "symbols", "equally likely symbols": "symbols", "bits per character": "characters", "bits per byte": "bytes"}  # what n counts
+
+
+@dataclass(frozen=True)
+class Beside:
+    """Models of other data than the page's, in a section of their own: what they are, their numbers, their texts, figures.
+
+    name     of the section; figures as of the page
+    reports  with titles
+    """
+
+    name: str
+    head: str
+    intro: str
+    runs: list[Restored]
+    reports: list[dict]
+    figures: dict[str, Path] = field(default_factory=dict)
 
 
 def write_page(
     target: Path, title: str, intro: str, runs: list[Restored], reports: list[dict], figures: dict[str, Path], commands: list[str],
-    defects: Defects | None = None,
+    defects: Defects | None = None, beside: Sequence[Beside] = (),
 ) -> Path:  # fmt: skip
     """Writes the page and returns its path.
 
@@ -48,35 +73,31 @@ def write_page(
     Raises StorageError, UsageError for a figure that is neither PNG nor SVG.
     """
     titles = [report.get("title") or report["run"] for report in reports]
-    same_data = len({r.dataset.digest for r in runs}) <= 1
+    same_data = len({data_id(r.dataset) for r in runs}) <= 1
     body = [
         f"<h1>{_(title)}</h1>", *(f"<p>{_(part)}</p>" for part in intro.split("\n\n") if part.strip()),
         _verdict(reports, titles, runs, same_data), mark("nav"),
         _section("numbers", "Models and numbers", _table(reports, titles, same_data)),
     ]  # fmt: skip
-    grouped: dict[str, list[tuple[str, Path]]] = {}
-    for key, path in figures.items():
-        run, _slash, kind = key.rpartition("/")
-        grouped.setdefault(kind if kind in SECTIONS else "more", []).append((run, Path(path)))
-    names = {report["run"]: said for report, said in zip(reports, titles)}
     links = [("numbers", "Numbers")]
     images: list[Picture] = []
-    for kind, (head, text) in SECTIONS.items():
-        if kind in grouped:
-            parts = []
-            for run, path in grouped[kind]:
-                images.append(Picture(path))
-                parts.append(_figure(images[-1], len(images) - 1, names.get(run, run)))
-            inner = "".join(parts)
-            inner = f'<div class="pair">{inner}</div>' if len(parts) > (1 if kind in SMALL else 2) else inner
-            body.append(_section(kind, head, (f"<p>{_(text)}</p>" if text else "") + inner))
-            links.append((kind, head))
+    if texts := _texts(reports, titles):
+        body.append(_section("texts", "Texts", texts))
+        links.append(("texts", "Texts"))
+    names = {report["run"]: said for report, said in zip(reports, titles)}
+    for kind, (head, _text), inner in _figures(figures, names, images):
+        body.append(_section(kind, head, inner))
+        links.append((kind, head))
+    for other in beside:
+        body.append(_section(other.name, other.head, _beside(other, images)))
+        links.append((other.name, other.head))
+    everything = [*reports, *(report for other in beside for report in other.reports)]
     for name, head, inner in (
         ("defects", "Which metric sees which defect", _defects(defects) if defects else ""),
-        ("health", "Health", _health(reports, titles)),
+        ("health", "Health", _health(everything, [report.get("title") or report["run"] for report in everything])),
         ("differences", "What differs in the configurations", _differences(runs, titles)),
         ("commands", "Commands to reproduce", f"<pre tabindex=0>{_(chr(10).join(commands))}</pre>" if commands else ""),
-        ("environment", "Environment", _environment(runs)),
+        ("environment", "Environment", _environment([*runs, *(r for other in beside for r in other.runs)])),
     ):
         if inner:
             body.append(_section(name, head, inner))
@@ -112,6 +133,61 @@ def _section(name: str, head: str, inner: str) -> str:
 
 
 # -- words and tables ----------------------------------------------------------------------------------------
+
+
+def _figures(figures: dict[str, Path], names: dict[str, str], images: list[Picture]):
+    """(kind, (head, text), HTML) of each kind of figure, in the order of SECTIONS; their pictures go to the end of ``images``."""
+    kinds: dict[str, list[tuple[str, Path]]] = {}
+    for key, path in figures.items():
+        run, _slash, kind = key.rpartition("/")
+        kinds.setdefault(kind if kind in SECTIONS else "more", []).append((run, Path(path)))
+    for kind, (head, text) in SECTIONS.items():
+        if kind in kinds:
+            parts = []
+            for run, path in kinds[kind]:
+                images.append(Picture(path))
+                parts.append(_figure(images[-1], len(images) - 1, names.get(run, run)))
+            inner = "".join(parts)
+            inner = f'<div class="pair">{inner}</div>' if len(parts) > (1 if kind in SMALL else 2) else inner
+            yield kind, (head, text), (f"<p>{_(text)}</p>" if text else "") + inner
+
+
+def _beside(other: Beside, images: list[Picture]) -> str:
+    """A small page inside the page."""
+    titles = [report.get("title") or report["run"] for report in other.reports]
+    parts = [f"<p>{_(part)}</p>" for part in other.intro.split("\n\n")]
+    parts += [f"<ul>{''.join(f'<li>{_(sentence)}</li>' for sentence in verdict(other.reports, titles))}</ul>", _table(other.reports, titles, True)]
+    if texts := _texts(other.reports, titles):
+        parts += ["<h3>Texts</h3>", texts]
+    names = {report["run"]: said for report, said in zip(other.reports, titles)}
+    parts += [f"<h3>{_(head)}</h3>{inner}" for _kind, (head, _text), inner in _figures(other.figures, names, images)]
+    return "\n".join(parts)
+
+
+def _texts(reports: list[dict], titles: list[str]) -> str:
+    """What the models write, and real text, what stands in the training text marked; empty where none writes."""
+    there = [(title, report["texts"]) for report, title in zip(reports, titles) if report.get("texts")]
+    if not there:
+        return ""
+    real = next((texts["real"] for _title, texts in there if texts.get("real")), [])
+    blocks = [("real text, held out", real[:1])] + [(title, texts["sampled"][:TEXTS]) for title, texts in there]
+    said = (
+        "Nothing is picked: the first texts of one seed, each symbol drawn as the model has it. "
+        + (f"Underlined: runs of {COPIED} characters or more that stand in the training text, letter by letter. Real text repeats itself too." if real else "Copies were not looked for.")
+    )
+    shown = "".join(f"<figure class=text><pre>{_marked(found)}</pre><figcaption><strong>{_(title)}</strong></figcaption></figure>" for title, some in blocks for found in some)
+    return f'<p>{_(said)}</p><div class="pair">{shown}</div>'
+
+
+def _marked(found: dict) -> str:
+    """A text as HTML, its copied runs marked."""
+    text, parts, done = found["text"][:CHARACTERS], [], 0
+    tidy = lambda part: _(part.replace("\r\n", "\n").replace("\t", "    "))
+    for first, end in found["copied"]:
+        first, end = min(first, len(text)), min(end, len(text))
+        parts += [tidy(text[done:first]), f"<mark>{tidy(text[first:end])}</mark>" if first < end else ""]
+        done = end
+    return "".join(parts) + tidy(text[done:]) + ("…" if len(found["text"]) > CHARACTERS else "")
 
 
 def _verdict(reports: list[dict], titles: list[str], runs: list[Restored], same_data: bool) -> str:
@@ -179,7 +255,8 @@ def _about(column: Column) -> str:
     """The protocol of a line, in words."""
     card = column.card
     direction = {"lower": "lower is better", "higher": "higher is better"}.get(card["better"] or "", "")
-    over = f"{card['n']:,} {'samples' if card.get('drawn') else 'examples'}" if card.get("n") else ""
+    counted = "samples" if card.get("drawn") else COUNTED.get(card["unit"], "examples")
+    over = f"{card['n']:,} {counted}" if card.get("n") else ""
     against = f"against {card['m']:,} of the {card['split']} split" if card.get("m") else (f"{card['split']} split" if card.get("n") and not card.get("drawn") else "")
     null = next((found["null"] for found in column.there().values() if found.get("null") is not None), None)
     perfect = f"a perfect model: {shown({**card, 'value': null, 'se': None, 'of': None})}" if null is not None and column.there() else ""

@@ -3,6 +3,7 @@
 import numpy as np
 
 from ..training.strip import read_strip, strips_of
+from . import text
 from .images import GAP, image_cell, row_height, rows_of_images
 from .style import MODEL, REAL, SOFT, WIDTH, Drawing, Sheet, plain
 from .subject import Subject
@@ -11,6 +12,8 @@ MOST = 12  # moments that are shown
 
 
 def why_not(subject: Subject) -> str:
+    if subject.spec.kind == "tokens" and subject.dataset.tokenizer is None:
+        return "it is for text, images and points in the plane"
     if subject.spec.kind == "vector" and (subject.spec.dims != 2 or subject.dataset.columns is not None):
         return "it is for images and points in the plane"
     return "" if len(strips_of(subject.restored.run, subject.restored.step)) > 1 else "it needs samples of two intervals of training or more, which trainings leave in samples/"
@@ -31,7 +34,7 @@ def draw_progress(subject: Subject) -> Drawing:
     values = [read_strip(files[step]) for step in steps]
     said = f"{len(steps)} of {len(files)} intervals" if len(steps) < len(files) else f"all {len(files)} intervals"
     note = f"What the same noise became at {said} of training, with the weights that are sampled from at that step."
-    return (_images if subject.spec.kind == "image" else _points)(subject, steps, values, note)
+    return {"image": _images, "tokens": text.draw_progress, "vector": _points}[subject.spec.kind](subject, steps, values, note)
 
 
 def _images(subject: Subject, steps: list[int], values: list[np.ndarray], note: str) -> Drawing:

@@ -9,14 +9,15 @@ import math
 from ..evaluate.protocol import Column, columns_of, interval
 
 RATIO_TO_PCA = "ratio_to_pca"
-NEAR_COPIES = "near_copies"
+NEAR_COPIES, COPIED_TEXT = "near_copies", "copied_share"
+GAIN_OVER_COUNTS = "gain_over_counts"
 # the questions that the verdict answers, by the metric that answers each; other metrics stand in the table only
 QUESTIONS = {
     "frechet": "Samples nearest to the data in the means and covariances of their features",
     "coverage": "Samples cover most of the data",
     "two_sample": "Hardest to tell from real data",
     "reconstruction_mse": "Reconstructs best",
-    "log_likelihood": "Best likelihood in closed form",
+    "log_likelihood": "Best likelihood among those that are computed",
     "importance_weighted": "Best likelihood among those that are only bounded",
     "bits_per_character": "Best likelihood of text",
 }
@@ -77,9 +78,12 @@ def verdict(reports: list[dict], titles: list[str], same_data: bool = True) -> l
     for column in columns:
         if column.name == RATIO_TO_PCA:
             said += _beside_pca(column, titles)
+        elif column.name == GAIN_OVER_COUNTS:
+            said += _beside_counts(column, titles)
         elif not column.card.get("group") and column.name not in answered and len(column.ordered()) > 1:
             said.append(_best(column, f"Best {_words(column)}", titles))
     said += _copies([column for column in columns if column.name == NEAR_COPIES], titles)
+    said += _copied_text([column for column in columns if column.name == COPIED_TEXT], titles)
     return said or ["There is no metric that two of these models share: nothing can be ranked."]
 
 
@@ -117,6 +121,31 @@ def _beside_pca(column: Column, titles: list[str]) -> list[str]:
     return said
 
 
+def _beside_counts(column: Column, titles: list[str]) -> list[str]:
+    """A model that counts may be all the same as the counts: neither better nor worse."""
+    there, what = column.there(), column.card["label"].removeprefix("gain over ")
+    limits = {i: interval(found) or (found["value"],) * 2 for i, found in there.items()}
+    tell = lambda rows: "; ".join(f"{titles[i]} by {value_of(there[i] | {'value': abs(there[i]['value'])})} {column.card['unit']}" for i in rows)
+    better = [i for i, (low, _) in limits.items() if low > 0.001]
+    worse = [i for i, (_, high) in limits.items() if high < -0.001]
+    said = [f"Predicts the held-out text better than {what}: {tell(better)}."] if better else []
+    return said + ([f"Predicts it worse than {what}: {tell(worse)}."] if worse else [])
+
+
+def _copied_text(columns: list[Column], titles: list[str]) -> list[str]:
+    """Whose texts hold more long copied runs than real text does."""
+    there = {i: found for column in columns for i, found in column.there().items()}
+    real = lambda found: found.get("real") or 0.0
+    guilty = [i for i, found in sorted(there.items()) if interval(found) and interval(found)[0] > real(found)]
+    clean = [titles[i] for i in sorted(there) if i not in guilty]
+    said = []
+    if guilty:
+        said.append("Writes what stands in the training text, more than real text does: " + "; ".join(f"{titles[i]}, {percent(there[i]['value'])} in long copied runs (real text: {percent(real(there[i]))})" for i in guilty) + ".")
+    if clean:
+        said.append(f"Copies no more of the training text than real text does: {'; '.join(clean)}.")
+    return said
+
+
 def _copies(columns: list[Column], titles: list[str]) -> list[str]:
     """Who gives back training examples: the whole interval lies above what chance gives."""
     there = {i: found for column in columns for i, found in column.there().items()}
@@ -137,6 +166,8 @@ def hedges(reports: list[dict], seeds: set[int], code_sizes: set[int]) -> list[s
     """What the verdict does not say."""
     said = ["Intervals are over the draw of samples and test examples; they do not cover another training run, whose result may differ by more."]
     columns = columns_of(reports)
+    if any(column.card.get("group") == "text" and column.there() for column in columns):
+        said.append("Intervals of predicted text are found from blocks of it, whose symbols depend on each other.")
     if any(column.card.get("bound") == "lower" and column.there() for column in columns):
         said.append("A lower bound says that the true log-likelihood is at least this; bounds of different k and exact values are not ranked against each other.")
     if len(code_sizes) > 1:

@@ -5,8 +5,11 @@ So no verdict rests on the separation alone; a bad sign in the samples or in the
 """
 
 import math
+import re
 import warnings
+from collections.abc import Collection
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -33,6 +36,7 @@ PAST = 1.5  # times the best distance: what the noise of training rarely does
 LAGS = 2.0  # times the raw weights' distance
 ERRORS = 4  # standard errors that make a difference real
 REGIONS = 16  # of k-means, where there are no labels
+EVERY_OPTION = ("lr_d", "lr_g", "r1", "r2", "loss", "pack", "augment", "width", "hidden", "ema")
 PAIRED = 500  # examples on each side whose distances from each other are taken
 
 
@@ -134,12 +138,13 @@ def histogram(fake: Tensor, real: Tensor, n: int) -> dict:
     return {"modes": int(judged.sum()), "modes_seen": int(seen.sum()), "entropy": entropy(fake) / whole if whole > 1e-9 else 1.0}
 
 
-def verdicts(duel: dict, gradients: dict[str, float], best: dict, kind: str = "image") -> list[str]:
+def verdicts(duel: dict, gradients: dict[str, float], best: dict, kind: str = "image", known: Collection[str] = EVERY_OPTION) -> list[str]:
     """What is wrong with a duel, each sentence with its mend; empty when nothing is.
 
     duel: as ``Watch.look`` makes it; gradients: phase -> mean norm in this interval, which may lack phases that had no
-    turn; best: {"step", "value"} of the smallest distance so far; kind: of the data.
+    turn; best: {"step", "value"} of the smallest distance so far; kind: of the data; known: options that a mend may name.
     """
+    mend = partial(mends, known)
     found, far = [], duel["relative"] > FAR
     judge, value, noise = duel["separation"], duel["distance"], ERRORS * duel["distance_error"]
     pairs = f"it ranks {100 * judge:.1f} % of pairs right"
@@ -148,25 +153,32 @@ def verdicts(duel: dict, gradients: dict[str, float], best: dict, kind: str = "i
     missing, uneven = duel["modes_seen"] < duel["modes"], duel["modes"] > 1 and duel["entropy"] < UNEVEN
     if judge > RANKS_ALL and (vanished or far):
         sign = f"the generator's gradient is {max(generator):.1g}" if vanished else "the samples are far from the data"
-        found.append(f"D wins: {pairs} and {sign}: lower --lr-d, or raise --r1 and --r2")
+        found.append(f"D wins: {pairs} and {sign}: {mend('lower --lr-d', 'raise --r1 and --r2')}")
     if judge < RANKS_NONE and far:
-        found.append(f"D has lost: {pairs}, though the samples are far from the data: raise --lr-d or lower --lr-g, lower --r1 and --r2")
+        found.append(f"D has lost: {pairs}, though the samples are far from the data: {mend('raise --lr-d', 'lower --lr-g', 'lower --r1 and --r2')}")
     if missing or uneven:
         near = f", {100 * duel['good']:.0f} % of them near any" if "good" in duel else ""
         how = f"{duel['modes_seen']} of {duel['modes']} modes ({duel['kind']}) among the samples{near}"
         if not missing:
             how = f"samples crowd into few of the {duel['modes']} modes ({duel['kind']}), with {100 * duel['entropy']:.0f} % of the real shares' entropy"
-        found.append(f"mode collapse: {how}: take --loss relativistic with --r1 and --r2, or --pack 2")
+        found.append(f"mode collapse: {how}: {mend('take --loss relativistic', 'raise --r1 and --r2', 'take --pack 2')}")
     elif duel["diversity"] < SQUEEZED:
-        found.append(f"low diversity: samples differ from each other {duel['diversity']:.2f} times as much as real examples: raise --r1 and --r2, or --pack 2")
+        found.append(f"low diversity: samples differ from each other {duel['diversity']:.2f} times as much as real examples: {mend('raise --r1 and --r2', 'take --pack 2')}")
     if duel["memorising"] - duel["memorising_error"] * ERRORS > 0.5 and duel["memorising"] > MEMORISES:
-        mend = "--augment translation, a smaller --width" if kind == "image" else "smaller --hidden layers"
-        found.append(f"D is memorising: it ranks {100 * duel['memorising']:.0f} % of training examples above held-out ones, where 50 % would be fair: {mend}, or a larger --r1")
+        fewer = ("take --augment translation", "take a smaller --width") if kind == "image" else ("take smaller --hidden layers",)
+        found.append(f"D is memorising: it ranks {100 * duel['memorising']:.0f} % of training examples above held-out ones, where 50 % would be fair: {mend(*fewer, 'raise --r1')}")
     if duel["relative"] > NEAR and value > PAST * best["value"] and value - best["value"] > noise:
-        found.append(f"past its best: the distance was {best['value']:.3g} at step {best['step']} and is {value:.3g} now: take `--checkpoint best`, and lower --lr-d and --lr-g")
+        found.append(f"past its best: the distance was {best['value']:.3g} at step {best['step']} and is {value:.3g} now: take `--checkpoint best`, and next time {mend('lower --lr-d and --lr-g', 'lower --lr-d', 'lower --lr', most=1)}")
     if duel["relative"] > NEAR and value > LAGS * duel["raw_distance"] and value - duel["raw_distance"] > noise:
         found.append(f"the averaged weights lag behind: their distance is {value:.3g}, that of the raw ones {duel['raw_distance']:.3g}: lower --ema, or train longer")
     return found
+
+
+def mends(known: Collection[str], *texts: str, most: int = 3) -> str:
+    """The texts whose options are all known, in order, joined for a sentence; at most so many of them."""
+    flags = [re.findall(r"--([a-z][a-z0-9-]*)", text) for text in texts]
+    left = [text for text, names in zip(texts, flags) if all(name.replace("-", "_") in known for name in names)][:most]
+    return " or ".join(left) or "train longer"
 
 
 def is_discriminator(phase: str) -> bool:

@@ -10,6 +10,7 @@ from ..core.family import EncodesDistribution, Family, Judges
 from ..core.rng import Rng
 from ..core.spec import Batch
 from . import duel
+from .settings import TrainConfig
 
 NORM = "gradient_norm/"  # before a phase's name, among the terms of training
 ACTIVE = 0.01  # variance of a posterior mean over the data, above which its unit is active (Burda et al. 2016)
@@ -40,12 +41,10 @@ def examine(
         active = active_units(model.posterior(batch.x, batch.y)[0], kl)
         n, total = int(active.sum()), len(active)
         if n < max(1, 0.1 * total):
-            found.append(
-                f"posterior collapse: {n} of {total} latent units active, z says (almost) nothing about x: "
-                "lower --beta, or give --kl-warmup 0.3 or --free-bits 0.1"
-            )
+            cure = duel.mends(known_options(model), "lower --beta", "give --kl-warmup 0.3", "give --free-bits 0.1")
+            found.append(f"posterior collapse: {n} of {total} latent units active, z says (almost) nothing about x: {cure}")
     if isinstance(model, Judges):  # "past its best" takes the place of "no progress": a duel's distance is never calm
-        return found + (duel.verdicts(duel_numbers, gradients or {}, best, model.spec.kind) if duel_numbers else [])
+        return found + (duel.verdicts(duel_numbers, gradients or {}, best, model.spec.kind, known_options(model)) if duel_numbers else [])
     patience = max(5, intervals // 4)
     if len(history) > patience and min(history[-patience:]) >= min(history[:-patience]):
         found.append(
@@ -53,6 +52,12 @@ def examine(
             "stop here (the best checkpoint is kept), lower --lr, or use a smaller network"
         )
     return found
+
+
+def known_options(model: Family) -> set[str]:
+    """Options that would change this model's training: those of its family and the training's, less what it refuses."""
+    known = {*getattr(type(model.config), "model_fields", ()), *TrainConfig.model_fields}
+    return known - ({"pack"} if getattr(model.config, "conditional", False) else set())
 
 
 class NotFinite(DivergedError):

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ..core.config import BaseConfig
-from ..core.family import Family, HasLikelihood, Reconstructs
+from ..core.family import Family, HasLikelihood, Predicts, Reconstructs
 from ..core.rng import Rng
 from ..core.spec import Batch
 from ..data.dataset import Dataset
@@ -25,7 +25,7 @@ SAMPLES = 500  # drawn at least, also where fewer examples are held out: the rar
 
 
 def held_out_terms(model: Family, batch: Batch, rng: Rng) -> dict[str, float]:
-    """The objective of the first phase; for a model without phases its likelihood and reconstruction error."""
+    """The objective of the first phase; for a model without phases its likelihood (of symbols: of each) and reconstruction error."""
     if model.phases():
         loss = model.loss(batch, model.phases()[0].name, rng)
         return {"value": float(loss.value), **{name: float(value) for name, value in loss.terms.items()}}
@@ -34,7 +34,9 @@ def held_out_terms(model: Family, batch: Batch, rng: Rng) -> dict[str, float]:
         terms["mse"] = float((model.reconstruct(batch.x, batch.y) - batch.x).square().mean())
     if isinstance(model, HasLikelihood) and model.bound != "none":
         terms["nll"] = -float(model.log_likelihood(batch.x, batch.y, rng).mean())
-    return {"value": terms.get("nll", terms.get("mse", 0.0)), **terms}
+    if isinstance(model, Predicts) and "nll" in terms:
+        terms = {"nats_per_symbol": terms["nll"] / model.length, **terms}
+    return {"value": terms.get("nats_per_symbol", terms.get("nll", terms.get("mse", 0.0))), **terms}
 
 
 @torch.no_grad()

@@ -128,6 +128,7 @@ def describe(plan: Plan, command: str, steps: int, trainer: Trainer) -> dict:
             "binarise": plan.dataset.binarise,
             "class_names": list(plan.dataset.class_names),
             "columns": plan.dataset.columns and plan.dataset.columns.to_json(),
+            "tokenizer": plan.dataset.tokenizer and plan.dataset.tokenizer.to_json(),
         },
         "seed": plan.train.seed,
         "steps": steps,
@@ -310,14 +311,16 @@ def restore(
 
 
 def described_data(run: Run) -> Dataset:
-    """What a run knows of its data without having them: form, classes, columns; no splits."""
+    """What a run knows of its data without having them: form, classes, columns, tokens; no splits."""
     from ..data.columns import Columns
+    from ..data.tokenizer import Tokenizer
 
     recorded = run.info["data"]
-    columns = recorded.get("columns")
+    columns, tokenizer = recorded.get("columns"), recorded.get("tokenizer")
     return Dataset(
         recorded["name"], DataSpec(**recorded["spec"]), {}, recorded["digest"], class_names=tuple(recorded["class_names"]),
-        binarise=recorded["binarise"], columns=columns and Columns.from_json(columns), settings=recorded["settings"],
+        binarise=recorded["binarise"], columns=columns and Columns.from_json(columns),
+        tokenizer=tokenizer and Tokenizer.from_json(tokenizer), settings=recorded["settings"],
     )  # fmt: skip
 
 

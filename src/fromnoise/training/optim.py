@@ -9,6 +9,8 @@ from torch import Tensor, nn
 from ..core.family import Family, Phase
 from .settings import TrainConfig
 
+DECAY = 0.4  # share of a warmup-stable-decay schedule in which the learning rate falls
+
 
 class PhaseOptimizer:
     """The optimiser of everything that one phase trains: one torch optimiser, or Muon and AdamW side by side."""
@@ -19,8 +21,9 @@ class PhaseOptimizer:
         adam = {"lr": phase.lr, "betas": phase.betas, "fused": not any(p.is_complex() for p in self.params)}
         self.parts: list[tuple[dict[str, Tensor], torch.optim.Optimizer]] = []
         if config.optimizer == "muon":
-            matrices = {name: p for name, p in named.items() if p.ndim == 2}
-            named = {name: p for name, p in named.items() if p.ndim != 2}
+            tables = {f"{name}.weight" for name, module in model.named_modules() if isinstance(module, nn.Embedding)}
+            matrices = {name: p for name, p in named.items() if p.ndim == 2 and name not in tables}
+            named = {name: p for name, p in named.items() if name not in matrices}
             if matrices:  # the rule that makes one learning rate serve both (Liu et al. 2025, "Muon is scalable")
                 muon = torch.optim.Muon(
                     matrices.values(), lr=phase.lr, weight_decay=config.weight_decay, adjust_lr_fn="match_rms_adamw"
@@ -70,8 +73,8 @@ def lr_factor(step: int, steps: int, config: TrainConfig) -> float:
     warmup = max(1, round(config.warmup * steps))
     rise = min(1.0, (step + 1) / warmup)
     done = max(0.0, (step - warmup) / max(1, steps - warmup))
-    fall = {"constant": 1.0, "linear": 1 - done, "cosine": 0.5 * (1 + math.cos(math.pi * done))}[config.schedule]
-    return rise * fall
+    falls = {"constant": 1.0, "linear": 1 - done, "cosine": 0.5 * (1 + math.cos(math.pi * done)), "wsd": min(1.0, (1 - done) / DECAY)}
+    return rise * (config.lr_end + (1 - config.lr_end) * falls[config.schedule])
 
 
 class Ema:

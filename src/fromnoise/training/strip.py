@@ -19,18 +19,18 @@ from ..core.rng import Rng
 from ..core.run import Run
 from ..data.dataset import Dataset
 
-IMAGES, POINTS = 8, 500  # samples that are kept of each interval
+IMAGES, POINTS = 8, 500  # samples that are kept of each interval: images or texts, points
 
 
 @torch.no_grad()
 def save_strip(run: Run, model: Family, dataset: Dataset, step: int, options: BaseConfig) -> Path:
-    """Writes samples/progress-STEP.npy: images uint8 (8, H, W[, 3]), else values float32 (500, *shape). Returns the file.
+    """Writes samples/progress-STEP.npy: images uint8 (8, H, W[, 3]), tokens int64 (8, T), values float32 (500, *shape). Returns the file.
 
     model: with the averaged weights, in eval mode; options: how it samples by default. A function of the weights alone: a
     resumed run that comes by the same step again writes the same bytes. Raises StorageError.
     """
     spec, device = dataset.spec, next(iter(model.parameters()), torch.zeros(())).device
-    n = IMAGES if spec.kind == "image" else POINTS
+    n = POINTS if spec.kind == "vector" else IMAGES
     y = torch.arange(n, device=device) % spec.classes if getattr(model.config, "conditional", False) else None
     x = model.sample(n, y, options, Rng(0, ("sample",), device=device).per_row(range(n)))
     values = dataset.to_pixels(x) if spec.kind == "image" else x.detach().cpu().numpy()

@@ -1,0 +1,185 @@
+"""Networks that predict a symbol from those before it, other than the Transformer: window MLP, causal convolution, GRU, LSTM.
+
+All keep one contract. ``forward(s (B, T), start (B,)) -> logits (B, T, V)``: position i sees the start token and
+s_1 .. s_{i-1}. The input is the sequence moved by one place: start token, s_1 .. s_{T-1}; start tokens are the symbols
+V .. V + starts - 1. ``begin(n)`` and ``step(state, symbol (n,)) -> logits (n, V)`` do the same one symbol at a time (the
+start token first), without gradients, each step at the same cost, for ever: no state grows and no network counts places.
+
+context  so many symbols before i can have a say in the logits of i; None: all of them
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .gpt import unit, vary
+
+KINDS = {"gru": nn.GRU, "lstm": nn.LSTM}
+
+
+def moved(s: Tensor, start: Tensor, vocabulary: int) -> Tensor:
+    """What has been read before each prediction: the start token, then s_1 .. s_{T-1}; (B, T)."""
+    return torch.cat([vocabulary + start[:, None], s[:, :-1]], 1)
+
+
+def head(vocabulary: int, width: int) -> nn.Embedding:
+    """The output's table of symbols, zero at first: the first loss is log V."""
+    table = nn.Embedding(vocabulary, width)
+    nn.init.zeros_(table.weight)
+    return table
+
+
+def read_out(h: Tensor, table: nn.Embedding) -> Tensor:
+    """Features (..., width) -> logits (..., V), in the precision of the weights under autocast too."""
+    return F.linear(h, table.weight).to(table.weight.dtype)
+
+
+# -- a window of k symbols ------------------------------------------------------------------------------------------
+
+
+class Window(nn.Module):
+    """An MLP on the embeddings of the last ``context`` inputs (Bengio et al. 2003, eq. 1), deeper layers residual.
+
+    Before the start token stands a learned nothing. Embeddings have a quarter of the width.
+    """
+
+    def __init__(self, vocabulary: int, starts: int, context: int, width: int, depth: int, dropout: float = 0.0):
+        super().__init__()
+        self.vocabulary, self.context, self.dropout = vocabulary, context, dropout
+        self.nothing = vocabulary + starts
+        self.embedding = nn.Embedding(vocabulary + starts + 1, max(8, width // 4))
+        self.first = nn.Linear(context * self.embedding.embedding_dim, width)
+        self.layers = nn.ModuleList(nn.Linear(width, width) for _ in range(depth - 1))
+        self.head = head(vocabulary, width)
+
+    def forward(self, s: Tensor, start: Tensor) -> Tensor:
+        read = F.pad(moved(s, start, self.vocabulary), (self.context - 1, 0), value=self.nothing)
+        return self.predict(self.embedding(read).unfold(1, self.context, 1))
+
+    def predict(self, windows: Tensor) -> Tensor:
+        """Embeddings (B, T, features, k) of the k inputs before each place -> logits (B, T, V)."""
+        h = F.silu(self.first(vary(windows.flatten(2), self.dropout, self.training)))
+        for layer in self.layers:
+            h = h + F.silu(layer(vary(h, self.dropout, self.training)))
+        return read_out(vary(h, self.dropout, self.training), self.head)
+
+    def begin(self, n: int) -> "WindowState":
+        return WindowState(self, n)
+
+    @torch.no_grad()
+    def step(self, state: "WindowState", symbol: Tensor) -> Tensor:
+        state.read = torch.cat([state.read[:, 1:], symbol[:, None]], 1)
+        return self.predict(self.embedding(state.read).transpose(1, 2)[:, None])[:, 0]
+
+
+class WindowState:
+    """The last k inputs, (n, k)."""
+
+    def __init__(self, net: Window, n: int):
+        self.read = torch.full((n, net.context), net.nothing, device=net.head.weight.device)
+
+
+# -- causal convolution ---------------------------------------------------------------------------------------------
+
+
+class Convolution(nn.Module):
+    """Dilated causal convolutions with gates and residuals (WaveNet, van den Oord et al. 2016, eq. 2).
+
+    Layer l looks back in steps of 2^l; after ten layers the steps begin again at 1, as in the paper. Before the start
+    token every layer reads zeros. A convolution is a matrix on features of several places side by side (taps).
+    """
+
+    def __init__(self, vocabulary: int, starts: int, width: int, depth: int, kernel: int = 2, dropout: float = 0.0):
+        super().__init__()
+        self.vocabulary, self.kernel, self.dropout = vocabulary, kernel, dropout
+        self.steps = [2 ** (layer % 10) for layer in range(depth)]
+        self.context = 1 + (kernel - 1) * sum(self.steps)
+        self.embedding = nn.Embedding(vocabulary + starts, width)
+        self.layers = nn.ModuleList(GatedLayer(kernel * width, width) for _ in range(depth))
+        self.head = head(vocabulary, width)
+
+    def forward(self, s: Tensor, start: Tensor) -> Tensor:
+        T = s.shape[1]
+        h = self.embedding(moved(s, start, self.vocabulary))
+        for layer, step in zip(self.layers, self.steps):
+            u = vary(unit(h), self.dropout, self.training)
+            taps = [F.pad(u, (0, 0, min(back * step, T), 0))[:, :T] for back in reversed(range(self.kernel))]
+            h = h + layer(torch.cat(taps, 2))
+        return read_out(vary(unit(h), self.dropout, self.training), self.head)
+
+    def begin(self, n: int) -> "ConvolutionState":
+        return ConvolutionState(self, n)
+
+    @torch.no_grad()
+    def step(self, state: "ConvolutionState", symbol: Tensor) -> Tensor:
+        h = self.embedding(symbol)
+        for layer, step, ring in zip(self.layers, self.steps, state.rings):
+            u = unit(h)
+            taps = [ring[(state.position - back * step) % len(ring)] for back in reversed(range(1, self.kernel))]
+            h = h + layer(torch.cat([*taps, u], 1))
+            ring[state.position % len(ring)] = u
+        state.position += 1
+        return read_out(unit(h), self.head)
+
+
+class GatedLayer(nn.Module):
+    """Taps (..., n_in) -> mix(tanh(a) sigmoid(b)) (..., width), (a, b) linear in the taps."""
+
+    def __init__(self, n_in: int, width: int):
+        super().__init__()
+        self.filter, self.mix = nn.Linear(n_in, 2 * width), nn.Linear(width, width)
+
+    def forward(self, taps: Tensor) -> Tensor:
+        a, b = self.filter(taps).chunk(2, -1)
+        return self.mix(torch.tanh(a) * torch.sigmoid(b))
+
+
+class ConvolutionState:
+    """What each layer read at the last places that it looks back to, (places, n, width), as rings; position: inputs read."""
+
+    def __init__(self, net: Convolution, n: int):
+        like = net.embedding.weight
+        self.rings = [like.new_zeros((net.kernel - 1) * step, n, like.shape[1]) for step in net.steps]
+        self.position = 0
+
+
+# -- recurrent ------------------------------------------------------------------------------------------------------
+
+
+class Recurrent(nn.Module):
+    """GRU (Cho et al. 2014) or LSTM (Hochreiter & Schmidhuber 1997): what was read is kept in a state of fixed size."""
+
+    context = None
+
+    def __init__(self, kind: str, vocabulary: int, starts: int, width: int, depth: int, dropout: float = 0.0):
+        super().__init__()
+        self.vocabulary, self.dropout = vocabulary, dropout
+        self.embedding = nn.Embedding(vocabulary + starts, width)
+        self.cells = KINDS[kind](width, width, depth, batch_first=True, dropout=dropout if depth > 1 else 0.0)
+        self.head = head(vocabulary, width)
+        if kind == "lstm":  # forget gates open at first, so that the gradient reaches far back (Jozefowicz et al. 2015)
+            for name, bias in self.cells.named_parameters():
+                if name.startswith("bias_ih"):
+                    nn.init.ones_(bias.detach()[width : 2 * width])
+
+    def forward(self, s: Tensor, start: Tensor) -> Tensor:
+        return self.run(moved(s, start, self.vocabulary), None)[0]
+
+    def run(self, read: Tensor, memory):
+        """Inputs (B, m) that follow what ``memory`` holds (None: nothing) -> logits (B, m, V), the memory after them."""
+        h, memory = self.cells(vary(self.embedding(read), self.dropout, self.training), memory)
+        return read_out(vary(h, self.dropout, self.training), self.head), memory
+
+    def begin(self, n: int) -> "RecurrentState":
+        return RecurrentState()
+
+    @torch.no_grad()
+    def step(self, state: "RecurrentState", symbol: Tensor) -> Tensor:
+        logits, state.memory = self.run(symbol[:, None], state.memory)
+        return logits[:, 0]
+
+
+class RecurrentState:
+    """The cells' state: (depth, n, width), for an LSTM a pair of them; None before the start token."""
+
+    memory = None

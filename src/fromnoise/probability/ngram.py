@@ -1,0 +1,330 @@
+"""n-grams: counts of what followed each context, smoothed by interpolated modified Kneser-Ney. No gradient steps.
+
+    p(w | h) = max(c(h w) - D(c(h w)), 0) / c(h) + gamma(h) p(w | h'),   h' = h without its oldest symbol
+    gamma(h) = sum_w D(c(h w)) / c(h),   below the shortest context: 1 / V
+
+The longest context has plain counts c; a shorter one that is only fallen back on has "continuation" counts, the
+number of different symbols that were seen before h w, since it is asked where the longer ones failed (Kneser & Ney
+1995). Each order and kind of count has three discounts D(1), D(2), D(3 or more) from the numbers n1 .. n4 of grams
+seen once .. four times: Y = n1 / (n1 + 2 n2), D(i) = i - (i + 1) Y n(i+1) / n(i) (Chen & Goodman 1999, eq. 26).
+
+What is unusual: both kinds of count are kept for every length. A query that knows only j symbols is answered by the
+model of order j, exactly, so one fit holds the models of all orders, and windows cut out of a text lose as little
+as can be. Contexts are the nodes of a trie, read from the newest symbol to the oldest, numbered level by level.
+"""
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..core.errors import DataError, UsageError
+
+FALLBACK = (0.5, 1.0, 1.5)  # D(1), D(2), D(3+) where the counts of counts say nothing
+WHOLE = 2**22  # numbers for which the distributions after short contexts are kept whole
+CHUNK = 2**17  # symbols scored at once
+LEAST = torch.finfo(torch.float32).tiny
+TABLES = ("nodes", "grams", "counts")  # their sizes are the data's
+
+
+def contexts(s: Tensor, order: int) -> Tensor:
+    """The ``order`` symbols before each one, oldest first, -1 where there are none: (B, T) -> (B, T, order)."""
+    if not order or not s.shape[1]:
+        return s.new_empty(*s.shape, order)
+    return F.pad(s, (order, -1), value=-1).unfold(1, order, 1)
+
+
+class KneserNey(nn.Module):
+    """p(symbol | the ``order`` symbols before it), symbols 0 .. vocabulary-1; uniform until it is fitted.
+
+    One text and separate sequences are told apart by the form of what is fitted. In a text, nothing is special about
+    the first symbol: -1 in a context means that the past is not known. Separate sequences have a beginning, which is
+    counted like a symbol: -1 means that nothing came before.
+
+    Buffers, all that a checkpoint needs (their sizes follow the data; load_state_dict takes any):
+        levels (order + 2,)         contexts of k symbols are the nodes levels[k] .. levels[k + 1] - 1, the empty one is node 0
+        nodes (M - 1,)              node i + 1 is nodes[i] = (node of the context without its oldest symbol, that symbol + 1)
+        grams (E,)                  (node, next symbol), sorted
+        counts (E, 2)               continuation count, count
+        discounts (order + 1, 2, 4) D(0) = 0, D(1), D(2), D(3+), for each length and kind of count
+        begins ()                   whether sequences have a beginning
+    Pairs (a, b) are packed as a (V + 1) + b in nodes and as a V + b in grams.
+
+    Copies of a model share their counts: nothing trains them, and they may be large.
+    """
+
+    def __init__(self, order: int, vocabulary: int):
+        super().__init__()
+        if order < 0 or vocabulary < 1:
+            raise UsageError(f"n-grams need an order of 0 or more and a vocabulary of 1 or more, not {order} and {vocabulary}")
+        self.order, self.vocabulary = order, vocabulary
+        self.register_buffer("levels", torch.tensor([0] + [1] * (order + 1)))
+        self.register_buffer("nodes", torch.zeros(0, dtype=torch.int64))
+        self.register_buffer("grams", torch.zeros(0, dtype=torch.int64))
+        self.register_buffer("counts", torch.zeros(0, 2, dtype=torch.int32))
+        self.register_buffer("discounts", torch.tensor([0.0, *FALLBACK]).repeat(order + 1, 2, 1))
+        self.register_buffer("begins", torch.tensor(False))
+        for name in ("cells", "count", "weight", "first", "total", "gamma", "whole"):
+            self.register_buffer(name, None, persistent=False)
+        self._derive()
+
+    def __deepcopy__(self, memo) -> "KneserNey":
+        return self
+
+    @property
+    def entries(self) -> int:
+        """Number of different grams, of all lengths."""
+        return len(self.grams)
+
+    # -- counting ---------------------------------------------------------------------------------------------
+
+    def fit(self, s) -> "KneserNey":
+        """Counts one text, s (n,), or separate sequences, s (N, T) or a list of (n_i,); arrays or tensors of integers.
+
+        Raises DataError for symbols outside the vocabulary. Memory: some 60 bytes for each symbol.
+        """
+        V = self.vocabulary
+        parts, begins = sequences(s)
+        for part in parts:
+            if part.size and not 0 <= part.min() <= part.max() < V:
+                raise DataError(f"symbols reach from {part.min()} to {part.max()}: they must lie in 0 .. {V - 1}")
+        flat = np.concatenate([np.pad(part, [(0, 0), (self.order, 0)], constant_values=-1).ravel() for part in parts])
+        here = np.flatnonzero(flat >= 0)  # positions whose context of k symbols exists, k = 0, 1, ..
+        node = np.zeros(len(here), np.int64)
+        levels, nodes, grams, counts = [0, 1], [np.zeros(0, np.int64)], [], []
+        for k in range(self.order + 1):
+            if k:
+                oldest = flat[here - k]
+                there = oldest >= 0
+                if begins:  # the beginning is a symbol too, but nothing comes before it
+                    there |= flat[here - k + 1] >= 0
+                here = here[there]
+                found, node = np.unique(node[there] * (V + 1) + oldest[there] + 1, return_inverse=True)
+                nodes.append(found)
+                node = node + levels[-1]
+                levels.append(levels[-1] + len(found))
+            found, count = np.unique(node * V + flat[here], return_counts=True)
+            grams.append(found)
+            counts.append(np.stack([np.zeros_like(count), count], 1))
+        nodes = np.concatenate(nodes)
+        discounts = np.zeros((self.order + 1, 2, 4))
+        for k in range(self.order + 1):
+            if k < self.order:  # each gram one symbol longer is one symbol seen before its shorter self
+                shorter = nodes[grams[k + 1] // V - 1] // (V + 1) * V + grams[k + 1] % V
+                counts[k][:, 0] = np.bincount(np.searchsorted(grams[k], shorter), minlength=len(grams[k]))
+            for kind in (0, 1):
+                discounts[k, kind, 1:] = discounts_of(counts[k][:, kind])
+        found = {"levels": np.array(levels), "nodes": nodes, "grams": np.concatenate(grams), "begins": np.array(begins)}
+        found |= {"counts": np.concatenate(counts).astype(np.int32), "discounts": discounts.astype(np.float32)}
+        for name, array in found.items():
+            setattr(self, name, torch.from_numpy(array).to(self.levels.device))
+        self._derive()
+        return self
+
+    def _load_from_state_dict(self, state_dict, prefix, *rest) -> None:
+        for name in TABLES:
+            if prefix + name in state_dict:
+                setattr(self, name, getattr(self, name).new_empty(state_dict[prefix + name].shape))
+        super()._load_from_state_dict(state_dict, prefix, *rest)
+        errors = rest[-1]
+        if not errors:
+            self._derive()
+
+    def _derive(self) -> None:
+        """What queries read. A node that is asked as the whole of a context (plain counts) is numbered M higher than
+        when it is fallen back on (continuation counts), so that from here on there is one kind of node.
+
+            cells (G,), count (G,), weight (G,)       of each (node, symbol): packed as in grams; its (c - D(c)) / c(h)
+            first (2M + 1,), total (2M,), gamma (2M,) of each node: its cells are first[i] .. first[i + 1] - 1; c(h); gamma(h)
+        """
+        V, levels = self.vocabulary, self.levels.cpu()
+        self._levels, M = levels.tolist(), int(levels[-1])
+        grams, counts, discounts = self.grams.cpu(), self.counts.cpu(), self.discounts.cpu().double()
+        level = torch.bucketize(grams // V, levels[1:], right=True)
+        seen = [counts[:, kind] > 0 for kind in (0, 1)]
+        cells = torch.cat([grams[seen[0]], grams[seen[1]] + M * V])
+        count = torch.cat([counts[seen[0], 0], counts[seen[1], 1]])
+        taken = torch.cat([discounts[level[seen[kind]], kind, counts[seen[kind], kind].clamp(max=3)] for kind in (0, 1)])
+        owner = cells // V
+        total = torch.zeros(2 * M, dtype=torch.int64).index_add_(0, owner, count.long())
+        left = torch.zeros(2 * M, dtype=torch.float64).index_add_(0, owner, taken)
+        derived = {
+            "cells": cells, "count": count, "weight": ((count - taken) / total[owner]).float(),
+            "first": torch.searchsorted(cells, torch.arange(2 * M + 1) * V),
+            "total": total, "gamma": torch.where(total > 0, left / total, 1.0).float(),
+        }  # fmt: skip
+        for name, tensor in derived.items():
+            setattr(self, name, tensor.to(self.levels.device))
+        self.whole = None
+
+    # -- queries ----------------------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def log_probs(self, contexts: Tensor, own: Tensor | None = None) -> Tensor:
+        """log p(. | context), natural log, for int64 contexts (N, order or fewer), oldest symbol first -> (N, V) float32.
+
+        own (N,): as if one occurrence of (context, own) had not been counted: what a training symbol's own count
+        says of it would be an echo. Exact but for the discounts, which stay those of all counts; pairs that were
+        never counted are left as they are.
+        """
+        return self._mixture(self._walk(contexts), own).clamp_(min=LEAST).log_()
+
+    @torch.no_grad()
+    def score(self, s, leave_one_out: bool = False) -> Tensor:
+        """-log p of each symbol given those before it, nats: (T,) -> (T,), or for each row (B, T) -> (B, T), float32.
+
+        leave_one_out: of symbols that were counted, each as if it alone had not been.
+        """
+        s = torch.as_tensor(s if isinstance(s, Tensor) else np.asarray(s, np.int64)).long().to(self.levels.device)
+        self._check(s, 0)
+        rows, found = torch.atleast_2d(s), []
+        for block in rows.split(max(1, CHUNK // max(1, s.shape[-1]))):
+            h = contexts(block, self.order).flatten(0, 1)
+            found += [self._score(a, b, leave_one_out) for a, b in zip(h.split(CHUNK), block.flatten().split(CHUNK))]
+        return torch.cat(found).view_as(s)
+
+    def _score(self, h: Tensor, w: Tensor, leave_one_out: bool) -> Tensor:
+        nodes = self._walk(h)
+        changes = self._without(nodes, w) if leave_one_out else {}
+        p = torch.full(w.shape, 1 / self.vocabulary, device=w.device)
+        for k, node in enumerate(nodes):
+            cell, hit = self._find(self.cells, node * self.vocabulary + w)
+            weight = self.weight[cell] * hit if len(self.cells) else torch.zeros_like(p)
+            gamma = torch.where(node >= 0, self.gamma[node.clamp(min=0)], 1.0)
+            if k in changes:
+                rows, _, weight[rows], _, gamma[rows] = changes[k]
+            p = weight + gamma * p
+        return -p.clamp(min=LEAST).log()
+
+    def _check(self, s: Tensor, least: int) -> None:
+        if s.numel() and not least <= int(s.min()) <= int(s.max()) < self.vocabulary:
+            raise UsageError(f"symbols reach from {int(s.min())} to {int(s.max())}: the n-grams know {least} .. {self.vocabulary - 1}")
+
+    @staticmethod
+    def _find(keys: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
+        """Where in the sorted keys, and whether at all."""
+        at = torch.searchsorted(keys, wanted).clamp_(max=max(0, len(keys) - 1))
+        return at, (keys[at] == wanted if len(keys) else torch.zeros_like(wanted, dtype=torch.bool))
+
+    def _walk(self, h: Tensor) -> Tensor:
+        """The node of the last k symbols of each context, -1 where they were never seen: (N, J) -> (J + 1, N)."""
+        h = h[:, max(0, h.shape[1] - self.order) :]
+        V, M, J = self.vocabulary, self._levels[-1], h.shape[1]
+        self._check(h, -1)
+        nodes = torch.zeros(J + 1, len(h), dtype=torch.int64, device=h.device)
+        length = (h >= 0).flip(1).cumprod(1).sum(1)
+        for k in range(1, J + 1):
+            begin, end = self._levels[k : k + 2]
+            at, hit = self._find(self.nodes[begin - 1 : end - 1], nodes[k - 1] * (V + 1) + h[:, -k] + 1)
+            nodes[k] = torch.where(hit, at + begin, -1)
+        if self.begins:
+            length = (length + 1).clamp(max=J)
+        top = nodes.gather(0, length[None])
+        return nodes.scatter_(0, length[None], torch.where(top >= 0, top + M, -1))
+
+    def _without(self, nodes: Tensor, own: Tensor) -> dict[int, tuple[Tensor, ...]]:
+        """What one occurrence fewer of (context, own) changes: level -> (rows, cell, its weight, scale of others, gamma).
+
+        It is one fewer of the whole context's gram; where that was the only one, one fewer that continues the
+        gram one symbol shorter; and so on down.
+        """
+        changes, V, M = {}, self.vocabulary, self._levels[-1]
+        gone = torch.zeros_like(own, dtype=torch.bool)
+        for k in reversed(range(len(nodes))):
+            node = nodes[k]
+            rows = ((gone | (node >= M)) & (node >= 0)).nonzero()[:, 0]
+            cell, hit = self._find(self.cells, node[rows] * V + own[rows])
+            rows, cell = rows[hit], cell[hit]
+            gone = torch.zeros_like(gone)
+            if not len(rows):
+                continue
+            node, c = node[rows], self.count[cell].long()
+            D = self.discounts[k][(node >= M).long()]  # (rows, 4)
+            before, after = (D.gather(1, n.clamp(max=3)[:, None])[:, 0] for n in (c, c - 1))
+            left, n = (self.total[node] - 1).clamp(min=1), self.total[node]
+            gamma = torch.where(n > 1, (self.gamma[node] * n - before + after) / left, 1.0)
+            changes[k] = rows, cell, (c - 1 - after) / left, n / left, gamma
+            gone[rows] = c == 1
+        return changes
+
+    def _mix(self, p: Tensor, node: Tensor, change: tuple[Tensor, ...] | None = None) -> None:
+        """p <- weight + gamma p, in place, (N, V), in rows whose node is not -1."""
+        V, rows = self.vocabulary, (node >= 0).nonzero()[:, 0]
+        if not len(rows):
+            return
+        at = node[rows]
+        size = self.first[at + 1] - self.first[at]
+        start = size.cumsum(0) - size  # of each row's cells among all that are added
+        row = torch.arange(len(rows), device=p.device).repeat_interleave(size)
+        cell = torch.arange(len(row), device=p.device) + (self.first[at] - start)[row]
+        weight = self.weight[cell]
+        gamma = torch.ones(len(p), device=p.device)
+        gamma[rows] = self.gamma[at]
+        if change is not None:
+            changed, its, new, scale, gamma[changed] = change
+            scales, starts = torch.ones_like(gamma), torch.zeros_like(node)
+            scales[changed], starts[rows] = scale, start
+            weight *= scales[rows][row]
+            weight[starts[changed] + its - self.first[node[changed]]] = new
+        p *= gamma[:, None]
+        p.view(-1).index_add_(0, self.cells[cell] + ((rows - at) * V)[row], weight)
+
+    def _mixture(self, nodes: Tensor, own: Tensor | None, short: bool = True) -> Tensor:
+        """p (N, V). short: start from the distributions that are kept whole."""
+        changes = {} if own is None else self._without(nodes, own)
+        if not short:
+            p = torch.full((nodes.shape[1], self.vocabulary), 1 / self.vocabulary, device=nodes.device)
+            for k, node in enumerate(nodes):
+                self._mix(p, node, changes.get(k))
+            return p
+        longest = min(self._short, len(nodes) - 1)
+        deepest = nodes[0]
+        for node in nodes[1 : longest + 1]:
+            deepest = torch.where(node >= 0, node, deepest)
+        M, kept = self._levels[-1], self._kept()
+        p = kept.flatten(0, 1)[torch.where(deepest < M, deepest, deepest - M + kept.shape[1])]
+        for k in range(longest + 1, len(nodes)):
+            self._mix(p, nodes[k], changes.get(k))
+        below = [change[0] for k, change in changes.items() if k <= longest]
+        if below:
+            rows = torch.cat(below).unique()
+            p[rows] = self._mixture(nodes[:, rows], own[rows], short=False)
+        return p
+
+    @property
+    def _short(self) -> int:
+        """The longest contexts whose distributions are kept whole."""
+        return max(k for k in range(self.order + 1) if k == 0 or self._levels[k + 1] * self.vocabulary <= WHOLE)
+
+    def _kept(self) -> Tensor:
+        """p (2, nodes of short contexts, V), fallen back on and asked as the whole of a context."""
+        if self.whole is None:
+            V, M, levels = self.vocabulary, self._levels[-1], self._levels
+            p = torch.empty(2, levels[self._short + 1], V, device=self.levels.device)
+            for k in range(self._short + 1):
+                node = torch.arange(levels[k], levels[k + 1], device=p.device)
+                for kind in (0, 1):
+                    q = p[0, self.nodes[node - 1] // (V + 1)] if k else torch.full((1, V), 1 / V, device=p.device)
+                    self._mix(q, node + kind * M)
+                    p[kind, levels[k] : levels[k + 1]] = q
+            self.whole = p
+        return self.whole
+
+
+def sequences(s) -> tuple[list[np.ndarray], bool]:
+    """One text or separate sequences as int64 arrays (n_i, T_i), and whether they are separate. Raises UsageError."""
+    begins = isinstance(s, (list, tuple)) or s.ndim == 2
+    parts = [np.asarray(part.cpu() if isinstance(part, Tensor) else part) for part in (s if isinstance(s, (list, tuple)) else [s])]
+    if not parts or any(part.ndim not in (1, 2) or part.dtype.kind not in "iu" for part in parts):
+        raise UsageError("n-grams are counted in integers: one text (n,), sequences (N, T) or a list of arrays (n_i,)")
+    return [np.atleast_2d(part).astype(np.int64) for part in parts], begins
+
+
+def discounts_of(counts: np.ndarray) -> tuple[float, ...]:
+    """D(1), D(2), D(3+) of modified Kneser-Ney; the fallback for those that come out undefined or outside (0, i)."""
+    n = np.bincount(np.minimum(counts, 5), minlength=6).astype(float)
+    found = []
+    for i, fallback in enumerate(FALLBACK, 1):
+        D = i - (i + 1) * n[1] / (n[1] + 2 * n[2]) * n[i + 1] / n[i] if n[1] and n[i] else 0.0
+        found.append(D if 0 < D < i else fallback)
+    return tuple(found)

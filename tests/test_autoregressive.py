@@ -1,0 +1,155 @@
+"""The auto-regressive family: exact likelihoods, hybrids that do not peek, completions, classes."""
+
+import itertools
+import math
+
+import pytest
+import torch
+
+from fromnoise.core.errors import UsageError
+from fromnoise.core.rng import Rng
+from fromnoise.core.spec import Batch, DataSpec
+from fromnoise.families.autoregressive import AutoRegressive, Config, Options
+
+NETWORKS = ("ngram", "window", "conv", "gru", "lstm", "gpt")
+SMALL = dict(width=16, depth=2, heads=2, order=3)
+
+
+def model(spec: DataSpec, seed: int = 0, **options) -> AutoRegressive:
+    torch.manual_seed(seed)
+    made = AutoRegressive(Config(**SMALL | options), spec).eval()
+    with torch.no_grad():
+        for p in made.net.parameters() if made.net is not None else ():
+            p.add_(0.2 * torch.randn_like(p))
+    return made
+
+
+def text(n: int = 400, V: int = 5, seed: int = 0) -> torch.Tensor:
+    """A sequence with structure: mostly counting upwards."""
+    g = torch.Generator().manual_seed(seed)
+    steps = torch.where(torch.rand(n, generator=g) < 0.8, 1, torch.randint(V, (n,), generator=g))
+    return steps.cumsum(0) % V
+
+
+def counted(made: AutoRegressive, s: torch.Tensor) -> AutoRegressive:
+    made.prepare(lambda: [Batch(s.view(-1, made.length))], Rng(0))
+    return made
+
+
+@pytest.mark.parametrize("options", [dict(network=name) for name in NETWORKS] + [dict(network="gpt", prior=True)], ids=str)
+@torch.no_grad()
+def test_probabilities_of_all_texts_sum_to_one(options):
+    made = model(DataSpec("tokens", (4,), levels=3), **options)
+    if made.counts is not None:
+        counted(made, text(400, 3))
+    everything = torch.tensor(list(itertools.product(range(3), repeat=4)))
+    total = made.log_likelihood(everything, None, Rng(0)).double().logsumexp(0)
+    assert abs(float(total)) < 1e-5
+
+
+@pytest.mark.parametrize("options", [dict(network="gpt"), dict(network="gpt", pack=False), dict(network="pixelcnn"), dict(network="pixelcnn", gated=True)], ids=str)
+@torch.no_grad()
+def test_probabilities_of_all_images_sum_to_one(options):
+    made = model(DataSpec("image", (1, 2, 4), levels=2), **options)
+    everything = torch.tensor(list(itertools.product((-1.0, 1.0), repeat=8))).view(-1, 1, 2, 4)
+    assert abs(float(made.log_likelihood(everything, None, Rng(0)).double().logsumexp(0))) < 1e-5
+
+
+@torch.no_grad()
+def test_packed_and_pixel_by_pixel_are_one_likelihood():
+    made = model(DataSpec("image", (1, 4, 8), levels=2))
+    x = torch.randint(2, (5, 1, 4, 8), generator=torch.Generator().manual_seed(0)) * 2.0 - 1
+    s = made.to_symbols(x)
+    pixels = made.symbols.by_pixel(made.log_probs(s), s)
+    assert pixels.shape == (5, 4, 8)
+    assert torch.allclose(pixels.sum((1, 2)), made.log_likelihood(x, None, Rng(0)), atol=1e-4)
+
+
+@pytest.mark.parametrize("options", [dict(network=name) for name in NETWORKS] + [dict(network="gpt", prior=True)], ids=str)
+@torch.no_grad()
+def test_steps_are_all_at_once(options):
+    made = model(DataSpec("tokens", (10,), levels=5), **options)
+    if made.counts is not None:
+        counted(made, text())
+    s = text(30).view(3, 10)
+    whole, state, symbol = made.log_probs(s), made.begin(3), None
+    for i in range(10):
+        assert torch.allclose(made.step(state, symbol), whole[:, i], atol=1e-5)
+        symbol = s[:, i]
+
+
+def test_a_hybrid_in_training_does_not_count_what_it_predicts():
+    """Noise cannot be predicted: the counts of a text of noise know it by heart, unless each symbol is left out."""
+    s = torch.randint(4, (600,), generator=torch.Generator().manual_seed(0))
+    made = counted(model(DataSpec("tokens", (20,), levels=4), prior=True, order=6), s)
+    with torch.no_grad():
+        for p in made.net.parameters():
+            p.zero_()
+        knows = float(made.eval().loss(Batch(s.view(-1, 20)), "likelihood", Rng(0)).value)
+        fair = float(made.train().loss(Batch(s.view(-1, 20)), "likelihood", Rng(0)).value)
+    assert knows < 0.8 * math.log(4) < 0.98 * math.log(4) < fair
+
+
+def test_a_hybrid_learns_the_weight_of_its_counts():
+    made = counted(model(DataSpec("tokens", (20,), levels=5), prior=True), text())
+    (phase,) = made.phases()
+    names = made.parameters_of(phase)
+    assert "mix.counts" in names and any(name.startswith("net.") for name in names)
+    made.train().loss(Batch(text().view(-1, 20)), "likelihood", Rng(0)).value.backward(inputs=list(names.values()))
+    assert names["mix.counts"].grad.abs() > 0
+
+
+@torch.no_grad()
+def test_completion_keeps_what_is_known_and_draws_the_rest_as_the_model_would():
+    made = model(DataSpec("image", (1, 2, 4), levels=2), pack=False)
+    n = 4000
+    given = torch.tensor([1.0, -1, -1, 1, 0, 0, 0, 0]).view(1, 1, 2, 4).expand(n, -1, -1, -1)
+    mask = (torch.arange(8) < 4).view(1, 1, 2, 4).expand(n, -1, -1, -1)
+    done = made.complete(given, mask, None, Options(), Rng(0).per_row(range(n)))
+    assert torch.equal(done[:, :, :1], given[:, :, :1])
+    ends = torch.tensor(list(itertools.product((-1.0, 1.0), repeat=4))).view(-1, 1, 1, 4)
+    log_p = made.log_likelihood(torch.cat([given[:16, :, :1], ends], 2), None, Rng(0)).log_softmax(0)
+    drawn = (made.to_symbols(done)[:, 4:] * torch.tensor([8, 4, 2, 1])).sum(1).bincount(minlength=16)
+    error = (log_p.exp() * (1 - log_p.exp()) * n).sqrt()
+    assert ((drawn - n * log_p.exp()).abs() < 4.5 * error + 1).all()
+
+
+@torch.no_grad()
+def test_a_packed_completion_keeps_pixels_inside_blocks():
+    made = model(DataSpec("image", (1, 4, 8), levels=2))
+    g = torch.Generator().manual_seed(0)
+    given, mask = torch.randint(2, (30, 1, 4, 8), generator=g) * 2.0 - 1, torch.rand(30, 1, 4, 8, generator=g) < 0.5
+    done = made.complete(given, mask, None, Options(), Rng(0).per_row(range(30)))
+    assert torch.equal(done[mask], given[mask]) and set(done.unique().tolist()) == {-1.0, 1.0}
+
+
+@torch.no_grad()
+def test_classes_by_bayes_rule():
+    made = model(DataSpec("image", (1, 2, 4), levels=2, classes=3), conditional=True)
+    x = torch.randint(2, (6, 1, 2, 4), generator=torch.Generator().manual_seed(0)) * 2.0 - 1
+    log_p = made.class_log_probs(x)
+    joint = torch.stack([made.log_likelihood(x, torch.full((6,), y), Rng(0)) for y in range(3)], 1)
+    assert torch.allclose(log_p.exp().sum(1), torch.ones(6)) and torch.allclose(log_p - log_p[:, :1], joint - joint[:, :1], atol=1e-4)
+    with pytest.raises(UsageError, match="--conditional"):
+        model(DataSpec("image", (1, 2, 4), levels=2)).class_log_probs(x)
+
+
+@torch.no_grad()
+def test_likelihoods_in_pieces_are_the_same(monkeypatch):
+    made, s = model(DataSpec("tokens", (10,), levels=5)), text(80).view(8, 10)
+    whole = made.nll(s, None)
+    monkeypatch.setattr("fromnoise.families.autoregressive.MOST_LOGITS", 150)
+    assert torch.allclose(made.nll(s, None), whole, atol=1e-5)
+
+
+@pytest.mark.parametrize("spec, options, message", [
+    (DataSpec("vector", (2,)), {}, "for text and images"),
+    (DataSpec("tokens", (8,), levels=5), dict(network="pixelcnn"), "is for images"),
+    (DataSpec("tokens", (8,), levels=5), dict(conditional=True), "needs labels"),
+    (DataSpec("tokens", (8,), levels=5), dict(network="ngram", prior=True), "counts alone"),
+    (DataSpec("tokens", (8,), levels=5), dict(head="logistic"), "--head logistic"),
+    (DataSpec("tokens", (8,), levels=5), dict(width=30, heads=4), "even multiple"),
+])  # fmt: skip
+def test_options_that_do_not_go_together(spec, options, message):
+    with pytest.raises(UsageError, match=message):
+        AutoRegressive(Config(**options), spec)
