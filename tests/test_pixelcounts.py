@@ -129,3 +129,17 @@ def test_mnist_with_few_images():
     draw = lambda split, n: rng.uniform(split, (n, 28, 28)).numpy() * 255 < mnist.splits[split].x[:n, 0]
     model = PixelCounts((28, 28), pixels=10).fit(draw("train", 10_000), draw("validation", 1000))
     assert 90 < -model.log_probs(torch.from_numpy(draw("test", 2000))).sum(1).mean() < 99.5
+
+
+@torch.no_grad()
+def test_it_keeps_the_contract_of_a_network():
+    g = torch.Generator().manual_seed(3)
+    x = torch.randint(2, (40, 4, 6), generator=g)
+    model = PixelCounts((4, 6), pixels=4).fit(x[:30], x[30:])
+    s, start = x[:5].flatten(1), torch.zeros(5, dtype=torch.int64)
+    whole, state, read = model(s, start), model.begin(5), start + 2
+    assert torch.allclose(whole.exp().sum(2), torch.ones(5, 24), atol=1e-5)
+    assert torch.allclose(whole.gather(2, s[..., None])[..., 0], model.log_probs(x[:5]), atol=1e-6)
+    for i in range(24):
+        assert torch.allclose(model.step(state, read), whole[:, i], atol=1e-5)
+        read = s[:, i]

@@ -11,7 +11,9 @@ from PIL import Image
 
 from fromnoise.core.errors import UsageError
 from fromnoise.core.rng import Rng
+from fromnoise.core.spec import DataSpec
 from fromnoise.data.tokenizer import BytePairs, Bytes, Characters, learn_merges
+from fromnoise.families.autoregressive import FAMILY, Config
 from fromnoise.generate import score
 from fromnoise.measures.text import entropy_rate
 from fromnoise.show.counting import divergence, ladder, pairs_counted, shares_seen
@@ -30,7 +32,7 @@ ANNA = "Anna saw that the cat sat on the mat.\nThe dog did not; it ate a date, n
 
 @pytest.fixture(scope="module")
 def texts(tmp_path_factory):
-    """chain: a two-state Markov chain as text; prose: lines of words, some shuffled."""
+    """chain: a two-state Markov chain as text; prose: lines of words, some shuffled; umlauts: with many of two bytes."""
     folder, rng = tmp_path_factory.mktemp("texts"), np.random.default_rng(0)
     state, chain = 0, []
     for u in rng.random(40_000):
@@ -38,7 +40,7 @@ def texts(tmp_path_factory):
         chain.append("ab"[state])
     words = ANNA.split(" ")
     prose = "".join(ANNA if i % 3 else " ".join(rng.permutation(words)) for i in range(250))
-    for name, text in (("chain", "".join(chain)), ("prose", prose)):
+    for name, text in (("chain", "".join(chain)), ("prose", prose), ("umlauts", prose.replace("a", "ä"))):
         (folder / f"{name}.txt").write_text(text)
     return folder
 
@@ -50,7 +52,7 @@ def models(texts, tmp_path_factory):
         "chain": (texts / "chain.txt", SMALL | dict(preset="ngram", order=3, context=32)),
         "prose": (texts / "prose.txt", TINY | dict(preset="text", context=32)),
         "gru": (texts / "prose.txt", TINY | dict(preset="gru", context=24)),
-        "bytes": (texts / "prose.txt", SMALL | dict(preset="ngram", order=2, context=32, tokens="byte")),
+        "bytes": (texts / "umlauts.txt", SMALL | dict(preset="ngram", order=2, context=32, tokens="byte")),
         "packed": ("digits", TINY | dict(preset="binary", binarise="static")),
         "levels": ("digits", TINY | dict(preset="pixels", conditional=True)),
         "ae": ("digits", SMALL | dict(preset="lecture", steps=4, hidden=(8,))),
@@ -262,14 +264,14 @@ def test_others_are_refused_in_one_plot(models, tmp_path):
 
 
 def test_bits_per_character_of_bytes(models, tmp_path):
-    """é and ü have two bytes: a byte model pays for both, and the line says bits for each character."""
+    """ä has two bytes: a byte model pays for both, and the line says bits for each character."""
     show(models["bytes"], ["window"], out=tmp_path)
     numbers = json.loads((tmp_path / "window.json").read_text())["numbers"]
     x = held_out(Subject(models["bytes"]))
-    text = bytes(x).decode()
+    text = bytes(x[8:]).decode(errors="ignore")
     log_p = log_p_at(models["bytes"].model, x, range(8, len(x)), 2, "cpu").numpy()
-    exact = -log_p[np.arange(len(x) - 8), x[8:]].sum() / math.log(2) / len(text[8:])
-    assert len(text) < len(x) and numbers["lines"]["bytes"]["2"] == pytest.approx(exact, rel=0.03)
+    exact = -log_p[np.arange(len(x) - 8), x[8:]].sum() / math.log(2) / len(text)
+    assert len(text) < 0.93 * len(x) and numbers["lines"]["bytes"]["2"] == pytest.approx(exact, rel=0.03)
 
 
 def test_shares_of_windows_that_were_seen():
@@ -308,7 +310,7 @@ def test_the_marked_part_is_copied_and_no_longer_one_is(models, drawn):
     training = dataset.tokenizer.decode(dataset.split("train").x)
     for one in drawn["prose"]["samples"]["numbers"]["texts"]:
         assert len(one["part"]) == one["copied"] > 0 and one["part"] in training
-        assert one["text"][one["start"] :].startswith(one["part"])
+        assert one["text"][one["start"] :].startswith(one["part"]) and len(lay_out(one["text"], 100)) <= 9  # it is looked for in what is shown
         longer = one["copied"] + 1
         assert not any(one["text"][i : i + longer] in training for i in range(len(one["text"]) - longer + 1))
 
@@ -340,10 +342,10 @@ def test_surprise_lies_at_its_pixel(models, name):
     y = torch.arange(4) if name == "levels" else None
     shape = models[name].dataset.spec.shape
     when, changed = places(model, shape), x.clone()
-    changed[:, 0, 5, 2] = -changed[:, 0, 5, 2] + 0.01
+    changed[:, 0, 4, 6] = -changed[:, 0, 4, 6] + 0.01
     a, b = pixel_surprise(model, x, y, shape), pixel_surprise(model, changed, y, shape)
-    here = when[5, 2]
-    assert np.array_equal(a[:, when < here], b[:, when < here]) and not np.isclose(a[:, 5, 2], b[:, 5, 2]).all()
+    here = when[4, 6]  # of packed ones the second block of a row
+    assert np.array_equal(a[:, when < here], b[:, when < here]) and not np.isclose(a[:, 4, 6], b[:, 4, 6]).all()
 
 
 @pytest.mark.parametrize("name", ["packed", "levels"])
@@ -355,6 +357,20 @@ def test_places_say_which_pixels_a_symbol_makes(models, name):
         other[0, i] = model.vocabulary - 1
         differs = (model.from_symbols(s) != model.from_symbols(other))[0, 0].numpy()
         assert np.array_equal(differs, places(model, shape) == i)
+
+
+def test_pixels_of_three_colours():
+    """A pixel has three symbols: its surprise is that of all three, and the last one completes it."""
+    spec = DataSpec("image", (3, 4, 5), levels=4)
+    model = FAMILY(Config(width=32, depth=1, heads=2, zero_init=False), spec).eval()
+    s = torch.from_numpy(np.random.default_rng(2).integers(4, size=(3, 60)))
+    bits = pixel_surprise(model, model.from_symbols(s), None, spec.shape)
+    assert np.allclose(bits.sum((1, 2)), model.nll(s, None).sum(1).detach() / math.log(2), rtol=1e-4)
+    other = s.clone()
+    other[:, 32:] = 3 - s[:, 32:]  # from the last colour of pixel 10 on: row 2, column 0
+    changed = pixel_surprise(model, model.from_symbols(other), None, spec.shape)
+    assert np.allclose(changed[:, :2], bits[:, :2], atol=1e-5) and not np.isclose(changed[:, 2, 0], bits[:, 2, 0]).any()
+    assert places(model, spec.shape)[2, 0] == 32
 
 
 def test_what_is_open_is_painted_over():

@@ -43,7 +43,7 @@ def train_command(name: str) -> click.Command:
 
     family = families.load(name)
     params = [
-        click.Option(["--data", "data_name"], default="digits", metavar="NAME|PATH", help="a known data set (`fromnoise data list`), a folder of images, .npy, .npz, .csv, .parquet [digits]"),
+        click.Option(["--data", "data_name"], default="digits", metavar="NAME|PATH", help="a known data set (`fromnoise data list`), a folder of images or texts, .txt, .npy, .npz, .csv, .parquet [digits]"),
         click.Option(["--preset"], metavar="|".join(family.PRESETS), help="a set of options to start from; chosen by the data when left out"),
         click.Option(["--out"], type=PATH, metavar="DIR", help="the run's folder [runs/DATA-FAMILY-NNNN]"),
         click.Option(["--dry-run"], is_flag=True, help="print the resolved options, parameters, seconds and memory, then stop"),
@@ -93,11 +93,11 @@ def train(family, config_model, data_name, preset, out, dry_run, as_json, quiet,
     with Live(quiet, stream) as live:
         run = launch.start(plan, out, launch.command_line(), live.on_plan, live.on_event)
     last = run.events("interval")[-1]
-    ending = "png" if plan.dataset.spec.kind == "image" else "csv"
+    draw = {"image": "-n 64 -o samples.png", "vector": "-n 64 -o samples.csv", "tokens": "--stream"}[plan.dataset.spec.kind]
     finish(
         {"run": str(run.path), "step": last["step"], "validation": last["validation"], "best": last["best"], "seconds": last["seconds"], "health": last["health"]},
         as_json,
-        str(run.path) if quiet else f"done: {run.path}, {scores(last)}\nnext: fromnoise eval {run.path}   fromnoise show {run.path}   fromnoise sample {run.path} -n 64 -o samples.{ending}",
+        str(run.path) if quiet else f"done: {run.path}, {scores(last)}\nnext: fromnoise eval {run.path}   fromnoise show {run.path}   fromnoise sample {run.path} {draw}",
     )
 
 

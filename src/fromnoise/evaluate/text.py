@@ -155,12 +155,12 @@ class TextYardstick:
 
 
 def block_error(values: np.ndarray, per: np.ndarray) -> float | None:
-    """Standard error of sum(values) / sum(per) over a text of L symbols, from BLOCKS blocks of it; None where it is too short.
+    """Standard error of sum(values) / sum(per) over a text of L symbols, from BLOCKS blocks of it; None where it is too short or infinite.
 
     Blocks are independent as far as they are longer than what a symbol's surprise depends on. A ratio's error by its
     residuals (Cochran 1977, eq. 6.13).
     """
-    if len(values) < 2 * BLOCKS:
+    if len(values) < 2 * BLOCKS or not np.isfinite(values).all():
         return None
     in_blocks = lambda x: np.add.reduceat(x.astype(float), np.arange(BLOCKS) * len(x) // BLOCKS)
     left = in_blocks(values) - values.sum() / per.sum() * in_blocks(per)
@@ -170,14 +170,14 @@ def block_error(values: np.ndarray, per: np.ndarray) -> float | None:
 def predicted(of: Passage, nats: np.ndarray, how: str) -> list[dict]:
     """Rows about -log p (L,) of each symbol of a passage. how: what each was predicted from, in words."""
     common = card(of) | {"bound": "exact", "better": "lower", "group": "text", "reason": how}
-    mean, rows = nats.mean(), []
+    mean, rows = float(nats.mean()), []
     for name, of_each, n, scale in (
         ("nats_per_symbol", np.ones(len(of)), len(of), 1.0),
         ("bits_per_character", of.characters_of, of.characters, math.log(2)),
         ("bits_per_byte", of.bytes_of, of.size, math.log(2)),
     ):
         label, unit = PREDICTION[name]
-        rows.append(row(name, label, nats.sum() / scale / n, unit, se=block_error(nats / scale, of_each), n=n, **common))
+        rows.append(row(name, label, float(nats.sum() / scale / n), unit, se=block_error(nats / scale, of_each), n=n, **common))
     label, unit = PREDICTION["perplexity"]
     between = rows[0]["interval"] and [exp(end) for end in rows[0]["interval"]]
     return [*rows, row("perplexity", label, exp(mean), unit, interval=between, n=len(of), **common)]
@@ -202,7 +202,7 @@ def in_windows(restored: Restored, most: int) -> list[dict]:
     found = passage(dataset, "validation", len(nats) * T)
     per = np.full(len(nats), float(T))
     return [row(
-        f"nats_per_symbol_windows_{T}", f"nats per symbol of the validation text, in windows of {T}", nats.sum() / per.sum(), "nats per symbol",
+        f"nats_per_symbol_windows_{T}", f"nats per symbol of the validation text, in windows of {T}", float(nats.sum() / per.sum()), "nats per symbol",
         se=block_error(nats, per), n=len(nats) * T, bound="exact", better="lower", group="text", reason=how, **card(found),
     )]  # fmt: skip
 
@@ -225,7 +225,7 @@ def beside(of: Passage, nats: np.ndarray, yardstick: TextYardstick) -> list[dict
         return [*rows, absent(name, label, unit, yardstick.why_no_counts, **common)]
     gain = (found["kneser_ney"] - nats) / math.log(2)
     how = "symbol by symbol, so that it is surer than the two numbers apart"
-    return [*rows, row(name, label, gain.sum() / of.size, unit, se=block_error(gain, of.bytes_of), reason=how, **common)]
+    return [*rows, row(name, label, float(gain.sum() / of.size), unit, se=block_error(gain, of.bytes_of), reason=how, **common)]
 
 
 # -- copies --------------------------------------------------------------------------------------------------

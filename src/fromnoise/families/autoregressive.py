@@ -30,13 +30,14 @@ from ..nets.pixelcnn import PixelCNN
 from ..nets.sequence import Convolution, Recurrent, Window
 from ..probability.decoding import DecodingOptions, choose
 from ..probability.ngram import KneserNey, contexts
+from ..probability.pixelcounts import PixelCounts
 from ..probability.symbols import packs, symbols_of
 
-Network = Literal["ngram", "window", "conv", "gru", "lstm", "gpt", "pixelcnn"]
+Network = Literal["ngram", "counts", "window", "conv", "gru", "lstm", "gpt", "pixelcnn"]
 
 
 class Config(BaseConfig):
-    network: Network = Field("gpt", description="counts, an MLP over a window, causal convolutions, recurrent, Transformer, masked convolutions")
+    network: Network = Field("gpt", description="n-grams, counts of the pixels around, an MLP over a window, causal convolutions, recurrent, Transformer, masked convolutions")
     size: int = Field(2, ge=1, le=16, description="the dial: width 64 x size, depth 2 x size, unless these are given")
     width: Width | None = Field(None, description="features of a layer [64 x size]")
     depth: int | None = Field(None, ge=1, le=64, description="layers [2 x size]")
@@ -65,6 +66,8 @@ class Options(DecodingOptions):
     """How the next symbol is chosen from its distribution (probability/decoding.py)."""
 
 
+COUNTING = ("ngram", "counts")  # networks that learn nothing by gradients
+PIXEL_BY_PIXEL = ("counts", "pixelcnn")
 MOST_LOGITS = 2**24  # in memory at once where nothing is learned
 
 GPT_TRAINING = dict(optimizer="muon", schedule="wsd", warmup=0.02, ema=0.99, batch_size=32)
@@ -76,6 +79,7 @@ PRESETS = {
     "pixels": GPT_TRAINING,
     "lecture": dict(network="window", order=8),
     "ngram": dict(network="ngram", order=6),
+    "counts": dict(network="counts"),
     "hybrid": GPT_TRAINING | dict(prior=True),
     "gru": dict(network="gru", width=256, depth=2),
     "lstm": dict(network="lstm", width=256, depth=2),
@@ -101,7 +105,7 @@ class AutoRegressive(Family):
     def __init__(self, config: Config, spec: DataSpec):
         super().__init__(config, spec)
         check(config, spec)
-        self.symbols = symbols_of(spec, config.pack and config.network != "pixelcnn")
+        self.symbols = symbols_of(spec, config.pack and config.network not in PIXEL_BY_PIXEL)
         self.vocabulary, self.length = self.symbols.vocabulary, self.symbols.length
         self.starts = spec.classes if config.conditional else 1
         counted = config.network == "ngram" or config.prior
@@ -111,7 +115,7 @@ class AutoRegressive(Family):
         self.context = config.order if self.net is None else self.net.context
 
     def phases(self):
-        if self.net is None:
+        if self.config.network in COUNTING:
             return ()
         trains = ("net", "mix") if self.config.prior else ("net",)
         return (Phase("likelihood", trains=trains, lr=self.config.lr, betas=(0.9, 0.99)),)
@@ -155,9 +159,14 @@ class AutoRegressive(Family):
 
     def prepare(self, batches, rng: Rng) -> None:
         """Counts the training set, once, before the first step: a text as a whole, images one by one."""
+        if self.counts is None and self.config.network != "counts":
+            return
+        s = torch.cat([self.to_symbols(batch.x).cpu() for batch in batches()])
         if self.counts is not None:
-            s = torch.cat([self.to_symbols(batch.x).cpu() for batch in batches()])
             self.counts.fit(s.flatten() if self.spec.kind == "tokens" else s)
+        else:                                                                       # a tenth says how to mix near and far
+            x = s.view(-1, *self.spec.shape[1:])
+            self.net.fit(x[: -(len(x) // 10 or 1)], x[-(len(x) // 10 or 1) :])
 
     # -- one symbol after another ----------------------------------------------------------------------------
 
@@ -232,6 +241,8 @@ class Reader:
 
 def make_network(c: Config, spec: DataSpec, symbols, starts: int) -> nn.Module:
     V, width, depth = symbols.vocabulary, c.width or 64 * c.size, c.depth or 2 * c.size
+    if c.network == "counts":
+        return PixelCounts(spec.shape[1:])
     if c.network == "window":
         return Window(V, starts, c.order, width, depth, dropout=c.dropout)
     if c.network == "conv":
@@ -262,10 +273,12 @@ def check(c: Config, spec: DataSpec) -> None:
         raise UsageError("--network window looks at --order symbols: give 1 or more")
     if c.head == "logistic" and (c.network != "pixelcnn" or spec.levels < 3):
         raise UsageError("--head logistic is for --network pixelcnn on grey or colour levels")
-    if c.conditional and (c.prior or c.network == "ngram"):
-        raise UsageError("counts know no labels: leave --conditional or the n-gram out")
-    if c.prior and c.network == "ngram":
-        raise UsageError("--network ngram is the counts alone: leave --prior out, or choose a network")
+    if c.conditional and (c.prior or c.network in COUNTING):
+        raise UsageError("counts know no labels: leave --conditional out, or choose a network without them")
+    if c.network == "counts" and (spec.kind != "image" or spec.levels != 2 or spec.shape[0] != 1):
+        raise UsageError("--network counts is for black and white images: add --binarise dynamic, or take ngram")
+    if c.prior and c.network in COUNTING:
+        raise UsageError(f"--network {c.network} is the counts alone: leave --prior out, or choose a network")
     width, heads = c.width or 64 * c.size, c.heads or max(1, (c.width or 64 * c.size) // 32)
     if c.network == "gpt" and (width % heads or width // heads % 2):
         raise UsageError(f"--width {width} must be an even multiple of --heads {heads}")

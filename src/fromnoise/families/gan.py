@@ -32,6 +32,7 @@ class Config(BaseConfig):
     latent_dim: int = Field(64, ge=1, le=4096, description="dimensions of the noise z")
     network: Literal["conv", "mlp", "progressive"] = Field("conv", description="convolutional (residual), fully connected, or progressively grown")
     hidden: tuple[Width, ...] = Field((256, 256, 256), min_length=1, description="mlp: widths of the layers of both networks")
+    hidden_g: tuple[Width, ...] | None = Field(None, description="mlp: widths of the generator's layers, if others [hidden]")
     width: int = Field(16, ge=4, le=1024, description="conv, progressive: channels at the finest resolution")
     blocks: int = Field(1, ge=0, le=16, description="conv: residual blocks at each resolution")
     patch: int = Field(0, ge=0, le=16, description="conv: side of the patch of pixels that becomes channels; 0 chooses by the size")
@@ -40,6 +41,7 @@ class Config(BaseConfig):
     )
     r1: float = Field(0.3, ge=0, le=1e6, description="gamma of R1, the penalty on D's slope at real examples; 0 leaves it out")
     r2: float = Field(0.3, ge=0, le=1e6, description="gamma of R2, the same at generated examples")
+    penalty_hold: float = Field(0.0, ge=0, lt=1, description="share of the training in which r1 and r2 stay whole, before they are annealed")
     penalty_end: float = Field(0.2, gt=0, le=1, description="share of r1 and r2 that is left at the end of training, geometrically annealed")
     lazy: int = Field(4, ge=1, le=1000, description="penalise one in so many examples of each batch; cheaper, the same on average")
     gradient_penalty: float = Field(0.0, ge=0, le=1e6, description="weight of the one-centred penalty of WGAN-GP, usually 10")
@@ -66,8 +68,8 @@ PRESETS = {
     "conv": dict(ema=0.9999, precision="auto", batch_size=32, warmup=0.02, lr_end=0.2),
     "mlp": dict(network="mlp", ema=0.9999, lr_d=1e-3, lr_g=2e-3, beta1=0.0, lazy=1, batch_size=64),
     "points": dict(
-        network="mlp", hidden=(128, 128, 128), latent_dim=4, r1=0.1, r2=0.1, penalty_end=0.003, lazy=1,
-        lr_d=1e-3, lr_g=2e-3, beta1=0.0, batch_size=256, ema=0.9999,
+        network="mlp", hidden=(128, 128, 128), hidden_g=(256, 256, 256, 256), latent_dim=4, r1=0.1, r2=0.1, penalty_hold=0.6,
+        penalty_end=0.01, lazy=1, lr_d=1e-3, lr_g=2e-3, lr_end=0.1, beta1=0.0, batch_size=256, ema=0.9999,
     ),
     "table": dict(network="mlp", hidden=(128, 128, 128), latent_dim=32, r1=0.1, r2=0.1, penalty_end=0.1, lazy=1, lr_d=1e-3, lr_g=2e-3, beta1=0.0, ema=0.9999),
     # the lecture's recipe to the letter: an epoch of D, an epoch of G, the first losses, no penalty, no average
@@ -100,7 +102,7 @@ class GAN(Family):
             self.discriminator = ProgressiveCritic(packed, c.width, n_classes)
             self.cost_stages = 2 * len(level_sizes(spec.shape))
         else:
-            self.generator = MLPGenerator(c.latent_dim, spec.shape, c.hidden, n_classes)
+            self.generator = MLPGenerator(c.latent_dim, spec.shape, c.hidden_g or c.hidden, n_classes)
             self.discriminator = MLPCritic(packed, c.hidden, n_classes)
         if c.spectral_norm:
             with_spectral_norm(self.discriminator)
@@ -127,7 +129,8 @@ class GAN(Family):
             x_fake = self.generate(rng.normal("z", (len(batch), c.latent_dim)), label)
         x_real, x_fake = self.prepare(self.shrunk(batch.x), rng.at("real")), self.prepare(x_fake, rng.at("fake"))
         label = None if label is None else label[: len(x_real)]
-        left = c.penalty_end**self.progress                                         # annealed from 1 to penalty_end
+        annealed = max(0.0, self.progress - c.penalty_hold) / (1 - c.penalty_hold)
+        left = c.penalty_end**annealed                                              # from 1 to penalty_end
         # a progressive critic compares examples of a group of four pairs: it is penalised on one group at least
         lazy = c.lazy if c.network != "progressive" else max(1, min(c.lazy, len(x_real) // 4))
         value, terms = adversarial.duel(self.score, x_real, x_fake, label, c.loss, left * c.r1, left * c.r2, lazy)

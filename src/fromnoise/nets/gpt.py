@@ -38,7 +38,8 @@ class GPT(nn.Module):
         zero_init: bool = True, value_residual: bool = True, shortcut: bool = True, soft_cap: float = 15.0, bigram: bool = True,
     ):  # fmt: skip
         super().__init__()
-        self.vocabulary, self.context, self.soft_cap, self.dropout = vocabulary, length, soft_cap, dropout
+        self.vocabulary, self.length, self.context = vocabulary, length, length - 1
+        self.soft_cap, self.dropout = soft_cap, dropout
         inputs = vocabulary + starts
         self.embedding = nn.Embedding(inputs, width)
         self.pairs = inputs if bigram and inputs**2 <= MOST_PAIRS else 0
@@ -97,8 +98,8 @@ class GPT(nn.Module):
 
     def step(self, state: "State", symbol: Tensor) -> Tensor:
         """Reads symbol (n,) -> logits (n, V) of the next. A full cache begins again, so that T // 2 symbols are read then."""
-        if state.position == self.context:
-            again = torch.cat([state.inputs[:, :1], state.inputs[:, self.context - self.context // 2 + 1 :]], 1)
+        if state.position == self.length:
+            again = torch.cat([state.inputs[:, :1], state.inputs[:, self.length - self.length // 2 + 1 :]], 1)
             state.position = 0
             self.run(again, state)
         return self.run(symbol[:, None], state)[:, 0]
@@ -108,7 +109,7 @@ class State:
     """What a GPT has read: inputs (n, T), and keys and values of each layer (n, heads, T, width / heads), preallocated."""
 
     def __init__(self, net: GPT, n: int):
-        like, T = net.embedding.weight, net.context
+        like, T = net.embedding.weight, net.length
         shape = (n, net.layers[0].heads, T, like.shape[1] // net.layers[0].heads)
         self.keys, self.values = ([like.new_zeros(shape) for _ in net.layers] for _ in range(2))
         self.inputs = torch.zeros((n, T), dtype=torch.int64, device=like.device)

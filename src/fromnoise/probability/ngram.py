@@ -81,7 +81,7 @@ class KneserNey(nn.Module):
     def fit(self, s) -> "KneserNey":
         """Counts one text, s (n,), or separate sequences, s (N, T) or a list of (n_i,); arrays or tensors of integers.
 
-        Raises DataError for symbols outside the vocabulary. Memory: some 60 bytes for each symbol.
+        Raises DataError for symbols outside the vocabulary. Memory: some 100 bytes for each symbol.
         """
         V = self.vocabulary
         parts, begins = sequences(s)
@@ -90,7 +90,7 @@ class KneserNey(nn.Module):
                 raise DataError(f"symbols reach from {part.min()} to {part.max()}: they must lie in 0 .. {V - 1}")
         flat = np.concatenate([np.pad(part, [(0, 0), (self.order, 0)], constant_values=-1).ravel() for part in parts])
         here = np.flatnonzero(flat >= 0)  # positions whose context of k symbols exists, k = 0, 1, ..
-        node = np.zeros(len(here), np.int64)
+        node = np.zeros(len(here), np.int64)  # their contexts, numbered within a level
         levels, nodes, grams, counts = [0, 1], [np.zeros(0, np.int64)], [], []
         for k in range(self.order + 1):
             if k:
@@ -99,12 +99,11 @@ class KneserNey(nn.Module):
                 if begins:  # the beginning is a symbol too, but nothing comes before it
                     there |= flat[here - k + 1] >= 0
                 here = here[there]
-                found, node = np.unique(node[there] * (V + 1) + oldest[there] + 1, return_inverse=True)
-                nodes.append(found)
-                node = node + levels[-1]
-                levels.append(levels[-1] + len(found))
-            found, count = np.unique(node * V + flat[here], return_counts=True)
-            grams.append(found)
+                found, _, node = distinct(node[there] * (V + 1) + oldest[there] + 1, which=True)
+                nodes.append(found + levels[k - 1] * (V + 1))
+                levels.append(levels[k] + len(found))
+            found, count, _ = distinct(node * V + flat[here])
+            grams.append(found + levels[k] * V)
             counts.append(np.stack([np.zeros_like(count), count], 1))
         nodes = np.concatenate(nodes)
         discounts = np.zeros((self.order + 1, 2, 4))
@@ -318,6 +317,21 @@ def sequences(s) -> tuple[list[np.ndarray], bool]:
     if not parts or any(part.ndim not in (1, 2) or part.dtype.kind not in "iu" for part in parts):
         raise UsageError("n-grams are counted in integers: one text (n,), sequences (N, T) or a list of arrays (n_i,)")
     return [np.atleast_2d(part).astype(np.int64) for part in parts], begins
+
+
+def distinct(keys: np.ndarray, which: bool = False) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+    """The different keys, sorted, how often each occurs, and, if asked, which of them each key is."""
+    if len(keys) and keys.max() < 4 * len(keys):  # a table is quicker than sorting
+        table = np.bincount(keys)
+        found = np.flatnonzero(table)
+        count = table[found]
+        if which:
+            table[found] = np.arange(len(found))
+        return found, count, table[keys] if which else None
+    if which:
+        found, inverse, count = np.unique(keys, return_inverse=True, return_counts=True)
+        return found, count, inverse
+    return *np.unique(keys, return_counts=True), None
 
 
 def discounts_of(counts: np.ndarray) -> tuple[float, ...]:

@@ -12,6 +12,7 @@ fitting one table of log-odds is all there is: a pixel costs one look-up.
 """
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -113,6 +114,24 @@ class PixelCounts(nn.Module):
             found.append(F.logsigmoid(torch.where(block == 1, logits, -logits)).flatten(1))
         return torch.cat(found)
 
+    # -- the contract of a network of symbols (nets/sequence.py), pixel by pixel in raster order; the start says nothing
+
+    context = None  # pixels far away count by the position that they stand for, and the template reaches across rows
+
+    def forward(self, s: Tensor, start: Tensor) -> Tensor:
+        own = self.log_probs(s.view(-1, *self.shape))                               # (B, T)
+        other = torch.log1p(-own.exp().clamp(max=1 - 1e-7))
+        return torch.stack([torch.where(s == 0, own, other), torch.where(s == 1, own, other)], 2)
+
+    def begin(self, n: int) -> "Drawn":
+        return Drawn(self.logits.new_zeros((n, *self.shape), dtype=torch.int64))
+
+    def step(self, state: "Drawn", symbol: Tensor) -> Tensor:
+        if state.i >= 0:
+            state.x.view(len(state.x), -1)[:, state.i] = symbol
+        state.i += 1
+        return self.next(state.x, state.i)
+
     @torch.no_grad()
     def next(self, x: Tensor, i: int) -> Tensor:
         """log p of pixel i = row W + column being 0 and being 1, (N, 2), from x (N, H, W); pixels from i on are not read."""
@@ -124,6 +143,14 @@ class PixelCounts(nn.Module):
                 code += x[:, row + r, column + c].long() << j
         logits = self.logits[row // self.cell, column // self.cell, code]
         return F.logsigmoid(torch.stack([-logits, logits], 1))
+
+
+@dataclass
+class Drawn:
+    """x (n, H, W): the pixels so far; i: the place of the last one that was read, -1 at the start."""
+
+    x: Tensor
+    i: int = -1
 
 
 def coarser(counts: np.ndarray, pixels: int, side: int) -> np.ndarray:

@@ -44,7 +44,8 @@ def page_figures(
     for i, name in names_of(runs).items():
         own = [*(["samples"] if kind == "vector" else []), "worst", "kl"]
         own += ["duel", "progress"] if isinstance(runs[i].model, Judges) else []
-        own += {"image": ["completions"], "tokens": ["surprise", "window"]}.get(kind, []) if isinstance(runs[i].model, Predicts) else []
+        if isinstance(runs[i].model, Predicts):  # counts stand in the window of every network
+            own += {"image": ["completions"], "tokens": ["surprise", *(["window"] if runs[i].model.phases() else [])]}[kind]
         own += ["curves"]
         wanted = [figure for figure in own if can(runs[i], figure)]
         for figure in wanted:

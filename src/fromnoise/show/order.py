@@ -96,7 +96,7 @@ def draw_surprise(subject: Subject, n: int = 10) -> Drawing:
 
 @torch.no_grad()
 def draw_completions(subject: Subject, n: int = 10, draws: int = 6) -> Drawing:
-    """The upper half given, the true image, and several ways to go on."""
+    """Images of which the upper half is given, as they are, and several ways to go on."""
     spec, batch = subject.spec, subject.first(n)
     n, given = len(batch), max(1, spec.shape[1] // 4 * 2)  # even: a block of two rows is given as a whole
     mask = torch.zeros_like(batch.x, dtype=torch.bool)
@@ -118,13 +118,13 @@ def draw_completions(subject: Subject, n: int = 10, draws: int = 6) -> Drawing:
         note += " The class is given too."
     cell = image_cell(spec, n)
     line = row_height(spec, cell)
-    sheet = Sheet(f"Completions by {plain(subject.restored.run.name)}", note, subject.caption("completions"), (2 + draws) * line + 24)
+    sheet = Sheet(f"Completions by {plain(subject.restored.run.name)}", note, subject.caption("completions"), (2 + draws) * line + 12)
     open = np.arange(spec.shape[1])[:, None] >= given + np.zeros((1, spec.shape[2]))
-    top = rows_of_images(sheet, [("given", "", blanked(subject.pixels(batch.x), open))], cell)
-    top = rows_of_images(sheet, [(f"draw {i}", "", subject.pixels(one)) for i, one in enumerate(made, 1)], cell, top + 12)
-    rows_of_images(sheet, [("true", "", subject.pixels(batch.x))], cell, top + 12)
+    true = subject.pixels(batch.x)
+    top = rows_of_images(sheet, [("given", "", blanked(true, open)), ("true", "", true)], cell)
+    rows_of_images(sheet, [(f"draw {i}", "", subject.pixels(one)) for i, one in enumerate(made, 1)], cell, top + 12)
     numbers = {"rows": list(range(n)), "given": given, "draws": draws, "draw_to_truth": to_truth, "draw_to_draw": to_each_other}
-    return sheet.done(numbers, f"The upper halves of {n} images, {draws} completions of each, and the true images.")
+    return sheet.done(numbers, f"The upper halves of {n} images, the true images, and {draws} completions of each.")
 
 
 # -- order ---------------------------------------------------------------------------------------------------

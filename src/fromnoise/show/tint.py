@@ -24,4 +24,4 @@ def scale(sheet: Sheet, right: float, top: float, words: str, marks: dict[float,
 
 
 def bits_scale(sheet: Sheet, right: float, top: float, words: str, most: float) -> None:
-    scale(sheet, right, top, words, {share: f"{share * most:g}" + (" +" if share == 1 else "") for share in (0, 0.25, 0.5, 0.75, 1)})
+    scale(sheet, right, top, words, {share: f"{share * most:g}" + (" +" if share == 1 else "") for share in (0, 0.5, 1)})
