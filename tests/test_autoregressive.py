@@ -32,7 +32,7 @@ def text(n: int = 400, V: int = 5, seed: int = 0) -> torch.Tensor:
 
 
 def counted(made: AutoRegressive, s: torch.Tensor) -> AutoRegressive:
-    made.prepare(lambda: [Batch(s.view(-1, made.length))], Rng(0))
+    made.fit_before(lambda: [Batch(s.view(-1, made.length))], Rng(0))
     return made
 
 
@@ -153,3 +153,48 @@ def test_likelihoods_in_pieces_are_the_same(monkeypatch):
 def test_options_that_do_not_go_together(spec, options, message):
     with pytest.raises(UsageError, match=message):
         AutoRegressive(Config(**options), spec)
+
+
+def two_states(n: int, seed: int) -> torch.Tensor:
+    """The chain that stays in 0 with 0.9 and in 1 with 0.6: 0.569387 bits a symbol (anchors: Shannon 1948, section 7)."""
+    u, s, out = torch.rand(n, generator=torch.Generator().manual_seed(seed)).tolist(), 0, []
+    for x in u:
+        s = int(x >= (0.9 if s == 0 else 0.4))
+        out.append(s)
+    return torch.tensor(out)
+
+
+@pytest.mark.parametrize("network", ["window", "conv", "gru", "gpt"])
+def test_a_markov_chain_is_learned_to_its_entropy_rate(network):
+    torch.manual_seed(0)
+    made = AutoRegressive(Config(network=network, width=16, depth=1, heads=1, order=2, kernel=2), DataSpec("tokens", (50,), levels=2))
+    train, test = two_states(60_000, 1).view(-1, 50), two_states(100_000, 2).view(-1, 50)
+    adam = torch.optim.Adam(made.parameters(), 1e-2)
+    for i in range(240):
+        for group in adam.param_groups:
+            group["lr"] = 1e-2 * (1 - i / 240)
+        loss = made.loss(Batch(train[i * 5 % 1200 :][:64]), "likelihood", Rng(0)).value
+        adam.zero_grad()
+        loss.backward()
+        adam.step()
+    with torch.no_grad():
+        bits = made.eval().nll(test, None)[:, 1:].double().mean(1) / math.log(2)    # the first symbol of a window lacks its state
+    error = bits.std() / len(bits) ** 0.5
+    assert 0.569387 - 4 * error < bits.mean() < 0.569387 + 0.005 + 2 * error
+
+
+@pytest.mark.parametrize("network, k", [("window", 3), ("conv", None), ("ngram", 3)])
+@torch.no_grad()
+def test_what_lies_before_the_window_changes_nothing(network, k):
+    made = model(DataSpec("tokens", (30,), levels=5), network=network, order=3, depth=2, kernel=2)
+    if made.counts is not None:
+        made.fit_before(lambda: [Batch(text(600).view(-1, 30))], Rng(0))
+    k = k or made.context
+    assert made.context == k < 20
+    s = text(60, seed=3).view(2, 30)
+    before, j = made.log_probs(s), 5
+    other = s.clone()
+    other[:, j] = (other[:, j] + 1) % 5
+    after = made.log_probs(other)
+    assert torch.equal(after[:, : j + 1], before[:, : j + 1]) and torch.equal(after[:, j + k + 1 :], before[:, j + k + 1 :])
+    assert not torch.equal(after[:, j + 1 : j + k + 1], before[:, j + 1 : j + k + 1])

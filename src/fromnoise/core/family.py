@@ -210,10 +210,10 @@ class FitsInClosedForm(Protocol):
 
 
 @runtime_checkable
-class Prepares(Protocol):
+class FitsBefore(Protocol):
     """Something is computed from the whole training set before the first gradient step: counts, a scale of the data."""
 
-    def prepare(self, batches: Callable[[], "object"], rng: Rng) -> None:
+    def fit_before(self, batches: Callable[[], "object"], rng: Rng) -> None:
         """batches() as in ``FitsInClosedForm``."""
         ...
 

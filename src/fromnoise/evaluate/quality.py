@@ -94,6 +94,7 @@ class Yardstick:
     """
 
     def __init__(self, dataset: Dataset, evaluator: FeatureMap | None = None, quick: bool = False):
+        assert dataset.spec.kind != "tokens", "text is measured by a TextYardstick"
         self.dataset, self.evaluator = dataset, evaluator
         self.most = {"train": REFERENCE // 4, "test": REFERENCE // 16} if quick else {"train": REFERENCE, "test": REFERENCE}
         self.maps: list[FeatureMap] = ([evaluator] if evaluator else []) + referees(dataset)

@@ -70,7 +70,7 @@ COUNTING = ("ngram", "counts")  # networks that learn nothing by gradients
 PIXEL_BY_PIXEL = ("counts", "pixelcnn")
 MOST_LOGITS = 2**24  # in memory at once where nothing is learned
 
-GPT_TRAINING = dict(optimizer="muon", schedule="wsd", warmup=0.02, ema=0.99, batch_size=32)
+GPT_TRAINING = dict(optimizer="muon", schedule="wsd", warmup=0.02, ema=0.995, batch_size=32, precision="auto", validation_examples=1000)
 
 PRESETS = {
     "default": GPT_TRAINING,
@@ -157,7 +157,7 @@ class AutoRegressive(Family):
     def log_likelihood(self, x: Tensor, y: Tensor | None, rng: Rng, k: int = 1) -> Tensor:
         return -self.nll(self.to_symbols(x), y).sum(1)
 
-    def prepare(self, batches, rng: Rng) -> None:
+    def fit_before(self, batches, rng: Rng) -> None:
         """Counts the training set, once, before the first step: a text as a whole, images one by one."""
         if self.counts is None and self.config.network != "counts":
             return

@@ -19,7 +19,7 @@ import torch
 
 from ..core.config import BaseConfig
 from ..core.errors import DivergedError, StoppedError, UsageError
-from ..core.family import Family, FitsInClosedForm, Judges, Phase, Prepares
+from ..core.family import Family, FitsInClosedForm, Judges, Phase, FitsBefore
 from ..core.rng import Rng
 from ..core.run import Run
 from ..core.spec import Batch
@@ -150,8 +150,8 @@ class Trainer:
         """Initial weights, as the seed has them."""
         self.rng.at("init").seed_torch()
         self.model = self.build().to(self.device)
-        if isinstance(self.model, Prepares):
-            self.model.prepare(lambda: in_order(self.dataset, "train", device=self.device), self.rng.at("prepare"))
+        if isinstance(self.model, FitsBefore):
+            self.model.fit_before(lambda: in_order(self.dataset, "train", device=self.device), self.rng.at("fit before"))
         self.ema = Ema(self.model, self.config.ema)
         self.optimizers = make_optimizers(self.model, self.config)
         self.set_state(State())
