@@ -163,7 +163,7 @@ def compare(runs, out, samples, evaluator, evaluator_digest, seed, zoo, device, 
 @click.option("--dims", default="0,1", metavar="I,J", help="the two latent dimensions of scatter and grid [0,1]")
 @click.option("--sampled", is_flag=True, help="scatter: draw a sampled z instead of the posterior mean")
 @click.option("--seed", default="0", metavar="N", help="[0]")
-@click.option("--beside", type=PATH, metavar="RUN", help="denoise: the plain autoencoder for the middle row; planes: the other model")
+@click.option("--beside", type=PATH, metavar="RUN", help="denoise: the plain autoencoder for the middle row; planes: the other model; window: another model of the text")
 @click.option("-o", "--out", type=PATH, metavar="DIR", help="[the run's figures folder]")
 @checkpoint_flag
 @device_flag
