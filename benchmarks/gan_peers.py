@@ -68,7 +68,11 @@ def pythae(x: torch.Tensor, minutes: float, seed: int) -> tuple[torch.Tensor, fl
     """The same of pythae's VAEGAN: its own networks, losses and update rule (CoupledOptimizerAdversarialTrainer)."""
     from pythae.data.datasets import DatasetOutput
     from pythae.models import VAEGAN, VAEGANConfig
-    from pythae.models.nn.benchmarks.mnist import Decoder_Conv_AE_MNIST, Discriminator_Conv_MNIST, Encoder_Conv_VAE_MNIST
+    from pythae.models.nn.benchmarks.mnist import (
+        Decoder_Conv_AE_MNIST,
+        Discriminator_Conv_MNIST,
+        Encoder_Conv_VAE_MNIST,
+    )
 
     torch.manual_seed(seed)
     config = VAEGANConfig(input_dim=(1, 28, 28), latent_dim=16, reconstruction_layer=3, adversarial_loss_scale=0.8)

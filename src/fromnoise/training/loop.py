@@ -19,7 +19,7 @@ import torch
 
 from ..core.config import BaseConfig
 from ..core.errors import DivergedError, StoppedError, UsageError
-from ..core.family import Family, FitsInClosedForm, Judges, Phase, FitsBefore
+from ..core.family import Family, FitsBefore, FitsInClosedForm, Judges, Phase
 from ..core.rng import Rng
 from ..core.run import Run
 from ..core.spec import Batch
