@@ -127,11 +127,25 @@ def test_a_packed_completion_keeps_pixels_inside_blocks():
 def test_classes_by_bayes_rule():
     made = model(DataSpec("image", (1, 2, 4), levels=2, classes=3), conditional=True)
     x = torch.randint(2, (6, 1, 2, 4), generator=torch.Generator().manual_seed(0)) * 2.0 - 1
+    made.fit_before(lambda: [Batch(x, torch.tensor([0, 0, 1])), Batch(x, torch.tensor([0, 2, 0]))], Rng(0))
     log_p = made.class_log_probs(x)
-    joint = torch.stack([made.log_likelihood(x, torch.full((6,), y), Rng(0)) for y in range(3)], 1)
+    shares = torch.tensor([4 / 6, 1 / 6, 1 / 6])
+    joint = torch.stack([made.log_likelihood(x, torch.full((6,), y), Rng(0)) for y in range(3)], 1) + shares.log()
     assert torch.allclose(log_p.exp().sum(1), torch.ones(6)) and torch.allclose(log_p - log_p[:, :1], joint - joint[:, :1], atol=1e-4)
     with pytest.raises(UsageError, match="--conditional"):
         model(DataSpec("image", (1, 2, 4), levels=2)).class_log_probs(x)
+
+
+def test_what_a_hybrid_can_see_is_what_its_counts_see_too():
+    spec = DataSpec("tokens", (4,), levels=5)
+    assert model(spec, prior=True, order=6).context == 6 and model(spec, prior=True, order=2).context == 3
+    assert model(spec, network="gru", prior=True, order=6).context is None
+
+
+def test_too_much_to_count_is_told_before_memory_ends(monkeypatch):
+    monkeypatch.setattr("fromnoise.families.autoregressive.COUNTED", 100)
+    with pytest.raises(UsageError, match="too many to count"):
+        counted(model(DataSpec("tokens", (20,), levels=5), network="ngram"), text())
 
 
 @torch.no_grad()

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from fromnoise.nets.gpt import GPT, vary
+from fromnoise.nets.gpt import GPT, attention, vary
 
 V, T = 7, 12
 FORMS = {
@@ -61,6 +61,15 @@ def test_a_row_does_not_depend_on_its_batch(form):
     whole = model(s, start)
     for i in range(len(s)):
         assert torch.allclose(model(s[i : i + 1], start[i : i + 1])[0], whole[i], atol=1e-5)
+
+
+@pytest.mark.parametrize("m, p", [(5, 5), (3, 8), (1, 8), (1, 1)])
+def test_long_sequences_attend_in_the_same_way(monkeypatch, m, p):
+    g = torch.Generator().manual_seed(0)
+    q, k, v = (torch.randn(2, 3, n, 8, generator=g) for n in (m, p, p))
+    short = attention(q, k, v)
+    monkeypatch.setattr("fromnoise.nets.gpt.LONG", 0)
+    assert torch.allclose(attention(q, k, v), short, atol=1e-6)
 
 
 @torch.no_grad()

@@ -25,6 +25,7 @@ from .probability.decoding import RECENT, DecodingOptions, choose
 from .training.launch import Restored, dataset_of
 
 BLOCK = 8  # rows that are written together, the last block filled up: kernels round differently for other batch sizes
+LONGEST_PROMPT = 1_000_000  # symbols that are read from the first to the last: minutes
 MOST = 10_000_000  # symbols that one call writes
 LONGEST = 10_000_000  # symbols of training text that copies are looked for in: each takes 50 bytes of memory
 SYMBOLS_AT_ONCE, NUMBERS_AT_ONCE = 2**12, 2**25  # that a score computes in one call: symbols (more are slower), log-probabilities
@@ -71,6 +72,8 @@ def generate(
     prompts = [np.asarray(prompt, np.int64).reshape(-1) for prompt in prompts]
     if any(len(prompt) and not 0 <= prompt.min() <= prompt.max() < V for prompt in prompts):
         raise UsageError(f"a prompt's symbols are whole numbers from 0 to {V - 1}")
+    if model.context is None and any(len(prompt) > LONGEST_PROMPT for prompt in prompts):
+        raise UsageError(f"a recurrent model reads a prompt symbol by symbol: give {LONGEST_PROMPT:,} symbols or fewer")
     out = []
     for start in range(0, len(prompts), BLOCK):
         rows = range(start, min(start + BLOCK, len(prompts)))

@@ -52,7 +52,7 @@ def load(name: str, config: DataConfig) -> Dataset:
     files = sorted(_find(folder), key=lambda file: os.fsencode(file.name))
     if not files:
         raise DataError(
-            f"data {shown(name)}: no images in this folder; put files there that end in {' '.join(SUFFIXES)}"
+            f"data {shown(name)}: neither images nor text in this folder; put files there that end in {' '.join(SUFFIXES)}, or text in UTF-8"
         )
     loose, grouped = [f for f in files if not f.group], [f for f in files if f.group]
     if loose and grouped:

@@ -17,7 +17,6 @@ import torch
 
 from .. import generate
 from ..core.family import HasLikelihood, Predicts
-from ..core.rng import Rng
 from ..data.dataset import Dataset
 from ..data.stream import comfortable, in_order
 from ..measures.text import Hashes, longest_copied
@@ -193,17 +192,20 @@ def exp(x: float) -> float:
 
 @torch.no_grad()
 def in_windows(restored: Restored, most: int) -> list[dict]:
-    """The validation text in windows of T symbols that know nothing of what came before, as nanoGPT measures it."""
+    """The validation text in windows of T symbols that know nothing of what came before; like nanoGPT's measure, without
+    the first symbol of each window, which has nothing before it (but each window once, where that draws them at random)."""
     model, dataset = restored.model, restored.dataset
     T, size = model.length, comfortable(dataset.spec, 500)
     batches = in_order(dataset, "validation", size, max(1, most // T), restored.device)
-    nats = torch.cat([-model.log_likelihood(batch.x, batch.y, Rng(0)) for batch in batches]).cpu().double().numpy()
-    how = f"windows of {T} symbols, each from its own beginning (nanoGPT's protocol; its validation text is this one and the test text together)"
+    left = slice(1 if T > 1 else 0, None)
+    own = lambda x: model.log_probs(x).gather(2, x[:, :, None])[:, left, 0].sum(1)
+    nats = torch.cat([-own(batch.x) for batch in batches]).cpu().double().numpy()
+    how = f"windows of {T} symbols that know nothing of the text before them, all but their first symbol (nanoGPT's validation text is this one and the test text together)"
     found = passage(dataset, "validation", len(nats) * T)
-    per = np.full(len(nats), float(T))
+    per = np.full(len(nats), float(T - left.start))
     return [row(
         f"nats_per_symbol_windows_{T}", f"nats per symbol of the validation text, in windows of {T}", float(nats.sum() / per.sum()), "nats per symbol",
-        se=block_error(nats, per), n=len(nats) * T, bound="exact", better="lower", group="text", reason=how, **card(found),
+        se=block_error(nats, per), n=int(per.sum()), bound="exact", better="lower", group="text", reason=how, **card(found),
     )]  # fmt: skip
 
 

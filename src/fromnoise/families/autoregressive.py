@@ -13,6 +13,7 @@ start token that stands before the first symbol. With --prior counts and a netwo
 in training without the occurrence that is being predicted (leave-one-out), or the counts would know the answer.
 """
 
+from itertools import chain
 from typing import Literal
 
 import torch
@@ -68,6 +69,8 @@ class Options(DecodingOptions):
 
 COUNTING = ("ngram", "counts")  # networks that learn nothing by gradients
 PIXEL_BY_PIXEL = ("counts", "pixelcnn")
+LONGEST = 1024  # components of an image up to which a Transformer reads all of them at once by default
+COUNTED = 10**8  # symbols that are counted at most: some 100 bytes of memory each
 MOST_LOGITS = 2**24  # in memory at once where nothing is learned
 
 GPT_TRAINING = dict(optimizer="muon", schedule="wsd", warmup=0.02, ema=0.995, batch_size=32, precision="auto", validation_examples=1000)
@@ -94,7 +97,9 @@ def preset_for(spec: DataSpec) -> str:
     """The preset to start from when none is named."""
     if spec.kind == "tokens":
         return "text"
-    return "binary" if packs(spec) else "pixels"
+    if packs(spec):
+        return "binary"
+    return "pixels" if spec.dims <= LONGEST else "gated"
 
 
 class AutoRegressive(Family):
@@ -113,6 +118,10 @@ class AutoRegressive(Family):
         self.net = None if config.network == "ngram" else make_network(config, spec, self.symbols, self.starts)
         self.mix = nn.ParameterDict({"counts": torch.ones(())} if config.prior else {})
         self.context = config.order if self.net is None else self.net.context
+        if config.prior and self.context is not None:
+            self.context = max(self.context, config.order)
+        if config.conditional:
+            self.register_buffer("class_shares", torch.full((spec.classes,), 1 / spec.classes))
 
     def phases(self):
         if self.config.network in COUNTING:
@@ -158,10 +167,18 @@ class AutoRegressive(Family):
         return -self.nll(self.to_symbols(x), y).sum(1)
 
     def fit_before(self, batches, rng: Rng) -> None:
-        """Counts the training set, once, before the first step: a text as a whole, images one by one."""
+        """Counts the training set, once, before the first step: a text as a whole, images one by one, the classes."""
+        if self.config.conditional:
+            self.class_shares.copy_(sum(torch.bincount(b.y, minlength=self.spec.classes) for b in batches()))
+            self.class_shares /= self.class_shares.sum()
         if self.counts is None and self.config.network != "counts":
             return
-        s = torch.cat([self.to_symbols(batch.x).cpu() for batch in batches()])
+        parts, total = [], 0
+        for batch in batches():
+            parts.append(self.to_symbols(batch.x).to("cpu", torch.int32))
+            if (total := total + parts[-1].numel()) > COUNTED:
+                raise UsageError(f"more than {COUNTED:,} symbols are too many to count in memory: take a smaller part, or a network without --prior")
+        s = torch.cat(parts)
         if self.counts is not None:
             self.counts.fit(s.flatten() if self.spec.kind == "tokens" else s)
         else:                                                                       # a tenth says how to mix near and far
@@ -209,19 +226,19 @@ class AutoRegressive(Family):
 
     @torch.no_grad()
     def class_log_probs(self, x: Tensor) -> Tensor:
-        """log p(y | x), (B, classes), by Bayes' rule with equal p(y)."""
+        """log p(y | x), (B, classes), by Bayes' rule: p(x | y) times the share of y in training, normalised."""
         if not self.config.conditional:
             raise UsageError("p(class | x) needs a model of p(x | class): train with --conditional")
         s = self.to_symbols(x)
         log_p = [-self.nll(s, torch.full((len(s),), y, device=s.device)).sum(1) for y in range(self.starts)]
-        return torch.stack(log_p, 1).log_softmax(1)
+        return (torch.stack(log_p, 1) + self.class_shares.log()).log_softmax(1)
 
 
 class Reader:
     """What a model has read of n sequences: the state of its network, and the last symbols for its counts."""
 
     def __init__(self, model: AutoRegressive, n: int, y: Tensor | None):
-        device = next((p.device for p in model.parameters()), torch.device("cpu"))
+        device = next((t.device for t in chain(model.parameters(), model.buffers())), torch.device("cpu"))
         self.model, self.start = model, model.start(n, y, device)
         self.state = model.net.begin(n) if model.net is not None else None
         self.last = torch.full((n, model.config.order), -1, device=device)
@@ -253,8 +270,13 @@ def make_network(c: Config, spec: DataSpec, symbols, starts: int) -> nn.Module:
         kind = "gated" if c.gated else "plain"
         return PixelCNN(spec.shape, spec.levels, starts, width, depth, kind, c.head, c.mixtures)
     switches = {name: getattr(c, name) for name in ("rotary", "qk_norm", "squared_relu", "zero_init", "value_residual", "shortcut", "soft_cap", "bigram")}
-    heads = c.heads or max(1, width // 32)
-    return GPT(V, starts, symbols.length, width, depth, heads, c.dropout, symbols.grid, **switches)
+    return GPT(V, starts, symbols.length, width, depth, heads_of(c), c.dropout, symbols.grid, **switches)
+
+
+def heads_of(c: Config) -> int:
+    """Attention heads: about 32 features each, of a number that divides the width."""
+    width = c.width or 64 * c.size
+    return c.heads or next((h for h in range(max(1, width // 32), 1, -1) if width % (2 * h) == 0), 1)
 
 
 def check(c: Config, spec: DataSpec) -> None:
@@ -279,9 +301,9 @@ def check(c: Config, spec: DataSpec) -> None:
         raise UsageError("--network counts is for black and white images: add --binarise dynamic, or take ngram")
     if c.prior and c.network in COUNTING:
         raise UsageError(f"--network {c.network} is the counts alone: leave --prior out, or choose a network")
-    width, heads = c.width or 64 * c.size, c.heads or max(1, (c.width or 64 * c.size) // 32)
+    width, heads = c.width or 64 * c.size, heads_of(c)
     if c.network == "gpt" and (width % heads or width // heads % 2):
-        raise UsageError(f"--width {width} must be an even multiple of --heads {heads}")
+        raise UsageError(f"--width {width} must be an even multiple of the {heads} heads")
 
 
 FAMILY = AutoRegressive

@@ -21,6 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+LONG = 512  # symbols: from there on the scores of attention take more memory than they save time
 MOST_PAIRS = 2**15  # rows of a bigram table: above that many pairs of symbols they are not told apart
 
 
@@ -166,12 +167,12 @@ class Layer(nn.Module):
 def attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """softmax(q k^T / sqrt(d)) v, the last of the queries (B, heads, m, d) at the place of the last key (B, heads, p, d).
 
-    The library's fused kernel saves memory on an accelerator; on a CPU its gradient takes up to four times as long.
+    The library's fused kernel keeps no (m, p) scores; on a CPU its gradient takes up to four times as long as theirs.
     """
     m, p = q.shape[2], k.shape[2]
-    if q.device.type != "cpu":
-        mask = torch.ones(m, p, dtype=torch.bool, device=q.device).tril(p - m)
-        return F.scaled_dot_product_attention(q, k, v, mask)
+    if q.device.type != "cpu" or p > LONG:
+        mask = None if m == p else torch.ones(m, p, dtype=torch.bool, device=q.device).tril(p - m)
+        return F.scaled_dot_product_attention(q, k, v, mask, is_causal=m == p > 1)
     scores = (q * q.shape[3] ** -0.5) @ k.transpose(2, 3)                                # (B, heads, m, p)
     if m > 1:
         scores = scores + scores.new_full((m, p), -torch.inf).triu(p - m + 1)

@@ -65,12 +65,13 @@ def draw_window(subject: Subject) -> Drawing:
     tokenizer, split, x = subject.dataset.tokenizer, subject.dataset.split(subject.split), held_out(subject)
     training = np.asarray(subject.dataset.split("train").x[:COUNTED])
     longest = [min(longest_window(r.model), len(x) // 2) for r in restoreds]
-    first = max(ORDER, *longest)
+    order = min(ORDER, len(x) // 2)
+    first = max(order, *longest)
     places = np.unique(np.linspace(first, len(x) - 1, PLACES).astype(int))
     symbols, each = x[places].astype(np.int64), len(x) / max(1, split.characters)  # symbols of a character
 
-    counts = KneserNey(ORDER, tokenizer.vocabulary).fit(training)
-    bits = {"counts": {k: own(counts.log_probs(torch.from_numpy(x[places[:, None] + np.arange(-k, 0)].astype(np.int64))), symbols) for k in range(ORDER + 1)}}
+    counts = KneserNey(order, tokenizer.vocabulary).fit(training)
+    bits = {"counts": {k: own(counts.log_probs(torch.from_numpy(x[places[:, None] + np.arange(-k, 0)].astype(np.int64))), symbols) for k in range(order + 1)}}
     for r, last in zip(restoreds, longest):
         name = plain(r.run.name, 40) if r.run.name not in bits else plain(str(r.run.path), 40)
         bits[name] = {k: own(log_p_at(r.model, x, places, k, r.device), symbols) for k in ladder(last)}
