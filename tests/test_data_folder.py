@@ -111,7 +111,7 @@ def test_what_is_no_image_is_ignored(pictures):
 
 def test_nothing_to_load(tmp_path, pictures):
     (tmp_path / "empty").mkdir()
-    refused(tmp_path / "empty", DataError, "empty", "no images", "put files there", ".png")
+    refused(tmp_path / "empty", DataError, "empty", "neither images nor text", "put files there", ".png")
     refused(tmp_path / "missing", DataError, "missing")
     refused(tmp_path / "missing/", DataError, "no such file or folder")
     picture(tmp_path / "single" / "a.png")
