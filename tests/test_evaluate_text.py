@@ -339,6 +339,7 @@ def given(tmp_path_factory):
 def test_an_image_has_an_exact_likelihood_and_a_class_by_bayes(given):
     report, again = (evaluate(given, samples=60) for _ in range(2))
     rows = named(report["metrics"])
+    assert report["cost"]["network_calls"] == 64  # one pixel after another
     assert rows["log_likelihood"]["bound"] == "exact" and rows["log_likelihood"]["n"] == 180 and rows["log_likelihood"]["given"] == "labels"
     assert rows["bits_per_dim"]["value"] == pytest.approx(-rows["log_likelihood"]["value"] / (64 * math.log(2)))
     assert named(again["metrics"])["log_likelihood"] == rows["log_likelihood"]  # one fixed draw of what is black or white

@@ -25,6 +25,7 @@ CASES = [(name, NARROW.get(name, {})) for name in families.names()] + [
     ("classical", {"model": "ppca"}),
     ("classical", {"model": "pca"}),
     *(("autoregressive", SMALL_AR | {"preset": preset, "order": order}) for preset, order in (("ngram", 3), ("hybrid", 2), ("gru", 0), ("conv", 0), ("logistic", 0))),
+    ("autoregressive", {"preset": "counts", "binarise": "dynamic"}),
 ]
 
 

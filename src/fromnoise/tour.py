@@ -39,12 +39,12 @@ STOPS = (
     Stop("ladder", "vae", "ladder", "hierarchical VAE", {}),
     Stop("vaegan", "vaegan", "conv", "VAE-GAN, 16 numbers", {"latent_dim": 16}),
     Stop("gan", "gan", "conv", "GAN", {}),
-    Stop("autoregressive", "autoregressive", "default", "auto-regressive, pixel by pixel", {}),
+    Stop("autoregressive", "autoregressive", "default", "auto-regressive, pixel by pixel", {"size": 1, "batch_size": 16}),
 )
 TEXT = "python-docs"
 TEXT_STOPS = (
     Stop("ngram", "autoregressive", "ngram", "counts of 6 characters (n-gram)", {}),
-    Stop("gpt", "autoregressive", "text", "small Transformer", {"size": 1}),
+    Stop("gpt", "autoregressive", "text", "small Transformer", {"size": 1, "batch_size": 16}),
 )
 
 
@@ -113,7 +113,7 @@ def text_section(runs: list[launch.Restored], seconds: int, seed: int, out: Path
     reports, _ = measured(runs, seed=seed, say=say, titles=titles)
     intro = (
         f"Two models of Python's own language reference ({sizes(runs[0].dataset).removesuffix('.')}), which predict each character from those before it. One counts; "
-        f"the other is a network, trained for about {seconds} seconds. Counts are hard to beat in so little time: give the network minutes, and it does."
+        f"the other is a network, trained for about {seconds} seconds. Counts are hard to beat in so little time."
     )
     drawn = page_figures(runs[-1:], out / "figures" / "text", titles[-1:], seed=seed, command=launch.command_line())
     return Beside("text", "Text", intro, runs, reports, drawn)

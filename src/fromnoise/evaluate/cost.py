@@ -6,7 +6,7 @@ import time
 import torch
 
 from ..core.config import build
-from ..core.family import count_parameters
+from ..core.family import Predicts, count_parameters
 from ..core.rng import Rng
 from ..training.launch import Restored
 from ..training.optim import callable_modules
@@ -49,6 +49,8 @@ def speed(restored: Restored, size: int, seconds: float) -> float:
 
 @torch.no_grad()
 def network_calls(restored: Restored) -> int:
+    if isinstance(restored.model, Predicts) and restored.model.phases():  # one step for each symbol, which is no forward()
+        return restored.model.length
     counts: dict[int, int] = {}
 
     def count(module, *_):

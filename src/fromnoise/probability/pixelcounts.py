@@ -119,9 +119,9 @@ class PixelCounts(nn.Module):
     context = None  # pixels far away count by the position that they stand for, and the template reaches across rows
 
     def forward(self, s: Tensor, start: Tensor) -> Tensor:
-        own = self.log_probs(s.view(-1, *self.shape))                               # (B, T)
-        other = torch.log1p(-own.exp().clamp(max=1 - 1e-7))
-        return torch.stack([torch.where(s == 0, own, other), torch.where(s == 1, own, other)], 2)
+        logits = [self.logits.flatten()[self._context(block)].flatten(1) for block in self._blocks(s.view(-1, *self.shape), CHUNK)]
+        logits = torch.cat(logits)                                                  # (B, T)
+        return F.logsigmoid(torch.stack([-logits, logits], 2))
 
     def begin(self, n: int) -> "Drawn":
         return Drawn(self.logits.new_zeros((n, *self.shape), dtype=torch.int64))
