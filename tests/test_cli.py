@@ -169,7 +169,7 @@ def test_a_conditional_model_wants_its_labels(capsys):
     "name,content,says",
     [
         ("missing/", None, ["missing", "no such"]),
-        ("empty/", {}, ["no images"]),
+        ("empty/", {}, ["neither images nor text"]),
         ("one/", {"a.png": "image"}, ["1 example", "at least 10"]),
         ("broken/", {"a.png": "image", "b.jpg": "truncated"}, ["b.jpg", "--skip-bad"]),
         ("text/", {"a.png": b"hello, world"}, ["a.png", "not an image"]),

@@ -316,7 +316,7 @@ def test_images_come_first_in_a_folder_that_holds_both():
 def test_a_folder_without_either():
     put(bytes(range(256)) * 9, "in/a.bin")
     put("a,b\n1,2\n" * 99, "in/b.csv")
-    with pytest.raises(DataError, match="no images"):
+    with pytest.raises(DataError, match="neither images nor text"):
         load("in")
 
 

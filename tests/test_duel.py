@@ -227,7 +227,7 @@ def names(run: Run) -> set[str]:
     return {sentence.split(":")[0] for event in run.events("interval") for sentence in event["health"]}
 
 
-PINNED = dict(latent_dim=8, beta2=0.99, penalty_end=0.1, lazy=1, warmup=0.0)  # whatever the presets become
+PINNED = dict(latent_dim=8, beta2=0.99, penalty_hold=0.0, penalty_end=0.1, lazy=1, warmup=0.0, lr_end=0.0, hidden_g=None)  # whatever the presets become
 
 
 def test_minimax_without_a_penalty_fails_visibly(tmp_path):

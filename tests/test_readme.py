@@ -16,7 +16,7 @@ def test_shell_blocks(capsys):
     commands = [line for _, block in BLOCKS for line in block.splitlines() if line.startswith("fromnoise ")]
     assert len(commands) >= 3
     for line in commands:
-        words = shlex.split(line.replace("--data mnist", "--data digits").replace("--minutes 1.2", "--steps 8 --threads 1"))
+        words = shlex.split(re.sub(r"--minutes [\d.]+", "--steps 8 --threads 1", line.replace("--data mnist", "--data digits")), comments=True)
         assert main(words[1:]) == 0, (line, capsys.readouterr().err)
 
 

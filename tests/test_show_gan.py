@@ -31,7 +31,7 @@ SMALL = dict(hidden=(24, 24), latent_dim=4, threads=1, intervals=3, validation_e
 TRAININGS = {
     "gan": ("gan", "digits", dict(preset="mlp", steps=24)),
     "given": ("gan", "digits", dict(preset="mlp", steps=6, conditional=True)),
-    "points": ("gan", "ring8", dict(steps=24)),
+    "points": ("gan", "ring8", dict(steps=24, hidden_g=None)),
     "turns": ("gan", "ring8", dict(preset="lecture", network="mlp", steps=24, batch_size=1000, d_epochs=0.1, g_epochs=0.2)),
     "vae": ("vae", "digits", dict(preset="mlp", steps=24)),
 }

@@ -175,10 +175,10 @@ def verdicts(duel: dict, gradients: dict[str, float], best: dict, kind: str = "i
 
 
 def mends(known: Collection[str], *texts: str, most: int = 3) -> str:
-    """The texts whose options are all known, in order, joined for a sentence; at most so many of them."""
+    """The texts whose options are all known, in order, joined for a sentence; at most so many. All, when none is known."""
     flags = [re.findall(r"--([a-z][a-z0-9-]*)", text) for text in texts]
-    left = [text for text, names in zip(texts, flags) if all(name.replace("-", "_") in known for name in names)][:most]
-    return " or ".join(left) or "train longer"
+    left = [text for text, names in zip(texts, flags) if all(name.replace("-", "_") in known for name in names)]
+    return " or ".join((left or texts)[:most])
 
 
 def is_discriminator(phase: str) -> bool:
