@@ -68,7 +68,7 @@ def draw_surprise(subject: Subject, n: int = 10) -> Drawing:
     own = sample.sample(subject.restored, n, subject.seed, subject.label)
     blocks = {f"held out ({subject.split})": (batch.x, batch.y if subject.conditional else None), "its own": (own, y)}
     bits = {name: pixel_surprise(model, x, labels, spec.shape) for name, (x, labels) in blocks.items()}
-    most = float(max(1, math.ceil(np.percentile(np.stack(list(bits.values())), 99.5))))
+    most = float(max(1, math.ceil(np.percentile(np.concatenate(list(bits.values())), 99.5))))
     cell = image_cell(spec, n)
     note = (
         "Below each image how much each of its pixels surprised the model, -log2 p given those before it: strong where the image turned out "
