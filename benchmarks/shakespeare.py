@@ -12,15 +12,10 @@ Published: nanoGPT 1.4697 on an A100 and 1.88 on a laptop's CPU (windows, best o
     python benchmarks/shakespeare.py [--minutes 2.4 10] [--preset text] [--seed 0] [--set size=3 ...] [--checkpoint best]
 """
 
-import argparse
-import time
-from pathlib import Path
-
 import numpy as np
 import torch
-from header import header
+from autoregressive import trained
 
-import fromnoise as fn
 from fromnoise.core.rng import Rng
 from fromnoise.generate import score
 
@@ -39,32 +34,15 @@ def windowed(model, s: np.ndarray, seed: int = 0) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--minutes", type=float, nargs="+", default=[2.4, 10])
-    parser.add_argument("--preset", default="text")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--checkpoint", default="best", help="best on the validation half, or last")
-    parser.add_argument("--out", type=Path, default=Path("runs/shakespeare"))
-    parser.add_argument("--set", nargs="*", default=[], metavar="NAME=VALUE", help="further options of the training")
-    args = parser.parse_args()
-    header(args.seed)
-    more = dict(item.split("=", 1) for item in args.set)
-    for minutes in args.minutes:
-        begin = time.perf_counter()
-        run = fn.train(
-            "autoregressive", data="tinyshakespeare", preset=args.preset, minutes=minutes, seed=args.seed,
-            out=args.out / "-".join([args.preset, f"{minutes:g}min", *args.set, str(args.seed)]), **more,
-        )  # fmt: skip
-        seconds, events = time.perf_counter() - begin, run.run.events("interval")
-        opened = fn.open(run.path, which=args.checkpoint)
+    for run in trained(__doc__, "runs/shakespeare", "text", [2.4, 10], data="tinyshakespeare"):
+        opened, last = run.opened, run.last
         model, halves = opened.model, [np.asarray(opened.dataset.split(part).x) for part in ("validation", "test")]
-        once = np.concatenate([score(model, np.concatenate(halves))])
+        once = score(model, np.concatenate(halves))
         parts = [once.mean(), *(half.mean() for half in np.split(once, [len(halves[0])]))]
-        parameters = sum(p.numel() for p in model.parameters())
         print(
-            f"{args.preset} {' '.join(args.set)}: {seconds:.0f} s, {parameters:,} parameters, {events[-1]['steps']:,} steps, step {opened.restored.step:,}: "
+            f"{run.said}: {run.seconds:.0f} s, {run.parameters:,} parameters, {last['steps']:,} steps, step {opened.restored.step:,}: "
             f"windows {windowed(model, np.concatenate(halves)):.4f}, once {parts[0]:.4f} (validation {parts[1]:.4f}, test {parts[2]:.4f}); "
-            f"last / best validation {events[-1]['validation']['value']:.4f} / {events[-1]['best']['value']:.4f}",
+            f"last / best validation {last['validation']['value']:.4f} / {last['best']['value']:.4f}",
             flush=True,
         )
 

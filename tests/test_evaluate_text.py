@@ -24,9 +24,9 @@ from fromnoise.evaluate import text
 from fromnoise.evaluate.protocol import columns_of
 from fromnoise.evaluate.report import evaluate, settings, usual_samples, yardstick_for
 from fromnoise.evaluate.table import plain_table, summary
-from fromnoise.evaluate.text import TextYardstick, block_error, copied, measure, passage, runs_of
+from fromnoise.evaluate.text import COPIED, TextYardstick, block_error, measure, passage, runs_of
 from fromnoise.families import load
-from fromnoise.measures.text import Hashes, entropy_rate
+from fromnoise.measures.text import Hashes, copied, entropy_rate
 from fromnoise.show import gallery
 from fromnoise.show.page import _marked
 from fromnoise.show.verdict import verdict
@@ -206,7 +206,7 @@ def test_marks_are_where_the_planted_copies_are():
     corpus = "".join(chr(97 + i) for i in Rng(1).integers("c", 26, (5000,)).tolist())
     new = "".join(chr(65 + i) for i in Rng(2).integers("n", 26, (200,)).tolist())
     planted = new[:50] + corpus[100:130] + new[50:90] + corpus[400:429] + new[90:] + corpus[-40:]
-    marks = copied([planted, "", "short", corpus], Hashes(corpus))
+    marks = [copied(text, Hashes(corpus), COPIED) for text in (planted, "", "short", corpus)]
     assert runs_of(marks[0]) == [[50, 80], [len(planted) - 40, len(planted)]]  # 29 characters are too few
     assert len(marks[1]) == 0 and not marks[2].any() and marks[3].all()
     assert runs_of(np.array([True, False, True, True])) == [[0, 1], [2, 4]] and runs_of(np.zeros(3, bool)) == []

@@ -406,3 +406,14 @@ def test_symbols_that_are_no_pixels_are_refused(models):
 def test_temperature_is_explained_as_of_symbols(drawn):
     svg = (drawn["folder"] / "packed" / "truncation.svg").read_text()
     assert "random numbers" in svg and "keeps its z" not in svg
+
+
+@pytest.mark.parametrize("name", ["packed", "levels"])
+def test_few_held_out_images_are_enough(models, name, tmp_path):
+    restored = models[name]
+    test = restored.dataset.splits["test"]
+    few = replace(test, x=test.x[:6], y=test.y[:6])
+    scarce = replace(restored, dataset=replace(restored.dataset, splits=restored.dataset.splits | {"test": few}))
+    show(scarce, ["surprise", "completions", "order"], out=tmp_path)
+    told = json.loads((tmp_path / "surprise.json").read_text())["numbers"]
+    assert len(told["held out (test)"]["bits"]) == 6 and len(told["its own"]["bits"]) == 10

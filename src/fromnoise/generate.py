@@ -19,6 +19,7 @@ from .core.config import build
 from .core.errors import DataError, FromNoiseError, UsageError
 from .core.family import Predicts
 from .core.rng import Rng
+from .data.dataset import Dataset
 from .data.tokenizer import Tokenizer, utf8
 from .measures.text import Hashes, longest_copied, perplexity
 from .probability.decoding import RECENT, DecodingOptions, choose
@@ -368,8 +369,11 @@ def longest_copies(restored: Restored, texts: Sequence[str]) -> list[int] | None
         dataset = restored.dataset if restored.dataset.splits else dataset_of(restored.run)
     except FromNoiseError:
         return None
+    corpus = corpus_of(dataset)
+    return None if corpus is None else [longest_copied(text, corpus)[0] for text in texts]
+
+
+def corpus_of(dataset: Dataset) -> Hashes | None:
+    """The training text, to look for copies in; None where it is longer than LONGEST symbols."""
     tokens = dataset.split("train").x
-    if len(tokens) > LONGEST:
-        return None
-    corpus = Hashes(dataset.tokenizer.decode(np.asarray(tokens)))
-    return [longest_copied(text, corpus)[0] for text in texts]
+    return None if len(tokens) > LONGEST else Hashes(dataset.tokenizer.decode(np.asarray(tokens)))

@@ -19,7 +19,7 @@ from .. import generate
 from ..core.family import HasLikelihood, Predicts
 from ..data.dataset import Dataset
 from ..data.stream import comfortable, in_order
-from ..measures.text import Hashes, longest_copied
+from ..measures.text import Hashes, copied, longest_copied
 from ..probability.ngram import KneserNey
 from ..training.launch import Restored
 from .protocol import absent, row
@@ -27,7 +27,7 @@ from .protocol import absent, row
 BLOCKS = 50  # of a text: standard errors are found from their spread
 SYMBOLS = 1_000_000  # of a held-out part that are predicted, the first ones
 ORDER = 6  # of the counts that stand beside a model
-COUNTED, QUICK_COUNTED = 20_000_000, 2_000_000  # symbols of training text that are counted at most: 60 bytes of memory each
+COUNTED, QUICK_COUNTED = 20_000_000, 2_000_000  # symbols of training text that are counted at most: some 100 bytes of memory each
 PACKED = 880_000  # bytes: what bzip2 looks at together is 900,000
 TEXTS, QUICK_TEXTS, LENGTH = 20, 4, 500  # texts of a model, symbols of each
 COPIED = 30  # characters: a shorter run may stand in two texts by chance
@@ -117,7 +117,7 @@ class TextYardstick:
     @cached_property
     def corpus(self) -> Hashes | None:
         """The training text, to look for copies in; None where it is too long for that."""
-        return None if len(self.train) > generate.LONGEST else Hashes(self.dataset.tokenizer.decode(self.train))
+        return generate.corpus_of(self.dataset)
 
     @cached_property
     def text(self) -> str:
@@ -147,7 +147,7 @@ class TextYardstick:
 
     @property
     def why_no_counts(self) -> str:
-        return f"counts of {len(self.train):,} symbols would take {60 * len(self.train) / 1e9:.1f} GB of memory: up to {self.most:,} are counted"
+        return f"counts of {len(self.train):,} symbols would take {100 * len(self.train) / 1e9:.1f} GB of memory: up to {self.most:,} are counted"
 
 
 # -- prediction ----------------------------------------------------------------------------------------------
@@ -233,23 +233,6 @@ def beside(of: Passage, nats: np.ndarray, yardstick: TextYardstick) -> list[dict
 # -- copies --------------------------------------------------------------------------------------------------
 
 
-def copied(texts: list[str], corpus: Hashes, n: int = COPIED) -> list[np.ndarray]:
-    """Which characters of each text lie in a run of n or more that stands verbatim in the corpus: bool (len(text),) each.
-
-    Runs of the same 64-bit hash are taken for the same.
-    """
-    marks = [np.zeros(len(text), bool) for text in texts]
-    long = [i for i, text in enumerate(texts) if min(len(text), len(corpus.text)) >= n]
-    if not long:
-        return marks
-    windows = [Hashes(texts[i]).windows(n) for i in long]
-    known = np.isin(np.concatenate(windows), corpus.windows(n))
-    for i, found in zip(long, np.split(known, np.cumsum([len(window) for window in windows])[:-1])):
-        for start in np.flatnonzero(found):
-            marks[i][start : start + n] = True
-    return marks
-
-
 def runs_of(mark: np.ndarray) -> list[list[int]]:
     """A bool array -> [first, end] of each run of True."""
     edges = np.flatnonzero(np.diff(np.concatenate([[False], mark, [False]]).astype(np.int8)))
@@ -271,7 +254,7 @@ def copying(texts: list[str], real: list[str], yardstick: TextYardstick) -> tupl
         return [absent(name, *about, why, **common) for name, about in COPYING.items()], {"sampled": [{"text": text, "copied": []} for text in texts]}
     marks, rows, shown = {}, [], {}
     for whose, some in (("sampled", texts), ("real", real)):
-        marks[whose] = copied(some, yardstick.corpus)
+        marks[whose] = [copied(text, yardstick.corpus, COPIED) for text in some]
         shown[whose] = [{"text": text, "copied": runs_of(mark)} for text, mark in zip(some, marks[whose])]
     longest, longest_real = (np.array([longest_copied(text, yardstick.corpus)[0] for text in some]) for some in (texts, real))
     share, share_real = (np.array([mark.mean() if len(mark) else 0.0 for mark in marks[whose]]) for whose in ("sampled", "real"))

@@ -133,11 +133,7 @@ class AutoRegressive(Family):
 
     def start(self, n: int, y: Tensor | None, device) -> Tensor:
         """Which start token each of n sequences begins with, (n,)."""
-        if not self.config.conditional:
-            return torch.zeros(n, dtype=torch.int64, device=device)
-        if y is None:
-            raise UsageError("this model learned p(x | y): give a label")
-        return y
+        return torch.zeros(n, dtype=torch.int64, device=device) if self.condition(y) is None else y
 
     def nll(self, s: Tensor, y: Tensor | None) -> Tensor:
         """-log p of each symbol given those before it, (B, T) nats."""

@@ -52,7 +52,7 @@ def longest_copied(sample: str, corpus: "str | Hashes") -> tuple[int, int, int]:
     Under a second for 1,000 characters against a million; memory about 50 bytes for each character of the corpus.
     Many samples share the corpus's ``Hashes``.
     """
-    sample_hash, corpus_hash = Hashes(sample), corpus if isinstance(corpus, Hashes) else Hashes(corpus)
+    sample_hash, corpus_hash = Hashes(sample), hashes_of(corpus)
     best, low, high = (0, 0, 0), 0, min(len(sample), len(corpus_hash.text))
     while low < high:
         length = (low + high + 1) // 2
@@ -64,14 +64,19 @@ def longest_copied(sample: str, corpus: "str | Hashes") -> tuple[int, int, int]:
     return best
 
 
-def copied_share(sample: str, corpus: str, n: int = 50) -> float:
+def copied_share(sample: str, corpus: "str | Hashes", n: int = 50) -> float:
     """Share of the sample's characters that lie in a run of at least n characters copied verbatim from the corpus."""
     if not sample or n < 1:
         raise UsageError("copied_share needs a sample of at least one character and n of at least 1")
-    copied = np.zeros(len(sample), bool)
-    for start, _ in _copies(Hashes(sample), Hashes(corpus), n):
-        copied[start : start + n] = True
-    return float(copied.mean())
+    return float(copied(sample, corpus, n).mean())
+
+
+def copied(sample: str, corpus: "str | Hashes", n: int) -> np.ndarray:
+    """Which characters of the sample lie in such a run: bool (len(sample),)."""
+    marks = np.zeros(len(sample), bool)
+    for start, _ in _copies(Hashes(sample), hashes_of(corpus), n):
+        marks[start : start + n] = True
+    return marks
 
 
 class Hashes:
@@ -87,6 +92,10 @@ class Hashes:
     def windows(self, length: int) -> np.ndarray:
         """(len(text) - length + 1,) uint64"""
         return (self.prefix[length:] - self.prefix[:-length]) * self.inverse[: len(self.prefix) - length]
+
+
+def hashes_of(text: str | Hashes) -> Hashes:
+    return text if isinstance(text, Hashes) else Hashes(text)
 
 
 def _copies(sample: Hashes, corpus: Hashes, length: int):

@@ -15,8 +15,8 @@ from torch import Tensor
 
 from ..core.family import Predicts
 from ..data.tokenizer import Tokenizer
-from ..generate import LONGEST, Generated, score, write_on
-from ..measures.text import Hashes, longest_copied
+from ..generate import LONGEST, Generated, corpus_of, score, write_on
+from ..measures.text import longest_copied
 from .style import INK, MODEL, SOFT, WIDTH, Drawing, Sheet, plain
 from .subject import Subject
 from .tint import bits_scale, tint
@@ -228,8 +228,7 @@ def percent(p: float) -> str:
 def draw_samples(subject: Subject, n: int = 4, length: int = 500, rows: int = 9) -> Drawing:
     """Texts, the longest part of each that stands in the training text marked."""
     made = write_on(subject.restored, n=n, length=length, seed=subject.seed)
-    tokenizer, training = subject.dataset.tokenizer, subject.dataset.split("train").x
-    corpus = None if len(training) > LONGEST else Hashes(tokenizer.decode(np.asarray(training)))
+    tokenizer, corpus = subject.dataset.tokenizer, corpus_of(subject.dataset)
     x, part = held_out(subject), passage(subject, length)
     blocks = [(f"sample {i}", one.text) for i, one in enumerate(made, 1)] + [(f"real text ({subject.split})", tokenizer.decode(x[part.start : part.stop]))]
     laid = [lay_out(text, rows) for _, text in blocks]
