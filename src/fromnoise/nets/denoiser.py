@@ -1,0 +1,128 @@
+"""Networks that see noise: (x (B, *shape), level (B,), condition (B, K) or None) -> (B, *shape).
+
+level is how much of x is noise, as an angle: 0 data, 1 noise. Every layer is told by a vector that is made of the level
+and the condition (class, caption) and shifts, scales and gates what the layer does ("adaptive layer norm zero", Peebles & Xie
+2023, arXiv:2212.09748). No layer looks at batch mates, and all of them can be differentiated forward (no fused kernels).
+``until`` (B,): a second level, for networks that jump from one to another (flow maps).
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .conv import Fold, Unfold
+
+
+class Told(nn.Module):
+    """(level (B,), condition (B, K) or None, until (B,) or None) -> what layers are told, (B, width)."""
+
+    def __init__(self, width: int, n_condition: int = 0, two_levels: bool = False):
+        super().__init__()
+        self.levels = Levels(width)
+        self.until = Levels(width) if two_levels else None
+        self.condition = nn.Linear(n_condition, width, bias=False) if n_condition else None
+        self.out = nn.Linear(width, width)
+
+    def forward(self, level: Tensor, condition: Tensor | None, until: Tensor | None = None) -> Tensor:
+        told = self.levels(level)
+        if self.until is not None:
+            told = told + self.until(level - (level if until is None else until))   # how far it jumps
+        if condition is not None:
+            told = told + self.condition(condition)
+        return F.silu(self.out(F.silu(told)))
+
+
+class Levels(nn.Module):
+    """level (B,) -> (B, width): sines and cosines of it, mixed. Low frequencies only: outputs change smoothly with the level."""
+
+    def __init__(self, width: int, waves: int = 16):
+        super().__init__()
+        self.register_buffer("frequency", torch.exp(torch.linspace(0, math.log(60.0), waves)), persistent=False)
+        self.mix = nn.Linear(2 * waves, width)
+
+    def forward(self, level: Tensor) -> Tensor:
+        angle = level.float()[:, None] * self.frequency
+        return self.mix(torch.cat([angle.cos(), angle.sin()], 1))
+
+
+def zeroed(layer: nn.Linear | nn.Conv2d) -> nn.Module:
+    """A layer that starts as zero."""
+    nn.init.zeros_(layer.weight)
+    if layer.bias is not None:
+        nn.init.zeros_(layer.bias)
+    return layer
+
+
+class PatchTransformer(nn.Module):
+    """An image as patches of p x p pixels, a Transformer over them (Peebles & Xie 2023)."""
+
+    def __init__(self, shape: tuple[int, int, int], width: int, depth: int, heads: int, patch: int, n_condition: int = 0, two_levels: bool = False):
+        super().__init__()
+        C, H, W = shape
+        self.grid = (-(-H // patch), -(-W // patch))
+        self.fold, self.unfold = Fold(patch), Unfold(patch, shape)
+        self.told = Told(width, n_condition, two_levels)
+        self.embed = nn.Linear(C * patch**2, width)
+        self.places = nn.Parameter(0.02 * torch.randn(self.grid[0] * self.grid[1], width))
+        self.layers = nn.ModuleList(TransformerLayer(width, heads) for _ in range(depth))
+        self.last = zeroed(nn.Linear(width, 2 * width))
+        self.out = zeroed(nn.Linear(width, C * patch**2))
+
+    def forward(self, x: Tensor, level: Tensor, condition: Tensor | None = None, until: Tensor | None = None) -> Tensor:
+        told = self.told(level, condition, until)
+        h = self.embed(self.fold(x).flatten(2).transpose(1, 2)) + self.places       # B T width
+        for layer in self.layers:
+            h = layer(h, told)
+        shift, scale = self.last(told)[:, None].chunk(2, 2)
+        h = self.out(norm(h) * (1 + scale) + shift).to(x.dtype)
+        return self.unfold(h.transpose(1, 2).unflatten(2, self.grid))
+
+
+class TransformerLayer(nn.Module):
+    """Attention, then an MLP, each shifted, scaled and gated by what it is told; the gates start at zero."""
+
+    def __init__(self, width: int, heads: int):
+        super().__init__()
+        self.heads = heads
+        self.qkv, self.mixed = nn.Linear(width, 3 * width), nn.Linear(width, width)
+        self.up, self.down = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
+        self.tell = zeroed(nn.Linear(width, 6 * width))
+
+    def forward(self, h: Tensor, told: Tensor) -> Tensor:
+        shift_a, scale_a, gate_a, shift_m, scale_m, gate_m = self.tell(told)[:, None].chunk(6, 2)
+        h = h + gate_a * self.attend(norm(h) * (1 + scale_a) + shift_a)
+        return h + gate_m * self.down(F.gelu(self.up(norm(h) * (1 + scale_m) + shift_m), approximate="tanh"))
+
+    def attend(self, h: Tensor) -> Tensor:
+        B, T, width = h.shape
+        q, k, v = self.qkv(h).view(B, T, 3, self.heads, width // self.heads).permute(2, 0, 3, 1, 4)   # B heads T d
+        q, k = norm(q), norm(k)
+        weights = ((q * q.shape[3] ** -0.5) @ k.transpose(2, 3)).softmax(3).to(v.dtype)
+        return self.mixed((weights @ v).transpose(1, 2).reshape(B, T, width))
+
+
+def norm(h: Tensor) -> Tensor:
+    """h / rms(h), over the last dimension."""
+    return F.rms_norm(h, h.shape[-1:])
+
+
+class MLP(nn.Module):
+    """For vectors: residual blocks of two layers. (B, D) -> (B, D)."""
+
+    def __init__(self, dims: int, width: int, depth: int, n_condition: int = 0, two_levels: bool = False):
+        super().__init__()
+        self.told = Told(width, n_condition, two_levels)
+        self.embed = nn.Linear(dims, width)
+        self.tell = nn.ModuleList(zeroed(nn.Linear(width, 3 * width)) for _ in range(depth))
+        self.up = nn.ModuleList(nn.Linear(width, 2 * width) for _ in range(depth))
+        self.down = nn.ModuleList(nn.Linear(2 * width, width) for _ in range(depth))
+        self.out = zeroed(nn.Linear(width, dims))
+
+    def forward(self, x: Tensor, level: Tensor, condition: Tensor | None = None, until: Tensor | None = None) -> Tensor:
+        told, h = self.told(level, condition, until), self.embed(x)
+        for tell, up, down in zip(self.tell, self.up, self.down):
+            shift, scale, gate = tell(told).chunk(3, 1)
+            h = h + gate * down(F.silu(up(norm(h) * (1 + scale) + shift)))
+        return self.out(norm(h)).to(x.dtype)

@@ -1,0 +1,126 @@
+"""The way from data to noise, x_t = alpha_t x + sigma_t eps with eps ~ N(0, I), t from 0 (data) to 1 (noise).
+
+Every diffusion and flow model is a choice of alpha and sigma, of what its network predicts, and of the levels of noise that
+it is trained at. What a network predicts is always a x + b eps, and so is x_t: two equations that give x and eps.
+
+    linear   the variance-preserving limit of DDPM's steps: alpha^2 = exp(-int beta), beta from .1 to 20
+             (Ho et al. 2020, arXiv:2006.11239; Song et al. 2021, arXiv:2011.13456, appendix C)
+    cosine   alpha = cos(pi t / 2), sigma = sin(pi t / 2) (Nichol & Dhariwal 2021, arXiv:2102.09672, without its offset)
+    edm      alpha = 1, sigma from .002 to 80 with rho = 7 (Karras et al. 2022, arXiv:2206.00364, eq. 5)
+    flow     alpha = 1 - t, sigma = t: straight lines (Lipman et al. 2023, arXiv:2210.02747; Liu et al. 2023, arXiv:2209.03003)
+
+Data are taken to have variance 1 (the family measures and divides), so that sigma / alpha is a ratio of noise to signal.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+BETA = (0.1, 20.0)  # of the linear path, at t = 0 and t = 1
+SIGMA, RHO = (0.002, 80.0), 7.0  # of the path edm
+
+Target = Literal["eps", "x", "v", "edm"]
+Coefficients = Callable[[Tensor], tuple[Tensor, Tensor]]
+
+
+@dataclass(frozen=True)
+class Path:
+    """coefficients  t (...) -> alpha_t, sigma_t
+    slope         t -> their derivatives
+    at            the t at which sigma / alpha has a given value, the inverse of ``ratio``
+    """
+
+    coefficients: Coefficients
+    slope: Coefficients
+    at: Callable[[Tensor], Tensor]
+
+    def ratio(self, t: Tensor) -> Tensor:
+        """Noise to signal, sigma / alpha: 0 for data, infinite where nothing of them is left."""
+        alpha, sigma = self.coefficients(t)
+        return sigma / alpha
+
+    def mix(self, x: Tensor, eps: Tensor, t: Tensor) -> Tensor:
+        """x_t (B, *shape) of x and eps at t (B,) or ()."""
+        alpha, sigma = (beside(part, x) for part in self.coefficients(t))
+        return alpha * x + sigma * eps
+
+    def target(self, kind: Target, t: Tensor) -> tuple[Tensor, Tensor]:
+        """a and b of what a network is to predict, a x + b eps, at t.
+
+        eps   the noise (DDPM); x: the data; v: the velocity dx_t / dt
+        edm   the unit-variance mixture that the preconditioning of Karras et al. 2022 leaves to the network (eq. 7)
+        """
+        alpha, sigma = self.coefficients(t)
+        if kind == "v":
+            return self.slope(t)
+        if kind == "edm":
+            r = (alpha**2 + sigma**2).sqrt()
+            return sigma / r, -alpha / r
+        one, zero = torch.ones_like(sigma), torch.zeros_like(sigma)
+        return (zero, one) if kind == "eps" else (one, zero)
+
+    def solve(self, x_t: Tensor, prediction: Tensor, kind: Target, t: Tensor) -> tuple[Tensor, Tensor]:
+        """x and eps, (B, *shape) each, from x_t = alpha x + sigma eps and prediction = a x + b eps at t (B,) or ()."""
+        alpha, sigma, a, b = (beside(part, x_t) for part in (*self.coefficients(t), *self.target(kind, t)))
+        if kind == "x" and not bool((sigma > 0).all()):                             # at t = 0 the data say nothing of eps
+            return prediction, (x_t - alpha * prediction) / sigma.clamp(min=1e-6)
+        determinant = alpha * b - sigma * a
+        return (b * x_t - sigma * prediction) / determinant, (alpha * prediction - a * x_t) / determinant
+
+
+def beside(values: Tensor, x: Tensor) -> Tensor:
+    """(B,) or () -> something to multiply x (B, *shape) with, in its type."""
+    return values.to(x.dtype).view(-1, *[1] * (x.ndim - 1)) if values.ndim else values.to(x.dtype)
+
+
+def linear() -> Path:
+    first, rise = BETA[0], BETA[1] - BETA[0]
+    log_alpha = lambda t: -0.5 * (first * t + 0.5 * rise * t**2)
+    beta = lambda t: first + rise * t
+
+    def coefficients(t):
+        return log_alpha(t).exp(), (-torch.expm1(2 * log_alpha(t))).sqrt()
+
+    def slope(t):                                                                   # sigma^2 = 1 - alpha^2
+        alpha, sigma = coefficients(t)
+        change = -0.5 * beta(t) * alpha
+        return change, -alpha * change / sigma
+
+    def at(ratio):                                                                  # the root of rise/2 t^2 + first t = log(1 + ratio^2)
+        return (torch.sqrt(first**2 + 2 * rise * torch.log1p(ratio**2)) - first) / rise
+
+    return Path(coefficients, slope, at)
+
+
+def cosine() -> Path:
+    quarter = math.pi / 2
+    return Path(
+        lambda t: (torch.cos(quarter * t), torch.sin(quarter * t)),
+        lambda t: (-quarter * torch.sin(quarter * t), quarter * torch.cos(quarter * t)),
+        lambda ratio: torch.atan(ratio) / quarter,
+    )
+
+
+def edm() -> Path:
+    low, high = (end ** (1 / RHO) for end in SIGMA)
+    base = lambda t: low + (high - low) * t
+    return Path(
+        lambda t: (torch.ones_like(t), base(t) ** RHO),
+        lambda t: (torch.zeros_like(t), RHO * (high - low) * base(t) ** (RHO - 1)),
+        lambda ratio: (ratio ** (1 / RHO) - low) / (high - low),
+    )
+
+
+def flow() -> Path:
+    return Path(
+        lambda t: (1 - t, t),
+        lambda t: (-torch.ones_like(t), torch.ones_like(t)),
+        lambda ratio: ratio / (1 + ratio),
+    )
+
+
+PATHS = {"linear": linear, "cosine": cosine, "edm": edm, "flow": flow}
