@@ -57,11 +57,14 @@ class TrainedRun:
     def dataset(self):
         return self.restored.dataset
 
-    def sample(self, n: int = 64, seed: int = 0, label: int | None = None, **options) -> np.ndarray | dict | list[str]:
-        """n samples: images uint8 (n, H, W[, 3]), points (n, D) in the data's units, tables {column: values}, texts as long as in training."""
+    def sample(self, n: int = 64, seed: int = 0, label: int | None = None, prompt: str | None = None, **options) -> np.ndarray | dict | list[str]:
+        """n samples: images uint8 (n, H, W[, 3]), points (n, D) in the data's units, tables {column: values}, texts as long as in training.
+
+        label: one class for all; prompt: one caption for all, for a model that was trained with captions.
+        """
         from .sample import in_own_units, sample
 
-        return in_own_units(self.dataset, sample(self.restored, n, seed, label, options))
+        return in_own_units(self.dataset, sample(self.restored, n, seed, label, options, prompt))
 
     def generate(self, prompt: str = "", n: int = 1, length: int = 500, seed: int = 0, stop: str | Sequence[str] = (), **options) -> list[str]:
         """n continuations of a prompt, each of ``length`` symbols or up to a stop string; the prompt is not in them.
@@ -102,9 +105,13 @@ class TrainedRun:
         return out.to(self.restored.device)
 
     def _labels(self, y, n: int) -> torch.Tensor | None:
-        """Labels (n,) for a conditional model; other models take none."""
+        """Labels (n,), or a list of captions, for a conditional model; other models take none."""
         if y is None:
             return None
+        if self.dataset.words is not None:
+            if len(y) != n or not all(isinstance(caption, str) for caption in y):
+                raise UsageError(f"this model's conditions are captions: give {n} strings")
+            return self.dataset.words.encode(y).to(self.restored.device)
         check_labels(y, n, self.dataset.spec.classes)
         return torch.as_tensor(np.asarray(y), dtype=torch.int64, device=self.restored.device)
 

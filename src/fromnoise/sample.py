@@ -25,18 +25,25 @@ BLOCK = 64
 
 @torch.no_grad()
 def blocks(
-    restored: Restored, n: int, seed: int = 0, label: int | None = None, options: dict | None = None, labels: torch.Tensor | None = None
+    restored: Restored, n: int, seed: int = 0, label: int | None = None, options: dict | None = None, labels: torch.Tensor | None = None,
+    prompt: str | None = None,
 ) -> Iterator[torch.Tensor]:
     """The samples 0 .. n-1 in model form, at most BLOCK at a time, (b, *shape).
 
-    label: one class for all, or labels: (n,), one for each; with neither a conditional model goes through its classes
-    in turn. Raises UsageError.
+    label: one class for all, prompt: one caption for all, or labels: (n,) or (n, L), one for each; with none of them a
+    conditional model goes through its classes, or the captions that its run recorded, in turn. Raises UsageError.
     """
     if n < 1:
         raise UsageError(f"-n takes a number from 1 on, not {n}")
-    model, spec = restored.model, restored.dataset.spec
+    model, dataset, spec = restored.model, restored.dataset, restored.dataset.spec
     conditional = getattr(model.config, "conditional", False)
+    if prompt is not None:
+        if not (conditional and spec.caption):
+            raise UsageError("this model was not trained with captions (--conditional, data that has them): leave --prompt out")
+        labels = dataset.words.encode([prompt]).expand(n, -1)
     if label is not None:
+        if spec.caption:
+            raise UsageError(f"this data has captions and no classes: {'give --prompt instead of --label' if conditional else 'leave --label out'}")
         if not conditional:
             raise UsageError("this model was not trained with labels (--conditional): leave --label out")
         check_labels([label], 1, spec.classes)
@@ -48,14 +55,16 @@ def blocks(
         if conditional and labels is not None:
             y = labels[torch.tensor(rows) % n].to(restored.device)
         elif conditional:
-            y = torch.tensor([row % spec.classes if label is None else label for row in rows], device=restored.device)
+            y = dataset.in_turn(rows).to(restored.device) if label is None else torch.full((BLOCK,), label, device=restored.device)
         x = model.sample(BLOCK, y, options, rng.per_row(rows))
         yield x[: min(BLOCK, n - start)]
 
 
-def sample(restored: Restored, n: int, seed: int = 0, label: int | None = None, options: dict | None = None) -> torch.Tensor:
+def sample(
+    restored: Restored, n: int, seed: int = 0, label: int | None = None, options: dict | None = None, prompt: str | None = None
+) -> torch.Tensor:
     """n samples in model form (n, *shape)."""
-    return torch.cat(list(blocks(restored, n, seed, label, options)))
+    return torch.cat(list(blocks(restored, n, seed, label, options, prompt=prompt)))
 
 
 def in_own_units(dataset: Dataset, x: torch.Tensor) -> np.ndarray | dict | list[str]:

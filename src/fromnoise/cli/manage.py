@@ -107,6 +107,7 @@ def data_info(ctx, name, as_json):
         f"{name}: {dataset.spec.kind} {'x'.join(map(str, dataset.spec.shape))}, {dataset.spec.levels or 'continuous'}{' levels' if dataset.spec.levels else ''}",
         "splits: " + ", ".join(f"{k} {v:,}" for k, v in document["splits"].items()),
         *([f"classes: {', '.join(dataset.class_names[:20])}"] if dataset.class_names else []),
+        *([f"words of captions: {' '.join(dataset.words.words)}", *(f"{k}: {dataset.captions(k)[0]}" for k in dataset.splits)] if dataset.words else []),
         *([f"factors: {', '.join(dataset.factor_names)}"] if dataset.factor_names else []),
         *([f"tokens: {dataset.tokenizer.kind}; characters: " + ", ".join(f"{k} {v.characters:,}" for k, v in dataset.splits.items())] if dataset.tokenizer else []),
         f"digest: {dataset.digest[:16]}",

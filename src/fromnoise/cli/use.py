@@ -1,5 +1,6 @@
 """What is done with trained runs: ``sample``, ``reconstruct``, ``eval``, ``compare``, ``show``."""
 
+import re
 import sys
 from pathlib import Path
 
@@ -36,7 +37,7 @@ digest_flag = click.option("--evaluator-digest", metavar="SHA256", help="what pu
 @click.option("--label", metavar="CLASS", help="one class, by number or name (conditional models)")
 @click.option("--seed", default="0", metavar="N", help="sample i depends on the seed and i only [0]")
 @click.option("-o", "--out", type=PATH, metavar="TARGET", help="a folder, .png (one grid), .npy, .csv or .txt [the run's samples folder; texts are printed]")
-@click.option("--prompt", metavar="TEXT", help="text: what to go on with; - reads it from stdin [nothing]")
+@click.option("--prompt", metavar="TEXT", help="captions: what to draw; text: what to go on with, - reads it from stdin [nothing]")
 @click.option("--prompt-file", type=PATH, metavar="FILE", help="text: the same from a file")
 @click.option("--length", metavar="N", help="text: symbols to write [500]")
 @click.option("--stop", multiple=True, metavar="TEXT", help="text: end right before this; may be given several times")
@@ -57,7 +58,8 @@ def sample(ctx, run, n, label, seed, out, prompt, prompt_file, length, stop, str
             raise UsageError("a model of text has no classes: leave --label out")
         n, length, seed = whole("1" if n is None else n, "-n", 1), whole("500" if length is None else length, "--length"), whole(seed, "--seed", 0)
         return go_on(restored, ctx.args, n, length, seed, prompt, prompt_file, stop, stream, out, as_json, quiet)
-    asked = {"--prompt": prompt, "--prompt-file": prompt_file, "--length": length, "--stop": stop or None, "--stream": stream or None}
+    captions = restored.dataset.words is not None
+    asked = {"--prompt": None if captions else prompt, "--prompt-file": prompt_file, "--length": length, "--stop": stop or None, "--stream": stream or None}
     if given := [name for name, value in asked.items() if value is not None]:
         raise UsageError(f"{given[0]} is for models of text, and this one makes {THINGS[restored.dataset.spec.kind]}: leave it out")
     options = loose(restored.family.Options, ctx.args)
@@ -66,10 +68,10 @@ def sample(ctx, run, n, label, seed, out, prompt, prompt_file, length, stop, str
         label = names.index(label) if label in names else whole(label, "--label")
     n, seed = whole("64" if n is None else n, "-n", 1), whole(seed, "--seed", 0)
     kind = restored.dataset.spec.kind
-    told = {"step": restored.step, "seed": seed, "n": n, **({} if label is None else {"label": label}), **options}
+    told = {"step": restored.step, "seed": seed, "n": n, **({} if label is None else {"label": label}), **({} if prompt is None else {"prompt": "-".join(re.findall(r"\w+", prompt))}), **options}
     stem = "-".join(f"{key}-{value}" for key, value in told.items())
     target = out or restored.run.path / "samples" / f"{stem}.{ENDING[kind]}"
-    x = sampling.sample(restored, n, seed, label, options)
+    x = sampling.sample(restored, n, seed, label, options, prompt)
     files = sampling.write(restored.dataset, x, target)
     finish({"run": str(run), "n": n, "seed": seed, "files": [str(f) for f in files]}, as_json, str(target) if quiet else f"{n} samples: {target}")
 

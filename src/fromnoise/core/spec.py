@@ -3,7 +3,7 @@
 Shapes: B batch, C channels, H height, W width, T tokens, D dimensions.
 """
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from math import prod
 from typing import Literal
 
@@ -24,6 +24,8 @@ class DataSpec:
     classes  number of labels; 0 when there are none
     blocks   vectors only: sizes of consecutive groups of columns. 1 is a number, k > 1 is a category
              one-hot over k columns. Empty means all numbers.
+    caption  (L, V): y is a caption of at most L words of a vocabulary of V, padding 0 and unknown 1 among them, and there
+             are no classes; () where y is a label or nothing. Not in the repr, of which digests of data are made.
     """
 
     kind: Kind
@@ -31,10 +33,13 @@ class DataSpec:
     levels: int = 0
     classes: int = 0
     blocks: tuple[int, ...] = ()
+    caption: tuple[int, int] | tuple[()] = field(default=(), repr=False)
 
     def __post_init__(self):
         object.__setattr__(self, "shape", tuple(self.shape))
         object.__setattr__(self, "blocks", tuple(self.blocks))
+        object.__setattr__(self, "caption", tuple(self.caption))
+        assert not (self.classes and self.caption), self
         assert len(self.shape) == (3 if self.kind == "image" else 1), self
         assert not self.blocks or sum(self.blocks) == self.shape[0], self
 
@@ -44,18 +49,41 @@ class DataSpec:
         return prod(self.shape)
 
     def to_json(self) -> dict:
-        return asdict(self) | {"shape": list(self.shape), "blocks": list(self.blocks)}
+        return asdict(self) | {name: list(getattr(self, name)) for name in ("shape", "blocks", "caption")}
 
 
 @dataclass(frozen=True)
 class Batch:
-    """x: (B, *shape), float in [-1, 1] for images, float for vectors, int64 for tokens; y: (B,) int64 or None."""
+    """x: (B, *shape), float in [-1, 1] for images, float for vectors, int64 for tokens.
+
+    y: labels (B,), words of captions (B, L), int64, or None.
+    rows: (B,) int64, which examples of their split these are, where that is known. A window of text that was moved on for
+    training reaches into the next one.
+    """
 
     x: torch.Tensor
     y: torch.Tensor | None = None
+    rows: torch.Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.x)
+
+    @property
+    def labels(self) -> torch.Tensor | None:
+        return labels_in(self.y)
+
+
+def labels_in(y):
+    """y where it holds labels, None where it holds captions or is None."""
+    return None if y is None or y.ndim > 1 else y
+
+
+def require_labels(spec: DataSpec, option: str = "--conditional") -> None:
+    """Raises UsageError where there are no labels for a family that reads no captions."""
+    if spec.caption:
+        raise UsageError(f"{option} needs labels, and this data has captions, which this family does not read: leave {option} out, or train diffusion")
+    if not spec.classes:
+        raise UsageError(f"{option} needs labels, and this data has none")
 
 
 def check_labels(y, n: int, classes: int) -> None:

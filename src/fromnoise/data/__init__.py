@@ -9,9 +9,9 @@ __all__ = ["SPLITS", "DataConfig", "Dataset", "Split", "catalogue", "load"]
 
 
 def _named_sources():
-    from . import digits, faces, idx, stacked, text, toys
+    from . import digits, faces, idx, shapes, stacked, text, toys
 
-    return (digits, faces, toys, idx, stacked, text)
+    return (digits, faces, shapes, toys, idx, stacked, text)
 
 
 def catalogue() -> dict[str, str]:

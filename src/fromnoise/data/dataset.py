@@ -17,7 +17,8 @@ from pydantic import Field
 from ..core.config import BaseConfig
 from ..core.errors import DataError, UsageError, did_you_mean
 from ..core.rng import Rng
-from ..core.spec import Batch, DataSpec
+from ..core.spec import Batch, DataSpec, labels_in
+from .captions import Captions
 from .tokenizer import Tokenizer, symbol_dtype
 
 SPLITS = ("train", "validation", "test")
@@ -54,7 +55,9 @@ class DataConfig(BaseConfig):
 
 @dataclass(frozen=True)
 class Split:
-    """x: stored examples (may be memory-mapped); y: int64 (N,) or None; factors: float32 (N, F) or None.
+    """x: stored examples (may be memory-mapped); factors: float32 (N, F) or None.
+
+    y: labels (N,), words of captions (N, L), int64, or None.
 
     levels: number of levels *stored*; above the spec's when x is binarised anew at each draw.
     """
@@ -66,6 +69,10 @@ class Split:
 
     def __len__(self) -> int:
         return len(self.x)
+
+    @property
+    def labels(self) -> np.ndarray | None:
+        return labels_in(self.y)
 
 
 @dataclass(frozen=True)
@@ -108,6 +115,7 @@ class Dataset:
     channels_of   the name of the data whose examples are the channels of each image; its classes number those of this one
     factor_names  of Split.factors, for data drawn from known factors
     tokenizer     text: what its tokens stand for
+    words         captions: what theirs stand for
     settings      the configuration that, with the name, makes this data set again
     """
 
@@ -123,6 +131,7 @@ class Dataset:
     channels_of: str = ""
     factor_names: tuple[str, ...] = ()
     tokenizer: Tokenizer | None = None
+    words: Captions | None = None
     settings: dict = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
@@ -138,20 +147,34 @@ class Dataset:
         windows of text are shifted, without it they are not.
         """
         part = self.split(split)
+        indices = np.arange(*rows.indices(len(part))) if isinstance(rows, slice) else np.asarray(rows, np.int64)
+        places = torch.from_numpy(indices).to(device)
         if isinstance(part, TextSplit):
-            return Batch(torch.from_numpy(part.windows(rows, rng and rng.to("cpu"))).to(device))
+            return Batch(torch.from_numpy(part.windows(indices, rng and rng.to("cpu"))).to(device), rows=places)
         stored = np.array(part.x[rows])  # a copy: the data set itself is never handed out
         y = None if part.y is None else torch.from_numpy(np.array(part.y[rows])).to(device)
         x = torch.from_numpy(stored).to(device)
         if self.spec.kind == "vector":
-            return Batch(x.float(), y)
+            return Batch(x.float(), y, places)
         if part.levels != self.spec.levels:
             if rng is None:
-                indices = range(*rows.indices(len(part))) if isinstance(rows, slice) else rows
                 rng = self.fixed_draw(split).per_row(indices)
             x = rng.to(device).uniform("binarise", x.shape) * (part.levels - 1) < x
-            return Batch(x.float() * 2 - 1, y)
-        return Batch(x.float() * (2 / (self.spec.levels - 1)) - 1, y)
+            return Batch(x.float() * 2 - 1, y, places)
+        return Batch(x.float() * (2 / (self.spec.levels - 1)) - 1, y, places)
+
+    def in_turn(self, rows: Sequence[int] | range) -> torch.Tensor:
+        """y of the samples ``rows`` where nobody asks for one: the classes in turn (n,), or the captions of ``words`` (n, L)."""
+        if self.words is not None:
+            examples = self.words.encode(self.words.examples)
+            return examples[torch.as_tensor(list(rows)) % len(examples)]
+        return torch.as_tensor(list(rows)) % self.spec.classes
+
+    def captions(self, split: str) -> list[str]:
+        """The captions of a split. Raises UsageError where there are none."""
+        if self.words is None:
+            raise UsageError(f"data '{self.name}' has no captions")
+        return self.words.decode(self.split(split).y)
 
     def fixed_draw(self, split: str) -> Rng:
         return Rng(self.settings.get("split_seed", 0)).at("binarise", split)

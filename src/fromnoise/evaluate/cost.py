@@ -66,9 +66,8 @@ def network_calls(restored: Restored) -> int:
 
 
 def _sampler(restored: Restored, size: int):
-    model, spec = restored.model, restored.dataset.spec
-    y = None
+    model, y = restored.model, None
     if getattr(model.config, "conditional", False):
-        y = torch.arange(size, device=restored.device) % spec.classes
+        y = restored.dataset.in_turn(range(size)).to(restored.device)
     options, rng = build(restored.family.Options, {}), Rng(0, ("cost",), device=restored.device)
     return lambda: float(model.sample(size, y, options, rng).flatten()[0])  # to the number: an accelerator only queues

@@ -120,7 +120,9 @@ def rows(restored: Restored, k: int, n: int | None, seed: int, anneal: int = 0) 
     note = "uniform dequantisation: a lower bound of the probability of the levels" if dequantised else ""
     if model.continuous and not spec.levels:
         note = "a density, in the model's own units (tables: standardised columns)"
-    given = "labels" if getattr(model.config, "conditional", False) else None  # log p(x | y): the label is for free
+    given = None
+    if getattr(model.config, "conditional", False):
+        given = "captions" if spec.caption else "labels"  # log p(x | y): they are for free
     common = {"reason": note, "dequantisation": "uniform" if dequantised else None, "given": given, "group": "likelihood"}
 
     def told(name, label, s, bound, k):

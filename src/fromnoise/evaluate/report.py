@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from .. import sample as sampling
 from ..core.errors import StorageError, UsageError
@@ -164,11 +165,15 @@ def settings(samples: int, k: int, n: int | None, seed: int, yardstick: Yardstic
 def drawn(restored: Restored, n: int, seed: int) -> Samples:
     """The samples 0 .. n-1 of a run, as they are measured: with default options.
 
-    Classes of a conditional model come as often as in the training set. Where the data are black and white, so are the
+    Classes of a conditional model come as often as in the training set; captions are those of the test examples. Where the data are black and white, so are the
     samples of every family, each pixel by chance of its grey: a mean is not an example.
     """
     spec, rng, y = restored.dataset.spec, Rng(seed, ("drawn",)), None
-    if getattr(restored.model.config, "conditional", False):
+    conditional = getattr(restored.model.config, "conditional", False)
+    if conditional and spec.caption:
+        test = torch.from_numpy(restored.dataset.split("test").y)
+        y = test[torch.arange(n) % len(test)]
+    elif conditional:
         counts = np.bincount(restored.dataset.split("train").y, minlength=spec.classes)
         y = rng.categories("classes", counts / counts.sum(), n)
 

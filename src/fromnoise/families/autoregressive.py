@@ -10,10 +10,10 @@ start token that stands before the first symbol. With --prior counts and a netwo
 
     log p = a log p_ngram + network + constant,
 
-in training without the occurrence that is being predicted (leave-one-out), or the counts would know the answer.
+in training by the counts of the other parts of the text (ten folds), or they would know the answer and the passage around it.
 """
 
-from itertools import chain
+from itertools import chain, pairwise
 from typing import Literal
 
 import torch
@@ -25,7 +25,7 @@ from ..core.config import BaseConfig, Width
 from ..core.errors import UsageError
 from ..core.family import Bound, Family, Loss, Phase
 from ..core.rng import Rng
-from ..core.spec import Batch, DataSpec
+from ..core.spec import Batch, DataSpec, require_labels
 from ..nets.gpt import GPT
 from ..nets.pixelcnn import PixelCNN
 from ..nets.sequence import Convolution, Recurrent, Window
@@ -70,7 +70,8 @@ class Options(DecodingOptions):
 COUNTING = ("ngram", "counts")  # networks that learn nothing by gradients
 PIXEL_BY_PIXEL = ("counts", "pixelcnn")
 LONGEST = 1024  # components of an image up to which a Transformer reads all of them at once by default
-COUNTED = 10**8  # symbols that are counted at most: some 100 bytes of memory each
+COUNTED = 10**8  # symbols that are counted at most: some 100 bytes of memory each, in a hybrid 250
+FOLDS = 10  # of the training set, for the counts of a hybrid: each about as long as what is held out
 MOST_LOGITS = 2**24  # in memory at once where nothing is learned
 
 GPT_TRAINING = dict(optimizer="muon", schedule="wsd", warmup=0.02, ema=0.995, batch_size=32, precision="auto", validation_examples=1000)
@@ -135,32 +136,39 @@ class AutoRegressive(Family):
         """Which start token each of n sequences begins with, (n,)."""
         return torch.zeros(n, dtype=torch.int64, device=device) if self.condition(y) is None else y
 
-    def nll(self, s: Tensor, y: Tensor | None) -> Tensor:
-        """-log p of each symbol given those before it, (B, T) nats."""
+    def nll(self, s: Tensor, y: Tensor | None, fold: Tensor | None = None) -> Tensor:
+        """-log p of each symbol given those before it, (B, T) nats; fold (B,): what the counts leave out."""
         rows = max(1, MOST_LOGITS // (s.shape[1] * self.vocabulary))
         if not torch.is_grad_enabled() and len(s) > rows:
-            labels = [None] * len(s) if y is None else y.split(rows)
-            return torch.cat([self.nll(part, label) for part, label in zip(s.split(rows), labels)])
+            parts = zip(s.split(rows), *([None] * len(s) if more is None else more.split(rows) for more in (y, fold)))
+            return torch.cat([self.nll(*part) for part in parts])
         start = self.start(len(s), y, s.device)
         if self.counts is None and hasattr(self.net, "nll"):                        # a head that need not compare all levels
             return self.net.nll(s, start)
-        return F.cross_entropy(self.logits(s, start).flatten(0, 1), s.flatten(), reduction="none").view_as(s)
+        return F.cross_entropy(self.logits(s, start, fold).flatten(0, 1), s.flatten(), reduction="none").view_as(s)
 
-    def logits(self, s: Tensor, start: Tensor) -> Tensor:
+    def logits(self, s: Tensor, start: Tensor, fold: Tensor | None = None) -> Tensor:
         """log p up to a constant, (B, T, V)."""
         logits = 0.0 if self.net is None else self.net(s, start).float()
         if self.counts is None:
             return logits
-        left_out = s.flatten() if self.training else None                           # what is predicted is not counted
-        log_p = self.counts.log_probs(contexts(s, self.config.order).flatten(0, 1), left_out).view(*s.shape, -1)
+        fold = None if fold is None else fold.repeat_interleave(s.shape[1])
+        log_p = self.counts.log_probs(contexts(s, self.config.order).flatten(0, 1), fold).view(*s.shape, -1)
         return log_p if self.net is None else logits + self.mix["counts"] * log_p
 
     def loss(self, batch: Batch, phase: str, rng: Rng) -> Loss:
-        nll = self.nll(self.to_symbols(batch.x), batch.y)                           # (B, T)
+        fold = self.fold(batch) if self.training and self.counts is not None else None
+        nll = self.nll(self.to_symbols(batch.x), batch.y, fold)                     # (B, T)
         return Loss(nll.mean(), {"nats_per_symbol": nll.mean(), "nll": nll.sum(1).mean()})
 
     def log_likelihood(self, x: Tensor, y: Tensor | None, rng: Rng, k: int = 1) -> Tensor:
         return -self.nll(self.to_symbols(x), y).sum(1)
+
+    def fold(self, batch: Batch) -> Tensor:
+        """Which fold of the training set each example is from, (B,)."""
+        if batch.rows is None:
+            raise UsageError("a hybrid is trained on batches that say which rows of the training set they are (Batch.rows)")
+        return batch.rows * self.counts.folds // self.counted
 
     def fit_before(self, batches, rng: Rng) -> None:
         """Counts the training set, once, before the first step: a text as a whole, images one by one, the classes."""
@@ -169,14 +177,18 @@ class AutoRegressive(Family):
             self.class_shares /= self.class_shares.sum()
         if self.counts is None and self.config.network != "counts":
             return
+        text = self.spec.kind == "tokens"
         parts, total = [], 0
         for batch in batches():
-            parts.append(self.to_symbols(batch.x).to("cpu", torch.int32))
-            if (total := total + parts[-1].numel()) > COUNTED:
+            s = self.to_symbols(batch.x).to("cpu", torch.int32)
+            parts.append(s.flatten() if text else s)
+            if (total := total + s.numel()) > COUNTED:
                 raise UsageError(f"more than {COUNTED:,} symbols are too many to count in memory: take a smaller part, or a network without --prior")
         s = torch.cat(parts)
         if self.counts is not None:
-            self.counts.fit(s.flatten() if self.spec.kind == "tokens" else s)
+            self.counted = max(1, total // self.length)
+            folds = folds_of(self.counted, self.length if text else 1, len(s)) if self.config.prior else ()
+            self.counts.fit(s, folds)
         else:                                                                       # a tenth says how to mix near and far
             x = s.view(-1, *self.spec.shape[1:])
             self.net.fit(x[: -(len(x) // 10 or 1)], x[-(len(x) // 10 or 1) :])
@@ -230,6 +242,16 @@ class AutoRegressive(Family):
         return (torch.stack(log_p, 1) + self.class_shares.log()).log_softmax(1)
 
 
+def folds_of(rows: int, size: int, end: int) -> list[tuple[int, int]]:
+    """(first, end) of at most FOLDS parts of equally many rows, each ``size`` long, of ``end`` altogether.
+
+    Windows of text, size > 1, are moved on in training, so that each part reaches into the next by a window.
+    """
+    K = min(FOLDS, rows)
+    cuts = [-(-rows * k // K) for k in range(K + 1)]                                # row r is in part r K // rows
+    return [(size * a, end if b == rows else size * (b + (size > 1))) for a, b in pairwise(cuts)]
+
+
 class Reader:
     """What a model has read of n sequences: the state of its network, and the last symbols for its counts."""
 
@@ -281,8 +303,8 @@ def check(c: Config, spec: DataSpec) -> None:
         raise UsageError("the family autoregressive is for text and images: for points and tables take gan, vae or classical")
     if spec.kind == "image" and not 2 <= spec.levels <= 256:
         raise UsageError("the family autoregressive needs images with 2 to 256 levels")
-    if c.conditional and not spec.classes:
-        raise UsageError("--conditional needs labels, and this data has none")
+    if c.conditional:
+        require_labels(spec)
     if c.network == "pixelcnn" and spec.kind != "image":
         raise UsageError("--network pixelcnn is for images: use conv, gru, lstm or gpt for text")
     if c.network == "pixelcnn" and (c.width or 64 * c.size) < 2 * spec.shape[0]:

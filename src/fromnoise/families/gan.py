@@ -21,7 +21,7 @@ from ..core.config import BaseConfig, Width
 from ..core.errors import UsageError
 from ..core.family import Family, Loss, Phase
 from ..core.rng import Rng
-from ..core.spec import Batch, DataSpec
+from ..core.spec import Batch, DataSpec, require_labels
 from ..nets.adversarial import ConvCritic, ConvGenerator, MLPCritic, MLPGenerator, with_spectral_norm
 from ..nets.augment import augment
 from ..nets.progressive import ProgressiveCritic, ProgressiveGenerator, growth_at, level_sizes, shrink
@@ -230,8 +230,8 @@ def check(c: Config, spec: DataSpec) -> None:
         raise UsageError(f"--network {c.network} is for images: use mlp for this data")
     if c.augment and spec.kind != "image":
         raise UsageError("--augment is for images: leave it out for this data")
-    if c.conditional and not spec.classes:
-        raise UsageError("--conditional needs labels, and this data has none")
+    if c.conditional:
+        require_labels(spec)
     if c.conditional and c.pack > 1:
         raise UsageError("--pack judges examples of any class together: it goes without --conditional")
     if bool(c.d_epochs) != bool(c.g_epochs):

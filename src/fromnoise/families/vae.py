@@ -18,7 +18,7 @@ from ..core.config import BaseConfig, Width
 from ..core.errors import UsageError
 from ..core.family import Bound, Family, Loss, Phase, sum_per_example
 from ..core.rng import Rng
-from ..core.spec import Batch, DataSpec
+from ..core.spec import Batch, DataSpec, require_labels
 from ..nets.latent import Flat, Ladder
 from ..probability.gaussian import importance_weighted_bound, kl_normal, log_normal, reparameterise
 from ..probability.likelihood import LIKELIHOODS, suited
@@ -97,8 +97,8 @@ class VAE(Family):
     def __init__(self, config: Config, spec: DataSpec):
         super().__init__(config, spec)
         c = config
-        if c.conditional and not spec.classes:
-            raise UsageError("--conditional needs labels, and this data has none")
+        if c.conditional:
+            require_labels(spec)
         if c.objective == "iwae" and (c.beta != 1 or c.free_bits or c.kl_warmup):
             raise UsageError("--objective iwae is a bound of its own: it goes without --beta, --free-bits and --kl-warmup")
         if c.network != "mlp" and spec.kind != "image":

@@ -25,7 +25,7 @@ from ..core.config import BaseConfig, Width
 from ..core.errors import UsageError
 from ..core.family import Bound, Family, Loss, Phase, sum_per_example
 from ..core.rng import Rng
-from ..core.spec import Batch, DataSpec
+from ..core.spec import Batch, DataSpec, require_labels
 from ..nets.adversarial import ConvCritic, MLPCritic
 from ..nets.mlp import MLP
 from ..probability import adversarial
@@ -348,8 +348,8 @@ def check(c: Config, spec: DataSpec) -> None:
         raise UsageError("--reconstruction l1 stands in the place of a likelihood: it goes without --likelihood")
     if c.adversarial_start + c.adversarial_ramp > 1:
         raise UsageError("--adversarial-start and --adversarial-ramp are shares of one training: together at most 1")
-    if (c.conditional or c.label_weight) and not spec.classes:
-        raise UsageError(f"{'--conditional' if c.conditional else '--label-weight'} needs labels, and this data has none")
+    if c.conditional or c.label_weight:
+        require_labels(spec, "--conditional" if c.conditional else "--label-weight")
     if c.conditional and c.label_weight:
         raise UsageError("--conditional tells the encoder the label that --label-weight would read from it: use one of them")
     if c.labelled < 1 and not c.label_weight:

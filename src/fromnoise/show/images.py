@@ -79,7 +79,7 @@ def block_cell(spec, columns: int, width: float) -> float:
 def draw_samples(subject: Subject) -> Drawing:
     """A grid of samples and, in the same places of a second one, the training example that is nearest to each."""
     spec = subject.spec
-    columns = spec.classes if subject.conditional and spec.classes <= 10 else 8
+    columns = spec.classes if subject.conditional and 0 < spec.classes <= 10 else 8
     n, block = columns * 8, (WIDTH - 40) / 2
     x = sample.sample(subject.restored, n, subject.seed).cpu()
     distance, index = nearest_training(subject.yardstick, x)
@@ -102,7 +102,7 @@ def draw_samples(subject: Subject) -> Drawing:
         picture, width, tall = tile(images, columns, cell)
         sheet.picture(picture, left, head, width, tall)
     numbers = {
-        "n": n, "columns": columns, "labels": [i % spec.classes for i in range(n)] if subject.conditional else None,
+        "n": n, "columns": columns, "labels": subject.dataset.in_turn(range(n)) if subject.conditional else None,
         "nearest": index.tolist(), "distance": distance.numpy(), "median_distance": float(distance.median()),
     }  # fmt: skip
     alt = f"A grid of {n} images sampled from the model {plain(subject.restored.run.name)}, beside a grid of the training images nearest to them."

@@ -101,7 +101,7 @@ def draw_completions(subject: Subject, n: int = 10, draws: int = 6) -> Drawing:
     n, given = len(batch), max(1, spec.shape[1] // 4 * 2)  # even: a block of two rows is given as a whole
     mask = torch.zeros_like(batch.x, dtype=torch.bool)
     mask[:, :, :given] = True
-    y = batch.y.repeat(draws) if subject.conditional else None
+    y = batch.y[torch.arange(n).repeat(draws)] if subject.conditional else None
     rng = subject.rng("completions").per_row(range(n * draws))
     every = lambda x: x.repeat(draws, 1, 1, 1)
     made = subject.model.complete(every(batch.x), every(mask), y, subject.restored.family.Options(), rng).view(draws, n, *spec.shape)

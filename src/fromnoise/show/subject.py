@@ -97,23 +97,22 @@ class Subject:
 
     @torch.no_grad()
     def decode(self, z: Tensor, y: Tensor | None = None) -> Tensor:
-        """z (N, latent_dim) -> x, in blocks; a conditional model decodes ``label`` (0 when not given)."""
+        """z (N, latent_dim) -> x, in blocks; a conditional model decodes ``label`` (0 when not given), or the first caption."""
         z = z.to(self.restored.device)
         if y is None and self.conditional:
-            label = self.label or 0
-            check_labels([label], 1, self.spec.classes)
-            y = torch.full((len(z),), label, device=z.device)
+            y = self.labels(1) if self.label is not None else self.dataset.in_turn([0])
+            y = y.to(z.device).expand(len(z), *y.shape[1:])
         parts = [self.model.decode(z[i : i + 500], None if y is None else y[i : i + 500]) for i in range(0, len(z), 500)]
         return torch.cat(parts)
 
     def labels(self, n: int) -> Tensor | None:
-        """For a conditional model its classes in turn (n,), or ``label`` n times where one was asked for; else None."""
+        """For a conditional model its classes in turn (n,), or ``label`` n times where one was asked for; captions (n, L); else None."""
         if not self.conditional:
             return None
         if self.label is not None:
             check_labels([self.label], 1, self.spec.classes)
             return torch.full((n,), self.label, device=self.restored.device)
-        return torch.arange(n, device=self.restored.device) % self.spec.classes
+        return self.dataset.in_turn(range(n)).to(self.restored.device)
 
     @torch.no_grad()
     def latents(self, n: int, rng: Rng, y: Tensor | None = None) -> Tensor:
@@ -123,7 +122,9 @@ class Subject:
         return model.draw_latents(n, options, rng, *([y] if hierarchy else []))
 
     def of_class(self) -> str:
-        """Said in notes: which class a conditional model decodes."""
+        """Said in notes: which class, or caption, a conditional model decodes."""
+        if self.conditional and self.spec.caption:
+            return f" of '{self.dataset.words.examples[0]}'"
         return f" of class '{self.class_name(self.label or 0)}'" if self.conditional else ""
 
     def class_name(self, y: int) -> str:
@@ -164,7 +165,7 @@ def codes_of(subject: Subject, limit: int = MOST) -> Codes:
             mean, std = model.posterior(batch.x, batch.y)
             eps = subject.rng("codes").per_row(rows).normal("eps", mean.shape) if subject.sampled else 0
             z.append(mean + std * eps), stds.append(std)
-        y.append(batch.y)
+        y.append(batch.labels)
     kind = "codes z of the encoder (one point for each x)"
     if has_posterior:
         kind = "sampled z ~ q(z|x)" if subject.sampled else "posterior means μ of q(z|x), not sampled z"

@@ -49,7 +49,7 @@ def draw_traverse(subject: Subject, most: int = 10, columns: int = 13) -> Drawin
 
 def pairs(subject: Subject, count: int) -> list[tuple[int, int]]:
     """The first disjoint pairs of rows, of different classes (of the same class for a conditional model)."""
-    y = subject.dataset.split(subject.split).y
+    y = subject.dataset.split(subject.split).labels
     n, found, free = min(200, len(subject.dataset.split(subject.split))), [], []
     for row in range(n):
         fits = lambda other: y is None or ((y[row] == y[other]) == subject.conditional)
@@ -71,14 +71,14 @@ def draw_interp(subject: Subject, count: int = 8, steps: int = 10) -> Drawing:
     z_a, z_b = subject.model.encode(a.x, a.y), subject.model.encode(b.x, b.y)
     t = torch.linspace(0, 1, steps, device=z_a.device)[None, :, None]
     z = (z_a[:, None] + t * (z_b - z_a)[:, None]).flatten(0, 1)
-    y = a.y.repeat_interleave(steps) if subject.conditional else None
+    y = a.y.repeat_interleave(steps, 0) if subject.conditional else None
     path = subject.decode(z, y).view(len(found), steps, *subject.spec.shape)
     cell = image_cell(subject.spec, steps + 3, label=0, most=60)
     line = row_height(subject.spec, cell)
     note = (
         f"Left and right: two {subject.split} images. Between them: images decoded on the straight line from the code of the one "
         "to the code of the other. The first disjoint pairs of rows "
-        + ("of one class." if subject.conditional else "of different classes." if a.y is not None else "of the split.")
+        + ("of one class." if subject.conditional else "of different classes." if a.labels is not None else "of the split.")
     )
     sheet = Sheet("Interpolation", note, subject.caption("interp"), len(found) * line + 18)
     middle = 1.35 * cell + GAP

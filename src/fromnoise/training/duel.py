@@ -100,7 +100,7 @@ class Modes:
 
 def modes_of(reference: Reference, dataset: Dataset, rng: Rng) -> Modes:
     """An evaluator's classes; else the labels' class means in feature space; without labels, regions of the training set."""
-    x, y = reference.train, dataset.split("train").y
+    x, y = reference.train, dataset.split("train").labels
     if getattr(reference.map, "classes", 0):
         return Modes("classes", reference.map.classes, evaluator=reference.map)
     if y is None:

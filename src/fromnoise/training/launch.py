@@ -129,6 +129,7 @@ def describe(plan: Plan, command: str, steps: int, trainer: Trainer) -> dict:
             "class_names": list(plan.dataset.class_names),
             "columns": plan.dataset.columns and plan.dataset.columns.to_json(),
             "tokenizer": plan.dataset.tokenizer and plan.dataset.tokenizer.to_json(),
+            "words": plan.dataset.words and plan.dataset.words.to_json(),
         },
         "seed": plan.train.seed,
         "steps": steps,
@@ -311,16 +312,17 @@ def restore(
 
 
 def described_data(run: Run) -> Dataset:
-    """What a run knows of its data without having them: form, classes, columns, tokens; no splits."""
+    """What a run knows of its data without having them: form, classes, columns, tokens, words; no splits."""
+    from ..data.captions import Captions
     from ..data.columns import Columns
     from ..data.tokenizer import Tokenizer
 
     recorded = run.info["data"]
-    columns, tokenizer = recorded.get("columns"), recorded.get("tokenizer")
+    columns, tokenizer, words = recorded.get("columns"), recorded.get("tokenizer"), recorded.get("words")
     return Dataset(
         recorded["name"], DataSpec(**recorded["spec"]), {}, recorded["digest"], class_names=tuple(recorded["class_names"]),
         binarise=recorded["binarise"], columns=columns and Columns.from_json(columns),
-        tokenizer=tokenizer and Tokenizer.from_json(tokenizer), settings=recorded["settings"],
+        tokenizer=tokenizer and Tokenizer.from_json(tokenizer), words=words and Captions.from_json(words), settings=recorded["settings"],
     )  # fmt: skip
 
 
