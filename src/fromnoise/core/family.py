@@ -55,14 +55,21 @@ class Family(nn.Module):
     cost_stages: so many equal parts of the training differ in what a step costs (networks that grow); an estimate of
     the time takes steps in each of them.
     second_order: sub-modules whose gradient a loss itself takes (a penalty on a slope, a balance), which cannot be compiled.
+    latent_images: takes images (C, H, W) of levels 0 too, whose values have no range: a grid of codes.
     """
 
     cost_stages: int = 1
     second_order: tuple[str, ...] = ()
+    latent_images: bool = False
 
     def __init__(self, config: BaseConfig, spec: DataSpec):
         super().__init__()
         self.config, self.spec, self.progress = config, spec, 1.0
+
+    @property
+    def tunable(self) -> BaseConfig:
+        """The configuration whose fields are the options of this model's training."""
+        return self.config
 
     def phases(self) -> tuple[Phase, ...]:
         """What one training step consists of; empty for a model that is fitted in closed form."""
@@ -122,6 +129,26 @@ class Decodes(Protocol):
     """z (B, latent_dim), y (B,) or None -> x (B, *shape): the mean of p(x | z)."""
 
     def decode(self, z: Tensor, y: Tensor | None = None) -> Tensor: ...
+
+
+@runtime_checkable
+class Quantises(Protocol):
+    """x (B, *shape), y (B,) or None <-> a grid (h, w) of symbols s (B, h, w), int64 below ``codes``, which stand for vectors.
+
+    embed: s -> their vectors (B, code_dim, h, w); nearest: such vectors -> s.
+    """
+
+    grid: tuple[int, int]
+    codes: int
+    code_dim: int
+
+    def quantise(self, x: Tensor, y: Tensor | None = None) -> Tensor: ...
+
+    def from_codes(self, s: Tensor, y: Tensor | None = None) -> Tensor: ...
+
+    def embed(self, s: Tensor) -> Tensor: ...
+
+    def nearest(self, z: Tensor) -> Tensor: ...
 
 
 @runtime_checkable
