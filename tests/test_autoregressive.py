@@ -3,13 +3,17 @@
 import itertools
 import math
 
+import numpy as np
 import pytest
 import torch
 
 from fromnoise.core.errors import UsageError
 from fromnoise.core.rng import Rng
 from fromnoise.core.spec import Batch, DataSpec
-from fromnoise.families.autoregressive import AutoRegressive, Config, Options
+from fromnoise.data.dataset import Dataset, TextSplit
+from fromnoise.data.stream import in_order
+from fromnoise.families.autoregressive import AutoRegressive, Config, Options, folds_of
+from fromnoise.probability.ngram import KneserNey
 
 NETWORKS = ("ngram", "window", "conv", "gru", "lstm", "gpt")
 SMALL = dict(width=16, depth=2, heads=2, order=3)
@@ -32,7 +36,8 @@ def text(n: int = 400, V: int = 5, seed: int = 0) -> torch.Tensor:
 
 
 def counted(made: AutoRegressive, s: torch.Tensor) -> AutoRegressive:
-    made.fit_before(lambda: [Batch(s.view(-1, made.length))], Rng(0))
+    whole = len(s) // made.length * made.length
+    made.fit_before(lambda: [Batch(s[:whole].view(-1, made.length)), Batch(s[whole:][None])], Rng(0))
     return made
 
 
@@ -79,15 +84,70 @@ def test_steps_are_all_at_once(options):
 
 
 def test_a_hybrid_in_training_does_not_count_what_it_predicts():
-    """Noise cannot be predicted: the counts of a text of noise know it by heart, unless each symbol is left out."""
+    """Noise cannot be predicted: the counts of a text of noise know it by heart, unless its part of the text is left out."""
     s = torch.randint(4, (600,), generator=torch.Generator().manual_seed(0))
     made = counted(model(DataSpec("tokens", (20,), levels=4), prior=True, order=6), s)
     with torch.no_grad():
         for p in made.net.parameters():
             p.zero_()
-        knows = float(made.eval().loss(Batch(s.view(-1, 20)), "likelihood", Rng(0)).value)
-        fair = float(made.train().loss(Batch(s.view(-1, 20)), "likelihood", Rng(0)).value)
-    assert knows < 0.8 * math.log(4) < 0.98 * math.log(4) < fair
+        batch = Batch(s.view(-1, 20), rows=torch.arange(30))
+        knows = float(made.eval().loss(batch, "likelihood", Rng(0)).value)
+        fair = float(made.train().loss(batch, "likelihood", Rng(0)).value)
+        moved = Batch(s.unfold(0, 20, 1)[torch.arange(29) * 20 + 19], rows=torch.arange(29))  # as far as training moves them
+        fair_moved = float(made.loss(moved, "likelihood", Rng(0)).value)
+    assert knows < 0.8 * math.log(4) < 0.98 * math.log(4) < min(fair, fair_moved)
+    with pytest.raises(UsageError, match="rows"):
+        made.loss(Batch(s.view(-1, 20)), "likelihood", Rng(0))
+
+
+def test_training_counts_are_those_of_the_other_folds():
+    """Of 30 windows the fold of window 7 is windows 6, 7 and 8, and window 9, which they reach into when they are moved on."""
+    s = text(605)
+    made = counted(model(DataSpec("tokens", (20,), levels=5), prior=True), s).train()
+    with torch.no_grad():
+        for p in made.net.parameters():
+            p.zero_()
+        nll = made.nll(s[140:160][None], None, made.fold(Batch(s[140:160][None], rows=torch.tensor([7]))))
+    others = KneserNey(3, 5).fit(torch.cat([s[:120], s[200:]]))
+    others.discounts.copy_(made.counts.discounts)
+    others._derive()
+    assert torch.allclose(nll[0, 3:], others.score(s[140:160])[3:], atol=0.02)     # two contexts more, where the text was cut
+    assert not torch.allclose(nll[0, 3:], made.counts.score(s[140:160])[3:], atol=0.02)
+
+
+@pytest.mark.parametrize("rows, size, end", [(30, 20, 605), (7, 5, 36), (1, 4, 4), (10, 3, 32), (60_000, 1, 60_000)])
+def test_folds_hold_each_row_and_where_it_reaches(rows, size, end):
+    folds = folds_of(rows, size, end)
+    for row in {0, 1, rows // 3, rows - 2, rows - 1} & set(range(rows)):
+        first, last = folds[row * len(folds) // rows]
+        reach = min(size * row + 2 * size - 1, end) if size > 1 else row + 1
+        assert first <= size * row and reach <= last
+    assert folds[0][0] == 0 and folds[-1][1] == end and len(folds) == min(rows, 10)
+
+
+def test_a_hybrid_of_images_leaves_their_rows_out():
+    """Every image is of its own; the counts without its fold know as much of it as of a new one."""
+    spec, g = DataSpec("image", (1, 4, 4), levels=2), torch.Generator().manual_seed(0)
+    x = torch.randint(2, (300, 1, 4, 4), generator=g) * 2.0 - 1
+    made = model(spec, prior=True, order=6)
+    made.fit_before(lambda: [Batch(x[:170]), Batch(x[170:])], Rng(0))
+    with torch.no_grad():
+        for p in made.net.parameters():
+            p.zero_()
+        nats = lambda: float(made.loss(Batch(x, rows=torch.arange(300)), "likelihood", Rng(0)).value)
+        knows, fair = (nats() for made.training in (False, True))
+    assert knows < 0.8 * math.log(256) and fair > 0.98 * math.log(256)
+
+
+def test_a_text_is_counted_to_its_end():
+    """The last 5 symbols fill no window; in_order hands them on as a shorter one."""
+    s, spec = text(605), DataSpec("tokens", (20,), levels=5)
+    part = TextSplit(s.numpy().astype(np.uint8), window=20)
+    batches = lambda: in_order(Dataset("text", spec, {"train": part}, ""), "train", rest=True)
+    made = model(spec, network="ngram")
+    made.fit_before(batches, Rng(0))
+    assert torch.equal(made.counts.score(s), KneserNey(3, 5).fit(s).score(s))
+    assert [len(b.x[0]) for b in batches()] == [20, 5]
 
 
 def test_a_hybrid_learns_the_weight_of_its_counts():
@@ -95,7 +155,8 @@ def test_a_hybrid_learns_the_weight_of_its_counts():
     (phase,) = made.phases()
     names = made.parameters_of(phase)
     assert "mix.counts" in names and any(name.startswith("net.") for name in names)
-    made.train().loss(Batch(text().view(-1, 20)), "likelihood", Rng(0)).value.backward(inputs=list(names.values()))
+    batch = Batch(text().view(-1, 20), rows=torch.arange(20))
+    made.train().loss(batch, "likelihood", Rng(0)).value.backward(inputs=list(names.values()))
     assert names["mix.counts"].grad.abs() > 0
 
 

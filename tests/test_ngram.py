@@ -99,12 +99,12 @@ CASES = {
 
 @pytest.fixture(params=list(CASES), ids=list(CASES))
 def case(request):
-    """(model, recounted by hand, occurrences, their contexts as rows, whether sequences begin)"""
+    """(model, recounted by hand, occurrences, their contexts as rows, whether sequences begin, what was counted)"""
     make, order, V = CASES[request.param]
     s = make()
     begins = isinstance(s, list) or s.ndim == 2
     seen = occurrences(s if begins else [s], order, begins)
-    return KneserNey(order, V).fit(s), ByHand(seen, order, V), seen, begins
+    return KneserNey(order, V).fit(s), ByHand(seen, order, V), seen, begins, s
 
 
 def queries(model, seen, begins) -> list[tuple]:
@@ -117,7 +117,7 @@ def queries(model, seen, begins) -> list[tuple]:
 
 
 def test_probabilities_as_by_hand(case):
-    model, hand, seen, begins = case
+    model, hand, seen, begins, _ = case
     asked = queries(model, seen, begins)
     rows = tensor([row(h, model.order, begins) for h in asked]).view(len(asked), model.order)
     p = model.log_probs(rows).double().exp()
@@ -128,43 +128,52 @@ def test_probabilities_as_by_hand(case):
         np.testing.assert_allclose(model.discounts[k].numpy(), [hand.D[k, 0], hand.D[k, 1]], atol=1e-6)
 
 
-def test_left_out_as_counted_again_without_it(case):
-    model, hand, seen, begins = case
+@pytest.mark.parametrize("whole", [0, 300, 2**22])
+def test_without_a_fold_as_counted_again_without_it(case, whole, monkeypatch):
+    """Folds that overlap, one of a single symbol or sequence, and one of everything."""
+    monkeypatch.setattr(ngram, "WHOLE", whole)
+    model, hand, seen, begins, s = case
     if not seen:
         return
-    rows = tensor([row(h, model.order, begins) for h, _ in seen]).view(len(seen), model.order)
-    own = tensor([w for _, w in seen])
-    p = model.log_probs(rows, own).double().exp()
-    assert (p.sum(1) - 1).abs().max() < 1e-6
-    for i, (h, _) in enumerate(seen):
-        without = ByHand(seen[:i] + seen[i + 1 :], model.order, model.vocabulary, hand.D)
-        np.testing.assert_allclose(p[i], without.p(h), rtol=0, atol=1e-6)
-    # of a shorter context, one occurrence fewer for the model of that order
-    for k in range(0 if begins else model.order):
-        cut = [(h[max(0, len(h) - k) :], w) for h, w in seen]
-        for i in range(k, len(cut), 7):
-            h, w = cut[i]
-            without = ByHand(cut[:i] + cut[i + 1 :], k, model.vocabulary, hand.D)
-            p = model.log_probs(tensor([h]).view(1, k), tensor([w])).exp()
-            np.testing.assert_allclose(p[0], without.p(h), rtol=0, atol=1e-6)
+    lengths = [1] * len(seen)
+    if begins:
+        lengths = [len(part) for part in s]
+    n, place = len(lengths), np.repeat(np.arange(len(lengths)), lengths)
+    folds = [(0, n // 2), (n // 3, n - 1), (n - 1, n), (0, n)]
+    counted = KneserNey(model.order, model.vocabulary).fit(s, folds)
+    asked = queries(model, seen, begins)
+    rows = tensor([row(h, model.order, begins) for h in asked]).view(len(asked), model.order)
+    assert torch.equal(counted.log_probs(rows), model.log_probs(rows))
+    fold = torch.arange(len(rows)) % 4  # all in one query
+    mixed = counted.log_probs(rows, fold).double().exp()
+    for f, (first, end) in enumerate(folds):
+        kept = [pair for pair, i in zip(seen, place) if not first <= i < end]
+        without = ByHand(kept, model.order, model.vocabulary, hand.D)
+        p = counted.log_probs(rows, torch.full((len(rows),), f)).double().exp()
+        assert (p.sum(1) - 1).abs().max() < 1e-6
+        np.testing.assert_allclose(p, np.stack([without.p(h) for h in asked]), rtol=0, atol=1e-6)
+        torch.testing.assert_close(mixed[fold == f], p[fold == f], rtol=0, atol=1e-7)
 
 
-def test_left_out_of_what_was_never_counted_changes_nothing():
-    s = torch.from_numpy(words(200, 4))
-    model = KneserNey(3, 5).fit(s)  # symbol 4 never occurs
-    h = contexts(s[None], 3)[0]
-    assert torch.equal(model.log_probs(h, torch.full((200,), 4)), model.log_probs(h))
+def test_folds_stay_when_their_own_counts_are_loaded_and_go_with_others():
+    s = words(300, 4)
+    model, h = KneserNey(3, 4).fit(s, [(0, 150), (150, 300)]), contexts(torch.from_numpy(s)[None], 3)[0]
+    fold = (torch.arange(300) >= 150).long()
+    before = model.log_probs(h, fold)
+    model.load_state_dict(KneserNey(3, 4).fit(s).state_dict())
+    assert torch.equal(model.log_probs(h, fold), before)
+    model.load_state_dict(KneserNey(3, 4).fit(s[:200]).state_dict())
+    with pytest.raises(UsageError, match="without folds"):
+        model.log_probs(h, fold)
 
 
 @pytest.mark.parametrize("whole", [0, 2**22])
 def test_score_is_log_probs_of_what_came(case, whole, monkeypatch):
     monkeypatch.setattr(ngram, "WHOLE", whole)
-    model, _, _, begins = case
+    model, _, _, begins, _ = case
     s = torch.from_numpy(words(120, model.vocabulary, "other").reshape(6, 20))
     flat, h = s.flatten(), contexts(s, model.order).flatten(0, 1)
-    for own in (None, flat):
-        expected = -model.log_probs(h, own).gather(1, flat[:, None]).view(6, 20)
-        torch.testing.assert_close(model.score(s, own is not None), expected, rtol=0, atol=2e-6)
+    torch.testing.assert_close(model.score(s), -model.log_probs(h).gather(1, flat[:, None]).view(6, 20), rtol=0, atol=2e-6)
     monkeypatch.setattr(ngram, "CHUNK", 7)
     torch.testing.assert_close(model.score(s), -model.log_probs(h).gather(1, flat[:, None]).view(6, 20), rtol=0, atol=2e-6)
     assert torch.equal(model.score(s[2].numpy()), model.score(s)[2])
@@ -260,14 +269,18 @@ def test_markov_chain_costs_its_entropy_rate(order, rate):
     assert mean > 0.569386594 - 4 * error
 
 
-def test_left_out_training_text_is_no_easier_than_new_text():
-    """The echo: what was counted, scored with its own counts, looks far better than it is."""
-    s = words(6000, 40, "echo")
-    noise = Rng(0).numpy("noise")
-    s = np.where(noise.random(6000) < 0.3, noise.integers(40, size=6000), s)
-    model = KneserNey(4, 40).fit(s[:4000])
-    echo, honest, new = (x.mean().item() for x in (model.score(s[:4000]), model.score(s[:4000], True), model.score(s[4000:])))
-    assert echo < new - 0.3 and honest == pytest.approx(new, abs=0.1)
+def test_training_text_without_its_fold_is_no_easier_than_new_text():
+    """The echo: what was counted, scored with its own counts, looks far better than it is. So does what its neighbours
+    repeat: each passage here has words of its own, which a fold takes with it."""
+    noise, n = Rng(0).numpy("noise"), 12_000
+    common = words(n, 40, "echo")
+    local = np.concatenate([np.tile(noise.integers(40, size=10), 40) for _ in range(n // 400)])  # a phrase of each 400 symbols
+    s = np.where(np.arange(n) // 20 % 2, common, local)
+    model = KneserNey(4, 40).fit(s[:8000], [(a, a + 800) for a in range(0, 8000, 800)])
+    h, own = contexts(torch.from_numpy(s)[None], 4)[0], torch.from_numpy(s)[:, None]
+    nats = lambda rows, fold=None: -model.log_probs(h[rows], fold).gather(1, own[rows]).mean().item()
+    echo, honest, new = nats(slice(8000)), nats(slice(8000), torch.arange(8000) // 800), nats(slice(8000, n))
+    assert echo < new - 0.5 and honest == pytest.approx(new, abs=0.1)
 
 
 TEXT = Path(os.environ.get("FROMNOISE_DATA", "none")) / "tinyshakespeare" / "input.txt"

@@ -241,7 +241,7 @@ class FitsBefore(Protocol):
     """Something is computed from the whole training set before the first gradient step: counts, a scale of the data."""
 
     def fit_before(self, batches: Callable[[], "object"], rng: Rng) -> None:
-        """batches() as in ``FitsInClosedForm``."""
+        """batches() as in ``FitsInClosedForm``; of a text, the last one may be a shorter window: its end."""
         ...
 
 

@@ -9,10 +9,11 @@ from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
+import torch
 
 from ..core.rng import Rng
 from ..core.spec import Batch, DataSpec
-from .dataset import Dataset
+from .dataset import Dataset, TextSplit
 
 
 class Stream:
@@ -68,9 +69,17 @@ def comfortable(spec: DataSpec, most: int = 1000) -> int:
     return max(1, min(most, 2**22 // spec.dims, 2**24 // max(1, predictions)))
 
 
-def in_order(dataset: Dataset, split: str, batch_size: int = 0, limit: int | None = None, device="cpu") -> Iterator[Batch]:
-    """The first ``limit`` examples of a split, in fixed order, with their fixed draws; batch_size 0: a comfortable one."""
+def in_order(
+    dataset: Dataset, split: str, batch_size: int = 0, limit: int | None = None, device="cpu", rest: bool = False
+) -> Iterator[Batch]:
+    """The first ``limit`` examples of a split, in fixed order, with their fixed draws; batch_size 0: a comfortable one.
+
+    rest: then also the end of a text that fills no window, as a shorter one.
+    """
     batch_size = batch_size or comfortable(dataset.spec)
     n = min(len(dataset.split(split)), limit or 2**62)
     for start in range(0, n, batch_size):
         yield dataset.batch(split, slice(start, min(start + batch_size, n)), device=device)
+    part = dataset.split(split)
+    if rest and isinstance(part, TextSplit) and len(part.x) > len(part) * part.window:
+        yield Batch(torch.from_numpy(part.x[len(part) * part.window :][None].astype(np.int64)).to(device))

@@ -11,7 +11,12 @@ seen once .. four times: Y = n1 / (n1 + 2 n2), D(i) = i - (i + 1) Y n(i+1) / n(i
 What is unusual: both kinds of count are kept for every length. A query that knows only j symbols is answered by the
 model of order j, exactly, so one fit holds the models of all orders, and windows cut out of a text lose as little
 as can be. Contexts are the nodes of a trie, read from the newest symbol to the oldest, numbered level by level.
+
+A query may leave out one part (a fold) of what was counted: it is answered by the counts of the rest, with the discounts
+of all. Only what a fold changes is kept, so that memory does not grow with the number of folds.
 """
+
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -64,7 +69,7 @@ class KneserNey(nn.Module):
         self.register_buffer("counts", torch.zeros(0, 2, dtype=torch.int32))
         self.register_buffer("discounts", torch.tensor([0.0, *FALLBACK]).repeat(order + 1, 2, 1))
         self.register_buffer("begins", torch.tensor(False))
-        for name in ("cells", "count", "weight", "first", "total", "gamma", "whole"):
+        for name in ("cells", "count", "weight", "first", "total", "gamma", "whole", "lost", "lost_cell", "lost_weight", "pairs", "scale", "rest", "whole_of_folds"):
             self.register_buffer(name, None, persistent=False)
         self._derive()
 
@@ -78,10 +83,12 @@ class KneserNey(nn.Module):
 
     # -- counting ---------------------------------------------------------------------------------------------
 
-    def fit(self, s) -> "KneserNey":
+    def fit(self, s, folds: Sequence[tuple[int, int]] = ()) -> "KneserNey":
         """Counts one text, s (n,), or separate sequences, s (N, T) or a list of (n_i,); arrays or tensors of integers.
 
-        Raises DataError for symbols outside the vocabulary. Memory: some 100 bytes for each symbol.
+        folds: (first, end) of parts that a query may leave out, in symbols of a text or in sequences; they may overlap. An
+        occurrence belongs where its symbol stands. State dicts hold no folds.
+        Raises DataError for symbols outside the vocabulary. Memory: some 100 bytes for each symbol, with folds 250.
         """
         V = self.vocabulary
         parts, begins = sequences(s)
@@ -89,9 +96,11 @@ class KneserNey(nn.Module):
             if part.size and not 0 <= part.min() <= part.max() < V:
                 raise DataError(f"symbols reach from {part.min()} to {part.max()}: they must lie in 0 .. {V - 1}")
         flat = np.concatenate([np.pad(part, [(0, 0), (self.order, 0)], constant_values=-1).ravel() for part in parts])
+        rows = np.concatenate([np.full(len(part), self.order + part.shape[1]) for part in parts])
+        place = np.repeat(np.arange(len(rows)), rows) if begins else np.arange(len(flat)) - self.order  # what folds are given in
         here = np.flatnonzero(flat >= 0)  # positions whose context of k symbols exists, k = 0, 1, ..
         node = np.zeros(len(here), np.int64)  # their contexts, numbered within a level
-        levels, nodes, grams, counts = [0, 1], [np.zeros(0, np.int64)], [], []
+        levels, nodes, grams, counts, lost, K = [0, 1], [np.zeros(0, np.int64)], [], [], [], len(folds)
         for k in range(self.order + 1):
             if k:
                 oldest = flat[here - k]
@@ -102,7 +111,10 @@ class KneserNey(nn.Module):
                 found, _, node = distinct(node[there] * (V + 1) + oldest[there] + 1, which=True)
                 nodes.append(found + levels[k - 1] * (V + 1))
                 levels.append(levels[k] + len(found))
-            found, count, _ = distinct(node * V + flat[here])
+            found, count, gram = distinct(node * V + flat[here], which=K > 0)
+            if K:  # which grams each fold holds, and how often
+                ends = np.searchsorted(place[here], folds)
+                lost.append(distinct(np.concatenate([gram[a:b] * K + fold for fold, (a, b) in enumerate(ends)]))[:2])
             grams.append(found + levels[k] * V)
             counts.append(np.stack([np.zeros_like(count), count], 1))
         nodes = np.concatenate(nodes)
@@ -110,31 +122,51 @@ class KneserNey(nn.Module):
         for k in range(self.order + 1):
             if k < self.order:  # each gram one symbol longer is one symbol seen before its shorter self
                 shorter = nodes[grams[k + 1] // V - 1] // (V + 1) * V + grams[k + 1] % V
-                counts[k][:, 0] = np.bincount(np.searchsorted(grams[k], shorter), minlength=len(grams[k]))
+                shorter = np.searchsorted(grams[k], shorter)
+                counts[k][:, 0] = np.bincount(shorter, minlength=len(grams[k]))
+            if K:  # a gram that only this fold holds no longer continues its shorter self
+                continued = np.zeros_like(lost[k][0])
+                if k < self.order:
+                    longer, held = lost[k + 1]
+                    only = longer[held == counts[k + 1][longer // K, 1]]
+                    continued = np.bincount(np.searchsorted(lost[k][0], shorter[only // K] * K + only % K), minlength=len(continued))
+                lost[k] = (*lost[k], continued)
             for kind in (0, 1):
                 discounts[k, kind, 1:] = discounts_of(counts[k][:, kind])
         found = {"levels": np.array(levels), "nodes": nodes, "grams": np.concatenate(grams), "begins": np.array(begins)}
         found |= {"counts": np.concatenate(counts).astype(np.int32), "discounts": discounts.astype(np.float32)}
         for name, array in found.items():
             setattr(self, name, torch.from_numpy(array).to(self.levels.device))
-        self._derive()
+        if K:
+            first = np.cumsum([0, *map(len, grams)])
+            pair = np.concatenate([pair + first[k] * K for k, (pair, _, _) in enumerate(lost)])
+            taken = np.stack([np.concatenate([level[i] for level in lost]) for i in (2, 1)], 1)
+            self._derive(torch.from_numpy(pair // K), torch.from_numpy(pair % K), torch.from_numpy(taken), K)
+        else:
+            self._derive()
         return self
 
     def _load_from_state_dict(self, state_dict, prefix, *rest) -> None:
+        before = [getattr(self, name) for name in TABLES]
         for name in TABLES:
             if prefix + name in state_dict:
                 setattr(self, name, getattr(self, name).new_empty(state_dict[prefix + name].shape))
         super()._load_from_state_dict(state_dict, prefix, *rest)
         errors = rest[-1]
-        if not errors:
-            self._derive()
+        if not errors and not all(torch.equal(old, getattr(self, name)) for old, name in zip(before, TABLES)):
+            self._derive()  # folds are forgotten, unless these are the counts that were there
 
-    def _derive(self) -> None:
+    def _derive(self, gram: Tensor | None = None, fold: Tensor | None = None, taken: Tensor | None = None, folds: int = 0) -> None:
         """What queries read. A node that is asked as the whole of a context (plain counts) is numbered M higher than
         when it is fallen back on (continuation counts), so that from here on there is one kind of node.
 
-            cells (G,), count (G,), weight (G,)       of each (node, symbol): packed as in grams; its (c - D(c)) / c(h)
-            first (2M + 1,), total (2M,), gamma (2M,) of each node: its cells are first[i] .. first[i + 1] - 1; c(h); gamma(h)
+            cells (G,), weight (G,)                   of each (node, symbol): packed as in grams; its (c - D(c)) / c(h)
+            first (2M + 1,), gamma (2M,)              of each node: its cells are first[i] .. first[i + 1] - 1; gamma(h)
+
+        Of K folds, gram, fold (L,): which grams each holds; taken (L, 2): by how much it lowers the counts. Of what changes:
+
+            pairs (P,), scale (P,), rest (P,)         node K + fold; what the node's other weights are multiplied by; gamma
+            lost (L,), lost_cell (L,), lost_weight (L,)   pair V + symbol; the cell; its weight without the fold
         """
         V, levels = self.vocabulary, self.levels.cpu()
         self._levels, M = levels.tolist(), int(levels[-1])
@@ -143,56 +175,65 @@ class KneserNey(nn.Module):
         seen = [counts[:, kind] > 0 for kind in (0, 1)]
         cells = torch.cat([grams[seen[0]], grams[seen[1]] + M * V])
         count = torch.cat([counts[seen[0], 0], counts[seen[1], 1]])
-        taken = torch.cat([discounts[level[seen[kind]], kind, counts[seen[kind], kind].clamp(max=3)] for kind in (0, 1)])
+        discount = torch.cat([discounts[level[seen[kind]], kind, counts[seen[kind], kind].clamp(max=3)] for kind in (0, 1)])
         owner = cells // V
         total = torch.zeros(2 * M, dtype=torch.int64).index_add_(0, owner, count.long())
-        left = torch.zeros(2 * M, dtype=torch.float64).index_add_(0, owner, taken)
+        left = torch.zeros(2 * M, dtype=torch.float64).index_add_(0, owner, discount)
         derived = {
-            "cells": cells, "count": count, "weight": ((count - taken) / total[owner]).float(),
-            "first": torch.searchsorted(cells, torch.arange(2 * M + 1) * V),
-            "total": total, "gamma": torch.where(total > 0, left / total, 1.0).float(),
+            "cells": cells, "weight": ((count - discount) / total[owner]).float(),
+            "first": torch.searchsorted(cells, torch.arange(2 * M + 1) * V), "gamma": torch.where(total > 0, left / total, 1.0).float(),
         }  # fmt: skip
+        if folds:
+            kind = torch.arange(2).repeat_interleave(len(gram))
+            gram, fold, taken = gram.repeat(2), fold.repeat(2), taken.T.flatten()
+            gram, fold, taken, kind = (x[taken > 0] for x in (gram, fold, taken, kind))
+            cell = torch.searchsorted(cells, grams[gram] + kind * M * V)
+            D, c = discounts[level[gram], kind], counts[gram, kind]  # (L, 4), (L,)
+            before, after = (D.gather(1, n.long().clamp(max=3)[:, None])[:, 0] for n in (c, c - taken))
+            pairs, pair = torch.unique(owner[cell] * folds + fold, return_inverse=True)
+            n = total[pairs // folds].index_add(0, pair, -taken)
+            left = left[pairs // folds].index_add(0, pair, after - before)
+            lost, order = (pairs[pair] * V + cells[cell] % V).sort()
+            derived |= {
+                "pairs": pairs, "scale": (total[pairs // folds] / n.clamp(min=1)).float(), "rest": torch.where(n > 0, left / n, 1.0).float(),
+                "lost": lost, "lost_cell": cell[order], "lost_weight": ((c - taken - after) / n[pair].clamp(min=1))[order].float(),
+            }  # fmt: skip
+        for name in ("pairs", "scale", "rest", "lost", "lost_cell", "lost_weight", "whole", "whole_of_folds"):
+            setattr(self, name, None)
         for name, tensor in derived.items():
             setattr(self, name, tensor.to(self.levels.device))
-        self.whole = None
+        self.folds = folds
 
     # -- queries ----------------------------------------------------------------------------------------------
 
     @torch.no_grad()
-    def log_probs(self, contexts: Tensor, own: Tensor | None = None) -> Tensor:
+    def log_probs(self, contexts: Tensor, fold: Tensor | None = None) -> Tensor:
         """log p(. | context), natural log, for int64 contexts (N, order or fewer), oldest symbol first -> (N, V) float32.
 
-        own (N,): as if one occurrence of (context, own) had not been counted: what a training symbol's own count
-        says of it would be an echo. Exact but for the discounts, which stay those of all counts; pairs that were
-        never counted are left as they are.
+        fold (N,): as if that fold had not been counted, exact but for the discounts, which stay those of all counts. What
+        a training symbol's own counts, and those of the passage around it, say of it would be an echo.
         """
-        return self._mixture(self._walk(contexts), own).clamp_(min=LEAST).log_()
+        if fold is not None and not self.folds:
+            raise UsageError("these n-grams were counted without folds, or by an earlier version of fromnoise: train anew")
+        return self._mixture(self._walk(contexts), fold).clamp_(min=LEAST).log_()
 
     @torch.no_grad()
-    def score(self, s, leave_one_out: bool = False) -> Tensor:
-        """-log p of each symbol given those before it, nats: (T,) -> (T,), or for each row (B, T) -> (B, T), float32.
-
-        leave_one_out: of symbols that were counted, each as if it alone had not been.
-        """
+    def score(self, s) -> Tensor:
+        """-log p of each symbol given those before it, nats: (T,) -> (T,), or for each row (B, T) -> (B, T), float32."""
         s = torch.as_tensor(s if isinstance(s, Tensor) else np.asarray(s, np.int64)).long().to(self.levels.device)
         self._check(s, 0)
         rows, found = torch.atleast_2d(s), []
         for block in rows.split(max(1, CHUNK // max(1, s.shape[-1]))):
             h = contexts(block, self.order).flatten(0, 1)
-            found += [self._score(a, b, leave_one_out) for a, b in zip(h.split(CHUNK), block.flatten().split(CHUNK))]
+            found += [self._score(a, b) for a, b in zip(h.split(CHUNK), block.flatten().split(CHUNK))]
         return torch.cat(found).view_as(s)
 
-    def _score(self, h: Tensor, w: Tensor, leave_one_out: bool) -> Tensor:
-        nodes = self._walk(h)
-        changes = self._without(nodes, w) if leave_one_out else {}
+    def _score(self, h: Tensor, w: Tensor) -> Tensor:
         p = torch.full(w.shape, 1 / self.vocabulary, device=w.device)
-        for k, node in enumerate(nodes):
+        for node in self._walk(h):
             cell, hit = self._find(self.cells, node * self.vocabulary + w)
             weight = self.weight[cell] * hit if len(self.cells) else torch.zeros_like(p)
-            gamma = torch.where(node >= 0, self.gamma[node.clamp(min=0)], 1.0)
-            if k in changes:
-                rows, _, weight[rows], _, gamma[rows] = changes[k]
-            p = weight + gamma * p
+            p = weight + torch.where(node >= 0, self.gamma[node.clamp(min=0)], 1.0) * p
         return -p.clamp(min=LEAST).log()
 
     def _check(self, s: Tensor, least: int) -> None:
@@ -221,93 +262,67 @@ class KneserNey(nn.Module):
         top = nodes.gather(0, length[None])
         return nodes.scatter_(0, length[None], torch.where(top >= 0, top + M, -1))
 
-    def _without(self, nodes: Tensor, own: Tensor) -> dict[int, tuple[Tensor, ...]]:
-        """What one occurrence fewer of (context, own) changes: level -> (rows, cell, its weight, scale of others, gamma).
-
-        It is one fewer of the whole context's gram; where that was the only one, one fewer that continues the
-        gram one symbol shorter; and so on down.
-        """
-        changes, V, M = {}, self.vocabulary, self._levels[-1]
-        gone = torch.zeros_like(own, dtype=torch.bool)
-        for k in reversed(range(len(nodes))):
-            node = nodes[k]
-            rows = ((gone | (node >= M)) & (node >= 0)).nonzero()[:, 0]
-            cell, hit = self._find(self.cells, node[rows] * V + own[rows])
-            rows, cell = rows[hit], cell[hit]
-            gone = torch.zeros_like(gone)
-            if not len(rows):
-                continue
-            node, c = node[rows], self.count[cell].long()
-            D = self.discounts[k][(node >= M).long()]  # (rows, 4)
-            before, after = (D.gather(1, n.clamp(max=3)[:, None])[:, 0] for n in (c, c - 1))
-            left, n = (self.total[node] - 1).clamp(min=1), self.total[node]
-            gamma = torch.where(n > 1, (self.gamma[node] * n - before + after) / left, 1.0)
-            changes[k] = rows, cell, (c - 1 - after) / left, n / left, gamma
-            gone[rows] = c == 1
-        return changes
-
-    def _mix(self, p: Tensor, node: Tensor, change: tuple[Tensor, ...] | None = None) -> None:
+    def _mix(self, p: Tensor, node: Tensor, fold: Tensor | None = None) -> None:
         """p <- weight + gamma p, in place, (N, V), in rows whose node is not -1."""
         V, rows = self.vocabulary, (node >= 0).nonzero()[:, 0]
         if not len(rows):
             return
         at = node[rows]
-        size = self.first[at + 1] - self.first[at]
-        start = size.cumsum(0) - size  # of each row's cells among all that are added
-        row = torch.arange(len(rows), device=p.device).repeat_interleave(size)
-        cell = torch.arange(len(row), device=p.device) + (self.first[at] - start)[row]
-        weight = self.weight[cell]
-        gamma = torch.ones(len(p), device=p.device)
+        row, cell, start = ranges(self.first[at], self.first[at + 1])
+        weight, gamma = self.weight[cell], torch.ones(len(p), device=p.device)
         gamma[rows] = self.gamma[at]
-        if change is not None:
-            changed, its, new, scale, gamma[changed] = change
-            scales, starts = torch.ones_like(gamma), torch.zeros_like(node)
-            scales[changed], starts[rows] = scale, start
-            weight *= scales[rows][row]
-            weight[starts[changed] + its - self.first[node[changed]]] = new
+        if fold is not None:
+            pair, hit = self._find(self.pairs, at * self.folds + fold[rows])
+            scale, pair, changed = torch.ones(len(rows), device=p.device), pair[hit], hit.nonzero()[:, 0]
+            scale[changed], gamma[rows[changed]] = self.scale[pair], self.rest[pair]
+            weight *= scale[row]
+            ends = torch.searchsorted(self.lost, torch.stack([self.pairs[pair], self.pairs[pair] + 1]) * V)
+            its, entry, _ = ranges(*ends)
+            its = changed[its]
+            weight[start[its] + self.lost_cell[entry] - self.first[at[its]]] = self.lost_weight[entry]
         p *= gamma[:, None]
         p.view(-1).index_add_(0, self.cells[cell] + ((rows - at) * V)[row], weight)
 
-    def _mixture(self, nodes: Tensor, own: Tensor | None, short: bool = True) -> Tensor:
-        """p (N, V). short: start from the distributions that are kept whole."""
-        changes = {} if own is None else self._without(nodes, own)
-        if not short:
-            p = torch.full((nodes.shape[1], self.vocabulary), 1 / self.vocabulary, device=nodes.device)
-            for k, node in enumerate(nodes):
-                self._mix(p, node, changes.get(k))
-            return p
-        longest = min(self._short, len(nodes) - 1)
+    def _mixture(self, nodes: Tensor, fold: Tensor | None) -> Tensor:
+        """p (N, V), from the distributions after short contexts, which are kept whole, to those after the whole context."""
+        kept = self._kept(0 if fold is None else self.folds)
+        longest, M = min(self._short(len(kept)), len(nodes) - 1), self._levels[-1]
         deepest = nodes[0]
         for node in nodes[1 : longest + 1]:
             deepest = torch.where(node >= 0, node, deepest)
-        M, kept = self._levels[-1], self._kept()
-        p = kept.flatten(0, 1)[torch.where(deepest < M, deepest, deepest - M + kept.shape[1])]
+        plain = deepest >= M
+        p = kept[0 if fold is None else fold, plain.long(), deepest - M * plain]
         for k in range(longest + 1, len(nodes)):
-            self._mix(p, nodes[k], changes.get(k))
-        below = [change[0] for k, change in changes.items() if k <= longest]
-        if below:
-            rows = torch.cat(below).unique()
-            p[rows] = self._mixture(nodes[:, rows], own[rows], short=False)
+            self._mix(p, nodes[k], fold)
         return p
 
-    @property
-    def _short(self) -> int:
+    def _short(self, folds: int) -> int:
         """The longest contexts whose distributions are kept whole."""
-        return max(k for k in range(self.order + 1) if k == 0 or self._levels[k + 1] * self.vocabulary <= WHOLE)
+        return max(k for k in range(self.order + 1) if k == 0 or self._levels[k + 1] * self.vocabulary * folds <= WHOLE)
 
-    def _kept(self) -> Tensor:
-        """p (2, nodes of short contexts, V), fallen back on and asked as the whole of a context."""
-        if self.whole is None:
-            V, M, levels = self.vocabulary, self._levels[-1], self._levels
-            p = torch.empty(2, levels[self._short + 1], V, device=self.levels.device)
-            for k in range(self._short + 1):
-                node = torch.arange(levels[k], levels[k + 1], device=p.device)
-                for kind in (0, 1):
-                    q = p[0, self.nodes[node - 1] // (V + 1)] if k else torch.full((1, V), 1 / V, device=p.device)
-                    self._mix(q, node + kind * M)
-                    p[kind, levels[k] : levels[k + 1]] = q
-            self.whole = p
-        return self.whole
+    def _kept(self, folds: int) -> Tensor:
+        """p (1 or folds, 2, nodes of short contexts, V), fallen back on and asked as the whole of a context."""
+        name = "whole_of_folds" if folds else "whole"
+        if getattr(self, name) is None:
+            V, M, levels, short = self.vocabulary, self._levels[-1], self._levels, self._short(max(1, folds))
+            p = torch.empty(max(1, folds), 2, levels[short + 1], V, device=self.levels.device)
+            for fold, q in enumerate(p):
+                for k in range(short + 1):
+                    node = torch.arange(levels[k], levels[k + 1], device=p.device)
+                    for kind in (0, 1):
+                        q[kind, node] = q[0, self.nodes[node - 1] // (V + 1)] if k else 1 / V
+                        mixed = q[kind, levels[k] : levels[k + 1]]
+                        self._mix(mixed, node + kind * M, torch.full_like(node, fold) if folds else None)
+            setattr(self, name, p)
+        return getattr(self, name)
+
+
+def ranges(first: Tensor, end: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """All numbers first[i] .. end[i] - 1, one i after the other: which i each is of, the numbers, where those of each i start."""
+    size = end - first
+    start = size.cumsum(0) - size
+    which = torch.arange(len(size), device=size.device).repeat_interleave(size)
+    return which, torch.arange(len(which), device=size.device) + (first - start)[which], start
 
 
 def sequences(s) -> tuple[list[np.ndarray], bool]:

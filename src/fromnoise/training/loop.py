@@ -151,7 +151,7 @@ class Trainer:
         self.rng.at("init").seed_torch()
         self.model = self.build().to(self.device)
         if isinstance(self.model, FitsBefore):
-            self.model.fit_before(lambda: in_order(self.dataset, "train", device=self.device), self.rng.at("fit before"))
+            self.model.fit_before(lambda: in_order(self.dataset, "train", device=self.device, rest=True), self.rng.at("fit before"))
         self.ema = Ema(self.model, self.config.ema)
         self.optimizers = make_optimizers(self.model, self.config)
         self.set_state(State())
