@@ -12,43 +12,11 @@ import argparse
 import time
 from pathlib import Path
 
-import torch
 from header import header
+from mnist_scale import REFERENCE, SAMPLES, Scale
 
 import fromnoise as fn
-from fromnoise import data, sample
-from fromnoise.core.picture import image_grid, png_bytes
-from fromnoise.core.rng import Rng
-from fromnoise.measures.evaluator import shipped_for
-from fromnoise.measures.features import extract, of_split
-from fromnoise.measures.frechet import frechet
-
-SAMPLES, REFERENCE = 10_000, 20_000
-
-
-class Scale:
-    """MNIST's evaluator, the features of training examples, and what the official test set scores."""
-
-    def __init__(self):
-        self.dataset = data.load("mnist")
-        self.evaluator = shipped_for(self.dataset)
-        self.train = of_split(self.evaluator, self.dataset, "train", REFERENCE)
-        self.real = frechet(of_split(self.evaluator, self.dataset, "test"), self.train).value
-
-    def __call__(self, x: torch.Tensor):
-        """x (n, 1, 28, 28) -> Estimate of the distance, shares of the ten classes in percent."""
-        features = extract(self.evaluator, x.split(1000))
-        shares = self.evaluator.logits(features).argmax(1).bincount(minlength=10) / len(x) * 100
-        return frechet(features, self.train), shares.tolist()
-
-    def line(self, what: str, x: torch.Tensor) -> str:
-        found, shares = self(x)
-        low, high = found.interval
-        return f"{what}: {found.value:.3f} (95 %: {low:.3f} to {high:.3f}) = {found.value / self.real:.1f} times real; classes {min(shares):.1f} to {max(shares):.1f} %"
-
-    def noise(self) -> str:
-        u = Rng(0, ("benchmark",)).uniform("noise", (SAMPLES, 1, 28, 28)) * 2 - 1
-        return self.line("uniform noise", u)
+from fromnoise import sample
 
 
 def main() -> None:
@@ -74,7 +42,7 @@ def main() -> None:
             distances[which] = scale(x)[0].value
             print(scale.line(f"  {which} (step {opened.restored.step})", x), flush=True)
             if which == "last":
-                (run.path / "grid.png").write_bytes(png_bytes(image_grid(opened.dataset.to_pixels(x[:64]), gap=0)))
+                scale.save_grid(x[:64], run.path / "grid.png")
         print(f"  last / best {distances['last'] / distances['best']:.2f}; verdicts: {'; '.join(sorted({s for e in events for s in e['health']})) or 'none'}", flush=True)
 
 

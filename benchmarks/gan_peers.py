@@ -14,8 +14,8 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from gan_mnist import SAMPLES, Scale
 from header import header
+from mnist_scale import SAMPLES, Scale
 from torch import nn
 
 import fromnoise as fn

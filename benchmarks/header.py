@@ -9,7 +9,7 @@ from importlib import metadata
 
 def header(seed: int = 0, threads: int | None = None) -> None:
     versions = {"python": platform.python_version()}
-    for package in ("fromnoise", "torch", "pythae"):
+    for package in ("fromnoise", "torch", "pythae", "diffusers", "torchcfm"):
         try:
             versions[package] = metadata.version(package)
         except metadata.PackageNotFoundError:
