@@ -72,7 +72,8 @@ class PatchTransformer(nn.Module):
 
     def forward(self, x: Tensor, level: Tensor, condition: Tensor | None = None, until: Tensor | None = None) -> Tensor:
         told = self.told(level, condition, until)
-        h = self.embed(self.fold(x).flatten(2).transpose(1, 2)) + self.places       # B T width
+        h = self.embed(self.fold(x).flatten(2).transpose(1, 2))                     # B T width
+        h = h + self.places.to(h.dtype)
         for layer in self.layers:
             h = layer(h, told)
         shift, scale = self.last(told)[:, None].chunk(2, 2)
@@ -93,7 +94,7 @@ class TransformerLayer(nn.Module):
     def forward(self, h: Tensor, told: Tensor) -> Tensor:
         shift_a, scale_a, gate_a, shift_m, scale_m, gate_m = self.tell(told)[:, None].chunk(6, 2)
         h = h + gate_a * self.attend(norm(h) * (1 + scale_a) + shift_a)
-        return h + gate_m * self.down(F.gelu(self.up(norm(h) * (1 + scale_m) + shift_m), approximate="tanh"))
+        return h + gate_m * self.down(F.silu(self.up(norm(h) * (1 + scale_m) + shift_m)))
 
     def attend(self, h: Tensor) -> Tensor:
         B, T, width = h.shape
@@ -104,8 +105,8 @@ class TransformerLayer(nn.Module):
 
 
 def norm(h: Tensor) -> Tensor:
-    """h / rms(h), over the last dimension."""
-    return F.rms_norm(h, h.shape[-1:])
+    """h brought to mean 0 and variance 1 over its last dimension: the library's kernel for this is twice as fast as for rms."""
+    return F.layer_norm(h, h.shape[-1:])
 
 
 class MLP(nn.Module):
