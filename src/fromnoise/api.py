@@ -191,20 +191,24 @@ class TrainedRun:
 
 def train(
     family: str,
-    data: str = "digits",
+    data: str | None = None,
     preset: str | None = None,
     out: str | Path | None = None,
     on_event: Callable[[dict], None] = lambda event: None,
+    within: "TrainedRun | str | Path | None" = None,
     **options,
 ) -> TrainedRun:
     """Trains a model and returns its run.
 
-    family: a name or a path to a family file. options: those of ``fromnoise train FAMILY --help``, with
+    family: a name or a path to a family file. data: digits, or those of ``within``, a run in whose codes the family is
+    trained, as one model with it. options: those of ``fromnoise train FAMILY --help``, with
     underscores (``latent_dim=2, minutes=2``). Raises UsageError, DataError, DivergedError, StorageError.
     """
     options = {name: value for name, value in options.items() if value is not None}
-    plan = launch.plan(family, data, preset, **options)
-    shown = {"data": data, **({"preset": preset} if preset else {}), **options}
+    within = within.path if isinstance(within, TrainedRun) else within
+    plan = launch.plan(family, data, preset, within, **options)
+    named = {"data": data or plan.dataset.name, "preset": preset, "within": within and str(within)}
+    shown = {**{name: value for name, value in named.items() if value}, **options}
     command = f"fn.train({family!r}, {', '.join(f'{k}={v!r}' for k, v in shown.items())})"
     return TrainedRun(launch.start(plan, out, command, on_event=on_event).path)
 

@@ -20,7 +20,7 @@ class Families(SuggestingGroup):
     def get_command(self, ctx, name):
         from ..families import names
 
-        if name not in names() and not name.endswith(".py") and "/" not in name:
+        if name not in (*names(), "latent") and not name.endswith(".py") and "/" not in name:
             return None
         return train_command(name)
 
@@ -43,14 +43,15 @@ def train_command(name: str) -> click.Command:
 
     family = families.load(name)
     params = [
-        click.Option(["--data", "data_name"], default="digits", metavar="NAME|PATH", help="a known data set (`fromnoise data list`), a folder of images or texts, .txt, .npy, .npz, .csv, .parquet [digits]"),
+        click.Option(["--data", "data_name"], metavar="NAME|PATH", help="a known data set (`fromnoise data list`), a folder of images or texts, .txt, .npy, .npz, .csv, .parquet [digits; those of --within]"),
+        click.Option(["--within"], type=PATH, metavar="RUN", help="train in the codes of this run (autoencoder, vae, vaegan, vqvae, classical), as one model with it"),
         click.Option(["--preset"], metavar="|".join(family.PRESETS), help="a set of options to start from; chosen by the data when left out"),
         click.Option(["--out"], type=PATH, metavar="DIR", help="the run's folder [runs/DATA-FAMILY-NNNN]"),
         click.Option(["--dry-run"], is_flag=True, help="print the resolved options, parameters, seconds and memory, then stop"),
         click.Option(["--json", "as_json"], is_flag=True, help="print one JSON document; everything else goes to stderr"),
         click.Option(["--quiet"], is_flag=True, help="print only the result"),
     ]  # fmt: skip
-    sections = [("What", {"data_name", "preset", "out", "dry_run", "as_json", "quiet"})]
+    sections = [("What", {"data_name", "within", "preset", "out", "dry_run", "as_json", "quiet"})]
     for heading, model in (("The model", family.Config), ("Training", TrainConfig), ("Data", DataConfig)):
         params += flags_of(model)
         sections.append((heading, set(model.model_fields)))
@@ -71,7 +72,7 @@ def families_help(family) -> str:
     return f"{text.split(chr(10))[0]}\n\n\b\nPresets:\n{presets}"
 
 
-def train(family, config_model, data_name, preset, out, dry_run, as_json, quiet, **values):
+def train(family, config_model, data_name, within, preset, out, dry_run, as_json, quiet, **values):
     from ..data.dataset import DataConfig
     from ..training import launch
     from ..training.settings import TrainConfig
@@ -79,7 +80,7 @@ def train(family, config_model, data_name, preset, out, dry_run, as_json, quiet,
     options = {}
     for model in (config_model, TrainConfig, DataConfig):
         options |= given(model, values)
-    plan = launch.plan(family, data_name, preset, **options)
+    plan = launch.plan(family, data_name, preset, within, **options)
     stream = sys.stderr if as_json else sys.stdout
     if not quiet:
         for note in plan.dataset.notes:
@@ -87,7 +88,7 @@ def train(family, config_model, data_name, preset, out, dry_run, as_json, quiet,
     if dry_run:
         numbers = launch.estimate(plan.trainer(), plan.train)
         document = {"preset": plan.preset, "config": plan.config.model_dump(), "train": plan.train.model_dump(), "data": plan.dataset.settings, **numbers}
-        settings = " ".join(f"{k}={v}" for k, v in (plan.config.model_dump() | plan.train.model_dump()).items() if v is not None)
+        settings = " ".join(f"{k}={v}" for k, v in (plan.options.model_dump() | plan.train.model_dump()).items() if v is not None)
         finish(document, as_json, f"{plan_line(numbers | {'preset': plan.preset})}\n{settings}")
         return
     with Live(quiet, stream) as live:
@@ -123,8 +124,7 @@ def resume(ctx, run, minutes, epochs, steps, workers, data, as_json, quiet):
     changes = given(TrainConfig, {"minutes": minutes, "epochs": epochs, "steps": steps, "workers": workers})
     changes |= {"data": data} if data else {}
     if ctx.args:  # any other option of the training: accepted if it says what the run has anyway
-        family = families.load(opened.info["family_file"] or opened.info["family"])
-        changes |= loose((family.Config, TrainConfig, DataConfig), ctx.args)
+        changes |= loose(launch.option_models(families.of_run(opened.info)), ctx.args)
     with Live(quiet, sys.stderr if as_json else sys.stdout) as live:
         done = launch.resume(opened, changes, live.on_plan, live.on_event, warn)
     last = done.events("interval")[-1]

@@ -1,8 +1,10 @@
 """Rows of a report about the latent codes of a model."""
 
+import math
+
 import torch
 
-from ..core.family import Encodes, EncodesDistribution
+from ..core.family import Encodes, EncodesDistribution, Quantises
 from ..core.rng import Rng
 from ..data.stream import in_order
 from ..measures import factors, latents
@@ -20,6 +22,8 @@ SCORES = {
 def rows(restored: Restored, seed: int) -> list[dict]:
     """Active units, KL, distance of the aggregate posterior from the prior; scores against known factors of the data."""
     model, dataset = restored.model, restored.dataset
+    if isinstance(model, Quantises):
+        return codebook(restored)
     if not isinstance(model, Encodes) or len(dataset.split("test")) < 2:
         return []
     rng = Rng(seed, ("codes",), device=restored.device)
@@ -48,3 +52,17 @@ def rows(restored: Restored, seed: int) -> list[dict]:
         for name, value in factors.disentanglement(means, torch.from_numpy(known), Rng(seed, ("factors",))).items():
             found.append(row(f"factors_{name}", f"{SCORES[name]} on the known factors", value, "score from 0 to 1", better="higher", **group))
     return found
+
+
+def codebook(restored: Restored) -> list[dict]:
+    """How much a grid of symbols can say of x, and how much of the codebook is in use, on the test split."""
+    model, counts, n = restored.model, 0, 0
+    for batch in in_order(restored.dataset, "test", device=restored.device):
+        counts = counts + torch.bincount(model.quantise(batch.x, batch.y).flatten(), minlength=model.codes).double().cpu()
+        n += len(batch)
+    places, group = math.prod(model.grid), {"group": "latents", "n": n}
+    return [
+        row("code_bits", f"size of the code: {places} of {model.codes} symbols", places * math.log2(model.codes), "bits per example", **group),
+        row("codes_used", "codes in use", int((counts > 0).sum()), "codes", of=model.codes, **group),
+        row("code_perplexity", "as many codes, used equally, would say as much", float(torch.special.entr(counts / counts.sum()).sum().exp()), "codes", of=model.codes, **group),
+    ]

@@ -13,9 +13,10 @@ from ..core.files import canonical_json, read_json, storage_error, write_atomic
 from ..core.rng import Rng
 from ..core.run import Run
 from ..data.dataset import Dataset
+from ..families import short_name
 from ..measures.evaluator import evaluator_for
 from ..training.launch import Restored
-from . import codes, likelihood, reconstruction, text
+from . import attributes, codes, likelihood, reconstruction, text
 from .cost import cost
 from .quality import Samples, Yardstick, quality, reference
 from .text import TextYardstick
@@ -191,7 +192,8 @@ def drawn(restored: Restored, n: int, seed: int) -> Samples:
 def title(restored: Restored) -> str:
     """A few words that tell this model from its neighbours: "vae ladder, z of 32"."""
     config, info = restored.run.info["config"], restored.run.info
-    words = [info["family"] if info["preset"] == "default" else f"{info['family']} {info['preset']}"]
+    named = info["preset"] == "default" or "second" in config
+    words = [short_name(info) if named else f"{info['family']} {info['preset']}"]
     if isinstance(restored.model, Predicts) and config.get("network"):
         words[0] = f"{info['family']} {config['network']}" + (" beside counts" if config.get("prior") else "")
         words += [f"context {restored.model.context}"] if restored.model.context is not None else []

@@ -1,6 +1,7 @@
 """Families are found by file name: ``families/vae.py`` is ``vae``, a stranger's ``path/to/mine.py`` is itself.
 
 A family file holds ``Config``, ``Options``, ``PRESETS`` and ``FAMILY`` (and, if it likes, ``preset_for(spec)``).
+``latent`` is no family to train by its name: it is made of two others (``--within``).
 """
 
 import ast
@@ -18,7 +19,7 @@ HERE = Path(__file__).parent
 
 @dataclass(frozen=True)
 class FamilyFile:
-    """What a family file defines."""
+    """What a family file defines. second: of ``latent``, the family whose options are those of its training."""
 
     name: str
     path: Path
@@ -27,11 +28,12 @@ class FamilyFile:
     PRESETS: dict[str, dict]
     FAMILY: type
     preset_for: "object"
+    second: "FamilyFile | None" = None
 
 
 def names() -> list[str]:
     """The families that come with the package."""
-    return sorted(path.stem for path in HERE.glob("*.py") if not path.stem.startswith("_"))
+    return sorted(path.stem for path in HERE.glob("*.py") if not path.stem.startswith("_") and path.stem != "latent")
 
 
 def summary(name: str) -> str:
@@ -53,9 +55,31 @@ def load(name: str) -> FamilyFile:
         except Exception as error:
             raise UsageError(f"{name} cannot be imported: {type(error).__name__}: {error}") from error
         return _from_module(path.stem, path, module)
+    if name == "latent":
+        raise UsageError("latent is any family in the codes of a trained run: `fromnoise train FAMILY --within RUN`")
     if name not in names():
         raise UsageError(f"there is no family '{name}'.{did_you_mean(name, names())} Known: {', '.join(names())}")
     return _from_module(name, HERE / f"{name}.py", importlib.import_module(f".{name}", __name__))
+
+
+def of_run(info: dict) -> FamilyFile:
+    """The family of a run, from its run.json. Raises UsageError."""
+    if info["family"] == "latent" and not info["family_file"]:
+        return importlib.import_module(".latent", __name__).of(info["config"])
+    return load(info["family_file"] or info["family"])
+
+
+def options_of(info: dict) -> dict:
+    """The options of the family that a run was trained with, from its run.json; of ``latent`` those of its second stage."""
+    return info["config"]["second"]["config"] if "second" in info["config"] else info["config"]
+
+
+def short_name(info: dict) -> str:
+    """Of a run's family, from its run.json: "vae", "mixture within vae"."""
+    if "second" not in info["config"]:
+        return info["family"]
+    name = lambda stage: stage["config"].get("model") or Path(stage["family"]).stem
+    return f"{name(info['config']['second'])} within {name(info['config']['first'])}"
 
 
 def _from_module(name, path, module) -> FamilyFile:

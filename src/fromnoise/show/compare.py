@@ -12,6 +12,7 @@ from ..core.errors import UsageError
 from ..core.family import Decodes, Encodes, Predicts, Reconstructs
 from ..evaluate.quality import Yardstick, nearest_training
 from ..evaluate.reconstruction import principal_directions
+from ..families import short_name
 from ..training.launch import Restored
 from . import latent
 from .images import (
@@ -51,7 +52,7 @@ def title_of(restored: Restored) -> str:
     model, config = restored.model, restored.model.config
     corruption = getattr(config, "corruption", "none")
     parts = [
-        getattr(config, "model", "") or (getattr(config, "network", "") if isinstance(model, Predicts) else "") or restored.family.name,
+        getattr(config, "model", "") or (getattr(config, "network", "") if isinstance(model, Predicts) else "") or short_name(restored.run.info),
         f"{model.latent_dim}-D" if isinstance(model, Encodes) else "",
         f"{corruption} denoiser" if corruption != "none" else "",
         "given the class" if getattr(config, "conditional", False) else "",

@@ -15,6 +15,7 @@ from ..evaluate.report import data_id
 from ..evaluate.table import grouped, heading, real_of, told
 from ..evaluate.text import COPIED
 from ..evaluate.zoo import Defects
+from ..families import options_of, short_name
 from ..training.launch import Restored
 from .embed import Picture, embed, mark
 from .style import plain
@@ -310,7 +311,7 @@ def _defects(defects: Defects) -> str:
 
 def _differences(runs: list[Restored], titles: list[str]) -> str:
     """The options in which the runs differ: one option a line."""
-    told = [{**r.run.info["config"], **r.run.info["train"], "preset": r.run.info["preset"], "family": r.run.info["family"]} for r in runs]
+    told = [{**options_of(r.run.info), **r.run.info["train"], "preset": r.run.info["preset"], "family": short_name(r.run.info)} for r in runs]
     keys = [key for key in dict.fromkeys(key for options in told for key in options) if len({str(options.get(key, "")) for options in told}) > 1]
     if len(runs) < 2 or not keys:
         return ""

@@ -6,7 +6,7 @@ import torch
 
 from ..core.config import flag
 from ..core.errors import DivergedError
-from ..core.family import EncodesDistribution, Family, Judges
+from ..core.family import EncodesDistribution, Family, Judges, Quantises
 from ..core.rng import Rng
 from ..core.spec import Batch
 from . import duel
@@ -43,6 +43,11 @@ def examine(
         if n < max(1, 0.1 * total):
             cure = duel.mends(known_options(model), "lower --beta", "give --kl-warmup 0.3", "give --free-bits 0.1")
             found.append(f"posterior collapse: {n} of {total} latent units active, z says (almost) nothing about x: {cure}")
+    if isinstance(model, Quantises):
+        used = len(model.quantise(batch.x, batch.y).unique())
+        if used < max(2, 0.1 * model.codes):
+            cure = duel.mends(known_options(model), "give --restart", "lower --commitment", "take fewer --codes")
+            found.append(f"codebook collapse: {used} of {model.codes} codes in use, the code says little about x: {cure}")
     if isinstance(model, Judges):  # "past its best" takes the place of "no progress": a duel's distance is never calm
         return found + (duel.verdicts(duel_numbers, gradients or {}, best, model.spec.kind, known_options(model)) if duel_numbers else [])
     patience = max(5, intervals // 4)
@@ -56,7 +61,7 @@ def examine(
 
 def known_options(model: Family) -> set[str]:
     """Options that would change this model's training: those of its family and the training's, less what it refuses."""
-    known = {*getattr(type(model.config), "model_fields", ()), *TrainConfig.model_fields}
+    known = {*getattr(type(model.tunable), "model_fields", ()), *TrainConfig.model_fields}
     return known - ({"pack"} if getattr(model.config, "conditional", False) else set())
 
 
@@ -71,7 +76,7 @@ class NotFinite(DivergedError):
 
 def rates(model: Family) -> str:
     """The options of a family's learning rates: "--lr", "--lr-d and --lr-g"."""
-    fields = getattr(type(model.config), "model_fields", ())
+    fields = getattr(type(model.tunable), "model_fields", ())
     return " and ".join(flag(name) for name in fields if name.split("_")[0] == "lr") or "--lr"
 
 

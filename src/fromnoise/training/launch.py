@@ -6,7 +6,7 @@ import platform
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -20,6 +20,7 @@ from ..core.run import Run, claim_folder, next_folder, refuse_taken
 from ..core.spec import DataSpec
 from ..data.dataset import DataConfig, Dataset
 from ..data.stream import in_order
+from ..families import latent
 from . import checkpoint
 from .device import best_precision, peak_memory_mb, pick_device
 from .loop import Stop, Trainer, fit, measure
@@ -30,16 +31,25 @@ DEFAULT_MINUTES = 1.0
 
 @dataclass(frozen=True)
 class Plan:
-    """A training, resolved: nothing is left to default."""
+    """A training, resolved: nothing is left to default. taken: weights that are taken over, those of a first stage."""
 
     family: families.FamilyFile
     preset: str
     config: BaseConfig
     train: TrainConfig
     dataset: Dataset
+    taken: dict[str, torch.Tensor] = field(default_factory=dict)
+
+    @property
+    def options(self) -> BaseConfig:
+        """What the options of the command line made of the family."""
+        return self.config.second_config() if self.family.second else self.config
 
     def build(self) -> Family:
-        return self.family.FAMILY(self.config, self.dataset.spec)
+        model = self.family.FAMILY(self.config, self.dataset.spec)
+        if self.taken:
+            model.load_state_dict(model.state_dict() | self.taken)
+        return model
 
     def trainer(self) -> Trainer:
         return Trainer(self.build, self.dataset, self.train, self.family.Options())
@@ -47,30 +57,36 @@ class Plan:
 
 def option_models(family: families.FamilyFile) -> tuple[type[BaseConfig], ...]:
     """Where the options of a training live; no name stands in two of them."""
-    return (family.Config, TrainConfig, DataConfig)
+    return ((family.second or family).Config, TrainConfig, DataConfig)
 
 
-def plan(family_name: str, data_name: str = "digits", preset: str | None = None, **options) -> Plan:
-    """Resolves a preset and options into configurations and loads the data.
+def plan(family_name: str, data_name: str | None = None, preset: str | None = None, within: str | Path | None = None, **options) -> Plan:
+    """Resolves a preset and options into configurations and loads the data (None: digits).
 
-    An option belongs to the family, the training or the data, by its name. Raises UsageError, DataError.
+    An option belongs to the family, the training or the data, by its name. within: a run, in whose codes the family is
+    trained; its data and their options are taken over. Raises UsageError, DataError, StorageError.
     """
     family = families.load(family_name)
     models = option_models(family)
     known = [name for model in models for name in model.model_fields]
     for name in options:
         if name not in known:
-            hint = did_you_mean(name, [*known, "data", "preset", "out"])
+            hint = did_you_mean(name, [*known, "data", "preset", "out", "within"])
             raise UsageError(f"{family.name} has no option {flag(name)}.{hint.replace('_', '-')}")
     if sum(options.get(name) is not None for name in BUDGETS) > 1:
         raise UsageError("give one budget: --minutes, --epochs or --steps")
     pick = lambda model, values: {k: v for k, v in values.items() if k in model.model_fields}
     for model in models:  # complain about an option before loading anything
         build(model, pick(model, options))
-    if data_name not in data.catalogue() and Path(data_name).expanduser().exists():
-        data_name = str(Path(data_name).expanduser().resolve())  # a run is opened from anywhere
-    dataset = data.load(data_name, build(DataConfig, pick(DataConfig, options)))
-    preset = preset or family.preset_for(dataset.spec)
+    first = first_stage(within) if within else None
+    recorded = first.run.info["data"] if first else {"name": "digits", "settings": {}}
+    data_name = data_name or recorded["name"]
+    data_name = found_at(data_name)
+    dataset = data.load(data_name, build(DataConfig, recorded["settings"] | pick(DataConfig, options)))
+    if first:
+        check_same_data(first.run, dataset)
+    form = latent.form_for(first.model, family) if first else None
+    preset = preset or family.preset_for(latent.spec_of(first.model, form) if first else dataset.spec)
     if preset not in family.PRESETS:
         hint = did_you_mean(preset, family.PRESETS)
         raise UsageError(f"{family.name} has no preset '{preset}'.{hint} Known: {', '.join(family.PRESETS)}")
@@ -78,9 +94,69 @@ def plan(family_name: str, data_name: str = "digits", preset: str | None = None,
     train = build(TrainConfig, pick(TrainConfig, values))
     if train.precision == "auto":  # once and for all: a resume on another machine computes in the same way
         train = train.model_copy(update={"precision": best_precision(pick_device(train.device))})
-    result = Plan(family, preset, build(family.Config, pick(family.Config, values)), train, dataset)
+    config, taken = build(family.Config, pick(family.Config, values)), {}
+    if first:
+        config = two_stages(first, form, family, config)
+        family, taken = latent.of(config), {f"first.{name}": t for name, t in first.model.state_dict().items()}
+    result = Plan(family, preset, config, train, dataset, taken)
     result.build()  # options that do not go together are told now
     return result
+
+
+# -- a second stage within a first one -------------------------------------------------------------------------
+
+
+def first_stage(path: str | Path) -> "Restored":
+    """A run as a first stage, without its data. Raises UsageError, StorageError."""
+    found = restore(Run(path), device="cpu", with_data=False)
+    latent.check_first(found.model, str(path))
+    return found
+
+
+def check_same_data(first: Run, dataset: Dataset) -> None:
+    """Raises UsageError unless the data are those of the first stage, in the same form."""
+    then = first.info["data"]
+    if then["digest"] != dataset.digest or then["binarise"] != dataset.binarise or DataSpec(**then["spec"]) != dataset.spec:
+        what = f"'{then['name']}'" if then["name"] != dataset.name else "the same data in another form or as they were before"
+        raise UsageError(f"{first.path} was trained on {what}, not on this '{dataset.name}': leave --data and its options out, they are taken from the run")
+
+
+def two_stages(first: "Restored", form: str, second: families.FamilyFile, config: BaseConfig) -> BaseConfig:
+    """What run.json keeps of both."""
+    name = lambda family: family.name if family.path.parent == families.HERE else str(family.path.resolve())
+    return build(
+        latent.Config,
+        {
+            "within": str(first.run.path.resolve()),
+            "digest": weights_digest(first.run),
+            "form": form,
+            "first": {"family": name(first.family), "config": first.run.info["config"]},
+            "second": {"family": name(second), "config": config.model_dump(mode="json")},
+            "conditional": any(getattr(c, "conditional", False) for c in (first.model.config, config)),
+        },
+    )
+
+
+def weights_digest(run: Run) -> str:
+    """sha256 of the averaged weights of the last checkpoint."""
+    return checkpoint.find(run).manifest["files"]["ema.safetensors"]["sha256"]
+
+
+def check_retrained(run: Run, warn: Callable[[str], None]) -> None:
+    """Says so when the first stage of a run is another one by now. It does not matter: the run has its own copy."""
+    try:
+        now = weights_digest(Run(run.info["config"]["within"]))
+    except FromNoiseError:  # gone, moved, damaged
+        return
+    if now != run.info["config"]["digest"]:
+        warn(f"{run.info['config']['within']} was trained since {run.path} began, which keeps the first stage that it began with")
+
+
+def found_at(data_name: str) -> str:
+    """The name of data as a run keeps it, which is opened from anywhere."""
+    if data_name not in data.catalogue() and Path(data_name).expanduser().exists():
+        return str(Path(data_name).expanduser().resolve())
+    return data_name
 
 
 def estimate(trainer: Trainer, config: TrainConfig) -> dict:
@@ -193,17 +269,19 @@ def _train(trainer: Trainer, run: Run, steps: int, on_event, stop: Stop) -> None
 def planned(run: Run, data_name: str | None = None, **changes) -> Plan:
     """The plan that a run recorded; data_name: where its data are now. Raises DataError when they are gone or others."""
     info = run.info
-    family = families.load(info["family_file"] or info["family"])
-    train = build(TrainConfig, info["train"] | changes)
-    return Plan(family, info["preset"], build(family.Config, info["config"]), train, dataset_of(run, data_name))
+    family = families.of_run(info)
+    train, taken = build(TrainConfig, info["train"] | changes), {}
+    if family.second:
+        taken = {name: t for name, t in checkpoint.find(run).tensors("model").items() if name.startswith("first.")}
+    return Plan(family, info["preset"], build(family.Config, info["config"]), train, dataset_of(run, data_name), taken)
 
 
 def dataset_of(run: Run, name: str | None = None) -> Dataset:
-    """The data of a run, proven to be the same by their digest."""
+    """The data of a run, proven to be the same by their digest. name: where they are now, which the run then remembers."""
     recorded = run.info["data"]
     where = Path(recorded["name"])
     if name is None and where.is_absolute() and not where.exists():
-        raise DataError(f"the data of {run.path} were at {where} and are not there any more: bring them back (`fromnoise resume` takes --data PATH)")
+        raise DataError(f"the data of {run.path} were at {where} and are not there any more: bring them back, or say once where they are now: `fromnoise show {run.path} --data PATH`")
     dataset = data.load(name or recorded["name"], build(DataConfig, recorded["settings"]))
     if dataset.digest != recorded["digest"]:
         sizes = {name: len(part) for name, part in dataset.splits.items()}
@@ -212,6 +290,8 @@ def dataset_of(run: Run, name: str | None = None) -> Dataset:
             f"the data '{recorded['name']}' changed since {run.path} was trained ({difference}; digest "
             f"{recorded['digest'][:12]} then, {dataset.digest[:12]} now): bring the old data back, or train anew"
         )
+    if name is not None:
+        run.update(data=recorded | {"name": found_at(name)})
     return dataset
 
 
@@ -225,7 +305,7 @@ def resume(
     """
     changes = {name: value for name, value in (changes or {}).items() if value is not None}
     data_name = changes.pop("data", None)
-    recorded = run.info["train"] | run.info["config"] | run.info["data"]["settings"]
+    recorded = run.info["train"] | families.options_of(run.info) | run.info["data"]["settings"]
     for name, value in changes.items():
         if name not in recorded:
             raise UsageError(f"{run.info['family']} has no option {flag(name)}.{did_you_mean(name, recorded).replace('_', '-')}")
@@ -236,6 +316,8 @@ def resume(
         raise UsageError("give one budget: --minutes, --epochs or --steps")
     free = {name: changes[name] for name in ("workers", "device", "threads") if name in changes}
     plan = planned(run, data_name, **{"threads": run.info["threads"]} | free)
+    if plan.family.second:
+        check_retrained(run, warn)
     with Stop() as stop, run.lock():
         saved = checkpoint.find(run, warn=warn)
         steps = run.info["steps"]
@@ -289,17 +371,19 @@ class Restored:
 
 
 def restore(
-    run: Run, which: str = "last", weights: str = "ema", device: str = "auto", warn=lambda line: None, with_data: bool = True
+    run: Run, which: str = "last", weights: str = "ema", device: str = "auto", warn=lambda line: None, with_data: bool = True,
+    data_name: str | None = None,
 ) -> Restored:
     """Loads the checkpoint ``which`` ("last", "best" or a step) of a run; weights: "ema" or "model".
 
     with_data: False makes do without the data, where they are not needed: the data set then has no splits.
+    data_name: where the data are now, if they moved.
     """
     info, device = run.info, pick_device(device)
-    family = families.load(info["family_file"] or info["family"])
+    family = families.of_run(info)
     saved = checkpoint.find(run, which, warn)
     unfitted = hasattr(family.FAMILY, "fit") and saved.step < info["steps"]
-    dataset = dataset_of(run) if with_data or unfitted else described_data(run)
+    dataset = dataset_of(run, data_name) if with_data or unfitted else described_data(run)
     model = family.FAMILY(build(family.Config, info["config"]), dataset.spec).to(device).eval().requires_grad_(False)
     try:
         model.load_state_dict(saved.tensors(weights))
