@@ -5,14 +5,13 @@ A model that decodes but does not encode reconstructs too: the z of each image i
 
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from .core.config import build
 from .core.errors import UsageError
 from .core.family import Reconstructs
 from .core.files import make_folder, write_atomic
-from .core.picture import image_grid, png_bytes
+from .core.picture import image_grid, png_bytes, under_each_other
 from .core.rng import Rng
 from .data.dataset import DataConfig
 from .invert import invert, why_not
@@ -44,17 +43,12 @@ def reconstruct(restored: Restored, n: int, images: Path | None = None, out: Pat
         found = invert(model, x, y, restored.family.Options(), Rng(0, ("reconstruct",), device=restored.device))
         x_hat, how = found.x_hat, found.how
     mse = float((0.5 * (x_hat - x)).square().mean())
-    above, below = dataset.to_pixels(x), dataset.to_pixels(x_hat)
-    columns = min(COLUMNS, len(x))
-    rows = []
-    for start in range(0, len(x), columns):
-        for part in (above[start : start + columns], below[start : start + columns]):
-            rows.append(np.concatenate([part, np.full((columns - len(part), *part.shape[1:]), 128, np.uint8)]))
+    rows = under_each_other([dataset.to_pixels(x), dataset.to_pixels(x_hat)], COLUMNS)
     target = out or restored.run.path / "samples" / f"reconstruct-step-{restored.step}.png"
     if target.suffix.lower() != ".png":
         raise UsageError(f"-o {target}: the picture is written as .png")
     make_folder(target.parent)
-    write_atomic(target, png_bytes(image_grid(np.concatenate(rows), columns)))
+    write_atomic(target, png_bytes(image_grid(rows, min(COLUMNS, len(x)))))
     return target, mse, len(x), how
 
 

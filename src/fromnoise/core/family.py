@@ -201,6 +201,19 @@ class HasLikelihood(Protocol):
 
 
 @runtime_checkable
+class HasFlow(Protocol):
+    """log p(x) by the differential equation that carries x to noise: a density, for data with levels the caller dequantises.
+
+    Neither exact nor a bound: an estimate whose solver's error is told, and refused (UsageError) where it is above 0.01 bits
+    for a dimension. Gives ``probability.ode.OdeLikelihood``. steps: at first; they are doubled up to ``most``. The bound of
+    such a model's ``HasLikelihood`` is variational, over levels of noise: it has no importance-weighted form and takes any k
+    as 1.
+    """
+
+    def flow_log_likelihood(self, x: Tensor, y: Tensor | None, rng: Rng, steps: int, most: int) -> "object": ...
+
+
+@runtime_checkable
 class HasPosterior(Protocol):
     """What annealed importance sampling needs of a latent variable model.
 
@@ -287,11 +300,41 @@ class Completes(Protocol):
     def complete(self, given: Tensor, mask: Tensor, y: Tensor | None, options: BaseConfig, rng: Rng) -> Tensor: ...
 
 
+@dataclass(frozen=True)
+class Moment:
+    """A state between noise and data: x (B, *shape) at ``level``, as ``Denoises`` has it, and x_hat, what the model takes it for."""
+
+    level: float
+    x: Tensor
+    x_hat: Tensor
+
+
 @runtime_checkable
 class Traces(Protocol):
-    """sample() with its intermediate states, first to last."""
+    """sample() with its intermediate states, from noise (level 1) to the sample (level 0)."""
 
-    def trace(self, n: int, y: Tensor | None, options: BaseConfig, rng: Rng) -> list[Tensor]: ...
+    def trace(self, n: int, y: Tensor | None, options: BaseConfig, rng: Rng) -> list[Moment]: ...
+
+
+@runtime_checkable
+class Denoises(Protocol):
+    """Sees through noise of any level s in [0, 1]: x_s = (1 - s) x + s eps, eps normal with the data's own mean and variance.
+
+    That is the same for all diffusion and flow models, whichever path they go. x, x_s, z, z ~ N(0, I): (B, *shape).
+
+    noised     x and z -> x_s: eps is z, brought to the data's scale
+    clean      x_s -> E[x | x_s] as the model has it, by one look
+    denoised   x_s -> an example, by the sampler: of x_1 that is ``sample``
+    to_noise   x -> the z that the sampler without randomness carries to x: denoised(noised(x, 1, z), 1) = x, nearly
+    """
+
+    def noised(self, x: Tensor, level: float, z: Tensor) -> Tensor: ...
+
+    def clean(self, x_s: Tensor, level: float, y: Tensor | None, options: BaseConfig) -> Tensor: ...
+
+    def denoised(self, x_s: Tensor, level: float, y: Tensor | None, options: BaseConfig, rng: Rng) -> Tensor: ...
+
+    def to_noise(self, x: Tensor, y: Tensor | None, options: BaseConfig) -> Tensor: ...
 
 
 def sum_per_example(values: Tensor) -> Tensor:

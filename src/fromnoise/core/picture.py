@@ -26,6 +26,19 @@ def image_grid(images: np.ndarray, columns: int | None = None, gap: int = 1, sca
     return picture
 
 
+def under_each_other(rows: list[np.ndarray], columns: int) -> np.ndarray:
+    """Rows of N images each -> as many as fit beside each other, row under row, then the next ones: for ``image_grid``.
+
+    (N, H, W[, 3]) uint8 each; the last ones are filled up with the grey of the ground.
+    """
+    n = len(rows[0])
+    columns, out = min(columns, n), []
+    for start in range(0, n, columns):
+        for part in (row[start : start + columns] for row in rows):
+            out += [part, np.full((columns - len(part), *part.shape[1:]), 128, np.uint8)]
+    return np.concatenate(out)
+
+
 def png_bytes(image: np.ndarray) -> bytes:
     """(H, W) or (H, W, 3) uint8 -> PNG."""
     buffer = io.BytesIO()

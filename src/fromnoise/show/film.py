@@ -12,6 +12,7 @@ from torch import Tensor
 
 from .. import sample
 from ..core.family import Predicts
+from ..probability.editing import arc
 from ..training.duel import mean_distance
 from .images import GAP, image_cell, row_height, rows_of_images, tile
 from .style import SOFT, Drawing, Sheet, plain
@@ -23,21 +24,6 @@ FORMS = ((1.0, 85), (1.0, 70), (1.0, 50), (0.5, 70), (0.5, 40), (0.25, 50))  # s
 
 
 # -- the walk ------------------------------------------------------------------------------------------------
-
-
-def arc(a: Tensor, b: Tensor, t: Tensor) -> Tensor:
-    """From a to b (d,) on a great circle, the distance from the origin changing evenly: (T, d) for t (T,) in [0, 1].
-
-    A straight line between two draws of a d-dimensional normal passes where no draw ever is: its middle has half of their
-    squared length (White 2016, arXiv:1609.04468). Where a and b point the same way or apart it is a straight line.
-    """
-    t, r_a, r_b = t[:, None], a.norm(), b.norm()
-    u, v = a / r_a.clamp(min=1e-12), b / r_b.clamp(min=1e-12)
-    angle = torch.arccos((u @ v).clamp(-1, 1))
-    if angle.sin() < 1e-3:
-        return a + t * (b - a)
-    direction = (((1 - t) * angle).sin() * u + (t * angle).sin() * v) / angle.sin()
-    return ((1 - t) * r_a + t * r_b) * direction
 
 
 def closed_walk(anchors: Tensor, frames: int, fine: int = 256) -> Tensor:
