@@ -13,7 +13,7 @@ pictures are new pictures of the training law.
 """
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 import numpy as np
@@ -35,6 +35,7 @@ RELATIONS = ("left of", "right of", "above", "below")  # of the first shape that
 EDGE, GAP, TILT = 1.0, 3.0, 0.5  # pixels to the border, between extents; places across / along the axis
 UNSEEN = (("red", "triangle"), ("green", "cross"), ("blue", "circle"), ("yellow", "square"))  # each colour and shape is seen with others
 WORDS = ("a", *SIZES, *COLOURS, *SHAPES, "left", "right", "of", "above", "below")
+EXAMPLES = 64  # of the first test captions: what samples are drawn for in turn
 LONGEST = 10  # words: "a small red circle left of a large blue square"
 
 # Extents of a shape with r = 1 from its centre of mass: left = right, up, down. (pi r^2 is the area of each.)
@@ -103,14 +104,17 @@ def distance(shape: int, u: np.ndarray, v: np.ndarray, r: np.ndarray) -> np.ndar
     return np.minimum(np.maximum(u, v_abs - 2 * ARM * r), np.maximum(u - 2 * ARM * r, v_abs)) - ARM * r
 
 
-def cover(shape: np.ndarray, x: np.ndarray, y: np.ndarray, r: np.ndarray, side: int) -> np.ndarray:
-    """How much of each pixel a shape fills: shape, place and size (n,), in pixels -> float32 (n, side, side) in [0, 1]."""
+def cover(shape: np.ndarray, x: np.ndarray, y: np.ndarray, r: np.ndarray, side: int, soft: float = 1.0) -> np.ndarray:
+    """How much of each pixel a shape fills: shape, place and size (n,), in pixels -> float32 (n, side, side) in [0, 1].
+
+    soft: pixels from empty to full across an edge.
+    """
     middle = np.arange(side, dtype=np.float32) + 0.5
     out = np.zeros((len(shape), side, side), np.float32)
     for kind in range(len(SHAPES)):
         rows = np.flatnonzero(shape == kind)
         x_, y_, r_ = (value[rows, None, None].astype(np.float32) for value in (x, y, r))
-        out[rows] = np.clip(0.5 - distance(kind, middle[None, None, :] - x_, middle[None, :, None] - y_, r_), 0, 1)
+        out[rows] = np.clip(0.5 - distance(kind, middle[None, None, :] - x_, middle[None, :, None] - y_, r_) / np.float32(soft), 0, 1)
     return out
 
 
@@ -153,8 +157,8 @@ class Pictures:
 # -- drawing at random ---------------------------------------------------------------------------------------
 
 
-def draw_scenes(n: int, unseen: bool, rng: Rng) -> tuple[dict[str, np.ndarray], list[Scene]]:
-    """n pictures' numbers, as ``Pictures`` takes them, and what their captions say."""
+def draw_scenes(n: int, unseen: bool, rng: Rng) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """n pictures' numbers, as ``Pictures`` takes them, and their captions (n, LONGEST), as ``Captions`` has them."""
     kinds = [(c, s) for c in range(len(COLOURS)) for s in range(len(SHAPES))]
     is_unseen = np.array([(list(COLOURS)[c], SHAPES[s]) in UNSEEN for c, s in kinds])
     seen_kinds, unseen_kinds = np.flatnonzero(~is_unseen), np.flatnonzero(is_unseen)
@@ -199,15 +203,17 @@ def draw_scenes(n: int, unseen: bool, rng: Rng) -> tuple[dict[str, np.ndarray], 
     free = uniform("place", (n, 2))
     x[single, 0] = (EDGE + wide[:, 0] + free[:, 0] * (SIDE - 2 * EDGE - 2 * wide[:, 0]))[single]
     y[single, 0] = (EDGE + up[:, 0] + free[:, 1] * (SIDE - 2 * EDGE - up[:, 0] - down[:, 0]))[single]
-    said = whole("said", 2, (n, 2)) == 1
-    names, sizes = list(COLOURS), list(SIZES)
-    thing = lambda i, j: Thing(sizes[size[i, j]] if said[i, j] else "", names[colour[i, j]], SHAPES[shape[i, j]])
-    scenes = [
-        Scene((thing(i, 0),)) if single[i] else Scene((thing(i, 0), thing(i, 1)), RELATIONS[relation[i]]) for i in range(n)
-    ]
+
+    # Captions with a gap where nothing is said; then the gaps go to the end.
+    tokens = lambda names: np.array([WORDS.index(name) + 2 if name else 0 for name in names])
+    sized = tokens(SIZES)[size] * whole("said", 2, (n, 2))
+    one, other = (np.stack([np.full(n, tokens("a")[0]), sized[:, j], tokens(COLOURS)[colour[:, j]], tokens(SHAPES)[shape[:, j]]], 1) for j in range(2))
+    between = tokens(word for name in RELATIONS for word in f"{name} ".split(" ")[:2]).reshape(-1, 2)[relation]
+    said = np.concatenate([one, np.where(single[:, None], 0, np.concatenate([between, other], 1))], 1)
+    said = np.take_along_axis(said, np.argsort(said == 0, 1, kind="stable"), 1)
     shape[single, 1] = -1
     numbers = {"colour": colour, "shape": shape} | {name: value.astype(np.float32) for name, value in (("x", x), ("y", y), ("r", r))}
-    return numbers, scenes
+    return numbers, said
 
 
 def load(name: str, config: DataConfig) -> Dataset:
@@ -216,14 +222,13 @@ def load(name: str, config: DataConfig) -> Dataset:
     side = config.resolution or SIDE
     if side < LEAST_SIDE:
         raise UsageError(f"--resolution takes {LEAST_SIDE} or more for {name}: below, a small circle and a small square look the same")
-    rng, splits, words, h = Rng(config.split_seed).at("shapes"), {}, Captions(WORDS, LONGEST), hashlib.sha256(b"shapes")
+    rng, splits, h = Rng(config.split_seed).at("shapes"), {}, hashlib.sha256(b"shapes")
     for part, count in COUNTS.items():
-        numbers, scenes = draw_scenes(count, part == "unseen", rng.at(part))
-        captions = [str(scene) for scene in scenes]
-        if part == "test":
-            words = Captions(WORDS, LONGEST, tuple(dict.fromkeys(captions[:64])))
-        splits[part] = Split(Pictures(side=side, **numbers), words.encode(captions).numpy(), 256)
-        for array in (*numbers.values(), splits[part].y, splits[part].x[:64]):  # the rest of the pictures follows from them
+        numbers, captions = draw_scenes(count, part == "unseen", rng.at(part))
+        splits[part] = Split(Pictures(side=side, **numbers), captions, 256)
+        for array in (*numbers.values(), captions, splits[part].x[:64]):  # the rest of the pictures follows from them
             h.update(np.ascontiguousarray(array))
+    words = Captions(WORDS, LONGEST)
+    words = replace(words, examples=tuple(dict.fromkeys(words.decode(splits["test"].y[:EXAMPLES]))))
     spec = DataSpec("image", (3, side, side), levels=256, caption=words.form)
     return Dataset(name, spec, splits, h.hexdigest(), words=words, settings=config.model_dump(exclude_defaults=True))
