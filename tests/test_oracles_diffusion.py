@@ -10,72 +10,22 @@ import math
 import numpy as np
 import pytest
 import torch
+from tests_exact import ABAR, DATA, GAUSSIAN, NLL, Fixed, Impulse, f64, family, nodes, on_table, times_of
 from torch import nn
 
 from fromnoise.core.errors import DivergedError, UsageError
 from fromnoise.core.rng import Rng
-from fromnoise.probability import ode
-from fromnoise.probability.diffusion import (
-    before,
-    ddim,
-    ddim_step,
-    diffuse,
-    linear_schedule,
-    posterior,
-    predict_x,
-    reverse_variances,
-    spread,
-    vlb,
-    vlb_term,
-)
+from fromnoise.families.diffusion import Options
+from fromnoise.probability.diffusion import linear_schedule, posterior, step_bound, step_variances
 from fromnoise.probability.gaussian import log_normal
 from fromnoise.probability.ode import ode_log_likelihood
+from fromnoise.probability.samplers import ddim
 
-DATA = 0.25  # variance
-NLL = 0.725791353
-ABAR = linear_schedule(1000)
+TABLE, ALL = on_table(), times_of(range(999, -1, -1))
+EXACT = GAUSSIAN.denoise(TABLE)
 MARGINAL = ABAR * DATA + 1 - ABAR  # v_t
-MSE = 1 - (1 - ABAR) / MARGINAL  # of the best denoiser
-f64 = lambda value: torch.tensor(value, dtype=torch.float64)
-
-
-def exact(x_t, index):
-    return ((1 - ABAR[index]).sqrt() / MARGINAL[index]).view(-1, 1) * x_t
-
-
-class Fixed:
-    """An rng whose draws are all the same given numbers."""
-
-    def __init__(self, numbers):
-        self.numbers = numbers
-
-    def at(self, *path):
-        return self
-
-    def normal(self, name, shape):
-        assert tuple(shape) == tuple(self.numbers.shape)
-        return self.numbers
-
-
-class Impulse(Fixed):
-    """An rng for steps + 1 rows: at step k row k + 1 gets the noise 1 and all others get 0."""
-
-    def __init__(self, n: int, step: int | None = None):
-        self.n, self.step = n, step
-
-    def at(self, name, step):
-        return Impulse(self.n, step)
-
-    def normal(self, name, shape):
-        return (torch.arange(self.n) == self.step + 1).double()[:, None]
-
-
-def nodes():
-    """x ~ N(0, 1/4), eps ~ N(0, 1) as 9 weighted points each (9, 1): exact for polynomials up to degree 5."""
-    points, weights = np.polynomial.hermite_e.hermegauss(3)
-    weights = torch.from_numpy(weights / weights.sum())
-    grid = torch.cartesian_prod(torch.from_numpy(points), torch.from_numpy(points))
-    return DATA**0.5 * grid[:, :1], grid[:, 1:], (weights[:, None] * weights).flatten()
+MSE = (1 - (1 - ABAR) / MARGINAL).flip(0)  # of the best denoiser's eps, at ALL
+at = lambda index: (ABAR[index].sqrt(), (1 - ABAR[index]).sqrt())
 
 
 # -- one step ---------------------------------------------------------------------------------------------------
@@ -83,7 +33,7 @@ def nodes():
 
 def test_schedule():
     assert ABAR.dtype == torch.float64 and ABAR.shape == (1000,)
-    betas = 1 - ABAR / before(ABAR)
+    betas = 1 - ABAR / torch.cat([ABAR.new_ones(1), ABAR[:-1]])
     assert torch.allclose(betas, torch.linspace(1e-4, 0.02, 1000, dtype=torch.float64), atol=1e-14)
     assert ABAR[-1].item() == pytest.approx(4.0358e-5, rel=1e-4)  # hardly anything of x is left
     for wrong in ((1, 1e-4, 0.02), (10, 0.0, 0.02), (10, 0.1, 0.01), (10, 0.1, 1.0)):
@@ -94,11 +44,12 @@ def test_schedule():
 def test_marginal_is_what_the_small_steps_make():
     """x_t = sqrt(1 - beta) x_{t-1} + sqrt(beta) eps, a thousand times: mean sqrt(abar) x, variance 1 - abar (eqs. 2 and 4)."""
     betas, mean, variance = torch.linspace(1e-4, 0.02, 1000, dtype=torch.float64), f64(3.0), f64(0.0)
-    for t in range(1000):
-        mean, variance = (1 - betas[t]).sqrt() * mean, (1 - betas[t]) * variance + betas[t]
-        if t in (0, 10, 500, 999):
-            assert diffuse(f64(3.0), f64(0.0), ABAR[t]).item() == pytest.approx(mean.item(), rel=1e-12)
-            assert diffuse(f64(0.0), f64(1.0), ABAR[t]).item() ** 2 == pytest.approx(variance.item(), rel=1e-10)
+    for i in range(1000):
+        mean, variance = (1 - betas[i]).sqrt() * mean, (1 - betas[i]) * variance + betas[i]
+        if i in (0, 10, 500, 999):
+            (t,) = times_of([i])
+            assert TABLE.mix(f64(3.0), f64(0.0), t).item() == pytest.approx(mean.item(), rel=1e-12)
+            assert TABLE.mix(f64(0.0), f64(1.0), t).item() ** 2 == pytest.approx(variance.item(), rel=1e-10)
 
 
 @pytest.mark.parametrize("t,s", [(500, 499), (500, 100), (999, 0), (1, 0)])
@@ -108,92 +59,76 @@ def test_posterior_is_bayes_rule(t, s):
     var_s, var_t = 1 - ABAR[s].item(), 1 - ABAR[t].item()
     covariance = alpha**0.5 * var_s
     mean = ABAR[s].sqrt().item() * x + covariance / var_t * (x_t - ABAR[t].sqrt().item() * x)
-    found = posterior(f64(x_t), f64(x), ABAR[t], ABAR[s])
+    found = posterior(f64(x_t), f64(x), at(t), at(s))
     assert found[0].item() == pytest.approx(mean, abs=1e-12)
     assert found[1].item() == pytest.approx(var_s - covariance**2 / var_t, abs=1e-12)
 
 
-def test_eps_gives_x_back():
-    x, eps = Rng(0).normal("x", (5, 1, 4, 4)).double(), Rng(0).normal("eps", (5, 1, 4, 4)).double()
-    abar = ABAR[[0, 3, 200, 700, 999]].view(-1, 1, 1, 1)
-    assert torch.allclose(predict_x(diffuse(x, eps, abar), eps, abar), x, atol=1e-11)
-    assert diffuse(x.float(), eps.float(), abar).dtype == torch.float32  # whatever the schedule's
-
-
 def test_floor_of_the_denoising_error():
     x, eps, weights = nodes()
-    index = torch.full((9,), 500)
-    eps_hat = exact(diffuse(x, eps, ABAR[500]), index)
+    (t,) = times_of([500])
+    _, eps_hat = EXACT(TABLE.mix(x, eps, t), t)
     mse = lambda eps_hat: (weights * (eps - eps_hat).square()[:, 0]).sum().item()
     assert mse(eps_hat) == pytest.approx(0.020654291, abs=1e-9)
     assert mse(1.01 * eps_hat) > mse(eps_hat) < mse(0.99 * eps_hat)
 
 
-# -- the variational bound --------------------------------------------------------------------------------------
+# -- the variational bound of the steps -------------------------------------------------------------------------
 
 
-def bound(variances, denoiser=exact) -> float:
-    """E of the sum of all terms of ``vlb``, exact."""
+def bound(variances, denoise=EXACT) -> float:
+    """E of the sum of all terms, exact."""
     x, eps, weights = nodes()
-    terms = vlb(denoiser, x, ABAR, variances, Fixed(eps))
+    terms = step_bound(denoise, x, TABLE, ALL, variances, Fixed(eps))
     assert terms.shape == (9, 1001)
     return (weights @ terms).sum().item()
 
 
 def test_bound_with_the_optimal_variance_is_tight():
-    assert NLL == pytest.approx(0.5 * math.log(2 * math.pi * math.e * DATA), abs=1e-9)
     entropy = 0.5 * math.log(2 * math.pi * math.e * DATA)
-    gap = bound(reverse_variances(ABAR, "optimal", MSE)) - entropy
+    assert NLL == pytest.approx(entropy, abs=1e-9)
+    gap = bound(step_variances(TABLE, ALL, "optimal", MSE)) - entropy
     assert gap == pytest.approx(2.3e-10, abs=0.05e-10)
     last = 0.5 * (MARGINAL[-1] - 1 - MARGINAL[-1].log()).item()  # all of it: x_T is not quite N(0, 1)
     assert gap == pytest.approx(last, abs=1e-12)
 
 
 def test_bound_with_beta_and_with_the_posteriors_variance():
-    assert bound(reverse_variances(ABAR, "beta")) - NLL == pytest.approx(1.09e-3, abs=0.005e-3)
-    assert bound(reverse_variances(ABAR, "posterior")) - NLL == pytest.approx(0.570, abs=0.0005)
+    model = family(GAUSSIAN, TABLE, "eps").denoiser(None, Options())  # through all of the family's conversions
+    assert bound(step_variances(TABLE, ALL, "beta"), model) - NLL == pytest.approx(1.09e-3, abs=0.005e-3)
+    assert bound(step_variances(TABLE, ALL, "posterior"), model) - NLL == pytest.approx(0.570, abs=0.0005)
 
 
 def test_optimal_variance_is_optimal_for_a_wrong_denoiser_too():
-    wrong = lambda x_t, index: 0.9 * exact(x_t, index)
-    mse = 1 - (1 - ABAR) / MARGINAL * (2 * 0.9 - 0.9**2)  # E (eps - 0.9 eps_hat)^2
-    best = reverse_variances(ABAR, "optimal", mse)
+    def wrong(x_t, t):
+        eps_hat = 0.9 * EXACT(x_t, t)[1]
+        alpha, sigma = TABLE.coefficients(t)
+        return (x_t - sigma * eps_hat) / alpha, eps_hat
+
+    mse = 1 - (1 - MSE) * (2 * 0.9 - 0.9**2)  # E (eps - 0.9 eps_hat)^2
+    best = step_variances(TABLE, ALL, "optimal", mse)
     assert NLL < bound(best, wrong) < min(bound(1.02 * best, wrong), bound(0.98 * best, wrong))
     with pytest.raises(UsageError, match="give mse"):
-        reverse_variances(ABAR, "optimal")
-
-
-def test_each_row_may_be_at_its_own_step():
-    x, eps, _ = nodes()
-    index, variances = torch.tensor([0, 1, 2, 10, 100, 300, 500, 900, 999]), reverse_variances(ABAR, "beta")
-    together = vlb_term(exact, x, eps, index, ABAR, variances)
-    apart = vlb(exact, x, ABAR, variances, Fixed(eps))[torch.arange(9), index]
-    assert torch.allclose(together, apart, atol=1e-14) and bool(torch.isfinite(together).all())
+        step_variances(TABLE, ALL, "optimal")
 
 
 def test_terms_add_up_over_components_and_come_from_rng():
-    abar = linear_schedule(20, 0.01, 0.4)
-    x, variances = Rng(0).normal("x", (4, 2, 3)), reverse_variances(abar, "beta")
-    denoiser = lambda x_t, index: 0.5 * x_t
-    one, two = (vlb(denoiser, x, abar, variances, Rng(seed)) for seed in (1, 2))
-    assert one.shape == (4, 21) and not torch.equal(one, two) and torch.equal(one, vlb(denoiser, x, abar, variances, Rng(1)))
+    path, times = on_table(linear_schedule(20, 0.01, 0.4)), times_of(range(19, -1, -1), 20)
+    x, variances = Rng(0).normal("x", (4, 2, 3)), step_variances(path, times, "beta")
+    denoise = lambda x_t, t: (0.5 * x_t, None)
+    one, two = (step_bound(denoise, x, path, times, variances, Rng(seed)) for seed in (1, 2))
+    assert one.shape == (4, 21) and not torch.equal(one, two)
+    assert torch.equal(one, step_bound(denoise, x, path, times, variances, Rng(1)))
     drawn = []
-    vlb(lambda x_t, index: drawn.append(x_t / (1 - abar[index[0]]).sqrt()) or x_t, torch.zeros(500, 1), abar, variances, Rng(0))
+    step_bound(lambda x_t, t: (drawn.append(x_t) or x_t, None), torch.zeros(500, 1), path, times, variances, Rng(0))
     assert len(drawn) == 20 and torch.cat(drawn, 1).T.corrcoef().fill_diagonal_(0).abs().max() < 0.25  # each term its own
-    whole = vlb_term(denoiser, x, x.flip(0), torch.tensor([0, 3, 7, 19]), abar, variances)
-    flat = lambda v: v.reshape(24, 1)
-    parts = vlb_term(denoiser, flat(x), flat(x.flip(0)), torch.tensor([0, 3, 7, 19]).repeat_interleave(6), abar, variances)
-    assert torch.allclose(whole, parts.view(4, 6).sum(1), atol=1e-6)
+    eps, flat = Fixed(x.flip(0)), lambda v: v.reshape(24, 1)
+    whole = step_bound(denoise, x, path, times, variances, eps)
+    parts = step_bound(denoise, flat(x), path, times, variances, Fixed(flat(x.flip(0))))
+    assert torch.allclose(whole, parts.view(4, 6, 21).sum(1), atol=1e-5)
 
 
 # -- sampling ---------------------------------------------------------------------------------------------------
-
-
-def sampled_variance(steps: int, eta: float) -> float:
-    """Variance of what ``ddim`` makes of N(0, 1): sum of the squares of its responses to the start and to each noise."""
-    start = torch.zeros(steps + 1, 1, dtype=torch.float64)
-    start[0] = 1
-    return ddim(exact, start, ABAR, spread(1000, steps), eta, Impulse(steps + 1)).square().sum().item()
 
 
 @pytest.mark.parametrize(
@@ -202,42 +137,13 @@ def sampled_variance(steps: int, eta: float) -> float:
      (1.0, 10, 0.104222), (1.0, 50, 0.196420), (1.0, 250, 0.236016), (1.0, 1000, 0.246125)],
 )  # fmt: skip
 def test_variance_of_what_the_sampler_makes(eta, steps, golden):
-    assert sampled_variance(steps, eta) == pytest.approx(golden, abs=5.1e-7)
-
-
-def test_sampled_draws_have_that_variance():
-    x = Rng(0).normal("start", (20_000, 1)).double()
-    made = ddim(exact, x, ABAR, spread(1000, 10), 1.0, Rng(1))
-    assert made.var().item() == pytest.approx(0.104222, abs=4 * 0.104222 * (2 / 20_000) ** 0.5)
-    assert not torch.equal(made, ddim(exact, x, ABAR, spread(1000, 10), 1.0, Rng(2)))
-    assert torch.equal(ddim(exact, x, ABAR, spread(1000, 10)), ddim(exact, x, ABAR, spread(1000, 10), 0.0, Rng(1)))
-
-
-@pytest.mark.parametrize("index", [1, 30, 999])
-def test_eta_1_is_ancestral_sampling(index):
-    """At neighbouring steps eq. 12 is Ho et al.'s posterior at x_hat: mean of eq. 7, variance beta-tilde."""
-    x_t, eps_hat, step = f64(0.8), f64(-0.3), (ABAR[index], before(ABAR)[index])
-    mean, variance = posterior(x_t, predict_x(x_t, eps_hat, step[0]), *step)
-    assert ddim_step(x_t, eps_hat, *step, eta=1.0).item() == pytest.approx(mean.item(), abs=1e-12)
-    noisy = ddim_step(x_t, eps_hat, *step, eta=1.0, noise=f64(1.0))
-    assert (noisy - mean).item() ** 2 == pytest.approx(variance.item(), rel=1e-9)
-
-
-def test_spread_and_callback():
-    assert spread(1000, 10) == [999, 888, 777, 666, 555, 444, 333, 222, 111, 0] and spread(1000, 1) == [999]
-    assert spread(1000, 1000) == list(range(999, -1, -1))
-    seen, x = [], torch.ones(3, 1)
-    made = ddim(exact, x.double(), ABAR, [900, 300, 0], on_step=lambda *event: seen.append(event))
-    assert [step for step, _, _ in seen] == [0, 1, 2] and torch.equal(seen[-1][1], made)
-    assert torch.allclose(seen[-1][1], seen[-1][2])  # the last step goes to abar = 1: x is what the denoiser sees in it
-    single = ddim(lambda x_t, index: 0.1 * x_t, x, ABAR, [900, 300, 0], 1.0, Rng(0))
-    assert single.dtype == torch.float32
-
-
-@pytest.mark.parametrize("indices,eta", [([], 0.0), ([0, 999], 0.0), ([5, 5, 0], 0.0), ([999, 0], 1.5)])
-def test_sampler_refuses(indices, eta):
-    with pytest.raises(UsageError, match="indices that fall"):
-        ddim(exact, torch.zeros(2, 1).double(), ABAR, indices, eta, Rng(0))
+    """Of N(0, 1), exact: the sum of the squares of its responses to the start and to each noise."""
+    times = times_of(torch.linspace(999, 0, steps, dtype=torch.float64).round().int().tolist())
+    start = torch.zeros(steps + 1, 1, dtype=torch.float64)
+    start[0] = 1
+    denoise = family(GAUSSIAN, TABLE, "eps").denoiser(None, Options())
+    made = ddim(denoise, start, TABLE, times, eta, Impulse(steps + 1))
+    assert made.square().sum().item() == pytest.approx(golden, abs=5.1e-7)
 
 
 # -- likelihood along the flow ----------------------------------------------------------------------------------
@@ -348,7 +254,7 @@ def test_exact_and_estimated_traces_agree():
     assert together.calls > alone.calls
 
 
-def test_flow_likelihood_refuses(monkeypatch):
+def test_flow_likelihood_refuses():
     base = lambda z: log_normal(z).sum(1)
     x = torch.zeros(2, 2, dtype=torch.float64)
     for wrong in (dict(steps=3), dict(steps=0), dict(divergence="hutchinson"), dict(divergence="trace")):
@@ -356,6 +262,5 @@ def test_flow_likelihood_refuses(monkeypatch):
             ode_log_likelihood(shear, x, base, **wrong)
     with pytest.raises(DivergedError, match="finite"):
         ode_log_likelihood(lambda x, t: (1 + x) ** 3 * 50, x, base, steps=8)
-    monkeypatch.setattr(ode, "MOST", 64)
-    with pytest.raises(UsageError, match="at 64 steps: raise the tolerance"):
-        ode_log_likelihood(lambda x, t: (1e6 * x).cos(), x + 0.3, base, tolerance=1e-9, steps=16)
+    with pytest.raises(UsageError, match="at 64 steps, above 1e-09: take more steps"):
+        ode_log_likelihood(lambda x, t: (1e6 * x).cos(), x + 0.3, base, tolerance=1e-9, steps=16, most=100)

@@ -214,6 +214,19 @@ class HasFlow(Protocol):
 
 
 @runtime_checkable
+class HasFlow(Protocol):
+    """log p(x) by the differential equation that carries x to noise: a density, for data with levels the caller dequantises.
+
+    Neither exact nor a bound: an estimate whose solver's error is told, and refused (UsageError) where it is above 0.01 bits
+    for a dimension. Gives ``probability.ode.OdeLikelihood``. steps: at first; they are doubled up to ``most``. The bound of
+    such a model's ``HasLikelihood`` is variational, over levels of noise: it has no importance-weighted form and takes any k
+    as 1.
+    """
+
+    def flow_log_likelihood(self, x: Tensor, y: Tensor | None, rng: Rng, steps: int, most: int) -> "object": ...
+
+
+@runtime_checkable
 class HasPosterior(Protocol):
     """What annealed importance sampling needs of a latent variable model.
 

@@ -17,12 +17,15 @@ from torch import Tensor
 
 from ..core.config import BaseConfig, Width
 from ..core.errors import UsageError
-from ..core.family import Family, Loss, Phase, sum_per_example
+from ..core.family import Bound, Family, Loss, Phase
 from ..core.rng import Rng
 from ..core.spec import Batch, DataSpec
 from ..nets.denoiser import MLP, PatchTransformer
 from ..probability import samplers
-from ..probability.path import PATHS, beside
+from ..probability.diffusion import bound, log_level, probability_flow
+from ..probability.gaussian import log_normal
+from ..probability.ode import OdeLikelihood, ode_log_likelihood
+from ..probability.path import PATHS, RATIOS, beside
 
 
 class Config(BaseConfig):
@@ -37,15 +40,19 @@ class Config(BaseConfig):
     heads: int | None = Field(None, ge=1, le=64, description="transformer: attention heads [width / 32]")
     patch: int | None = Field(None, ge=1, le=64, description="transformer: side of a patch in pixels [2 below 16 pixels, 4 below 64, then 8]")
     conditional: bool = Field(False, description="learn p(x | y), and p(x) beside it for guidance")
+    jumps: float = Field(0.0, ge=0, le=1, description="share of the training, at its end, in which the network also learns to jump: samples in one or two steps")
     label_dropout: float = Field(0.1, ge=0, le=1, description="conditional: share of the examples whose label is hidden")
     lr: float = Field(2e-3, gt=0, le=1e31, description="learning rate")
 
 
 class Options(BaseConfig):
     steps: int = Field(10, ge=1, le=10_000, description="evaluations of the network")
-    sampler: Literal["dpm", "heun", "euler", "ddpm"] = Field("dpm", description="DPM-Solver++ 2M, Heun, Euler (DDIM), or ancestral (DDPM)")
+    sampler: Literal["dpm", "heun", "euler", "ddpm", "jump"] = Field("dpm", description="DPM-Solver++ 2M, Heun, Euler (DDIM), ancestral (DDPM), or jumps (of a model trained with --jumps)")
     spacing: Literal["rho", "time"] = Field("rho", description="of the steps: EDM's, or equal in t")
     guidance: float = Field(1.0, ge=0, le=100, description="conditional: 1 samples p(x | y), more exaggerates the label, 0 ignores it")
+    guidance_from: float = Field(0.0, ge=0, description="guidance acts above this ratio of noise to data ...")
+    guidance_to: float = Field(100.0, gt=0, description="... and below this one")
+    churn: float = Field(0.0, ge=0, le=1e6, description="heun: noise that is added on the way, S_churn of EDM")
 
 
 TRAINING = dict(optimizer="muon", warmup=0.02, ema=0.999, batch_size=128, precision="auto")
@@ -70,14 +77,21 @@ class Diffusion(Family):
         c = config
         if spec.kind == "tokens":
             raise UsageError("diffusion is for images and vectors: use autoregressive for text")
-        if c.conditional and not spec.classes:
-            raise UsageError("--conditional needs labels, and this data has none")
+        if c.conditional and not (spec.classes or spec.caption):
+            raise UsageError("--conditional needs labels or captions, and this data has none")
         name = c.network if c.network != "auto" else "transformer" if spec.kind == "image" else "mlp"
         if name != "mlp" and spec.kind != "image":
             raise UsageError(f"--network {name} is for images: use mlp for this data")
         self.path = PATHS[c.path]()
         self.target = c.target if c.target != "auto" else {"flow": "v", "edm": "edm"}.get(c.path, "eps")
+        if c.jumps and (c.path, self.target) != ("flow", "v"):
+            raise UsageError("--jumps needs straight lines: --path flow with --target auto")
         self.net = make_network(name, c, spec)
+        self.weak: Diffusion | None = None
+        categories = any(block > 1 for block in spec.blocks)
+        self.bound: Bound = "none" if categories else "lower"
+        self.reason = "a density over one-hot columns is no probability of a category: use the family vae" if categories else ""
+        self.continuous = not spec.levels
         self.register_buffer("shift", torch.zeros(1, spec.shape[0], *[1] * (len(spec.shape) - 1)))
         self.register_buffer("scale", torch.ones(()))
 
@@ -103,9 +117,9 @@ class Diffusion(Family):
         u = rng.uniform("t", (n,)) if own else (torch.arange(n, device=rng.device) + rng.uniform("t", (1,))) / n
         lognormal = self.config.levels == "lognormal" or (self.config.levels == "auto" and self.config.path in ("flow", "edm"))
         if not lognormal:
-            return u.clamp(1e-4, 1 - 1e-4)
+            return torch.lerp(*u.new_tensor(self.path.range), u)
         log_ratio = self.config.level_mean + self.config.level_std * torch.special.ndtri(u.clamp(1e-6, 1 - 1e-6))
-        return self.path.at(log_ratio.exp()).clamp(1e-6, 1 - 1e-6)
+        return self.path.at(log_ratio.exp().clamp(*RATIOS))
 
     def loss(self, batch: Batch, phase: str, rng: Rng) -> Loss:
         x = (batch.x - self.shift) / self.scale
@@ -114,39 +128,112 @@ class Diffusion(Family):
         if condition is not None and self.training:
             condition = condition * (rng.uniform("hide", (len(x), 1)) >= self.config.label_dropout)
         a, b = (beside(part, x) for part in self.path.target(self.target, t))
-        predicted = self.predict(self.path.mix(x, eps, t), t, condition)
-        error = (predicted - (a * x + b * eps)).square().flatten(1).mean(1)         # (B,), a component's
+        target = a * x + b * eps
+        if self.training and self.progress > 1 - self.config.jumps:                 # of each batch the first half jumps
+            half = len(x) // 2
+            return self.jumping_loss(x, eps, t, target, condition, half, rng)
+        error = per_component(self.predict(self.path.mix(x, eps, t), t, condition) - target)
         return Loss(error.mean(), {"error": error.mean()})
 
-    def predict(self, x_t: Tensor, t: Tensor, condition: Tensor | None) -> Tensor:
+    def predict(self, x_t: Tensor, t: Tensor, condition: Tensor | None, until: Tensor | None = None) -> Tensor:
         """F(x_t, t), t (B,): x_t goes in with variance 1, and its level as the angle between data and noise."""
         alpha, sigma = self.path.coefficients(t)
         size = (alpha**2 + sigma**2).sqrt()
-        return self.net(x_t / beside(size, x_t), torch.atan2(sigma, alpha) * (2 / math.pi), condition)
+        return self.net(x_t / beside(size, x_t), self.path.angle(t), condition, None if until is None else self.path.angle(until))
+
+    def jumping_loss(self, x: Tensor, eps: Tensor, t: Tensor, v: Tensor, condition: Tensor | None, n: int, rng: Rng) -> Loss:
+        """The network learns mean velocities too, u(x_t, t, r) = 1/(t - r) int_r^t v, so that x_r = x_t - (t - r) u. By
+        differentiating (t - r) u along the way (Geng et al. 2025, "MeanFlow", arXiv:2505.13447, eqs. 6 and 10):
+
+            u = v - (t - r) du/dt,    du/dt = (v d/dx + d/dt) u
+
+        The first n examples jump from t to an r below; for the others r = t, where u is v. The slope is taken along the
+        velocity that the network itself sees, which depends on x_t alone (Geng et al. 2025, arXiv:2512.02012).
+        """
+        t = torch.cat([rng.uniform("far", (n,)).clamp(1e-3), t[n:]])
+        r = torch.cat([t[:n] * rng.uniform("until", (n,)), t[n:]])
+        x_t, head = self.path.mix(x, eps, t), None if condition is None else condition[:n]
+        with torch.no_grad():
+            along = self.predict(x_t[:n], t[:n], head)
+            u = lambda x_t, t: self.predict(x_t, t, head, r[:n])
+            slope = jvp(u, (x_t[:n], t[:n]), (along, torch.ones_like(t[:n])))[1]
+        target = torch.cat([v[:n] - beside(t[:n] - r[:n], x) * slope, v[n:]])
+        error = per_component(self.predict(x_t, t, condition, r) - target)          # (B,)
+        weight = 1 / (error.detach() + 0.1)                                         # long jumps err more: none may rule the batch
+        value = torch.cat([(weight * error)[:n], error[n:] * weight[n:].mean()]).mean()
+        return Loss(value, {"error": error[n:].mean(), "jump_error": error[:n].mean()})
 
     # -- sampling --------------------------------------------------------------------------------------------
 
     def denoiser(self, y: Tensor | None, options: Options) -> samplers.Denoise:
-        """(x_t, t) -> (x_hat, eps_hat), guided: w F(x_t | y) + (1 - w) F(x_t) (Ho & Salimans 2022, arXiv:2207.12598, eq. 6)."""
-        condition, w = self.condition(y), options.guidance
+        """(x_t, t) -> (x_hat, eps_hat), guided. Raises UsageError."""
+        condition, o = self.condition(y), options
+        if condition is None and self.weak is None and o.guidance != 1:
+            raise UsageError("--guidance needs a model that was trained with labels (--conditional): leave it out")
 
-        def predict(x_t: Tensor, t: Tensor) -> Tensor:
-            t = t.to(x_t).expand(len(x_t))
-            if condition is None or w == 1:
-                return self.predict(x_t, t, condition)
-            both = self.predict(torch.cat([x_t, x_t]), torch.cat([t, t]), torch.cat([condition, torch.zeros_like(condition)]))
-            return torch.lerp(*both.chunk(2)[::-1], w)
+        def seen(condition: Tensor | None) -> samplers.Denoise:
+            def denoise(x_t: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+                prediction = self.predict(x_t, t.to(x_t).expand(len(x_t)), condition)
+                return self.path.solve(x_t, prediction, self.target, t)
 
-        return lambda x_t, t: self.path.solve(x_t, predict(x_t, t), self.target, t)
+            return denoise
+
+        if self.weak is not None:
+            weak = self.weak.denoiser(y if self.weak.config.conditional else None, Options())
+        else:
+            weak = seen(None if condition is None else torch.zeros_like(condition))
+        return samplers.guide(seen(condition), weak, self.path, o.guidance, o.guidance_from, o.guidance_to)
+
+    def guide_with(self, weak: "Diffusion | None") -> None:
+        """Guidance away from what a weaker model of the same data and path sees (an earlier checkpoint), and not from the model
+        without the label. Raises UsageError."""
+        if weak is not None and (weak.spec, weak.config.path) != (self.spec, self.config.path):
+            raise UsageError("a model is guided by one of the same data and path")
+        object.__setattr__(self, "weak", weak)                                      # no part of this model
+
+    def visited(self, options: Options) -> Tensor:
+        """The times of as many steps as make the evaluations."""
+        return samplers.spaced(self.path, (options.steps + 1) // 2 if options.sampler == "heun" else options.steps, options.spacing)
+
+    def walk(self, denoise: samplers.Denoise, x: Tensor, times: Tensor, options: Options, rng: Rng, on_step=None) -> Tensor:
+        """x_t (B, *shape) at the first of the times -> an example, by the sampler that is asked for."""
+        if options.sampler == "dpm":
+            x = samplers.dpm(denoise, x, self.path, times, on_step=on_step)
+        elif options.sampler == "heun":
+            x = samplers.heun(denoise, x, self.path, times, rng, options.churn, on_step=on_step)
+        else:
+            x = samplers.ddim(denoise, x, self.path, times, float(options.sampler == "ddpm"), rng, on_step=on_step)
+        x = x * self.scale + self.shift
+        return x.clamp(-1, 1) if self.spec.kind == "image" and self.spec.levels else x
 
     def sample(self, n: int, y: Tensor | None, options: Options, rng: Rng) -> Tensor:
-        evaluations = (options.steps + 2) // 2 if options.sampler == "heun" else options.steps
-        times = samplers.spaced(self.path, evaluations, options.spacing)
-        x = self.path.mix(torch.zeros(()), rng.normal("x", (n, *self.spec.shape)), times[0])
-        run = {"dpm": samplers.dpm, "heun": samplers.heun, "euler": samplers.euler, "ddpm": samplers.ancestral}[options.sampler]
-        more = {"rng": rng.at("ancestral")} if options.sampler == "ddpm" else {}
-        x = run(self.denoiser(y, options), x, self.path, times, **more) * self.scale + self.shift
-        return x.clamp(-1, 1) if self.spec.kind == "image" and self.spec.levels else x
+        times = self.visited(options)
+        x = samplers.start(self.path, rng.normal("x", (n, *self.spec.shape)), times[0])
+        return self.walk(self.denoiser(y, options), x, times, options, rng)
+
+    # -- likelihood, of the model without guidance -----------------------------------------------------------
+
+    def log_likelihood(self, x: Tensor, y: Tensor | None, rng: Rng, k: int = 1) -> Tensor:
+        """The variational bound (B,) nats: of the probability of levels, without dequantisation, or of a density."""
+        shift, scale, levels = self.shift, self.scale, self.spec.levels
+
+        def log_decode(u: Tensor, u_hat: Tensor, std: float) -> Tensor:
+            if not levels:
+                return log_normal(u, u_hat, 2 * math.log(std)) - scale.log()
+            return log_level(u, u_hat, std, 1 / ((levels - 1) * scale), (-1 - shift) / scale, (1 - shift) / scale)
+
+        return bound(self.denoiser(y, Options()), (x - shift) / scale, self.path, log_decode, rng)
+
+    def flow_log_likelihood(self, x: Tensor, y: Tensor | None, rng: Rng, steps: int = 16, most: int = 128) -> OdeLikelihood:
+        """log p(x) along the probability flow, down to the lowest level of noise, where x is taken to be. Up to 64 dimensions
+        the trace is exact, beyond that from two probes. Raises UsageError where its error is above 0.01 bits for a dimension."""
+        D, (drift, low, high) = self.spec.dims, probability_flow(self.denoiser(y, Options()), self.path)
+        cos = 1 / math.hypot(1, RATIOS[0])                                          # y = cos x + sin eps
+        log_base = lambda y: log_normal(y).double().flatten(1).sum(1) + D * (math.log(cos) - float(self.scale.log()))
+        return ode_log_likelihood(
+            drift, cos * (x - self.shift) / self.scale, log_base, low, high, steps, tolerance=0.01 * D * math.log(2), most=most,
+            divergence="exact" if D <= 64 else "hutchinson", probes=2, rng=rng,
+        )  # fmt: skip
 
 
 def make_network(name: str, c: Config, spec: DataSpec):

@@ -1,13 +1,13 @@
-"""Gaussian diffusion in T discrete steps, as free functions of the schedule (Ho et al. 2020, arXiv:2006.11239; "DDPM").
+"""What a denoiser says of log p(x): the variational bounds of a diffusion model, in steps and in continuous time, and its flow.
 
-    q(x_t | x) = N(sqrt(abar_t) x, (1 - abar_t) I)          x_t = sqrt(abar_t) x + sqrt(1 - abar_t) eps
+    x_t = alpha_t x + sigma_t eps,  -log p(x) <= KL(q(x_T | x) || N) + sum of what each step down costs - E log p(x | x_first)
 
-``alphas_cumprod`` (T,) holds abar in float64 (1 - abar starts at 1e-4, of which float32 keeps three digits). Its index 0
-is the paper's t = 1; one step before lies x with abar = 1. A ``denoiser(x_t, index) -> eps_hat`` predicts the noise: x_t
-(B, *shape), index (B,) int64. abar_t, abar_s, s < t, are 0-d or (B, 1, ..): steps may have any length.
+Denoisers and paths are those of probability/samplers.py; data have variance 1, levels go through the path's range. Bounds
+hold for any denoiser, however bad. The flow is another model than the steps, and no theorem orders the two.
 """
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable
 from typing import Literal
 
 import torch
@@ -16,103 +16,120 @@ from torch import Tensor
 from ..core.errors import UsageError
 from ..core.rng import Rng
 from .gaussian import kl_normal, log_normal
+from .ode import Drift
+from .path import RATIOS, Path, beside
+from .samplers import Denoise, noise_gone, places
 
-Denoiser = Callable[[Tensor, Tensor], Tensor]
+LEVELS = 8  # noise levels at which the bound looks at an example
+LOG_LOW, LOG_HIGH = (math.log(ratio) for ratio in RATIOS)
+
+# -- in steps ------------------------------------------------------------------------------------------------
 
 
 def linear_schedule(T: int, first: float = 1e-4, last: float = 0.02) -> Tensor:
-    """abar_t = prod (1 - beta), beta from first to last in T equal steps, (T,) float64. Made for T = 1000. Raises UsageError."""
+    """alpha_t^2 = prod (1 - beta), beta from first to last in T equal steps, (T,) float64: that of Ho et al. 2020, made for
+    T = 1000, whose limit is the path ``linear``. Raises UsageError."""
     if not (T >= 2 and 0 < first <= last < 1):
         raise UsageError(f"a schedule needs T >= 2 and 0 < first <= last < 1, not T = {T}, first = {first}, last = {last}")
     return (1 - torch.linspace(first, last, T, dtype=torch.float64)).cumprod(0)
 
 
-def before(alphas_cumprod: Tensor) -> Tensor:
-    """abar one step earlier, (T,): 1 for the first."""
-    return torch.cat([alphas_cumprod.new_ones(1), alphas_cumprod[:-1]])
+def posterior(x_t: Tensor, x: Tensor, at_t: tuple[Tensor, Tensor], at_s: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+    """Mean and variance of q(x_s | x_t, x), s < t, from (alpha, sigma) at t and at s (Ho et al. 2020, eqs. 6 and 7, for any path)."""
+    gone, (alpha_t, sigma_t), (alpha_s, sigma_s) = noise_gone(at_t, at_s), at_t, at_s
+    return gone * alpha_s * x + alpha_t / alpha_s * (sigma_s / sigma_t) ** 2 * x_t, gone * sigma_s**2
 
 
-def diffuse(x: Tensor, eps: Tensor, abar_t: Tensor) -> Tensor:
-    """A draw from q(x_t | x) made of eps ~ N(0, I) (eq. 4)."""
-    return (abar_t.sqrt() * x + (1 - abar_t).sqrt() * eps).to(x.dtype)
+def step_variances(path: Path, times: Tensor, kind: Literal["optimal", "beta", "posterior"], mse: Tensor | None = None) -> Tensor:
+    """Variance of p(x_s | x_t) in each step down, (n,) as the times; the last is that of x itself.
 
-
-def predict_x(x_t: Tensor, eps: Tensor, abar_t: Tensor) -> Tensor:
-    """The x from which eps leads to x_t: eq. 4 solved for x."""
-    return (x_t - (1 - abar_t).sqrt() * eps) / abar_t.sqrt()
-
-
-def posterior(x_t: Tensor, x: Tensor, abar_t: Tensor, abar_s: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and variance of q(x_s | x_t, x), s < t (eqs. 6 and 7)."""
-    alpha = abar_t / abar_s                                                         # of the step from s to t
-    mean = (abar_s.sqrt() * (1 - alpha) * x + alpha.sqrt() * (1 - abar_s) * x_t) / (1 - abar_t)
-    return mean, (1 - abar_s) / (1 - abar_t) * (1 - alpha)
-
-
-def reverse_variances(alphas_cumprod: Tensor, kind: Literal["optimal", "beta", "posterior"], mse: Tensor | None = None) -> Tensor:
-    """sigma_t^2 of p(x_{t-1} | x_t), (T,).
-
-    beta        beta_t, right for x ~ N(0, I) (section 3.2)
-    posterior   of q(x_{t-1} | x_t, x), right where x is one point; 0 at t = 1, which takes the value of t = 2
-    optimal     E (x_{t-1} - mu_t)^2 from the denoiser's mean squared error ``mse`` (T,) per component: no other
+    beta        of q(x_t | x_s), right for x ~ N(0, I) (Ho et al. 2020, section 3.2)
+    posterior   of q(x_s | x_t, x), right where x is one point; 0 in the last step, which takes the value of the one before
+    optimal     E (x_s - mean)^2 from the mean squared error (n,) of the denoiser's eps_hat, a component's: no other
                 number makes the bound tighter (Bao et al. 2022, arXiv:2201.06503, theorem 1)
     """
-    beta = 1 - alphas_cumprod / before(alphas_cumprod)
+    alpha, sigma = path.coefficients(times)
+    alpha_s, sigma_s = torch.cat([alpha[1:], alpha.new_ones(1)]), torch.cat([sigma[1:], sigma.new_zeros(1)])
+    gone = noise_gone((alpha, sigma), (alpha_s, sigma_s))
     if kind == "beta":
-        return beta
-    variance = (1 - before(alphas_cumprod)) / (1 - alphas_cumprod) * beta           # eq. 7
+        return sigma**2 * gone
+    variance = gone * sigma_s**2
     if kind == "posterior":
-        return torch.cat([variance[1:2], variance[1:]])
+        return torch.cat([variance[:-1], variance[-2:-1]])
     if mse is None:
         raise UsageError("the optimal variance needs the denoiser's mean squared error at each step: give mse")
-    return variance + beta.square() / ((1 - beta) * (1 - alphas_cumprod)) * mse     # eq. 11, eps_hat wrong by mse
+    return variance + (gone * alpha_s * sigma / alpha) ** 2 * mse
 
 
-def vlb_term(denoiser: Denoiser, x: Tensor, eps: Tensor, index: Tensor, alphas_cumprod: Tensor, variances: Tensor) -> Tensor:
-    """L_{t-1} of eq. 5 at x_t made of eps, index (B,) -> (B,) nats: KL(q(x_{t-1} | x_t, x) || p(x_{t-1} | x_t)),
-    and at index 0 L_0 = -log N(x; mu, sigma^2), for continuous x."""
-    at = lambda values: values[index].view(-1, *[1] * (x.ndim - 1))                 # B 1 ..
-    abar_t, abar_s, logvar = at(alphas_cumprod), at(before(alphas_cumprod)), at(variances).log()
-    x_t = diffuse(x, eps, abar_t)
-    mean, variance = posterior(x_t, x, abar_t, abar_s)
-    mu, _ = posterior(x_t, predict_x(x_t, denoiser(x_t, index), abar_t), abar_t, abar_s)
-    nats = torch.where(abar_s < 1, kl_normal(mean, variance.log(), mu, logvar), -log_normal(x.to(mu), mu, logvar))
-    return nats.flatten(1).sum(1)
+def step_bound(denoise: Denoise, x: Tensor, path: Path, times: Tensor, variances: Tensor, rng: Rng) -> Tensor:
+    """All terms of the bound of the n steps of DDPM's sampler (Ho et al. 2020, eq. 5), x (B, *shape) -> (B, n + 1) nats: first
+    KL(q(x_T | x) || N(0, I alpha_T^2 + I sigma_T^2)), then KL(q(x_s | x_t, x) || p(x_s | x_t)) of each step, last -log p(x | x_t),
+    for continuous x. Their sum is at least -log p(x), on average over rng."""
+    at = places(path, times)
+    terms = [prior_nats(x, path, times[0])]
+    for i, t in enumerate(times):
+        x_t = path.mix(x, rng.at("step", i).normal("eps", x.shape).to(x.dtype), t)
+        mu, _ = posterior(x_t, denoise(x_t, t)[0], at[i], at[i + 1])
+        mean, variance = posterior(x_t, x, at[i], at[i + 1])
+        logvar = variances[i].log()
+        nats = kl_normal(mean, variance.log(), mu, logvar) if i + 1 < len(times) else -log_normal(x, mu, logvar)
+        terms.append(nats.flatten(1).sum(1))
+    return torch.stack(terms, 1)
 
 
-def vlb(denoiser: Denoiser, x: Tensor, alphas_cumprod: Tensor, variances: Tensor, rng: Rng) -> Tensor:
-    """All terms L_0 .. L_T of eq. 5, x (B, *shape) -> (B, T + 1) nats. Their sum is at least -log p(x), on average over rng."""
-    T, abar_T = len(alphas_cumprod), alphas_cumprod[-1]
-    eps = lambda t: rng.at("vlb", t).normal("eps", x.shape).to(x.dtype)
-    index = lambda t: torch.full((len(x),), t, device=x.device)
-    terms = [vlb_term(denoiser, x, eps(t), index(t), alphas_cumprod, variances) for t in range(T)]
-    last = kl_normal(abar_T.sqrt() * x.double(), (1 - abar_T).log()).flatten(1).sum(1)
-    return torch.stack([*terms, last], 1)
+def prior_nats(x: Tensor, path: Path, t: Tensor) -> Tensor:
+    """KL(q(x_t | x) || N(0, alpha^2 + sigma^2)), (B,) nats: what is still seen of x (B, *shape) where sampling starts."""
+    alpha, sigma = path.coefficients(t)
+    log_size = 2 * torch.hypot(alpha, sigma).log()
+    return kl_normal(alpha * x, 2 * sigma.log(), 0.0, log_size).flatten(1).sum(1)
 
 
-def spread(T: int, steps: int) -> list[int]:
-    """``steps`` indices of T, from T - 1 down to 0 at equal distances, rounded."""
-    return torch.linspace(T - 1, 0, steps, dtype=torch.float64).round().int().tolist()
+# -- in continuous time --------------------------------------------------------------------------------------
 
 
-def ddim_step(x_t: Tensor, eps_hat: Tensor, abar_t: Tensor, abar_s: Tensor, eta: float, noise: Tensor | float = 0.0) -> Tensor:
-    """x_s from x_t (Song et al. 2021, arXiv:2010.02502, eq. 12 with sigma of eq. 16). eta 0: an ODE step; 1: DDPM's."""
-    sigma = eta * ((1 - abar_s) / (1 - abar_t) * (1 - abar_t / abar_s)).sqrt()
-    return abar_s.sqrt() * predict_x(x_t, eps_hat, abar_t) + (1 - abar_s - sigma**2).sqrt() * eps_hat + sigma * noise
+def bound(denoise: Denoise, x: Tensor, path: Path, log_decode: Callable[[Tensor, Tensor, float], Tensor], rng: Rng, levels: int = LEVELS) -> Tensor:
+    """A lower bound of log p(x), x (B, *shape) -> (B,) nats, on average over rng (Kingma et al. 2021, arXiv:2107.00630, eqs. 11 and 17).
+
+    log_decode(x, x_hat, std): log p(x | x_t) of each component at the lowest level, where x = x_hat + std eps, about. The
+    steps between cost 1/2 int e^lambda |x - x_hat|^2 d lambda, lambda = log alpha^2 / sigma^2: an integral of
+    |eps - eps_hat|^2 over log ratio. It is estimated at ``levels`` ratios for each example, one in each part of equal
+    probability of log r / (1 + r): few of them where next to nothing is left to be seen.
+    """
+    first, last = (math.log(r / (1 + r)) for r in RATIOS)
+    u, low, high = rng.uniform("levels", (len(x), levels)).to(x.dtype), *path.at(torch.tensor(RATIOS, dtype=torch.float64)).clamp(0, 1)
+    nats = prior_nats(x, path, high)
+    for j in range(levels):
+        odds = torch.exp(first + (last - first) * (u[:, j] + j) / levels)           # r / (1 + r), (B,)
+        t, eps = path.at(odds / (1 - odds)).clamp(*path.range), rng.at("level", j).normal("eps", x.shape).to(x.dtype)
+        _, eps_hat = denoise(path.mix(x, eps, t), t)
+        nats = nats + (last - first) / levels / (1 - odds) * (eps - eps_hat).square().flatten(1).sum(1)
+    x_hat, _ = denoise(path.mix(x, rng.normal("eps", x.shape).to(x.dtype), low), low)
+    return log_decode(x, x_hat, RATIOS[0]).flatten(1).sum(1) - nats
 
 
-def ddim(
-    denoiser: Denoiser, x: Tensor, alphas_cumprod: Tensor, indices: Sequence[int], eta=0.0, rng: Rng | None = None, on_step=None
-) -> Tensor:
-    """Noise x (B, *shape) -> data, through the given indices, descending, and from the last of them to abar = 1. Calls
-    on_step(step, x_s, x_hat) after each step and draws from rng for eta > 0 only. Raises UsageError."""
-    if not indices or any(a <= b for a, b in zip(indices, indices[1:])) or not 0 <= eta <= 1:
-        raise UsageError("a sampler needs indices that fall, so no more of them than the schedule has, and eta from 0 to 1")
-    levels = [*alphas_cumprod[list(indices)], alphas_cumprod.new_ones(())]
-    for step, (t, abar_t, abar_s) in enumerate(zip(indices, levels, levels[1:])):
-        eps_hat = denoiser(x, torch.full((len(x),), t, device=x.device))
-        noise = rng.at("step", step).normal("eps", x.shape).to(x.dtype) if eta and t != indices[-1] else 0.0
-        x_hat, x = predict_x(x, eps_hat, abar_t), ddim_step(x, eps_hat, abar_t, abar_s, eta, noise)
-        if on_step:
-            on_step(step, x, x_hat)
-    return x
+def log_level(x: Tensor, mean: Tensor, std: float, half: Tensor, lowest: Tensor, highest: Tensor) -> Tensor:
+    """log of the mass of N(mean, std^2) within ``half`` of x, nats, same shape as x; the end levels take the tails (Ho et al. 2020, eq. 13)."""
+    upper, lower = (x + half - mean) / std, (x - half - mean) / std
+    flip = (upper + lower) > 0                                                      # in the lower tail no digits are lost
+    upper, lower = torch.where(flip, -lower, upper), torch.where(flip, -upper, lower)
+    top, bottom = torch.special.log_ndtr(upper), torch.special.log_ndtr(lower)
+    inside = top + torch.log(-torch.expm1(bottom - top))
+    below, above = torch.special.log_ndtr((x + half - mean) / std), torch.special.log_ndtr((mean + half - x) / std)
+    return torch.where(x <= lowest + half, below, torch.where(x >= highest - half, above, inside))
+
+
+def probability_flow(denoise: Denoise, path: Path) -> tuple[Drift, float, float]:
+    """The flow of y = x_t / sqrt(alpha^2 + sigma^2) over log ratio, and the two ends of that clock: on every path the same.
+
+    With the angle phi between data and noise, y = cos phi x + sin phi eps, d phi / d log ratio = sin phi cos phi: each scale
+    of the data has its own unit of time, and equal steps do for all of them.
+    """
+
+    def drift(y: Tensor, log_ratio: float) -> Tensor:
+        phi = math.atan(math.exp(log_ratio))
+        t = path.at(torch.tensor(math.exp(log_ratio), dtype=torch.float64)).clamp(*path.range)
+        alpha, sigma = path.coefficients(t)
+        x_hat, eps_hat = denoise(torch.hypot(alpha, sigma) * y, t)
+        return math.sin(phi) * math.cos(phi) * (math.cos(phi) * eps_hat - math.sin(phi) * x_hat)
+
+    return drift, LOG_LOW, LOG_HIGH

@@ -19,7 +19,6 @@ from torch.func import jvp, vmap
 from ..core.errors import DivergedError, UsageError
 from ..core.rng import Rng
 
-MOST = 4096  # steps that a tolerance may ask for
 AT_ONCE = 64  # probes that go through the drift together
 Drift = Callable[[Tensor, float], Tensor]
 
@@ -44,13 +43,13 @@ class OdeLikelihood:
 
 def ode_log_likelihood(
     drift: Drift, x: Tensor, log_base: Callable[[Tensor], Tensor], t0: float = 0.0, t1: float = 1.0, steps: int = 64,
-    tolerance: float | None = None, divergence: Literal["exact", "hutchinson"] = "exact", probes: int = 1, rng: Rng | None = None,
+    tolerance: float | None = None, most: int = 4096, divergence: Literal["exact", "hutchinson"] = "exact", probes: int = 1, rng: Rng | None = None,
 ) -> OdeLikelihood:  # fmt: skip
     """log p of x (B, *shape) at t0, given log_base: z -> (B,) nats at t1. drift(x, t) -> dx/dt, t a float, rows apart.
 
     steps       equal steps of the fourth-order Runge-Kutta method, even. Where the drift is steep at one end, put
                 another clock into it: dx/du = drift(x, t(u)) t'(u)
-    tolerance   nats: double ``steps`` until the error is below it; each row keeps the first value that is, so that no
+    tolerance   nats: double ``steps`` until the error is below it, or beyond ``most``; each row keeps the first value that is, so that no
                 row depends on the others in its batch
     divergence  "exact": D products J e_d; "hutchinson": ``probes`` products v J v, v = +-1 from rng, one v for the
                 whole way and for all numbers of steps (Grathwohl et al. 2019, arXiv:1810.01367, eq. 8)
@@ -77,7 +76,7 @@ def ode_log_likelihood(
     distance = lambda a, b: (a - b).abs().nan_to_num(nan=math.inf, posinf=math.inf)
     value, se, z = solve(steps)
     error, calls = distance(value, solve(steps // 2)[0]), 4 * (steps + steps // 2)
-    while tolerance is not None and steps < MOST and bool((error > tolerance).any()):
+    while tolerance is not None and 2 * steps <= most and bool((error > tolerance).any()):
         steps *= 2
         wanting, calls = error > tolerance, calls + 4 * steps
         finer = solve(steps)
@@ -87,7 +86,7 @@ def ode_log_likelihood(
     if not bool(torch.isfinite(value).all()):
         raise DivergedError(f"the flow leaves the finite numbers in {steps} steps: take more of them, or look at the drift")
     if tolerance is not None and bool((error > tolerance).any()):
-        raise UsageError(f"the solver's error is still {float(error.max()):.3g} nats at {steps} steps: raise the tolerance")
+        raise UsageError(f"the solver's error is still {float(error.max()):.3g} nats at {steps} steps, above {tolerance:.3g}: take more steps, or raise the tolerance")
     return OdeLikelihood(value, error, se, z, steps, calls)
 
 

@@ -9,7 +9,9 @@ it is trained at. What a network predicts is always a x + b eps, and so is x_t: 
     edm      alpha = 1, sigma from .002 to 80 with rho = 7 (Karras et al. 2022, arXiv:2206.00364, eq. 5)
     flow     alpha = 1 - t, sigma = t: straight lines (Lipman et al. 2023, arXiv:2210.02747; Liu et al. 2023, arXiv:2209.03003)
 
-Data are taken to have variance 1 (the family measures and divides), so that sigma / alpha is a ratio of noise to signal.
+Data are taken to have variance 1 (the family measures and divides), so that sigma / alpha is a ratio of noise to signal. It is
+what all paths have in common: nets are trained, samples made and likelihoods computed where it goes from .002 to 80, the part
+``Path.range`` of each path. There alpha and sigma are above 0, and every target can be solved.
 """
 
 import math
@@ -21,7 +23,8 @@ import torch
 from torch import Tensor
 
 BETA = (0.1, 20.0)  # of the linear path, at t = 0 and t = 1
-SIGMA, RHO = (0.002, 80.0), 7.0  # of the path edm
+RATIOS = (0.002, 80.0)  # of noise to data: from what no eye sees to where no data are left; the ends of the path edm
+RHO = 7.0
 
 Target = Literal["eps", "x", "v", "edm"]
 Coefficients = Callable[[Tensor], tuple[Tensor, Tensor]]
@@ -42,6 +45,12 @@ class Path:
         """Noise to signal, sigma / alpha: 0 for data, infinite where nothing of them is left."""
         alpha, sigma = self.coefficients(t)
         return sigma / alpha
+
+    @property
+    def range(self) -> tuple[float, float]:
+        """The times between which noise is mixed in, mixes are undone and networks are asked."""
+        first, last = self.at(torch.tensor(RATIOS, dtype=torch.float64)).clamp(0, 1).tolist()
+        return first, last
 
     def mix(self, x: Tensor, eps: Tensor, t: Tensor) -> Tensor:
         """x_t (B, *shape) of x and eps at t (B,) or ()."""
@@ -64,12 +73,11 @@ class Path:
         return (zero, one) if kind == "eps" else (one, zero)
 
     def solve(self, x_t: Tensor, prediction: Tensor, kind: Target, t: Tensor) -> tuple[Tensor, Tensor]:
-        """x and eps, (B, *shape) each, from x_t = alpha x + sigma eps and prediction = a x + b eps at t (B,) or ()."""
-        alpha, sigma, a, b = (beside(part, x_t) for part in (*self.coefficients(t), *self.target(kind, t)))
-        if kind == "x" and not bool((sigma > 0).all()):                             # at t = 0 the data say nothing of eps
-            return prediction, (x_t - alpha * prediction) / sigma.clamp(min=1e-6)
+        """x and eps, (B, *shape) each, from x_t = alpha x + sigma eps and prediction = a x + b eps at t (B,) or () in ``range``."""
+        (alpha, sigma), (a, b) = self.coefficients(t), self.target(kind, t)
         determinant = alpha * b - sigma * a
-        return (b * x_t - sigma * prediction) / determinant, (alpha * prediction - a * x_t) / determinant
+        part = lambda value: beside(value / determinant, x_t)
+        return part(b) * x_t - part(sigma) * prediction, part(alpha) * prediction - part(a) * x_t
 
 
 def beside(values: Tensor, x: Tensor) -> Tensor:
@@ -106,7 +114,7 @@ def cosine() -> Path:
 
 
 def edm() -> Path:
-    low, high = (end ** (1 / RHO) for end in SIGMA)
+    low, high = (end ** (1 / RHO) for end in RATIOS)
     base = lambda t: low + (high - low) * t
     return Path(
         lambda t: (torch.ones_like(t), base(t) ** RHO),

@@ -1,53 +1,92 @@
 """From noise to data along a path (probability/path.py): stateless functions of a denoiser, a start and the times to visit.
 
-    denoise(x_t, t) -> (x_hat, eps_hat)    both (B, *shape), t 0-d: what x_t is made of, as the network sees it
+    denoise(x_t, t) -> (x_hat, eps_hat)    both (B, *shape), t () or (B,): what x_t = alpha x_hat + sigma eps_hat is made of
 
 ``times`` (n,) fall from the noisiest to the last before the data; the last step goes to alpha = 1, sigma = 0. After each
-step on_step(i, x, x_hat) is called. All of them move x_t = alpha x_hat + sigma eps_hat from one (alpha, sigma) to another.
+step on_step(i, x, x_hat) is called. All of them move x_t from one (alpha, sigma) to another. Nothing here is an option of a
+network: ``guide`` makes one denoiser of two.
 """
 
+import math
 from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
+from ..core.errors import UsageError
 from ..core.rng import Rng
-from .path import RHO, SIGMA, Path
+from .path import RATIOS, RHO, Path
 
 Denoise = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
 def spaced(path: Path, n: int, spacing: str = "rho") -> Tensor:
-    """n times, falling. "time": equal steps of t from 1; "rho": of (sigma / alpha)^(1/7) from 80 (Karras et al. 2022, eq. 5)."""
+    """n >= 1 times, falling, none twice, all in the path's range. "time": equal steps of t down to the data; "rho": of
+    (sigma / alpha)^(1/7) (Karras et al. 2022, eq. 5)."""
     if spacing == "time":
-        return torch.linspace(1, 0, n + 1, dtype=torch.float64)[:-1]
-    low, high = (end ** (1 / RHO) for end in SIGMA)
-    return path.at(torch.linspace(high, low, n, dtype=torch.float64) ** RHO)
+        last, first = path.range
+        return torch.linspace(first, max(last, first / n), n, dtype=torch.float64)
+    low, high = (end ** (1 / RHO) for end in RATIOS)
+    return path.at(torch.linspace(high, low, n, dtype=torch.float64) ** RHO).clamp(*path.range)
+
+
+def start(path: Path, eps: Tensor, t: Tensor) -> Tensor:
+    """x_t of which nothing is known, with the variance that data of variance 1 have there, from eps ~ N(0, I)."""
+    alpha, sigma = path.coefficients(t)
+    return torch.hypot(alpha, sigma) * eps
 
 
 def places(path: Path, times: Tensor) -> list[tuple[Tensor, Tensor]]:
-    """(alpha, sigma) at each of the times, and that of the data."""
+    """(alpha, sigma) at each of the times, and that of the data. Raises UsageError unless the times fall."""
+    if not len(times) or not bool((times.diff() < 0).all()):
+        raise UsageError("a sampler needs one time or more, each below the one before it")
     alpha, sigma = path.coefficients(times)
     return [*zip(alpha, sigma), (alpha.new_ones(()), alpha.new_zeros(()))]
 
 
-def euler(denoise: Denoise, x: Tensor, path: Path, times: Tensor, on_step=None) -> Tensor:
-    """Straight on with what the denoiser sees now. Of the probability flow on every path the same: DDIM (Song et al. 2021,
-    arXiv:2010.02502, eq. 12 with sigma = 0). One evaluation a step."""
+def ddim(denoise: Denoise, x: Tensor, path: Path, times: Tensor, eta: float = 0.0, rng: Rng | None = None, on_step=None) -> Tensor:
+    """x_s of what the denoiser sees in x_t (Song et al. 2021, arXiv:2010.02502, eq. 12). One evaluation a step.
+
+    eta   share of new noise: 0 is a step of Euler's along the probability flow, whatever the path; 1 draws from
+          q(x_s | x_t, x_hat), DDPM's sampler (Ho et al. 2020, eqs. 6 and 7). It takes an rng.
+    """
     at = places(path, times)
     for i, t in enumerate(times):
-        x_hat, eps_hat = denoise(x, t)
-        x = x + (at[i + 1][0] - at[i][0]) * x_hat + (at[i + 1][1] - at[i][1]) * eps_hat
+        (alpha_s, sigma_s), x_hat, eps_hat = at[i + 1], *denoise(x, t)
+        fresh = eta * sigma_s * noise_gone(at[i], at[i + 1]).sqrt()                 # eq. 16
+        x = alpha_s * x_hat + (sigma_s**2 - fresh**2).sqrt() * eps_hat
+        if eta and i + 1 < len(times):
+            x = x + fresh * rng.at("step", i).normal("eps", x.shape).to(x.dtype)
         if on_step:
             on_step(i, x, x_hat)
     return x
 
 
-def heun(denoise: Denoise, x: Tensor, path: Path, times: Tensor, on_step=None) -> Tensor:
-    """The trapezoid of both ends of a step: second order, two evaluations a step, one in the last (Karras et al. 2022, alg. 1)."""
-    at = places(path, times)
+def noise_gone(at_t: tuple[Tensor, Tensor], at_s: tuple[Tensor, Tensor]) -> Tensor:
+    """1 - (r_s / r_t)^2, r = sigma / alpha: the share of the noise at t, as variance, that is not yet there at s < t."""
+    (alpha_t, sigma_t), (alpha_s, sigma_s) = at_t, at_s
+    return 1 - (alpha_t * sigma_s / (alpha_s * sigma_t)) ** 2
+
+
+def heun(
+    denoise: Denoise, x: Tensor, path: Path, times: Tensor, rng: Rng | None = None,
+    churn: float = 0.0, churn_from: float = 0.0, churn_to: float = math.inf, churn_noise: float = 1.0, on_step=None,
+) -> Tensor:  # fmt: skip
+    """The mean of both ends of a step: second order, two evaluations a step, one in the last (Karras et al. 2022, algorithm 2).
+
+    churn   S_churn: before a step noise is added, min(churn / n, sqrt 2 - 1) of what is there but never above the first
+            time's, where sigma / alpha lies in [churn_from, churn_to]; churn_noise: S_noise, its scale. It takes an rng.
+    """
+    at, ratios = places(path, times), path.ratio(times)
     for i, t in enumerate(times):
-        d_alpha, d_sigma = at[i + 1][0] - at[i][0], at[i + 1][1] - at[i][1]
+        (alpha, sigma), ratio = at[i], ratios[i]
+        more = min(churn / len(times), math.sqrt(2) - 1, float(ratios[0] / ratio) - 1) if churn_from <= ratio <= churn_to else 0.0
+        if more > 0:
+            t = path.at((1 + more) * ratio)
+            (up, sigma), below = path.coefficients(t), alpha
+            noise = churn_noise * rng.at("churn", i).normal("eps", x.shape).to(x.dtype)
+            alpha, x = up, up / below * x + up * ratio * math.sqrt((1 + more) ** 2 - 1) * noise
+        d_alpha, d_sigma = at[i + 1][0] - alpha, at[i + 1][1] - sigma
         x_hat, eps_hat = denoise(x, t)
         if i + 1 < len(times):
             x_end, eps_end = denoise(x + d_alpha * x_hat + d_sigma * eps_hat, times[i + 1])
@@ -60,15 +99,13 @@ def heun(denoise: Denoise, x: Tensor, path: Path, times: Tensor, on_step=None) -
 
 def dpm(denoise: Denoise, x: Tensor, path: Path, times: Tensor, on_step=None) -> Tensor:
     """DPM-Solver++ 2M (Lu et al. 2022, arXiv:2211.01095, algorithm 2): exact in x_t, linear in x_hat over lambda = log alpha / sigma,
-    extrapolated from the last two. Second order, one evaluation a step."""
+    extrapolated from the last two. Second order, one evaluation a step; the last, to lambda = infinity, is Euler's."""
     at, before, h_before = places(path, times), None, None
     for i, t in enumerate(times):
         (alpha_t, sigma_t), (alpha_s, sigma_s) = at[i], at[i + 1]
         x_hat, _ = denoise(x, t)
         h = (alpha_s / sigma_s).log() - (alpha_t / sigma_t).log()
-        ratio = h_before / h if before is not None else h.new_tensor(torch.inf)
-        usable = bool(torch.isfinite(h) & torch.isfinite(ratio))                    # not from pure noise, nor to the data
-        D = x_hat + (x_hat - before) / (2 * ratio) if usable else x_hat
+        D = x_hat if before is None else x_hat + h / (2 * h_before) * (x_hat - before) if i + 1 < len(times) else x_hat
         x = sigma_s / sigma_t * x + (alpha_s - sigma_s / sigma_t * alpha_t) * D
         before, h_before = x_hat, h
         if on_step:
@@ -76,17 +113,22 @@ def dpm(denoise: Denoise, x: Tensor, path: Path, times: Tensor, on_step=None) ->
     return x
 
 
-def ancestral(denoise: Denoise, x: Tensor, path: Path, times: Tensor, rng: Rng, eta: float = 1.0, on_step=None) -> Tensor:
-    """New noise at each step: eta = 1 draws from q(x_s | x_t, x_hat), DDPM's sampler (Ho et al. 2020, eqs. 6 and 7); 0 is ``euler``."""
-    at = places(path, times)
-    for i, t in enumerate(times):
-        (alpha_t, sigma_t), (alpha_s, sigma_s) = at[i], at[i + 1]
-        x_hat, eps_hat = denoise(x, t)
-        left = 1 - (alpha_t * sigma_s / (alpha_s * sigma_t)) ** 2                   # of the noise at t, what is not yet there at s
-        fresh = eta * sigma_s * left.clamp(min=0).sqrt()
-        x = alpha_s * x_hat + (sigma_s**2 - fresh**2).clamp(min=0).sqrt() * eps_hat
-        if i + 1 < len(times):
-            x = x + fresh * rng.at("step", i).normal("eps", x.shape).to(x.dtype)
-        if on_step:
-            on_step(i, x, x_hat)
-    return x
+def guide(strong: Denoise, weak: Denoise, path: Path, weight: float, above: float = 0.0, below: float = math.inf) -> Denoise:
+    """weak + weight (strong - weak) where sigma / alpha lies in [above, below], elsewhere strong alone.
+
+    weak without the label: classifier-free guidance (Ho & Salimans 2022, arXiv:2207.12598, eq. 6, weight = 1 + w there);
+    a worse model of the same data: autoguidance (Karras et al. 2024, arXiv:2406.02507, eq. 3); with bounds: guidance in
+    an interval (Kynkaanniemi et al. 2024, arXiv:2404.07724, eq. 4). Weight 1 is ``strong``. t is 0-d.
+    """
+    if not above < below:
+        raise UsageError(f"guidance acts from a lower noise level to a higher one, not from {above:g} to {below:g}: swap them")
+    if weight == 1:
+        return strong
+
+    def denoise(x_t: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+        seen = strong(x_t, t)
+        if not above <= float(path.ratio(t)) <= below:
+            return seen
+        return tuple(torch.lerp(other, own, weight) for other, own in zip(weak(x_t, t), seen))
+
+    return denoise
