@@ -65,6 +65,7 @@ def evaluate(
             say(f"no evaluator of this data is known: `fromnoise evaluator fit {dataset.name}` makes one, which sees more than pixels")
         say(f"{samples:,} samples")
         rows, texts = quality(yardstick, drawn(restored, samples, seed), seed), {}
+        rows += attributes.rows(restored, quick, seed)
         say("likelihood and reconstruction")
         rows += likelihood.rows(restored, k, n, seed, anneal)
         rows += reconstruction.rows(restored, seed)

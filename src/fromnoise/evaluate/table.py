@@ -8,6 +8,7 @@ GROUPS = {
     "samples": "the samples",
     "referees": "the samples again: other feature maps, and held-out examples as the reference",
     "labels": "the samples' classes and modes",
+    "captions": "what samples show of their captions",
     "memory": "memory of the training set",
     "likelihood": "likelihood of held-out data",
     "reconstruction": "reconstruction of held-out data",
