@@ -84,12 +84,12 @@ class Family(nn.Module):
         raise NotImplementedError
 
     def condition(self, y: Tensor | None) -> Tensor | None:
-        """Labels y (B,) as one-hot rows (B, classes) if the model is conditional, None for a model of p(x). Raises UsageError."""
+        """Labels y (B,) as one-hot rows (B, classes), captions (B, L) as they are; None for a model of p(x). Raises UsageError."""
         if not self.config.conditional:
             return None
         if y is None:
             raise UsageError("this model learned p(x | y): give a label")
-        return one_hot(y, self.spec.classes).float()
+        return y if self.spec.caption else one_hot(y, self.spec.classes).float()
 
     def parameters_of(self, phase: Phase) -> dict[str, nn.Parameter]:
         """Name -> parameter of everything that the phase trains."""
@@ -198,19 +198,6 @@ class HasLikelihood(Protocol):
     continuous: bool
 
     def log_likelihood(self, x: Tensor, y: Tensor | None, rng: Rng, k: int = 1) -> Tensor: ...
-
-
-@runtime_checkable
-class HasFlow(Protocol):
-    """log p(x) by the differential equation that carries x to noise: a density, for data with levels the caller dequantises.
-
-    Neither exact nor a bound: an estimate whose solver's error is told, and refused (UsageError) where it is above 0.01 bits
-    for a dimension. Gives ``probability.ode.OdeLikelihood``. steps: at first; they are doubled up to ``most``. The bound of
-    such a model's ``HasLikelihood`` is variational, over levels of noise: it has no importance-weighted form and takes any k
-    as 1.
-    """
-
-    def flow_log_likelihood(self, x: Tensor, y: Tensor | None, rng: Rng, steps: int, most: int) -> "object": ...
 
 
 @runtime_checkable
