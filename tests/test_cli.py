@@ -49,6 +49,17 @@ def run(capsys):
 # -- the verbs --------------------------------------------------------------------------------------------------
 
 
+def test_moved_data_are_named_once(capsys):
+    np.save("old.npy", np.random.default_rng(0).integers(0, 255, (60, 8, 8), np.uint8))
+    assert call(capsys, "train", "vae", *QUICK, "--data", "old.npy", "--out", "run", "--quiet")[0] == 0
+    Path("elsewhere").mkdir()
+    Path("old.npy").rename("elsewhere/new.npy")
+    for verb in ("eval", "show", "reconstruct", "verify"):
+        fails(capsys, 3, verb, "run", says=["old.npy", "fromnoise show run --data PATH"])
+    assert call(capsys, "show", "run", "curves", "--data", "elsewhere/new.npy")[0] == 0
+    assert call(capsys, "verify", "run")[0] == 0 and call(capsys, "reconstruct", "run", "-n", 2)[0] == 0
+
+
 def test_train_sample_eval_show_verify_runs(run, capsys):
     assert call(capsys, "sample", run, "-n", 5, "-o", "grid.png")[0] == 0 and Image.open("grid.png").width > 30
     assert call(capsys, "sample", run, "-n", 5, "-o", "all.npy")[0] == 0 and np.load("all.npy").shape == (5, 8, 8)

@@ -563,6 +563,27 @@ def test_resume_with_other_data_is_refused(tmp_path):
         launch.resume(run, {"steps": 5})
 
 
+def test_a_run_remembers_where_its_data_went_once_they_are_proven(tmp_path):
+    import numpy as np
+
+    draw = lambda seed: np.random.Generator(np.random.Philox(seed)).integers(0, 255, (60, 8, 8), np.uint8)
+    old, new, other = (tmp_path / name for name in ("old.npy", "new.npy", "other.npy"))
+    np.save(old, draw(1))
+    np.save(other, draw(2))
+    run = train(tmp_path / "run", data_name=str(old))
+    old.rename(new)
+    with pytest.raises(DataError, match="--data PATH"):
+        launch.restore(run)
+    with pytest.raises(DataError, match="changed since"):
+        launch.restore(run, data_name=str(other))
+    assert Run(run.path).info["data"]["name"] == str(old)
+    launch.restore(run, data_name=str(new))
+    assert launch.restore(Run(run.path)).dataset.name == str(new)
+    new.rename(old)
+    launch.resume(Run(run.path), {"data": str(old), "steps": 5})
+    assert launch.restore(Run(run.path)).dataset.name == str(old)
+
+
 def test_a_finished_run_says_so_and_can_be_extended(tmp_path):
     run = train(tmp_path / "run")
     with pytest.raises(UsageError, match="finished"):

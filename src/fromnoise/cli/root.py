@@ -16,6 +16,7 @@ LOOSE = {"ignore_unknown_options": True, "allow_extra_args": True}
 json_flag = click.option("--json", "as_json", is_flag=True, help="print one JSON document; everything else goes to stderr")
 quiet_flag = click.option("--quiet", is_flag=True, help="print only the result")
 checkpoint_flag = click.option("--checkpoint", default="last", metavar="last|best|STEP", help="which weights [last]")
+data_flag = click.option("--data", metavar="NAME|PATH", help="where the run's data are now, if they moved: proven by their digest, and remembered")
 device_flag = click.option("--device", default="auto", metavar="auto|cpu|cuda|mps", help="where to compute [auto]")
 
 
@@ -32,11 +33,11 @@ def warn(line: str) -> None:
     print(f"warning: {line}", file=sys.stderr)
 
 
-def opened(run: Path, checkpoint: str = "last", device: str = "auto", with_data: bool = True):
+def opened(run: Path, checkpoint: str = "last", device: str = "auto", with_data: bool = True, data: str | None = None):
     from ..core.run import Run
     from ..training.launch import restore
 
-    return restore(Run(run), checkpoint, device=device, warn=warn, with_data=with_data)
+    return restore(Run(run), checkpoint, device=device, warn=warn, with_data=with_data, data_name=data)
 
 
 @click.group(cls=SuggestingGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})

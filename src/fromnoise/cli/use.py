@@ -12,6 +12,7 @@ from .root import (
     LOOSE,
     PATH,
     checkpoint_flag,
+    data_flag,
     device_flag,
     finish,
     fromnoise,
@@ -82,14 +83,15 @@ def sample(ctx, run, n, label, seed, out, prompt, prompt_file, length, stop, str
 @click.option("-n", default="16", metavar="N", help="how many of them [16]")
 @click.option("-o", "--out", type=PATH, metavar="FILE.png", help="[the run's samples folder]")
 @checkpoint_flag
+@data_flag
 @device_flag
 @json_flag
 @quiet_flag
-def reconstruct(run, images, n, out, checkpoint, device, as_json, quiet):
+def reconstruct(run, images, n, out, checkpoint, data, device, as_json, quiet):
     """Inputs (top) and their reconstructions (below), with the error. Without an encoder z is searched for."""
     from ..reconstruct import reconstruct as draw
 
-    restored = opened(run, checkpoint, device, with_data=images is None)
+    restored = opened(run, checkpoint, device, images is None, data)
     target, mse, count, how = draw(restored, whole(n, "-n", 1), images, out)
     text = f"{count} reconstructions ({how}), mean squared error {mse:.5f} per pixel: {target}"
     finish({"run": str(run), "n": count, "mse": mse, "how": how, "file": str(target)}, as_json, str(target) if quiet else text)
@@ -107,16 +109,17 @@ def reconstruct(run, images, n, out, checkpoint, device, as_json, quiet):
 @click.option("--seed", default="0", metavar="N", help="of the samples and the noise of the evaluation [0]")
 @click.option("--figures/--no-figures", default=True, help="also draw figures into the run [yes]")
 @checkpoint_flag
+@data_flag
 @device_flag
 @json_flag
 @quiet_flag
-def evaluate(run, quick, samples, k, n, ais, evaluator, evaluator_digest, seed, figures, checkpoint, device, as_json, quiet):
+def evaluate(run, quick, samples, k, n, ais, evaluator, evaluator_digest, seed, figures, checkpoint, data, device, as_json, quiet):
     """Measure a run: its samples, its likelihood, its reconstructions, its code. Writes report.json and figures."""
     from ..evaluate.report import evaluate as measure
     from ..evaluate.table import plain_table, rich_table
     from ..show.figures import show as draw
 
-    restored = opened(run, checkpoint, device)
+    restored = opened(run, checkpoint, device, data=data)
     report = measure(
         restored, whole(k, "-k", 2), None if n is None else whole(n, "-n", 1), quick, whole(seed, "--seed", 0),
         None if samples is None else whole(samples, "--samples", 1), evaluator, evaluator_digest, anneal=whole(ais, "--ais", 0),
@@ -168,10 +171,11 @@ def compare(runs, out, samples, evaluator, evaluator_digest, seed, zoo, device, 
 @click.option("--beside", type=PATH, metavar="RUN", help="denoise: the plain autoencoder for the middle row; planes: the other model; window: another model of the text")
 @click.option("-o", "--out", type=PATH, metavar="DIR", help="[the run's figures folder]")
 @checkpoint_flag
+@data_flag
 @device_flag
 @json_flag
 @quiet_flag
-def show(run, names, dims, sampled, seed, beside, out, checkpoint, device, as_json, quiet):
+def show(run, names, dims, sampled, seed, beside, out, checkpoint, data, device, as_json, quiet):
     """Draw figures as PNG and SVG. Without names, all that the model can have.
 
     \b
@@ -185,7 +189,7 @@ def show(run, names, dims, sampled, seed, beside, out, checkpoint, device, as_js
     from ..show.figures import show as draw
     from ..training.launch import command_line
 
-    restored = opened(run, checkpoint, device)
+    restored = opened(run, checkpoint, device, data=data)
     pair = dims.split(",")
     if len(pair) != 2:
         raise UsageError(f"--dims takes two numbers such as 0,1, not '{dims}'")
