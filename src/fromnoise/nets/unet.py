@@ -1,0 +1,77 @@
+"""A U-Net that sees noise, for images of any height, width and number of channels: a signature like nets/denoiser.py's.
+
+What a CPU's core does well decides its form (benchmarks in docs/log.md): the image is folded (patches of p x p pixels become
+channels), so that no convolution runs on single pixels; convolutions are whole, since a depth-wise one with its mixing costs
+the same and can do less; features lie last in memory; skips are added, not appended. At the coarsest resolution,
+at most 8 x 8, it is a Transformer, as in "simple diffusion" (Hoogeboom et al. 2023, arXiv:2301.11093).
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .conv import Fold, Unfold, fold_size, sizes_down
+from .denoiser import Told, TransformerLayer, read_along, zeroed
+
+
+class UNet(nn.Module):
+    """(x (B, C, H, W), level (B,), condition or None, until (B,) or None) -> (B, C, H, W).
+
+    width features at the finest resolution, twice as many below; ``depth`` residual blocks on the way down and on the
+    way up at each resolution, 2 x depth layers at the coarsest.
+    """
+
+    def __init__(self, shape: tuple[int, int, int], width: int, depth: int, reads=0, two_levels: bool = False):
+        super().__init__()
+        patch = fold_size(shape)
+        self.sizes = sizes_down(shape, patch, smallest=min(8, math.ceil(max(shape[1:]) / (2 * patch))))
+        widths = [width] + [2 * width] * (len(self.sizes) - 1)
+        self.fold, self.unfold = Fold(patch), Unfold(patch, shape)
+        self.told = Told(widths[-1], reads, two_levels)
+        heads = next(heads for heads in range(max(1, widths[-1] // 32), 0, -1) if widths[-1] % heads == 0)
+        blocks = lambda w: nn.ModuleList(Block(w, widths[-1]) for _ in range(depth))
+        self.stem = nn.Conv2d(shape[0] * patch**2, width, 3, padding=1)
+        self.ins, self.outs = nn.ModuleList(map(blocks, widths[:-1])), nn.ModuleList(map(blocks, widths[:-1]))
+        self.down = nn.ModuleList(nn.Conv2d(a, b, 3, stride=2, padding=1) for a, b in zip(widths, widths[1:]))
+        self.up = nn.ModuleList(nn.Conv2d(b, a, 1) for a, b in zip(widths, widths[1:]))
+        self.places = nn.Parameter(0.02 * torch.randn(self.sizes[-1][0] * self.sizes[-1][1], widths[-1]))
+        self.layers = nn.ModuleList(TransformerLayer(widths[-1], heads) for _ in range(2 * depth))
+        self.out = zeroed(nn.Conv2d(width, shape[0] * patch**2, 3, padding=1))
+
+    def forward(self, x: Tensor, level: Tensor, condition: Tensor | None = None, until: Tensor | None = None) -> Tensor:
+        (told, words), seen = self.told(level, condition, until), []
+        h = self.stem(self.fold(x).to(memory_format=torch.channels_last))           # B width H/p W/p
+        for blocks, down in zip(self.ins, self.down):
+            for block in blocks:
+                h = block(h, told)
+            seen.append(h)
+            h = down(h)
+        h = h.permute(0, 2, 3, 1).flatten(1, 2) + self.places.to(h.dtype)           # B T 2 width
+        h = read_along(self.layers, h, told, words)
+        h = h.unflatten(1, self.sizes[-1]).permute(0, 3, 1, 2)
+        for blocks, up, skip in zip(reversed(self.outs), reversed(self.up), reversed(seen)):
+            h = skip + F.interpolate(up(h), size=skip.shape[2:], mode="nearest")
+            for block in blocks:
+                h = block(h, told)
+        return self.unfold(self.out(normed(h)).to(x.dtype))
+
+
+class Block(nn.Module):
+    """h + conv(silu((1 + scale) norm(conv(silu(norm(h)))) + shift)), starting as the identity."""
+
+    def __init__(self, width: int, n_told: int):
+        super().__init__()
+        self.first, self.second = nn.Conv2d(width, width, 3, padding=1), zeroed(nn.Conv2d(width, width, 3, padding=1))
+        self.tell = zeroed(nn.Linear(n_told, 2 * width))
+
+    def forward(self, h: Tensor, told: Tensor) -> Tensor:
+        scale, shift = self.tell(told)[:, :, None, None].chunk(2, 1)
+        new = self.first(F.silu(normed(h)))
+        return h + self.second(F.silu(normed(new) * (1 + scale) + shift))
+
+
+def normed(h: Tensor) -> Tensor:
+    """h (B, C, H, W) with mean 0 and variance 1 over the features of each place: the one norm that a CPU has whole."""
+    return F.layer_norm(h.permute(0, 2, 3, 1), h.shape[1:2]).permute(0, 3, 1, 2)

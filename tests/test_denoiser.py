@@ -1,0 +1,159 @@
+"""Networks that see noise: what they must hold whatever their form (nets/denoiser.py, nets/unet.py)."""
+
+import math
+
+import pytest
+import torch
+
+from fromnoise.nets.denoiser import MLP, Levels, PatchTransformer, Told, TransformerLayer, norm
+from fromnoise.nets.unet import UNet
+
+B, K = 3, 5
+NETWORKS = {
+    "transformer": lambda **more: PatchTransformer((2, 9, 6), width=32, depth=2, heads=2, patch=4, **more),
+    "mlp": lambda **more: MLP(7, width=32, depth=2, **more),
+    "unet": lambda **more: UNet((2, 17, 22), width=16, depth=1, **more),
+}
+SHAPES = {"transformer": (2, 9, 6), "mlp": (7,), "unet": (2, 17, 22)}
+
+
+def numbers(*shape, seed=0):
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def make(name, **more):
+    """A network some way into its training: what starts at zero no longer is."""
+    torch.manual_seed(0)
+    net = NETWORKS[name](**more)
+    with torch.no_grad():
+        for i, p in enumerate(net.parameters()):
+            if not p.any():
+                p.copy_(0.1 * numbers(*p.shape, seed=i))
+    return net
+
+
+def inputs(name, n=B):
+    return numbers(n, *SHAPES[name], seed=1), torch.linspace(0.1, 0.9, n), numbers(n, K, seed=2)
+
+
+@pytest.fixture(params=NETWORKS)
+def name(request):
+    return request.param
+
+
+def test_starts_by_predicting_zero(name):
+    torch.manual_seed(0)
+    x, level, _ = inputs(name)
+    out = NETWORKS[name]()(x, level)
+    assert out.shape == x.shape and not out.any()
+
+
+def test_does_not_look_at_batch_mates(name):
+    net, (x, level, condition) = make(name, reads=K), inputs(name)
+    together = net(x, level, condition)
+    for i in range(B):
+        alone = net(x[i : i + 1], level[i : i + 1], condition[i : i + 1])[0]
+        torch.testing.assert_close(together[i], alone, rtol=1e-4, atol=1e-5)
+
+
+def test_all_that_it_is_told_reaches_every_output(name):
+    net, (x, level, condition) = make(name, reads=K, two_levels=True).requires_grad_(False), inputs(name)
+    out = net(x, level, condition, level)
+    for other in (net(x, level + 0.1, condition, level), net(x, level, condition + 1, level), net(x, level, condition, level - 0.1)):
+        assert float((other - out).abs().flatten(1).median(1).values.min()) > 1e-4
+    assert torch.equal(net(x, level, condition), out)                               # no second level: it does not jump
+
+
+def test_captions_are_read(name):
+    """A word more, and the same words in another order: the outputs differ; the empty caption is one, too."""
+    net, (x, level, _) = make(name, reads=(4, 9)).requires_grad_(False), inputs(name)
+    outs = [net(x, level, torch.tensor([words] * B)) for words in ([3, 4, 0, 0], [4, 3, 0, 0], [3, 4, 5, 0], [0, 0, 0, 0])]
+    assert all(bool(out.isfinite().all()) for out in outs)
+    for i, one in enumerate(outs):
+        for other in outs[:i]:
+            assert float((one - other).abs().flatten(1).median(1).values.min()) > 1e-4
+
+
+def test_hidden_condition_is_a_row_of_zeros(name):
+    net, (x, level, condition) = make(name, reads=K), inputs(name)
+    torch.testing.assert_close(net(x, level, 0 * condition), net(x, level))
+
+
+def test_forward_derivative_is_that_of_differences(name):
+    net, (x, level, condition) = make(name, reads=K, two_levels=True).double(), inputs(name)
+    x, level, condition = x.double(), level.double(), condition.double()
+    f = lambda x, level, until: net(x, level, condition, until)
+    tangents, h = (numbers(*x.shape, seed=3).double(), torch.ones(B).double(), -0.5 * torch.ones(B).double()), 1e-4
+    at = (x, level, 0.5 * level)
+    out, slope = torch.func.jvp(f, at, tangents)
+    ahead, behind = (f(*(a + s * h * t for a, t in zip(at, tangents))) for s in (1, -1))
+    torch.testing.assert_close(out, f(*at))
+    assert bool((slope.abs() > 0.01).any())
+    torch.testing.assert_close(slope, (ahead - behind) / (2 * h), rtol=2e-3, atol=2e-3)  # angles are float32
+
+
+def test_learns_with_every_weight(name):
+    """Gates and last layers start at zero: after a few steps a gradient must have reached everything."""
+    torch.manual_seed(0)
+    net, (x, level, condition) = NETWORKS[name](reads=K, two_levels=True), inputs(name)
+    optimizer, target = torch.optim.Adam(net.parameters(), lr=1e-2), numbers(*x.shape, seed=4)
+    for _ in range(3):
+        optimizer.zero_grad()
+        (net(x, level, condition, 0.5 * level) - target).square().mean().backward()
+        optimizer.step()
+    dead = [n for n, p in net.named_parameters() if p.grad is None or not p.grad.abs().max() > 0]
+    assert not dead, dead
+
+
+def test_half_precision_is_near(name):
+    net, (x, level, condition) = make(name, reads=K).requires_grad_(False), inputs(name)
+    exact = net(x, level, condition)
+    with torch.autocast("cpu", torch.bfloat16):
+        rough = net(x, level, condition)
+    assert rough.dtype == torch.float32
+    assert float((rough - exact).norm() / exact.norm()) < 0.05
+
+
+# -- the parts -------------------------------------------------------------------------------------------------
+
+
+def test_levels_are_told_apart_and_smooth():
+    """Neighbours at a hundredth differ, and by less than those at a tenth: no wave is so short that it aliases."""
+    waves = lambda level: torch.cat([(torch.tensor([level])[:, None] * Levels(8).frequency).cos(), (torch.tensor([level])[:, None] * Levels(8).frequency).sin()], 1)
+    near = [float((waves(t + 0.01) - waves(t)).norm()) for t in (0.0, 0.3, 0.9)]
+    far = [float((waves(t + 0.05) - waves(t)).norm()) for t in (0.0, 0.3, 0.9)]
+    assert all(0.1 < a < b for a, b in zip(near, far))
+    assert float(Levels(8).frequency.max()) * 0.01 < math.pi / 4
+
+
+def test_the_second_level_says_how_far_it_jumps():
+    """No jump is the same as not being asked for one, whatever the level."""
+    torch.manual_seed(0)
+    told, level = Told(8, two_levels=True), torch.tensor([0.2, 0.8])
+    assert torch.equal(told(level, None)[0], told(level, None, level)[0])
+    assert not torch.allclose(told(level, None)[0], told(level, None, level - 0.1)[0])
+
+
+def test_norm_is_of_each_row():
+    h = numbers(4, 6) * torch.tensor([0.1, 1, 10, 1e3])[:, None] + 5
+    torch.testing.assert_close(norm(h).mean(1), torch.zeros(4), atol=1e-5, rtol=0)
+    torch.testing.assert_close(norm(h).square().mean(1), torch.ones(4), rtol=1e-2, atol=0)
+    assert torch.equal(norm(h)[1:2], norm(h[1:2]))
+
+
+def test_attention_weighs_all_places():
+    """With queries and keys of zero the weights are equal: every place gets the mean of the values."""
+    torch.manual_seed(0)
+    layer, h = TransformerLayer(8, 2), numbers(2, 5, 8)
+    with torch.no_grad():
+        layer.qkv.weight[:16], layer.qkv.bias[:16] = 0, 0
+        v = h @ layer.qkv.weight[16:].T + layer.qkv.bias[16:]
+        expected = layer.mixed(v.mean(1, keepdim=True).expand_as(v))
+        torch.testing.assert_close(layer.attend(h), expected)
+
+
+def test_patches_know_their_places():
+    """Equal patches are told apart: without places the output of a constant image would be constant over patches."""
+    net = make("transformer").requires_grad_(False)
+    out = net(torch.ones(1, *SHAPES["transformer"]), torch.tensor([0.5]))
+    assert float((out[:, :, 0:4, 0:4] - out[:, :, 4:8, 0:4]).abs().max()) > 1e-3
