@@ -205,12 +205,11 @@ class HasFlow(Protocol):
     """log p(x) by the differential equation that carries x to noise: a density, for data with levels the caller dequantises.
 
     Neither exact nor a bound: an estimate whose solver's error is told, and refused (UsageError) where it is above 0.01 bits
-    for a dimension. Gives ``probability.ode.OdeLikelihood``. steps: at first; they are doubled up to ``most``. The bound of
-    such a model's ``HasLikelihood`` is variational, over levels of noise: it has no importance-weighted form and takes any k
-    as 1.
+    for a dimension. Gives ``probability.ode.OdeLikelihood``. probes: for the trace of the equation's slope, 0: exact. The bound
+    of such a model's ``HasLikelihood`` is over levels of noise: it has no importance-weighted form, and any k is 1.
     """
 
-    def flow_log_likelihood(self, x: Tensor, y: Tensor | None, rng: Rng, steps: int, most: int) -> "object": ...
+    def flow_log_likelihood(self, x: Tensor, y: Tensor | None, rng: Rng, probes: int | None = None) -> "object": ...
 
 
 @runtime_checkable

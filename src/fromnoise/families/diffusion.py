@@ -14,14 +14,16 @@ from typing import Literal
 import torch
 from pydantic import Field
 from torch import Tensor
+from torch.func import jvp
 
 from ..core.config import BaseConfig, Width
 from ..core.errors import UsageError
-from ..core.family import Bound, Family, Loss, Phase
+from ..core.family import Bound, Family, Loss, Moment, Phase
 from ..core.rng import Rng
 from ..core.spec import Batch, DataSpec
 from ..nets.denoiser import MLP, PatchTransformer
-from ..probability import samplers
+from ..nets.unet import UNet
+from ..probability import editing, samplers
 from ..probability.diffusion import bound, log_level, probability_flow
 from ..probability.gaussian import log_normal
 from ..probability.ode import OdeLikelihood, ode_log_likelihood
@@ -34,7 +36,7 @@ class Config(BaseConfig):
     levels: Literal["auto", "lognormal", "uniform"] = Field("auto", description="noise levels that are trained: log(sigma/alpha) normal, or t uniform [flow, edm: lognormal]")
     level_mean: float = Field(0.0, ge=-10, le=10, description="lognormal: mean of log(sigma/alpha), data of variance 1")
     level_std: float = Field(1.0, gt=0, le=10, description="lognormal: its standard deviation")
-    network: Literal["auto", "transformer", "mlp"] = Field("auto", description="patch Transformer, MLP [images: transformer, vectors: mlp]")
+    network: Literal["auto", "unet", "transformer", "mlp"] = Field("auto", description="U-Net, patch Transformer, MLP [images: transformer, vectors: mlp]")
     width: Width = Field(128, description="features of a layer")
     depth: int = Field(4, ge=1, le=64, description="layers")
     heads: int | None = Field(None, ge=1, le=64, description="transformer: attention heads [width / 32]")
@@ -129,9 +131,8 @@ class Diffusion(Family):
             condition = condition * (rng.uniform("hide", (len(x), 1)) >= self.config.label_dropout)
         a, b = (beside(part, x) for part in self.path.target(self.target, t))
         target = a * x + b * eps
-        if self.training and self.progress > 1 - self.config.jumps:                 # of each batch the first half jumps
-            half = len(x) // 2
-            return self.jumping_loss(x, eps, t, target, condition, half, rng)
+        if self.training and self.progress > 1 - self.config.jumps:
+            return self.jumping_loss(x, eps, t, target, condition, rng)
         error = per_component(self.predict(self.path.mix(x, eps, t), t, condition) - target)
         return Loss(error.mean(), {"error": error.mean()})
 
@@ -141,26 +142,26 @@ class Diffusion(Family):
         size = (alpha**2 + sigma**2).sqrt()
         return self.net(x_t / beside(size, x_t), self.path.angle(t), condition, None if until is None else self.path.angle(until))
 
-    def jumping_loss(self, x: Tensor, eps: Tensor, t: Tensor, v: Tensor, condition: Tensor | None, n: int, rng: Rng) -> Loss:
+    def jumping_loss(self, x: Tensor, eps: Tensor, t: Tensor, v: Tensor, condition: Tensor | None, rng: Rng) -> Loss:
         """The network learns mean velocities too, u(x_t, t, r) = 1/(t - r) int_r^t v, so that x_r = x_t - (t - r) u. By
         differentiating (t - r) u along the way (Geng et al. 2025, "MeanFlow", arXiv:2505.13447, eqs. 6 and 10):
 
             u = v - (t - r) du/dt,    du/dt = (v d/dx + d/dt) u
 
-        The first n examples jump from t to an r below; for the others r = t, where u is v. The slope is taken along the
-        velocity that the network itself sees, which depends on x_t alone (Geng et al. 2025, arXiv:2512.02012).
+        Half of the batch jumps, from any t to any r below; for the other half r = t, where u is v. The slope is taken along
+        the velocity that the network itself sees, which depends on x_t alone (Geng et al. 2025, arXiv:2512.02012).
         """
-        t = torch.cat([rng.uniform("far", (n,)).clamp(1e-3), t[n:]])
-        r = torch.cat([t[:n] * rng.uniform("until", (n,)), t[n:]])
+        n = len(x) // 2
+        far = rng.uniform("far", (n,)).clamp(*self.path.range)
+        t = torch.cat([far, t[1::2]])                                               # t rises: every second one has all levels
+        r = torch.cat([far * rng.uniform("until", (n,)), t[n:]])
         x_t, head = self.path.mix(x, eps, t), None if condition is None else condition[:n]
         with torch.no_grad():
-            along = self.predict(x_t[:n], t[:n], head)
-            u = lambda x_t, t: self.predict(x_t, t, head, r[:n])
-            slope = jvp(u, (x_t[:n], t[:n]), (along, torch.ones_like(t[:n])))[1]
-        target = torch.cat([v[:n] - beside(t[:n] - r[:n], x) * slope, v[n:]])
+            along = self.predict(x_t[:n], far, head)
+            _, slope = jvp(lambda x_t, t: self.predict(x_t, t, head, r[:n]), (x_t[:n], far), (along, torch.ones_like(far)))
+        target = torch.cat([v[:n] - beside(far - r[:n], x) * slope, v[n:]])
         error = per_component(self.predict(x_t, t, condition, r) - target)          # (B,)
-        weight = 1 / (error.detach() + 0.1)                                         # long jumps err more: none may rule the batch
-        value = torch.cat([(weight * error)[:n], error[n:] * weight[n:].mean()]).mean()
+        value = (error / (error.detach() + 0.01).sqrt()).mean()                     # long jumps err most: they must not rule
         return Loss(value, {"error": error[n:].mean(), "jump_error": error[:n].mean()})
 
     # -- sampling --------------------------------------------------------------------------------------------
@@ -184,6 +185,20 @@ class Diffusion(Family):
             weak = seen(None if condition is None else torch.zeros_like(condition))
         return samplers.guide(seen(condition), weak, self.path, o.guidance, o.guidance_from, o.guidance_to)
 
+    def leap(self, y: Tensor | None, options: Options) -> samplers.Leap:
+        """(x_t, t, r) -> x_r at once, of a network that learned to jump. Raises UsageError."""
+        if not self.config.jumps:
+            raise UsageError("--sampler jump needs a model that was trained with --jumps")
+        if options.guidance != 1:
+            raise UsageError("--sampler jump goes without --guidance")
+        condition = self.condition(y)
+
+        def leap(x_t: Tensor, t: Tensor, r: Tensor) -> Tensor:
+            at = [time.to(x_t).expand(len(x_t)) for time in (t, r)]
+            return x_t - (t - r).to(x_t) * self.predict(x_t, at[0], condition, at[1])
+
+        return leap
+
     def guide_with(self, weak: "Diffusion | None") -> None:
         """Guidance away from what a weaker model of the same data and path sees (an earlier checkpoint), and not from the model
         without the label. Raises UsageError."""
@@ -193,23 +208,67 @@ class Diffusion(Family):
 
     def visited(self, options: Options) -> Tensor:
         """The times of as many steps as make the evaluations."""
-        return samplers.spaced(self.path, (options.steps + 1) // 2 if options.sampler == "heun" else options.steps, options.spacing)
+        n = (options.steps + 1) // 2 if options.sampler == "heun" else options.steps
+        return samplers.spaced(self.path, n, "time" if options.sampler == "jump" else options.spacing)
 
     def walk(self, denoise: samplers.Denoise, x: Tensor, times: Tensor, options: Options, rng: Rng, on_step=None) -> Tensor:
         """x_t (B, *shape) at the first of the times -> an example, by the sampler that is asked for."""
+        if options.sampler == "jump":
+            raise UsageError("--sampler jump makes new samples only: choose another one here")
         if options.sampler == "dpm":
             x = samplers.dpm(denoise, x, self.path, times, on_step=on_step)
         elif options.sampler == "heun":
             x = samplers.heun(denoise, x, self.path, times, rng, options.churn, on_step=on_step)
         else:
             x = samplers.ddim(denoise, x, self.path, times, float(options.sampler == "ddpm"), rng, on_step=on_step)
-        x = x * self.scale + self.shift
+        return self.in_range(x * self.scale + self.shift)
+
+    def in_range(self, x: Tensor) -> Tensor:
         return x.clamp(-1, 1) if self.spec.kind == "image" and self.spec.levels else x
 
-    def sample(self, n: int, y: Tensor | None, options: Options, rng: Rng) -> Tensor:
+    def sample(self, n: int, y: Tensor | None, options: Options, rng: Rng, on_step=None) -> Tensor:
         times = self.visited(options)
         x = samplers.start(self.path, rng.normal("x", (n, *self.spec.shape)), times[0])
-        return self.walk(self.denoiser(y, options), x, times, options, rng)
+        if options.sampler == "jump":
+            return self.in_range(samplers.jump(self.leap(y, options), x, times, on_step) * self.scale + self.shift)
+        return self.walk(self.denoiser(y, options), x, times, options, rng, on_step)
+
+    def trace(self, n: int, y: Tensor | None, options: Options, rng: Rng) -> list[Moment]:
+        times, xs, seen = self.visited(options), [], []
+        ratios = self.path.ratio(times)
+        sample = self.sample(n, y, options, rng, lambda i, x, x_hat: (xs.append(x), seen.append(x_hat)))
+        xs = [samplers.start(self.path, rng.normal("x", sample.shape), times[0]), *xs]
+        own = lambda x: x * self.scale + self.shift
+        moments = [Moment(s, own(x / self.place(s)[1]), own(x_hat)) for s, x, x_hat in zip((ratios / (1 + ratios)).tolist(), xs, seen)]
+        return [*moments, Moment(0.0, sample, sample)]
+
+    # -- through noise of a level s: x_s = (1 - s) x + s eps -----------------------------------------------------
+
+    def place(self, level: float) -> tuple[Tensor, Tensor]:
+        """t (), and how many times larger x_t is than x_s."""
+        t = self.path.at(torch.tensor(level / max(1 - level, 1e-9), dtype=torch.float64).clamp(*RATIOS))
+        return t, torch.hypot(*self.path.coefficients(t)) / math.hypot(1 - level, level)
+
+    def noised(self, x: Tensor, level: float, z: Tensor) -> Tensor:
+        return (1 - level) * x + level * (z * self.scale + self.shift)
+
+    def clean(self, x_s: Tensor, level: float, y: Tensor | None, options: Options) -> Tensor:
+        t, size = self.place(level)
+        return self.denoiser(y, options)((x_s - self.shift) / self.scale * size, t)[0] * self.scale + self.shift
+
+    def denoised(self, x_s: Tensor, level: float, y: Tensor | None, options: Options, rng: Rng) -> Tensor:
+        t, size = self.place(level)
+        times = editing.below(self.visited(options), t)
+        return self.walk(self.denoiser(y, options), (x_s - self.shift) / self.scale * size, times, options, rng)
+
+    def to_noise(self, x: Tensor, y: Tensor | None, options: Options) -> Tensor:
+        return editing.encode(self.denoiser(y, options), (x - self.shift) / self.scale, self.path, self.visited(options))
+
+    def complete(self, given: Tensor, mask: Tensor, y: Tensor | None, options: Options, rng: Rng) -> Tensor:
+        times = self.visited(options)
+        denoise = editing.pinned(self.denoiser(y, options), (given - self.shift) / self.scale, mask, self.path)
+        x = samplers.start(self.path, rng.normal("x", given.shape), times[0])
+        return torch.where(mask, given, self.walk(denoise, x, times, options, rng))
 
     # -- likelihood, of the model without guidance -----------------------------------------------------------
 
@@ -224,26 +283,38 @@ class Diffusion(Family):
 
         return bound(self.denoiser(y, Options()), (x - shift) / scale, self.path, log_decode, rng)
 
-    def flow_log_likelihood(self, x: Tensor, y: Tensor | None, rng: Rng, steps: int = 16, most: int = 128) -> OdeLikelihood:
-        """log p(x) along the probability flow, down to the lowest level of noise, where x is taken to be. Up to 64 dimensions
-        the trace is exact, beyond that from two probes. Raises UsageError where its error is above 0.01 bits for a dimension."""
+    def flow_log_likelihood(self, x: Tensor, y: Tensor | None, rng: Rng, probes: int | None = None, steps: int = 8, most: int = 128) -> OdeLikelihood:
+        """log p(x) (B,) nats along the probability flow, down to the lowest level of noise, where x is taken to be.
+
+        probes: for the trace; 0: exact, as many products as dimensions [0 up to 64 dimensions, then 2]. Raises UsageError
+        where the solver is off by more than 0.01 bits for a dimension.
+        """
         D, (drift, low, high) = self.spec.dims, probability_flow(self.denoiser(y, Options()), self.path)
+        probes = (0 if D <= 64 else 2) if probes is None else probes
         cos = 1 / math.hypot(1, RATIOS[0])                                          # y = cos x + sin eps
         log_base = lambda y: log_normal(y).double().flatten(1).sum(1) + D * (math.log(cos) - float(self.scale.log()))
         return ode_log_likelihood(
             drift, cos * (x - self.shift) / self.scale, log_base, low, high, steps, tolerance=0.01 * D * math.log(2), most=most,
-            divergence="exact" if D <= 64 else "hutchinson", probes=2, rng=rng,
+            divergence="hutchinson" if probes else "exact", probes=probes, rng=rng,
         )  # fmt: skip
 
 
+def per_component(difference: Tensor) -> Tensor:
+    """Mean square of each example's components, (B,)."""
+    return difference.square().flatten(1).mean(1)
+
+
 def make_network(name: str, c: Config, spec: DataSpec):
-    n_condition = spec.classes if c.conditional else 0
+    reads = (spec.caption or spec.classes) if c.conditional else 0
+    more = dict(reads=reads, two_levels=c.jumps > 0)
     if name == "mlp":
-        return MLP(spec.dims, c.width, c.depth, n_condition)
+        return MLP(spec.dims, c.width, c.depth, **more)
+    if name == "unet":
+        return UNet(spec.shape, c.width, c.depth, **more)
     side = max(spec.shape[1:])
     patch = c.patch or (2 if side < 16 else 4 if side < 64 else 8)
     heads = c.heads or max(1, c.width // 32)
-    return PatchTransformer(spec.shape, c.width, c.depth, heads, patch, n_condition)
+    return PatchTransformer(spec.shape, c.width, c.depth, heads, patch, **more)
 
 
 FAMILY = Diffusion

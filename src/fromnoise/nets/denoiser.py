@@ -1,8 +1,9 @@
-"""Networks that see noise: (x (B, *shape), level (B,), condition (B, K) or None) -> (B, *shape).
+"""Networks that see noise: (x (B, *shape), level (B,), condition or None) -> (B, *shape).
 
 level is how much of x is noise, as an angle: 0 data, 1 noise. Every layer is told by a vector that is made of the level
 and the condition (class, caption) and shifts, scales and gates what the layer does ("adaptive layer norm zero", Peebles & Xie
 2023, arXiv:2212.09748). No layer looks at batch mates, and all of them can be differentiated forward (no fused kernels).
+A condition is a class as a one-hot row (B, K), or the words of a caption (B, L) int64; all zeros stand for none.
 ``until`` (B,): a second level, for networks that jump from one to another (flow maps).
 """
 
@@ -12,26 +13,35 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .captions import CaptionEncoder
 from .conv import Fold, Unfold
 
 
 class Told(nn.Module):
-    """(level (B,), condition (B, K) or None, until (B,) or None) -> what layers are told, (B, width)."""
+    """(level (B,), condition or None, until (B,) or None) -> what layers are told (B, width), and what they can read: the words of
+    a caption (B, T', width), zero where there is none, or None.
 
-    def __init__(self, width: int, n_condition: int = 0, two_levels: bool = False):
+    reads  K classes, or (L, V) of captions; 0: nothing
+    """
+
+    def __init__(self, width: int, reads: int | tuple[int, int] = 0, two_levels: bool = False):
         super().__init__()
         self.levels = Levels(width)
         self.until = Levels(width) if two_levels else None
-        self.condition = nn.Linear(n_condition, width, bias=False) if n_condition else None
+        self.classes = nn.Linear(reads, width, bias=False) if isinstance(reads, int) and reads else None
+        self.captions = CaptionEncoder(*reads, width, heads=max(1, width // 32)) if isinstance(reads, tuple) and reads else None
         self.out = nn.Linear(width, width)
 
-    def forward(self, level: Tensor, condition: Tensor | None, until: Tensor | None = None) -> Tensor:
-        told = self.levels(level)
+    def forward(self, level: Tensor, condition: Tensor | None, until: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+        told, words = self.levels(level), None
         if self.until is not None:
             told = told + self.until(level - (level if until is None else until))   # how far it jumps
-        if condition is not None:
-            told = told + self.condition(condition)
-        return F.silu(self.out(F.silu(told)))
+        if self.classes is not None and condition is not None:
+            told = told + self.classes(condition)
+        if self.captions is not None and condition is not None:
+            pooled, words, _ = self.captions(condition)
+            told = told + pooled
+        return F.silu(self.out(F.silu(told))), words
 
 
 class Levels(nn.Module):
@@ -58,12 +68,12 @@ def zeroed(layer: nn.Linear | nn.Conv2d) -> nn.Module:
 class PatchTransformer(nn.Module):
     """An image as patches of p x p pixels, a Transformer over them (Peebles & Xie 2023)."""
 
-    def __init__(self, shape: tuple[int, int, int], width: int, depth: int, heads: int, patch: int, n_condition: int = 0, two_levels: bool = False):
+    def __init__(self, shape: tuple[int, int, int], width: int, depth: int, heads: int, patch: int, reads=0, two_levels: bool = False):
         super().__init__()
         C, H, W = shape
         self.grid = (-(-H // patch), -(-W // patch))
         self.fold, self.unfold = Fold(patch), Unfold(patch, shape)
-        self.told = Told(width, n_condition, two_levels)
+        self.told = Told(width, reads, two_levels)
         self.embed = nn.Linear(C * patch**2, width)
         self.places = nn.Parameter(0.02 * torch.randn(self.grid[0] * self.grid[1], width))
         self.layers = nn.ModuleList(TransformerLayer(width, heads) for _ in range(depth))
@@ -71,14 +81,22 @@ class PatchTransformer(nn.Module):
         self.out = zeroed(nn.Linear(width, C * patch**2))
 
     def forward(self, x: Tensor, level: Tensor, condition: Tensor | None = None, until: Tensor | None = None) -> Tensor:
-        told = self.told(level, condition, until)
+        told, words = self.told(level, condition, until)
         h = self.embed(self.fold(x).flatten(2).transpose(1, 2))                     # B T width
-        h = h + self.places.to(h.dtype)
-        for layer in self.layers:
-            h = layer(h, told)
+        h = read_along(self.layers, h + self.places.to(h.dtype), told, words)
         shift, scale = self.last(told)[:, None].chunk(2, 2)
         h = self.out(norm(h) * (1 + scale) + shift).to(x.dtype)
         return self.unfold(h.transpose(1, 2).unflatten(2, self.grid))
+
+
+def read_along(layers: nn.ModuleList, h: Tensor, told: Tensor, words: Tensor | None) -> Tensor:
+    """h (B, T, width) through the layers, with the words (B, T', width) as further places that all others look at."""
+    T = h.shape[1]
+    if words is not None:
+        h = torch.cat([h, words.to(h.dtype)], 1)
+    for layer in layers:
+        h = layer(h, told)
+    return h[:, :T]
 
 
 class TransformerLayer(nn.Module):
@@ -112,9 +130,9 @@ def norm(h: Tensor) -> Tensor:
 class MLP(nn.Module):
     """For vectors: residual blocks of two layers. (B, D) -> (B, D)."""
 
-    def __init__(self, dims: int, width: int, depth: int, n_condition: int = 0, two_levels: bool = False):
+    def __init__(self, dims: int, width: int, depth: int, reads=0, two_levels: bool = False):
         super().__init__()
-        self.told = Told(width, n_condition, two_levels)
+        self.told = Told(width, reads, two_levels)
         self.embed = nn.Linear(dims, width)
         self.tell = nn.ModuleList(zeroed(nn.Linear(width, 3 * width)) for _ in range(depth))
         self.up = nn.ModuleList(nn.Linear(width, 2 * width) for _ in range(depth))
@@ -122,7 +140,7 @@ class MLP(nn.Module):
         self.out = zeroed(nn.Linear(width, dims))
 
     def forward(self, x: Tensor, level: Tensor, condition: Tensor | None = None, until: Tensor | None = None) -> Tensor:
-        told, h = self.told(level, condition, until), self.embed(x)
+        told, h = self.told(level, condition, until)[0], self.embed(x)
         for tell, up, down in zip(self.tell, self.up, self.down):
             shift, scale, gate = tell(told).chunk(3, 1)
             h = h + gate * down(F.silu(up(norm(h) * (1 + scale) + shift)))

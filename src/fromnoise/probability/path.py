@@ -46,6 +46,11 @@ class Path:
         alpha, sigma = self.coefficients(t)
         return sigma / alpha
 
+    def angle(self, t: Tensor) -> Tensor:
+        """How much of x_t is noise, from 0 to 1: the angle whose tangent is sigma / alpha, in right angles."""
+        alpha, sigma = self.coefficients(t)
+        return torch.atan2(sigma, alpha) * (2 / math.pi)
+
     @property
     def range(self) -> tuple[float, float]:
         """The times between which noise is mixed in, mixes are undone and networks are asked."""

@@ -18,6 +18,7 @@ from ..core.rng import Rng
 from .path import RATIOS, RHO, Path
 
 Denoise = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+Leap = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
 def spaced(path: Path, n: int, spacing: str = "rho") -> Tensor:
@@ -132,3 +133,16 @@ def guide(strong: Denoise, weak: Denoise, path: Path, weight: float, above: floa
         return tuple(torch.lerp(other, own, weight) for other, own in zip(weak(x_t, t), seen))
 
     return denoise
+
+
+def jump(leap: Leap, x: Tensor, times: Tensor, on_step=None) -> Tensor:
+    """By a flow map, leap(x_t, t, r) -> x_r, from each of the times to the next and from the last to the data: one evaluation a
+    jump, of any length (Geng et al. 2025, "MeanFlow", arXiv:2505.13447, algorithm 2). on_step gets x_r, and where it leads."""
+    end = torch.zeros_like(times[0])
+    for i, t in enumerate(times):
+        r = times[i + 1] if i + 1 < len(times) else end
+        seen = leap(x, t, end) if on_step and i + 1 < len(times) else None
+        x = leap(x, t, r)
+        if on_step:
+            on_step(i, x, x if seen is None else seen)
+    return x
