@@ -13,7 +13,7 @@ from .style import ACCENT, REFUSED, SOFT, WIDTH, Drawing, Sheet, plain
 from .subject import Subject
 
 COLUMNS, ROWS = 8, 2  # of each split
-LINES = 3  # of text below a picture
+LINES = 4  # of text below a picture
 BELOW = 12 * (LINES + 1) + 8  # pixels
 
 
@@ -35,7 +35,7 @@ def draw_captions(subject: Subject) -> Drawing:
         for i, (picture, caption, verdict) in enumerate(zip(pictures, captions, verdicts)):
             left, above = i % COLUMNS * (cell + GAP), top + i // COLUMNS * tall
             sheet.picture(picture, left, above, cell, cell)
-            lines = textwrap.wrap(caption, int(cell / 5.2))[:LINES]
+            lines = textwrap.wrap(caption, int(cell / 5.7))[:LINES]
             for j, line in enumerate(lines):
                 sheet.text(left, above + cell + 4 + 12 * j, line, size=7.5, color=SOFT)
             wrong = [name for name in ATTRIBUTES if verdict[name] is False]
