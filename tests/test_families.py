@@ -15,7 +15,7 @@ from fromnoise.core.spec import Batch, DataSpec
 from fromnoise.families import autoencoder, classical
 
 SMALL_AR = {"width": 16, "depth": 1, "heads": 2, "batch_size": 8}
-NARROW = {"gan": {"width": 8}, "vaegan": {"width": 8}, "autoregressive": SMALL_AR}  # the same code in less time
+NARROW = {"gan": {"width": 8}, "vaegan": {"width": 8}, "vqvae": {"width": 8}, "autoregressive": SMALL_AR}  # the same code in less time
 CASES = [(name, NARROW.get(name, {})) for name in families.names()] + [
     ("vaegan", {"objective": "larsen", "network": "mlp", "hidden": (32,)}),
     ("vae", {"preset": "ladder", "width": 8, "blocks": 1, "latent_dim": 4}),

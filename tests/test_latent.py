@@ -22,7 +22,7 @@ from fromnoise.training import launch
 
 SMALL = {"threads": 1, "steps": 12, "batch_size": 64, "intervals": 2, "validation_examples": 40}
 FIRST = {
-    "vae": dict(hidden=(16,), latent_dim=3),
+    "vae": dict(hidden=(16,), latent_dim=3, steps=300),  # the samples of a second stage show what it learned
     "autoencoder": dict(hidden=(16,), latent_dim=3, components=2),
     "vqvae": dict(preset="mlp", hidden=(16,), places=4, codes=8, code_dim=3),
     "gan": dict(preset="mlp", hidden=(8,), latent_dim=2),
@@ -30,7 +30,7 @@ FIRST = {
 }
 SECOND = {
     "classical": dict(preset="mixture", latent_dim=12, components=2),
-    "gan": dict(preset="table", hidden=(8,), latent_dim=2),
+    "gan": dict(preset="table", hidden=(32, 32), latent_dim=4),
     "autoregressive": dict(width=16, depth=1, heads=2, batch_size=64),
     "vae": dict(preset="table", hidden=(8,), latent_dim=2),
 }
@@ -43,7 +43,7 @@ def first(tmp_path_factory):
 
     def get(name: str) -> Path:
         if name not in made:
-            made[name] = launch.start(launch.plan(name, **FIRST[name] | SMALL), root / name).path
+            made[name] = launch.start(launch.plan(name, **SMALL | FIRST[name]), root / name).path
         return made[name]
 
     return get

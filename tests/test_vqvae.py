@@ -88,8 +88,20 @@ def test_all_codes_start_dead_so_that_the_first_batch_places_them():
     model, data = tiny(codes=6), batch()
     model.progress = 0.0
     model.loss(data, "reconstruction", Rng(0))
-    places = model.encoder(data.x).permute(0, 2, 3, 1).flatten(0, 2)
-    assert torch.cdist(model.codebook.vectors.weight, places, compute_mode="donot_use_mm_for_euclid_dist").min(1).values.max() == 0
+    places, placed = model.encoder(data.x).permute(0, 2, 3, 1).flatten(0, 2), model.codebook.vectors.weight.detach().clone()
+    assert torch.cdist(placed, places, compute_mode="donot_use_mm_for_euclid_dist").min(1).values.max() == 0
+    model.loss(data, "reconstruction", Rng(1))
+    assert torch.equal(model.codebook.vectors.weight, placed)  # those that nobody took at once have their time
+
+
+def test_idle_codes_are_counted():
+    book = tiny().codebook
+    for _ in range(3):
+        counts = book.count(torch.tensor([[[0, 0, 2]]]))
+    assert counts.tolist() == [2, 0, 1, 0, 0] and book.idle[[0, 2]].tolist() == [0, 0]
+    book.idle.zero_()
+    book.count(torch.tensor([[[4]]]))
+    assert book.idle.tolist() == [1, 1, 1, 1, 0]
 
 
 def test_usage_and_perplexity():
