@@ -16,6 +16,7 @@ from pydantic import Field
 from torch import nn
 
 from fromnoise import families
+from fromnoise.cli.live import plan_line
 from fromnoise.conformance import first_difference, interrupted
 from fromnoise.core.config import BaseConfig
 from fromnoise.core.errors import DataError, DivergedError, StorageError, UsageError
@@ -582,6 +583,17 @@ def test_a_run_remembers_where_its_data_went_once_they_are_proven(tmp_path):
     new.rename(old)
     launch.resume(Run(run.path), {"data": str(old), "steps": 5})
     assert launch.restore(Run(run.path)).dataset.name == str(old)
+
+
+def test_a_budget_too_short_for_its_intervals_says_so():
+    def about(**budget):
+        plan = launch.plan("vae", "digits", **TINY_VAE | {"steps": None, "intervals": 20} | budget)
+        return launch.estimate(plan.trainer(), plan.train)
+
+    short = about(minutes=1e-4)
+    assert short["steps"] == 20 and "20 intervals" in short["note"] and "--intervals" in short["note"]
+    assert plan_line(short).splitlines()[1].strip() == f"! {short['note']}"
+    assert not about(minutes=0.2)["note"] and not about(steps=3)["note"] and "\n" not in plan_line(about(steps=3))
 
 
 def test_a_finished_run_says_so_and_can_be_extended(tmp_path):

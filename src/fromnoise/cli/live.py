@@ -62,7 +62,7 @@ def plan_line(info: dict) -> str:
         parts.append(f"{info['items_per_second']:,.0f}/s")
     if info.get("memory_mb"):
         parts.append(f"{info['memory_mb']:,.0f} MB")
-    return " | ".join(parts)
+    return " | ".join(parts) + f"\n  ! {info.get('note')}" * bool(info.get("note"))
 
 
 def event_line(event: dict) -> str:

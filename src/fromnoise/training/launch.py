@@ -24,6 +24,7 @@ from ..families import latent
 from . import checkpoint
 from .device import best_precision, peak_memory_mb, pick_device
 from .loop import Stop, Trainer, fit, measure
+from .optim import blend
 from .settings import BUDGETS, FREE_ON_RESUME, TrainConfig
 
 DEFAULT_MINUTES = 1.0
@@ -91,6 +92,10 @@ def plan(family_name: str, data_name: str | None = None, preset: str | None = No
         hint = did_you_mean(preset, family.PRESETS)
         raise UsageError(f"{family.name} has no preset '{preset}'.{hint} Known: {', '.join(family.PRESETS)}")
     values = family.PRESETS[preset] | options
+    if "ema" in options:  # instead of a preset's averages
+        if options.get("averages"):
+            raise UsageError("--averages take the place of --ema: give one of them")
+        values = values | {"averages": ()}
     train = build(TrainConfig, pick(TrainConfig, values))
     if train.precision == "auto":  # once and for all: a resume on another machine computes in the same way
         train = train.model_copy(update={"precision": best_precision(pick_device(train.device))})
@@ -160,11 +165,14 @@ def found_at(data_name: str) -> str:
 
 
 def estimate(trainer: Trainer, config: TrainConfig) -> dict:
-    """Parameters, steps, seconds, examples a second and memory of a training, by running some steps and throwing them away."""
+    """Parameters, steps, seconds, examples a second and memory of a training, by running some steps and throwing them away.
+
+    note: in words, what the budget cannot keep; or "".
+    """
     begin = time.monotonic()
     parameters = count_parameters(trainer.model)
     if not trainer.model.phases():
-        return {"parameters": parameters, "steps": 0, "seconds": None, "items_per_second": None, "memory_mb": peak_memory_mb(trainer.device)}
+        return {"parameters": parameters, "steps": 0, "note": "", "seconds": None, "items_per_second": None, "memory_mb": peak_memory_mb(trainer.device)}
     minutes = DEFAULT_MINUTES if all(getattr(config, name) is None for name in BUDGETS) else config.minutes
     per_epoch = trainer.stream.batches_per_epoch
     steps = config.steps or (max(1, round(config.epochs * per_epoch)) if config.epochs else None)
@@ -176,11 +184,16 @@ def estimate(trainer: Trainer, config: TrainConfig) -> dict:
     trainer.validate()
     interval_seconds = 1.1 * (time.monotonic() - before)
     fixed = interval_seconds * config.intervals + (time.monotonic() - begin)
+    note = ""
     if steps is None:
-        steps = max(config.intervals, int((60 * minutes - fixed) / step_seconds))
+        steps = int((60 * minutes - fixed) / step_seconds)
+        if steps < config.intervals:
+            steps = config.intervals
+            note = f"{minutes:g} minutes are too short for {steps} intervals of one step each, and will be overrun: give more, or fewer --intervals"
     return {
         "parameters": parameters,
         "steps": steps,
+        "note": note,
         "seconds": steps * step_seconds + interval_seconds * config.intervals,
         "items_per_second": trainer.stream.batch_size / step_seconds,
         "memory_mb": peak_memory_mb(trainer.device),
@@ -320,11 +333,12 @@ def resume(
         check_retrained(run, warn)
     with Stop() as stop, run.lock():
         saved = checkpoint.find(run, warn=warn)
-        steps = run.info["steps"]
+        steps, note = run.info["steps"], ""
+        trainer = plan.trainer()
         if budget:
             more = build(TrainConfig, {**plan.train.model_dump(), **dict.fromkeys(BUDGETS), **budget})
-            steps = saved.step + estimate(plan.trainer(), more)["steps"]
-        trainer = plan.trainer()
+            numbers = estimate(trainer, more)
+            steps, note = saved.step + numbers["steps"], numbers["note"]
         if budget and hasattr(trainer.model, "growth") and trainer.model.cost_stages > 1:
             raise UsageError(f"{run.path} grows its networks over its budget, which cannot be stretched: train anew with a larger one")
         trainer.load(saved)
@@ -341,7 +355,7 @@ def resume(
         if steps != run.info["steps"]:
             run.update(steps=steps, extended=[*run.info.get("extended", []), {"from": saved.step, "steps": steps}])
         run.rewind(saved.manifest["events"])
-        on_plan({"run": str(run.path), "parameters": count_parameters(trainer.model), "steps": steps, "from": saved.step})
+        on_plan({"run": str(run.path), "parameters": count_parameters(trainer.model), "steps": steps, "from": saved.step, "note": note})
         _train(trainer, run, steps, on_event, stop)
     return Run(run.path)
 
@@ -371,28 +385,41 @@ class Restored:
 
 
 def restore(
-    run: Run, which: str = "last", weights: str = "ema", device: str = "auto", warn=lambda line: None, with_data: bool = True,
+    run: Run, which: str = "last", weights: str | float = "ema", device: str = "auto", warn=lambda line: None, with_data: bool = True,
     data_name: str | None = None,
 ) -> Restored:
     """Loads the checkpoint ``which`` ("last", "best" or a step) of a run; weights: "ema" or "model".
 
+    weights may be a width, too, between those of a run's ``averages``: see ``optim.blend``.
     with_data: False makes do without the data, where they are not needed: the data set then has no splits.
     data_name: where the data are now, if they moved.
     """
     info, device = run.info, pick_device(device)
     family = families.of_run(info)
     saved = checkpoint.find(run, which, warn)
-    unfitted = hasattr(family.FAMILY, "fit") and saved.step < info["steps"]
+    unfitted = hasattr(family.FAMILY, "fit") and (saved.step < info["steps"] or not isinstance(weights, str))
     dataset = dataset_of(run, data_name) if with_data or unfitted else described_data(run)
     model = family.FAMILY(build(family.Config, info["config"]), dataset.spec).to(device).eval().requires_grad_(False)
     try:
-        model.load_state_dict(saved.tensors(weights))
+        model.load_state_dict(saved.tensors(weights) if isinstance(weights, str) else averaged(run, saved, weights))
     except RuntimeError as error:
         raise StorageError(f"{saved.path} does not fit this version of the family {info['family']}: {str(error).splitlines()[-1].strip()}") from None
-    if unfitted:  # stopped before the end: what comes after the last step is made up for
+    if unfitted:  # stopped before the end, or other weights: what comes after the last step is made up for
         model.fit(lambda: in_order(dataset, "train", device=device), Rng(info["seed"], device=device).at("fit"))
     model.progress = saved.manifest.get("progress", min(1.0, saved.step / max(1, info["steps"])))
     return Restored(run, family, model, dataset, saved.step)
+
+
+def averaged(run: Run, saved: checkpoint.Checkpoint, width: float) -> dict[str, torch.Tensor]:
+    """The weights of an average that was not kept, out of those that were. Raises UsageError."""
+    widths = run.info["train"].get("averages", [])
+    if not widths or not min(widths) <= width <= max(widths):
+        kept = f"from {min(widths)} to {max(widths)}" if widths else "none: it was trained without --averages"
+        raise UsageError(f"{run.path} has no average of width {width:g}: {kept}")
+    used, others, place = saved.tensors("ema"), saved.tensors("optim"), saved.manifest["average"]
+    of = lambda i, name: used[name] if i == place else others[f"average {widths[i]}/{name}"]
+    names = {name.partition("/")[2] for name in others if name.startswith("average ")}  # of parameters: buffers are the same for all
+    return used | {name: sum(share * of(i, name) for i, share in enumerate(blend(widths, width))) for name in names}
 
 
 def described_data(run: Run) -> Dataset:
