@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from fromnoise.nets.unet import Block, UNet, normed
+from fromnoise.nets.unet import Block, Conv, UNet, normed
 
 LEVEL = torch.tensor([0.5])
 
@@ -80,6 +80,16 @@ def test_fine_detail_goes_over_the_skip_and_what_is_far_through_the_coarsest():
     for up in net.up:                                                               # nothing but the skip is left
         torch.nn.init.zeros_(up.weight)
     assert float(change()[0, 1]) > 1e-3
+
+
+def test_a_convolution_is_one_whose_weights_are_a_matrix():
+    """That of the library with the same kernel, and of the same size at the start; in a U-Net all weights are for Muon."""
+    torch.manual_seed(0)
+    conv, h = Conv(6, 4, 3, stride=2, padding=1), torch.randn(2, 6, 5, 7)
+    kernel = torch.stack([conv.weight[:, 6 * i : 6 * i + 6] for i in range(9)], 2).view(4, 6, 3, 3)
+    torch.testing.assert_close(conv(h), torch.nn.functional.conv2d(h, kernel, conv.bias, 2, 1))
+    assert 0.9 < float(conv.weight.detach().abs().max()) * 54**0.5 <= 1                 # uniform up to 1 / sqrt(what goes in)
+    assert {p.ndim for p in UNet((1, 28, 28), width=8, depth=1).parameters()} == {1, 2}
 
 
 def test_features_lie_last_in_memory():

@@ -32,13 +32,13 @@ class UNet(nn.Module):
         self.told = Told(widths[-1], reads, two_levels)
         heads = next(heads for heads in range(max(1, widths[-1] // 32), 0, -1) if widths[-1] % heads == 0)
         blocks = lambda w: nn.ModuleList(Block(w, widths[-1]) for _ in range(depth))
-        self.stem = nn.Conv2d(shape[0] * patch**2, width, 3, padding=1)
+        self.stem = Conv(shape[0] * patch**2, width, 3, padding=1)
         self.ins, self.outs = nn.ModuleList(map(blocks, widths[:-1])), nn.ModuleList(map(blocks, widths[:-1]))
-        self.down = nn.ModuleList(nn.Conv2d(a, b, 3, stride=2, padding=1) for a, b in zip(widths, widths[1:]))
-        self.up = nn.ModuleList(nn.Conv2d(b, a, 1) for a, b in zip(widths, widths[1:]))
+        self.down = nn.ModuleList(Conv(a, b, 3, stride=2, padding=1) for a, b in zip(widths, widths[1:]))
+        self.up = nn.ModuleList(Conv(b, a, 1) for a, b in zip(widths, widths[1:]))
         self.places = nn.Parameter(0.02 * torch.randn(self.sizes[-1][0] * self.sizes[-1][1], widths[-1]))
         self.layers = nn.ModuleList(TransformerLayer(widths[-1], heads) for _ in range(2 * depth))
-        self.out = zeroed(nn.Conv2d(width, shape[0] * patch**2, 3, padding=1))
+        self.out = zeroed(Conv(width, shape[0] * patch**2, 3, padding=1))
 
     def forward(self, x: Tensor, level: Tensor, condition: Tensor | None = None, until: Tensor | None = None) -> Tensor:
         (told, words), seen = self.told(level, condition, until), []
@@ -58,12 +58,24 @@ class UNet(nn.Module):
         return self.unfold(self.out(normed(h)).to(x.dtype))
 
 
+class Conv(nn.Conv2d):
+    """A convolution of k x k whose weights are one matrix (n_out, k k n_in), as an optimiser of matrices wants them (Muon)."""
+
+    def __init__(self, n_in: int, n_out: int, k: int, **more):
+        super().__init__(n_in, n_out, k, **more)
+        self.weight = nn.Parameter(self.weight.detach().permute(0, 2, 3, 1).flatten(1))
+
+    def forward(self, h: Tensor) -> Tensor:
+        kernel = self.weight.unflatten(1, (*self.kernel_size, self.in_channels)).permute(0, 3, 1, 2)  # features last in memory
+        return self._conv_forward(h, kernel, self.bias)
+
+
 class Block(nn.Module):
     """h + conv(silu((1 + scale) norm(conv(silu(norm(h)))) + shift)), starting as the identity."""
 
     def __init__(self, width: int, n_told: int):
         super().__init__()
-        self.first, self.second = nn.Conv2d(width, width, 3, padding=1), zeroed(nn.Conv2d(width, width, 3, padding=1))
+        self.first, self.second = Conv(width, width, 3, padding=1), zeroed(Conv(width, width, 3, padding=1))
         self.tell = zeroed(nn.Linear(n_told, 2 * width))
 
     def forward(self, h: Tensor, told: Tensor) -> Tensor:
