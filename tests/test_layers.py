@@ -14,6 +14,7 @@ LAYERS = {
     "families": 2, "measures": 2,
     "training": 3, "invert": 3,
     "sample": 4, "reconstruct": 4, "generate": 4,
+    "edit": 5,
     "evaluate": 5, "conformance": 5, "doctor": 5,
     "show": 6,
     "comparison": 7, "tour": 8, "api": 8,

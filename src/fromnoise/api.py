@@ -146,6 +146,45 @@ class TrainedRun:
         rng = Rng(0, ("reconstruct",), device=self.restored.device)
         return in_own_units(self.dataset, invert(self.model, x, y, self.restored.family.Options(), rng).x_hat)
 
+    def complete(self, x: np.ndarray, fill, y=None, seed: int = 0, **options) -> np.ndarray | dict:
+        """Examples with a part filled in anew, the rest as it was. y: labels, for conditional models; options: of the sampler.
+
+        fill: of images left, right, top, bottom, centre, the path of a picture whose white part it is, or bool (H, W), True
+        where it is to be filled in; of vectors bool (D,).
+        """
+        from . import edit
+
+        return self._edited(edit.complete, x, fill, y, seed, options)
+
+    def redraw(self, x: np.ndarray, strength: float = 0.5, y=None, seed: int = 0, **options) -> np.ndarray | dict:
+        """Examples mixed with a share of noise, above 0 and up to 1, and denoised again: near 0 they stay, at 1 nothing of them is left."""
+        from . import edit
+
+        return self._edited(edit.redraw, x, strength, y, seed, options)
+
+    def vary(self, x: np.ndarray, amount: float = 0.2, y=None, seed: int = 0, **options) -> np.ndarray | dict:
+        """Relatives of the examples: their own noise turned by a share, above 0 and up to 1, towards other noise."""
+        from . import edit
+
+        return self._edited(edit.vary, x, amount, y, seed, options)
+
+    def between(self, a: np.ndarray, b: np.ndarray, n: int = 8, y=None, seed: int = 0, **options) -> np.ndarray | dict:
+        """From each a to its b, (N, ...) each, through noise: n examples for each pair, ends included, pair after pair."""
+        from . import edit
+        from .sample import in_own_units
+
+        a, b = self._input(a), self._input(b)
+        if len(a) != len(b):
+            raise UsageError(f"{len(a)} examples were given to go from, and {len(b)} to go to: as many of both")
+        made = edit.between(self.restored, a, b, n, self._labels(y, len(a)), seed, options)
+        return in_own_units(self.dataset, made.flatten(0, 1))
+
+    def _edited(self, change, x, how, y, seed, options):
+        from .sample import in_own_units
+
+        made = change(self.restored, self._input(x), how, self._labels(y, len(x)), 1, seed, options)
+        return in_own_units(self.dataset, made[:, 0])
+
     @torch.no_grad()
     def log_prob(self, x: np.ndarray, y=None, k: int = 100, seed: int = 0) -> np.ndarray:
         """(N,) nats as ``evaluate`` has them: exact, or the k-sample bound; ``run.model.bound`` says which."""

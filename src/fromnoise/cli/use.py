@@ -180,9 +180,10 @@ def show(run, names, dims, sampled, seed, beside, out, checkpoint, data, device,
 
     \b
     training     curves progress
-    samples      samples nearest film truncation
+    samples      samples captions nearest film truncation
     latents      scatter grid planes traverse interp kl
     symbols      window surprise next bigrams completions order
+    noise        forward denoising trajectories steps
     images back  recon worst denoise invert
     adversaries  duel
     """

@@ -1,6 +1,6 @@
 """All verbs, gathered."""
 
-from . import manage, text, train, use
+from . import edit, manage, text, train, use
 from .root import fromnoise
 
-__all__ = ["fromnoise", "manage", "text", "train", "use"]
+__all__ = ["edit", "fromnoise", "manage", "text", "train", "use"]

@@ -9,17 +9,20 @@ from ..core.family import (
     Completes,
     Corrupts,
     Decodes,
+    Denoises,
     DrawsLatents,
     Encodes,
     EncodesDistribution,
     Judges,
     Predicts,
     Reconstructs,
+    Traces,
 )
+from ..evaluate.attributes import has_attributes
 from ..generate import is_text_model
 from ..invert import why_not as why_no_inversion
 from ..training.launch import Restored
-from . import compare, counting, curves, duel, film, images, latent, neighbours, order, progress, text, vectors, walks
+from . import captions, compare, counting, curves, duel, film, images, latent, neighbours, noise, order, progress, text, vectors, walks
 from .compare import compare_planes
 from .style import Drawing, drawing, save
 from .subject import Subject
@@ -110,6 +113,18 @@ def _has_levels(s: Subject) -> str:
     return "" if film.option_of(s) else f"this model samples without any of {', '.join(film.LEVELS)}"
 
 
+def _sees_noise(s: Subject) -> str:
+    return "" if isinstance(s.model, Denoises) else "this model does not see through noise of every level: diffusion models do"
+
+
+def _traces(s: Subject) -> str:
+    return "" if isinstance(s.model, Traces) else "this model makes its samples at once, not step by step from noise"
+
+
+def _captions(s: Subject) -> str:
+    return "" if has_attributes(s.restored) else "it is for models that were told the captions of shapes (--conditional)"
+
+
 def _judges(s: Subject) -> str:
     return "" if isinstance(s.model, Judges) else "this model has no discriminator"
 
@@ -126,9 +141,14 @@ FIGURES: dict[str, Kind] = {
     "curves": Kind("loss parts and held-out metric over the steps, which phase trains when", _trained, curves.draw_curves),
     "progress": Kind("what the same noise became over the course of training", progress.why_not, progress.draw_progress),
     "samples": Kind("samples beside their nearest training examples; points and tables beside the real ones; texts with what they copy", _text_is_predicted, _draw_samples),
+    "captions": Kind("samples for seen and unseen captions, and whether they show what these say", _captions, captions.draw_captions),
     "nearest": Kind("samples nearest to the training set, and farthest from it", _is_image, neighbours.draw_nearest),
     "film": Kind("a closed walk through the latent space, as an animated picture too", _all(_is_image, _has_latents), film.draw_film),
     "truncation": Kind("the same z drawn ever nearer to the middle, with its diversity", _all(_is_image, _has_levels), film.draw_truncation),
+    "forward": Kind("images at rising levels of noise, and what the model sees in them", _all(_is_image, _sees_noise), noise.draw_forward),
+    "denoising": Kind("samples on their way from noise, and what the model takes them for", _all(_is_image, _traces), noise.draw_denoising),
+    "trajectories": Kind("ways of points from noise to data, and the field that moves them", _all(noise.is_plane, _traces, _sees_noise), noise.draw_trajectories),
+    "steps": Kind("quality against the evaluations of the network for a sample", noise.why_no_steps, noise.draw_steps),
     "duel": Kind("the discriminator's score over the plane with its push on fakes; for images what it is sure of", _all(_judges, duel.why_not), duel.draw_duel),
     "invert": Kind("real images above, the nearest that the decoder can make below", _all(_is_image, _inverts), walks.draw_invert),
     "recon": Kind("input above, reconstruction below", _all(_is_image, _reconstructs), images.draw_recon),

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..core.family import Decodes, Encodes, Judges, Predicts, Reconstructs
+from ..core.family import Completes, Decodes, Encodes, Judges, Predicts, Reconstructs, Traces
 from ..evaluate.quality import Yardstick
 from ..training.launch import Restored
 from .compare import compare_planes, compare_recon, compare_samples, title_of
@@ -44,8 +44,10 @@ def page_figures(
     for i, name in names_of(runs).items():
         own = [*(["samples"] if kind == "vector" else []), "worst", "kl"]
         own += ["duel", "progress"] if isinstance(runs[i].model, Judges) else []
-        if isinstance(runs[i].model, Predicts):  # counts stand in the window of every network
-            own += {"image": ["completions"], "tokens": ["surprise", *(["window"] if runs[i].model.phases() else [])]}[kind]
+        own += ["denoising", "trajectories", "steps"] if isinstance(runs[i].model, Traces) else []
+        if kind == "tokens" and isinstance(runs[i].model, Predicts):  # counts stand in the window of every network
+            own += ["surprise", *(["window"] if runs[i].model.phases() else [])]
+        own += ["completions"] if isinstance(runs[i].model, Completes) else []
         own += ["curves"]
         wanted = [figure for figure in own if can(runs[i], figure)]
         for figure in wanted:
