@@ -23,7 +23,7 @@ from .training import checkpoint, launch
 from .training.heldout import held_out_terms
 from .training.loop import Stop, fit
 
-DIGITS, POINTS = {"data_name": "digits"}, {"data_name": "ring8"}
+DIGITS, POINTS, CAPTIONS = {"data_name": "digits"}, {"data_name": "ring8"}, {"data_name": "shapes"}
 TEXT = {"data_name": str(Path(__file__).resolve()), "context": 32}  # any small text: this one
 SMALL = {"threads": 1, "steps": 24, "batch_size": 128, "intervals": 3, "validation_examples": 64}
 
@@ -212,6 +212,20 @@ class Suite:
             restored = launch.restore(launch.start(self.plan(conditional=True), Path(folder) / "run"))
         a, b = sample(restored, 4, label=1), sample(restored, 4, label=2)
         assert not torch.equal(a, b), "the label changes nothing"
+
+    def check_captions(self):
+        """captions are obeyed: words and their order change a conditional model's samples, by prompts as by rows of words"""
+        told = CAPTIONS | {"conditional": True, "steps": 4, "batch_size": 16}
+        if "conditional" not in self.family.Config.model_fields or not self.takes(**told):
+            return
+        with tempfile.TemporaryDirectory() as folder:
+            restored = launch.restore(launch.start(self.plan(**told), Path(folder) / "run"))
+        said = ["a red circle left of a blue square", "a blue square left of a red circle", "a red circle"]
+        a, b, c = (sample(restored, 2, prompt=caption) for caption in said)
+        assert not torch.equal(a, c), "the caption changes nothing"
+        assert not torch.equal(a, b), "the order of a caption's words changes nothing"
+        first = restored.dataset.words.examples[0]
+        assert torch.equal(sample(restored, 1), sample(restored, 1, prompt=first)), "samples without a prompt do not begin with the first example"
 
     def check_resume(self):
         """a run stopped at step 1, mid-epoch, at an epoch's end (11) and three times in a row ends bit for bit the same"""
