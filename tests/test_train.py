@@ -24,6 +24,7 @@ from fromnoise.core.family import Family, Loss, Phase
 from fromnoise.core.rng import Rng
 from fromnoise.core.run import Run
 from fromnoise.data.stream import Stream
+from fromnoise.families.autoregressive import AutoRegressive
 from fromnoise.training import checkpoint, launch
 from fromnoise.training.loop import Stop, Trainer, due, fit, kinds_of_step, measure
 from fromnoise.training.optim import lr_factor
@@ -594,6 +595,22 @@ def test_a_budget_too_short_for_its_intervals_says_so():
     assert short["steps"] == 20 and "20 intervals" in short["note"] and "--intervals" in short["note"]
     assert plan_line(short).splitlines()[1].strip() == f"! {short['note']}"
     assert not about(minutes=0.2)["note"] and not about(steps=3)["note"] and "\n" not in plan_line(about(steps=3))
+
+
+def test_what_is_computed_before_the_first_step_is_computed_once(monkeypatch, tmp_path):
+    (tmp_path / "t.txt").write_text("to be or not to be, that is the question. " * 200)
+    fitted, fit_before = [], AutoRegressive.fit_before
+    monkeypatch.setattr(AutoRegressive, "fit_before", lambda self, *args: (fitted.append(1), fit_before(self, *args))[1])
+    options = dict(data_name=str(tmp_path / "t.txt"), context=16, prior=True, width=16, depth=1, steps=4, batch_size=4, intervals=1, threads=1)
+    run = launch.start(launch.plan("autoregressive", **options), tmp_path / "run")
+    assert len(fitted) == 1
+    longer = launch.resume(run, {"minutes": 1e-4})
+    assert len(fitted) == 2 and longer.info["steps"] == 5
+    trainer = launch.plan("autoregressive", **options).trainer()
+    first = {name: t.clone() for name, t in trainer.model.state_dict().items()}
+    trainer.advance(4)
+    trainer.start_afresh()
+    assert all(torch.equal(t, first[name]) for name, t in trainer.model.state_dict().items())
 
 
 def test_a_finished_run_says_so_and_can_be_extended(tmp_path):

@@ -5,6 +5,7 @@ step's number. Clock readings decide only how many steps a budget in minutes is,
 """
 
 import contextlib
+import copy
 import dataclasses
 import math
 import signal
@@ -142,16 +143,20 @@ class Trainer:
         self.rng = Rng(config.seed, device=self.device)
         self.build = build
         self.compile = config.compile and can_compile()
-        self.stream, self._watch = None, None
+        self.stream, self._watch, self._fitted = None, None, None
         self.start_afresh()
         turns(self.model.phases(), self.stream.batches_per_epoch)  # phases that do not go together are told now
 
     def start_afresh(self) -> None:
-        """Initial weights, as the seed has them."""
-        self.rng.at("init").seed_torch()
-        self.model = self.build().to(self.device)
-        if isinstance(self.model, FitsBefore):
-            self.model.fit_before(lambda: in_order(self.dataset, "train", device=self.device, rest=True), self.rng.at("fit before"))
+        """Initial weights, as the seed has them; what is computed before the first step is computed once."""
+        if self._fitted is not None:
+            self.model = copy.deepcopy(self._fitted)
+        else:
+            self.rng.at("init").seed_torch()
+            self.model = self.build().to(self.device)
+            if isinstance(self.model, FitsBefore):
+                self.model.fit_before(lambda: in_order(self.dataset, "train", device=self.device, rest=True), self.rng.at("fit before"))
+                self._fitted = copy.deepcopy(self.model)
         self.ema = Ema(self.model, self.config.ema)
         self.optimizers = make_optimizers(self.model, self.config)
         self.set_state(State())
