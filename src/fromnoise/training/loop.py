@@ -105,6 +105,7 @@ class State:
 
     sums, counts  of the terms since the last interval
     events        lines of events.jsonl that belong to this state
+    average       place of the average in use, among ``averages``
     good          step of the last interval's checkpoint: where a run that diverges goes back to
     rollbacks     how often it had to
     """
@@ -115,6 +116,7 @@ class State:
     history: list[float] = field(default_factory=list)
     best: dict | None = None
     events: int = 0
+    average: int = 0
     good: int = 0
     rollbacks: int = 0
 
@@ -145,6 +147,8 @@ class Trainer:
         self.compile = config.compile and can_compile()
         self.stream, self._watch, self._fitted = None, None, None
         self.start_afresh()
+        if len(config.averages) > 1 and isinstance(self.model, Judges):
+            raise UsageError("--averages: the losses of this family rank no averages, so give one width, such as --averages 0.05")
         turns(self.model.phases(), self.stream.batches_per_epoch)  # phases that do not go together are told now
 
     def start_afresh(self) -> None:
@@ -157,7 +161,7 @@ class Trainer:
             if isinstance(self.model, FitsBefore):
                 self.model.fit_before(lambda: in_order(self.dataset, "train", device=self.device, rest=True), self.rng.at("fit before"))
                 self._fitted = copy.deepcopy(self.model)
-        self.ema = Ema(self.model, self.config.ema)
+        self.ema = Ema(self.model, self.config.ema, self.config.averages)
         self.optimizers = make_optimizers(self.model, self.config)
         self.set_state(State())
         if self.compile:
@@ -195,6 +199,8 @@ class Trainer:
     def finish(self) -> None:
         """What a family computes from the whole training set: a density of the codes, a closed form."""
         self.check()
+        if isinstance(self.model, FitsInClosedForm) and len(self.config.averages) > 1:
+            self.validate()  # what is fitted belongs to the weights: they are chosen before
         for model in (self.model, self.ema.model):
             if isinstance(model, FitsInClosedForm):
                 model.fit(lambda: in_order(self.dataset, "train", device=self.device), self.rng.at("fit"))
@@ -204,26 +210,41 @@ class Trainer:
         return self.look()[0]
 
     def look(self) -> tuple[dict[str, float], dict]:
-        """The same, and of an adversarial family the duel in numbers."""
+        """The same, and of an adversarial family the duel in numbers. Of several averages the best is in use from here on."""
         rng = self.rng.at("validate")
         if not isinstance(self.model, Judges):
-            return objective(self.ema.model, self.dataset, self.config.validation_examples, rng, self.device), {}
+            self.held_out = []  # of each average, with the same noise
+            for index in range(len(self.ema.weights)):
+                self.ema.use(index)
+                self.held_out.append(objective(self.ema.model, self.dataset, self.config.validation_examples, rng, self.device))
+            ranks = [terms["value"] if math.isfinite(terms["value"]) else math.inf for terms in self.held_out]
+            self.state.average = ranks.index(min(ranks))
+            self.ema.use(self.state.average)
+            return self.held_out[self.state.average], {}
         if self._watch is None:
             self._watch = Watch(self.dataset, self.options, self.config.validation_examples, rng, self.device)
         return self._watch.look(self.model, self.ema.model)
+
+    def averages(self) -> dict:
+        """Of the last look: which of several averages was taken, and the held-out value of all by width; None: not finite."""
+        if len(self.config.averages) < 2:
+            return {}
+        values = [terms["value"] for terms in self.held_out]
+        known = {str(width): value if math.isfinite(value) else None for width, value in zip(self.config.averages, values)}
+        return {"average": {"width": self.config.averages[self.state.average], "held_out": known}}
 
     # -- state -----------------------------------------------------------------------------------------------
 
     def save(self, run: Run) -> None:
         optim = {f"{'+'.join(key)}/{name}": t for key, o in self.optimizers.items() for name, t in o.tensors().items()}
-        parts = {"model": self.model.state_dict(), "ema": self.ema.model.state_dict(), "optim": optim}
+        parts = {"model": self.model.state_dict(), "ema": self.ema.model.state_dict(), "optim": optim | self.ema.others()}
         keep = {self.state.good} | ({self.state.best["step"]} if self.state.best else set())
         checkpoint.save(run, self.state.step, parts, vars(self.state) | {"threads": self.threads, "progress": self.ema.model.progress}, keep)
 
     def load(self, saved: checkpoint.Checkpoint) -> None:
         self.model.load_state_dict(saved.tensors("model"))
-        self.ema.model.load_state_dict(saved.tensors("ema"))
         optim = saved.tensors("optim")
+        self.ema.load(saved.manifest.get("average", 0), saved.tensors("ema"), optim)
         for key, optimizer in self.optimizers.items():
             prefix = "+".join(key) + "/"
             optimizer.load({name[len(prefix) :]: t for name, t in optim.items() if name.startswith(prefix)})
@@ -321,6 +342,7 @@ def _report(trainer: Trainer, run: Run, steps: int, batch: Batch, on_event, cloc
         "train": train,
         "validation": held_out,
         "best": state.best,
+        **trainer.averages(),
         **({"duel": duel} if duel else {}),
         "health": ill,
         **clock.fields(steps - state.step, trainer.stream.batch_size),

@@ -1,8 +1,10 @@
-"""Optimisers, the learning rate over the budget, and the average of the weights."""
+"""Optimisers, the learning rate over the budget, and the averages of the weights."""
 
 import copy
 import math
+from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -17,12 +19,15 @@ class PhaseOptimizer:
 
     def __init__(self, model: Family, phase: Phase, config: TrainConfig):
         named = {name: p for name, p in model.parameters_of(phase).items() if p.requires_grad}
-        self.params, self.lr = list(named.values()), phase.lr
+        self.params, self.lr, self.kernels = list(named.values()), phase.lr, []
         adam = {"lr": phase.lr, "betas": phase.betas, "fused": not any(p.is_complex() for p in self.params)}
         self.parts: list[tuple[dict[str, Tensor], torch.optim.Optimizer]] = []
         if config.optimizer == "muon":
             tables = {f"{name}.weight" for name, module in model.named_modules() if isinstance(module, nn.Embedding)}
-            matrices = {name: p for name, p in named.items() if p.ndim == 2 and name not in tables}
+            matrices = {name: p for name, p in named.items() if p.ndim in (2, 4) and name not in tables}
+            kernels = {name: p for name, p in matrices.items() if p.ndim == 4}      # a convolution is a matrix of patches
+            flat = {name: nn.Parameter(p.detach().view(len(p), -1)) for name, p in kernels.items()}  # the same memory
+            self.kernels, matrices = list(zip(kernels.values(), flat.values())), matrices | flat
             named = {name: p for name, p in named.items() if name not in matrices}
             if matrices:  # the rule that makes one learning rate serve both (Liu et al. 2025, "Muon is scalable")
                 muon = torch.optim.Muon(
@@ -38,6 +43,8 @@ class PhaseOptimizer:
             p.grad = None
 
     def step(self, lr_factor: float) -> None:
+        for kernel, flat in self.kernels:
+            flat.grad = None if kernel.grad is None else kernel.grad.flatten(1)
         for _, optimizer in self.parts:
             for group in optimizer.param_groups:
                 group["lr"] = self.lr * lr_factor
@@ -77,29 +84,74 @@ def lr_factor(step: int, steps: int, config: TrainConfig) -> float:
     return rise * (config.lr_end + (1 - config.lr_end) * falls[config.schedule])
 
 
-class Ema:
-    """A running average of the weights, short at first: decay min(d, (1 + step) / (10 + step)).
+def gamma_of(width: float) -> float:
+    """The power gamma of an average whose weights at time t, tau^gamma for tau in [0, t], have standard deviation ``width`` t.
 
-    With decay 0 there is no average: its weights are the model's own, in the same memory.
+    width^2 = (gamma + 1) / ((gamma + 2)^2 (gamma + 3)): the largest root of a cubic (Karras et al. 2024, arXiv:2312.02696,
+    appendix C). From width 12^-1/2 = 0.289, equal weights since the first step (gamma = 0), down to 0, the last ones only.
+    """
+    s = width**-2
+    return float(np.roots([1, 7, 16 - s, 12 - s]).real.max())
+
+
+def blend(widths: Sequence[float], wanted: float) -> list[float]:
+    """Shares (they sum to 1) of averages of these widths whose mixture is nearest to the average of width ``wanted``.
+
+    Least squares of the weights over time p(tau) = (gamma + 1) tau^gamma / t^(gamma + 1), with the inner product
+    <p_a, p_b> = (a + 1) (b + 1) / ((a + b + 1) t) (arXiv:2312.02696, appendix C), here with one t. From widths a factor of 2
+    apart it is off by 5 % of the norm of p at most, in between.
+    """
+    inner = lambda a, b: (a + 1) * (b + 1) / (a + b + 1)
+    gamma, k = np.array([gamma_of(width) for width in widths]), len(widths)
+    system = np.ones((k + 1, k + 1))
+    system[:k, :k], system[k, k] = inner(gamma[:, None], gamma), 0  # the last row: constant weights stay as they are
+    return np.linalg.lstsq(system, np.append(inner(gamma, gamma_of(wanted)), 1))[0][:k].tolist()
+
+
+class Ema:
+    """Running averages of the weights, side by side; ``model`` has the one in use, in the same memory.
+
+    Without widths there is one, exponential, short at first: decay min(d, (1 + step) / (10 + step)); with decay 0 there is
+    none, its weights are the model's own. With widths there is for each the mean of the weights after steps 1 .. t, that of
+    step k in proportion to k^gamma, by decay (1 - 1/t)^(gamma + 1): as long a part of a short training as of a long one.
     """
 
-    def __init__(self, model: Family, decay: float):
-        self.model, self.decay = copy.deepcopy(model).eval().requires_grad_(False), decay
-        self._pairs = None
+    def __init__(self, model: Family, decay: float, widths: Sequence[float] = ()):
+        self.model, self.decay, self.widths = copy.deepcopy(model).eval().requires_grad_(False), decay, tuple(widths)
+        self.powers = [gamma_of(width) + 1 for width in widths]
+        self._theirs = [p.detach() for p in model.parameters()]
+        mine = self._theirs if not decay and not widths else [p.detach() for p in self.model.parameters()]
+        self.weights = [mine, *([p.clone() for p in mine] for _ in widths[1:])]
+        self.use(0)
+
+    def use(self, index: int) -> None:
+        """Makes the average of this place the one that ``model`` has."""
+        self.index = index
+        for own, average in zip(self.model.parameters(), self.weights[index]):
+            own.data = average
 
     @torch.no_grad()
     def update(self, model: Family, step: int) -> None:
-        if self._pairs is None:
-            mine, theirs = dict(self.model.named_parameters()), dict(model.named_parameters())
-            self._pairs = list(mine.values()), [theirs[name] for name in mine]
-            if not self.decay:
-                for own, other in zip(*self._pairs):
-                    own.data = other.data
-        if self.decay:
-            decay = min(self.decay, (1 + step) / (10 + step))
-            torch._foreach_lerp_(*self._pairs, 1 - decay)
+        if self.decay or self.widths:
+            decays = [(1 - 1 / (step + 1)) ** power for power in self.powers] or [min(self.decay, (1 + step) / (10 + step))]
+            for mine, decay in zip(self.weights, decays):
+                torch._foreach_lerp_(mine, self._theirs, 1 - decay)
         for mine, theirs in zip(self.model.buffers(), model.buffers()):  # running statistics are averages already
             mine.copy_(theirs)
+
+    def others(self) -> dict[str, Tensor]:
+        """The averages that are not in use, keyed "average WIDTH/parameter"."""
+        names = [name for name, _ in self.model.named_parameters()]
+        unused = [(width, mine) for i, (width, mine) in enumerate(zip(self.widths, self.weights)) if i != self.index]
+        return {f"average {width}/{name}": p for width, mine in unused for name, p in zip(names, mine)}
+
+    @torch.no_grad()
+    def load(self, index: int, used: dict[str, Tensor], others: dict[str, Tensor]) -> None:
+        """Takes over a state: which average is in use, ``model.state_dict()``, and ``others()`` among other tensors."""
+        self.use(index)
+        self.model.load_state_dict(used)
+        for name, p in self.others().items():
+            p.copy_(others[name])
 
 
 def callable_modules(model: Family) -> list[nn.Module]:

@@ -1,10 +1,12 @@
 """How a run is trained, whatever the family."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from ..core.config import BaseConfig
+
+AverageWidth = Annotated[float, Field(ge=1e-3, le=0.28)]  # above 12^-1/2 = 0.289 early steps would weigh more than late ones
 
 
 class TrainConfig(BaseConfig):
@@ -19,6 +21,7 @@ class TrainConfig(BaseConfig):
     lr_end: float = Field(0.0, ge=0, le=1, description="share of the learning rate that is left when the budget ends")
     warmup: float = Field(0.01, ge=0, le=0.5, description="share of the budget over which the learning rate grows from 0")
     ema: float = Field(0.999, ge=0, lt=1, description="decay of the averaged weights that sample and are measured")
+    averages: tuple[AverageWidth, ...] = Field((), description="instead of --ema: averages of the weights, each over a share of the training (0.05,0.1); the one that is best on held-out examples samples")
     clip: float = Field(200.0, gt=0, description="largest gradient norm; longer gradients are shortened to it")
     precision: Literal["float32", "bfloat16", "auto"] = Field(
         "float32", description="bfloat16: mixed precision; auto: bfloat16 where the hardware has it. What auto chose is kept in the run, also for a resume on another machine"
