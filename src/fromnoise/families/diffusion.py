@@ -36,15 +36,15 @@ class Config(BaseConfig):
     levels: Literal["auto", "lognormal", "uniform"] = Field("auto", description="noise levels that are trained: log(sigma/alpha) normal, or t uniform [flow, edm: lognormal]")
     level_mean: float = Field(0.0, ge=-10, le=10, description="lognormal: mean of log(sigma/alpha), data of variance 1")
     level_std: float = Field(1.0, gt=0, le=10, description="lognormal: its standard deviation")
-    network: Literal["auto", "unet", "transformer", "mlp"] = Field("auto", description="U-Net, patch Transformer, MLP [images: transformer, vectors: mlp]")
-    width: Width = Field(128, description="features of a layer")
-    depth: int = Field(4, ge=1, le=64, description="layers")
+    network: Literal["auto", "unet", "transformer", "mlp"] = Field("auto", description="U-Net, patch Transformer, MLP [images: unet, vectors: mlp]")
+    width: Width | None = Field(None, description="features of a layer, unet: at the finest resolution [unet 64, else 128]")
+    depth: int | None = Field(None, ge=1, le=64, description="layers, unet: blocks at a resolution [unet 1, else 4]")
     heads: int | None = Field(None, ge=1, le=64, description="transformer: attention heads [width / 32]")
     patch: int | None = Field(None, ge=1, le=64, description="transformer: side of a patch in pixels [2 below 16 pixels, 4 below 64, then 8]")
     conditional: bool = Field(False, description="learn p(x | y), and p(x) beside it for guidance")
     jumps: float = Field(0.0, ge=0, le=1, description="share of the training, at its end, in which the network also learns to jump: samples in one or two steps")
     label_dropout: float = Field(0.1, ge=0, le=1, description="conditional: share of the examples whose label is hidden")
-    lr: float = Field(2e-3, gt=0, le=1e31, description="learning rate")
+    lr: float = Field(5e-3, gt=0, le=1e31, description="learning rate")
 
 
 class Options(BaseConfig):
@@ -57,11 +57,12 @@ class Options(BaseConfig):
     churn: float = Field(0.0, ge=0, le=1e6, description="heun: noise that is added on the way, S_churn of EDM")
 
 
-TRAINING = dict(optimizer="muon", warmup=0.02, ema=0.999, batch_size=128, precision="auto")
+SIZES = {"unet": (64, 1), "transformer": (128, 4), "mlp": (128, 4)}  # width and depth
+TRAINING = dict(optimizer="muon", warmup=0.02, averages=(0.05, 0.1), batch_size=128, precision="auto")
 
 PRESETS = {
     "default": TRAINING,
-    "points": TRAINING | dict(width=128, depth=4, batch_size=512),
+    "points": TRAINING | dict(batch_size=512),
     "ddpm": TRAINING | dict(path="linear"),
     "cosine": TRAINING | dict(path="cosine"),
     "edm": TRAINING | dict(path="edm", level_mean=-0.5, level_std=1.2),
@@ -81,7 +82,7 @@ class Diffusion(Family):
             raise UsageError("diffusion is for images and vectors: use autoregressive for text")
         if c.conditional and not (spec.classes or spec.caption):
             raise UsageError("--conditional needs labels or captions, and this data has none")
-        name = c.network if c.network != "auto" else "transformer" if spec.kind == "image" else "mlp"
+        name = c.network if c.network != "auto" else "unet" if spec.kind == "image" else "mlp"
         if name != "mlp" and spec.kind != "image":
             raise UsageError(f"--network {name} is for images: use mlp for this data")
         self.path = PATHS[c.path]()
@@ -306,15 +307,15 @@ def per_component(difference: Tensor) -> Tensor:
 
 def make_network(name: str, c: Config, spec: DataSpec):
     reads = (spec.caption or spec.classes) if c.conditional else 0
+    width, depth = (given or known for given, known in zip((c.width, c.depth), SIZES[name]))
     more = dict(reads=reads, two_levels=c.jumps > 0)
     if name == "mlp":
-        return MLP(spec.dims, c.width, c.depth, **more)
+        return MLP(spec.dims, width, depth, **more)
     if name == "unet":
-        return UNet(spec.shape, c.width, c.depth, **more)
+        return UNet(spec.shape, width, depth, **more)
     side = max(spec.shape[1:])
     patch = c.patch or (2 if side < 16 else 4 if side < 64 else 8)
-    heads = c.heads or max(1, c.width // 32)
-    return PatchTransformer(spec.shape, c.width, c.depth, heads, patch, **more)
+    return PatchTransformer(spec.shape, width, depth, c.heads or max(1, width // 32), patch, **more)
 
 
 FAMILY = Diffusion
