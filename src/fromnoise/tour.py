@@ -14,13 +14,14 @@ from .training import launch
 
 @dataclass(frozen=True)
 class Stop:
-    """One model of the tour. title: how the page calls it."""
+    """One model of the tour. title: how the page calls it; within: the stop in whose codes it is trained."""
 
     name: str
     family: str
     preset: str
     title: str
     options: dict
+    within: str = ""
 
 
 SAMPLES = 2000  # drawn of each model and measured
@@ -33,13 +34,15 @@ STOPS = (
     Stop("autoencoder", "autoencoder", "lecture", "autoencoder, 2 numbers", {}),
     Stop("vae", "vae", "lecture", "VAE, 2 numbers", {}),
     Stop("mixture", "classical", "mixture", "Gaussian mixture", {}),
-    Stop("plain", "autoencoder", "denoising", "autoencoder, 16 numbers", {"corruption": "none", "latent_dim": 16}),
+    Stop("plain", "autoencoder", "denoising", "autoencoder, 16 numbers, and a mixture", {"corruption": "none", "latent_dim": 16}),
     Stop("denoising", "autoencoder", "denoising", "denoising autoencoder, 16 numbers", {"latent_dim": 16}),
     Stop("vae-16", "vae", "mlp", "VAE, 16 numbers", {"latent_dim": 16}),
     Stop("ladder", "vae", "ladder", "hierarchical VAE", {}),
     Stop("vaegan", "vaegan", "conv", "VAE-GAN, 16 numbers", {"latent_dim": 16}),
     Stop("gan", "gan", "conv", "GAN", {}),
     Stop("autoregressive", "autoregressive", "default", "auto-regressive, pixel by pixel", {"size": 1, "batch_size": 16}),
+    Stop("diffusion", "diffusion", "default", "diffusion (flow)", {}),
+    Stop("latent", "diffusion", "default", "flow within the codes of the VAE, 16 numbers", {}, within="vae-16"),
 )
 TEXT = "python-docs"
 TEXT_STOPS = (
@@ -85,20 +88,23 @@ def tour(out: Path, data: str, seconds: int, seed: int, say: Callable[[str], Non
     return page, reports
 
 
-def planned(stops: tuple[Stop, ...], data: str, seconds: int, seed: int) -> dict[str, launch.Plan]:
-    """Raises UsageError, DataError."""
-    return {s.name: launch.plan(s.family, data, s.preset, minutes=seconds / 60, seed=seed, intervals=8, **s.options) for s in stops}
+def planned(stops: tuple[Stop, ...], data: str, seconds: int, seed: int) -> dict[str, launch.Plan | dict]:
+    """Plans, as far as they can be made: of a stop within another one only the options. Raises UsageError, DataError."""
+    options = {s.name: dict(minutes=seconds / 60, seed=seed, intervals=8, **s.options) for s in stops}
+    return {s.name: options[s.name] if s.within else launch.plan(s.family, data, s.preset, **options[s.name]) for s in stops}
 
 
-def trained(stops: list[Stop], plans: dict[str, launch.Plan], data: str, out: Path, say: Callable[[str], None]) -> tuple[list[launch.Restored], list[str]]:
+def trained(stops: list[Stop], plans: dict[str, launch.Plan | dict], data: str, out: Path, say: Callable[[str], None]) -> tuple[list[launch.Restored], list[str]]:
     """The models, and the commands that make them again."""
     runs, commands = [], []
     for stop in stops:
-        run = launch.start(plans[stop.name], out / stop.name, "fromnoise tour")
+        plan = launch.plan(stop.family, data, None, out / stop.within, **plans[stop.name]) if stop.within else plans[stop.name]
+        run = launch.start(plan, out / stop.name, "fromnoise tour")
         exact = {"seed": run.info["seed"], "intervals": 8, **stop.options}
         exact |= {"steps": run.info["steps"]} if run.info["steps"] else {}  # minutes depend on the machine
         flags = [part for key, value in exact.items() for part in (f"--{key.replace('_', '-')}", str(value))]
-        commands.append(launch.command_line(["train", stop.family, "--data", data, "--preset", stop.preset, *flags]))
+        where = ["--within", str(out / stop.within)] if stop.within else ["--preset", stop.preset]
+        commands.append(launch.command_line(["train", stop.family, "--data", data, *where, *flags]))
         runs.append(launch.restore(run))
         say(f"trained {stop.title}")
     return runs, commands
