@@ -1,0 +1,73 @@
+"""Text to image: how many pictures show exactly what their captions say, for seen and for never-seen combinations.
+
+Trains a diffusion model with its caption encoder on `shapes`, the last averaged weights, and draws 1,000 pictures for test
+captions of each kind. The judge knows the rules of drawing (measures/attributes.py) and no network; beside each share stands
+that of the real pictures with the same captions.
+
+    python benchmarks/shapes.py [--minutes 38] [--seed 0] [--pictures 1000] [--guidance 1 2 4] [--run FOLDER] [--set NAME=VALUE ...]
+"""
+
+import argparse
+import time
+from pathlib import Path
+
+import torch
+from header import header
+
+import fromnoise as fn
+from fromnoise import sample
+from fromnoise.core.picture import image_grid, png_bytes
+from fromnoise.evaluate.attributes import SPLITS, share_of
+from fromnoise.measures.attributes import ATTRIBUTES, check
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--minutes", type=float, default=38)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--pictures", type=int, default=1000)
+    parser.add_argument("--steps", type=int, default=16)
+    parser.add_argument("--guidance", type=float, nargs="*", default=[1.0, 2.0, 4.0])
+    parser.add_argument("--threads", type=int, default=0, help="0: all cores")
+    parser.add_argument("--out", type=Path, default=Path("runs/shapes"))
+    parser.add_argument("--run", type=Path, help="judge this run instead of training one")
+    parser.add_argument("--set", nargs="*", default=[], metavar="NAME=VALUE", help="further options of the training")
+    args = parser.parse_args()
+    header(args.seed, args.threads)
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    begin, more = time.monotonic(), dict(item.split("=", 1) for item in args.set)
+    if args.run:
+        run = fn.open(args.run)
+    else:
+        given = dict(minutes=args.minutes, seed=args.seed, threads=args.threads, conditional=True, out=args.out)
+        run = fn.train("diffusion", data="shapes", **given, **more)
+        print(f"trained in {(time.monotonic() - begin) / 60:.1f} minutes, {run.run.events('interval')[-1]['items_per_second']:,.0f} pictures/s", flush=True)
+    dataset = run.dataset
+    for split, word in SPLITS.items():
+        part = dataset.split(split)
+        y = torch.from_numpy(part.y[: args.pictures])
+        captions = dataset.words.decode(y)
+        for what, pictures in ((f"guidance {w:g}", drawn(run, y, args, w)) for w in args.guidance):
+            tell(f"{word}, {what}", check(pictures, captions))
+            target = args.out / f"{word}-{what.replace(' ', '-')}.png"
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(png_bytes(image_grid(pictures[:64].transpose(0, 2, 3, 1))))
+        tell(f"{word}, real pictures", check(part.x[: args.pictures], captions))
+
+
+def drawn(run, y: torch.Tensor, args, guidance: float):
+    """Pictures for captions y (n, L) as they are stored, uint8 (n, 3, H, W)."""
+    blocks = sample.blocks(run.restored, len(y), args.seed, labels=y, options=dict(steps=args.steps, guidance=guidance))
+    return run.dataset.to_store(torch.cat(list(blocks)))
+
+
+def tell(what: str, verdicts: list[dict]) -> None:
+    shares = {name: share_of(verdicts, name) for name in ("correct", *ATTRIBUTES)}
+    low, high = shares["correct"].interval
+    rest = ", ".join(f"{name} {found.value:.1%}" for name, found in list(shares.items())[1:])
+    print(f"{what}: correct {shares['correct'].value:.1%} (95 %: {low:.1%} to {high:.1%}); {rest}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
