@@ -106,6 +106,8 @@ def changed(restored: Restored, x: Tensor, y: Tensor | None, draws: int, seed: i
     """change(x, y, options, rng) for blocks of x (N, ...), ``draws`` times: (N, draws, ...)."""
     if draws < 1:
         raise UsageError(f"--draws takes a number from 1 on, not {draws}")
+    if not len(x):
+        raise UsageError("no examples were given to change: give one or more")
     given, made = build(restored.family.Options, options or {}), []
     rng = Rng(seed, ("edit",), device=restored.device)
     for start in range(0, len(x), BLOCK):

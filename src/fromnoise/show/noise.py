@@ -191,8 +191,7 @@ def framed(axes, extent, title: str) -> None:
 # -- what steps are worth ------------------------------------------------------------------------------------
 
 STEPS = (1, 2, 4, 10, 20, 35)
-SAMPLES, FEW = 2000, 500  # measured of each; of images of more than ``LARGE`` components
-LARGE = 256
+SAMPLES = {"image": 500, "vector": 2000}  # measured of each: a figure may take a quarter of a minute
 
 
 def why_no_steps(subject: Subject) -> str:
@@ -209,7 +208,7 @@ def measured(subject: Subject) -> tuple[str, object, Estimate | None]:
     if subject.spec.kind == "image":
         name, distance = f"Fréchet distance ({main.name.partition('/')[0]})", lambda features: frechet.frechet(features, train)
     else:
-        few, centre, scale = min(len(train), SAMPLES), train.mean(0), train.var(0).mean().sqrt().clamp(min=1e-12)
+        few, centre, scale = min(len(train), SAMPLES["vector"]), train.mean(0), train.var(0).mean().sqrt().clamp(min=1e-12)
         name, distance = "kernel distance", lambda features: kernel_distance((features[:few] - centre) / scale, (train[:few] - centre) / scale)
     try:
         real = distance(test)
@@ -221,7 +220,7 @@ def measured(subject: Subject) -> tuple[str, object, Estimate | None]:
 def draw_steps(subject: Subject) -> Drawing:
     """Distance to the training examples, and time, by evaluations of the network; for images the same noise each time."""
     restored, spec = subject.restored, subject.spec
-    n = FEW if spec.kind == "image" and spec.dims > LARGE else SAMPLES
+    n = SAMPLES[spec.kind]
     name, distance, real = measured(subject)
     found, shown = [], []
     for steps in STEPS:
