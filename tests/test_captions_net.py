@@ -48,8 +48,8 @@ def test_what_differs_in_meaning_differs_in_the_vector(net, one, other):
 def test_padding_is_not_read(net):
     before = net(words("a red circle", "a red circle above a blue cross"))
     with torch.no_grad():
-        net.words.weight[0] += 100.0
-        net.places[4:] += 100.0
+        net.words.weight[0] += 10 * Rng(0).normal("word", (32,))  # a constant would be taken off by the norms
+        net.places[4:] += 10 * Rng(0).normal("places", (7, 32))
     after = net(words("a red circle"))
     assert torch.allclose(before[0][:1], after[0], atol=1e-5) and torch.allclose(before[1][:1], after[1], atol=1e-5)
     assert (after[1][0, 4:] == 0).all()
