@@ -170,3 +170,13 @@ def test_a_summary_fits_a_terminal(tmp_path):
     reports = [measured(trained(tmp_path / "vae", hidden=(8,), latent_dim=2), k=20), measured(trained(tmp_path / "pca", "classical", latent_dim=2))]
     text = summary(reports)
     assert "bound k=20" in text and "log p" in text and max(map(len, text.splitlines())) <= 110
+
+
+def test_a_likelihood_given_the_label_says_so_in_the_terminal(tmp_path):
+    from fromnoise.comparison import headline
+    from fromnoise.evaluate.table import summary
+
+    told = [measured(trained(tmp_path / f"{conditional}", hidden=(8,), latent_dim=2, conditional=conditional), k=20) for conditional in (True, False)]
+    heads = summary(told).splitlines()[0]
+    assert "bound k=20, given labels" in heads and heads.count("bound k=20") == 2
+    assert "nats given the labels" in headline(told[0]) and "given" not in headline(told[1])

@@ -220,6 +220,13 @@ def test_a_text_on_a_page_is_escaped_and_its_copies_are_marked():
 # -- what does not apply, and what is too much -------------------------------------------------------------------
 
 
+def test_a_compressor_needs_no_less_than_nothing(data, monkeypatch):
+    """Repetition may make bzip2's packed form shorter when more is added."""
+    sizes = iter([50, 57])
+    monkeypatch.setattr(text.bz2, "compress", lambda raw: b"." * next(sizes))
+    assert TextYardstick(data).baselines(passage(data, "test"))["bzip2"] == 0
+
+
 def test_what_is_too_much_to_count_is_left_out_in_words(data, monkeypatch):
     monkeypatch.setattr(text, "COUNTED", 19_999)
     monkeypatch.setattr(generate, "LONGEST", 19_999)

@@ -6,6 +6,7 @@ from pathlib import Path
 from .core.errors import StorageError, UsageError
 from .core.files import read_json
 from .data.dataset import Dataset
+from .evaluate.protocol import has_value
 from .evaluate.quality import FEWEST, Yardstick
 from .evaluate.report import K, data_id, evaluate, settings, usual_samples, yardstick_for
 from .evaluate.text import TextYardstick
@@ -87,11 +88,11 @@ def sizes(dataset: Dataset) -> str:
 
 def headline(report: dict) -> str:
     """The few numbers that matter most, in one line."""
-    found = {row["name"]: row["value"] for row in reversed(report["metrics"])}
+    found = {row["name"]: row for row in reversed(report["metrics"])}
     parts = [f"{report['cost']['train_seconds']:5.1f} s"]
     for name, words in (("frechet", "Fréchet {:.2f}"), ("reconstruction_mse", "reconstruction {:.4f}"), ("importance_weighted", "bound {:.1f} nats"), ("log_likelihood", "log p {:.1f} nats"), ("bits_per_character", "{:.3f} bits per character")):
-        if found.get(name) is not None:
-            parts.append(words.format(found[name]))
+        if has_value(row := found.get(name)):
+            parts.append(words.format(row["value"]) + (f" given the {row['given']}" if row.get("given") else ""))
     return "  ".join(parts)
 
 

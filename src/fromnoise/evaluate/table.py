@@ -132,7 +132,8 @@ def summary(reports: list[dict]) -> str:
     for name in HEADLINES:  # the first column of a name is the one with the main feature map
         chosen += [column for column in columns if column.name == name][: None if name in LIKELIHOODS else 1]
     cells = lambda card: ", cells" if card["dequantisation"] and sum(c.name == card["name"] for c in chosen) > 1 else ""
-    heads = [HEADLINES[c.name] + (f" k={c.card['k']}" if (c.card["k"] or 1) > 1 else "") + cells(c.card) for c in chosen]
+    given = lambda card: f", given {card['given']}" if card.get("given") else ""
+    heads = [HEADLINES[c.name] + (f" k={c.card['k']}" if (c.card["k"] or 1) > 1 else "") + cells(c.card) + given(c.card) for c in chosen]
     brief = lambda found: cell(found).partition(" ±")[0].partition(" (")[0]
     rows = [[report["title"], *(brief(column.rows.get(i)) for column in chosen), f"{report['cost']['train_seconds']:.0f} s"] for i, report in enumerate(reports)]
     grid = [["", *heads, "trained"], *rows]

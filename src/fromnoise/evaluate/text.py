@@ -141,7 +141,7 @@ class TextYardstick:
                 "uniform": np.full(len(of), math.log(V)),
                 "unigram": -np.log((seen + 1) / (seen.sum() + V))[of.tokens],
                 **({} if self.counts is None else {"kneser_ney": self.counts.score(of.tokens).double().numpy()}),
-                "bzip2": 8 * math.log(2) * (len(bz2.compress(tail + raw)) - len(bz2.compress(tail))),
+                "bzip2": 8 * math.log(2) * max(0, len(bz2.compress(tail + raw)) - len(bz2.compress(tail))),  # it may even shrink
             }
         return self._baselines[key]
 
@@ -219,7 +219,7 @@ def beside(of: Passage, nats: np.ndarray, yardstick: TextYardstick) -> list[dict
         each = found[name]
         symbolwise, total = isinstance(each, np.ndarray), float(np.sum(each))
         se = block_error(each / math.log(2), of.bytes_of) if symbolwise and name != "uniform" else None
-        how = f"{total / len(of):.4f} nats per symbol" if symbolwise else f"after the last {PACKED:,} bytes at most, which is all that it looks at"
+        how = f"{total / len(of):.4f} nats per symbol" if symbolwise else f"bytes that it adds to the packed form of the last {PACKED:,} before it at most, which is all that it looks at"
         rows.append(row(name, label, total / of.size / math.log(2), "bits per byte", se=se, reason=how, **common))
     name, label, unit = GAIN
     common |= {"group": "text", "better": "higher"}
