@@ -175,6 +175,13 @@ def test_completion_keeps_what_is_known_and_draws_the_rest_as_the_model_would():
     assert ((drawn - n * log_p.exp()).abs() < 4.5 * error + 1).all()
 
 
+def test_symbols_are_chosen_by_numbers_fine_enough_for_rare_ones(monkeypatch):
+    found = []
+    monkeypatch.setattr("fromnoise.families.autoregressive.choose", lambda log_p, history, options, u: (found.append(u), log_p.argmax(1))[1])
+    model(DataSpec("image", (1, 2, 4), levels=2), pack=False).sample(3, None, Options(), Rng(0))
+    assert len(found) == 8 and all(u.dtype == torch.float64 and (u * 2**24 % 1 != 0).any() for u in found)
+
+
 @torch.no_grad()
 def test_a_packed_completion_keeps_pixels_inside_blocks():
     made = model(DataSpec("image", (1, 4, 8), levels=2))

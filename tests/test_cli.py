@@ -49,6 +49,37 @@ def run(capsys):
 # -- the verbs --------------------------------------------------------------------------------------------------
 
 
+def test_a_wrong_label_is_answered_with_the_names_there_are(capsys):
+    assert call(capsys, "train", "vae", *QUICK, "--data", "faces", "--conditional", "--out", "run", "--quiet")[0] == 0
+    line = fails(capsys, 2, "sample", "run", "--label", "blod", says=["no class 'blod'", "Did you mean", "Known: 0 "])
+    name = re.search(r"Did you mean '(.+?)'", line)[1]
+    for label in (name, "1"):
+        assert call(capsys, "sample", "run", "-n", 2, "--label", label, "-o", f"{label}.npy")[0] == 0
+
+
+def test_a_folder_that_is_no_run_is_not_to_be_resumed(capsys, run):
+    Path("mine").mkdir()
+    Path("mine/letter.txt").write_text("dear")
+    line = fails(capsys, 2, "train", "vae", *QUICK, "--out", "mine", says=["mine exists", "no run", "--out"])
+    assert "resume" not in line
+    fails(capsys, 2, "train", "vae", *QUICK, "--out", run, says=["fromnoise resume run"])
+
+
+def test_runs_takes_a_folder(capsys, run):
+    found = [call(capsys, "runs", *where, "--json")[1] for where in ([], ["."], ["--root", "."])]
+    assert json.loads(found[0])["runs"] == [] and json.loads(found[1])["runs"] and found[1] == found[2]
+    fails(capsys, 2, "runs", ".", "--root", ".", says=["one folder"])
+
+
+def test_help_of_sample_names_the_options_of_every_family(capsys):
+    from fromnoise import families
+
+    lines = {line.split()[0]: line for line in call(capsys, "sample", "--help")[1].splitlines() if line.strip()}
+    for name in families.names():
+        if options := list(families.load(name).Options.model_fields):
+            assert re.findall(r"--[a-z-]+", lines[name]) == [f"--{option.replace('_', '-')}" for option in options], name
+
+
 def test_moved_data_are_named_once(capsys):
     np.save("old.npy", np.random.default_rng(0).integers(0, 255, (60, 8, 8), np.uint8))
     assert call(capsys, "train", "vae", *QUICK, "--data", "old.npy", "--out", "run", "--quiet")[0] == 0
@@ -108,7 +139,7 @@ def test_the_python_api_in_five_lines(capsys):
     assert run.decode(run.encode(x)).shape == run.reconstruct(x).shape == (4, 8, 8) and run.log_prob(x).shape == (4,)
 
 
-@pytest.mark.parametrize("verb", ["", "train", "resume", "sample", "score", "reconstruct", "eval", "compare", "evaluator", "evaluator fit", "show", "runs", "verify", "check", "doctor", "data", "tour", "train vae", "train autoencoder", "train classical", "train gan", "train vaegan", "train autoregressive", "train vqvae"])
+@pytest.mark.parametrize("verb", ["", "train", "resume", "sample", "score", "reconstruct", "edit", "eval", "compare", "evaluator", "evaluator fit", "show", "runs", "verify", "check", "doctor", "data", "tour", "train vae", "train autoencoder", "train classical", "train gan", "train vaegan", "train autoregressive", "train vqvae"])
 def test_help_is_frozen(verb, capsys):
     """A new option is a change that a reviewer sees: FROMNOISE_FREEZE=1 writes the files anew."""
     code, out, _ = call(capsys, *verb.split(), "--help")
@@ -172,7 +203,7 @@ def test_mistakes_of_sampling(run, capsys):
 def test_a_conditional_model_wants_its_labels(capsys):
     assert call(capsys, "train", "vae", *QUICK, "--conditional", "--out", "c", "--quiet")[0] == 0
     assert call(capsys, "sample", "c", "-n", "3", "--label", "7", "-o", "a.png")[0] == 0
-    fails(capsys, 2, "sample", "c", "--label", "10", says=["0 to 9"])
+    fails(capsys, 2, "sample", "c", "--label", "10", says=["no class '10'", "Known: 0, 1, 2"])
     fails(capsys, 2, "train", "vae", *QUICK, "--conditional", "--data", "checkerboard", says=["--conditional", "labels"])
 
 

@@ -51,3 +51,12 @@ def test_no_code_of_ours_reads_a_global_generator(path):
     assert not re.search(r"\bnp\.random\.(?!Generator|Philox)|numpy\.random\.(?!Generator|Philox)|^import random|\brandom\.seed|default_rng\(\)", text, re.M), path
     if path.name != "rng.py":
         assert "manual_seed" not in text or "Generator().manual_seed" in text, path
+
+
+def test_fine_uniform_numbers_tell_rare_things_apart():
+    """A float32 in [0, 1) is a multiple of 2^-24: what has less probability would never or too often be drawn."""
+    u = Rng(0).fine_uniform("u", (1000,))
+    assert u.dtype == torch.float64 and 0 <= u.min() and u.max() < 1 and abs(float(u.mean()) - 0.5) < 0.05
+    assert (u * 2**24 % 1 != 0).sum() > 900
+    rows = Rng(0).per_row([3, 4]).fine_uniform("u", (2, 5))
+    assert torch.equal(rows[1], Rng(0).per_row([4]).fine_uniform("u", (1, 5))[0])

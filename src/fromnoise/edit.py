@@ -12,12 +12,12 @@ from PIL import Image
 from torch import Tensor
 
 from .core.config import build
-from .core.errors import DataError, UsageError, did_you_mean
+from .core.errors import DataError, UsageError
 from .core.family import Completes, Denoises
 from .core.files import make_folder, write_atomic
 from .core.picture import image_grid, png_bytes, under_each_other
 from .core.rng import Rng
-from .core.spec import check_labels
+from .core.spec import class_number
 from .data.pictures import FORMATS, attempted
 from .probability.editing import arc
 from .reconstruct import own_images
@@ -203,13 +203,7 @@ def chosen(restored: Restored, n: int, images: Path | None = None, label: str | 
     else:
         x, y = own_images(restored, images, n).to(restored.device), None
     if label is not None:
-        names = list(dataset.class_names)
-        try:
-            number = names.index(label) if label in names else int(label)
-        except ValueError:
-            raise UsageError(f"there is no class '{label}'.{did_you_mean(label, names)} Known: {', '.join(names)}") from None
-        check_labels([number], 1, spec.classes)
-        y = torch.full((len(x),), number, device=restored.device)
+        y = torch.full((len(x),), class_number(label, dataset.class_names), device=restored.device)
     return x, y
 
 

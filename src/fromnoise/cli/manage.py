@@ -10,12 +10,16 @@ from .root import LOOSE, PATH, finish, fromnoise, json_flag, quiet_flag, say, wh
 
 
 @fromnoise.command()
-@click.option("--root", type=PATH, default=Path("runs"), metavar="DIR", help="where the runs are [runs]")
+@click.argument("folder", type=PATH, required=False, metavar="[DIR]")
+@click.option("--root", type=PATH, metavar="DIR", help="the same as DIR [runs]")
 @json_flag
-def runs(root, as_json):
+def runs(folder, root, as_json):
     """List the runs in a folder."""
     from ..core.run import list_runs
 
+    if folder and root:
+        raise UsageError("give one folder: DIR, or --root DIR")
+    root = folder or root or Path("runs")
     rows = []
     for run in list_runs(root):
         events = run.events("interval")

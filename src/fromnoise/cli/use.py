@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from ..core.errors import UsageError
+from ..core.spec import class_number
 from .options import loose
 from .root import (
     LOOSE,
@@ -49,7 +50,17 @@ digest_flag = click.option("--evaluator-digest", metavar="SHA256", help="what pu
 @quiet_flag
 @click.pass_context
 def sample(ctx, run, n, label, seed, out, prompt, prompt_file, length, stop, stream, checkpoint, device, as_json, quiet):
-    """Draw new examples from a trained model. Options of the family (--temperature, --truncation ...) may follow."""
+    """Draw new examples from a trained model. Options of its family may follow:
+
+    \b
+    autoencoder     --temperature
+    autoregressive  --temperature --top-k --top-p --min-p --repetition-penalty
+    classical       --temperature --draw
+    diffusion       --steps --sampler --spacing --guidance --guidance-from --guidance-to --churn
+    gan             --truncation
+    vae             --temperature --draw
+    vaegan          --temperature
+    """
     from .. import sample as sampling
     from ..generate import is_text_model
 
@@ -66,7 +77,7 @@ def sample(ctx, run, n, label, seed, out, prompt, prompt_file, length, stop, str
     options = loose(restored.family.Options, ctx.args)
     names = list(restored.dataset.class_names)
     if label is not None:
-        label = names.index(label) if label in names else whole(label, "--label")
+        label = class_number(label, names) if names else whole(label, "--label")
     n, seed = whole("64" if n is None else n, "-n", 1), whole(seed, "--seed", 0)
     kind = restored.dataset.spec.kind
     told = {"step": restored.step, "seed": seed, "n": n, **({} if label is None else {"label": label}), **({} if prompt is None else {"prompt": "-".join(re.findall(r"\w+", prompt))}), **options}

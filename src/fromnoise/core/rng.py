@@ -65,6 +65,10 @@ class Rng:
         """Uniform float32 numbers in [0, 1) of the given shape."""
         return self._draw(name, shape, lambda g, s: g.random(s, np.float32), np.float32)
 
+    def fine_uniform(self, name: str, shape: Sequence[int]) -> torch.Tensor:
+        """Uniform float64 numbers in [0, 1), on the CPU, since not every device has them: to choose among rare things."""
+        return self.to("cpu")._draw(name, shape, lambda g, s: g.random(s), np.float64)
+
     def integers(self, name: str, high: int, shape: Sequence[int]) -> torch.Tensor:
         """Uniform int64 numbers in 0 .. high-1 of the given shape."""
         return self._draw(name, shape, lambda g, s: g.integers(high, size=s), np.int64)
@@ -72,8 +76,7 @@ class Rng:
     def categories(self, name: str, probabilities, n: int) -> torch.Tensor:
         """n int64 indices, index k drawn with probability ``probabilities[k]`` (they sum to 1)."""
         edges = np.cumsum(np.asarray(probabilities, np.float64))
-        on_cpu = Rng(self.seed, self.path, self.rows)  # float64: not every device has it
-        uniform = on_cpu._draw(name, (n,), lambda g, s: g.random(s), np.float64).numpy()
+        uniform = self.fine_uniform(name, (n,)).numpy()
         index = np.searchsorted(edges / edges[-1], uniform, side="right")
         return torch.from_numpy(index.clip(0, len(edges) - 1)).to(self.device)
 

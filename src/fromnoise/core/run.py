@@ -110,7 +110,8 @@ class Run:
 def refuse_taken(path: Path) -> None:
     """Raises UsageError when something is there already."""
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
-        raise UsageError(f"{path} exists already and is never overwritten: `fromnoise resume {path}`, or another --out")
+        mend = f"`fromnoise resume {path}`, or another --out" if (path / "run.json").is_file() else "it is no run: choose another --out"
+        raise UsageError(f"{path} exists already and is never overwritten: {mend}")
 
 
 def next_folder(root: Path, stem: str) -> Path:

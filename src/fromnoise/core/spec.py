@@ -3,13 +3,14 @@
 Shapes: B batch, C channels, H height, W width, T tokens, D dimensions.
 """
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from math import prod
 from typing import Literal
 
 import torch
 
-from .errors import UsageError
+from .errors import UsageError, did_you_mean
 
 Kind = Literal["image", "tokens", "vector"]
 
@@ -84,6 +85,16 @@ def require_labels(spec: DataSpec, option: str = "--conditional") -> None:
         raise UsageError(f"{option} needs labels, and this data has captions, which this family does not read: leave {option} out, or train diffusion")
     if not spec.classes:
         raise UsageError(f"{option} needs labels, and this data has none")
+
+
+def class_number(label: str, names: Sequence[str]) -> int:
+    """The class that is given by its name or number. Raises UsageError, which offers the names."""
+    if label in names:
+        return names.index(label)
+    if label.isdecimal() and int(label) < len(names):
+        return int(label)
+    known = ", ".join(name if name == str(i) else f"{i} {name}" for i, name in enumerate(names[:20]))
+    raise UsageError(f"there is no class '{label}'.{did_you_mean(label, names)} Known: {known}{' ...' * (len(names) > 20)}")
 
 
 def check_labels(y, n: int, classes: int) -> None:

@@ -225,8 +225,8 @@ class AutoRegressive(Family):
 
     def draw(self, n: int, y: Tensor | None, options: Options, rng: Rng, restrict) -> Tensor:
         """n sequences (n, T); restrict(i, log_p (n, V)) changes the law of symbol i."""
-        u = rng.uniform("u", (n, self.length))
-        state, s, symbol = self.begin(n, y), torch.empty((n, self.length), dtype=torch.int64, device=u.device), None
+        u = rng.fine_uniform("u", (n, self.length))                                 # float32 lacks symbols rarer than 1e-7
+        state, s, symbol = self.begin(n, y), torch.empty((n, self.length), dtype=torch.int64, device=rng.device), None
         for i in range(self.length):
             symbol = choose(restrict(i, self.step(state, symbol)), s[:, :i], options, u[:, i])
             s[:, i] = symbol
