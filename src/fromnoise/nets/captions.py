@@ -20,7 +20,7 @@ class CaptionEncoder(nn.Module):
         super().__init__()
         assert width % heads == 0, f"{width} does not divide by {heads} heads"
         self.words = nn.Embedding(vocabulary, width)
-        self.places = nn.Parameter(torch.randn(1 + length, width) * 0.5)  # "red left of blue" is not "blue left of red"
+        self.places = nn.Parameter(nn.init.normal_(torch.empty(1 + length, width), std=0.5))  # "red left of blue" is not "blue left of red"
         self.layers = nn.ModuleList(Layer(width, heads) for _ in range(depth))
         self.norm = nn.LayerNorm(width)
 

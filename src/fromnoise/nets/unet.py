@@ -36,7 +36,7 @@ class UNet(nn.Module):
         self.ins, self.outs = nn.ModuleList(map(blocks, widths[:-1])), nn.ModuleList(map(blocks, widths[:-1]))
         self.down = nn.ModuleList(Conv(a, b, 3, stride=2, padding=1) for a, b in zip(widths, widths[1:]))
         self.up = nn.ModuleList(Conv(b, a, 1) for a, b in zip(widths, widths[1:]))
-        self.places = nn.Parameter(0.02 * torch.randn(self.sizes[-1][0] * self.sizes[-1][1], widths[-1]))
+        self.places = nn.Parameter(nn.init.normal_(torch.empty(self.sizes[-1][0] * self.sizes[-1][1], widths[-1]), std=0.02))
         self.layers = nn.ModuleList(TransformerLayer(widths[-1], heads) for _ in range(2 * depth))
         self.out = zeroed(Conv(width, shape[0] * patch**2, 3, padding=1))
 
