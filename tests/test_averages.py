@@ -135,17 +135,18 @@ def test_the_choice_takes_the_lowest_held_out_value(values, monkeypatch):
     assert t.averages() == {"average": {"width": WIDTHS[best], "held_out": {k: v if v == v else None for k, v in held_out.items()}}}
 
 
-def test_what_is_chosen_is_told_saved_and_restored(tmp_path, monkeypatch):
-    run = launch.start(launch.plan("vae", **TINY | {"averages": WIDTHS}), tmp_path / "run")
+def test_what_is_chosen_is_told_saved_and_restored(tmp_path):
+    widths = (0.1, 0.05, 0.2)  # the best of which, after so few steps, is not the first
+    run = launch.start(launch.plan("vae", **TINY | {"averages": widths}), tmp_path / "run")
     for event in run.events("interval"):
         chosen = event["average"]
-        assert list(chosen["held_out"]) == ["0.05", "0.1", "0.2"] and len(set(chosen["held_out"].values())) == 3
+        assert list(chosen["held_out"]) == ["0.1", "0.05", "0.2"] and len(set(chosen["held_out"].values())) == 3
         assert event["validation"]["value"] == min(chosen["held_out"].values()) == chosen["held_out"][str(chosen["width"])]
     saved, last = checkpoint.find(run), run.events("interval")[-1]["average"]["width"]
-    assert WIDTHS[saved.manifest["average"]] == last
+    assert widths[saved.manifest["average"]] == last == 0.05
     left = {name.split("/")[0] for name in saved.tensors("optim") if name.startswith("average")}
-    assert left == {f"average {width}" for width in WIDTHS if width != last}
-    for width in WIDTHS:
+    assert left == {f"average {width}" for width in widths if width != last}
+    for width in widths:
         alone = launch.start(launch.plan("vae", **TINY | {"averages": (width,)}), tmp_path / f"{width}")
         assert "average" not in alone.events("interval")[-1]
         expected = launch.restore(alone).model.state_dict()
@@ -228,6 +229,8 @@ def test_what_is_fitted_at_the_end_belongs_to_the_average_that_is_taken(tmp_path
     assert run.events("interval")[-1]["average"]["width"] != WIDTHS[-1]  # the first one, or this shows nothing
     averaged = launch.restore(run).model
     assert all(torch.equal(p, q) for p, q in zip(averaged.parameters(), seen[-1]))
+    other = launch.restore(run, weights=0.15).model  # fitted anew
+    assert all(torch.equal(p, q) for p, q in zip(other.parameters(), seen[-1])) and not torch.equal(seen[-1][0], next(averaged.parameters()))
 
 
 def test_old_runs_and_old_manifests_open_and_go_on(tmp_path):
