@@ -1,0 +1,125 @@
+"""Figures of what denoises and samples step by step: who has them, that they say what is true, that the page holds them."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from fromnoise import sample
+from fromnoise.core.errors import UsageError
+from fromnoise.measures.estimate import Estimate
+from fromnoise.show import gallery, noise
+from fromnoise.show.figures import FIGURES, show
+from fromnoise.show.page import SECTIONS
+from fromnoise.show.style import Sheet, drawing
+from fromnoise.show.subject import Subject
+from fromnoise.training import launch
+
+OURS = {"forward", "denoising", "trajectories", "steps"}
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory):
+    root, made = tmp_path_factory.mktemp("runs"), {}
+    small = dict(width=32, depth=2, threads=1, intervals=1)
+    for name, (family, data, options) in {
+        "digits": ("diffusion", "digits", small | dict(steps=30)),
+        "given": ("diffusion", "digits", small | dict(steps=2, conditional=True)),
+        "ring": ("diffusion", "ring8", small | dict(steps=400)),
+        "pca": ("classical", "digits", dict(preset="lecture", threads=1)),
+    }.items():
+        made[name] = launch.restore(launch.start(launch.plan(family, data, **options), root / name, ""), device="cpu")
+    return made
+
+
+@pytest.fixture(scope="module")
+def few():
+    """Steps are measured on few samples, so that tests are fast."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(noise, "SAMPLES", {"image": 256, "vector": 256}), patch.setattr(noise, "STEPS", (1, 4, 10))
+        yield
+
+
+@pytest.fixture(scope="module")
+def drawn(models, few, tmp_path_factory):
+    """Numbers of each figure: (model, figure) -> dict."""
+    out, found = tmp_path_factory.mktemp("figures"), {}
+    for name, figures in {"digits": ["forward", "denoising", "steps"], "given": ["forward", "denoising"], "ring": ["trajectories", "steps"]}.items():
+        for path in show(models[name], figures, out=out / name):
+            if path.suffix == ".json":
+                found[name, path.stem] = json.loads(path.read_text())
+    return found
+
+
+def able(restored):
+    return {name for name in OURS if not FIGURES[name].why_not(Subject(restored))}
+
+
+def test_by_capability(models):
+    assert able(models["digits"]) == able(models["given"]) == {"forward", "denoising", "steps"}
+    assert able(models["ring"]) == {"trajectories", "steps"}
+    assert able(models["pca"]) == set()
+    for name in OURS:
+        with pytest.raises(UsageError, match=f"no figure '{name}'"):
+            show(models["pca"], [name])
+
+
+def test_one_look_explains_less_where_noise_is_more(drawn):
+    explained = drawn["digits", "forward"]["numbers"]["explained"]
+    assert explained[0] > 0.999 and explained[0] > explained[2] > explained[4] > explained[7]
+    assert explained[-1] < 0.1  # of pure noise nothing is known
+
+
+def test_the_strip_ends_in_the_samples(models, drawn):
+    numbers = drawn["digits", "denoising"]["numbers"]
+    assert numbers["steps"] == list(range(11)) and numbers["levels"][-1] == 0
+    moments = noise.traced(Subject(models["digits"], seed=5))
+    assert torch.equal(moments[-1].x, sample.sample(models["digits"], sample.BLOCK, 5))
+    moments = noise.traced(Subject(models["given"], seed=5, label=3))
+    assert torch.equal(moments[-1].x, sample.sample(models["given"], sample.BLOCK, 5, label=3))
+
+
+def test_ways_begin_in_noise_and_arrows_point_to_what_the_model_sees(models, drawn):
+    numbers, model = drawn["ring", "trajectories"]["numbers"], models["ring"].model
+    starts, real = np.array(numbers["starts"]), models["ring"].dataset.batch("test", slice(0, 500)).x
+    assert np.allclose(starts.std(), real.std(), rtol=0.25)
+    grid = torch.tensor(numbers["grid"])
+    with torch.no_grad():
+        goal = model.clean(grid, noise.AT, None, models["ring"].family.Options())
+    assert torch.allclose(grid + torch.tensor(numbers["push"]), goal, atol=1e-3)
+    far = grid.norm(dim=1) > 1.5 * real.norm(dim=1).max()
+    inwards = (torch.tensor(numbers["push"]) * -grid).sum(1) > 0
+    assert inwards[far].all()
+
+
+def test_steps_are_measured_with_intervals_and_time(drawn):
+    for name, metric in (("digits", "Fréchet distance"), ("ring", "kernel distance")):
+        numbers = drawn[name, "steps"]["numbers"]
+        assert metric in numbers["metric"] and numbers["steps"] == [1, 4, 10] and numbers["n"] == 256
+        assert all(low <= value <= high for value, (low, high) in zip(numbers["value"], numbers["interval"]))
+        assert all(seconds > 0 for seconds in numbers["seconds_for_64"])
+
+
+def test_the_curve_draws_distances_of_nothing():
+    with drawing():
+        sheet = Sheet("", "", [], 300)
+        found = [(1, Estimate(5.0, interval=(4.0, 6.0)), 0.1), (2, Estimate(-0.1, interval=(-0.3, 0.1)), 2.0), (4, Estimate(0.2), 1.0)]
+        noise.curve(sheet, found, Estimate(-0.01), "d", 400, 300)
+        (axes,) = sheet.figure.axes
+        assert axes.get_ylim()[0] > 0 and [label.get_text() for label in axes.get_xticklabels()] == ["1\n100 ms", "2\n2.0 s", "4\n1.0 s"]
+        assert [text.get_text() for text in axes.texts] == ["5", "-0.1", "0.2"]
+
+
+def test_words_for_levels():
+    assert [noise.of_level(s) for s in (0.0, 0.002, 0.1, 0.988, 1.0)] == ["0%", "0.2%", "10%", "99%", "100%"]
+
+
+def test_the_page_has_the_strip(models, tmp_path, monkeypatch):
+    for name in ("show", "compare_samples", "compare_nearest", "compare_recon", "compare_planes"):
+        monkeypatch.setattr(gallery, name, lambda *_, **__: [tmp_path / "drawn.png"])
+    found = gallery.page_figures([models["digits"], models["pca"]], tmp_path)
+    assert {"digits/denoising", "digits/steps", "digits/completions"} <= set(found)
+    assert not {key for key in found if key.startswith("pca/") and key.partition("/")[2] in OURS}
+    assert "ring/trajectories" in gallery.page_figures([models["ring"]], tmp_path)
+    assert {"denoising", "trajectories", "steps", "completions"} <= set(SECTIONS)
