@@ -11,7 +11,7 @@ from fromnoise.nets.unet import UNet
 B, K = 3, 5
 NETWORKS = {
     "transformer": lambda **more: PatchTransformer((2, 9, 6), width=32, depth=2, heads=2, patch=4, **more),
-    "mlp": lambda **more: MLP(7, width=32, depth=2, **more),
+    "mlp": lambda **more: MLP(7, width=32, depth=2, waves=3, **more),
     "unet": lambda **more: UNet((2, 17, 22), width=16, depth=1, **more),
 }
 SHAPES = {"transformer": (2, 9, 6), "mlp": (7,), "unet": (2, 17, 22)}
@@ -72,6 +72,18 @@ def test_captions_are_read(name):
     for i, one in enumerate(outs):
         for other in outs[:i]:
             assert float((one - other).abs().flatten(1).median(1).values.min()) > 1e-4
+
+
+@pytest.mark.parametrize("name", ["transformer", "unet"])
+def test_attention_reads_each_word(name, monkeypatch):
+    """Not only the vector that stands for the whole caption."""
+    net, (x, level, _) = make(name, reads=(4, 9)).requires_grad_(False), inputs(name)
+    told, words = net.told(level, torch.tensor([[3, 4, 5, 0]] * B))
+    outs = []
+    for i in range(4):                                                              # the place of the whole, three words
+        monkeypatch.setattr(net.told, "forward", lambda *_: (told, words.index_fill(1, torch.tensor([i]), 0.0)))
+        outs.append(net(x, level, None))
+    assert min(float((one - other).abs().max()) for i, one in enumerate(outs) for other in outs[:i]) > 1e-5
 
 
 def test_hidden_condition_is_a_row_of_zeros(name):
@@ -150,6 +162,16 @@ def test_attention_weighs_all_places():
         v = h @ layer.qkv.weight[16:].T + layer.qkv.bias[16:]
         expected = layer.mixed(v.mean(1, keepdim=True).expand_as(v))
         torch.testing.assert_close(layer.attend(h), expected)
+
+
+def test_waves_show_fine_detail():
+    """What the first layer sees of x: x, and its place on waves of 8, 4 and 2 standard deviations."""
+    net, seen = MLP(2, width=4, depth=1, waves=3), []
+    net.embed.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+    net(torch.tensor([[0.5, -1.0]]), torch.tensor([0.5]))
+    turn = lambda x: [2 * math.pi * x / period for period in (8, 4, 2)]
+    angles = turn(0.5) + turn(-1.0)
+    torch.testing.assert_close(seen[0], torch.tensor([[0.5, -1.0, *map(math.cos, angles), *map(math.sin, angles)]]))
 
 
 def test_patches_know_their_places():

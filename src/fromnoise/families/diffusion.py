@@ -41,6 +41,7 @@ class Config(BaseConfig):
     depth: int | None = Field(None, ge=1, le=64, description="layers, unet: blocks at a resolution [unet 1, else 4]")
     heads: int | None = Field(None, ge=1, le=64, description="transformer: attention heads [width / 32]")
     patch: int | None = Field(None, ge=1, le=64, description="transformer: side of a patch in pixels [2 below 16 pixels, 4 below 64, then 8]")
+    waves: int = Field(0, ge=0, le=16, description="mlp: frequencies at which it sees each number too, for what changes over short distances")
     conditional: bool = Field(False, description="learn p(x | y), and p(x) beside it for guidance")
     jumps: float = Field(0.0, ge=0, le=1, description="share of the training, at its end, in which the network also learns to jump: samples in one or two steps")
     label_dropout: float = Field(0.1, ge=0, le=1, description="conditional: share of the examples whose label is hidden")
@@ -48,7 +49,7 @@ class Config(BaseConfig):
 
 
 class Options(BaseConfig):
-    steps: int = Field(10, ge=1, le=10_000, description="evaluations of the network")
+    steps: int | None = Field(None, ge=1, le=10_000, description="evaluations of the network [images 10, vectors 40]")
     sampler: Literal["dpm", "heun", "euler", "ddpm", "jump"] = Field("dpm", description="DPM-Solver++ 2M, Heun, Euler (DDIM), ancestral (DDPM), or jumps (of a model trained with --jumps)")
     spacing: Literal["rho", "time"] = Field("rho", description="of the steps: EDM's, or equal in t")
     guidance: float = Field(1.0, ge=0, le=100, description="conditional: 1 samples p(x | y), more exaggerates the label, 0 ignores it")
@@ -62,7 +63,8 @@ TRAINING = dict(optimizer="muon", warmup=0.02, averages=(0.05, 0.1), batch_size=
 
 PRESETS = {
     "default": TRAINING,
-    "points": TRAINING | dict(batch_size=512),
+    "points": TRAINING | dict(depth=2, waves=6, optimizer="adamw", lr=5e-3, level_mean=-1.5, level_std=2.0, batch_size=512),
+    "table": TRAINING | dict(depth=3, optimizer="adamw", batch_size=256),
     "ddpm": TRAINING | dict(path="linear"),
     "cosine": TRAINING | dict(path="cosine"),
     "edm": TRAINING | dict(path="edm", level_mean=-0.5, level_std=1.2),
@@ -71,10 +73,12 @@ PRESETS = {
 
 def preset_for(spec: DataSpec) -> str:
     """The preset to start from when none is named."""
-    return "points" if spec.kind == "vector" else "default"
+    return "default" if spec.kind == "image" else "points" if spec.dims <= 3 else "table"
 
 
 class Diffusion(Family):
+    latent_images = True
+
     def __init__(self, config: Config, spec: DataSpec):
         super().__init__(config, spec)
         c = config
@@ -154,7 +158,7 @@ class Diffusion(Family):
         """
         n = len(x) // 2
         far = rng.uniform("far", (n,)).clamp(*self.path.range)
-        t = torch.cat([far, t[1::2]])                                               # t rises: every second one has all levels
+        t = torch.cat([far, t[::2]])                                                # t rises: every second one has all levels
         r = torch.cat([far * rng.uniform("until", (n,)), t[n:]])
         x_t, head = self.path.mix(x, eps, t), None if condition is None else condition[:n]
         with torch.no_grad():
@@ -168,14 +172,15 @@ class Diffusion(Family):
     # -- sampling --------------------------------------------------------------------------------------------
 
     def denoiser(self, y: Tensor | None, options: Options) -> samplers.Denoise:
-        """(x_t, t) -> (x_hat, eps_hat), guided. Raises UsageError."""
+        """(x_t, t) -> (x_hat, eps_hat), guided. x_t may hold the rows of y several times over. Raises UsageError."""
         condition, o = self.condition(y), options
         if condition is None and self.weak is None and o.guidance != 1:
             raise UsageError("--guidance needs a model that was trained with labels (--conditional): leave it out")
 
         def seen(condition: Tensor | None) -> samplers.Denoise:
             def denoise(x_t: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
-                prediction = self.predict(x_t, t.to(x_t).expand(len(x_t)), condition)
+                copies = None if condition is None else condition.repeat(len(x_t) // len(condition), *[1] * (condition.ndim - 1))
+                prediction = self.predict(x_t, t.to(x_t).expand(len(x_t)), copies)
                 return self.path.solve(x_t, prediction, self.target, t)
 
             return denoise
@@ -209,7 +214,8 @@ class Diffusion(Family):
 
     def visited(self, options: Options) -> Tensor:
         """The times of as many steps as make the evaluations."""
-        n = (options.steps + 1) // 2 if options.sampler == "heun" else options.steps
+        n = options.steps or (10 if self.spec.kind == "image" else 40)              # ten are too few where the data are narrow
+        n = (n + 1) // 2 if options.sampler == "heun" else n
         return samplers.spaced(self.path, n, "time" if options.sampler == "jump" else options.spacing)
 
     def walk(self, denoise: samplers.Denoise, x: Tensor, times: Tensor, options: Options, rng: Rng, on_step=None) -> Tensor:
@@ -284,7 +290,7 @@ class Diffusion(Family):
 
         return bound(self.denoiser(y, Options()), (x - shift) / scale, self.path, log_decode, rng)
 
-    def flow_log_likelihood(self, x: Tensor, y: Tensor | None, rng: Rng, probes: int | None = None, steps: int = 8, most: int = 128) -> OdeLikelihood:
+    def flow_log_likelihood(self, x: Tensor, y: Tensor | None, rng: Rng, probes: int | None = None, steps: int = 16, most: int = 128) -> OdeLikelihood:
         """log p(x) (B,) nats along the probability flow, down to the lowest level of noise, where x is taken to be.
 
         probes: for the trace; 0: exact, as many products as dimensions [0 up to 64 dimensions, then 2]. Raises UsageError
@@ -310,7 +316,7 @@ def make_network(name: str, c: Config, spec: DataSpec):
     width, depth = (given or known for given, known in zip((c.width, c.depth), SIZES[name]))
     more = dict(reads=reads, two_levels=c.jumps > 0)
     if name == "mlp":
-        return MLP(spec.dims, width, depth, **more)
+        return MLP(spec.dims, width, depth, waves=c.waves, **more)
     if name == "unet":
         return UNet(spec.shape, width, depth, **more)
     side = max(spec.shape[1:])
