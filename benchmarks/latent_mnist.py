@@ -4,7 +4,7 @@ A VAE and an autoencoder, then in the VAE's codes a flow and a mixture, and in t
 a mixture of its own). Also a VQ-VAE with an auto-regressive model of its codes. Nothing is scaled by hand. Last averaged
 weights, 10,000 samples, the shipped evaluator.
 
-    python benchmarks/latent_mnist.py [--minutes 2] [--second 2] [--seed 0]
+    python benchmarks/latent_mnist.py [--minutes 2] [--second 2] [--seed 0] [--only vae ae vqvae]
 """
 
 import argparse
@@ -32,6 +32,7 @@ def main() -> None:
     parser.add_argument("--second", type=float, default=2, help="of each second stage")
     parser.add_argument("--samples", type=int, default=SAMPLES)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--only", nargs="*", choices=list(FIRST), default=list(FIRST), help="these first stages")
     parser.add_argument("--threads", type=int, default=0, help="0: all cores")
     parser.add_argument("--out", type=Path, default=Path("runs/latent-mnist"))
     args = parser.parse_args()
@@ -46,11 +47,12 @@ def main() -> None:
         scale.save_grid(x[:64], args.out / f"{run.path.name}.png")
 
     runs = {}
-    for name, (family, options) in FIRST.items():
+    for name in args.only:
+        family, options = FIRST[name]
         begin = time.monotonic()
         runs[name] = fn.train(family, data="mnist", minutes=args.minutes, out=args.out / name, **common, **options)
         told(f"{name}, its own way to sample", runs[name], begin)
-    for first, family, options in SECOND:
+    for first, family, options in (stage for stage in SECOND if stage[0] in runs):
         begin = time.monotonic()
         budget = {} if family == "classical" else {"minutes": args.second}
         run = fn.train(family, within=runs[first].path, out=args.out / f"{first}-{family}", **common, **budget, **options)
