@@ -179,3 +179,23 @@ def test_patches_know_their_places():
     net = make("transformer").requires_grad_(False)
     out = net(torch.ones(1, *SHAPES["transformer"]), torch.tensor([0.5]))
     assert float((out[:, :, 0:4, 0:4] - out[:, :, 4:8, 0:4]).abs().max()) > 1e-3
+
+
+@pytest.mark.parametrize("options", [dict(network="mlp"), dict(network="transformer", width=100), dict(network="unet", width=50)])
+def test_any_width_and_network_takes_images_and_captions(options):
+    from fromnoise.core.rng import Rng
+    from fromnoise.core.spec import Batch, DataSpec
+    from fromnoise.families.diffusion import Config, Diffusion
+
+    model = Diffusion(Config(conditional=True, depth=1, **options), DataSpec("image", (3, 16, 16), levels=256, caption=(4, 9)))
+    loss = model.loss(Batch(numbers(2, 3, 16, 16), torch.tensor([[1, 2, 3, 0], [4, 5, 6, 7]])), "denoising", Rng(0))
+    assert torch.isfinite(loss.value)
+
+
+def test_heads_that_do_not_divide_the_width_are_refused():
+    from fromnoise.core.errors import UsageError
+    from fromnoise.core.spec import DataSpec
+    from fromnoise.families.diffusion import Config, Diffusion
+
+    with pytest.raises(UsageError, match="--heads 3 does not divide"):
+        Diffusion(Config(network="transformer", heads=3), DataSpec("image", (1, 8, 8)))

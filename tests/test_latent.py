@@ -300,3 +300,18 @@ def test_codes_are_drawn_from_the_posterior_anew_at_each_key(first):
         assert torch.allclose(z.mean(0), mean[0], atol=0.15) and torch.allclose(z.std(0), std[0], rtol=0.1)
         assert torch.equal(z, model.code(x, None, Rng(0))) and not torch.equal(z, model.code(x, None, Rng(1)))
         assert torch.equal(model.code(x[:1], None, None), mean)
+
+
+def test_codes_are_counted_as_sequences_not_as_one_text():
+    """Each image's codes begin anew: the first code is predicted by what images begin with."""
+    from fromnoise.core.rng import Rng
+    from fromnoise.core.spec import Batch, DataSpec
+    from fromnoise.families.autoregressive import AutoRegressive, Config
+
+    s = torch.tensor([[0, 1, 2, 2]]).expand(200, -1)
+    nats = {}
+    for separate in (False, True):
+        model = AutoRegressive(Config(network="ngram", order=2), DataSpec("tokens", (4,), levels=3, separate=separate))
+        model.fit_before(lambda: iter([Batch(s)]), Rng(0))
+        nats[separate] = float(-model.log_likelihood(s[:1], None, Rng(0)))
+    assert nats[True] < 0.1 < nats[False]

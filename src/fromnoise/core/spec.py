@@ -27,6 +27,7 @@ class DataSpec:
              one-hot over k columns. Empty means all numbers.
     caption  (L, V): y is a caption of at most L words of a vocabulary of V, padding 0 and unknown 1 among them, and there
              are no classes; () where y is a label or nothing. Not in the repr, of which digests of data are made.
+    separate tokens only: each example is a whole sequence of its own, not a window of a running text. Not in the repr either.
     """
 
     kind: Kind
@@ -35,6 +36,7 @@ class DataSpec:
     classes: int = 0
     blocks: tuple[int, ...] = ()
     caption: tuple[int, int] | tuple[()] = field(default=(), repr=False)
+    separate: bool = field(default=False, repr=False)
 
     def __post_init__(self):
         object.__setattr__(self, "shape", tuple(self.shape))

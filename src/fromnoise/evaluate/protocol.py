@@ -26,7 +26,7 @@ def row(name: str, label: str, value: float | Estimate | None, unit: str, **more
     evaluator     the feature map's name
     bound         "exact", "lower", "ode" or None; k: samples of z; dequantisation: "uniform" or None
     given         what the model was told of each example: "labels", "captions", or None
-    solver_error  nats by which a numerical solver may be off
+    solver_error  by how much a numerical solver may be off, in the row's unit
     seed          of the evaluation's own random numbers; drawn: how samples were drawn
     of            what a count is a part of
     better        "lower", "higher" or None

@@ -49,6 +49,8 @@ def heading(column: Column, features: bool = True) -> str:
         words.append(f"k = {card['k']}")
     if card["bound"] == "lower" and "bound" not in card["label"] and card["name"] != "elbo":
         words.append("lower bound")
+    if card["bound"] == "ode" and "flow" not in card["label"]:
+        words.append("by the flow")
     if card.get("given"):
         words.append(f"given the {card['given']}")
     if card.get("evaluator") and features:

@@ -177,7 +177,7 @@ class AutoRegressive(Family):
             self.class_shares /= self.class_shares.sum()
         if self.counts is None and self.config.network != "counts":
             return
-        text = self.spec.kind == "tokens"
+        text = self.spec.kind == "tokens" and not self.spec.separate
         parts, total = [], 0
         for batch in batches():
             s = self.to_symbols(batch.x).to("cpu", torch.int32)

@@ -21,7 +21,7 @@ from ..core.errors import UsageError
 from ..core.family import Bound, Family, Loss, Moment, Phase
 from ..core.rng import Rng
 from ..core.spec import Batch, DataSpec
-from ..nets.denoiser import MLP, PatchTransformer
+from ..nets.denoiser import MLP, PatchTransformer, heads_for
 from ..nets.unet import UNet
 from ..probability import editing, samplers
 from ..probability.diffusion import bound, log_level, probability_flow
@@ -49,10 +49,10 @@ class Config(BaseConfig):
 
 
 class Options(BaseConfig):
-    steps: int | None = Field(None, ge=1, le=10_000, description="evaluations of the network [images 10, vectors 40]")
+    steps: int | None = Field(None, ge=1, le=10_000, description="evaluations of the network, at most [images 10, vectors 40]")
     sampler: Literal["dpm", "heun", "euler", "ddpm", "jump"] = Field("dpm", description="DPM-Solver++ 2M, Heun, Euler (DDIM), ancestral (DDPM), or jumps (of a model trained with --jumps)")
     spacing: Literal["rho", "time"] = Field("rho", description="of the steps: EDM's, or equal in t")
-    guidance: float = Field(1.0, ge=0, le=100, description="conditional: 1 samples p(x | y), more exaggerates the label, 0 ignores it")
+    guidance: float = Field(1.0, ge=0, le=100, description="conditional: 1 samples p(x | y), more exaggerates the label")
     guidance_from: float = Field(0.0, ge=0, description="guidance acts above this ratio of noise to data ...")
     guidance_to: float = Field(100.0, gt=0, description="... and below this one")
     churn: float = Field(0.0, ge=0, le=1e6, description="heun: noise that is added on the way, S_churn of EDM")
@@ -93,6 +93,7 @@ class Diffusion(Family):
         self.target = c.target if c.target != "auto" else {"flow": "v", "edm": "edm"}.get(c.path, "eps")
         if c.jumps and (c.path, self.target) != ("flow", "v"):
             raise UsageError("--jumps needs straight lines: --path flow with --target auto")
+        self.cost_stages = 10 if c.jumps else 1                                     # a step that jumps costs more
         self.net = make_network(name, c, spec)
         self.weak: Diffusion | None = None
         categories = any(block > 1 for block in spec.blocks)
@@ -321,7 +322,10 @@ def make_network(name: str, c: Config, spec: DataSpec):
         return UNet(spec.shape, width, depth, **more)
     side = max(spec.shape[1:])
     patch = c.patch or (2 if side < 16 else 4 if side < 64 else 8)
-    return PatchTransformer(spec.shape, width, depth, c.heads or max(1, width // 32), patch, **more)
+    heads = c.heads or heads_for(width)
+    if width % heads:
+        raise UsageError(f"--heads {heads} does not divide --width {width}")
+    return PatchTransformer(spec.shape, width, depth, heads, patch, **more)
 
 
 FAMILY = Diffusion

@@ -135,9 +135,9 @@ def spec_of(first: Family, form: Form) -> DataSpec:
     """The data of a second stage."""
     shape, told = code_shape(first), {"classes": first.spec.classes, "caption": first.spec.caption}
     if form == "codes":
-        return DataSpec("tokens", (prod(first.grid),), levels=first.codes, **told)
+        return DataSpec("tokens", (prod(first.grid),), levels=first.codes, separate=True, **told)
     if form == "bins":
-        return DataSpec("tokens", shape, levels=BINS, **told)
+        return DataSpec("tokens", shape, levels=BINS, separate=True, **told)
     return DataSpec("image", shape, **told) if form == "image" else DataSpec("vector", (prod(shape),), **told)
 
 
@@ -214,7 +214,7 @@ class Latent(Family):
     def loss(self, batch: Batch, phase: str, rng: Rng) -> Loss:
         with torch.no_grad():
             v = self.latents(batch.x, batch.y, rng.at("first"))
-        return self.second.loss(Batch(v, batch.y), phase, rng)
+        return self.second.loss(Batch(v, batch.y, batch.rows), phase, rng)
 
     def sample(self, n: int, y: Tensor | None, options: BaseConfig, rng: Rng) -> Tensor:
         return self.from_latents(self.second.sample(n, y, options, rng), y)
@@ -245,7 +245,7 @@ class Latent(Family):
 
     def encoded(self, batches: Callable[[], Iterator[Batch]], rng: Rng) -> Callable[[], Iterator[Batch]]:
         """The same batches as the second stage sees them; the same draws each time."""
-        return lambda: (Batch(self.latents(b.x, b.y, rng.at("codes", i)), b.y) for i, b in enumerate(batches()))
+        return lambda: (Batch(self.latents(b.x, b.y, rng.at("codes", i)), b.y, b.rows) for i, b in enumerate(batches()))
 
     @torch.no_grad()
     def fit_before(self, batches, rng: Rng) -> None:
@@ -337,7 +337,7 @@ class Features:
 class Traces:
     """Of the second stage: each state of it decoded."""
 
-    def trace(self, n: int, y: Tensor | None, options: BaseConfig, rng: Rng) -> list[Tensor]:
+    def trace(self, n: int, y: Tensor | None, options: BaseConfig, rng: Rng) -> list[Moment]:
         own = lambda v: self.from_latents(v, y)
         return [Moment(moment.level, own(moment.x), own(moment.x_hat)) for moment in self.second.trace(n, y, options, rng)]
 

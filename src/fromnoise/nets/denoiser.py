@@ -29,7 +29,7 @@ class Told(nn.Module):
         self.levels = Levels(width)
         self.until = Levels(width) if two_levels else None
         self.classes = nn.Linear(reads, width, bias=False) if isinstance(reads, int) and reads else None
-        self.captions = CaptionEncoder(*reads, width, heads=max(1, width // 32)) if isinstance(reads, tuple) and reads else None
+        self.captions = CaptionEncoder(*reads, width, heads=heads_for(width)) if isinstance(reads, tuple) and reads else None
         self.out = nn.Linear(width, width)
 
     def forward(self, level: Tensor, condition: Tensor | None, until: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
@@ -42,6 +42,11 @@ class Told(nn.Module):
             pooled, words, _ = self.captions(condition)
             told = told + pooled
         return F.silu(self.out(F.silu(told))), words
+
+
+def heads_for(width: int) -> int:
+    """Heads of attention of 32 features or a little more, as many as divide the width."""
+    return next(heads for heads in range(max(1, width // 32), 0, -1) if width % heads == 0)
 
 
 class Levels(nn.Module):
@@ -123,12 +128,12 @@ class TransformerLayer(nn.Module):
 
 
 def norm(h: Tensor) -> Tensor:
-    """h brought to mean 0 and variance 1 over its last dimension: the library's kernel for this is twice as fast as for rms."""
+    """h brought to mean 0 and variance 1 over its last dimension: the library has a faster kernel for this than for rms."""
     return F.layer_norm(h, h.shape[-1:])
 
 
 class MLP(nn.Module):
-    """For vectors: residual blocks of two layers. (B, D) -> (B, D).
+    """For vectors, and images as vectors: residual blocks of two layers. (B, *shape) of D numbers -> (B, *shape).
 
     waves   so many frequencies, of periods 8, 4, 2 .. standard deviations, at which it sees each number beside the number itself:
             an MLP is slow to learn what changes over short distances (Tancik et al. 2020, arXiv:2006.10739)
@@ -145,9 +150,10 @@ class MLP(nn.Module):
         self.out = zeroed(nn.Linear(width, dims))
 
     def forward(self, x: Tensor, level: Tensor, condition: Tensor | None = None, until: Tensor | None = None) -> Tensor:
-        told, angle = self.told(level, condition, until)[0], (x[:, :, None] * self.frequency).flatten(1)
-        h = self.embed(torch.cat([x, angle.cos(), angle.sin()], 1))
+        told, flat = self.told(level, condition, until)[0], x.flatten(1)
+        angle = (flat[:, :, None] * self.frequency).flatten(1)
+        h = self.embed(torch.cat([flat, angle.cos(), angle.sin()], 1))
         for tell, up, down in zip(self.tell, self.up, self.down):
             shift, scale, gate = tell(told).chunk(3, 1)
             h = h + gate * down(F.silu(up(norm(h) * (1 + scale) + shift)))
-        return self.out(norm(h)).to(x.dtype)
+        return self.out(norm(h)).to(x.dtype).view(x.shape)

@@ -1,6 +1,6 @@
 """A U-Net that sees noise, for images of any height, width and number of channels: a signature like nets/denoiser.py's.
 
-What a CPU's core does well decides its form (benchmarks in docs/log.md): the image is folded (patches of p x p pixels become
+What a CPU's core does well decides its form: the image is folded (patches of p x p pixels become
 channels), so that no convolution runs on single pixels; convolutions are whole, since a depth-wise one with its mixing costs
 the same and can do less; features lie last in memory; skips are added, not appended. At the coarsest resolution,
 at most 8 x 8, it is a Transformer, as in "simple diffusion" (Hoogeboom et al. 2023, arXiv:2301.11093).
@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .conv import Fold, Unfold, fold_size, sizes_down
-from .denoiser import Told, TransformerLayer, read_along, zeroed
+from .denoiser import Told, TransformerLayer, heads_for, read_along, zeroed
 
 
 class UNet(nn.Module):
@@ -30,7 +30,7 @@ class UNet(nn.Module):
         widths = [width] + [2 * width] * (len(self.sizes) - 1)
         self.fold, self.unfold = Fold(patch), Unfold(patch, shape)
         self.told = Told(widths[-1], reads, two_levels)
-        heads = next(heads for heads in range(max(1, widths[-1] // 32), 0, -1) if widths[-1] % heads == 0)
+        heads = heads_for(widths[-1])
         blocks = lambda w: nn.ModuleList(Block(w, widths[-1]) for _ in range(depth))
         self.stem = Conv(shape[0] * patch**2, width, 3, padding=1)
         self.ins, self.outs = nn.ModuleList(map(blocks, widths[:-1])), nn.ModuleList(map(blocks, widths[:-1]))

@@ -14,7 +14,7 @@ from typing import Literal
 
 import torch
 from torch import Tensor
-from torch.func import jvp, vmap
+from torch.func import jvp
 
 from ..core.errors import DivergedError, UsageError
 from ..core.rng import Rng
@@ -45,7 +45,8 @@ def ode_log_likelihood(
     drift: Drift, x: Tensor, log_base: Callable[[Tensor], Tensor], t0: float = 0.0, t1: float = 1.0, steps: int = 64,
     tolerance: float | None = None, most: int = 4096, divergence: Literal["exact", "hutchinson"] = "exact", probes: int = 1, rng: Rng | None = None,
 ) -> OdeLikelihood:  # fmt: skip
-    """log p of x (B, *shape) at t0, given log_base: z -> (B,) nats at t1. drift(x, t) -> dx/dt, t a float, rows apart.
+    """log p of x (B, *shape) at t0, given log_base: z -> (B,) nats at t1. drift(x, t) -> dx/dt, t a
+    float, rows apart; it is given the rows of x once for each probe, one copy after the other.
 
     steps       equal steps of the fourth-order Runge-Kutta method, even. Where the drift is steep at one end, put
                 another clock into it: dx/du = drift(x, t(u)) t'(u)
@@ -94,8 +95,12 @@ def ode_log_likelihood(
 def solve_with_trace(drift: Drift, x: Tensor, v: Tensor, t0: float, t1: float, steps: int) -> tuple[Tensor, Tensor]:
     """x(t1) and the integral of v J v for each probe v (P, B, *shape): (B, *shape), (P, B) float64. Classical Runge-Kutta."""
     def slope(x: Tensor, t: float) -> tuple[Tensor, Tensor]:
-        velocity, products = vmap(lambda v: jvp(lambda x: drift(x, t), (x,), (v,)), chunk_size=AT_ONCE)(v)
-        return velocity[0], (v * products).double().flatten(2).sum(2)
+        found = []
+        for some in v.split(AT_ONCE):                                               # as further rows of one batch
+            copies = x.repeat(len(some), *[1] * (x.ndim - 1))
+            velocity, product = jvp(lambda x: drift(x, t), (copies,), (some.flatten(0, 1),))
+            found.append((some * product.view_as(some)).double().flatten(2).sum(2))
+        return velocity[: len(x)], torch.cat(found)
 
     h, change = (t1 - t0) / steps, torch.zeros(v.shape[:2], dtype=torch.float64, device=x.device)
     for i in range(steps):

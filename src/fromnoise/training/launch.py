@@ -339,6 +339,8 @@ def resume(
             more = build(TrainConfig, {**plan.train.model_dump(), **dict.fromkeys(BUDGETS), **budget})
             numbers = estimate(trainer, more)
             steps, note = saved.step + numbers["steps"], numbers["note"]
+        if budget and getattr(trainer.model.tunable, "jumps", 0):
+            raise UsageError(f"{run.path} learns to jump in the last part of its budget, which cannot be stretched: train anew with a larger one")
         if budget and hasattr(trainer.model, "growth") and trainer.model.cost_stages > 1:
             raise UsageError(f"{run.path} grows its networks over its budget, which cannot be stretched: train anew with a larger one")
         trainer.load(saved)
