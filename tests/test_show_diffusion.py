@@ -65,10 +65,16 @@ def test_by_capability(models):
             show(models["pca"], [name])
 
 
-def test_one_look_explains_less_where_noise_is_more(drawn):
+def test_one_look_explains_less_where_noise_is_more(models, drawn):
     explained = drawn["digits", "forward"]["numbers"]["explained"]
     assert explained[0] > 0.999 and explained[0] > explained[2] > explained[4] > explained[7]
     assert explained[-1] < 0.1  # of pure noise nothing is known
+    subject, model = Subject(models["digits"]), models["digits"].model
+    x = subject.first(noise.LOOKS).x
+    z = subject.rng("forward").per_row(range(len(x))).normal("z", x.shape)
+    with torch.no_grad():
+        error = (model.clean(model.noised(x, 0.5, z), 0.5, None, models["digits"].family.Options()) - x).square().mean()
+    assert explained[5] == pytest.approx(float(1 - error / (x - x.mean(0)).square().mean()), abs=1e-4)
 
 
 def test_the_strip_ends_in_the_samples(models, drawn):
