@@ -78,8 +78,8 @@ def network(spec=DataSpec("image", (1, 4, 4), levels=17), **options) -> Diffusio
 
 
 def test_exact_trace_and_probes_agree():
-    model, x = network(), Rng(0).uniform("x", (3, 1, 4, 4)) * 2 - 1
-    settings = dict(steps=24, most=24)
+    model, x = network(DataSpec("vector", (6,))), Rng(0).uniform("x", (3, 6)) * 2 - 1
+    settings = dict(steps=16, most=16)
     exact = model.flow_log_likelihood(x, None, Rng(0), **settings)
     many = model.flow_log_likelihood(x, None, Rng(0), probes=40, **settings)
     assert bool((many.se > 0).all()) and bool(((many.log_likelihood - exact.log_likelihood).abs() < 3 * many.se).all())
@@ -88,7 +88,7 @@ def test_exact_trace_and_probes_agree():
 
 
 def test_a_likelihood_does_not_depend_on_batch_mates():
-    model, x, rng = network(DataSpec("image", (1, 2, 2), levels=17)), Rng(0).uniform("x", (5, 1, 2, 2)) * 2 - 1, Rng(1).at("here")
+    model, x, rng = network(DataSpec("vector", (3,))), Rng(0).uniform("x", (5, 3)) * 2 - 1, Rng(1).at("here")
     rows = lambda *i: rng.per_row(i)
     for value in (
         lambda x, rng: model.log_likelihood(x, None, rng),
@@ -225,6 +225,8 @@ def test_capabilities():
     labelled = network(DataSpec("vector", (2,), classes=2), conditional=True)
     y, x = torch.tensor([0, 1]), OF_TWO[:2].float()
     assert not torch.allclose(labelled.log_likelihood(x, y, Rng(0)), labelled.log_likelihood(x, 1 - y, Rng(0)))
+    flow = lambda x, y: labelled.flow_log_likelihood(x, y, Rng(0)).log_likelihood
+    assert torch.allclose(flow(x, y), torch.cat([flow(x[:1], y[:1]), flow(x[1:], y[1:])]), atol=1e-3)  # each row has its own label
     with pytest.raises(UsageError, match="give a label"):
         labelled.flow_log_likelihood(x, None, Rng(0))
     assert Options().guidance == 1

@@ -301,6 +301,7 @@ CORPUS = "to be or not to be, that is the question"
 def restored(model, tokenizer, family="fake", data="talk"):
     part = SimpleNamespace(x=tokenizer.encode(CORPUS)) if tokenizer else None
     dataset = SimpleNamespace(
+        words=None,
         spec=DataSpec("tokens" if tokenizer else "image", (8,) if tokenizer else (1, 4, 4), levels=4), tokenizer=tokenizer,
         splits={"train": part}, split=lambda name: part, name=data, class_names=(),
     )  # fmt: skip

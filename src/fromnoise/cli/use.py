@@ -7,7 +7,6 @@ from pathlib import Path
 import click
 
 from ..core.errors import UsageError
-from ..core.spec import class_number
 from .options import loose
 from .root import (
     LOOSE,
@@ -77,6 +76,8 @@ def sample(ctx, run, n, label, seed, out, prompt, prompt_file, length, stop, str
     options = loose(restored.family.Options, ctx.args)
     names = list(restored.dataset.class_names)
     if label is not None:
+        from ..core.spec import class_number
+
         label = class_number(label, names) if names else whole(label, "--label")
     n, seed = whole("64" if n is None else n, "-n", 1), whole(seed, "--seed", 0)
     kind = restored.dataset.spec.kind
