@@ -114,7 +114,7 @@ def test_the_curve_draws_distances_of_nothing():
         noise.curve(sheet, found, Estimate(-0.01), "d", 400, 300)
         (axes,) = sheet.figure.axes
         assert axes.get_ylim()[0] > 0 and [label.get_text() for label in axes.get_xticklabels()] == ["1\n100 ms", "2\n2.0 s", "4\n1.0 s"]
-        assert [text.get_text() for text in axes.texts] == ["5", "-0.1", "0.2"]
+        assert [text.get_text() for text in axes.texts] == ["5", "≤ 0", "0.2"]
 
 
 def test_words_for_levels():

@@ -262,7 +262,7 @@ def curve(sheet: Sheet, found: list[tuple[int, Estimate, float]], real: Estimate
     if real and real.value > floor:
         axes.axhline(real.value, color=REAL, linewidth=1, linestyle=(0, (4, 3)))
     for step, value, told in zip(steps, at, values):
-        axes.annotate(f"{told:.2g}", (step, value), xytext=(0, 7), textcoords="offset points", fontsize=7.5, color=INK, ha="center", path_effects=halo())
+        axes.annotate(f"{told:.2g}" if told > 0 else "≤ 0", (step, value), xytext=(0, 7), textcoords="offset points", fontsize=7.5, color=INK, ha="center", path_effects=halo())
     axes.set_xticks(steps, [f"{step}\n{words(seconds)}" for step, _, seconds in found], fontsize=7.5)
     axes.xaxis.set_minor_locator(NullLocator()), axes.yaxis.set_minor_formatter(NullFormatter())
     axes.set_ylim(bottom=floor)
