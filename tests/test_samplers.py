@@ -97,6 +97,18 @@ def test_solvers_are_the_same_on_every_path():
         assert all(torch.allclose(one, made[0], atol=1e-9) for one in made[1:])
 
 
+def test_dpm_looks_half_a_step_ahead_over_lambda():
+    """Also between unequal steps: from an x_hat that is linear in lambda = log alpha / sigma it takes the one in the middle."""
+    path, times, states = PATHS["cosine"](), f64([0.9, 0.8, 0.5, 0.45, 0.2]), [f64([[0.3]])]
+    see = lambda x_t, t: (-path.ratio(t).log() * torch.ones_like(x_t), None)
+    dpm(see, states[0], path, times, on_step=lambda i, x, x_hat: states.append(x))
+    (alpha, sigma), lam = path.coefficients(times), -path.ratio(times).log()
+    for i in range(1, 4):
+        keep = sigma[i + 1] / sigma[i]
+        used = (states[i + 1] - keep * states[i]) / (alpha[i + 1] - keep * alpha[i])
+        assert used.item() == pytest.approx(((lam[i] + lam[i + 1]) / 2).item())
+
+
 # -- new noise --------------------------------------------------------------------------------------------------
 
 
