@@ -41,7 +41,7 @@ STOPS = (
     Stop("vaegan", "vaegan", "conv", "VAE-GAN, 16 numbers", {"latent_dim": 16}),
     Stop("gan", "gan", "conv", "GAN", {}),
     Stop("autoregressive", "autoregressive", "default", "auto-regressive, pixel by pixel", {"size": 1, "batch_size": 16}),
-    Stop("diffusion", "diffusion", "default", "diffusion (flow)", {}),
+    Stop("diffusion", "diffusion", "default", "diffusion (flow)", {"width": 32, "batch_size": 64}),
     Stop("latent", "diffusion", "default", "flow within the codes of the VAE, 16 numbers", {}, within="vae-16"),
 )
 TEXT = "python-docs"
