@@ -110,7 +110,7 @@ def test_the_bound_of_the_gaussian_is_tight(name, monkeypatch):
 
     x, eps, weights = nodes()
     model = family(GAUSSIAN, name, scale=2.0, shift=0.3)
-    fine = lambda *arguments: diffusion.bound(*arguments, levels=500)
+    fine = lambda *arguments: diffusion.bound(*arguments[:5], 500, arguments[6])
     monkeypatch.setattr("fromnoise.families.diffusion.bound", fine)
     value = -(weights @ model.log_likelihood(2 * x + 0.3, None, Fixed(eps))).item() - math.log(2)
     assert value == pytest.approx(NLL, abs=1e-5)
@@ -120,12 +120,12 @@ def test_the_bound_of_the_gaussian_is_tight(name, monkeypatch):
 
 
 def test_few_levels_give_the_same_bound_on_average():
-    """8 random levels an example: unbiased, below the density's mean, and near it."""
+    """Random levels for each example: unbiased, below the density's mean, and near it."""
     y = Rng(2).integers("k", 3, (4000,))
     u = MIXTURE.centres[y] + 0.3 * Rng(2).normal("u", (4000, 2)).double()
     difference = family(MIXTURE).log_likelihood(u, None, Rng(3)) - MIXTURE.log_density(u)
     se = difference.std().item() / 4000**0.5
-    assert difference.mean().item() == pytest.approx(0, abs=4 * se) and se < 0.1
+    assert difference.mean().item() == pytest.approx(0, abs=4 * se) and se < 0.04
     again = family(MIXTURE).log_likelihood(u, None, Rng(3), 5)
     assert torch.equal(again, family(MIXTURE).log_likelihood(u, None, Rng(3)))  # any k is 1
 
@@ -164,6 +164,9 @@ def test_the_bound_of_levels_is_their_probability():
     value = model.log_likelihood(x, None, Rng(0))
     assert value.mean().item() == pytest.approx(-math.log(2), abs=4 * value.std().item() / 4000**0.5) and value.std() < 2
     assert not model.continuous and model.bound == "lower"
+    # a network that does not know that there are levels loses nothing that noise of a quarter of them can tell
+    rough = one_pixel(Exact([[-1.25], [1.25]], 0.1), 2, 0.8).log_likelihood(x, None, Rng(0))
+    assert rough.mean().item() == pytest.approx(-math.log(2), abs=0.15)
 
 
 # -- reports ----------------------------------------------------------------------------------------------------

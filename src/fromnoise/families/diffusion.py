@@ -283,13 +283,16 @@ class Diffusion(Family):
     def log_likelihood(self, x: Tensor, y: Tensor | None, rng: Rng, k: int = 1) -> Tensor:
         """The variational bound (B,) nats: of the probability of levels, without dequantisation, or of a density."""
         shift, scale, levels = self.shift, self.scale, self.spec.levels
+        half = 1 / ((levels - 1) * scale) if levels else 0 * scale                  # a level, in units of data of variance 1
 
         def log_decode(u: Tensor, u_hat: Tensor, std: float) -> Tensor:
             if not levels:
                 return log_normal(u, u_hat, 2 * math.log(std)) - scale.log()
-            return log_level(u, u_hat, std, 1 / ((levels - 1) * scale), (-1 - shift) / scale, (1 - shift) / scale)
+            return log_level(u, u_hat, std, half, (-1 - shift) / scale, (1 - shift) / scale)
 
-        return bound(self.denoiser(y, Options()), (x - shift) / scale, self.path, log_decode, rng)
+        # levels are told apart through noise of a quarter of them: below that the network would have to know what they are
+        looks, lowest = 8 if self.spec.kind == "image" else 64, max(RATIOS[0], float(half) / 4)
+        return bound(self.denoiser(y, Options()), (x - shift) / scale, self.path, log_decode, rng, looks, lowest)
 
     def flow_log_likelihood(self, x: Tensor, y: Tensor | None, rng: Rng, probes: int | None = None, steps: int = 16, most: int = 128) -> OdeLikelihood:
         """log p(x) (B,) nats along the probability flow, down to the lowest level of noise, where x is taken to be.

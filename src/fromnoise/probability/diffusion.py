@@ -20,7 +20,6 @@ from .ode import Drift
 from .path import RATIOS, Path, beside
 from .samplers import Denoise, noise_gone, places
 
-LEVELS = 8  # noise levels at which the bound looks at an example
 LOG_LOW, LOG_HIGH = (math.log(ratio) for ratio in RATIOS)
 
 # -- in steps ------------------------------------------------------------------------------------------------
@@ -87,16 +86,19 @@ def prior_nats(x: Tensor, path: Path, t: Tensor) -> Tensor:
 # -- in continuous time --------------------------------------------------------------------------------------
 
 
-def bound(denoise: Denoise, x: Tensor, path: Path, log_decode: Callable[[Tensor, Tensor, float], Tensor], rng: Rng, levels: int = LEVELS) -> Tensor:
+def bound(
+    denoise: Denoise, x: Tensor, path: Path, log_decode: Callable[[Tensor, Tensor, float], Tensor], rng: Rng,
+    levels: int, lowest: float = RATIOS[0],
+) -> Tensor:  # fmt: skip
     """A lower bound of log p(x), x (B, *shape) -> (B,) nats, on average over rng (Kingma et al. 2021, arXiv:2107.00630, eqs. 11 and 17).
 
-    log_decode(x, x_hat, std): log p(x | x_t) of each component at the lowest level, where x = x_hat + std eps, about. The
-    steps between cost 1/2 int e^lambda |x - x_hat|^2 d lambda, lambda = log alpha^2 / sigma^2: an integral of
+    log_decode(x, x_hat, std): log p(x | x_t) of each component at the lowest ratio of noise, where x = x_hat + std eps, about.
+    The steps between cost 1/2 int e^lambda |x - x_hat|^2 d lambda, lambda = log alpha^2 / sigma^2: an integral of
     |eps - eps_hat|^2 over log ratio. It is estimated at ``levels`` ratios for each example, one in each part of equal
     probability of log r / (1 + r): few of them where next to nothing is left to be seen.
     """
-    first, last = (math.log(r / (1 + r)) for r in RATIOS)
-    u, low, high = rng.uniform("levels", (len(x), levels)).to(x.dtype), *path.at(torch.tensor(RATIOS, dtype=torch.float64)).clamp(0, 1)
+    first, last = (math.log(r / (1 + r)) for r in (lowest, RATIOS[1]))
+    u, low, high = rng.uniform("levels", (len(x), levels)).to(x.dtype), *path.at(torch.tensor([lowest, RATIOS[1]], dtype=torch.float64)).clamp(0, 1)
     nats = prior_nats(x, path, high)
     for j in range(levels):
         odds = torch.exp(first + (last - first) * (u[:, j] + j) / levels)           # r / (1 + r), (B,)
@@ -104,7 +106,7 @@ def bound(denoise: Denoise, x: Tensor, path: Path, log_decode: Callable[[Tensor,
         _, eps_hat = denoise(path.mix(x, eps, t), t)
         nats = nats + (last - first) / levels / (1 - odds) * (eps - eps_hat).square().flatten(1).sum(1)
     x_hat, _ = denoise(path.mix(x, rng.normal("eps", x.shape).to(x.dtype), low), low)
-    return log_decode(x, x_hat, RATIOS[0]).flatten(1).sum(1) - nats
+    return log_decode(x, x_hat, lowest).flatten(1).sum(1) - nats
 
 
 def log_level(x: Tensor, mean: Tensor, std: float, half: Tensor, lowest: Tensor, highest: Tensor) -> Tensor:
