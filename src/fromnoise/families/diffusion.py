@@ -290,8 +290,9 @@ class Diffusion(Family):
                 return log_normal(u, u_hat, 2 * math.log(std)) - scale.log()
             return log_level(u, u_hat, std, half, (-1 - shift) / scale, (1 - shift) / scale)
 
-        # levels are told apart through noise of a quarter of them: below that the network would have to know what they are
-        looks, lowest = 8 if self.spec.kind == "image" else 64, max(RATIOS[0], float(half) / 4)
+        # any lowest ratio gives a bound. Below half a level the network would have to know that there are levels; where they are
+        # few, the decoder's rounding knows them already
+        looks, lowest = 8 if self.spec.kind == "image" else 64, max(RATIOS[0], min(float(half), 0.1))
         return bound(self.denoiser(y, Options()), (x - shift) / scale, self.path, log_decode, rng, looks, lowest)
 
     def flow_log_likelihood(self, x: Tensor, y: Tensor | None, rng: Rng, probes: int | None = None, steps: int = 16, most: int = 128) -> OdeLikelihood:
