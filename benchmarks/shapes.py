@@ -7,14 +7,9 @@ that of the real pictures with the same captions.
     python benchmarks/shapes.py [--minutes 38] [--seed 0] [--pictures 1000] [--guidance 1 2 4] [--run FOLDER] [--set NAME=VALUE ...]
 """
 
-import argparse
-import time
-from pathlib import Path
-
 import torch
-from header import header
+from diffusion import arguments, trained
 
-import fromnoise as fn
 from fromnoise import sample
 from fromnoise.core.picture import image_grid, png_bytes
 from fromnoise.evaluate.attributes import SPLITS, share_of
@@ -22,27 +17,11 @@ from fromnoise.measures.attributes import ATTRIBUTES, check
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--minutes", type=float, default=38)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--pictures", type=int, default=1000)
-    parser.add_argument("--steps", type=int, default=16)
-    parser.add_argument("--guidance", type=float, nargs="*", default=[1.0, 2.0, 4.0])
-    parser.add_argument("--threads", type=int, default=0, help="0: all cores")
-    parser.add_argument("--out", type=Path, default=Path("runs/shapes"))
-    parser.add_argument("--run", type=Path, help="judge this run instead of training one")
-    parser.add_argument("--set", nargs="*", default=[], metavar="NAME=VALUE", help="further options of the training")
-    args = parser.parse_args()
-    header(args.seed, args.threads)
-    if args.threads:
-        torch.set_num_threads(args.threads)
-    begin, more = time.monotonic(), dict(item.split("=", 1) for item in args.set)
-    if args.run:
-        run = fn.open(args.run)
-    else:
-        given = dict(minutes=args.minutes, seed=args.seed, threads=args.threads, conditional=True, out=args.out)
-        run = fn.train("diffusion", data="shapes", **given, **more)
-        print(f"trained in {(time.monotonic() - begin) / 60:.1f} minutes, {run.run.events('interval')[-1]['items_per_second']:,.0f} pictures/s", flush=True)
+    args = arguments(
+        __doc__, "runs/shapes", minutes=38, pictures=dict(type=int, default=1000), steps=dict(type=int, default=16),
+        guidance=dict(type=float, nargs="*", default=[1.0, 2.0, 4.0]),
+    )  # fmt: skip
+    run = trained(args, "shapes")
     dataset = run.dataset
     for split, word in SPLITS.items():
         part = dataset.split(split)

@@ -139,7 +139,7 @@ def test_the_python_api_in_five_lines(capsys):
     assert run.decode(run.encode(x)).shape == run.reconstruct(x).shape == (4, 8, 8) and run.log_prob(x).shape == (4,)
 
 
-@pytest.mark.parametrize("verb", ["", "train", "resume", "sample", "score", "reconstruct", "edit", "eval", "compare", "evaluator", "evaluator fit", "show", "runs", "verify", "check", "doctor", "data", "tour", "train vae", "train autoencoder", "train classical", "train gan", "train vaegan", "train autoregressive", "train vqvae"])
+@pytest.mark.parametrize("verb", ["", "train", "resume", "sample", "score", "reconstruct", "edit", "eval", "compare", "evaluator", "evaluator fit", "show", "runs", "verify", "check", "doctor", "data", "tour", "train vae", "train autoencoder", "train classical", "train gan", "train vaegan", "train autoregressive", "train diffusion", "train vqvae"])
 def test_help_is_frozen(verb, capsys):
     """A new option is a change that a reviewer sees: FROMNOISE_FREEZE=1 writes the files anew."""
     code, out, _ = call(capsys, *verb.split(), "--help")

@@ -9,7 +9,20 @@ from fromnoise.core.rng import Rng
 from fromnoise.core.spec import Batch, DataSpec, require_labels
 from fromnoise.data import DataConfig, load
 from fromnoise.data.captions import Captions
-from fromnoise.data.shapes import COLOURS, EDGE, EXTENTS, GAP, GROUND, RELATIONS, SHAPES, SIDE, SIZES, UNSEEN, cover, parse
+from fromnoise.data.shapes import (
+    COLOURS,
+    EDGE,
+    EXTENTS,
+    GAP,
+    GROUND,
+    RELATIONS,
+    SHAPES,
+    SIDE,
+    SIZES,
+    UNSEEN,
+    cover,
+    parse,
+)
 from fromnoise.data.stream import Stream, in_order
 from fromnoise.training import launch
 

@@ -68,7 +68,10 @@ def test_few_steps_are_refused_and_the_error_is_seen():
     assert (found.log_likelihood - truth).abs().mean() < 0.01 * math.log(2) / 2
 
 
-def network(spec=DataSpec("image", (1, 4, 4), levels=17), **options) -> Diffusion:
+SMALL = DataSpec("image", (1, 4, 4), levels=17)
+
+
+def network(spec=SMALL, **options) -> Diffusion:
     """An untrained network that says something."""
     model = Diffusion(Config(width=16, depth=1, **options), spec).eval().requires_grad_(False)
     for i, p in enumerate(model.net.parameters()):

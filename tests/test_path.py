@@ -28,12 +28,12 @@ def test_solve_undoes_mix_and_target(name, kind):
     assert torch.allclose(x_hat, x, atol=1e-9) and torch.allclose(eps_hat, eps, atol=1e-9)
     # whatever the prediction, x_t is made of what is seen in it; one t for all rows is a t for each
     wild = Rng(1).normal("p", x.shape).double()
-    for t in (t, t[40]):
-        x_hat, eps_hat = path.solve(x, wild, kind, t)
-        assert torch.allclose(path.mix(x_hat, eps_hat, t), x, atol=1e-8)
-        a, b = (beside(part, x) for part in path.target(kind, t))
+    for time in (t, t[40]):
+        x_hat, eps_hat = path.solve(x, wild, kind, time)
+        assert torch.allclose(path.mix(x_hat, eps_hat, time), x, atol=1e-8)
+        a, b = (beside(part, x) for part in path.target(kind, time))
         assert torch.allclose(a * x_hat + b * eps_hat, wild, atol=1e-8)
-    single = path.solve(x.float(), wild.float(), kind, t)
+    single = path.solve(x.float(), wild.float(), kind, t[40])
     assert single[0].dtype == single[1].dtype == torch.float32
 
 

@@ -112,6 +112,7 @@ def test_a_prompt_is_drawn(run, tmp_path):
 @pytest.mark.parametrize("args, told", [
     (["--prompt", "a rad circle"], "does not know the word 'rad'. Did you mean 'red'?"),
     (["--label", "3"], "captions and no classes: give --prompt instead of --label"),
+    (["--label", "square"], "captions and no classes: give --prompt instead of --label"),
     (["--length", "3"], "--length is for models of text"),
     (["--prompt", "a " * 11], "at most 10 words"),
 ])  # fmt: skip

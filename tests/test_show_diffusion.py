@@ -110,11 +110,11 @@ def test_steps_are_measured_with_intervals_and_time(drawn):
 def test_the_curve_draws_distances_of_nothing():
     with drawing():
         sheet = Sheet("", "", [], 300)
-        found = [(1, Estimate(5.0, interval=(4.0, 6.0)), 0.1), (2, Estimate(-0.1, interval=(-0.3, 0.1)), 2.0), (4, Estimate(0.2), 1.0)]
+        found = [(1, Estimate(112.0, interval=(99.0, 126.0)), 0.1), (2, Estimate(-0.1, interval=(-0.3, 0.1)), 2.0), (4, Estimate(0.2), 1.0)]
         noise.curve(sheet, found, Estimate(-0.01), "d", 400, 300)
         (axes,) = sheet.figure.axes
         assert axes.get_ylim()[0] > 0 and [label.get_text() for label in axes.get_xticklabels()] == ["1\n100 ms", "2\n2.0 s", "4\n1.0 s"]
-        assert [text.get_text() for text in axes.texts] == ["5", "≤ 0", "0.2"]
+        assert [text.get_text() for text in axes.texts] == ["112", "≤ 0", "0.2"]
 
 
 def test_words_for_levels():
@@ -129,3 +129,14 @@ def test_the_page_has_the_strip(models, tmp_path, monkeypatch):
     assert not {key for key in found if key.startswith("pca/") and key.partition("/")[2] in OURS}
     assert "ring/trajectories" in gallery.page_figures([models["ring"]], tmp_path)
     assert {"denoising", "trajectories", "steps", "completions"} <= set(SECTIONS)
+
+
+def test_steps_of_a_few_pictures_of_ones_own(few, tmp_path):
+    """Too few for a Fréchet distance of their features: a kernel distance, and every other figure as ever."""
+    pictures = tmp_path / "few.npy"
+    np.save(pictures, np.random.default_rng(0).integers(0, 256, (60, 8, 8), dtype=np.uint8))
+    plan = launch.plan("diffusion", str(pictures), width=16, depth=1, threads=1, steps=2, intervals=1)
+    restored = launch.restore(launch.start(plan, tmp_path / "run", ""), device="cpu")
+    with drawing():
+        drawn = noise.draw_steps(Subject(restored))
+    assert drawn.numbers["metric"] == "kernel distance" and np.isfinite(drawn.numbers["value"]).all()

@@ -6,7 +6,19 @@ import click
 
 from ..core.errors import UsageError
 from .options import loose
-from .root import LOOSE, PATH, checkpoint_flag, data_flag, device_flag, finish, fromnoise, json_flag, opened, quiet_flag, whole
+from .root import (
+    LOOSE,
+    PATH,
+    checkpoint_flag,
+    data_flag,
+    device_flag,
+    finish,
+    fromnoise,
+    json_flag,
+    opened,
+    quiet_flag,
+    whole,
+)
 
 
 @fromnoise.command(context_settings=LOOSE)

@@ -116,7 +116,6 @@ def resume(ctx, run, minutes, epochs, steps, workers, data, as_json, quiet):
     """Go on with a stopped run, to the same bits; or train a finished one further."""
     from .. import families
     from ..core.run import Run
-    from ..data.dataset import DataConfig
     from ..training import launch
     from ..training.settings import TrainConfig
 

@@ -72,10 +72,11 @@ def sample(ctx, run, n, label, seed, out, prompt, prompt_file, length, stop, str
     captions = restored.dataset.words is not None
     asked = {"--prompt": None if captions else prompt, "--prompt-file": prompt_file, "--length": length, "--stop": stop or None, "--stream": stream or None}
     if given := [name for name, value in asked.items() if value is not None]:
-        raise UsageError(f"{given[0]} is for models of text, and this one makes {THINGS[restored.dataset.spec.kind]}: leave it out")
+        whom = "models of text, or of captions (data that has them, --conditional)" if given[0] == "--prompt" else "models of text"
+        raise UsageError(f"{given[0]} is for {whom}, and this one makes {THINGS[restored.dataset.spec.kind]}: leave it out")
     options = loose(restored.family.Options, ctx.args)
     names = list(restored.dataset.class_names)
-    if label is not None:
+    if label is not None and not captions:  # with captions the sampler says what to give instead
         from ..core.spec import class_number
 
         label = class_number(label, names) if names else whole(label, "--label")

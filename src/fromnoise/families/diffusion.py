@@ -63,7 +63,7 @@ TRAINING = dict(optimizer="muon", warmup=0.02, averages=(0.05, 0.1), batch_size=
 
 PRESETS = {
     "default": TRAINING,
-    "points": TRAINING | dict(depth=2, waves=6, optimizer="adamw", lr=5e-3, level_mean=-1.5, level_std=2.0, batch_size=512),
+    "points": TRAINING | dict(depth=2, waves=6, optimizer="adamw", level_mean=-1.5, level_std=2.0, batch_size=512),
     "table": TRAINING | dict(depth=3, optimizer="adamw", batch_size=256),
     "ddpm": TRAINING | dict(path="linear"),
     "cosine": TRAINING | dict(path="cosine"),

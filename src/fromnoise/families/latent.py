@@ -22,7 +22,17 @@ from torch import Tensor, nn
 from ..core.config import BaseConfig, build
 from ..core.errors import UsageError
 from ..core.family import (
-    Bound, Decodes, Encodes, EncodesDistribution, Family, FitsBefore, HasLikelihood, HasPosterior, Loss, Moment, Quantises,
+    Bound,
+    Decodes,
+    Encodes,
+    EncodesDistribution,
+    Family,
+    FitsBefore,
+    HasLikelihood,
+    HasPosterior,
+    Loss,
+    Moment,
+    Quantises,
     sum_per_example,
 )  # fmt: skip
 from ..core.rng import Rng

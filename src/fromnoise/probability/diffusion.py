@@ -17,7 +17,7 @@ from ..core.errors import UsageError
 from ..core.rng import Rng
 from .gaussian import kl_normal, log_normal
 from .ode import Drift
-from .path import RATIOS, Path, beside
+from .path import RATIOS, Path
 from .samplers import Denoise, noise_gone, places
 
 LOG_LOW, LOG_HIGH = (math.log(ratio) for ratio in RATIOS)

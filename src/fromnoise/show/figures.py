@@ -22,7 +22,23 @@ from ..evaluate.attributes import has_attributes
 from ..generate import is_text_model
 from ..invert import why_not as why_no_inversion
 from ..training.launch import Restored
-from . import captions, compare, counting, curves, duel, film, images, latent, neighbours, noise, order, progress, text, vectors, walks
+from . import (
+    captions,
+    compare,
+    counting,
+    curves,
+    duel,
+    film,
+    images,
+    latent,
+    neighbours,
+    noise,
+    order,
+    progress,
+    text,
+    vectors,
+    walks,
+)
 from .compare import compare_planes
 from .style import Drawing, drawing, save
 from .subject import Subject

@@ -201,11 +201,12 @@ def why_no_steps(subject: Subject) -> str:
 
 
 def measured(subject: Subject) -> tuple[str, object, Estimate | None]:
-    """The name of a distance, the function of samples that gives it, and what held-out examples score."""
+    """The name of a distance, the function of samples that gives it, and what held-out examples score. Of few pictures a kernel
+    distance, which a Fréchet distance of so many features would refuse."""
     yardstick = yardstick_for(subject.dataset)
     main = yardstick.maps[0]
     train, test = yardstick.features(main, "train"), yardstick.features(main, "test")
-    if subject.spec.kind == "image":
+    if subject.spec.kind == "image" and len(train) >= frechet.FEW * train.shape[1]:
         name, distance = f"Fréchet distance ({main.name.partition('/')[0]})", lambda features: frechet.frechet(features, train)
     else:
         few, centre, scale = min(len(train), SAMPLES["vector"]), train.mean(0), train.var(0).mean().sqrt().clamp(min=1e-12)
@@ -262,7 +263,7 @@ def curve(sheet: Sheet, found: list[tuple[int, Estimate, float]], real: Estimate
     if real and real.value > floor:
         axes.axhline(real.value, color=REAL, linewidth=1, linestyle=(0, (4, 3)))
     for step, value, told in zip(steps, at, values):
-        axes.annotate(f"{told:.2g}" if told > 0 else "≤ 0", (step, value), xytext=(0, 7), textcoords="offset points", fontsize=7.5, color=INK, ha="center", path_effects=halo())
+        axes.annotate((f"{told:.2g}" if told < 10 else f"{told:,.0f}") if told > 0 else "≤ 0", (step, value), xytext=(0, 7), textcoords="offset points", fontsize=7.5, color=INK, ha="center", path_effects=halo())
     axes.set_xticks(steps, [f"{step}\n{words(seconds)}" for step, _, seconds in found], fontsize=7.5)
     axes.xaxis.set_minor_locator(NullLocator()), axes.yaxis.set_minor_formatter(NullFormatter())
     axes.set_ylim(bottom=floor)

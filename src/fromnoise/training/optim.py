@@ -19,15 +19,12 @@ class PhaseOptimizer:
 
     def __init__(self, model: Family, phase: Phase, config: TrainConfig):
         named = {name: p for name, p in model.parameters_of(phase).items() if p.requires_grad}
-        self.params, self.lr, self.kernels = list(named.values()), phase.lr, []
+        self.params, self.lr = list(named.values()), phase.lr
         adam = {"lr": phase.lr, "betas": phase.betas, "fused": not any(p.is_complex() for p in self.params)}
         self.parts: list[tuple[dict[str, Tensor], torch.optim.Optimizer]] = []
         if config.optimizer == "muon":
             tables = {f"{name}.weight" for name, module in model.named_modules() if isinstance(module, nn.Embedding)}
-            matrices = {name: p for name, p in named.items() if p.ndim in (2, 4) and name not in tables}
-            kernels = {name: p for name, p in matrices.items() if p.ndim == 4}      # a convolution is a matrix of patches
-            flat = {name: nn.Parameter(p.detach().view(len(p), -1)) for name, p in kernels.items()}  # the same memory
-            self.kernels, matrices = list(zip(kernels.values(), flat.values())), matrices | flat
+            matrices = {name: p for name, p in named.items() if p.ndim == 2 and name not in tables}
             named = {name: p for name, p in named.items() if name not in matrices}
             if matrices:  # the rule that makes one learning rate serve both (Liu et al. 2025, "Muon is scalable")
                 muon = torch.optim.Muon(
@@ -43,8 +40,6 @@ class PhaseOptimizer:
             p.grad = None
 
     def step(self, lr_factor: float) -> None:
-        for kernel, flat in self.kernels:
-            flat.grad = None if kernel.grad is None else kernel.grad.flatten(1)
         for _, optimizer in self.parts:
             for group in optimizer.param_groups:
                 group["lr"] = self.lr * lr_factor
