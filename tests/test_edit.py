@@ -309,3 +309,38 @@ def test_pictures_of_ones_own_are_brought_to_the_models_form(runs, tmp_path):
     result, _ = said(runs["digits"], "--between", 4, "-n", 5, "-o", tmp_path / "way.png", "--device", "cpu", "--steps", 4)
     with Image.open(tmp_path / "way.png") as picture:
         assert result.exception is None and picture.size == (6 * 34 - 2, 2 * 34 - 2)  # two pairs: the ends, and the way of four
+
+
+def test_a_wild_slope_pulls_no_further_than_twice_the_error():
+    """In few long steps a network's slope at strong noise would carry the picture into saturation."""
+    path, t = PATHS["flow"](), torch.tensor(0.98)
+    known = torch.tensor([[True, True, False, False]])
+    given, x_t = torch.tensor([[0.5, -0.5, 0.0, 0.0]]), Rng(1).normal("x", (1, 4))
+    mixing = 1000 * Rng(2).normal("A", (4, 4))
+
+    def denoise(x_t, t):
+        x_hat = (x_t - x_t.detach()) @ mixing  # 0, with slopes of a thousand
+        return x_hat, x_t
+
+    x_hat, _ = editing.pinned(denoise, given, known, path)(x_t, t)
+    assert torch.equal(x_hat[:, :2], given[:, :2])
+    assert 0 < float(x_hat[:, 2:].norm()) <= 2 * float(given.norm()) + 1e-6
+
+
+def test_fewer_images_than_asked_for_are_told(runs, tmp_path):
+    Image.new("L", (8, 8), 200).save(tmp_path / "one.png")
+    done = CliRunner().invoke(fromnoise, ["edit", str(runs["digits"]), "--strength", "0.5", "--images", str(tmp_path), "-n", "3", "-o", str(tmp_path / "out.png"), "--steps", "2"])
+    assert done.exit_code == 0 and "only 1 images, not the 3" in done.stderr
+
+
+def test_what_is_transparent_in_a_mask_is_not_filled_in(tmp_path):
+    mask = Image.new("RGBA", (8, 8), (255, 255, 255, 0))
+    mask.putpixel((3, 2), (255, 255, 255, 255))
+    mask.save(tmp_path / "mask.png")
+    found = edit.white_part(tmp_path / "mask.png")
+    assert found.sum() == 1 and found[2, 3]
+
+
+def test_bounds_of_guidance_need_guidance(runs):
+    with pytest.raises(UsageError, match="where --guidance acts"):
+        TrainedRun(runs["given"], device="cpu").sample(2, guidance_from=0.5)

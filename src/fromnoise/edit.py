@@ -129,6 +129,8 @@ def from_noise(model: Denoises, z: Tensor, y: Tensor | None, options, rng: Rng) 
 
 def needs(restored: Restored, capability, said: str) -> None:
     if not isinstance(restored.model, capability):
+        if restored.family.second:
+            raise UsageError(f"{restored.run.path} works on the codes of another run, and only a model of the images themselves can edit them: give a run that was trained without --within")
         raise UsageError(f"the family {restored.run.info['family']} {said}")
 
 
@@ -173,7 +175,8 @@ def white_part(path: Path) -> np.ndarray:
 
     def read(path: Path) -> np.ndarray:
         with Image.open(path, formats=FORMATS) as image:
-            return np.asarray(image.convert("L")) >= 128
+            visible = image.convert("RGBA")  # what is transparent is not white
+            return np.asarray(Image.alpha_composite(Image.new("RGBA", visible.size, "black"), visible).convert("L")) >= 128
 
     found = attempted(read, path)
     if isinstance(found, str):

@@ -17,6 +17,7 @@ from .root import (
     json_flag,
     opened,
     quiet_flag,
+    warn,
     whole,
 )
 
@@ -28,7 +29,7 @@ from .root import (
 @click.option("--vary", metavar="X", help="a relative: turn the image's own noise by this share towards other noise")
 @click.option("--between", metavar="N", help="N pictures on the way from the first image to the second, from the third to the fourth ...")
 @click.option("--images", type=PATH, metavar="DIR", help="a folder of images of your own, instead of the test split")
-@click.option("-n", default="8", metavar="N", help="how many of them [8]")
+@click.option("-n", metavar="N", help="how many of them [8]")
 @click.option("--draws", metavar="N", help="how often each is changed [4]")
 @click.option("--label", metavar="CLASS", help="the class that they are to be, by number or name (conditional models) [their own]")
 @click.option("--seed", default="0", metavar="N", help="[0]")
@@ -52,14 +53,18 @@ def edit(ctx, run, fill, strength, vary, between, images, n, draws, label, seed,
     if name == "between" and draws is not None:
         raise UsageError("there is one way between two images: leave --draws out")
     options = loose(restored.family.Options, ctx.args)
-    n, seed, draws = whole(n, "-n", 1), whole(seed, "--seed", 0), whole(draws or "4", "--draws", 1)
+    asked_n, n, seed, draws = n, whole(n or "8", "-n", 1), whole(seed, "--seed", 0), whole(draws or "4", "--draws", 1)
     x, y = editing.chosen(restored, n, images, label)
+    if asked_n is not None and len(x) < n:
+        warn(f"there are only {len(x)} images, not the {n} asked for")
     if name == "fill":
         made = editing.complete(restored, x, fill, y, draws, seed, options)
     elif name == "between":
         x, pairs = x[: len(x) // 2 * 2], len(x) // 2
         if not pairs:
             raise UsageError("--between needs two images: give -n 2 or more")
+        if n % 2:
+            warn("the last image has no partner, and is left out")
         x = x.view(pairs, 2, *x.shape[1:])
         made = editing.between(restored, x[:, 0], x[:, 1], whole(value, "--between", 2), None if y is None else y[: 2 * pairs : 2], seed, options)
     else:

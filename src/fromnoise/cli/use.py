@@ -120,7 +120,7 @@ def reconstruct(run, images, n, out, checkpoint, data, device, as_json, quiet):
 @evaluator_flag
 @digest_flag
 @click.option("--seed", default="0", metavar="N", help="of the samples and the noise of the evaluation [0]")
-@click.option("--figures/--no-figures", default=True, help="also draw figures into the run [yes]")
+@click.option("--figures/--no-figures", default=True, help="also draw figures into the run; --quick draws none [yes]")
 @checkpoint_flag
 @data_flag
 @device_flag

@@ -177,6 +177,8 @@ class Diffusion(Family):
         condition, o = self.condition(y), options
         if condition is None and self.weak is None and o.guidance != 1:
             raise UsageError("--guidance needs a model that was trained with labels (--conditional): leave it out")
+        if o.guidance == 1 and (o.guidance_from, o.guidance_to) != (Options().guidance_from, Options().guidance_to):
+            raise UsageError("--guidance-from and --guidance-to say where --guidance acts: give that too, or leave them out")
 
         def seen(condition: Tensor | None) -> samplers.Denoise:
             def denoise(x_t: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:

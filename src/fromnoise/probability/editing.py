@@ -22,7 +22,8 @@ def pinned(denoise: Denoise, given: Tensor, known: Tensor, path: Path) -> Denois
 
     (Song et al. 2023, "Pseudoinverse-guided diffusion models", eqs. 7 and 8; Ho et al. 2022, arXiv:2204.03458, eq. 7), which
     fills in nineteen parts of twenty of it and costs a gradient for each evaluation. (Going back and forth, as RePaint does,
-    needs ten times the evaluations for less.)
+    needs ten times the evaluations for less.) No pull is longer than twice the error it mends: at strong noise a network's slope
+    may be anything, and a few long steps would follow it into saturation.
     """
 
     def sure(x_t: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
@@ -30,15 +31,22 @@ def pinned(denoise: Denoise, given: Tensor, known: Tensor, path: Path) -> Denois
         with torch.enable_grad():
             x_t = x_t.detach().requires_grad_(True)
             x_hat, _ = denoise(x_t, t)
-            error = torch.where(known, given - x_hat, 0.0).detach() * (alpha**2 + sigma**2) / sigma**2
-            (pull,) = torch.autograd.grad((error * x_hat).sum(), x_t)
+            error = torch.where(known, given - x_hat, 0.0).detach()
+            (pull,) = torch.autograd.grad((error * (alpha**2 + sigma**2) / sigma**2 * x_hat).sum(), x_t)
         x_t, x_hat = x_t.detach(), x_hat.detach()
         if bool(alpha > 0):                                                         # else x_t says nothing of x, and nothing pulls
-            x_hat = x_hat + sigma**2 / alpha * pull
+            pull = sigma**2 / alpha * pull
+            too_long = length(pull) / (2 * length(error)).clamp(min=1e-12)
+            x_hat = x_hat + pull / beside(too_long.clamp(min=1), pull)
         x_hat = torch.where(known, given, x_hat)
         return x_hat, (x_t - alpha * x_hat) / sigma
 
     return sure
+
+
+def length(x: Tensor) -> Tensor:
+    """Of each example, (B,)."""
+    return x.flatten(1).norm(dim=1)
 
 
 def encode(denoise: Denoise, x: Tensor, path: Path, times: Tensor) -> Tensor:

@@ -13,8 +13,8 @@ from .style import ACCENT, REFUSED, SOFT, WIDTH, Drawing, Sheet, plain
 from .subject import Subject
 
 COLUMNS, ROWS = 8, 2  # of each split
-LINES = 4  # of text below a picture
-BELOW = 12 * (LINES + 1) + 8  # pixels
+LINES = 6  # of text below a picture
+BELOW = 12 * LINES + 8  # pixels
 
 
 def draw_captions(subject: Subject) -> Drawing:
@@ -35,12 +35,11 @@ def draw_captions(subject: Subject) -> Drawing:
         for i, (picture, caption, verdict) in enumerate(zip(pictures, captions, verdicts)):
             left, above = i % COLUMNS * (cell + GAP), top + i // COLUMNS * tall
             sheet.picture(picture, left, above, cell, cell)
-            lines = textwrap.wrap(caption, int(cell / 5.7))[:LINES]
-            for j, line in enumerate(lines):
-                sheet.text(left, above + cell + 4 + 12 * j, line, size=7.5, color=SOFT)
             wrong = [name for name in ATTRIBUTES if verdict[name] is False]
             said = "✓" if verdict["correct"] else "✗ number" if not verdict["number"] else f"✗ {', '.join(wrong)}"
-            sheet.text(left, above + cell + 4 + 12 * len(lines), said, size=7.5, color=ACCENT if verdict["correct"] else REFUSED)
+            lines, judged_at = [textwrap.wrap(part, int(cell / 5.7)) for part in (caption, said)], ACCENT if verdict["correct"] else REFUSED
+            for j, (line, color) in enumerate([*((line, SOFT) for line in lines[0]), *((line, judged_at) for line in lines[1])][:LINES]):
+                sheet.text(left, above + cell + 4 + 12 * j, line, size=7.5, color=color)
         top += ROWS * tall + 4
         numbers[words] = {"captions": captions, "verdicts": verdicts, "correct": right, "n": n}
     told = ", ".join(f"{found['correct']} of {n} {words} ones" for words, found in numbers.items())

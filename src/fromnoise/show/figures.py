@@ -215,7 +215,9 @@ def show(
         if name not in FIGURES:
             raise UsageError(f"there is no figure '{name}'.{did_you_mean(name, FIGURES)} Known: {', '.join(FIGURES)}")
         if reason := FIGURES[name].why_not(subject):
-            raise UsageError(f"no figure '{name}' of {restored.run.path}: {reason}")
+            fitting = [name for name in names if name in FIGURES and not FIGURES[name].why_not(subject)]
+            others = f" Of those asked for it can have {', '.join(fitting)}." if fitting else " Without names every figure that it can have is drawn."
+            raise UsageError(f"no figure '{name}' of {restored.run.path}: {reason}.{others}")
     files = []
     with drawing():
         for name in names:
