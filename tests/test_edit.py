@@ -11,7 +11,7 @@ from PIL import Image
 from fromnoise import edit
 from fromnoise.api import TrainedRun
 from fromnoise.cli.verbs import fromnoise
-from fromnoise.core.errors import DataError, UsageError
+from fromnoise.core.errors import DataError, StorageError, UsageError
 from fromnoise.core.family import Completes, Denoises, Traces
 from fromnoise.core.rng import Rng
 from fromnoise.core.spec import DataSpec
@@ -344,3 +344,24 @@ def test_what_is_transparent_in_a_mask_is_not_filled_in(tmp_path):
 def test_bounds_of_guidance_need_guidance(runs):
     with pytest.raises(UsageError, match="where --guidance acts"):
         TrainedRun(runs["given"], device="cpu").sample(2, guidance_from=0.5)
+
+
+def test_a_weaker_run_guides(runs, tmp_path):
+    """Autoguidance from the command line and in Python; what it cannot be used for is said in a line."""
+    weak = launch.start(launch.plan("diffusion", "digits", width=32, depth=1, steps=3, intervals=1, threads=1), tmp_path / "weak", "").path
+    model, other = (TrainedRun(path, device="cpu") for path in (runs["digits"], weak))
+    plain = model.sample(2, steps=3)
+    guided = model.sample(2, steps=3, guidance=2.0, guide_with=other)
+    assert not np.array_equal(plain, guided) and np.array_equal(model.sample(2, steps=3), plain)  # it is not remembered
+    sample = lambda run, *more: CliRunner().invoke(fromnoise, ["sample", str(run), "-n", "2", "--device", "cpu", "-o", str(tmp_path / "x.npy"), *map(str, more)])
+    assert sample(runs["digits"], "--guide-with", weak, "--guidance", 2, "--steps", 3).exit_code == 0
+    assert np.array_equal(np.load(tmp_path / "x.npy"), guided)
+    for run, more, said_of in (
+        ("digits", ["--guide-with", weak], "--guidance how much"),
+        ("digits", ["--guide-with", runs["points"], "--guidance", 2], "other data"),
+        ("digits", ["--guide-with", runs["ar"], "--guidance", 2], "only a diffusion model"),
+        ("edm", ["--guide-with", weak, "--guidance", 2], "same data and path"),
+        ("digits", ["--guide-with", tmp_path / "none", "--guidance", 2], "none"),
+    ):
+        result = sample(runs[run], *more)
+        assert isinstance(result.exception, UsageError | DataError | StorageError) and said_of in str(result.exception), (run, more, result.exception)

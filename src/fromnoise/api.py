@@ -57,13 +57,19 @@ class TrainedRun:
     def dataset(self):
         return self.restored.dataset
 
-    def sample(self, n: int = 64, seed: int = 0, label: int | None = None, prompt: str | None = None, **options) -> np.ndarray | dict | list[str]:
+    def sample(self, n: int = 64, seed: int = 0, label: int | None = None, prompt: str | None = None, guide_with: "TrainedRun | None" = None, **options) -> np.ndarray | dict | list[str]:
         """n samples: images uint8 (n, H, W[, 3]), points (n, D) in the data's units, tables {column: values}, texts as long as in training.
 
-        label: one class for all; prompt: one caption for all, for a model that was trained with captions.
+        label: one class for all; prompt: one caption for all, for a model that was trained with captions; guide_with: a weaker
+        diffusion model of the same data, away from which ``guidance`` above 1 leads.
         """
+        from . import sample as sampling
         from .sample import in_own_units, sample
 
+        if guide_with is not None:
+            sampling.guide_with(self.restored, guide_with.restored)
+        elif hasattr(stage := getattr(self.model, "second", self.model), "guide_with"):
+            stage.guide_with(None)
         return in_own_units(self.dataset, sample(self.restored, n, seed, label, options, prompt))
 
     def generate(self, prompt: str = "", n: int = 1, length: int = 500, seed: int = 0, stop: str | Sequence[str] = (), **options) -> list[str]:

@@ -67,6 +67,19 @@ def sample(
     return torch.cat(list(blocks(restored, n, seed, label, options, prompt=prompt)))
 
 
+def guide_with(restored: Restored, weak: Restored) -> None:
+    """Has a diffusion model sample with guidance away from what a weaker one sees: autoguidance (Karras et al. 2024, arXiv:2406.02507).
+
+    weak: a smaller or less trained model of the same data and path. The option guidance says how far. Raises UsageError.
+    """
+    stages = [getattr(one.model, "second", one.model) for one in (restored, weak)]
+    if not all(hasattr(stage, "guide_with") for stage in stages):
+        raise UsageError("only a diffusion model is guided by another model, and only by a diffusion model: leave --guide-with out")
+    if weak.dataset.digest != restored.dataset.digest:
+        raise UsageError(f"{weak.run.path} was trained on other data than {restored.run.path}: guide with a model of the same data")
+    stages[0].guide_with(stages[1])
+
+
 def in_own_units(dataset: Dataset, x: torch.Tensor) -> np.ndarray | dict | list[str]:
     """Model form -> what the user gave: uint8 images (N, H, W[, C]), points (N, D), a table as {column: values}, texts."""
     if dataset.spec.kind == "image":

@@ -38,6 +38,7 @@ digest_flag = click.option("--evaluator-digest", metavar="SHA256", help="what pu
 @click.option("--label", metavar="CLASS", help="one class, by number or name (conditional models)")
 @click.option("--seed", default="0", metavar="N", help="sample i depends on the seed and i only [0]")
 @click.option("-o", "--out", type=PATH, metavar="TARGET", help="a folder, .png (one grid), .npy, .csv or .txt [the run's samples folder; texts are printed]")
+@click.option("--guide-with", type=PATH, metavar="RUN", help="diffusion: --guidance above 1 leads away from what this weaker run of the same data sees")
 @click.option("--prompt", metavar="TEXT", help="captions: what to draw; text: what to go on with, - reads it from stdin [nothing]")
 @click.option("--prompt-file", type=PATH, metavar="FILE", help="text: the same from a file")
 @click.option("--length", metavar="N", help="text: symbols to write [500]")
@@ -48,7 +49,7 @@ digest_flag = click.option("--evaluator-digest", metavar="SHA256", help="what pu
 @json_flag
 @quiet_flag
 @click.pass_context
-def sample(ctx, run, n, label, seed, out, prompt, prompt_file, length, stop, stream, checkpoint, device, as_json, quiet):
+def sample(ctx, run, n, label, seed, out, guide_with, prompt, prompt_file, length, stop, stream, checkpoint, device, as_json, quiet):
     """Draw new examples from a trained model. Options of its family may follow:
 
     \b
@@ -83,6 +84,13 @@ def sample(ctx, run, n, label, seed, out, prompt, prompt_file, length, stop, str
     n, seed = whole("64" if n is None else n, "-n", 1), whole(seed, "--seed", 0)
     kind = restored.dataset.spec.kind
     told = {"step": restored.step, "seed": seed, "n": n, **({} if label is None else {"label": label}), **({} if prompt is None else {"prompt": "-".join(re.findall(r"\w+", prompt))}), **options}
+    if guide_with is not None:
+        from ..core.config import build
+
+        if getattr(build(restored.family.Options, options), "guidance", 1) == 1:
+            raise UsageError("--guide-with says by what to guide, --guidance how much: add --guidance 1.5, or leave it out")
+        sampling.guide_with(restored, opened(guide_with, "last", device, with_data=False))
+        told |= {"with": guide_with.name}
     stem = "-".join(f"{key}-{value}" for key, value in told.items())
     target = out or restored.run.path / "samples" / f"{stem}.{ENDING[kind]}"
     x = sampling.sample(restored, n, seed, label, options, prompt)
