@@ -704,3 +704,12 @@ def test_without_an_average_the_weights_are_the_models(tmp_path):
     saved = checkpoint.find(run)
     assert all(torch.equal(v, saved.tensors("ema")[k]) for k, v in saved.tensors("model").items())
     assert not first_difference(run, interrupted(launch.plan("vae", **TINY_VAE | {"ema": 0.0}), tmp_path / "b", [7]))
+
+
+def test_a_plan_says_when_looking_costs_more_than_learning(monkeypatch):
+    plan = launch.plan("vae", "digits", steps=2, threads=1)
+    assert launch.estimate(plan.trainer(), plan.train)["note"] == ""  # short altogether
+    monkeypatch.setattr(launch, "WORTH_SAYING", 0.0)
+    assert "fewer --validation-examples" in launch.estimate(plan.trainer(), plan.train)["note"]
+    plan = launch.plan("vae", "digits", steps=100_000, threads=1)
+    assert launch.estimate(plan.trainer(), plan.train)["note"] == ""

@@ -28,6 +28,7 @@ from .optim import blend
 from .settings import BUDGETS, FREE_ON_RESUME, TrainConfig
 
 DEFAULT_MINUTES = 1.0
+WORTH_SAYING = 10.0  # seconds
 
 
 @dataclass(frozen=True)
@@ -167,7 +168,7 @@ def found_at(data_name: str) -> str:
 def estimate(trainer: Trainer, config: TrainConfig) -> dict:
     """Parameters, steps, seconds, examples a second and memory of a training, by running some steps and throwing them away.
 
-    note: in words, what the budget cannot keep; or "".
+    note: in words, what the budget cannot keep, or what most of it goes into; or "".
     """
     begin = time.monotonic()
     parameters = count_parameters(trainer.model)
@@ -190,11 +191,14 @@ def estimate(trainer: Trainer, config: TrainConfig) -> dict:
         if steps < config.intervals:
             steps = config.intervals
             note = f"{minutes:g} minutes are too short for {steps} intervals of one step each, and will be overrun: give more, or fewer --intervals"
+    looking = interval_seconds * config.intervals
+    if not note and looking > max(WORTH_SAYING, steps * step_seconds):
+        note = f"{looking:.0f} s of it are for looking at held-out examples, more than for learning: give fewer --intervals, or fewer --validation-examples"
     return {
         "parameters": parameters,
         "steps": steps,
         "note": note,
-        "seconds": steps * step_seconds + interval_seconds * config.intervals,
+        "seconds": steps * step_seconds + looking,
         "items_per_second": trainer.stream.batch_size / step_seconds,
         "memory_mb": peak_memory_mb(trainer.device),
     }
