@@ -5,7 +5,7 @@ of the last and of the best checkpoint, both as multiples of what the official t
 among the samples by the evaluator's classifier, and the verdicts raised. For scale: uniform noise, and a Gaussian
 fitted to the pixels.
 
-    python benchmarks/gan_mnist.py [--minutes 10] [--seeds 3] [--set conditional=true ...]
+    python benchmarks/gan_mnist.py [--minutes 10] [--seeds 0 1 2] [--threads 0] [--set conditional=true ...]
 """
 
 import argparse
@@ -22,17 +22,18 @@ from fromnoise import sample
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--minutes", type=float, default=10)
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1, 2])
+    parser.add_argument("--threads", type=int, default=0, help="0: all cores")
     parser.add_argument("--out", type=Path, default=Path("runs/gan-mnist"))
     parser.add_argument("--set", nargs="*", default=[], metavar="NAME=VALUE", help="further options of the training")
     args = parser.parse_args()
-    header()
+    header(threads=args.threads)
     scale = Scale()
     print(f"official test set against {REFERENCE:,} training examples: {scale.real:.4f}\n{scale.noise()}", flush=True)
     more = dict(item.split("=", 1) for item in args.set)
-    for seed in range(args.seeds):
+    for seed in args.seeds:
         begin = time.perf_counter()
-        run = fn.train("gan", data="mnist", minutes=args.minutes, seed=seed, out=args.out / f"{'-'.join(args.set) or 'default'}-{seed}", **more)
+        run = fn.train("gan", data="mnist", minutes=args.minutes, seed=seed, threads=args.threads, out=args.out / f"{'-'.join(args.set) or 'default'}-{seed}", **more)
         minutes, events = (time.perf_counter() - begin) / 60, run.run.events("interval")
         print(f"seed {seed}: {minutes:.1f} minutes, everything included, {events[-1]['items_per_second']:,.0f} images/s", flush=True)
         distances = {}

@@ -5,7 +5,7 @@ norm, binary cross-entropy, Adam 2e-4 with betas .5 and .999, batches of 64; its
 pythae's comes from its package (extra `bench`), with the networks it has for MNIST, z of 16, reconstruction in layer 3,
 weight .8, and its trainer's rule: one retained graph, three optimisers, Adam 1e-4, batches of 64. All are scored by the shipped evaluator, 10,000 samples of the last weights, and timed in training images per second.
 
-    python benchmarks/gan_peers.py [--minutes 10] [--seed 0] [--only gan vaegan dcgan pythae]
+    python benchmarks/gan_peers.py [--minutes 10] [--seed 0] [--only gan vaegan dcgan pythae] [--threads 0]
 """
 
 import argparse
@@ -101,16 +101,19 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=10)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", nargs="*", default=["gan", "vaegan", "dcgan", "pythae"])
+    parser.add_argument("--threads", type=int, default=0, help="0: all cores")
     parser.add_argument("--out", type=Path, default=Path("runs/gan-peers"))
     args = parser.parse_args()
-    header(args.seed)
+    header(args.seed, args.threads)
+    if args.threads:
+        torch.set_num_threads(args.threads)
     scale = Scale()
     x = torch.from_numpy(scale.dataset.splits["train"].x).float() / 127.5 - 1
     for name in args.only:
         if name in PEERS:
             made, rate = PEERS[name](x, args.minutes, args.seed)
         else:
-            run = fn.train(name, data="mnist", minutes=args.minutes, seed=args.seed, out=args.out / name)
+            run = fn.train(name, data="mnist", minutes=args.minutes, seed=args.seed, threads=args.threads, out=args.out / name)
             made, rate = sample.sample(run.restored, SAMPLES, args.seed), run.run.events("interval")[-1]["items_per_second"]
         print(scale.line(f"{name} ({rate:,.0f} images/s)", made), flush=True)
 

@@ -3,7 +3,7 @@
 26,000 samples; each channel is classified by the shipped MNIST evaluator; a mode counts if it is hit once; the
 divergence is of the modes' shares from uniform, in nats, its floor (999 / 52,000 = 0.019) printed beside it.
 
-    python benchmarks/stacked_mnist.py [--minutes 15] [--seed 0]
+    python benchmarks/stacked_mnist.py [--minutes 15] [--seed 0] [--threads 0]
 """
 
 import argparse
@@ -21,14 +21,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--minutes", type=float, default=15)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--threads", type=int, default=0, help="0: all cores")
     parser.add_argument("--out", type=Path, default=Path("runs/stacked-mnist"))
     parser.add_argument("--set", nargs="*", default=[], metavar="NAME=VALUE", help="further options of the training")
     args = parser.parse_args()
-    header(args.seed)
+    header(args.seed, args.threads)
     print("published: DCGAN 99 modes, KL 3.40; PacDCGAN2 1000, 0.06; R3GAN's loss 1000, 0.078")
     begin = time.perf_counter()
     more = dict(item.split("=", 1) for item in args.set)
-    run = fn.train("gan", data="stacked-mnist", minutes=args.minutes, seed=args.seed, out=args.out, **more)
+    run = fn.train("gan", data="stacked-mnist", minutes=args.minutes, seed=args.seed, threads=args.threads, out=args.out, **more)
     print(f"trained in {(time.perf_counter() - begin) / 60:.1f} minutes, {run.run.events('interval')[-1]['items_per_second']:,.0f} images/s", flush=True)
     found = mode_estimates(run.dataset, sample.sample(run.restored, STACKED, args.seed))
     for name, estimate in found.items():
