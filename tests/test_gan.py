@@ -224,8 +224,31 @@ def test_truncated_latents():
     z = m.draw_latents(20_000, gan.Options(truncation=1.0), Rng(0))
     assert z.abs().max() <= 1 and z.var().item() == pytest.approx(0.29112, abs=0.005)
     assert m.draw_latents(20_000, gan.Options(), Rng(0)).var().item() == pytest.approx(1, abs=0.02)
-    a = m.sample(5, None, gan.Options(truncation=0.5), Rng(1))
+    a = m.sample(5, None, gan.Options(truncation=0.5, candidates=1), Rng(1))
     assert torch.equal(a, m.decode(m.draw_latents(5, gan.Options(truncation=0.5), Rng(1))))
+
+
+def test_of_candidates_one_is_kept_in_proportion_to_p_over_q():
+    """q = N(0, 1), p = N(.7, .5^2), an exact log ratio up to a constant: what is kept has p's moments, and one draw q's."""
+    n, draw = 20_000, lambda rng: rng.normal("x", (20_000, 1)).double()
+    log_ratio = lambda x: 3 + 0.5 * x[:, 0] ** 2 - 0.5 * ((x[:, 0] - 0.7) / 0.5) ** 2
+    moments = lambda k: (lambda x: (float(x.mean()), float(x.std())))(adversarial.chosen(draw, log_ratio, k, Rng(3)))
+    assert moments(1) == pytest.approx((0, 1), abs=0.02)
+    assert moments(64) == pytest.approx((0.7, 0.5), abs=0.02)
+    assert 0.3 < moments(4)[0] < 0.7
+    rows = lambda some: adversarial.chosen(lambda rng: rng.normal("x", (len(some), 2)), lambda x: x.sum(1), 4, Rng(1).per_row(some))
+    assert torch.equal(rows(range(6))[2:4], rows([2, 3]))  # a sample depends on its own row only
+
+
+def test_where_the_score_is_no_ratio_there_is_one_candidate():
+    plain = lambda m, **options: m.sample(5, None, gan.Options(**options), Rng(1))
+    for options in ({"loss": "hinge"}, {"loss": "wasserstein"}, {"loss": "least-squares"}, {"pack": 2}):
+        m = model(**options)
+        assert torch.equal(plain(m), plain(m, candidates=1))
+        with pytest.raises(UsageError, match="--candidates 1, or leave it out"):
+            plain(m, candidates=2)
+    m = model()
+    assert not torch.equal(plain(m), plain(m, candidates=1)) and torch.equal(plain(m), plain(m, candidates=adversarial.CANDIDATES))
 
 
 def test_a_pack_is_judged_together():

@@ -57,9 +57,9 @@ def sample(ctx, run, n, label, seed, out, guide_with, prompt, prompt_file, lengt
     autoregressive  --temperature --top-k --top-p --min-p --repetition-penalty
     classical       --temperature --draw
     diffusion       --steps --sampler --spacing --guidance --guidance-from --guidance-to --churn
-    gan             --truncation
+    gan             --truncation --candidates
     vae             --temperature --draw
-    vaegan          --temperature
+    vaegan          --temperature --candidates
     """
     from .. import sample as sampling
     from ..generate import is_text_model

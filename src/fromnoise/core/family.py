@@ -153,7 +153,7 @@ class Quantises(Protocol):
 
 @runtime_checkable
 class DrawsLatents(Protocol):
-    """n latent vectors (n, latent_dim) as sample() decodes them: sample = decode(draw_latents(...), y).
+    """n latent vectors (n, latent_dim) as sample() decodes them: sample = decode(draw_latents(...), y), of one candidate.
 
     In a hierarchy (``EncodesDistribution.standard_dims`` below latent_dim) that was trained with labels the lower levels
     depend on the label: there draw_latents takes y (n,) as a fourth argument.

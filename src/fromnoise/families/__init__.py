@@ -1,6 +1,6 @@
 """Families are found by file name: ``families/vae.py`` is ``vae``, a stranger's ``path/to/mine.py`` is itself.
 
-A family file holds ``Config``, ``Options``, ``PRESETS`` and ``FAMILY`` (and, if it likes, ``preset_for(spec)``).
+A family file holds ``Config``, ``Options``, ``PRESETS`` and ``FAMILY`` (and, if it likes, ``preset_for(spec)`` and ``WATCHED``).
 ``latent`` is no family to train by its name: it is made of two others (``--within``).
 """
 
@@ -19,7 +19,7 @@ HERE = Path(__file__).parent
 
 @dataclass(frozen=True)
 class FamilyFile:
-    """What a family file defines. second: of ``latent``, the family whose options are those of its training."""
+    """What a family file defines. watched: how samples are drawn while it trains. second: of ``latent``, the family whose options are those of its training."""
 
     name: str
     path: Path
@@ -28,6 +28,7 @@ class FamilyFile:
     PRESETS: dict[str, dict]
     FAMILY: type
     preset_for: "object"
+    watched: BaseConfig
     second: "FamilyFile | None" = None
 
 
@@ -87,4 +88,5 @@ def _from_module(name, path, module) -> FamilyFile:
     if missing:
         raise UsageError(f"{path} is no family file: it does not define {', '.join(missing)}")
     preset_for = getattr(module, "preset_for", lambda spec: "default")
-    return FamilyFile(name, path, module.Config, module.Options, module.PRESETS, module.FAMILY, preset_for)
+    watched = getattr(module, "WATCHED", None) or module.Options()
+    return FamilyFile(name, path, module.Config, module.Options, module.PRESETS, module.FAMILY, preset_for, watched)

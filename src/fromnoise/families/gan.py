@@ -61,6 +61,10 @@ class Config(BaseConfig):
 
 class Options(BaseConfig):
     truncation: float | None = Field(None, gt=0, le=5, description="draw the components of z within so many standard deviations: below 2 safer, less varied")
+    candidates: int | None = Field(None, ge=1, le=1024, description="draws of G for each sample, of which D keeps one: the nearer to the data, the better its chances [8; 1 where D's score is no ratio of densities]")
+
+
+WATCHED = Options(candidates=1)  # G alone, while it trains
 
 
 PRESETS = {
@@ -68,8 +72,8 @@ PRESETS = {
     "conv": dict(ema=0.9999, precision="auto", batch_size=32, warmup=0.02, lr_end=0.2),
     "mlp": dict(network="mlp", ema=0.9999, lr_d=1e-3, lr_g=2e-3, beta1=0.0, lazy=1, batch_size=64),
     "points": dict(
-        network="mlp", hidden=(128, 128, 128), hidden_g=(256, 256, 256, 256), latent_dim=4, r1=0.1, r2=0.1, penalty_hold=0.6,
-        penalty_end=0.01, lazy=1, lr_d=1e-3, lr_g=2e-3, lr_end=0.1, beta1=0.0, batch_size=256, ema=0.9999,
+        network="mlp", hidden=(128, 128, 128), hidden_g=(256, 256, 256, 256), latent_dim=4, r1=0.4, r2=0.4, penalty_hold=0.6,
+        penalty_end=0.003, lazy=1, lr_d=1e-3, lr_g=2e-3, lr_end=0.1, beta1=0.0, batch_size=256, ema=0.9999,
     ),
     "table": dict(network="mlp", hidden=(128, 128, 128), latent_dim=32, r1=0.1, r2=0.1, penalty_end=0.1, lazy=1, lr_d=1e-3, lr_g=2e-3, beta1=0.0, ema=0.9999),
     # the lecture's recipe to the letter: an epoch of D, an epoch of G, the first losses, no penalty, no average
@@ -207,7 +211,12 @@ class GAN(Family):
         return self.generate(z, label)
 
     def sample(self, n: int, y: Tensor | None, options: Options, rng: Rng) -> Tensor:
-        return self.decode(self.draw_latents(n, options, rng), y)
+        """G(z); of several candidates one, by D's judgement."""
+        c, why_not = self.config, ""
+        if c.pack > 1 or c.network == "progressive":
+            why_not = "this discriminator judges several examples at once"
+        k = adversarial.candidates_for(c.loss, options.candidates, why_not)
+        return adversarial.chosen(lambda rng: self.decode(self.draw_latents(n, options, rng), y), lambda x: self.judge(x, y), k, rng)
 
     def judge(self, x: Tensor, y: Tensor | None = None) -> Tensor:
         """D's score of each example, (B,); a pack is filled up with the first ones and all of it gets one score."""

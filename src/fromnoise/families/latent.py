@@ -378,4 +378,4 @@ def of(config: Config | dict) -> FamilyFile:
     first, second = load(config.first.family), load(config.second.family)
     conditional = lambda stage: bool(stage.config.get("conditional"))
     model = put_together(first.FAMILY, second.FAMILY, conditional(config.first), conditional(config.second))
-    return FamilyFile("latent", Path(__file__), Config, second.Options, second.PRESETS, model, second.preset_for, second)
+    return FamilyFile("latent", Path(__file__), Config, second.Options, second.PRESETS, model, second.preset_for, second.watched, second)

@@ -22,6 +22,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import one_hot, relu, softplus
 
+from ..core.errors import UsageError
+from ..core.rng import Rng
+
 # name -> (real, fake) -> loss to minimise
 DISCRIMINATOR = {
     "minimax": lambda real, fake: (softplus(-real) + softplus(fake)).mean(),
@@ -92,6 +95,38 @@ def duel(
         value = value + zero_centred_penalty(slope_real, r1) + zero_centred_penalty(slope_fake, r2)
         terms |= {"slope_real": slope_real.mean(), "slope_fake": slope_fake.mean()}
     return value, terms
+
+
+LOG_RATIOS = ("minimax", "non-saturating", "relativistic")  # losses whose best D is log p(x) / q(x), up to a constant
+CANDIDATES = 8
+
+
+def chosen(draw: Callable[[Rng], Tensor], score: Callable[[Tensor], Tensor], candidates: int, rng: Rng) -> Tensor:
+    """Of so many draws from q one, in proportion to p / q as D sees it: x (B, *shape), nearer to p than q is.
+
+    draw(rng) -> (B, *shape); score: x -> (B,), log p / q up to a constant for each row. Sampling-importance-resampling (Rubin
+    1987): the largest of score + Gumbel noise. The same ratio serves Azadi et al. 2019 (arXiv:1810.06758) to reject samples,
+    and Turner et al. 2019 (arXiv:1811.11357) in a Markov chain; here nothing has to be estimated and nothing waited for.
+    """
+    if candidates == 1:
+        return draw(rng)
+    for k in range(candidates):
+        new = draw(rng.at("candidate", k))
+        u = rng.at("candidate", k).uniform("u", (len(new),)).clamp(1e-7, 1 - 1e-7)
+        value = score(new).float() - (-u.log()).log()
+        if k == 0:
+            x, most = new, value
+        better = value > most
+        x, most = torch.where(better.view(-1, *[1] * (new.ndim - 1)), new, x), torch.maximum(value, most)
+    return x
+
+
+def candidates_for(loss: str, asked: int | None, why_not: str = "") -> int:
+    """How many: as asked for, else ``CANDIDATES`` where D's score is a log ratio of single examples. Raises UsageError."""
+    why_not = why_not or ("" if loss in LOG_RATIOS else f"the score of a discriminator of --loss {loss} is no ratio of densities")
+    if why_not and (asked or 1) > 1:
+        raise UsageError(f"--candidates 1, or leave it out: {why_not}")
+    return asked or (1 if why_not else CANDIDATES)
 
 
 def hard_categories(x: Tensor, blocks: tuple[int, ...]) -> Tensor:

@@ -54,7 +54,7 @@ class Plan:
         return model
 
     def trainer(self) -> Trainer:
-        return Trainer(self.build, self.dataset, self.train, self.family.Options())
+        return Trainer(self.build, self.dataset, self.train, self.family.watched)
 
 
 def option_models(family: families.FamilyFile) -> tuple[type[BaseConfig], ...]:
