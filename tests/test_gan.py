@@ -308,3 +308,21 @@ def test_growing_networks_are_not_stretched(tmp_path):
     with pytest.raises(UsageError, match="train anew"):
         launch.resume(run, {"steps": 4}, warn=lambda line: None)
     assert launch.restore(run).model.progress == 1.0
+
+
+def test_how_sure_a_discriminator_should_be_is_measured():
+    """Scores that are a third of the log ratio get the factor 3; those of a coin none below the smallest."""
+    x = Rng(0).normal("real", (20_000,)) + 1
+    z = Rng(0).normal("fake", (20_000,))
+    log_ratio = lambda x: x - 0.5  # of N(1, 1) to N(0, 1)
+    assert adversarial.calibration(log_ratio(x) / 3, log_ratio(z) / 3) == pytest.approx(3, rel=0.06)
+    assert adversarial.calibration(log_ratio(x), log_ratio(z)) == pytest.approx(1, rel=0.06)
+    m = model()
+    m.calibrate(log_ratio(x) / 2, log_ratio(z) / 2)
+    assert float(m.sureness) == pytest.approx(2, rel=0.06) and "sureness" in m.state_dict()
+
+
+def test_the_watch_calibrates_both_weights(tmp_path):
+    run = launch.start(launch.plan("gan", "ring8", steps=30, threads=1, intervals=2, batch_size=64, hidden=(16, 16), hidden_g=(16, 16)), tmp_path / "run")
+    averaged, raw = (launch.restore(run, weights=weights, device="cpu").model.sureness for weights in ("ema", "model"))
+    assert float(averaged) == float(raw) != 1

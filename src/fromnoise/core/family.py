@@ -174,6 +174,14 @@ class Judges(Protocol):
 
 
 @runtime_checkable
+class Calibrates(Protocol):
+    """An adversarial family that samples by its own judgement. At each interval it is told what its averaged weights score: held-out
+    examples, real (n,), and samples drawn without that judgement, fake (n,), each pair of one label."""
+
+    def calibrate(self, real: Tensor, fake: Tensor) -> None: ...
+
+
+@runtime_checkable
 class HasFeatures(Protocol):
     """x (B, *shape) -> what a network of the model's own sees in it, (B, F): an eye for likeness that needs no other network."""
 

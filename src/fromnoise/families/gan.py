@@ -33,6 +33,7 @@ class Config(BaseConfig):
     network: Literal["conv", "mlp", "progressive"] = Field("conv", description="convolutional (residual), fully connected, or progressively grown")
     hidden: tuple[Width, ...] = Field((256, 256, 256), min_length=1, description="mlp: widths of the layers of both networks")
     hidden_g: tuple[Width, ...] | None = Field(None, description="mlp: widths of the generator's layers, if others [hidden]")
+    waves: int = Field(0, ge=0, le=16, description="mlp: periods at which D sees each number too, for what changes over short distances")
     width: int = Field(16, ge=4, le=1024, description="conv, progressive: channels at the finest resolution")
     blocks: int = Field(1, ge=0, le=16, description="conv: residual blocks at each resolution")
     patch: int = Field(0, ge=0, le=16, description="conv: side of the patch of pixels that becomes channels; 0 chooses by the size")
@@ -68,11 +69,11 @@ WATCHED = Options(candidates=1)  # G alone, while it trains
 
 
 PRESETS = {
-    "default": dict(ema=0.9999, precision="auto", batch_size=32, warmup=0.02, lr_end=0.2),
-    "conv": dict(ema=0.9999, precision="auto", batch_size=32, warmup=0.02, lr_end=0.2),
+    "default": dict(ema=0.9999, precision="auto", batch_size=64, warmup=0.02, lr_end=0.2),
+    "conv": dict(ema=0.9999, precision="auto", batch_size=64, warmup=0.02, lr_end=0.2),
     "mlp": dict(network="mlp", ema=0.9999, lr_d=1e-3, lr_g=2e-3, beta1=0.0, lazy=1, batch_size=64),
     "points": dict(
-        network="mlp", hidden=(128, 128, 128), hidden_g=(256, 256, 256, 256), latent_dim=4, r1=0.4, r2=0.4, penalty_hold=0.6,
+        network="mlp", hidden=(128, 128, 128), hidden_g=(256, 256, 256, 256), waves=4, latent_dim=4, r1=0.4, r2=0.4, penalty_hold=0.6,
         penalty_end=0.003, lazy=1, lr_d=1e-3, lr_g=2e-3, lr_end=0.1, beta1=0.0, batch_size=256, ema=0.9999,
     ),
     "table": dict(network="mlp", hidden=(128, 128, 128), latent_dim=32, r1=0.1, r2=0.1, penalty_end=0.1, lazy=1, lr_d=1e-3, lr_g=2e-3, beta1=0.0, ema=0.9999),
@@ -107,12 +108,13 @@ class GAN(Family):
             self.cost_stages = 2 * len(level_sizes(spec.shape))
         else:
             self.generator = MLPGenerator(c.latent_dim, spec.shape, c.hidden_g or c.hidden, n_classes)
-            self.discriminator = MLPCritic(packed, c.hidden, n_classes)
+            self.discriminator = MLPCritic(packed, c.hidden, n_classes, c.waves)
         if c.spectral_norm:
             with_spectral_norm(self.discriminator)
         if c.r1 or c.r2 or c.gradient_penalty:
             self.second_order = ("discriminator",)
         self.latent_dim = c.latent_dim
+        self.register_buffer("sureness", torch.ones(()))                            # D's scores times this are log p / q
 
     def phases(self):
         c = self.config
@@ -216,7 +218,11 @@ class GAN(Family):
         if c.pack > 1 or c.network == "progressive":
             why_not = "this discriminator judges several examples at once"
         k = adversarial.candidates_for(c.loss, options.candidates, why_not)
-        return adversarial.chosen(lambda rng: self.decode(self.draw_latents(n, options, rng), y), lambda x: self.judge(x, y), k, rng)
+        return adversarial.chosen(lambda rng: self.decode(self.draw_latents(n, options, rng), y), lambda x: self.sureness * self.judge(x, y), k, rng)
+
+    def calibrate(self, real: Tensor, fake: Tensor) -> None:
+        """Measures the factor between D's scores and log ratios: penalties keep D from being as sure as it could be."""
+        self.sureness.fill_(adversarial.calibration(real, fake))
 
     def judge(self, x: Tensor, y: Tensor | None = None) -> Tensor:
         """D's score of each example, (B,); a pack is filled up with the first ones and all of it gets one score."""

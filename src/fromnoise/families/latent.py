@@ -337,6 +337,13 @@ class Judges:
         return self.second.judge(self.latents(x, y), y)
 
 
+class Calibrates:
+    """Of an adversarial second stage."""
+
+    def calibrate(self, real: Tensor, fake: Tensor) -> None:
+        self.second.calibrate(real, fake)
+
+
 class Features:
     """Of the second stage: what it sees in the code of x."""
 
@@ -364,7 +371,7 @@ def put_together(first: type, second: type, conditional_first: bool, conditional
     """The class for a pair of stages. One class a pair, so that two models of a pair are of one class."""
     able = lambda stage, part: all(hasattr(stage, name) for name in vars(part) if not name.startswith("__"))
     parts = [part for part in (Codes, Reconstructs) if able(first, part)]
-    parts += [part for part in (Judges, Features, Traces, Fits) if able(second, part)]
+    parts += [part for part in (Judges, Calibrates, Features, Traces, Fits) if able(second, part)]
     if conditional_first and Features in parts:                                     # a code that needs a label
         parts.remove(Features)
     if Codes in parts and not conditional_second:

@@ -110,6 +110,7 @@ class VAEGAN(Family):
             self.discriminator = ConvCritic(spec.shape, c.width, c.blocks, n_classes=n_classes)
         else:
             self.discriminator = MLPCritic(spec.shape, c.hidden, n_classes)
+        self.register_buffer("sureness", torch.ones(()))                            # D's scores times this are log p / q
         if c.label_weight:
             self.head = MLP(c.latent_dim, c.label_hidden, spec.classes)
         if c.objective == "modern" and c.adversarial_weight:                        # lambda takes gradients of its own
@@ -277,7 +278,11 @@ class VAEGAN(Family):
     def sample(self, n: int, y: Tensor | None, options: Options, rng: Rng) -> Tensor:
         """The decoder at z ~ N(0, I); of several candidates one, by D's judgement."""
         k = adversarial.candidates_for(self.config.loss, options.candidates)
-        return adversarial.chosen(lambda rng: self.decode(self.draw_latents(n, options, rng), y), lambda x: self.judge(x, y), k, rng)
+        return adversarial.chosen(lambda rng: self.decode(self.draw_latents(n, options, rng), y), lambda x: self.sureness * self.judge(x, y), k, rng)
+
+    def calibrate(self, real: Tensor, fake: Tensor) -> None:
+        """Measures the factor between D's scores and log ratios of densities."""
+        self.sureness.fill_(adversarial.calibration(real, fake))
 
     def encode(self, x: Tensor, y: Tensor | None = None) -> Tensor:
         return self.vae.encode(x, y)

@@ -121,6 +121,14 @@ def chosen(draw: Callable[[Rng], Tensor], score: Callable[[Tensor], Tensor], can
     return x
 
 
+def calibration(real: Tensor, fake: Tensor) -> float:
+    """The factor for which factor x score tells best which of each pair is real, scores (n,): the smallest mean of
+    softplus(factor (fake - real)), nats, from 1/4 to 16. An unregularised ideal D has 1."""
+    factors = 2.0 ** torch.linspace(-2, 4, 121, dtype=torch.float64)
+    difference = (fake - real).double().cpu()
+    return float(min(factors, key=lambda factor: softplus(factor * difference).mean()))
+
+
 def candidates_for(loss: str, asked: int | None, why_not: str = "") -> int:
     """How many: as asked for, else ``CANDIDATES`` where D's score is a log ratio of single examples. Raises UsageError."""
     why_not = why_not or ("" if loss in LOG_RATIOS else f"the score of a discriminator of --loss {loss} is no ratio of densities")

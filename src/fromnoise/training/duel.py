@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from ..core.config import BaseConfig
-from ..core.family import Family
+from ..core.family import Calibrates, Family
 from ..core.rng import Rng
 from ..data.dataset import Dataset
 from ..measures.evaluator import Evaluator
@@ -210,7 +210,11 @@ class Watch:
         drawn = [real.draw(weights, self.options) for weights in (averaged, model)]
         if None in drawn:
             return {"value": math.inf}, {}
-        (fakes, _), (raw, fake_scores) = drawn
+        (fakes, scores), (raw, fake_scores) = drawn
+        if isinstance(averaged, Calibrates):
+            held_out = real.judged(averaged, "validation")
+            for weights in (averaged, model):
+                weights.calibrate(held_out[torch.arange(real.n) % len(held_out)], scores)
         train, held_out = (real.judged(model, split) for split in ("train", "validation"))
         if not all(bool(torch.isfinite(scores).all()) for scores in (fake_scores, train, held_out)):
             return {"value": math.inf}, {}
