@@ -14,6 +14,7 @@ from ..data.stream import in_order
 from ..measures.estimate import share
 from ..probability import ais
 from ..probability.likelihood import dequantisation_nats
+from ..probability.ode import PROBES, SMALL
 from ..training.launch import Restored
 from .protocol import absent, row
 
@@ -76,8 +77,6 @@ def dequantised(x: torch.Tensor, spec, rng: Rng) -> tuple[torch.Tensor, float]:
     return x + (rng.uniform("dequantise", x.shape) - 0.5) * (2 / (spec.levels - 1)), dequantisation_nats(spec)
 
 
-SMALL = 16  # dimensions up to which the trace of a flow's equation is found exactly here, and more examples are looked at
-PROBES = 2
 
 
 @torch.no_grad()

@@ -26,7 +26,7 @@ from ..nets.unet import UNet
 from ..probability import editing, samplers
 from ..probability.diffusion import bound, log_level, probability_flow
 from ..probability.gaussian import log_normal
-from ..probability.ode import OdeLikelihood, ode_log_likelihood
+from ..probability.ode import PROBES, SMALL, OdeLikelihood, ode_log_likelihood
 from ..probability.path import PATHS, RATIOS, beside
 
 
@@ -300,11 +300,11 @@ class Diffusion(Family):
     def flow_log_likelihood(self, x: Tensor, y: Tensor | None, rng: Rng, probes: int | None = None, steps: int = 16, most: int = 128) -> OdeLikelihood:
         """log p(x) (B,) nats along the probability flow, down to the lowest level of noise, where x is taken to be.
 
-        probes: for the trace; 0: exact, as many products as dimensions [0 up to 64 dimensions, then 2]. Raises UsageError
+        probes: for the trace; 0: exact, as many products as dimensions [0 up to 16 dimensions, then 2]. Raises UsageError
         where the solver is off by more than 0.01 bits for a dimension.
         """
         D, (drift, low, high) = self.spec.dims, probability_flow(self.denoiser(y, Options()), self.path)
-        probes = (0 if D <= 64 else 2) if probes is None else probes
+        probes = (0 if D <= SMALL else PROBES) if probes is None else probes
         cos = 1 / math.hypot(1, RATIOS[0])                                          # y = cos x + sin eps
         log_base = lambda y: log_normal(y).double().flatten(1).sum(1) + D * (math.log(cos) - float(self.scale.log()))
         return ode_log_likelihood(

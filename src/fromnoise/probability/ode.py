@@ -23,6 +23,10 @@ AT_ONCE = 64  # probes that go through the drift together
 Drift = Callable[[Tensor, float], Tensor]
 
 
+SMALL = 16  # dimensions up to which the trace of the slope is found exactly, unless it is asked for
+PROBES = 2  # for the trace, above
+
+
 @dataclass(frozen=True)
 class OdeLikelihood:
     """log_likelihood (B,) nats, float64

@@ -170,7 +170,7 @@ def verdicts(duel: dict, gradients: dict[str, float], best: dict, kind: str = "i
     if duel["relative"] > NEAR and value > PAST * best["value"] and value - best["value"] > noise:
         found.append(f"past its best: the distance was {best['value']:.3g} at step {best['step']} and is {value:.3g} now: take `--checkpoint best`, and next time {mend('lower --lr-d and --lr-g', 'lower --lr-d', 'lower --lr', most=1)}")
     if duel["relative"] > NEAR and value > LAGS * duel["raw_distance"] and value - duel["raw_distance"] > noise:
-        found.append(f"the averaged weights lag behind: their distance is {value:.3g}, that of the raw ones {duel['raw_distance']:.3g}: lower --ema, or train longer")
+        found.append(f"the averaged weights lag behind: their distance is {value:.3g}, that of the raw ones {duel['raw_distance']:.3g}: lower --ema (of --averages the width), or train longer")
     return found
 
 
