@@ -43,6 +43,7 @@ def main() -> None:
             distances[which] = scale(x)[0].value
             print(scale.line(f"  {which} (step {opened.restored.step})", x), flush=True)
             if which == "last":
+                print(scale.line("  last, the generator alone", sample.sample(opened.restored, SAMPLES, seed, options={"candidates": 1})), flush=True)
                 scale.save_grid(x[:64], run.path / "grid.png")
         print(f"  last / best {distances['last'] / distances['best']:.2f}; verdicts: {'; '.join(sorted({s for e in events for s in e['health']})) or 'none'}", flush=True)
 

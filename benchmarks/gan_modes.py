@@ -1,7 +1,8 @@
 """Mode coverage by PacGAN's protocol: ring8 and grid25, five seeds each, the last checkpoint, 2,500 samples.
 
 Printed for each seed: seconds of training, modes with a good sample (within 3 standard deviations of its centre), share
-of good samples, KL of their histogram from uniform (nats), and verdicts. Then, for comparison, the same
+of good samples, KL of their histogram from uniform (nats), the same of the generator alone (without the discriminator's choice
+among candidates), and verdicts. Then, for comparison, the same
 networks with the first loss and no penalty, with what the monitor says of them.
 
     python benchmarks/gan_modes.py [--minutes 3.5] [--seeds 0 1 2 3 4] [--data ring8 grid25] [--threads 1]
@@ -27,12 +28,21 @@ def one(data: str, seed: int, minutes: float, out: Path, threads: int, **options
     begin = time.perf_counter()
     run = fn.train("gan", data=data, minutes=minutes, seed=seed, threads=threads, out=out / f"{data}-{seed}{'-minimax' if options else ''}", **options)
     seconds = time.perf_counter() - begin
-    found = mode_estimates(run.dataset, sample.sample(run.restored, POINTS, seed))
-    hit, good = found["modes"], found["good_samples"]
-    kl = found["mode_kl"].value if "mode_kl" in found else float("inf")  # no sample is good
+    hit, good, kl = measured(run, seed)
     verdicts = run.run.events("interval")[-1]["health"]
-    print(f"{data:7} seed {seed} {seconds:4.0f} s  {int(hit.value):2}/{hit.m} modes  good {good.value:.1%}  KL {kl:.4f}  {'; '.join(verdicts) or 'no verdict'}", flush=True)
-    return int(hit.value), good.value, kl
+    print(f"{data:7} seed {seed} {seconds:4.0f} s  {said(hit, good, kl)}  (G alone: {said(*measured(run, seed, candidates=1))})  {'; '.join(verdicts) or 'no verdict'}", flush=True)
+    return hit, good, kl
+
+
+def measured(run, seed: int, **options) -> tuple[int, float, float]:
+    """Modes that were hit, share of good samples, divergence of the modes' shares."""
+    found = mode_estimates(run.dataset, sample.sample(run.restored, POINTS, seed, options=options))
+    kl = found["mode_kl"].value if "mode_kl" in found else float("inf")  # no sample is good
+    return int(found["modes"].value), found["good_samples"].value, kl
+
+
+def said(hit: int, good: float, kl: float) -> str:
+    return f"{hit:2} modes, good {good:.1%}, KL {kl:.4f}"
 
 
 def main() -> None:

@@ -115,6 +115,8 @@ def main() -> None:
         else:
             run = fn.train(name, data="mnist", minutes=args.minutes, seed=args.seed, threads=args.threads, out=args.out / name)
             made, rate = sample.sample(run.restored, SAMPLES, args.seed), run.run.events("interval")[-1]["items_per_second"]
+            if run.restored.family.watching:
+                print(scale.line(f"{name}, the generator alone", sample.sample(run.restored, SAMPLES, args.seed, options=run.restored.family.watching)), flush=True)
         print(scale.line(f"{name} ({rate:,.0f} images/s)", made), flush=True)
 
 

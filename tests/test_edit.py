@@ -324,7 +324,26 @@ def test_a_wild_slope_pulls_no_further_than_twice_the_error():
 
     x_hat, _ = editing.pinned(denoise, given, known, path)(x_t, t)
     assert torch.equal(x_hat[:, :2], given[:, :2])
-    assert 0 < float(x_hat[:, 2:].norm()) <= 2 * float(given.norm()) + 1e-6
+    assert 0 < float(x_hat[:, 2:].norm()) <= 2 * float(given.norm()) + 1e-6  # as many open as known
+
+
+@pytest.mark.parametrize("known_places, least", [(1, 0.7), (784 // 2, 1.4)])
+def test_few_that_are_known_move_many(known_places, least):
+    """D = 784, all correlated by .9, known to be 1.5: the others' mean is 1.35 to 1.5; the limit of the pull must not rob it."""
+    path, D, n = PATHS["flow"](), 784, 16
+    times, known = samplers.spaced(path, 10), (torch.arange(D) < known_places).expand(n, D)
+    given = torch.full((n, D), 1.5, dtype=torch.float64)
+    mean = lambda x: x.mean(1, keepdim=True)
+
+    def denoise(x_t, t):  # C has the eigenvalue 1 - .9 + .9 D along the ones, .1 across
+        alpha, sigma = path.coefficients(t)
+        gain = lambda c: alpha * c / (alpha**2 * c + sigma**2)
+        x_hat = gain(0.1 + 0.9 * D) * mean(x_t) + gain(0.1) * (x_t - mean(x_t))
+        return x_hat, (x_t - alpha * x_hat) / sigma
+
+    start = samplers.start(path, Rng(3).normal("eps", (n, D)).double(), times[0])
+    x = samplers.ddim(editing.pinned(denoise, given, known, path), start, path, times)
+    assert least < float(x[:, known_places:].mean()) < 1.65
 
 
 def test_fewer_images_than_asked_for_are_told(runs, tmp_path):
@@ -357,7 +376,7 @@ def test_a_weaker_run_guides(runs, tmp_path):
     assert sample(runs["digits"], "--guide-with", weak, "--guidance", 2, "--steps", 3).exit_code == 0
     assert np.array_equal(np.load(tmp_path / "x.npy"), guided)
     for run, more, said_of in (
-        ("digits", ["--guide-with", weak], "--guidance how much"),
+        ("digits", ["--guide-with", weak], "--guidance how much"), ("ar", ["--guide-with", weak], "only a diffusion model"),
         ("digits", ["--guide-with", runs["points"], "--guidance", 2], "other data"),
         ("digits", ["--guide-with", runs["ar"], "--guidance", 2], "only a diffusion model"),
         ("edm", ["--guide-with", weak, "--guidance", 2], "same data and path"),

@@ -229,15 +229,26 @@ def test_truncated_latents():
 
 
 def test_of_candidates_one_is_kept_in_proportion_to_p_over_q():
-    """q = N(0, 1), p = N(.7, .5^2), an exact log ratio up to a constant: what is kept has p's moments, and one draw q's."""
-    n, draw = 20_000, lambda rng: rng.normal("x", (20_000, 1)).double()
-    log_ratio = lambda x: 3 + 0.5 * x[:, 0] ** 2 - 0.5 * ((x[:, 0] - 0.7) / 0.5) ** 2
-    moments = lambda k: (lambda x: (float(x.mean()), float(x.std())))(adversarial.chosen(draw, log_ratio, k, Rng(3)))
+    """q = N(0, 1), p = N(.7, .5^2), a third of the log ratio up to a constant: what is kept has p's moments, and one draw q's."""
+    choice, draw = adversarial.Choice(), lambda rng: rng.normal("x", (20_000, 1)).double()
+    score = lambda x: (3 + 0.5 * x[:, 0] ** 2 - 0.5 * ((x[:, 0] - 0.7) / 0.5) ** 2) / 3
+    choice.sureness.fill_(3.0)
+    moments = lambda k: (lambda x: (float(x.mean()), float(x.std())))(choice(draw, score, k, Rng(3)))
     assert moments(1) == pytest.approx((0, 1), abs=0.02)
     assert moments(64) == pytest.approx((0.7, 0.5), abs=0.02)
     assert 0.3 < moments(4)[0] < 0.7
-    rows = lambda some: adversarial.chosen(lambda rng: rng.normal("x", (len(some), 2)), lambda x: x.sum(1), 4, Rng(1).per_row(some))
+    rows = lambda some, k=4: choice(lambda rng: rng.normal("x", (len(some), 2)), lambda x: x.sum(1), k, Rng(1).per_row(some))
     assert torch.equal(rows(range(6))[2:4], rows([2, 3]))  # a sample depends on its own row only
+    alone, among = rows(range(200), 1), rows(range(200))
+    assert 10 < int((alone == among).all(1).sum()) < 190  # the first candidate is the sample of one
+
+
+def test_a_score_that_is_not_finite_is_never_chosen():
+    choice, scores = adversarial.Choice(), iter([1.0, math.nan, math.inf, 2.0] * 2)
+    draws = iter(range(8))
+    draw = lambda rng: torch.full((50, 1), float(next(draws)))
+    x = choice(draw, lambda x: torch.full((50,), next(scores)), 4, Rng(0))
+    assert set(x.flatten().tolist()) == {0.0, 3.0}
 
 
 def test_where_the_score_is_no_ratio_there_is_one_candidate():
@@ -311,18 +322,38 @@ def test_growing_networks_are_not_stretched(tmp_path):
 
 
 def test_how_sure_a_discriminator_should_be_is_measured():
-    """Scores that are a third of the log ratio get the factor 3; those of a coin none below the smallest."""
-    x = Rng(0).normal("real", (20_000,)) + 1
-    z = Rng(0).normal("fake", (20_000,))
+    """Scores that are a third of the log ratio get the factor 3; noise thirty times too loud next to nothing; a wrong order, NaN: 0."""
+    x, z, noise = Rng(0).normal("real", (20_000,)) + 1, Rng(0).normal("fake", (20_000,)), Rng(0).normal("noise", (2, 20_000))
     log_ratio = lambda x: x - 0.5  # of N(1, 1) to N(0, 1)
     assert adversarial.calibration(log_ratio(x) / 3, log_ratio(z) / 3) == pytest.approx(3, rel=0.06)
     assert adversarial.calibration(log_ratio(x), log_ratio(z)) == pytest.approx(1, rel=0.06)
+    assert adversarial.calibration(30 * (noise[0] + 0.1), 30 * noise[1]) < 0.01
+    assert adversarial.calibration(z, x) == 0 and adversarial.calibration(x * math.nan, z) == 0
+    assert 5 < adversarial.calibration(x + 100, z) <= 64
+
+
+def test_the_average_is_calibrated_at_each_interval(tmp_path):
+    plan = launch.plan("gan", "digits", steps=30, threads=1, intervals=2, batch_size=16, width=4, conditional=True)
+    run = launch.start(plan, tmp_path / "run")
+    sure = {weights: float(launch.restore(run, weights=weights, device="cpu").model.choice.sureness) for weights in ("ema", "model")}
+    assert sure["ema"] == sure["model"] != 1
+    trainer = plan.trainer()
+    trainer.validate()
+    assert float(trainer.model.choice.sureness) == 1  # a look alone changes nothing
+
+
+def test_runs_from_before_the_measurement_open(tmp_path):
     m = model()
-    m.calibrate(log_ratio(x) / 2, log_ratio(z) / 2)
-    assert float(m.sureness) == pytest.approx(2, rel=0.06) and "sureness" in m.state_dict()
+    state = {name: t for name, t in m.state_dict().items() if "sureness" not in name}
+    m.choice.sureness.fill_(5.0)
+    m.load_state_dict(state)
+    assert float(m.choice.sureness) == 1
 
 
-def test_the_watch_calibrates_both_weights(tmp_path):
-    run = launch.start(launch.plan("gan", "ring8", steps=30, threads=1, intervals=2, batch_size=64, hidden=(16, 16), hidden_g=(16, 16)), tmp_path / "run")
-    averaged, raw = (launch.restore(run, weights=weights, device="cpu").model.sureness for weights in ("ema", "model"))
-    assert float(averaged) == float(raw) != 1
+def test_what_judges_groups_or_augmented_images_chooses_nothing():
+    spec = DataSpec("image", (1, 8, 8), levels=256)
+    for options in ({"network": "progressive"}, {"augment": ("cutout",)}, {"pack": 2}):
+        m = gan.GAN(gan.Config(width=4, latent_dim=3, **options), spec)
+        assert m.candidates() == 1
+        with pytest.raises(UsageError, match="leave it out"):
+            m.candidates(2)

@@ -288,7 +288,7 @@ def test_a_second_stage_that_takes_no_such_codes(first):
     model = launch.restore(Run(first("vae")), with_data=False).model
     gan = families.load("gan")
     with pytest.raises(UsageError, match="sphere.* takes no codes of this first stage: only for spheres"):
-        latent.form_for(model, families.FamilyFile("spheres", gan.path, gan.Config, gan.Options, gan.PRESETS, Refuses, gan.preset_for, gan.watched))
+        latent.form_for(model, families.FamilyFile("spheres", gan.path, gan.Config, gan.Options, gan.PRESETS, Refuses, gan.preset_for))
 
 
 def test_codes_are_drawn_from_the_posterior_anew_at_each_key(first):

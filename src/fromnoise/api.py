@@ -63,14 +63,10 @@ class TrainedRun:
         label: one class for all; prompt: one caption for all, for a model that was trained with captions; guide_with: a weaker
         diffusion model of the same data, away from which ``guidance`` above 1 leads.
         """
-        from . import sample as sampling
-        from .sample import in_own_units, sample
+        from .sample import guided_by, in_own_units, sample
 
-        if guide_with is not None:
-            sampling.guide_with(self.restored, guide_with.restored)
-        elif hasattr(stage := getattr(self.model, "second", self.model), "guide_with"):
-            stage.guide_with(None)
-        return in_own_units(self.dataset, sample(self.restored, n, seed, label, options, prompt))
+        with guided_by(self.restored, guide_with and guide_with.restored, options):
+            return in_own_units(self.dataset, sample(self.restored, n, seed, label, options, prompt))
 
     def generate(self, prompt: str = "", n: int = 1, length: int = 500, seed: int = 0, stop: str | Sequence[str] = (), **options) -> list[str]:
         """n continuations of a prompt, each of ``length`` symbols or up to a stop string; the prompt is not in them.

@@ -3,6 +3,7 @@
 import csv
 import io
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -67,17 +68,31 @@ def sample(
     return torch.cat(list(blocks(restored, n, seed, label, options, prompt=prompt)))
 
 
-def guide_with(restored: Restored, weak: Restored) -> None:
-    """Has a diffusion model sample with guidance away from what a weaker one sees: autoguidance (Karras et al. 2024, arXiv:2406.02507).
+@contextmanager
+def guided_by(restored: Restored, weak: Restored | None, options: dict) -> Iterator[None]:
+    """Within it, a diffusion model samples with guidance away from what a weaker one sees: autoguidance (Karras et al. 2024,
+    arXiv:2406.02507).
 
-    weak: a smaller or less trained model of the same data and path. The option guidance says how far. Raises UsageError.
+    weak: a smaller or less trained model of the same data and path, and the same first stage if there is one; None: nothing is
+    changed. The option guidance says how far. Raises UsageError.
     """
+    if weak is None:
+        yield
+        return
     stages = [getattr(one.model, "second", one.model) for one in (restored, weak)]
     if not all(hasattr(stage, "guide_with") for stage in stages):
         raise UsageError("only a diffusion model is guided by another model, and only by a diffusion model: leave --guide-with out")
     if weak.dataset.digest != restored.dataset.digest:
         raise UsageError(f"{weak.run.path} was trained on other data than {restored.run.path}: guide with a model of the same data")
+    if any(one.family.second for one in (restored, weak)) and restored.run.info["config"].get("digest") != weak.run.info["config"].get("digest"):
+        raise UsageError(f"{weak.run.path} works on the codes of another first stage than {restored.run.path}: guide with a run within the same one")
+    if build(restored.family.Options, options).guidance == 1:
+        raise UsageError("--guide-with says by what to guide, --guidance how much: add --guidance 1.5, or leave it out")
     stages[0].guide_with(stages[1])
+    try:
+        yield
+    finally:
+        stages[0].guide_with(None)
 
 
 def in_own_units(dataset: Dataset, x: torch.Tensor) -> np.ndarray | dict | list[str]:

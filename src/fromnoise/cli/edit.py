@@ -60,12 +60,12 @@ def edit(ctx, run, fill, strength, vary, between, images, n, draws, label, seed,
     if name == "fill":
         made = editing.complete(restored, x, fill, y, draws, seed, options)
     elif name == "between":
-        x, pairs = x[: len(x) // 2 * 2], len(x) // 2
+        pairs = len(x) // 2
         if not pairs:
             raise UsageError("--between needs two images: give -n 2 or more")
-        if n % 2:
+        if len(x) % 2:
             warn("the last image has no partner, and is left out")
-        x = x.view(pairs, 2, *x.shape[1:])
+        x = x[: 2 * pairs].view(pairs, 2, *x.shape[1:])
         made = editing.between(restored, x[:, 0], x[:, 1], whole(value, "--between", 2), None if y is None else y[: 2 * pairs : 2], seed, options)
     else:
         change = editing.redraw if name == "strength" else editing.vary

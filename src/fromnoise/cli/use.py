@@ -84,16 +84,12 @@ def sample(ctx, run, n, label, seed, out, guide_with, prompt, prompt_file, lengt
     n, seed = whole("64" if n is None else n, "-n", 1), whole(seed, "--seed", 0)
     kind = restored.dataset.spec.kind
     told = {"step": restored.step, "seed": seed, "n": n, **({} if label is None else {"label": label}), **({} if prompt is None else {"prompt": "-".join(re.findall(r"\w+", prompt))}), **options}
-    if guide_with is not None:
-        from ..core.config import build
-
-        if getattr(build(restored.family.Options, options), "guidance", 1) == 1:
-            raise UsageError("--guide-with says by what to guide, --guidance how much: add --guidance 1.5, or leave it out")
-        sampling.guide_with(restored, opened(guide_with, "last", device, with_data=False))
-        told |= {"with": guide_with.name}
+    weak = None if guide_with is None else opened(guide_with, "last", device, with_data=False)
+    told |= {} if weak is None else {"with": guide_with.name}
     stem = "-".join(f"{key}-{value}" for key, value in told.items())
     target = out or restored.run.path / "samples" / f"{stem}.{ENDING[kind]}"
-    x = sampling.sample(restored, n, seed, label, options, prompt)
+    with sampling.guided_by(restored, weak, options):
+        x = sampling.sample(restored, n, seed, label, options, prompt)
     files = sampling.write(restored.dataset, x, target)
     finish({"run": str(run), "n": n, "seed": seed, "files": [str(f) for f in files]}, as_json, str(target) if quiet else f"{n} samples: {target}")
 

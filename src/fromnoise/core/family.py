@@ -174,9 +174,14 @@ class Judges(Protocol):
 
 
 @runtime_checkable
-class Calibrates(Protocol):
-    """An adversarial family that samples by its own judgement. At each interval it is told what its averaged weights score: held-out
-    examples, real (n,), and samples drawn without that judgement, fake (n,), each pair of one label."""
+class ChoosesSamples(Protocol):
+    """An adversarial family that samples by its own judgement: of so many candidates one.
+
+    calibrate: at each interval it is told what its averaged weights score, held-out examples, real (n,), and single
+    candidates, fake (n,), each pair of one label.
+    """
+
+    def candidates(self, asked: int | None = None) -> int: ...
 
     def calibrate(self, real: Tensor, fake: Tensor) -> None: ...
 

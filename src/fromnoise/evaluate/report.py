@@ -8,7 +8,7 @@ import torch
 
 from .. import sample as sampling
 from ..core.errors import StorageError, UsageError
-from ..core.family import Predicts
+from ..core.family import ChoosesSamples, Predicts
 from ..core.files import canonical_json, read_json, storage_error, write_atomic
 from ..core.rng import Rng
 from ..core.run import Run
@@ -21,7 +21,7 @@ from .cost import cost
 from .quality import Samples, Yardstick, quality, reference
 from .text import TextYardstick
 
-FORMAT = 3  # of reports; another one when a number means something else than before
+FORMAT = 4  # of reports; another one when a number means something else than before
 K = 100  # z samples of the importance-weighted bound
 SAMPLES = 10_000
 QUICK_N, QUICK_K, QUICK_SAMPLES = 500, 20, 1000
@@ -187,7 +187,9 @@ def drawn(restored: Restored, n: int, seed: int) -> Samples:
             done += len(x)
             yield x
 
-    return Samples(n, blocks, y, "black or white" if spec.levels == 2 else "as sampled")
+    how = "black or white" if spec.levels == 2 else "as sampled"
+    k = restored.model.candidates() if isinstance(restored.model, ChoosesSamples) else 1
+    return Samples(n, blocks, y, how if k == 1 else f"{how}, by D out of {k}")
 
 
 def title(restored: Restored) -> str:

@@ -1,6 +1,6 @@
 """Families are found by file name: ``families/vae.py`` is ``vae``, a stranger's ``path/to/mine.py`` is itself.
 
-A family file holds ``Config``, ``Options``, ``PRESETS`` and ``FAMILY`` (and, if it likes, ``preset_for(spec)`` and ``WATCHED``).
+A family file holds ``Config``, ``Options``, ``PRESETS`` and ``FAMILY`` (and, if it likes, ``preset_for(spec)`` and ``WATCHING``).
 ``latent`` is no family to train by its name: it is made of two others (``--within``).
 """
 
@@ -8,7 +8,7 @@ import ast
 import importlib
 import importlib.util
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..core.config import BaseConfig
@@ -19,7 +19,7 @@ HERE = Path(__file__).parent
 
 @dataclass(frozen=True)
 class FamilyFile:
-    """What a family file defines. watched: how samples are drawn while it trains. second: of ``latent``, the family whose options are those of its training."""
+    """What a family file defines. watching: options of the samples that are looked at in training, and that show G alone. second: of ``latent``, the family whose options are those of its training."""
 
     name: str
     path: Path
@@ -28,8 +28,13 @@ class FamilyFile:
     PRESETS: dict[str, dict]
     FAMILY: type
     preset_for: "object"
-    watched: BaseConfig
     second: "FamilyFile | None" = None
+    watching: dict = field(default_factory=dict)
+
+    @property
+    def watched(self) -> BaseConfig:
+        """How samples are drawn while it trains."""
+        return self.Options(**self.watching)
 
 
 def names() -> list[str]:
@@ -88,5 +93,5 @@ def _from_module(name, path, module) -> FamilyFile:
     if missing:
         raise UsageError(f"{path} is no family file: it does not define {', '.join(missing)}")
     preset_for = getattr(module, "preset_for", lambda spec: "default")
-    watched = getattr(module, "WATCHED", None) or module.Options()
-    return FamilyFile(name, path, module.Config, module.Options, module.PRESETS, module.FAMILY, preset_for, watched)
+    watching = getattr(module, "WATCHING", {})
+    return FamilyFile(name, path, module.Config, module.Options, module.PRESETS, module.FAMILY, preset_for, watching=watching)

@@ -6,8 +6,8 @@
 
 The lecture's trouble ("the convergence is a bit complicated") has a cure, which is the default here: a relativistic
 loss, where each fake is judged against a real example, and penalties on D's slope at both, R1 and R2. With them the
-duel converges locally (Huang et al. 2024, arXiv:2501.05441); what samples is an average of the generator's weights.
-The historical losses are here too, to be watched as they fail.
+duel converges locally (Huang et al. 2024, arXiv:2501.05441); what samples is an average of the weights, and of
+several draws of G the average of D keeps one. The historical losses are here too, to be watched as they fail.
 """
 
 import math
@@ -33,7 +33,6 @@ class Config(BaseConfig):
     network: Literal["conv", "mlp", "progressive"] = Field("conv", description="convolutional (residual), fully connected, or progressively grown")
     hidden: tuple[Width, ...] = Field((256, 256, 256), min_length=1, description="mlp: widths of the layers of both networks")
     hidden_g: tuple[Width, ...] | None = Field(None, description="mlp: widths of the generator's layers, if others [hidden]")
-    waves: int = Field(0, ge=0, le=16, description="mlp: periods at which D sees each number too, for what changes over short distances")
     width: int = Field(16, ge=4, le=1024, description="conv, progressive: channels at the finest resolution")
     blocks: int = Field(1, ge=0, le=16, description="conv: residual blocks at each resolution")
     patch: int = Field(0, ge=0, le=16, description="conv: side of the patch of pixels that becomes channels; 0 chooses by the size")
@@ -65,7 +64,7 @@ class Options(BaseConfig):
     candidates: int | None = Field(None, ge=1, le=1024, description="draws of G for each sample, of which D keeps one: the nearer to the data, the better its chances [8; 1 where D's score is no ratio of densities]")
 
 
-WATCHED = Options(candidates=1)  # G alone, while it trains
+WATCHING = dict(candidates=1)  # G alone, while it trains
 
 
 PRESETS = {
@@ -73,7 +72,7 @@ PRESETS = {
     "conv": dict(ema=0.9999, precision="auto", batch_size=64, warmup=0.02, lr_end=0.2),
     "mlp": dict(network="mlp", ema=0.9999, lr_d=1e-3, lr_g=2e-3, beta1=0.0, lazy=1, batch_size=64),
     "points": dict(
-        network="mlp", hidden=(128, 128, 128), hidden_g=(256, 256, 256, 256), waves=4, latent_dim=4, r1=0.4, r2=0.4, penalty_hold=0.6,
+        network="mlp", hidden=(128, 128, 128), hidden_g=(256, 256, 256, 256), latent_dim=4, r1=0.4, r2=0.4, penalty_hold=0.6,
         penalty_end=0.003, lazy=1, lr_d=1e-3, lr_g=2e-3, lr_end=0.1, beta1=0.0, batch_size=256, ema=0.9999,
     ),
     "table": dict(network="mlp", hidden=(128, 128, 128), latent_dim=32, r1=0.1, r2=0.1, penalty_end=0.1, lazy=1, lr_d=1e-3, lr_g=2e-3, beta1=0.0, ema=0.9999),
@@ -108,13 +107,13 @@ class GAN(Family):
             self.cost_stages = 2 * len(level_sizes(spec.shape))
         else:
             self.generator = MLPGenerator(c.latent_dim, spec.shape, c.hidden_g or c.hidden, n_classes)
-            self.discriminator = MLPCritic(packed, c.hidden, n_classes, c.waves)
+            self.discriminator = MLPCritic(packed, c.hidden, n_classes)
         if c.spectral_norm:
             with_spectral_norm(self.discriminator)
         if c.r1 or c.r2 or c.gradient_penalty:
             self.second_order = ("discriminator",)
         self.latent_dim = c.latent_dim
-        self.register_buffer("sureness", torch.ones(()))                            # D's scores times this are log p / q
+        self.choice = adversarial.Choice()
 
     def phases(self):
         c = self.config
@@ -214,15 +213,19 @@ class GAN(Family):
 
     def sample(self, n: int, y: Tensor | None, options: Options, rng: Rng) -> Tensor:
         """G(z); of several candidates one, by D's judgement."""
+        draw = lambda rng: self.decode(self.draw_latents(n, options, rng), y)
+        return self.choice(draw, lambda x: self.judge(x, y), self.candidates(options.candidates), rng)
+
+    def candidates(self, asked: int | None = None) -> int:
         c, why_not = self.config, ""
         if c.pack > 1 or c.network == "progressive":
             why_not = "this discriminator judges several examples at once"
-        k = adversarial.candidates_for(c.loss, options.candidates, why_not)
-        return adversarial.chosen(lambda rng: self.decode(self.draw_latents(n, options, rng), y), lambda x: self.sureness * self.judge(x, y), k, rng)
+        elif c.augment:
+            why_not = "this discriminator knows augmented examples only"
+        return adversarial.candidates_for(c.loss, asked, why_not)
 
     def calibrate(self, real: Tensor, fake: Tensor) -> None:
-        """Measures the factor between D's scores and log ratios: penalties keep D from being as sure as it could be."""
-        self.sureness.fill_(adversarial.calibration(real, fake))
+        self.choice.calibrate(real, fake)
 
     def judge(self, x: Tensor, y: Tensor | None = None) -> Tensor:
         """D's score of each example, (B,); a pack is filled up with the first ones and all of it gets one score."""

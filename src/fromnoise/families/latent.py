@@ -337,13 +337,6 @@ class Judges:
         return self.second.judge(self.latents(x, y), y)
 
 
-class Calibrates:
-    """Of an adversarial second stage."""
-
-    def calibrate(self, real: Tensor, fake: Tensor) -> None:
-        self.second.calibrate(real, fake)
-
-
 class Features:
     """Of the second stage: what it sees in the code of x."""
 
@@ -371,7 +364,7 @@ def put_together(first: type, second: type, conditional_first: bool, conditional
     """The class for a pair of stages. One class a pair, so that two models of a pair are of one class."""
     able = lambda stage, part: all(hasattr(stage, name) for name in vars(part) if not name.startswith("__"))
     parts = [part for part in (Codes, Reconstructs) if able(first, part)]
-    parts += [part for part in (Judges, Calibrates, Features, Traces, Fits) if able(second, part)]
+    parts += [part for part in (Judges, Features, Traces, Fits) if able(second, part)]
     if conditional_first and Features in parts:                                     # a code that needs a label
         parts.remove(Features)
     if Codes in parts and not conditional_second:
@@ -385,4 +378,4 @@ def of(config: Config | dict) -> FamilyFile:
     first, second = load(config.first.family), load(config.second.family)
     conditional = lambda stage: bool(stage.config.get("conditional"))
     model = put_together(first.FAMILY, second.FAMILY, conditional(config.first), conditional(config.second))
-    return FamilyFile("latent", Path(__file__), Config, second.Options, second.PRESETS, model, second.preset_for, second.watched, second)
+    return FamilyFile("latent", Path(__file__), Config, second.Options, second.PRESETS, model, second.preset_for, second, second.watching)

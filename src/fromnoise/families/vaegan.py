@@ -70,10 +70,6 @@ class Config(BaseConfig):
 
 class Options(BaseConfig):
     temperature: float = Field(1.0, ge=0, le=10, description="scales the standard deviation of z")
-    candidates: int | None = Field(None, ge=1, le=1024, description="draws for each sample, of which D keeps one: the nearer to the data, the better its chances [8; 1 where D's score is no ratio of densities]")
-
-
-WATCHED = Options(candidates=1)  # the decoder alone, while it trains
 
 
 RECIPE = dict(ema=0.9999, precision="auto", batch_size=32)
@@ -110,7 +106,6 @@ class VAEGAN(Family):
             self.discriminator = ConvCritic(spec.shape, c.width, c.blocks, n_classes=n_classes)
         else:
             self.discriminator = MLPCritic(spec.shape, c.hidden, n_classes)
-        self.register_buffer("sureness", torch.ones(()))                            # D's scores times this are log p / q
         if c.label_weight:
             self.head = MLP(c.latent_dim, c.label_hidden, spec.classes)
         if c.objective == "modern" and c.adversarial_weight:                        # lambda takes gradients of its own
@@ -276,13 +271,7 @@ class VAEGAN(Family):
         return options.temperature * rng.normal("z", (n, self.latent_dim))
 
     def sample(self, n: int, y: Tensor | None, options: Options, rng: Rng) -> Tensor:
-        """The decoder at z ~ N(0, I); of several candidates one, by D's judgement."""
-        k = adversarial.candidates_for(self.config.loss, options.candidates)
-        return adversarial.chosen(lambda rng: self.decode(self.draw_latents(n, options, rng), y), lambda x: self.sureness * self.judge(x, y), k, rng)
-
-    def calibrate(self, real: Tensor, fake: Tensor) -> None:
-        """Measures the factor between D's scores and log ratios of densities."""
-        self.sureness.fill_(adversarial.calibration(real, fake))
+        return self.decode(self.draw_latents(n, options, rng), y)
 
     def encode(self, x: Tensor, y: Tensor | None = None) -> Tensor:
         return self.vae.encode(x, y)

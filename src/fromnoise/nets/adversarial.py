@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from .conv import Fold, Unfold, fold_size, sizes_down
-from .mlp import MLP, Waves
+from .mlp import MLP
 
 
 def leaky(h: Tensor) -> Tensor:
@@ -134,13 +134,12 @@ class MLPGenerator(nn.Module):
 class MLPCritic(Critic):
     """x (B, *shape), label as one-hot (B, K) or None -> a score (B,)."""
 
-    def __init__(self, shape: tuple[int, ...], hidden: Sequence[int], n_classes: int = 0, waves: int = 0):
+    def __init__(self, shape: tuple[int, ...], hidden: Sequence[int], n_classes: int = 0):
         super().__init__(hidden[-1], n_classes)
-        self.waves = Waves(math.prod(shape), waves)
-        self.net = MLP(self.waves.width, hidden[:-1], hidden[-1], "leaky")
+        self.net = MLP(math.prod(shape), hidden[:-1], hidden[-1], "leaky")
 
     def features(self, x: Tensor) -> Tensor:
-        return leaky(self.net(self.waves(x.flatten(1))))
+        return leaky(self.net(x))
 
 
 # -- constraints on weights -------------------------------------------------------------------------------------

@@ -15,7 +15,6 @@ from torch import Tensor, nn
 
 from .captions import CaptionEncoder
 from .conv import Fold, Unfold
-from .mlp import Waves
 
 
 class Told(nn.Module):
@@ -136,21 +135,24 @@ def norm(h: Tensor) -> Tensor:
 class MLP(nn.Module):
     """For vectors, and images as vectors: residual blocks of two layers. (B, *shape) of D numbers -> (B, *shape).
 
-    waves   so many periods at which it sees each number, beside the number itself (``Waves``)
+    waves   so many frequencies, of periods 8, 4, 2 .. standard deviations, at which it sees each number beside the number itself:
+            an MLP is slow to learn what changes over short distances (Tancik et al. 2020, arXiv:2006.10739)
     """
 
     def __init__(self, dims: int, width: int, depth: int, reads=0, two_levels: bool = False, waves: int = 0):
         super().__init__()
         self.told = Told(width, reads, two_levels)
-        self.waves = Waves(dims, waves)
-        self.embed = nn.Linear(self.waves.width, width)
+        self.register_buffer("frequency", math.pi / 4 * 2.0 ** torch.arange(waves), persistent=False)
+        self.embed = nn.Linear(dims * (1 + 2 * waves), width)
         self.tell = nn.ModuleList(zeroed(nn.Linear(width, 3 * width)) for _ in range(depth))
         self.up = nn.ModuleList(nn.Linear(width, 2 * width) for _ in range(depth))
         self.down = nn.ModuleList(nn.Linear(2 * width, width) for _ in range(depth))
         self.out = zeroed(nn.Linear(width, dims))
 
     def forward(self, x: Tensor, level: Tensor, condition: Tensor | None = None, until: Tensor | None = None) -> Tensor:
-        told, h = self.told(level, condition, until)[0], self.embed(self.waves(x.flatten(1)))
+        told, flat = self.told(level, condition, until)[0], x.flatten(1)
+        angle = (flat[:, :, None] * self.frequency).flatten(1)
+        h = self.embed(torch.cat([flat, angle.cos(), angle.sin()], 1))
         for tell, up, down in zip(self.tell, self.up, self.down):
             shift, scale, gate = tell(told).chunk(3, 1)
             h = h + gate * down(F.silu(up(norm(h) * (1 + scale) + shift)))

@@ -1,6 +1,5 @@
 """Fully connected networks."""
 
-import math
 from collections.abc import Sequence
 
 import torch
@@ -23,19 +22,3 @@ class MLP(nn.Module):
     def forward(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
         x = x.flatten(1)
         return self.layers(x if condition is None else torch.cat([x, condition], 1))
-
-
-class Waves(nn.Module):
-    """x (B, D), variance 1 -> (B, width): each number beside its cosines and sines of n periods, 8, 4, 2 .. standard deviations.
-
-    A network is slow to learn what changes over short distances (Tancik et al. 2020, arXiv:2006.10739).
-    """
-
-    def __init__(self, dims: int, n: int):
-        super().__init__()
-        self.register_buffer("frequency", math.pi / 4 * 2.0 ** torch.arange(n), persistent=False)
-        self.width = dims * (1 + 2 * n)
-
-    def forward(self, x: Tensor) -> Tensor:
-        angle = (x[:, :, None] * self.frequency).flatten(1)
-        return torch.cat([x, angle.cos(), angle.sin()], 1)

@@ -19,7 +19,7 @@ import math
 from collections.abc import Callable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import one_hot, relu, softplus
 
 from ..core.errors import UsageError
@@ -97,36 +97,61 @@ def duel(
     return value, terms
 
 
-LOG_RATIOS = ("minimax", "non-saturating", "relativistic")  # losses whose best D is log p(x) / q(x), up to a constant
+# -- sampling with D --------------------------------------------------------------------------------------------
+
+LOG_RATIOS = ("minimax", "non-saturating", "relativistic")  # losses whose best D is log p(x) / q(x), up to a constant for each label
 CANDIDATES = 8
 
 
-def chosen(draw: Callable[[Rng], Tensor], score: Callable[[Tensor], Tensor], candidates: int, rng: Rng) -> Tensor:
-    """Of so many draws from q one, in proportion to p / q as D sees it: x (B, *shape), nearer to p than q is.
+class Choice(nn.Module):
+    """Of several draws of G one, by D: sampling-importance-resampling (Rubin 1987) from q towards p.
 
-    draw(rng) -> (B, *shape); score: x -> (B,), log p / q up to a constant for each row. Sampling-importance-resampling (Rubin
-    1987): the largest of score + Gumbel noise. The same ratio serves Azadi et al. 2019 (arXiv:1810.06758) to reject samples,
-    and Turner et al. 2019 (arXiv:1811.11357) in a Markov chain; here nothing has to be estimated and nothing waited for.
+    The same ratio p / q serves Azadi et al. 2019 (arXiv:1810.06758) to reject samples, and Turner et al. 2019
+    (arXiv:1811.11357) in a Markov chain; here no largest ratio has to be estimated and nothing waited for.
+    sureness: the factor that makes D's scores log ratios. Penalties keep D from being as sure as it could be.
     """
-    if candidates == 1:
-        return draw(rng)
-    for k in range(candidates):
-        new = draw(rng.at("candidate", k))
-        u = rng.at("candidate", k).uniform("u", (len(new),)).clamp(1e-7, 1 - 1e-7)
-        value = score(new).float() - (-u.log()).log()
-        if k == 0:
-            x, most = new, value
-        better = value > most
-        x, most = torch.where(better.view(-1, *[1] * (new.ndim - 1)), new, x), torch.maximum(value, most)
-    return x
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("sureness", torch.ones(()))
+
+    def calibrate(self, real: Tensor, fake: Tensor) -> None:
+        """Measures sureness; real, fake: (n,) scores of pairs of one label."""
+        self.sureness.fill_(calibration(real, fake))
+
+    def forward(self, draw: Callable[[Rng], Tensor], score: Callable[[Tensor], Tensor], candidates: int, rng: Rng) -> Tensor:
+        """One of so many draws with chances in proportion to exp(sureness score): the largest of that + Gumbel noise.
+
+        draw(rng) -> x (B, *shape); score: x -> (B,). The first candidate is what one draw alone would be.
+        """
+        x, most = draw(rng), None
+        for k in range(candidates if candidates > 1 else 0):
+            new = x if k == 0 else draw(rng.at("candidate", k))
+            u = rng.at("candidate", k).uniform("u", (len(new),)).clamp(1e-7, 1 - 1e-7)
+            value = self.sureness * score(new).float() - (-u.log()).log()
+            value = torch.where(value.isfinite(), value, -math.inf)
+            better = value > (value if most is None else most)
+            x, most = torch.where(better.view(-1, *[1] * (new.ndim - 1)), new, x), value if most is None else torch.maximum(value, most)
+        return x
+
+    def _load_from_state_dict(self, state_dict, prefix, *others) -> None:
+        state_dict.setdefault(f"{prefix}sureness", torch.ones(()))  # of runs that were trained before it was measured
+        super()._load_from_state_dict(state_dict, prefix, *others)
 
 
 def calibration(real: Tensor, fake: Tensor) -> float:
-    """The factor for which factor x score tells best which of each pair is real, scores (n,): the smallest mean of
-    softplus(factor (fake - real)), nats, from 1/4 to 16. An unregularised ideal D has 1."""
-    factors = 2.0 ** torch.linspace(-2, 4, 121, dtype=torch.float64)
+    """The factor >= 0 for which factor x score tells best which of a pair is real, scores (n,): of softplus(factor (fake - real)),
+    nats, the smallest mean. 1: an ideal D without penalties; 0: scores that say nothing of examples which D has not learned from,
+    or are not finite; at most 64. The mean is convex in the factor: its slope is bisected."""
     difference = (fake - real).double().cpu()
-    return float(min(factors, key=lambda factor: softplus(factor * difference).mean()))
+    slope = lambda factor: float((difference * torch.sigmoid(factor * difference)).mean())
+    low, high = 0.0, 64.0
+    if not slope(low) < 0:  # NaN too
+        return 0.0
+    for _ in range(40):
+        middle = (low + high) / 2
+        low, high = (middle, high) if slope(middle) < 0 else (low, middle)
+    return low
 
 
 def candidates_for(loss: str, asked: int | None, why_not: str = "") -> int:

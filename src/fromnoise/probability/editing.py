@@ -22,8 +22,9 @@ def pinned(denoise: Denoise, given: Tensor, known: Tensor, path: Path) -> Denois
 
     (Song et al. 2023, "Pseudoinverse-guided diffusion models", eqs. 7 and 8; Ho et al. 2022, arXiv:2204.03458, eq. 7), which
     fills in nineteen parts of twenty of it and costs a gradient for each evaluation. (Going back and forth, as RePaint does,
-    needs ten times the evaluations for less.) No pull is longer than twice the error it mends: at strong noise a network's slope
-    may be anything, and a few long steps would follow it into saturation.
+    needs ten times the evaluations for less.) No pull is larger than twice the error that it mends, as root mean squares, that of
+    what is open and that of what is known: at strong noise a network's slope may be anything, and long steps would follow it into
+    saturation; where much is known, even the exact slope overshoots.
     """
 
     def sure(x_t: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
@@ -36,17 +37,18 @@ def pinned(denoise: Denoise, given: Tensor, known: Tensor, path: Path) -> Denois
         x_t, x_hat = x_t.detach(), x_hat.detach()
         if bool(alpha > 0):                                                         # else x_t says nothing of x, and nothing pulls
             pull = sigma**2 / alpha * pull
-            too_long = length(pull) / (2 * length(error)).clamp(min=1e-12)
-            x_hat = x_hat + pull / beside(too_long.clamp(min=1), pull)
+            too_large = mean_size(pull, ~known) / (2 * mean_size(error, known)).clamp(min=1e-12)
+            x_hat = x_hat + pull / beside(too_large.clamp(min=1), pull)
         x_hat = torch.where(known, given, x_hat)
         return x_hat, (x_t - alpha * x_hat) / sigma
 
     return sure
 
 
-def length(x: Tensor) -> Tensor:
-    """Of each example, (B,)."""
-    return x.flatten(1).norm(dim=1)
+def mean_size(x: Tensor, where: Tensor) -> Tensor:
+    """Root mean square of x (B, *shape) where that is True, (B,)."""
+    where = where.flatten(1)
+    return ((x.flatten(1).square() * where).sum(1) / where.sum(1).clamp(min=1)).sqrt()
 
 
 def encode(denoise: Denoise, x: Tensor, path: Path, times: Tensor) -> Tensor:

@@ -45,7 +45,7 @@ def pushes(subject: Subject, x: Tensor, y: Tensor | None) -> np.ndarray:
 
 def draw_duel(subject: Subject) -> Drawing:
     n = JUDGED
-    x_fake = sample.sample(subject.raw, n, subject.seed)
+    x_fake = sample.sample(subject.raw, n, subject.seed, options=subject.raw.family.watching)
     y_fake = subject.dataset.in_turn(range(n)).to(x_fake.device) if subject.conditional else None
     real = subject.first(n)
     scores = {"real": judged(subject, real.x, real.y), "fake": judged(subject, x_fake, y_fake)}

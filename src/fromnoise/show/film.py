@@ -101,7 +101,7 @@ def draw_truncation(subject: Subject, columns: int = 10) -> Drawing:
     whole = mean_distance(real.flatten(1))
     rows, numbers = [], []
     for level in LEVELS[option]:
-        x = sample.sample(subject.restored, n, subject.seed, options={option: level}).cpu()
+        x = sample.sample(subject.restored, n, subject.seed, options=subject.restored.family.watching | {option: level}).cpu()
         x = x.clamp(-1, 1)
         share = mean_distance(x.flatten(1)) / whole if whole else float("nan")
         numbers.append({option: level, "diversity": share})

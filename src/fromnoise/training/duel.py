@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from ..core.config import BaseConfig
-from ..core.family import Calibrates, Family
+from ..core.family import Family
 from ..core.rng import Rng
 from ..data.dataset import Dataset
 from ..measures.evaluator import Evaluator
@@ -210,11 +210,7 @@ class Watch:
         drawn = [real.draw(weights, self.options) for weights in (averaged, model)]
         if None in drawn:
             return {"value": math.inf}, {}
-        (fakes, scores), (raw, fake_scores) = drawn
-        if isinstance(averaged, Calibrates):
-            held_out = real.judged(averaged, "validation")
-            for weights in (averaged, model):
-                weights.calibrate(held_out[torch.arange(real.n) % len(held_out)], scores)
+        (fakes, self.scores), (raw, fake_scores) = drawn
         train, held_out = (real.judged(model, split) for split in ("train", "validation"))
         if not all(bool(torch.isfinite(scores).all()) for scores in (fake_scores, train, held_out)):
             return {"value": math.inf}, {}
@@ -237,6 +233,12 @@ class Watch:
         }
         terms = {"value": distance.value, real.name: distance.value, "raw_distance": raw_distance.value}
         return terms, numbers
+
+
+    def pairs(self, averaged: Family) -> tuple[Tensor, Tensor]:
+        """Scores by the averaged weights of held-out examples and of the last look's samples, (n,) each, of one label."""
+        held_out = self.reference.judged(averaged, "validation")
+        return held_out[torch.arange(len(self.scores)) % self.reference.m], self.scores
 
 
 def at_least_two(x: Tensor) -> Tensor:

@@ -20,7 +20,7 @@ import torch
 
 from ..core.config import BaseConfig
 from ..core.errors import DivergedError, StoppedError, UsageError
-from ..core.family import Family, FitsBefore, FitsInClosedForm, Judges, Phase
+from ..core.family import ChoosesSamples, Family, FitsBefore, FitsInClosedForm, Judges, Phase
 from ..core.rng import Rng
 from ..core.run import Run
 from ..core.spec import Batch
@@ -225,6 +225,13 @@ class Trainer:
             self._watch = Watch(self.dataset, self.options, self.config.validation_examples, rng, self.device)
         return self._watch.look(self.model, self.ema.model)
 
+    def calibrate(self) -> None:
+        """Has a family that samples by its own judgement measure, after a look, how sure that should be of the averaged weights."""
+        if isinstance(self.model, ChoosesSamples) and self.model.candidates() > 1:
+            pairs = self._watch.pairs(self.ema.model)
+            for model in (self.model, self.ema.model):  # the first is where the average gets its buffers from
+                model.calibrate(*pairs)
+
     def averages(self) -> dict:
         """Of the last look: which of several averages was taken, and the held-out value of all by width; None: not finite."""
         if len(self.config.averages) < 2:
@@ -327,6 +334,7 @@ def _report(trainer: Trainer, run: Run, steps: int, batch: Batch, on_event, cloc
     state, (held_out, duel) = trainer.state, trainer.look()
     if not all(math.isfinite(value) for value in held_out.values()):
         raise health.NotFinite(state.step, "the held-out metric is not finite", trainer.model)
+    trainer.calibrate()
     settled = state.step >= 0.25 * steps  # a model that has only begun is not ill
     state.history.append(held_out["value"])
     if state.best is None or held_out["value"] < state.best["value"]:

@@ -1,7 +1,8 @@
 """Samples of the same noise over the course of training: what a picture says that a curve does not.
 
 Unusual: they are saved as plain arrays in the model's own range of values, not as pictures, so that any figure can be
-made of them later. They are the first samples of ``fromnoise sample --seed 0`` with the weights of that day.
+made of them later. They are the first samples of ``fromnoise sample --seed 0`` with the weights of that day, of a GAN the first
+candidates (``--candidates 1``).
 """
 
 import io
@@ -26,7 +27,7 @@ IMAGES, POINTS = 8, 500  # samples that are kept of each interval: images or tex
 def save_strip(run: Run, model: Family, dataset: Dataset, step: int, options: BaseConfig) -> Path:
     """Writes samples/progress-STEP.npy: images uint8 (8, H, W[, 3]), tokens int64 (8, T), values float32 (500, *shape). Returns the file.
 
-    model: with the averaged weights, in eval mode; options: how it samples by default. A function of the weights alone: a
+    model: with the averaged weights, in eval mode; options: how it samples while it trains. A function of the weights alone: a
     resumed run that comes by the same step again writes the same bytes. Raises StorageError.
     """
     spec, device = dataset.spec, next(iter(model.parameters()), torch.zeros(())).device
