@@ -357,3 +357,15 @@ def test_what_judges_groups_or_augmented_images_chooses_nothing():
         assert m.candidates() == 1
         with pytest.raises(UsageError, match="leave it out"):
             m.candidates(2)
+
+
+def test_in_its_last_share_d_learns_alone():
+    plan = launch.plan("gan", "ring8", steps=20, threads=1, batch_size=32, hidden=(8, 8), hidden_g=(8, 8), d_alone=0.25)
+    trainer = plan.trainer()
+    state = lambda part: [p.detach().clone() for p in getattr(trainer.model, part).parameters()]
+    same = lambda a, b: all(torch.equal(x, y) for x, y in zip(a, b))
+    for step in range(20):
+        before = {part: state(part) for part in ("generator", "discriminator")}
+        terms, norms = trainer.advance(20)
+        assert not same(before["discriminator"], state("discriminator"))
+        assert same(before["generator"], state("generator")) == (step > 15) == ("generator" not in norms), step

@@ -26,6 +26,7 @@ class Phase:
     trains   names of the sub-modules that this phase updates: attributes of the family, or "vae.net.decoder"
     every    run only at steps divisible by this
     repeats  updates in a row, each on its own batch
+    until    share of the training after which it rests
     epochs   take turns: this phase alone, for so many passes over the data, then the next one (0: every phase each step)
     """
 
@@ -36,6 +37,7 @@ class Phase:
     every: int = 1
     repeats: int = 1
     epochs: float = 0.0
+    until: float = 1.0
 
 
 @dataclass(frozen=True)

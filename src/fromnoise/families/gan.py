@@ -53,6 +53,7 @@ class Config(BaseConfig):
     g_steps: int = Field(1, ge=1, le=100, description="updates of G in each step")
     d_epochs: float = Field(0.0, ge=0, le=1000, description="take turns: D alone for so many epochs, then G; 0: both in each step")
     g_epochs: float = Field(0.0, ge=0, le=1000, description="take turns: G alone for so many epochs, then D")
+    d_alone: float = Field(0.0, ge=0, lt=1, description="share of the training, its last, in which D learns alone, to know what G still lacks (it chooses the samples)")
     lr_d: float = Field(3e-3, gt=0, le=1e31, description="learning rate of D")
     lr_g: float = Field(3e-3, gt=0, le=1e31, description="learning rate of G")
     beta1: float = Field(0.5, ge=0, lt=1, description="Adam: momentum")
@@ -72,8 +73,8 @@ PRESETS = {
     "conv": dict(ema=0.9999, precision="auto", batch_size=64, warmup=0.02, lr_end=0.2),
     "mlp": dict(network="mlp", ema=0.9999, lr_d=1e-3, lr_g=2e-3, beta1=0.0, lazy=1, batch_size=64),
     "points": dict(
-        network="mlp", hidden=(128, 128, 128), hidden_g=(256, 256, 256, 256), latent_dim=4, r1=0.4, r2=0.4, penalty_hold=0.6,
-        penalty_end=0.003, lazy=1, lr_d=1e-3, lr_g=2e-3, lr_end=0.1, beta1=0.0, batch_size=256, ema=0.9999,
+        network="mlp", hidden=(192, 192, 192), hidden_g=(256, 256, 256, 256), latent_dim=4, r1=0.4, r2=0.4, penalty_hold=0.6,
+        penalty_end=0.003, d_alone=0.1, lazy=2, lr_d=1e-3, lr_g=2e-3, lr_end=0.1, beta1=0.0, batch_size=256, ema=0.9999,
     ),
     "table": dict(network="mlp", hidden=(128, 128, 128), latent_dim=32, r1=0.1, r2=0.1, penalty_end=0.1, lazy=1, lr_d=1e-3, lr_g=2e-3, beta1=0.0, ema=0.9999),
     # the lecture's recipe to the letter: an epoch of D, an epoch of G, the first losses, no penalty, no average
@@ -120,7 +121,7 @@ class GAN(Family):
         betas = (c.beta1, c.beta2)
         return (
             Phase("discriminator", trains=("discriminator",), lr=c.lr_d, betas=betas, repeats=c.d_steps, epochs=c.d_epochs),
-            Phase("generator", trains=("generator",), lr=c.lr_g, betas=betas, repeats=c.g_steps, epochs=c.g_epochs),
+            Phase("generator", trains=("generator",), lr=c.lr_g, betas=betas, repeats=c.g_steps, epochs=c.g_epochs, until=1 - c.d_alone),
         )
 
     # -- the duel --------------------------------------------------------------------------------------------

@@ -44,6 +44,8 @@ def train_step(model: Family, optimizers: dict, stream: Stream, step: int, rng: 
     """
     terms, norms = {}, {}
     for phase, place in due(model.phases(), step, stream.batches_per_epoch):
+        if model.progress > phase.until:
+            continue
         optimizer = optimizers[phase.trains]
         for repeat in range(phase.repeats):
             batch, key = stream.batch(place + repeat), rng.at("step", step, phase.name, repeat)
