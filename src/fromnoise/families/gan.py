@@ -74,7 +74,7 @@ PRESETS = {
     "mlp": dict(network="mlp", ema=0.9999, lr_d=1e-3, lr_g=2e-3, beta1=0.0, lazy=1, batch_size=64),
     "points": dict(
         network="mlp", hidden=(192, 192, 192), hidden_g=(256, 256, 256, 256), latent_dim=4, r1=0.4, r2=0.4, penalty_hold=0.6,
-        penalty_end=0.003, d_alone=0.1, lazy=2, lr_d=1e-3, lr_g=2e-3, lr_end=0.1, beta1=0.0, batch_size=256, ema=0.9999,
+        penalty_end=0.003, d_alone=0.05, lazy=2, lr_d=1e-3, lr_g=2e-3, lr_end=0.1, beta1=0.0, batch_size=256, ema=0.9999,
     ),
     "table": dict(network="mlp", hidden=(128, 128, 128), latent_dim=32, r1=0.1, r2=0.1, penalty_end=0.1, lazy=1, lr_d=1e-3, lr_g=2e-3, beta1=0.0, ema=0.9999),
     # the lecture's recipe to the letter: an epoch of D, an epoch of G, the first losses, no penalty, no average
