@@ -10,6 +10,7 @@ from torch.nn.functional import softplus
 from fromnoise.core.errors import UsageError
 from fromnoise.core.rng import Rng
 from fromnoise.core.spec import Batch, DataSpec
+from fromnoise.evaluate.report import drawn, title
 from fromnoise.families import gan
 from fromnoise.probability import adversarial
 from fromnoise.training import launch
@@ -369,3 +370,11 @@ def test_in_its_last_share_d_learns_alone():
         terms, norms = trainer.advance(20)
         assert not same(before["discriminator"], state("discriminator"))
         assert same(before["generator"], state("generator")) == (step > 15) == ("generator" not in norms), step
+
+
+def test_samples_that_d_chooses_share_a_column_with_others(tmp_path):
+    """How a family samples by default is no part of the protocol: the report's title says it."""
+    small = dict(steps=3, threads=1, intervals=1)
+    opened = [launch.restore(launch.start(launch.plan(family, "ring8", **small), tmp_path / family), device="cpu") for family in ("gan", "vae")]
+    assert len({drawn(one, 10, 0).drawn for one in opened}) == 1
+    assert "D chooses one of 8" in title(opened[0]) and "chooses" not in title(opened[1])

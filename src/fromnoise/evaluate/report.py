@@ -187,9 +187,7 @@ def drawn(restored: Restored, n: int, seed: int) -> Samples:
             done += len(x)
             yield x
 
-    how = "black or white" if spec.levels == 2 else "as sampled"
-    k = restored.model.candidates() if isinstance(restored.model, ChoosesSamples) else 1
-    return Samples(n, blocks, y, how if k == 1 else f"{how}, by D out of {k}")
+    return Samples(n, blocks, y, "black or white" if spec.levels == 2 else "as sampled")
 
 
 def title(restored: Restored) -> str:
@@ -208,4 +206,6 @@ def title(restored: Restored) -> str:
         words.append(f"z of {min(config['latent_dim'], restored.dataset.spec.dims)}")
     if config.get("conditional"):
         words.append("conditional")
+    if isinstance(restored.model, ChoosesSamples) and restored.model.candidates() > 1:
+        words.append(f"D chooses one of {restored.model.candidates()}")
     return ", ".join(words)
