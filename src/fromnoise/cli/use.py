@@ -59,7 +59,7 @@ def sample(ctx, run, n, label, seed, out, guide_with, prompt, prompt_file, lengt
     diffusion       --steps --sampler --spacing --guidance --guidance-from --guidance-to --churn
     gan             --truncation --candidates
     vae             --temperature --draw
-    vaegan          --temperature --candidates
+    vaegan          --temperature
     """
     from .. import sample as sampling
     from ..generate import is_text_model
