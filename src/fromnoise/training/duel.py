@@ -234,7 +234,6 @@ class Watch:
         terms = {"value": distance.value, real.name: distance.value, "raw_distance": raw_distance.value}
         return terms, numbers
 
-
     def pairs(self, averaged: Family) -> tuple[Tensor, Tensor]:
         """Scores by the averaged weights of held-out examples and of the last look's samples, (n,) each, of one label."""
         held_out = self.reference.judged(averaged, "validation")
