@@ -77,8 +77,6 @@ def dequantised(x: torch.Tensor, spec, rng: Rng) -> tuple[torch.Tensor, float]:
     return x + (rng.uniform("dequantise", x.shape) - 0.5) * (2 / (spec.levels - 1)), dequantisation_nats(spec)
 
 
-
-
 @torch.no_grad()
 def by_flow(restored: Restored, n: int, split="test", seed: int = 0) -> tuple[Score, float, str]:
     """Log-likelihood by the probability flow, the mean error of its solver in nats, and how it was found, in words.

@@ -124,15 +124,22 @@ class Choice(nn.Module):
 
         draw(rng) -> x (B, *shape); score: x -> (B,). The first candidate is what one draw alone would be.
         """
-        x, most = draw(rng), None
-        for k in range(candidates if candidates > 1 else 0):
-            new = x if k == 0 else draw(rng.at("candidate", k))
-            u = rng.at("candidate", k).uniform("u", (len(new),)).clamp(1e-7, 1 - 1e-7)
-            value = self.sureness * score(new).float() - (-u.log()).log()
-            value = torch.where(value.isfinite(), value, -math.inf)
-            better = value > (value if most is None else most)
-            x, most = torch.where(better.view(-1, *[1] * (new.ndim - 1)), new, x), value if most is None else torch.maximum(value, most)
+        x = draw(rng)
+        if candidates == 1:
+            return x
+        most = self.noisy(score(x), rng.at("candidate", 0))
+        for k in range(1, candidates):
+            new = draw(rng.at("candidate", k))
+            value = self.noisy(score(new), rng.at("candidate", k))
+            better = (value > most).view(-1, *[1] * (new.ndim - 1))
+            x, most = torch.where(better, new, x), torch.maximum(value, most)
         return x
+
+    def noisy(self, score: Tensor, rng: Rng) -> Tensor:
+        """sureness score + Gumbel noise (B,); what is not finite comes last."""
+        u = rng.uniform("u", score.shape).clamp(1e-7, 1 - 1e-7)
+        value = self.sureness * score.float() - (-u.log()).log()
+        return torch.where(value.isfinite(), value, -math.inf)
 
     def _load_from_state_dict(self, state_dict, prefix, *others) -> None:
         state_dict.setdefault(f"{prefix}sureness", torch.ones(()))  # of runs that were trained before it was measured

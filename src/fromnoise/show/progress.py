@@ -41,7 +41,7 @@ def _images(subject: Subject, steps: list[int], values: list[np.ndarray], note: 
     spec, rows = subject.spec, len(values[0])
     cell = image_cell(spec, len(steps), label=58, most=64)
     sheet = Sheet(
-        f"{plain(subject.restored.run.name)} in training", note + " A row is one noise; down the columns the first samples of seed 0.",
+        f"{plain(subject.restored.run.name)} in training", note + " A row is one noise; down the columns the first samples of seed 0" + (", of the generator alone." if subject.restored.family.watching else "."),
         subject.caption("progress"), 20 + rows * row_height(spec, cell),
     )  # fmt: skip
     for j, step in enumerate(steps):
