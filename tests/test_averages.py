@@ -13,6 +13,7 @@ from fromnoise.core.run import Run
 from fromnoise.training import checkpoint, launch, loop
 from fromnoise.training.loop import Trainer
 from fromnoise.training.optim import Ema, blend, gamma_of
+from fromnoise.training.restore import restore
 
 SMALL = dict(steps=20, batch_size=32, intervals=4, validation_examples=50, threads=1)
 TINY = dict(hidden=(8,), latent_dim=2, **SMALL)
@@ -149,16 +150,16 @@ def test_what_is_chosen_is_told_saved_and_restored(tmp_path):
     for width in widths:
         alone = launch.start(launch.plan("vae", **TINY | {"averages": (width,)}), tmp_path / f"{width}")
         assert "average" not in alone.events("interval")[-1]
-        expected = launch.restore(alone).model.state_dict()
+        expected = restore(alone).model.state_dict()
         for weights in ("ema", width) if width == last else (width,):
-            found = launch.restore(run, weights=weights).model.state_dict()
+            found = restore(run, weights=weights).model.state_dict()
             assert all(torch.allclose(found[name], expected[name], rtol=1e-5, atol=1e-6) for name in expected)
-    between = launch.restore(run, weights=0.07).model.state_dict()
-    assert not any(torch.equal(between[name], t) for name, t in launch.restore(run).model.named_parameters() if t.numel() > 1)
+    between = restore(run, weights=0.07).model.state_dict()
+    assert not any(torch.equal(between[name], t) for name, t in restore(run).model.named_parameters() if t.numel() > 1)
     with pytest.raises(UsageError, match="no average of width 0.25: from 0.05 to 0.2"):
-        launch.restore(run, weights=0.25)
+        restore(run, weights=0.25)
     with pytest.raises(UsageError, match="trained without --averages"):
-        launch.restore(launch.start(launch.plan("vae", **TINY), tmp_path / "old"), weights=0.1)
+        restore(launch.start(launch.plan("vae", **TINY), tmp_path / "old"), weights=0.1)
 
 
 @pytest.mark.parametrize("family,options", [("vae", TINY), ("autoencoder", TINY)])
@@ -227,9 +228,9 @@ def test_what_is_fitted_at_the_end_belongs_to_the_average_that_is_taken(tmp_path
     monkeypatch.setattr(Autoencoder, "fit", fit)
     run = launch.start(launch.plan("autoencoder", **TINY | {"averages": WIDTHS[::-1], "intervals": 1}), tmp_path / "run")
     assert run.events("interval")[-1]["average"]["width"] != WIDTHS[-1]  # the first one, or this shows nothing
-    averaged = launch.restore(run).model
+    averaged = restore(run).model
     assert all(torch.equal(p, q) for p, q in zip(averaged.parameters(), seen[-1]))
-    other = launch.restore(run, weights=0.15).model  # fitted anew
+    other = restore(run, weights=0.15).model  # fitted anew
     assert all(torch.equal(p, q) for p, q in zip(other.parameters(), seen[-1])) and not torch.equal(seen[-1][0], next(averaged.parameters()))
 
 
@@ -245,7 +246,7 @@ def test_old_runs_and_old_manifests_open_and_go_on(tmp_path):
         manifest = json.loads(path.read_text())
         assert manifest.pop("average") == 0
         path.write_text(json.dumps(manifest))
-    launch.restore(Run(old.path))
+    restore(Run(old.path))
     launch.resume(Run(old.path), warn=lambda line: None)
     assert not first_difference(whole, Run(old.path))
 

@@ -19,7 +19,7 @@ from fromnoise.core.spec import DataSpec
 from fromnoise.data import DataConfig, load, text
 from fromnoise.data.download import FetchError
 from fromnoise.data.stream import Stream, comfortable, in_order
-from fromnoise.training.launch import described_data
+from fromnoise.training.restore import described_data
 
 KINDS = ["char", "byte", "bpe"]
 SHAKESPEARE = Path(os.environ.get("FROMNOISE_DATA", "/nowhere")) / "tinyshakespeare" / "input.txt"

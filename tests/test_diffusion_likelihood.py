@@ -17,7 +17,7 @@ from fromnoise.families import load
 from fromnoise.families.diffusion import Config, Diffusion, Options
 from fromnoise.probability.diffusion import log_level, probability_flow
 from fromnoise.probability.path import PATHS, RATIOS
-from fromnoise.training.launch import Restored
+from fromnoise.training.restore import Restored
 
 every_path = pytest.mark.parametrize("name", PATHS)
 OF_TWO = Rng(0).normal("x", (12, 2)).double()

@@ -21,13 +21,13 @@ from fromnoise.evaluate.report import evaluate
 from fromnoise.evaluate.table import plain_table
 from fromnoise.families import load
 from fromnoise.training import launch
-from fromnoise.training.launch import Restored
+from fromnoise.training.restore import Restored, restore
 
 SMALL = dict(steps=12, batch_size=32, intervals=2, validation_examples=50, threads=1)
 
 
 def trained(path, family="vae", **options) -> Restored:
-    return launch.restore(launch.start(launch.plan(family, **SMALL | options), path))
+    return restore(launch.start(launch.plan(family, **SMALL | options), path))
 
 
 def measured(restored: Restored, samples: int = 60, **options) -> dict:

@@ -31,7 +31,7 @@ from fromnoise.show import gallery
 from fromnoise.show.page import _marked
 from fromnoise.show.verdict import verdict
 from fromnoise.training import launch
-from fromnoise.training.launch import Restored
+from fromnoise.training.restore import Restored, restore
 
 CHAIN = np.array([[0.9, 0.1], [0.4, 0.6]])  # 0.569387 bits
 LETTERS = "aé"
@@ -274,7 +274,7 @@ def runs(tmp_path_factory):
         patch.setenv("FROMNOISE_CACHE", str(root / "cache"))
         for run, options in (("counts", dict(preset="ngram")), ("gru", dict(preset="gru", width=16, steps=20)), ("bytes", dict(preset="ngram", order=2, tokens="bpe", vocabulary=270))):
             launch.start(launch.plan("autoregressive", name, context=32, **TINY | options), root / run)
-        yield {run: launch.restore(launch.Run(root / run)) for run in ("counts", "gru", "bytes")} | {"root": root}
+        yield {run: restore(launch.Run(root / run)) for run in ("counts", "gru", "bytes")} | {"root": root}
 
 
 def test_a_run_that_counts_is_the_counts_beside_it(runs):
@@ -340,7 +340,7 @@ NARROW = dict(TINY, width=16, depth=1, heads=2, steps=60, batch_size=64)
 @pytest.fixture(scope="module")
 def given(tmp_path_factory):
     run = launch.start(launch.plan("autoregressive", "digits", conditional=True, binarise="dynamic", pack=False, **NARROW), tmp_path_factory.mktemp("given") / "run")
-    return launch.restore(run)
+    return restore(run)
 
 
 def test_an_image_has_an_exact_likelihood_and_a_class_by_bayes(given):
@@ -361,10 +361,10 @@ def test_an_image_has_an_exact_likelihood_and_a_class_by_bayes(given):
 
 def test_a_model_without_classes_says_why_it_cannot_classify(tmp_path):
     options = NARROW | dict(steps=2)
-    report = evaluate(launch.restore(launch.start(launch.plan("autoregressive", "digits", **options), tmp_path / "a")), samples=60)
+    report = evaluate(restore(launch.start(launch.plan("autoregressive", "digits", **options), tmp_path / "a")), samples=60)
     assert "--conditional" in named(report["metrics"])["bayes_accuracy"]["reason"]
-    pca = launch.restore(launch.start(launch.plan("classical", "digits", preset="pca", threads=1), tmp_path / "p"))
-    page, reports = compare([launch.restore(launch.Run(tmp_path / "a")), pca], tmp_path / "page.html", samples=60, zoo=False)
+    pca = restore(launch.start(launch.plan("classical", "digits", preset="pca", threads=1), tmp_path / "p"))
+    page, reports = compare([restore(launch.Run(tmp_path / "a")), pca], tmp_path / "page.html", samples=60, zoo=False)
     assert "bayes_accuracy" not in named(reports[1]["metrics"]) and "Completions" in page.read_text("utf-8")
 
 

@@ -14,6 +14,7 @@ from fromnoise.evaluate.report import drawn, title
 from fromnoise.families import gan
 from fromnoise.probability import adversarial
 from fromnoise.training import launch
+from fromnoise.training.restore import restore
 
 POINTS, DIGITS = DataSpec("vector", (2,)), DataSpec("image", (1, 8, 8), levels=17, classes=10)
 SMALL = dict(network="mlp", hidden=(16, 16), latent_dim=4)
@@ -234,10 +235,12 @@ def test_of_candidates_one_is_kept_in_proportion_to_p_over_q():
     choice, draw = adversarial.Choice(), lambda rng: rng.normal("x", (20_000, 1)).double()
     score = lambda x: (3 + 0.5 * x[:, 0] ** 2 - 0.5 * ((x[:, 0] - 0.7) / 0.5) ** 2) / 3
     choice.sureness.fill_(3.0)
-    moments = lambda k: (lambda x: (float(x.mean()), float(x.std())))(choice(draw, score, k, Rng(3)))
+    moments = lambda k, t=1.0: (lambda x: (float(x.mean()), float(x.std())))(choice(draw, score, k, Rng(3), t))
     assert moments(1) == pytest.approx((0, 1), abs=0.02)
     assert moments(64) == pytest.approx((0.7, 0.5), abs=0.02)
     assert 0.3 < moments(4)[0] < 0.7
+    assert moments(256, 0.5) == pytest.approx((0.8, 7**-0.5), abs=0.02)  # q (p / q)^2
+    assert moments(64, 0.0) == pytest.approx((0.7 / (1 - 0.5**2), 0), abs=0.05)  # where p / q is largest
     rows = lambda some, k=4: choice(lambda rng: rng.normal("x", (len(some), 2)), lambda x: x.sum(1), k, Rng(1).per_row(some))
     assert torch.equal(rows(range(6))[2:4], rows([2, 3]))  # a sample depends on its own row only
     alone, among = rows(range(200), 1), rows(range(200))
@@ -259,7 +262,10 @@ def test_where_the_score_is_no_ratio_there_is_one_candidate():
         assert torch.equal(plain(m), plain(m, candidates=1))
         with pytest.raises(UsageError, match="--candidates 1, or leave it out"):
             plain(m, candidates=2)
+        with pytest.raises(UsageError, match="--temperature is of D's choice"):
+            plain(m, temperature=0.5)
     m = model()
+    assert torch.equal(plain(m), plain(m, temperature=1.0)) and not torch.equal(plain(m), plain(m, temperature=0.0))
     assert not torch.equal(plain(m), plain(m, candidates=1)) and torch.equal(plain(m), plain(m, candidates=adversarial.CANDIDATES))
 
 
@@ -319,7 +325,7 @@ def test_growing_networks_are_not_stretched(tmp_path):
     run = launch.start(launch.plan("gan", "digits", **options), tmp_path / "run")
     with pytest.raises(UsageError, match="train anew"):
         launch.resume(run, {"steps": 4}, warn=lambda line: None)
-    assert launch.restore(run).model.progress == 1.0
+    assert restore(run).model.progress == 1.0
 
 
 def test_how_sure_a_discriminator_should_be_is_measured():
@@ -336,7 +342,7 @@ def test_how_sure_a_discriminator_should_be_is_measured():
 def test_the_average_is_calibrated_at_each_interval(tmp_path):
     plan = launch.plan("gan", "digits", steps=30, threads=1, intervals=2, batch_size=16, width=4, conditional=True)
     run = launch.start(plan, tmp_path / "run")
-    sure = {weights: float(launch.restore(run, weights=weights, device="cpu").model.choice.sureness) for weights in ("ema", "model")}
+    sure = {weights: float(restore(run, weights=weights, device="cpu").model.choice.sureness) for weights in ("ema", "model")}
     assert sure["ema"] == sure["model"] != 1
     trainer = plan.trainer()
     trainer.validate()
@@ -375,6 +381,6 @@ def test_in_its_last_share_d_learns_alone():
 def test_samples_that_d_chooses_share_a_column_with_others(tmp_path):
     """How a family samples by default is no part of the protocol: the report's title says it."""
     small = dict(steps=3, threads=1, intervals=1)
-    opened = [launch.restore(launch.start(launch.plan(family, "ring8", **small), tmp_path / family), device="cpu") for family in ("gan", "vae")]
+    opened = [restore(launch.start(launch.plan(family, "ring8", **small), tmp_path / family), device="cpu") for family in ("gan", "vae")]
     assert len({drawn(one, 10, 0).drawn for one in opened}) == 1
     assert "D chooses one of 8" in title(opened[0]) and "chooses" not in title(opened[1])

@@ -14,6 +14,7 @@ from fromnoise.core.errors import UsageError
 from fromnoise.core.rng import Rng
 from fromnoise.invert import invert
 from fromnoise.training import launch
+from fromnoise.training.restore import restore
 
 RNG = Rng(0, ("test",))
 
@@ -164,7 +165,7 @@ def test_reconstruct_of_own_images(gan, tmp_path, capsys):
 ])  # fmt: skip
 def test_sample_is_decode_of_draw_latents(family, options, tmp_path):
     preset = options.pop("preset", "mlp")
-    restored = launch.restore(launch.start(launch.plan(family, "digits", preset, steps=4, threads=1, intervals=1, **options), tmp_path / "run"), device="cpu")
+    restored = restore(launch.start(launch.plan(family, "digits", preset, steps=4, threads=1, intervals=1, **options), tmp_path / "run"), device="cpu")
     model, given = restored.model, restored.family.Options(temperature=0.7)
     y = torch.arange(5) if options.get("conditional") else None
     rng = Rng(3, ("z",)).per_row(range(5))
@@ -175,7 +176,7 @@ def test_sample_is_decode_of_draw_latents(family, options, tmp_path):
 
 def test_latents_of_a_conditional_hierarchy_take_the_label(tmp_path):
     plan = launch.plan("vae", "digits", "ladder", steps=4, threads=1, intervals=1, width=8, latent_dim=4, blocks=1, conditional=True)
-    restored = launch.restore(launch.start(plan, tmp_path / "run"), device="cpu")
+    restored = restore(launch.start(plan, tmp_path / "run"), device="cpu")
     model, given, rng, y = restored.model, restored.family.Options(), Rng(3, ("z",)), torch.arange(5)
     z = model.draw_latents(5, given, rng, y)
     assert torch.equal(model.decode(z, y), model.sample(5, y, given, rng))

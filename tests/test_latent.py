@@ -19,6 +19,7 @@ from fromnoise.families import latent
 from fromnoise.probability.gaussian import importance_weighted_bound
 from fromnoise.sample import sample
 from fromnoise.training import launch
+from fromnoise.training.restore import Restored, restore
 
 SMALL = {"threads": 1, "steps": 12, "batch_size": 64, "intervals": 2, "validation_examples": 40}
 FIRST = {
@@ -49,8 +50,8 @@ def first(tmp_path_factory):
     return get
 
 
-def trained(first, second: str, within: str, out="run", **more) -> launch.Restored:
-    return launch.restore(launch.start(launch.plan(second, within=first(within), **SMALL | SECOND[second] | more), Path(out)))
+def trained(first, second: str, within: str, out="run", **more) -> Restored:
+    return restore(launch.start(launch.plan(second, within=first(within), **SMALL | SECOND[second] | more), Path(out)))
 
 
 @pytest.mark.parametrize("second,within", [("classical", "autoencoder"), ("gan", "vae"), ("autoregressive", "vqvae"), ("vae", "classical")])
@@ -107,7 +108,7 @@ def test_the_form_suits_the_second_stage_and_nothing_is_lost_on_the_way(second, 
 
 def test_a_family_that_takes_latent_images_gets_the_grid(first, monkeypatch):
     monkeypatch.setattr(families.load("gan").FAMILY, "latent_images", True)
-    found = launch.restore(Run(first("vqvae")), with_data=False).model
+    found = restore(Run(first("vqvae")), with_data=False).model
     assert latent.form_for(found, families.load("gan")) == "image"
     assert latent.spec_of(found, "image").shape == (3, 1, 8) and latent.spec_of(found, "image").levels == 0
 
@@ -118,33 +119,33 @@ def test_a_family_that_takes_latent_images_gets_the_grid(first, monkeypatch):
 def test_the_first_stage_is_copied_frozen_and_no_more_needed(first, tmp_path):
     own = tmp_path / "first"
     shutil.copytree(first("vae"), own)
-    before = launch.restore(Run(own)).model.state_dict()
+    before = restore(Run(own)).model.state_dict()
     run = launch.start(launch.plan("gan", within=own, **SMALL | SECOND["gan"]), Path("run"))
-    one = sample(launch.restore(run), 5, seed=3)
+    one = sample(restore(run), 5, seed=3)
     shutil.rmtree(own)
-    again = launch.restore(Run("run"))
+    again = restore(Run("run"))
     assert torch.equal(sample(again, 5, seed=3), one)
     assert again.run.info["family"] == "latent" and again.run.info["data"]["name"] == "digits"
     for weights in ("model", "ema"):
-        held = launch.restore(Run("run"), weights=weights).model.first.state_dict()
+        held = restore(Run("run"), weights=weights).model.first.state_dict()
         assert held.keys() == before.keys() and all(torch.equal(held[name], before[name]) for name in before)
     anew = launch.planned(Run("run")).trainer().model.state_dict()  # begins where the run began, scale of the codes included
     assert all(torch.equal(anew[name], value) for name, value in again.model.state_dict().items() if not name.startswith("second."))
     told = []
     launch.resume(Run("run"), {"steps": 3}, warn=told.append)
-    assert not told and launch.restore(Run("run")).step == 15
+    assert not told and restore(Run("run")).step == 15
 
 
 def test_a_retrained_first_stage_is_told_of_and_not_taken(first, tmp_path):
     own = tmp_path / "first"
     shutil.copytree(first("vae"), own)
     run = launch.start(launch.plan("gan", within=own, **SMALL | SECOND["gan"]), Path("run"))
-    held = launch.restore(run).model.first.state_dict()
+    held = restore(run).model.first.state_dict()
     launch.resume(Run(own), {"steps": 5})
     told = []
     launch.resume(Run("run"), {"steps": 3}, warn=told.append)
     assert len(told) == 1 and str(own) in told[0] and "keeps the first stage that it began with" in told[0]
-    now = launch.restore(Run("run")).model.first.state_dict()
+    now = restore(Run("run")).model.first.state_dict()
     assert all(torch.equal(now[name], held[name]) for name in held)
 
 
@@ -285,7 +286,7 @@ def test_a_second_stage_that_takes_no_such_codes(first):
         def __init__(self, config, spec):
             raise UsageError("only for spheres")
 
-    model = launch.restore(Run(first("vae")), with_data=False).model
+    model = restore(Run(first("vae")), with_data=False).model
     gan = families.load("gan")
     with pytest.raises(UsageError, match="sphere.* takes no codes of this first stage: only for spheres"):
         latent.form_for(model, families.FamilyFile("spheres", gan.path, gan.Config, gan.Options, gan.PRESETS, Refuses, gan.preset_for))

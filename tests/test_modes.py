@@ -21,6 +21,7 @@ from fromnoise.measures import labels
 from fromnoise.measures.labels import divergence_from_uniform
 from fromnoise.show.page import write_page
 from fromnoise.training import launch
+from fromnoise.training.restore import restore
 
 STANDARD = 1 - math.exp(-4.5)  # of a round Gaussian in the plane within three standard deviations
 
@@ -163,16 +164,16 @@ def test_real_stacks_find_all_modes_that_there_are():
 def test_reports_tell_the_last_and_the_best_checkpoint(tmp_path):
     run = launch.start(launch.plan("vae", "digits", threads=1, intervals=4, steps=40, hidden=(8,), latent_dim=2, batch_size=32), tmp_path / "run")
     events = run.events("interval")
-    assert evaluate(launch.restore(run), samples=60, k=2, n=20)["training"] == {
+    assert evaluate(restore(run), samples=60, k=2, n=20)["training"] == {
         "last": {"step": 40, "value": events[-1]["validation"]["value"]}, "best": {"step": 40, "value": min(e["validation"]["value"] for e in events)}, "rollbacks": 0,
     }  # fmt: skip
     run.append({"kind": "rollback", "step": 45})
     run.append(events[-1] | {"step": 50, "validation": {"value": events[-1]["validation"]["value"] + 1.0}})
-    report = evaluate(launch.restore(run), samples=60, k=2, n=20)
+    report = evaluate(restore(run), samples=60, k=2, n=20)
     assert report["training"]["last"]["step"] == 50 and report["training"]["best"]["step"] == 40 and report["training"]["rollbacks"] == 1
     text = plain_table([report])
     assert "last checkpoint" in text and "at step 50" in text and "best checkpoint" in text and "at step 40" in text
     old = {key: value for key, value in report.items() if key != "training"}  # reports of before say nothing
     assert "best checkpoint" not in plain_table([old])
-    page = write_page(tmp_path / "p.html", "t", "", [launch.restore(run)] * 2, [report, old], {}, []).read_text()
+    page = write_page(tmp_path / "p.html", "t", "", [restore(run)] * 2, [report, old], {}, []).read_text()
     assert page.count("at step 50, best") == 1 and "rolled back 1 time" in page

@@ -13,6 +13,7 @@ from fromnoise.data import load, shapes
 from fromnoise.evaluate import attributes
 from fromnoise.sample import sample
 from fromnoise.training import launch
+from fromnoise.training.restore import described_data, restore
 
 PAINTER = '''
 """Looks the picture up that belongs to a caption; of a caption with an even number of words it keeps the ground only."""
@@ -83,13 +84,13 @@ def run(folder):
 def test_the_run_knows_its_words(run):
     recorded = run.info["data"]
     assert recorded["spec"]["caption"] == [10, 20] and recorded["words"]["words"][:3] == ["a", "small", "large"]
-    without = launch.described_data(Run(run.path))
+    without = described_data(Run(run.path))
     data = load("shapes")
     assert without.words == data.words and without.spec == data.spec and not without.splits
 
 
 def test_samples_follow_the_examples_in_turn_with_and_without_the_data(run):
-    with_data, without = (sample(launch.restore(run, with_data=there), 70, seed=1) for there in (True, False))
+    with_data, without = (sample(restore(run, with_data=there), 70, seed=1) for there in (True, False))
     data = load("shapes")
     assert (with_data == without).all()
     even = np.array([len(caption.split()) % 2 == 0 for caption in data.words.decode(data.in_turn(range(70)))])
@@ -97,7 +98,7 @@ def test_samples_follow_the_examples_in_turn_with_and_without_the_data(run):
 
 
 def test_a_prompt_is_drawn(run, tmp_path):
-    restored, wanted = launch.restore(run, with_data=False), load("shapes")
+    restored, wanted = restore(run, with_data=False), load("shapes")
     caption = next(c for c in wanted.captions("test") if len(c.split()) % 2)
     row = wanted.captions("test").index(caption)
     x = sample(restored, 3, prompt=caption)
@@ -127,12 +128,12 @@ def test_models_without_captions_take_no_prompt(folder, capsys):
     assert main(["sample", str(plain.path), "-n", "2", "--prompt", "a red circle"]) == 2
     assert "was not trained with captions" in capsys.readouterr().err
     with pytest.raises(UsageError, match="leave --label out"):
-        sample(launch.restore(plain), 2, label=1)
-    assert attributes.rows(launch.restore(plain), True, 0) == []
+        sample(restore(plain), 2, label=1)
+    assert attributes.rows(restore(plain), True, 0) == []
 
 
 def test_rates_are_those_of_the_pictures(run):
-    found = {row["name"]: row for row in attributes.rows(launch.restore(run), True, 0)}
+    found = {row["name"]: row for row in attributes.rows(restore(run), True, 0)}
     data, n = load("shapes"), attributes.QUICK_PICTURES
     for split, words in attributes.SPLITS.items():
         captions = data.captions(split)[:n]

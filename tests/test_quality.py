@@ -17,6 +17,7 @@ from fromnoise.evaluate.report import drawn, evaluate, settings
 from fromnoise.evaluate.zoo import ZOO, defects, halved
 from fromnoise.measures.evaluator import shipped_for
 from fromnoise.training import launch
+from fromnoise.training.restore import restore
 
 
 @pytest.fixture(scope="module")
@@ -135,7 +136,7 @@ def test_compare_refuses_what_cannot_be_compared(runs, tmp_path, capsys):
 
 
 def test_a_report_of_other_settings_is_not_taken_for_this_one(runs):
-    restored = launch.restore(launch.Run(runs / "pca"))
+    restored = restore(launch.Run(runs / "pca"))
     yardstick = Yardstick(restored.dataset, shipped_for(restored.dataset))
     evaluate(restored, samples=60, k=8, n=20, yardstick=yardstick)
     assert known(restored, settings(60, 8, 20, 0, yardstick))
@@ -150,7 +151,7 @@ def test_conditional_and_unconditional_likelihoods_stand_apart(tmp_path):
     reports = []
     for name, conditional in (("plain", False), ("given", True)):
         run = launch.start(launch.plan("vae", "digits", threads=1, intervals=2, steps=20, hidden=(8,), latent_dim=2, conditional=conditional), tmp_path / name)
-        reports.append(evaluate(launch.restore(run), samples=150, k=5))
+        reports.append(evaluate(restore(run), samples=150, k=5))
     elbo = [column for column in columns_of(reports) if column.name == "elbo" and column.there()]
     assert len(elbo) == 2 and {column.card["given"] for column in elbo} == {None, "labels"}
     assert any(column.name == "frechet" and len(column.there()) == 2 for column in columns_of(reports))  # samples may be compared
@@ -160,7 +161,7 @@ def test_black_and_white_samples_of_all_families_share_a_line(tmp_path):
     reports = []
     for family, options in (("vae", {}), ("autoencoder", {})):
         run = launch.start(launch.plan(family, "digits", threads=1, intervals=2, steps=20, hidden=(8,), latent_dim=2, binarise="static", **options), tmp_path / family)
-        restored = launch.restore(run)
+        restored = restore(run)
         assert all(set(x.unique().tolist()) <= {-1.0, 1.0} for x in drawn(restored, 100, 0).blocks())
         reports.append(evaluate(restored, samples=150, k=5))
     assert any(column.name == "frechet" and len(column.there()) == 2 for column in columns_of(reports))
@@ -178,7 +179,7 @@ def test_small_and_one_class_data_reach_a_page(tmp_path, count, classes):
 
 
 def test_page_of_compare_has_the_zoo(runs, digits):
-    opened = [launch.restore(launch.Run(runs / name)) for name in ("vae", "pca")]
+    opened = [restore(launch.Run(runs / name)) for name in ("vae", "pca")]
     page, _ = compare(opened, runs / "zoo.html", samples=100)
     html = page.read_text("utf-8")
     assert "Which metric sees which defect" in html and "copies of the training set" in html and html.count("sees it") > 20

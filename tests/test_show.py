@@ -17,6 +17,7 @@ from fromnoise.show.latent import WIDEN, plane_range
 from fromnoise.show.style import finite
 from fromnoise.show.subject import Subject
 from fromnoise.training import launch
+from fromnoise.training.restore import restore
 
 TRAININGS = {
     "ae": ("autoencoder", "digits", dict(preset="lecture", steps=60, hidden=(32,))),
@@ -34,7 +35,7 @@ def models(tmp_path_factory):
     root, made = tmp_path_factory.mktemp("runs"), {}
     for name, (family, data, options) in TRAININGS.items():
         plan = launch.plan(family, data, threads=1, intervals=3, **options)
-        made[name] = launch.restore(launch.start(plan, root / name, f"fromnoise train {family} --out {name}"), device="cpu")
+        made[name] = restore(launch.start(plan, root / name, f"fromnoise train {family} --out {name}"), device="cpu")
     return made
 
 
@@ -197,7 +198,7 @@ def test_points_beside_real_ones_with_the_true_density(drawn):
 def test_table_columns(tmp_path):
     (tmp_path / "t.csv").write_text("age,$x^2$,town\n" + "".join(f"{20 + i % 40},{i / 7},{'ABC'[i % 3]}ville\n" for i in range(200)))
     run = launch.start(launch.plan("vae", "t.csv", steps=5, hidden=(8,), threads=1, intervals=2), tmp_path / "run")
-    png, svg, numbers = show(launch.restore(run, device="cpu"), ["samples"])
+    png, svg, numbers = show(restore(run, device="cpu"), ["samples"])
     assert png == tmp_path / "run" / "figures" / "samples.png" and png.is_file()
     numbers = json.loads(numbers.read_text())["numbers"]
     assert numbers["town"]["categories"] and set(numbers) == {"age", "$x^2$", "town"}

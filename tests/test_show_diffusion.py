@@ -15,6 +15,7 @@ from fromnoise.show.page import SECTIONS
 from fromnoise.show.style import Sheet, drawing
 from fromnoise.show.subject import Subject
 from fromnoise.training import launch
+from fromnoise.training.restore import restore
 
 OURS = {"forward", "denoising", "trajectories", "steps"}
 
@@ -29,7 +30,7 @@ def models(tmp_path_factory):
         "ring": ("diffusion", "ring8", small | dict(steps=400)),
         "pca": ("classical", "digits", dict(preset="lecture", threads=1)),
     }.items():
-        made[name] = launch.restore(launch.start(launch.plan(family, data, **options), root / name, ""), device="cpu")
+        made[name] = restore(launch.start(launch.plan(family, data, **options), root / name, ""), device="cpu")
     return made
 
 
@@ -136,7 +137,7 @@ def test_steps_of_a_few_pictures_of_ones_own(few, tmp_path):
     pictures = tmp_path / "few.npy"
     np.save(pictures, np.random.default_rng(0).integers(0, 256, (60, 8, 8), dtype=np.uint8))
     plan = launch.plan("diffusion", str(pictures), width=16, depth=1, threads=1, steps=2, intervals=1)
-    restored = launch.restore(launch.start(plan, tmp_path / "run", ""), device="cpu")
+    restored = restore(launch.start(plan, tmp_path / "run", ""), device="cpu")
     with drawing():
         drawn = noise.draw_steps(Subject(restored))
     assert drawn.numbers["metric"] == "kernel distance" and np.isfinite(drawn.numbers["value"]).all()

@@ -26,6 +26,7 @@ from fromnoise.show.film import FRAMES, LEVELS, LIMIT, MILLISECONDS, animate, ar
 from fromnoise.show.progress import evenly
 from fromnoise.show.subject import Subject
 from fromnoise.training import launch, strip
+from fromnoise.training.restore import restore
 
 SMALL = dict(hidden=(24, 24), latent_dim=4, threads=1, intervals=3, validation_examples=40)
 TRAININGS = {
@@ -43,8 +44,8 @@ def models(tmp_path_factory):
     root, made = tmp_path_factory.mktemp("runs"), {}
     for name, (family, data, options) in TRAININGS.items():
         run = launch.start(launch.plan(family, data, **SMALL | options), root / name)
-        made[name] = launch.restore(run, device="cpu")
-        first = launch.restore(run, str(run.events("interval")[-2]["step"]), device="cpu")
+        made[name] = restore(run, device="cpu")
+        first = restore(run, str(run.events("interval")[-2]["step"]), device="cpu")
         for restored in (first, made[name]):
             strip.save_strip(run, restored.model, restored.dataset, restored.step, restored.family.Options())
     return made
@@ -177,7 +178,7 @@ def test_duel_is_drawn_with_the_weights_in_training(models):
     subject = Subject(models["gan"])
     raw, average = subject.raw.model.state_dict(), subject.model.state_dict()
     assert any(not torch.equal(raw[key], average[key]) for key in raw)
-    again = launch.restore(models["gan"].run, weights="model", device="cpu").model.state_dict()
+    again = restore(models["gan"].run, weights="model", device="cpu").model.state_dict()
     assert all(torch.equal(raw[key], again[key]) for key in raw)
 
 

@@ -16,6 +16,7 @@ from fromnoise.show.gallery import page_figures
 from fromnoise.show.page import LIMIT, write_page
 from fromnoise.show.verdict import hedges, number, verdict
 from fromnoise.training import launch
+from fromnoise.training.restore import restore
 
 
 def metric(name, value, **more):
@@ -65,7 +66,7 @@ def runs(tmp_path_factory):
         ("dae", "autoencoder", dict(preset="denoising", steps=20, hidden=(16,), latent_dim=4)),
     ):
         run = launch.start(launch.plan(family, "digits", threads=1, intervals=2, **options), root / name)
-        made.append(launch.restore(run, device="cpu"))
+        made.append(restore(run, device="cpu"))
     return made
 
 

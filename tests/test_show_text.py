@@ -23,6 +23,7 @@ from fromnoise.show.subject import Subject
 from fromnoise.show.text import characters, held_out, lay_out, log_p_at, passage, surprise_of, symbol_name, visible
 from fromnoise.show.tint import tint
 from fromnoise.training import launch
+from fromnoise.training.restore import restore
 
 CHAIN = [[0.9, 0.1], [0.25, 0.75]]
 SMALL = dict(threads=1, intervals=3, validation_examples=40)
@@ -59,7 +60,7 @@ def models(texts, tmp_path_factory):
     }.items():
         family = "autoencoder" if name == "ae" else "autoregressive"
         options = {key: value for key, value in options.items() if name != "gru" or key != "heads"}
-        made[name] = launch.restore(launch.start(launch.plan(family, str(data), **options), root / name), device="cpu")
+        made[name] = restore(launch.start(launch.plan(family, str(data), **options), root / name), device="cpu")
     return made
 
 

@@ -28,6 +28,7 @@ from fromnoise.families.autoregressive import AutoRegressive
 from fromnoise.training import checkpoint, launch
 from fromnoise.training.loop import Stop, Trainer, due, fit, kinds_of_step, measure
 from fromnoise.training.optim import lr_factor
+from fromnoise.training.restore import restore
 from fromnoise.training.settings import TrainConfig
 
 SMALL = dict(steps=20, batch_size=32, intervals=4, validation_examples=50, threads=1)
@@ -313,8 +314,8 @@ def test_progress_is_the_share_of_the_budget_but_held_out_objectives_do_not_know
 
 def test_an_opened_checkpoint_has_its_progress(tmp_path):
     run = train(tmp_path / "run")
-    assert [launch.restore(run, which).model.progress for which in ("15", "last")] == [0.75, 1.0]
-    assert launch.restore(train(tmp_path / "b", "classical", latent_dim=2, hidden=None)).model.progress == 1.0
+    assert [restore(run, which).model.progress for which in ("15", "last")] == [0.75, 1.0]
+    assert restore(train(tmp_path / "b", "classical", latent_dim=2, hidden=None)).model.progress == 1.0
 
 
 @pytest.mark.parametrize("able,chosen", [(True, "bfloat16"), (False, "float32")])
@@ -364,7 +365,7 @@ def test_watching_changes_nothing(tmp_path):
 
     plain = train(tmp_path / "a")
     watched = launch.start(
-        launch.plan("vae", **TINY_VAE), tmp_path / "b", on_event=lambda e: (torch.manual_seed(9), torch.rand(5, generator=None), sample(launch.restore(plain), 3))
+        launch.plan("vae", **TINY_VAE), tmp_path / "b", on_event=lambda e: (torch.manual_seed(9), torch.rand(5, generator=None), sample(restore(plain), 3))
     )
     assert not first_difference(plain, watched)
 
@@ -460,7 +461,7 @@ def test_pickles_are_never_opened(tmp_path):
     for folder in (run.path / "checkpoints").glob("step-*"):
         (folder / "model.safetensors").write_bytes(pickle.dumps(Payload()))
     with pytest.raises(StorageError, match="model.safetensors"):
-        launch.restore(run)
+        restore(run)
     assert not (tmp_path / "marker").exists()
 
 
@@ -473,7 +474,7 @@ def test_a_header_that_claims_too_much_is_refused(tmp_path):
     manifest["files"]["model.safetensors"] = {"bytes": len(lie), "sha256": __import__("hashlib").sha256(lie).hexdigest()}
     (folder / "manifest.json").write_text(json.dumps(manifest))
     with pytest.raises(StorageError, match="model.safetensors"):
-        launch.restore(run, weights="model")
+        restore(run, weights="model")
 
 
 def test_a_full_disk_leaves_the_old_checkpoint(tmp_path):
@@ -575,15 +576,15 @@ def test_a_run_remembers_where_its_data_went_once_they_are_proven(tmp_path):
     run = train(tmp_path / "run", data_name=str(old))
     old.rename(new)
     with pytest.raises(DataError, match="--data PATH"):
-        launch.restore(run)
+        restore(run)
     with pytest.raises(DataError, match="changed since"):
-        launch.restore(run, data_name=str(other))
+        restore(run, data_name=str(other))
     assert Run(run.path).info["data"]["name"] == str(old)
-    launch.restore(run, data_name=str(new))
-    assert launch.restore(Run(run.path)).dataset.name == str(new)
+    restore(run, data_name=str(new))
+    assert restore(Run(run.path)).dataset.name == str(new)
     new.rename(old)
     launch.resume(Run(run.path), {"data": str(old), "steps": 5})
-    assert launch.restore(Run(run.path)).dataset.name == str(old)
+    assert restore(Run(run.path)).dataset.name == str(old)
 
 
 def test_a_budget_too_short_for_its_intervals_says_so():
@@ -625,7 +626,7 @@ def test_a_finished_run_says_so_and_can_be_extended(tmp_path):
 def test_a_moved_run_still_opens(tmp_path):
     run = train(tmp_path / "run")
     moved = Run(run.path.rename(tmp_path / "ünïcode name"))
-    assert launch.restore(moved).step == 20
+    assert restore(moved).step == 20
 
 
 # -- divergence and health --------------------------------------------------------------------------------------
@@ -681,13 +682,13 @@ def test_sampling_needs_no_data(tmp_path):
     rows = np.random.Generator(np.random.Philox(1)).normal(10, 3, (60, 2))
     path.write_text("a,b,c\n" + "".join(f"{a},{b},{'xy'[i % 2]}\n" for i, (a, b) in enumerate(rows)))
     run = train(tmp_path / "run", data_name=str(path))
-    with_data = launch.restore(run)
+    with_data = restore(run)
     expected = with_data.dataset.columns.undo(sample(with_data, 5).numpy())
     path.unlink()
-    restored = launch.restore(run, with_data=False)
+    restored = restore(run, with_data=False)
     assert restored.dataset.columns.undo(sample(restored, 5).numpy()) == expected and set(expected) == {"a", "b", "c"}
     with pytest.raises(DataError):
-        launch.restore(run)
+        restore(run)
 
 
 def test_what_compile_takes_hold_of():

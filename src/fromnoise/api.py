@@ -13,6 +13,7 @@ from .core.rng import Rng
 from .core.run import Run
 from .core.spec import Batch, check_labels
 from .training import launch
+from .training.restore import Restored, restore
 
 
 class Report(dict):
@@ -38,15 +39,15 @@ class TrainedRun:
         return self.run.path
 
     @cached_property
-    def restored(self) -> launch.Restored:
+    def restored(self) -> Restored:
         import warnings
 
         options = {"which": self._which, "device": self._device, "warn": warnings.warn}
         try:
-            return launch.restore(self.run, **options)
+            return restore(self.run, **options)
         except DataError as error:
             warnings.warn(f"{error}. Sampling and codes work without them", stacklevel=3)
-            return launch.restore(self.run, **options, with_data=False)
+            return restore(self.run, **options, with_data=False)
 
     @property
     def model(self):

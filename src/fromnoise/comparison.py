@@ -11,7 +11,8 @@ from .evaluate.quality import FEWEST, Yardstick
 from .evaluate.report import K, data_id, evaluate, settings, usual_samples, yardstick_for
 from .evaluate.text import TextYardstick
 from .evaluate.zoo import defects
-from .training.launch import Restored, command_line
+from .training.launch import command_line
+from .training.restore import Restored
 
 
 def compare(

@@ -22,6 +22,7 @@ from .sample import sample
 from .training import checkpoint, launch
 from .training.heldout import held_out_terms
 from .training.loop import Stop, fit
+from .training.restore import restore
 
 DIGITS, POINTS, CAPTIONS = {"data_name": "digits"}, {"data_name": "ring8"}, {"data_name": "shapes"}
 TEXT = {"data_name": str(Path(__file__).resolve()), "context": 32}  # any small text: this one
@@ -154,7 +155,7 @@ class Suite:
         for data in self.data:
             with tempfile.TemporaryDirectory() as folder:
                 run = launch.start(self.plan(**data), Path(folder) / "run")
-                restored = launch.restore(run)
+                restored = restore(run)
                 many, few = sample(restored, 70, seed=1), sample(restored, 3, seed=1)
                 other = sample(restored, 3, seed=2)
             spec, name = restored.dataset.spec, Path(restored.dataset.name).name
@@ -170,7 +171,7 @@ class Suite:
     def check_capabilities(self):
         """encode, decode, reconstruct and likelihood keep their shapes, and do not depend on batch mates"""
         with tempfile.TemporaryDirectory() as folder:
-            restored = launch.restore(launch.start(self.plan(), Path(folder) / "run"))
+            restored = restore(launch.start(self.plan(), Path(folder) / "run"))
         model, batch = restored.model, restored.dataset.batch("test", slice(0, 8))
         first = restored.dataset.batch("test", slice(0, 1))
         with torch.no_grad():
@@ -209,7 +210,7 @@ class Suite:
         if "conditional" not in self.family.Config.model_fields or not self.takes(conditional=True):
             return
         with tempfile.TemporaryDirectory() as folder:
-            restored = launch.restore(launch.start(self.plan(conditional=True), Path(folder) / "run"))
+            restored = restore(launch.start(self.plan(conditional=True), Path(folder) / "run"))
         a, b = sample(restored, 4, label=1), sample(restored, 4, label=2)
         assert not torch.equal(a, b), "the label changes nothing"
 
@@ -219,7 +220,7 @@ class Suite:
         if "conditional" not in self.family.Config.model_fields or not self.takes(**told):
             return
         with tempfile.TemporaryDirectory() as folder:
-            restored = launch.restore(launch.start(self.plan(**told), Path(folder) / "run"))
+            restored = restore(launch.start(self.plan(**told), Path(folder) / "run"))
         said = ["a red circle left of a blue square", "a blue square left of a red circle", "a red circle"]
         a, b, c = (sample(restored, 2, prompt=caption) for caption in said)
         assert not torch.equal(a, c), "the caption changes nothing"

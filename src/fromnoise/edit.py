@@ -22,7 +22,7 @@ from .data.pictures import FORMATS, attempted
 from .probability.editing import arc
 from .reconstruct import own_images
 from .sample import in_own_units, write
-from .training.launch import Restored
+from .training.restore import Restored
 
 BLOCK = 16  # examples that are changed together, the last block filled up: kernels round differently for other batch sizes
 STEPS = 40  # that carry an example to noise and back so that it is the same to the eye

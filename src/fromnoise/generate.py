@@ -23,7 +23,7 @@ from .data.dataset import Dataset
 from .data.tokenizer import Tokenizer, utf8
 from .measures.text import Hashes, longest_copied, perplexity
 from .probability.decoding import RECENT, DecodingOptions, choose
-from .training.launch import Restored, dataset_of
+from .training.restore import Restored, dataset_of
 
 BLOCK = 8  # rows that are written together, the last block filled up: kernels round differently for other batch sizes
 LONGEST_PROMPT = 1_000_000  # symbols that are read from the first to the last: minutes

@@ -15,7 +15,7 @@ from .core.picture import image_grid, png_bytes, under_each_other
 from .core.rng import Rng
 from .data.dataset import DataConfig
 from .invert import invert, why_not
-from .training.launch import Restored
+from .training.restore import Restored
 
 COLUMNS = 16
 

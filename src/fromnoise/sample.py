@@ -17,7 +17,7 @@ from .core.rng import Rng
 from .core.spec import check_labels
 from .data.dataset import Dataset
 from .data.tokenizer import utf8
-from .training.launch import Restored
+from .training.restore import Restored
 
 # Samples are always made in blocks of this size, the last one filled up: kernels round differently for
 # different batch sizes, and so a sample would depend on how many others were asked for.

@@ -10,6 +10,7 @@ from .core.files import storage_error
 from .core.run import next_folder
 from .evaluate.table import summary
 from .training import launch
+from .training.restore import Restored, restore
 
 
 @dataclass(frozen=True)
@@ -94,7 +95,7 @@ def planned(stops: tuple[Stop, ...], data: str, seconds: int, seed: int) -> dict
     return {s.name: options[s.name] if s.within else launch.plan(s.family, data, s.preset, **options[s.name]) for s in stops}
 
 
-def trained(stops: list[Stop], plans: dict[str, launch.Plan | dict], data: str, out: Path, say: Callable[[str], None]) -> tuple[list[launch.Restored], list[str]]:
+def trained(stops: list[Stop], plans: dict[str, launch.Plan | dict], data: str, out: Path, say: Callable[[str], None]) -> tuple[list[Restored], list[str]]:
     """The models, and the commands that make them again."""
     runs, commands = [], []
     for stop in stops:
@@ -105,12 +106,12 @@ def trained(stops: list[Stop], plans: dict[str, launch.Plan | dict], data: str, 
         flags = [part for key, value in exact.items() for part in (f"--{key.replace('_', '-')}", str(value))]
         where = ["--within", str(out / stop.within)] if stop.within else ["--preset", stop.preset]
         commands.append(launch.command_line(["train", stop.family, "--data", data, *where, *flags]))
-        runs.append(launch.restore(run))
+        runs.append(restore(run))
         say(f"trained {stop.title}")
     return runs, commands
 
 
-def text_section(runs: list[launch.Restored], seconds: int, seed: int, out: Path, say: Callable[[str], None]):
+def text_section(runs: list[Restored], seconds: int, seed: int, out: Path, say: Callable[[str], None]):
     """The models of text, measured, with figures of the last."""
     from .show.gallery import page_figures
     from .show.page import Beside
@@ -125,7 +126,7 @@ def text_section(runs: list[launch.Restored], seconds: int, seed: int, out: Path
     return Beside("text", "Text", intro, runs, reports, drawn)
 
 
-def _intro(runs: list[launch.Restored], seconds: int, text: bool) -> str:
+def _intro(runs: list[Restored], seconds: int, text: bool) -> str:
     dataset = runs[0].dataset
     train, test = (len(dataset.split(name)) for name in ("train", "test"))
     return (

@@ -49,7 +49,7 @@ def verify(run, with_data, as_json):
     """Check every checkpoint of a run against its digests, and the data against theirs."""
     from ..core.run import Run
     from ..training import checkpoint
-    from ..training.launch import dataset_of
+    from ..training.restore import dataset_of
 
     opened = Run(run)
     valid, damaged = checkpoint.examine(opened)

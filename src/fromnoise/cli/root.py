@@ -35,7 +35,7 @@ def warn(line: str) -> None:
 
 def opened(run: Path, checkpoint: str = "last", device: str = "auto", with_data: bool = True, data: str | None = None):
     from ..core.run import Run
-    from ..training.launch import restore
+    from ..training.restore import restore
 
     return restore(Run(run), checkpoint, device=device, warn=warn, with_data=with_data, data_name=data)
 

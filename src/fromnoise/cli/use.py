@@ -57,7 +57,7 @@ def sample(ctx, run, n, label, seed, out, guide_with, prompt, prompt_file, lengt
     autoregressive  --temperature --top-k --top-p --min-p --repetition-penalty
     classical       --temperature --draw
     diffusion       --steps --sampler --spacing --guidance --guidance-from --guidance-to --churn
-    gan             --truncation --candidates
+    gan             --truncation --candidates --temperature
     vae             --temperature --draw
     vaegan          --temperature
     """

@@ -7,7 +7,7 @@ from .. import sample as sampling
 from ..data import shapes
 from ..measures.attributes import ATTRIBUTES, check
 from ..measures.estimate import Estimate, share
-from ..training.launch import Restored
+from ..training.restore import Restored
 from .protocol import row
 
 PICTURES, QUICK_PICTURES = 1000, 200  # of each split

@@ -9,7 +9,7 @@ from ..core.rng import Rng
 from ..data.stream import in_order
 from ..measures import factors, latents
 from ..training.health import active_units
-from ..training.launch import Restored
+from ..training.restore import Restored
 from .protocol import row
 
 SCORES = {

@@ -8,8 +8,8 @@ import torch
 from ..core.config import build
 from ..core.family import Predicts, count_parameters
 from ..core.rng import Rng
-from ..training.launch import Restored
 from ..training.optim import callable_modules
+from ..training.restore import Restored
 
 BATCHES = (1, 256)
 

@@ -15,7 +15,7 @@ from ..measures.estimate import share
 from ..probability import ais
 from ..probability.likelihood import dequantisation_nats
 from ..probability.ode import PROBES, SMALL
-from ..training.launch import Restored
+from ..training.restore import Restored
 from .protocol import absent, row
 
 CLASSIFIED = 2000  # test examples whose class is asked for: each costs as many likelihoods as there are classes

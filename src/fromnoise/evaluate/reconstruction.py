@@ -9,7 +9,7 @@ from ..core.rng import Rng
 from ..data.dataset import Dataset
 from ..data.stream import in_order
 from ..probability.pca import principal_components
-from ..training.launch import Restored
+from ..training.restore import Restored
 from .protocol import row
 
 

@@ -15,7 +15,7 @@ from ..core.run import Run
 from ..data.dataset import Dataset
 from ..families import short_name
 from ..measures.evaluator import evaluator_for
-from ..training.launch import Restored
+from ..training.restore import Restored
 from . import attributes, codes, likelihood, reconstruction, text
 from .cost import cost
 from .quality import Samples, Yardstick, quality, reference

@@ -21,7 +21,7 @@ from ..data.dataset import Dataset
 from ..data.stream import comfortable, in_order
 from ..measures.text import Hashes, copied, longest_copied
 from ..probability.ngram import KneserNey
-from ..training.launch import Restored
+from ..training.restore import Restored
 from .protocol import absent, row
 
 BLOCKS = 50  # of a text: standard errors are found from their spread

@@ -63,6 +63,7 @@ class Config(BaseConfig):
 class Options(BaseConfig):
     truncation: float | None = Field(None, gt=0, le=5, description="draw the components of z within so many standard deviations: below 2 safer, less varied")
     candidates: int | None = Field(None, ge=1, le=1024, description="draws of G for each sample, of which D keeps one: the nearer to the data, the better its chances [8; 1 where D's score is no ratio of densities]")
+    temperature: float | None = Field(None, ge=0, le=100, description="of D's choice among the candidates: below 1 safer, less varied; 0: always what D likes best [1]")
 
 
 WATCHING = dict(candidates=1)  # G alone, while it trains
@@ -215,7 +216,10 @@ class GAN(Family):
     def sample(self, n: int, y: Tensor | None, options: Options, rng: Rng) -> Tensor:
         """G(z); of several candidates one, by D's judgement."""
         draw = lambda rng: self.decode(self.draw_latents(n, options, rng), y)
-        return self.choice(draw, lambda x: self.judge(x, y), self.candidates(options.candidates), rng)
+        candidates, temperature = self.candidates(options.candidates), options.temperature
+        if candidates == 1 and temperature is not None:
+            raise UsageError("--temperature is of D's choice among --candidates, and here is only one: leave it out")
+        return self.choice(draw, lambda x: self.judge(x, y), candidates, rng, 1.0 if temperature is None else temperature)
 
     def candidates(self, asked: int | None = None) -> int:
         c, why_not = self.config, ""

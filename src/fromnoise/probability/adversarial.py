@@ -119,26 +119,28 @@ class Choice(nn.Module):
         """Measures sureness; real, fake: (n,) scores of pairs of one label."""
         self.sureness.fill_(calibration(real, fake))
 
-    def forward(self, draw: Callable[[Rng], Tensor], score: Callable[[Tensor], Tensor], candidates: int, rng: Rng) -> Tensor:
-        """One of so many draws with chances in proportion to exp(sureness score): the largest of that + Gumbel noise.
+    def forward(self, draw: Callable[[Rng], Tensor], score: Callable[[Tensor], Tensor], candidates: int, rng: Rng, temperature: float = 1.0) -> Tensor:
+        """One of so many draws with chances in proportion to exp(sureness score / temperature): the largest of sureness score +
+        temperature x Gumbel noise.
 
         draw(rng) -> x (B, *shape); score: x -> (B,). The first candidate is what one draw alone would be.
+        temperature: 1 samples; below it what D likes best is preferred, at the price of variety; at 0 nothing else is kept.
         """
         x = draw(rng)
         if candidates == 1:
             return x
-        most = self.noisy(score(x), rng.at("candidate", 0))
+        most = self.noisy(score(x), temperature, rng.at("candidate", 0))
         for k in range(1, candidates):
             new = draw(rng.at("candidate", k))
-            value = self.noisy(score(new), rng.at("candidate", k))
+            value = self.noisy(score(new), temperature, rng.at("candidate", k))
             better = (value > most).view(-1, *[1] * (new.ndim - 1))
             x, most = torch.where(better, new, x), torch.maximum(value, most)
         return x
 
-    def noisy(self, score: Tensor, rng: Rng) -> Tensor:
-        """sureness score + Gumbel noise (B,); what is not finite comes last."""
+    def noisy(self, score: Tensor, temperature: float, rng: Rng) -> Tensor:
+        """sureness score + temperature x Gumbel noise (B,); what is not finite comes last."""
         u = rng.uniform("u", score.shape).clamp(1e-7, 1 - 1e-7)
-        value = self.sureness * score.float() - (-u.log()).log()
+        value = self.sureness * score.float() - temperature * (-u.log()).log()
         return torch.where(value.isfinite(), value, -math.inf)
 
     def _load_from_state_dict(self, state_dict, prefix, *others) -> None:

@@ -13,7 +13,7 @@ from ..core.family import Decodes, Encodes, Predicts, Reconstructs
 from ..evaluate.quality import Yardstick, nearest_training
 from ..evaluate.reconstruction import principal_directions
 from ..families import short_name
-from ..training.launch import Restored
+from ..training.restore import Restored
 from . import latent
 from .images import (
     GAP,

@@ -17,7 +17,7 @@ from ..core.family import Predicts
 from ..generate import is_text_model
 from ..measures.text import Hashes
 from ..probability.ngram import KneserNey
-from ..training.launch import Restored
+from ..training.restore import Restored
 from .style import ACCENT, INK, MODEL, SOFT, WIDTH, Drawing, Sheet, plain
 from .subject import Subject
 from .text import FONT, held_out, log_p_at, symbol_name, units

@@ -21,7 +21,7 @@ from ..core.family import (
 from ..evaluate.attributes import has_attributes
 from ..generate import is_text_model
 from ..invert import why_not as why_no_inversion
-from ..training.launch import Restored
+from ..training.restore import Restored
 from . import (
     captions,
     compare,

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from ..core.family import Completes, Decodes, Encodes, Judges, Predicts, Reconstructs, Traces
 from ..evaluate.quality import Yardstick
-from ..training.launch import Restored
+from ..training.restore import Restored
 from .compare import compare_planes, compare_recon, compare_samples, title_of
 from .figures import FIGURES, show
 from .neighbours import compare_nearest

@@ -9,7 +9,7 @@ import torch
 from ..evaluate.quality import Yardstick, nearest_training
 from ..evaluate.report import drawn
 from ..measures.memory import nearest
-from ..training.launch import Restored
+from ..training.restore import Restored
 from .compare import caption_of, subjects_of, titles_of
 from .images import GAP, LABEL, WIDE, image_cell, row_height, rows_of_images, strip
 from .style import INK, SOFT, Drawing, Sheet, drawing, plain, save

@@ -16,7 +16,7 @@ from ..evaluate.table import grouped, heading, real_of, told
 from ..evaluate.text import COPIED
 from ..evaluate.zoo import Defects
 from ..families import options_of, short_name
-from ..training.launch import Restored
+from ..training.restore import Restored
 from .embed import Picture, embed, mark
 from .style import plain
 from .verdict import hedges, shown, spread, value_of, verdict

@@ -14,7 +14,7 @@ from ..core.rng import Rng
 from ..core.spec import Batch, check_labels
 from ..data.stream import in_order
 from ..evaluate.quality import Yardstick
-from ..training.launch import Restored, restore
+from ..training.restore import Restored, restore
 from .style import plain
 
 MOST = 5000  # examples that a figure is computed from

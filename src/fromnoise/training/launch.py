@@ -1,4 +1,4 @@
-"""From names and options to a running training: ``plan``, ``start``, ``resume``; and back: ``restore``."""
+"""From names and options to a running training: ``plan``, ``start``, ``resume``."""
 
 import contextlib
 import os
@@ -13,18 +13,16 @@ import torch
 
 from .. import data, families
 from ..core.config import BaseConfig, build, flag
-from ..core.errors import DataError, FromNoiseError, StoppedError, StorageError, UsageError, did_you_mean
+from ..core.errors import FromNoiseError, StoppedError, StorageError, UsageError, did_you_mean
 from ..core.family import Family, Judges, count_parameters
-from ..core.rng import Rng
 from ..core.run import Run, claim_folder, next_folder, refuse_taken
 from ..core.spec import DataSpec
 from ..data.dataset import DataConfig, Dataset
-from ..data.stream import in_order
 from ..families import latent
 from . import checkpoint
 from .device import best_precision, peak_memory_mb, pick_device
 from .loop import Stop, Trainer, fit, measure
-from .optim import blend
+from .restore import Restored, dataset_of, found_at, restore
 from .settings import BUDGETS, FREE_ON_RESUME, TrainConfig
 
 DEFAULT_MINUTES = 1.0
@@ -112,7 +110,7 @@ def plan(family_name: str, data_name: str | None = None, preset: str | None = No
 # -- a second stage within a first one -------------------------------------------------------------------------
 
 
-def first_stage(path: str | Path) -> "Restored":
+def first_stage(path: str | Path) -> Restored:
     """A run as a first stage, without its data. Raises UsageError, StorageError."""
     found = restore(Run(path), device="cpu", with_data=False)
     latent.check_first(found.model, str(path))
@@ -127,7 +125,7 @@ def check_same_data(first: Run, dataset: Dataset) -> None:
         raise UsageError(f"{first.path} was trained on {what}, not on this '{dataset.name}': leave --data and its options out, they are taken from the run")
 
 
-def two_stages(first: "Restored", form: str, second: families.FamilyFile, config: BaseConfig) -> BaseConfig:
+def two_stages(first: Restored, form: str, second: families.FamilyFile, config: BaseConfig) -> BaseConfig:
     """What run.json keeps of both."""
     name = lambda family: family.name if family.path.parent == families.HERE else str(family.path.resolve())
     return build(
@@ -156,13 +154,6 @@ def check_retrained(run: Run, warn: Callable[[str], None]) -> None:
         return
     if now != run.info["config"]["digest"]:
         warn(f"{run.info['config']['within']} was trained since {run.path} began, which keeps the first stage that it began with")
-
-
-def found_at(data_name: str) -> str:
-    """The name of data as a run keeps it, which is opened from anywhere."""
-    if data_name not in data.catalogue() and Path(data_name).expanduser().exists():
-        return str(Path(data_name).expanduser().resolve())
-    return data_name
 
 
 def estimate(trainer: Trainer, config: TrainConfig) -> dict:
@@ -280,9 +271,6 @@ def _train(trainer: Trainer, run: Run, steps: int, on_event, stop: Stop) -> None
         raise StoppedError(f"{run.path} had just finished when the signal came: nothing is lost", stop.signal)
 
 
-# -- back from a run -----------------------------------------------------------------------------------------
-
-
 def planned(run: Run, data_name: str | None = None, **changes) -> Plan:
     """The plan that a run recorded; data_name: where its data are now. Raises DataError when they are gone or others."""
     info = run.info
@@ -291,25 +279,6 @@ def planned(run: Run, data_name: str | None = None, **changes) -> Plan:
     if family.second:
         taken = {name: t for name, t in checkpoint.find(run).tensors("model").items() if name.startswith("first.")}
     return Plan(family, info["preset"], build(family.Config, info["config"]), train, dataset_of(run, data_name), taken)
-
-
-def dataset_of(run: Run, name: str | None = None) -> Dataset:
-    """The data of a run, proven to be the same by their digest. name: where they are now, which the run then remembers."""
-    recorded = run.info["data"]
-    where = Path(recorded["name"])
-    if name is None and where.is_absolute() and not where.exists():
-        raise DataError(f"the data of {run.path} were at {where} and are not there any more: bring them back, or say once where they are now: `fromnoise show {run.path} --data PATH`")
-    dataset = data.load(name or recorded["name"], build(DataConfig, recorded["settings"]))
-    if dataset.digest != recorded["digest"]:
-        sizes = {name: len(part) for name, part in dataset.splits.items()}
-        difference = f"splits {recorded['splits']} then, {sizes} now" if sizes != recorded["splits"] else "the same sizes, other content"
-        raise DataError(
-            f"the data '{recorded['name']}' changed since {run.path} was trained ({difference}; digest "
-            f"{recorded['digest'][:12]} then, {dataset.digest[:12]} now): bring the old data back, or train anew"
-        )
-    if name is not None:
-        run.update(data=recorded | {"name": found_at(name)})
-    return dataset
 
 
 def resume(
@@ -372,75 +341,6 @@ def _differs(given, recorded) -> bool:
         return float(given) != float(recorded)
     except (TypeError, ValueError):
         return as_text(given).lower() != as_text(recorded).lower()
-
-
-@dataclass(frozen=True)
-class Restored:
-    """A trained model with its averaged weights, in eval mode, and the data that it was trained on."""
-
-    run: Run
-    family: families.FamilyFile
-    model: Family
-    dataset: Dataset
-    step: int
-
-    @property
-    def device(self) -> torch.device:
-        buffers = [*self.model.parameters(), *self.model.buffers()]
-        return buffers[0].device if buffers else torch.device("cpu")
-
-
-def restore(
-    run: Run, which: str = "last", weights: str | float = "ema", device: str = "auto", warn=lambda line: None, with_data: bool = True,
-    data_name: str | None = None,
-) -> Restored:
-    """Loads the checkpoint ``which`` ("last", "best" or a step) of a run; weights: "ema" or "model".
-
-    weights may be a width, too, between those of a run's ``averages``: see ``optim.blend``.
-    with_data: False makes do without the data, where they are not needed: the data set then has no splits.
-    data_name: where the data are now, if they moved.
-    """
-    info, device = run.info, pick_device(device)
-    family = families.of_run(info)
-    saved = checkpoint.find(run, which, warn)
-    unfitted = hasattr(family.FAMILY, "fit") and (saved.step < info["steps"] or not isinstance(weights, str))
-    dataset = dataset_of(run, data_name) if with_data or unfitted else described_data(run)
-    model = family.FAMILY(build(family.Config, info["config"]), dataset.spec).to(device).eval().requires_grad_(False)
-    try:
-        model.load_state_dict(saved.tensors(weights) if isinstance(weights, str) else averaged(run, saved, weights))
-    except RuntimeError as error:
-        raise StorageError(f"{saved.path} does not fit this version of the family {info['family']}: {str(error).splitlines()[-1].strip()}") from None
-    if unfitted:  # stopped before the end, or other weights: what comes after the last step is made up for
-        model.fit(lambda: in_order(dataset, "train", device=device), Rng(info["seed"], device=device).at("fit"))
-    model.progress = saved.manifest.get("progress", min(1.0, saved.step / max(1, info["steps"])))
-    return Restored(run, family, model, dataset, saved.step)
-
-
-def averaged(run: Run, saved: checkpoint.Checkpoint, width: float) -> dict[str, torch.Tensor]:
-    """The weights of an average that was not kept, out of those that were. Raises UsageError."""
-    widths = run.info["train"].get("averages", [])
-    if not widths or not min(widths) <= width <= max(widths):
-        kept = f"from {min(widths)} to {max(widths)}" if widths else "none: it was trained without --averages"
-        raise UsageError(f"{run.path} has no average of width {width:g}: {kept}")
-    used, others, place = saved.tensors("ema"), saved.tensors("optim"), saved.manifest["average"]
-    of = lambda i, name: used[name] if i == place else others[f"average {widths[i]}/{name}"]
-    names = {name.partition("/")[2] for name in others if name.startswith("average ")}  # of parameters: buffers are the same for all
-    return used | {name: sum(share * of(i, name) for i, share in enumerate(blend(widths, width))) for name in names}
-
-
-def described_data(run: Run) -> Dataset:
-    """What a run knows of its data without having them: form, classes, columns, tokens, words; no splits."""
-    from ..data.captions import Captions
-    from ..data.columns import Columns
-    from ..data.tokenizer import Tokenizer
-
-    recorded = run.info["data"]
-    columns, tokenizer, words = recorded.get("columns"), recorded.get("tokenizer"), recorded.get("words")
-    return Dataset(
-        recorded["name"], DataSpec(**recorded["spec"]), {}, recorded["digest"], class_names=tuple(recorded["class_names"]),
-        binarise=recorded["binarise"], columns=columns and Columns.from_json(columns),
-        tokenizer=tokenizer and Tokenizer.from_json(tokenizer), words=words and Captions.from_json(words), settings=recorded["settings"],
-    )  # fmt: skip
 
 
 def _version() -> str:
