@@ -50,7 +50,7 @@ def main() -> None:
     def told(what: str, run, begin: float, **options) -> None:
         x = scale.as_files(sample.sample(run.restored, args.samples, args.seed, options=options))
         minutes = (time.monotonic() - begin) / 60
-        asked = f", asked digit {scale.agreement(x, torch.arange(len(x)) % 10):.2f} %" if run.model.config.conditional else ""
+        asked = f", asked digit {scale.agreement(x, torch.arange(len(x)) % 10):.2f} %" if getattr(run.model.config, "conditional", False) else ""
         print(scale.line(f"{what}{asked} ({minutes:.1f} minutes with sampling)", x), flush=True)
         scale.save_grid(x[:100], args.out / f"{'-'.join([run.path.name, *map(str, options.values())])}.png")
 
