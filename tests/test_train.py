@@ -26,10 +26,11 @@ from fromnoise.core.run import Run
 from fromnoise.data.stream import Stream
 from fromnoise.families.autoregressive import AutoRegressive
 from fromnoise.training import checkpoint, launch
-from fromnoise.training.loop import Stop, Trainer, due, fit, kinds_of_step, measure
+from fromnoise.training.loop import Stop, Trainer, fit, kinds_of_step, measure
 from fromnoise.training.optim import lr_factor
 from fromnoise.training.restore import restore
 from fromnoise.training.settings import TrainConfig
+from fromnoise.training.step import due
 
 SMALL = dict(steps=20, batch_size=32, intervals=4, validation_examples=50, threads=1)
 INFO = {"family": "x", "config": {}, "train": {}, "data": {}, "steps": 20}

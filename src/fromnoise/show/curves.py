@@ -5,7 +5,7 @@ import torch
 from matplotlib.ticker import LogFormatterSciNotation, LogLocator, MaxNLocator, ScalarFormatter
 
 from ..training.health import ACTIVE, active_units
-from ..training.loop import turns
+from ..training.step import turns
 from .style import ACCENT, INK, MODEL, PAPER, REFUSED, SOFT, WIDTH, Drawing, Sheet, halo, plain
 from .subject import Subject
 
