@@ -15,7 +15,7 @@ from fromnoise.core.errors import UsageError
 from fromnoise.core.rng import Rng
 from fromnoise.core.run import Run
 from fromnoise.core.spec import Batch
-from fromnoise.families import latent
+from fromnoise.families import latent, load
 from fromnoise.probability.gaussian import importance_weighted_bound
 from fromnoise.sample import sample
 from fromnoise.training import launch
@@ -197,6 +197,15 @@ def test_the_steps_between_noise_and_sample_are_decoded(first):
     start, end = model.trace(2, None, None, Rng(0))
     assert start.level == 1 and start.x.shape == (2, 1, 8, 8) and torch.equal(end.x, start.x)
     assert torch.equal(start.x_hat, model.first.decode(model.scale.mean.expand(2, -1)))
+
+
+def test_a_gan_of_codes_samples_by_g_alone(first):
+    """Its discriminator is calibrated on samples that are decoded and encoded again, not on the codes that it would choose among."""
+    model = launch.plan("gan", within=first("vae"), **SMALL | SECOND["gan"]).trainer().model.eval()
+    options = load("gan").Options
+    assert torch.equal(model.sample(4, None, options(), Rng(0)), model.sample(4, None, options(candidates=1), Rng(0)))
+    with pytest.raises(UsageError, match="not measured"):
+        model.sample(4, None, options(candidates=2), Rng(0))
 
 
 # -- likelihood ---------------------------------------------------------------------------------------------------

@@ -180,8 +180,10 @@ class ChoosesSamples(Protocol):
     """An adversarial family that samples by its own judgement: of so many candidates one.
 
     calibrate: at each interval it is told what its averaged weights score, held-out examples, real (n,), and single
-    candidates, fake (n,), each pair of one label.
+    candidates, fake (n,), each pair of one label. measured: false where nobody does.
     """
+
+    measured: bool
 
     def candidates(self, asked: int | None = None) -> int: ...
 

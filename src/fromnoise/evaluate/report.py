@@ -203,7 +203,7 @@ def title(restored: Restored) -> str:
     if config.get("corruption", "none") != "none" and "denois" not in words[0]:
         words[0] = f"denoising {words[0]}"
     if "latent_dim" in config:
-        words.append(f"z of {min(config['latent_dim'], restored.dataset.spec.dims)}")
+        words.append(f"z of {getattr(restored.model, 'latent_dim', config['latent_dim'])}")
     if config.get("conditional"):
         words.append("conditional")
     if isinstance(restored.model, ChoosesSamples) and restored.model.candidates() > 1:

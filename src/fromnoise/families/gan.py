@@ -63,7 +63,7 @@ class Config(BaseConfig):
 class Options(BaseConfig):
     truncation: float | None = Field(None, gt=0, le=5, description="draw the components of z within so many standard deviations: below 2 safer, less varied")
     candidates: int | None = Field(None, ge=1, le=1024, description="draws of G for each sample, of which D keeps one: the nearer to the data, the better its chances [8; 1 where D's score is no ratio of densities]")
-    temperature: float | None = Field(None, ge=0, le=100, description="of D's choice among the candidates: below 1 safer, less varied; 0: always what D likes best [1]")
+    temperature: float | None = Field(None, ge=0, le=100, description="of D's choice among the candidates: below 1 safer, less varied; 0: always what D likes best; above 1 nearer to G alone [1]")
 
 
 WATCHING = dict(candidates=1)  # G alone, while it trains
@@ -94,6 +94,8 @@ def preset_for(spec: DataSpec) -> str:
 
 
 class GAN(Family):
+    measured = True  # how sure D should be is; not where G and D live in the codes of another run
+
     def __init__(self, config: Config, spec: DataSpec):
         super().__init__(config, spec)
         c = config
@@ -218,16 +220,27 @@ class GAN(Family):
         draw = lambda rng: self.decode(self.draw_latents(n, options, rng), y)
         candidates, temperature = self.candidates(options.candidates), options.temperature
         if candidates == 1 and temperature is not None:
-            raise UsageError("--temperature is of D's choice among --candidates, and here is only one: leave it out")
+            why = self.why_one() or "--candidates is 1"
+            raise UsageError(f"--temperature is of D's choice among candidates, and here is only one ({why}): leave it out")
         return self.choice(draw, lambda x: self.judge(x, y), candidates, rng, 1.0 if temperature is None else temperature)
 
     def candidates(self, asked: int | None = None) -> int:
-        c, why_not = self.config, ""
+        """How many draws D chooses among. Raises UsageError where more than one is asked for, and it cannot."""
+        why = self.why_one()
+        if why and (asked or 1) > 1:
+            raise UsageError(f"--candidates 1, or leave it out: {why}")
+        return asked or (1 if why else adversarial.CANDIDATES)
+
+    def why_one(self) -> str:
+        """Why D cannot choose among candidates, or ""."""
+        c = self.config
+        if c.loss not in adversarial.LOG_RATIOS:
+            return f"the score of a discriminator of --loss {c.loss} is no ratio of densities"
         if c.pack > 1 or c.network == "progressive":
-            why_not = "this discriminator judges several examples at once"
-        elif c.augment:
-            why_not = "this discriminator knows augmented examples only"
-        return adversarial.candidates_for(c.loss, asked, why_not)
+            return "this discriminator judges several examples at once"
+        if c.augment:
+            return "this discriminator knows augmented examples only"
+        return "" if self.measured else "how sure this discriminator should be of codes is not measured"
 
     def calibrate(self, real: Tensor, fake: Tensor) -> None:
         self.choice.calibrate(real, fake)
@@ -259,6 +272,8 @@ def check(c: Config, spec: DataSpec) -> None:
         raise UsageError("--pack judges examples of any class together: it goes without --conditional")
     if bool(c.d_epochs) != bool(c.g_epochs):
         raise UsageError("turns in epochs need both: give --d-epochs and --g-epochs")
+    if c.d_epochs and c.d_alone:
+        raise UsageError("in turns of epochs G would have empty ones while D learns alone: add --d-alone 0")
 
 
 FAMILY = GAN

@@ -23,6 +23,7 @@ from ..core.config import BaseConfig, build
 from ..core.errors import UsageError
 from ..core.family import (
     Bound,
+    ChoosesSamples,
     Decodes,
     Encodes,
     EncodesDistribution,
@@ -186,6 +187,8 @@ class Latent(Family):
         self.first = made(config.first, spec).eval()
         second_spec, shape = spec_of(self.first, config.form), code_shape(self.first)
         self.second = made(config.second, second_spec)
+        if isinstance(self.second, ChoosesSamples):
+            self.second.measured = False                                            # samples are judged as they are, not as codes
         if config.form in ("codes", "bins"):
             self.scale = Symbols(self.first.grid) if config.form == "codes" else Binned(*shape)
         else:

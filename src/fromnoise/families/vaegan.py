@@ -6,7 +6,7 @@
 Two objectives. With g the generator's loss on x_hat and x_new, and lambda a balance of gradients:
 
     modern   encoder, decoder <- -log p(x | z) + beta KL + lambda g          (Esser et al. 2021, "VQGAN", eqs. 6-7)
-    larsen   encoder <- KL + N,  decoder <- gamma N + g,                     (Larsen et al. 2016, arXiv:1512.09300, alg. 1)
+    larsen   encoder <- beta KL + N,  decoder <- gamma N + g,                     (Larsen et al. 2016, arXiv:1512.09300, alg. 1)
              N = -log N(features of x | features of x_hat, s^2), features: D's last hidden layer
 
 Who learns from what is the whole art. D learns from scores alone, and its fakes are detached. In "modern" g reaches

@@ -22,7 +22,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import one_hot, relu, softplus
 
-from ..core.errors import UsageError
 from ..core.rng import Rng
 
 # name -> (real, fake) -> loss to minimise
@@ -124,7 +123,8 @@ class Choice(nn.Module):
         temperature x Gumbel noise.
 
         draw(rng) -> x (B, *shape); score: x -> (B,). The first candidate is what one draw alone would be.
-        temperature: 1 samples; below it what D likes best is preferred, at the price of variety; at 0 nothing else is kept.
+        With many candidates and exact scores what is kept is distributed as q (p / q)^(1 / temperature); of K it is never above K q.
+        temperature: 1 aims at p; below it D's favourites are preferred, at the price of variety, at 0 always; above it q is nearer.
         """
         x = draw(rng)
         if candidates == 1:
@@ -151,9 +151,11 @@ class Choice(nn.Module):
 def calibration(real: Tensor, fake: Tensor) -> float:
     """The factor >= 0 for which factor x score tells best which of a pair is real, scores (n,): of softplus(factor (fake - real)),
     nats, the smallest mean. 1: an ideal D without penalties; 0: scores that say nothing of examples which D has not learned from,
-    or are not finite; at most 64. The mean is convex in the factor: its slope is bisected."""
+    or are not finite; at most 64. The mean is convex in the factor: its slope is bisected. Where all pairs are told apart it would
+    have no minimum: one pair in n + 2 counts as turned round (Platt 1999)."""
     difference = (fake - real).double().cpu()
-    slope = lambda factor: float((difference * torch.sigmoid(factor * difference)).mean())
+    doubt = 1 / (len(difference) + 2)
+    slope = lambda factor: float((difference * (torch.sigmoid(factor * difference) - doubt)).mean())
     low, high = 0.0, 64.0
     if not slope(low) < 0:  # NaN too
         return 0.0
@@ -161,14 +163,6 @@ def calibration(real: Tensor, fake: Tensor) -> float:
         middle = (low + high) / 2
         low, high = (middle, high) if slope(middle) < 0 else (low, middle)
     return low
-
-
-def candidates_for(loss: str, asked: int | None, why_not: str = "") -> int:
-    """How many: as asked for, else ``CANDIDATES`` where D's score is a log ratio of single examples. Raises UsageError."""
-    why_not = why_not or ("" if loss in LOG_RATIOS else f"the score of a discriminator of --loss {loss} is no ratio of densities")
-    if why_not and (asked or 1) > 1:
-        raise UsageError(f"--candidates 1, or leave it out: {why_not}")
-    return asked or (1 if why_not else CANDIDATES)
 
 
 def hard_categories(x: Tensor, blocks: tuple[int, ...]) -> Tensor:

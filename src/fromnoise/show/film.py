@@ -84,7 +84,7 @@ def animate(frames: list[np.ndarray], limit: int = LIMIT) -> tuple[bytes, tuple[
 
 # -- truncation ----------------------------------------------------------------------------------------------
 
-LEVELS = {"truncation": (4.0, 2.0, 1.5, 1.0, 0.5), "temperature": (1.0, 0.8, 0.6, 0.4, 0.2)}
+LEVELS = {"truncation": (4.0, 2.0, 1.5, 1.0, 0.5), "temperature": (1.0, 0.8, 0.6, 0.4, 0.2)}  # in this order: a GAN's temperature is not of z
 MEASURED = 256  # samples of each row that its diversity is computed from
 
 
