@@ -272,6 +272,16 @@ def test_where_the_score_is_no_ratio_there_is_one_candidate():
     assert not torch.equal(plain(m), plain(m, candidates=1)) and torch.equal(plain(m), plain(m, candidates=adversarial.CANDIDATES))
 
 
+def test_a_discriminator_that_says_nothing_of_held_out_examples_does_not_choose():
+    m = model()
+    m.choice.sureness.zero_()
+    assert m.candidates() == 1
+    with pytest.raises(UsageError, match="say nothing"):
+        m.sample(5, None, gan.Options(temperature=0.5), Rng(1))
+    m.calibrate(torch.arange(9.0), torch.arange(9.0) - 1)
+    assert m.candidates() == adversarial.CANDIDATES  # the next interval may find that it knows more
+
+
 def test_a_pack_is_judged_together():
     m = model(pack=2)
     x = batch(POINTS, 5).x

@@ -116,7 +116,7 @@ def write(dataset: Dataset, x: torch.Tensor, target: Path) -> list[Path]:
     suffix = target.suffix.lower()
     is_image = dataset.spec.kind == "image"
     if suffix not in (".npy", ".csv", ".png", "") or (is_image and suffix == ".csv") or (not is_image and suffix in (".png", "")):
-        allowed = "a folder, .png or .npy" if is_image else ".npy or .csv"
+        allowed = "a folder, .png or .npy" if is_image else ".npy or .csv (`fromnoise show RUN samples` draws it)"
         raise UsageError(f"-o {target}: this data is written as {allowed}")
     make_folder(target.parent)
     if suffix == ".npy":

@@ -73,15 +73,20 @@ def loose(models: type[BaseConfig] | tuple[type[BaseConfig], ...], args: list[st
 
 
 class SectionedCommand(click.Command):
-    """A command whose help groups its options under headings: ``sections`` is [(heading, option names)]."""
+    """A command whose help groups its options under headings: ``sections`` is [(heading, option names)].
+
+    elsewhere: options of another command that belong to the same thing, told last: (heading, options).
+    """
 
     sections: list[tuple[str, set[str]]] = []
+    elsewhere: tuple[str, list[click.Option]] = ("", [])
 
     def format_options(self, ctx, formatter):
         placed = set().union(*(names for _, names in self.sections)) if self.sections else set()
         groups = [*self.sections, ("Other", {p.name for p in self.get_params(ctx)} - placed)]
-        for heading, names in groups:
-            rows = [record for p in self.get_params(ctx) if p.name in names and (record := p.get_help_record(ctx))]
+        listed = [(heading, [p for p in self.get_params(ctx) if p.name in names]) for heading, names in groups]
+        for heading, params in [*listed, self.elsewhere]:
+            rows = [record for p in params if (record := p.get_help_record(ctx))]
             if rows:
                 with formatter.section(heading):
                     formatter.write_dl(rows)

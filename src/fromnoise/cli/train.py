@@ -60,7 +60,7 @@ def train_command(name: str) -> click.Command:
         train(family.name if family.path.parent == families.HERE else str(family.path), family.Config, **values)
 
     command = SectionedCommand(name, params=params, callback=callback, help=families_help(family))
-    command.sections = sections
+    command.sections, command.elsewhere = sections, ("Later, of fromnoise sample RUN", flags_of(family.Options))
     return command
 
 

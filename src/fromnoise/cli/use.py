@@ -50,7 +50,7 @@ digest_flag = click.option("--evaluator-digest", metavar="SHA256", help="what pu
 @quiet_flag
 @click.pass_context
 def sample(ctx, run, n, label, seed, out, guide_with, prompt, prompt_file, length, stop, stream, checkpoint, device, as_json, quiet):
-    """Draw new examples from a trained model. Options of its family may follow:
+    """Draw new examples from a trained model. Options of its family may follow (`fromnoise train FAMILY --help` says what they mean):
 
     \b
     autoencoder     --temperature

@@ -232,7 +232,12 @@ class GAN(Family):
         return asked or (1 if why else adversarial.CANDIDATES)
 
     def why_one(self) -> str:
-        """Why D cannot choose among candidates, or ""."""
+        """Why D does not choose among candidates, or ""."""
+        unsure = "this discriminator's scores say nothing of examples that it has not learned from" if self.choice.sureness == 0 else ""
+        return self.why_never() or unsure
+
+    def why_never(self) -> str:
+        """Why its scores cannot be calibrated, or ""."""
         c = self.config
         if c.loss not in adversarial.LOG_RATIOS:
             return f"the score of a discriminator of --loss {c.loss} is no ratio of densities"
@@ -243,7 +248,8 @@ class GAN(Family):
         return "" if self.measured else "how sure this discriminator should be of codes is not measured"
 
     def calibrate(self, real: Tensor, fake: Tensor) -> None:
-        self.choice.calibrate(real, fake)
+        if not self.why_never():
+            self.choice.calibrate(real, fake)
 
     def judge(self, x: Tensor, y: Tensor | None = None) -> Tensor:
         """D's score of each example, (B,); a pack is filled up with the first ones and all of it gets one score."""
@@ -273,7 +279,7 @@ def check(c: Config, spec: DataSpec) -> None:
     if bool(c.d_epochs) != bool(c.g_epochs):
         raise UsageError("turns in epochs need both: give --d-epochs and --g-epochs")
     if c.d_epochs and c.d_alone:
-        raise UsageError("in turns of epochs G would have empty ones while D learns alone: add --d-alone 0")
+        raise UsageError("in turns of epochs G would have empty ones while D learns alone: give --d-alone 0, or no --d-epochs and --g-epochs")
 
 
 FAMILY = GAN

@@ -16,6 +16,7 @@ from .subject import Subject
 
 CELLS = 160  # of the heat map, each way
 ARROWS = 70
+MANY = 400  # scores, of which a few far ones may stay outside the picture
 JUDGED = 1000  # samples, and at most so many real examples
 COLORS = "PRGn"  # told apart by every kind of colour vision
 
@@ -97,7 +98,7 @@ def _plane(subject: Subject, real, x_fake: Tensor, y_fake, scores: dict, said: s
     bar.figure.colorbar(shown, cax=bar, orientation="horizontal")
     bar.tick_params(labelsize=7)
     sheet.text(left, 4, "fake ◄  score  ► real", size=8, color=SOFT)
-    for i, (color, words) in enumerate(((INK, f"real ({min(500, len(points))} {subject.split} points)"), (MODEL, f"fake ({len(inside)}), and its push"))):
+    for i, (color, words) in enumerate(((INK, f"real ({min(500, len(points))} {subject.split} points)"), (MODEL, f"fake ({len(inside)}{', of G alone' if subject.raw.family.watching else ''}), and its push"))):
         sheet.text(left, 70 + 18 * i, "●→" if i else "●", color=color, size=9)
         sheet.text(left + 26, 71 + 18 * i, words, size=8)
     _histogram(sheet, scores, left, 150, WIDTH - left - 10, 150)
@@ -110,16 +111,16 @@ def _histogram(sheet: Sheet, scores: dict, left: float, top: float, width: float
     """Scores of real and fake examples."""
     axes = sheet.axes(left, top, width, height)
     both = np.concatenate(list(scores.values()))
-    low, high = np.quantile(both, [0.005, 0.995])
+    low, high = np.quantile(both, [0.005, 0.995]) if len(both) > MANY else (both.min(), both.max())
     edges = np.linspace(low, high if high > low else low + 1, 31)
     for name, color in (("real", REAL), ("fake", MODEL)):
-        share = np.histogram(np.clip(scores[name], edges[0], edges[-1]), edges)[0] / len(scores[name])
+        share = np.histogram(scores[name], edges)[0] / len(scores[name])
         axes.stairs(share, edges, fill=True, color=color, alpha=0.18)
         axes.stairs(share, edges, color=color, linewidth=1.4)
         sheet.text(left + width - 34 * (name == "real"), top - 16, name, color=color, size=8.5, ha="right")
     axes.set_yticks([])
     axes.spines["left"].set_visible(False)
-    axes.set_title("scores", fontsize=9)
+    axes.set_title("scores" + (" (the middle 99 %)" if len(both) > MANY else ""), fontsize=9)
     axes.tick_params(labelsize=7)
 
 

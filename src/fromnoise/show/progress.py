@@ -33,7 +33,8 @@ def draw_progress(subject: Subject) -> Drawing:
     steps = evenly(list(files))
     values = [read_strip(files[step]) for step in steps]
     said = f"{len(steps)} of {len(files)} intervals" if len(steps) < len(files) else f"all {len(files)} intervals"
-    note = f"What the same noise became at {said} of training, with the weights that are sampled from at that step."
+    note = f"What the same noise became at {said} of training, with the weights that are sampled from at that step"
+    note += ", of the generator alone." if subject.restored.family.watching else "."
     return {"image": _images, "tokens": text.draw_progress, "vector": _points}[subject.spec.kind](subject, steps, values, note)
 
 
@@ -41,7 +42,7 @@ def _images(subject: Subject, steps: list[int], values: list[np.ndarray], note: 
     spec, rows = subject.spec, len(values[0])
     cell = image_cell(spec, len(steps), label=58, most=64)
     sheet = Sheet(
-        f"{plain(subject.restored.run.name)} in training", note + " A row is one noise; down the columns the first samples of seed 0" + (", of the generator alone." if subject.restored.family.watching else "."),
+        f"{plain(subject.restored.run.name)} in training", note + " A row is one noise; down the columns the first samples of seed 0.",
         subject.caption("progress"), 20 + rows * row_height(spec, cell),
     )  # fmt: skip
     for j, step in enumerate(steps):

@@ -166,7 +166,7 @@ class Trainer:
 
     def calibrate(self) -> None:
         """Has a family that samples by its own judgement measure, after a look, how sure that should be of the averaged weights."""
-        if isinstance(self.model, ChoosesSamples) and self.model.candidates() > 1:
+        if isinstance(self.model, ChoosesSamples):
             pairs = self._watch.pairs(self.ema.model)
             for model in (self.model, self.ema.model):  # the first is where the average gets its buffers from
                 model.calibrate(*pairs)
