@@ -65,6 +65,7 @@ PRESETS = {
     "default": TRAINING,
     "points": TRAINING | dict(depth=2, waves=6, optimizer="adamw", level_mean=-1.5, level_std=2.0, batch_size=512),
     "table": TRAINING | dict(depth=3, optimizer="adamw", batch_size=256),
+    "captions": TRAINING | dict(network="transformer", depth=6, level_mean=1.0),  # what stands where is decided where noise is strong
     "ddpm": TRAINING | dict(path="linear"),
     "cosine": TRAINING | dict(path="cosine"),
     "edm": TRAINING | dict(path="edm", level_mean=-0.5, level_std=1.2),
@@ -73,7 +74,9 @@ PRESETS = {
 
 def preset_for(spec: DataSpec) -> str:
     """The preset to start from when none is named."""
-    return "default" if spec.kind == "image" else "points" if spec.dims <= 3 else "table"
+    if spec.kind == "image":
+        return "captions" if spec.caption else "default"
+    return "points" if spec.dims <= 3 else "table"
 
 
 class Diffusion(Family):
