@@ -98,7 +98,7 @@ def _plane(subject: Subject, real, x_fake: Tensor, y_fake, scores: dict, said: s
     bar.figure.colorbar(shown, cax=bar, orientation="horizontal")
     bar.tick_params(labelsize=7)
     sheet.text(left, 4, "fake ◄  score  ► real", size=8, color=SOFT)
-    for i, (color, words) in enumerate(((INK, f"real ({min(500, len(points))} {subject.split} points)"), (MODEL, f"fake ({len(inside)}{', of G alone' if subject.raw.family.watching else ''}), and its push"))):
+    for i, (color, words) in enumerate(((INK, f"real ({min(500, len(points))} {subject.split} points)"), (MODEL, f"fake ({len(inside)}{', G alone' if subject.raw.family.watching else ''}), its push"))):
         sheet.text(left, 70 + 18 * i, "●→" if i else "●", color=color, size=9)
         sheet.text(left + 26, 71 + 18 * i, words, size=8)
     _histogram(sheet, scores, left, 150, WIDTH - left - 10, 150)
@@ -120,7 +120,8 @@ def _histogram(sheet: Sheet, scores: dict, left: float, top: float, width: float
         sheet.text(left + width - 34 * (name == "real"), top - 16, name, color=color, size=8.5, ha="right")
     axes.set_yticks([])
     axes.spines["left"].set_visible(False)
-    axes.set_title("scores" + (" (the middle 99 %)" if len(both) > MANY else ""), fontsize=9)
+    axes.set_title("scores", fontsize=9)
+    axes.set_xlabel("the middle 99 %" if len(both) > MANY else "", fontsize=8)
     axes.tick_params(labelsize=7)
 
 
