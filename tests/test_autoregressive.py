@@ -83,18 +83,24 @@ def test_steps_are_all_at_once(options):
         symbol = s[:, i]
 
 
+def counts_only(made):
+    """A hybrid that says what its counts say."""
+    for p in made.net.parameters():
+        p.zero_()
+    made.mix["counts"].fill_(1.0)
+
+
 def test_a_hybrid_in_training_does_not_count_what_it_predicts():
     """Noise cannot be predicted: the counts of a text of noise know it by heart, unless its part of the text is left out."""
     s = torch.randint(4, (600,), generator=torch.Generator().manual_seed(0))
     made = counted(model(DataSpec("tokens", (20,), levels=4), prior=True, order=6), s)
     with torch.no_grad():
-        for p in made.net.parameters():
-            p.zero_()
+        counts_only(made)
         batch = Batch(s.view(-1, 20), rows=torch.arange(30))
-        knows = float(made.eval().loss(batch, "likelihood", Rng(0)).value)
-        fair = float(made.train().loss(batch, "likelihood", Rng(0)).value)
+        knows = float(made.eval().loss(batch, "likelihood", Rng(0)).terms["nats_per_symbol"])
+        fair = float(made.train().loss(batch, "likelihood", Rng(0)).terms["nats_per_symbol"])
         moved = Batch(s.unfold(0, 20, 1)[torch.arange(29) * 20 + 19], rows=torch.arange(29))  # as far as training moves them
-        fair_moved = float(made.loss(moved, "likelihood", Rng(0)).value)
+        fair_moved = float(made.loss(moved, "likelihood", Rng(0)).terms["nats_per_symbol"])
     assert knows < 0.8 * math.log(4) < 0.98 * math.log(4) < min(fair, fair_moved)
     with pytest.raises(UsageError, match="rows"):
         made.loss(Batch(s.view(-1, 20)), "likelihood", Rng(0))
@@ -105,9 +111,9 @@ def test_training_counts_are_those_of_the_other_folds():
     s = text(605)
     made = counted(model(DataSpec("tokens", (20,), levels=5), prior=True), s).train()
     with torch.no_grad():
-        for p in made.net.parameters():
-            p.zero_()
-        nll = made.nll(s[140:160][None], None, made.fold(Batch(s[140:160][None], rows=torch.tensor([7]))))
+        window = s[140:160][None]
+        log_p = made.parts(window, torch.zeros(1, dtype=torch.int64), made.fold(Batch(window, rows=torch.tensor([7]))))[1]
+        nll = -log_p.gather(2, window.long()[..., None])[..., 0]
     others = KneserNey(3, 5).fit(torch.cat([s[:120], s[200:]]))
     others.discounts.copy_(made.counts.discounts)
     others._derive()
@@ -132,9 +138,8 @@ def test_a_hybrid_of_images_leaves_their_rows_out():
     made = model(spec, prior=True, order=6)
     made.fit_before(lambda: [Batch(x[:170]), Batch(x[170:])], Rng(0))
     with torch.no_grad():
-        for p in made.net.parameters():
-            p.zero_()
-        nats = lambda: float(made.loss(Batch(x, rows=torch.arange(300)), "likelihood", Rng(0)).value)
+        counts_only(made)
+        nats = lambda: float(made.loss(Batch(x, rows=torch.arange(300)), "likelihood", Rng(0)).terms["nats_per_symbol"])
         knows, fair = (nats() for made.training in (False, True))
     assert knows < 0.8 * math.log(256) and fair > 0.98 * math.log(256)
 
@@ -150,14 +155,22 @@ def test_a_text_is_counted_to_its_end():
     assert [len(b.x[0]) for b in batches()] == [20, 5]
 
 
-def test_a_hybrid_learns_the_weight_of_its_counts():
+def test_a_hybrid_learns_its_weights_and_its_network_as_if_alone():
     made = counted(model(DataSpec("tokens", (20,), levels=5), prior=True), text())
     (phase,) = made.phases()
     names = made.parameters_of(phase)
-    assert "mix.counts" in names and any(name.startswith("net.") for name in names)
-    batch = Batch(text().view(-1, 20), rows=torch.arange(20))
-    made.train().loss(batch, "likelihood", Rng(0)).value.backward(inputs=list(names.values()))
-    assert names["mix.counts"].grad.abs() > 0
+    assert {"mix.counts", "mix.network"} < set(names) and any(name.startswith("net.") for name in names)
+    s = text().view(-1, 20)
+    loss = made.train().loss(Batch(s, rows=torch.arange(20)), "likelihood", Rng(0))
+    loss.value.backward(inputs=list(names.values()))
+    assert names["mix.counts"].grad.abs() > 0 and names["mix.network"].grad.abs() > 0
+    alone = made.net(s, torch.zeros(20, dtype=torch.int64)).log_softmax(2).gather(2, s[..., None])
+    assert loss.terms["network_alone"].item() == pytest.approx(-alone.mean().item(), rel=1e-5)
+    assert loss.value.item() == pytest.approx((loss.terms["network_alone"] + loss.terms["nats_per_symbol"]).item() / 2, rel=1e-5)
+    with torch.no_grad():
+        made.mix["network"].zero_()
+    gradients = torch.autograd.grad(made.loss(Batch(s, rows=torch.arange(20)), "likelihood", Rng(0)).value, list(made.net.parameters()), allow_unused=True)
+    assert any(g is not None and g.abs().max() > 0 for g in gradients)  # though nothing of it is in the mixture
 
 
 @torch.no_grad()

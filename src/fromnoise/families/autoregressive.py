@@ -8,9 +8,11 @@ only; training minimises -log p of each symbol, all places at once. The likeliho
 of its components, a black and white one of its blocks of 2 x 4 pixels (probability/symbols.py). A class is told by the
 start token that stands before the first symbol. With --prior counts and a network are one model, a hybrid:
 
-    log p = a log p_ngram + network + constant,
+    log p = a log p_ngram + b log p_network + constant
 
-in training by the counts of the other parts of the text (ten folds), or they would know the answer and the passage around it.
+a, b and the network minimise -log p, in training by the counts of the other parts of the text (ten folds), or they would know
+the answer and the passage around it. The network minimises -log p_network as well: one that only corrects what the counts say
+learns the training text's exceptions by heart.
 """
 
 from itertools import chain, pairwise
@@ -45,7 +47,7 @@ class Config(BaseConfig):
     heads: int | None = Field(None, ge=1, le=64, description="gpt: attention heads [width / 32]")
     order: int = Field(6, ge=0, le=32, description="ngram, window, prior: symbols that are looked back at")
     kernel: int = Field(4, ge=2, le=16, description="conv: symbols that one layer looks at")
-    prior: bool = Field(False, description="hybrid: a network that corrects the counts of an n-gram model")
+    prior: bool = Field(False, description="hybrid: a network together with the counts of an n-gram model")
     pack: bool = Field(True, description="black and white images: 2 x 4 pixels as one symbol, where the sides allow it")
     gated: bool = Field(False, description="pixelcnn: gated, with a vertical and a horizontal stack (no blind spot)")
     head: Literal["categorical", "logistic"] = Field("categorical", description="pixelcnn: softmax over the levels, or a mixture of logistics")
@@ -117,7 +119,7 @@ class AutoRegressive(Family):
         counted = config.network == "ngram" or config.prior
         self.counts = KneserNey(config.order, self.vocabulary) if counted else None
         self.net = None if config.network == "ngram" else make_network(config, spec, self.symbols, self.starts)
-        self.mix = nn.ParameterDict({"counts": torch.ones(())} if config.prior else {})
+        self.mix = nn.ParameterDict({name: torch.tensor(0.5) for name in ("counts", "network") if config.prior})
         self.context = config.order if self.net is None else self.net.context
         if config.prior and self.context is not None:
             self.context = max(self.context, config.order)
@@ -136,30 +138,43 @@ class AutoRegressive(Family):
         """Which start token each of n sequences begins with, (n,)."""
         return torch.zeros(n, dtype=torch.int64, device=device) if self.condition(y) is None else y
 
-    def nll(self, s: Tensor, y: Tensor | None, fold: Tensor | None = None) -> Tensor:
-        """-log p of each symbol given those before it, (B, T) nats; fold (B,): what the counts leave out."""
+    def nll(self, s: Tensor, y: Tensor | None) -> Tensor:
+        """-log p of each symbol given those before it, (B, T) nats."""
         rows = max(1, MOST_LOGITS // (s.shape[1] * self.vocabulary))
         if not torch.is_grad_enabled() and len(s) > rows:
-            parts = zip(s.split(rows), *([None] * len(s) if more is None else more.split(rows) for more in (y, fold)))
-            return torch.cat([self.nll(*part) for part in parts])
+            labels = [None] * len(s) if y is None else y.split(rows)
+            return torch.cat([self.nll(*part) for part in zip(s.split(rows), labels)])
         start = self.start(len(s), y, s.device)
         if self.counts is None and hasattr(self.net, "nll"):                        # a head that need not compare all levels
             return self.net.nll(s, start)
-        return F.cross_entropy(self.logits(s, start, fold).flatten(0, 1), s.flatten(), reduction="none").view_as(s)
+        return cross_entropy(self.logits(s, start), s)
 
     def logits(self, s: Tensor, start: Tensor, fold: Tensor | None = None) -> Tensor:
         """log p up to a constant, (B, T, V)."""
-        logits = 0.0 if self.net is None else self.net(s, start).float()
+        return self.mixed(*self.parts(s, start, fold))
+
+    def parts(self, s: Tensor, start: Tensor, fold: Tensor | None = None) -> tuple[Tensor | None, Tensor | None]:
+        """What the network says, log p up to a constant, and what the counts say, log p; (B, T, V), None where there is none."""
+        logits = None if self.net is None else self.net(s, start).float()
         if self.counts is None:
-            return logits
+            return logits, None
         fold = None if fold is None else fold.repeat_interleave(s.shape[1])
-        log_p = self.counts.log_probs(contexts(s, self.config.order).flatten(0, 1), fold).view(*s.shape, -1)
-        return log_p if self.net is None else logits + self.mix["counts"] * log_p
+        return logits, self.counts.log_probs(contexts(s, self.config.order).flatten(0, 1), fold).view(*s.shape, -1)
+
+    def mixed(self, logits: Tensor | None, log_p: Tensor | None) -> Tensor:
+        """One of the two, or of a hybrid the weighted sum of both."""
+        if logits is None or log_p is None:
+            return log_p if logits is None else logits
+        return self.mix["network"] * logits + self.mix["counts"] * log_p
 
     def loss(self, batch: Batch, phase: str, rng: Rng) -> Loss:
-        fold = self.fold(batch) if self.training and self.counts is not None else None
-        nll = self.nll(self.to_symbols(batch.x), batch.y, fold)                     # (B, T)
-        return Loss(nll.mean(), {"nats_per_symbol": nll.mean(), "nll": nll.sum(1).mean()})
+        s = self.to_symbols(batch.x)
+        if not (self.config.prior and self.training):
+            nll = self.nll(s, batch.y)                                              # (B, T)
+            return Loss(nll.mean(), {"nats_per_symbol": nll.mean(), "nll": nll.sum(1).mean()})
+        logits, log_p = self.parts(s, self.start(len(s), batch.y, s.device), self.fold(batch))
+        nll, alone = (cross_entropy(said, s) for said in (self.mixed(logits, log_p), logits))
+        return Loss((nll.mean() + alone.mean()) / 2, {"nats_per_symbol": nll.mean(), "nll": nll.sum(1).mean(), "network_alone": alone.mean()})
 
     def log_likelihood(self, x: Tensor, y: Tensor | None, rng: Rng, k: int = 1) -> Tensor:
         return -self.nll(self.to_symbols(x), y).sum(1)
@@ -242,6 +257,11 @@ class AutoRegressive(Family):
         return (torch.stack(log_p, 1) + self.class_shares.log()).log_softmax(1)
 
 
+def cross_entropy(logits: Tensor, s: Tensor) -> Tensor:
+    """-log p of symbols s (B, T) by logits (B, T, V), (B, T) nats."""
+    return F.cross_entropy(logits.flatten(0, 1), s.flatten(), reduction="none").view_as(s)
+
+
 def folds_of(rows: int, size: int, end: int) -> list[tuple[int, int]]:
     """(first, end) of at most FOLDS parts of equally many rows, each ``size`` long, of ``end`` altogether.
 
@@ -268,10 +288,8 @@ class Reader:
             if symbol is not None and m.config.order:
                 self.last = torch.cat([self.last[:, 1:], symbol[:, None]], 1)
             log_p = m.counts.log_probs(self.last)
-            if m.net is None:
-                return log_p
-        logits = m.net.step(self.state, m.vocabulary + self.start if symbol is None else symbol).float()
-        return (logits if log_p is None else logits + m.mix["counts"] * log_p).log_softmax(1)
+        logits = None if m.net is None else m.net.step(self.state, m.vocabulary + self.start if symbol is None else symbol).float()
+        return m.mixed(logits, log_p).log_softmax(1)
 
 
 def make_network(c: Config, spec: DataSpec, symbols, starts: int) -> nn.Module:
