@@ -39,6 +39,7 @@ class Config(BaseConfig):
     network: Literal["auto", "unet", "transformer", "mlp"] = Field("auto", description="U-Net, patch Transformer, MLP [images: unet, vectors: mlp]")
     width: Width | None = Field(None, description="features of a layer, unet: at the finest resolution [unet 64, else 128]")
     depth: int | None = Field(None, ge=1, le=64, description="layers, unet: blocks at a resolution [unet 1, else 4]")
+    middle: int | None = Field(None, ge=1, le=64, description="unet: Transformer layers at its coarsest resolution, where it reads captions [2 x depth]")
     heads: int | None = Field(None, ge=1, le=64, description="transformer: attention heads [width / 32]")
     patch: int | None = Field(None, ge=1, le=64, description="transformer: side of a patch in pixels [2 below 16 pixels, 4 below 64, then 8]")
     waves: int = Field(0, ge=0, le=16, description="mlp: frequencies at which it sees each number too, for what changes over short distances")
@@ -328,7 +329,7 @@ def make_network(name: str, c: Config, spec: DataSpec):
     if name == "mlp":
         return MLP(spec.dims, width, depth, waves=c.waves, **more)
     if name == "unet":
-        return UNet(spec.shape, width, depth, **more)
+        return UNet(spec.shape, width, depth, middle=c.middle, **more)
     side = max(spec.shape[1:])
     patch = c.patch or (2 if side < 16 else 4 if side < 64 else 8)
     heads = c.heads or heads_for(width)

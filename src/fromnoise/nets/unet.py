@@ -20,10 +20,10 @@ class UNet(nn.Module):
     """(x (B, C, H, W), level (B,), condition or None, until (B,) or None) -> (B, C, H, W).
 
     width features at the finest resolution, twice as many below; ``depth`` residual blocks on the way down and on the
-    way up at each resolution, 2 x depth layers at the coarsest.
+    way up at each resolution, ``middle`` layers at the coarsest (None: 2 x depth).
     """
 
-    def __init__(self, shape: tuple[int, int, int], width: int, depth: int, reads=0, two_levels: bool = False):
+    def __init__(self, shape: tuple[int, int, int], width: int, depth: int, reads=0, two_levels: bool = False, middle: int | None = None):
         super().__init__()
         patch = fold_size(shape)
         self.sizes = sizes_down(shape, patch, smallest=min(8, math.ceil(max(shape[1:]) / (2 * patch))))
@@ -37,7 +37,7 @@ class UNet(nn.Module):
         self.down = nn.ModuleList(Conv(a, b, 3, stride=2, padding=1) for a, b in zip(widths, widths[1:]))
         self.up = nn.ModuleList(Conv(b, a, 1) for a, b in zip(widths, widths[1:]))
         self.places = nn.Parameter(nn.init.normal_(torch.empty(self.sizes[-1][0] * self.sizes[-1][1], widths[-1]), std=0.02))
-        self.layers = nn.ModuleList(TransformerLayer(widths[-1], heads) for _ in range(2 * depth))
+        self.layers = nn.ModuleList(TransformerLayer(widths[-1], heads) for _ in range(middle or 2 * depth))
         self.out = zeroed(Conv(width, shape[0] * patch**2, 3, padding=1))
 
     def forward(self, x: Tensor, level: Tensor, condition: Tensor | None = None, until: Tensor | None = None) -> Tensor:
