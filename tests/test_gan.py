@@ -14,6 +14,7 @@ from fromnoise.evaluate.report import drawn, title
 from fromnoise.families import gan
 from fromnoise.probability import adversarial
 from fromnoise.training import launch
+from fromnoise.training.loop import LONG, kinds_of_step
 from fromnoise.training.restore import restore
 
 POINTS, DIGITS = DataSpec("vector", (2,)), DataSpec("image", (1, 8, 8), levels=17, classes=10)
@@ -384,6 +385,8 @@ def test_what_judges_groups_or_augmented_images_chooses_nothing():
 
 def test_in_its_last_share_d_learns_alone():
     plan = launch.plan("gan", "ring8", steps=20, threads=1, batch_size=32, hidden=(8, 8), hidden_g=(8, 8), d_alone=0.25)
+    kinds = kinds_of_step(plan.trainer())
+    assert [share for _, share in kinds] == [0.75, 0.25] and kinds[0][0] < 0.75 * LONG < kinds[1][0]  # each is timed for a budget
     trainer = plan.trainer()
     state = lambda part: [p.detach().clone() for p in getattr(trainer.model, part).parameters()]
     same = lambda a, b: all(torch.equal(x, y) for x, y in zip(a, b))

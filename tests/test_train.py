@@ -599,6 +599,23 @@ def test_a_budget_too_short_for_its_intervals_says_so():
     assert not about(minutes=0.2)["note"] and not about(steps=3)["note"] and "\n" not in plan_line(about(steps=3))
 
 
+def test_where_looking_takes_long_there_are_fewer_intervals(monkeypatch, tmp_path):
+    """Each look 0.3 s: of 6 seconds a fifth, 1.2 s, is enough for three of them, with their margin."""
+    look = Trainer.look
+    monkeypatch.setattr(Trainer, "look", lambda trainer: (time.sleep(0.3), look(trainer))[1])
+
+    def about(**budget):
+        plan = launch.plan("vae", "digits", **TINY_VAE | {"steps": None, "intervals": None} | budget)
+        return launch.estimate(plan.trainer(), plan.train)["intervals"]
+
+    assert about(minutes=0.1) == 3 and about(minutes=0.01) == 2 and about(minutes=100) == about(steps=30) == 20
+    assert about(minutes=0.1, intervals=7) == 7
+    run = launch.start(launch.plan("vae", "digits", **TINY_VAE | {"steps": None, "intervals": None, "minutes": 0.1}), tmp_path / "run")
+    assert len(run.events("interval")) == run.info["train"]["intervals"] == 3
+    launch.resume(run, {"steps": 2})
+    assert run.info["train"]["intervals"] == 3  # as recorded
+
+
 def test_what_is_computed_before_the_first_step_is_computed_once(monkeypatch, tmp_path):
     (tmp_path / "t.txt").write_text("to be or not to be, that is the question. " * 200)
     fitted, fit_before = [], AutoRegressive.fit_before

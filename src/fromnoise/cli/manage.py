@@ -34,11 +34,12 @@ def runs(folder, root, as_json):
         return finish({"runs": rows}, True, "")
     if not rows:
         return print(f"no runs in {root}: `fromnoise train vae` makes one")
-    width = max(len(row["run"]) for row in rows)
-    print(f"{'run':<{width}}  {'data':<12} {'step':>15}  held-out")
-    for row in rows:
+    names = [Path(row["data"]).name or row["data"] for row in rows]
+    width, wide = max(len(row["run"]) for row in rows), max(4, *map(len, names))
+    print(f"{'run':<{width}}  {'data':<{wide}} {'step':>15}  held-out")
+    for row, name in zip(rows, names):
         value = "-" if row["held_out"] is None else f"{row['held_out']:.4g}"
-        print(f"{row['run']:<{width}}  {row['data'][-12:]:<12} {row['step']:>7}/{row['steps']:<7}  {value}  {'! ' + row['health'][0].split(':')[0] if row['health'] else ''}")
+        print(f"{row['run']:<{width}}  {name:<{wide}} {row['step']:>7}/{row['steps']:<7}  {value}  {'! ' + row['health'][0].split(':')[0] if row['health'] else ''}")
 
 
 @fromnoise.command()

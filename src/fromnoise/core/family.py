@@ -180,10 +180,13 @@ class ChoosesSamples(Protocol):
     """An adversarial family that samples by its own judgement: of so many candidates one.
 
     calibrate: at each interval it is told what its averaged weights score, held-out examples, real (n,), and single
-    candidates, fake (n,), each pair of one label. measured: false where nobody does.
+    candidates, fake (n,), each pair of one label. measured: false where nobody does. why_never: why its scores cannot be
+    calibrated, or "".
     """
 
     measured: bool
+
+    def why_never(self) -> str: ...
 
     def candidates(self, asked: int | None = None) -> int: ...
 

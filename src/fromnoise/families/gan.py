@@ -248,8 +248,7 @@ class GAN(Family):
         return "" if self.measured else "how sure this discriminator should be of codes is not measured"
 
     def calibrate(self, real: Tensor, fake: Tensor) -> None:
-        if not self.why_never():
-            self.choice.calibrate(real, fake)
+        self.choice.calibrate(real, fake)
 
     def judge(self, x: Tensor, y: Tensor | None = None) -> Tensor:
         """D's score of each example, (B,); a pack is filled up with the first ones and all of it gets one score."""

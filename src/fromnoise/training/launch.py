@@ -6,7 +6,7 @@ import platform
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -23,10 +23,11 @@ from . import checkpoint
 from .device import best_precision, peak_memory_mb, pick_device
 from .loop import Stop, Trainer, fit, measure
 from .restore import Restored, dataset_of, found_at, restore
-from .settings import BUDGETS, FREE_ON_RESUME, TrainConfig
+from .settings import BUDGETS, FREE_ON_RESUME, INTERVALS, TrainConfig
 
 DEFAULT_MINUTES = 1.0
 WORTH_SAYING = 10.0  # seconds
+LOOKING, FEWEST_LOOKS = 0.2, 2  # share of the minutes that goes into intervals, where nobody says how many
 
 
 @dataclass(frozen=True)
@@ -157,14 +158,14 @@ def check_retrained(run: Run, warn: Callable[[str], None]) -> None:
 
 
 def estimate(trainer: Trainer, config: TrainConfig) -> dict:
-    """Parameters, steps, seconds, examples a second and memory of a training, by running some steps and throwing them away.
+    """Parameters, steps, intervals, seconds, examples a second and memory of a training, by running some steps and throwing them away.
 
     note: in words, what the budget cannot keep, or what most of it goes into; or "".
     """
     begin = time.monotonic()
-    parameters = count_parameters(trainer.model)
+    parameters, looks = count_parameters(trainer.model), config.intervals or INTERVALS
     if not trainer.model.phases():
-        return {"parameters": parameters, "steps": 0, "note": "", "seconds": None, "items_per_second": None, "memory_mb": peak_memory_mb(trainer.device)}
+        return {"parameters": parameters, "steps": 0, "intervals": looks, "note": "", "seconds": None, "items_per_second": None, "memory_mb": peak_memory_mb(trainer.device)}
     minutes = DEFAULT_MINUTES if all(getattr(config, name) is None for name in BUDGETS) else config.minutes
     per_epoch = trainer.stream.batches_per_epoch
     steps = config.steps or (max(1, round(config.epochs * per_epoch)) if config.epochs else None)
@@ -175,19 +176,22 @@ def estimate(trainer: Trainer, config: TrainConfig) -> dict:
     before = time.monotonic()
     trainer.validate()
     interval_seconds = 1.1 * (time.monotonic() - before)
-    fixed = interval_seconds * config.intervals + (time.monotonic() - begin)
     note = ""
     if steps is None:
-        steps = int((60 * minutes - fixed) / step_seconds)
-        if steps < config.intervals:
-            steps = config.intervals
+        if config.intervals is None:
+            looks = min(looks, max(FEWEST_LOOKS, int(LOOKING * 60 * minutes / interval_seconds)))
+        left = 60 * minutes - looks * interval_seconds - (time.monotonic() - begin)
+        steps = int(left / step_seconds)
+        if steps < looks:
+            steps = looks
             note = f"{minutes:g} minutes are too short for {steps} intervals of one step each, and will be overrun: give more, or fewer --intervals"
-    looking = interval_seconds * config.intervals
+    looking = looks * interval_seconds
     if not note and looking > max(WORTH_SAYING, steps * step_seconds):
         note = f"{looking:.0f} s of it are for looking at held-out examples, more than for learning: give fewer --intervals, or fewer --validation-examples"
     return {
         "parameters": parameters,
         "steps": steps,
+        "intervals": looks,
         "note": note,
         "seconds": steps * step_seconds + looking,
         "items_per_second": trainer.stream.batch_size / step_seconds,
@@ -236,6 +240,8 @@ def start(
         _writable(path)
         trainer = plan.trainer()
         numbers = estimate(trainer, plan.train)
+        trainer.intervals = numbers["intervals"]
+        plan = replace(plan, train=plan.train.model_copy(update={"intervals": numbers["intervals"]}))
         path = path if out else claim_folder(Path("runs"), stem)
         run = Run.create(path, describe(plan, command, numbers["steps"], trainer))
         on_plan(numbers | {"run": str(run.path), "preset": plan.preset})

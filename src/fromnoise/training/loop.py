@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import torch
 
@@ -31,7 +32,7 @@ from .device import can_compile, peak_memory_mb, pick_device, set_threads
 from .duel import Watch
 from .heldout import objective
 from .optim import Ema, callable_modules, lr_factor, make_optimizers
-from .settings import TrainConfig
+from .settings import INTERVALS, TrainConfig
 from .step import train_step, turns
 
 LONG = 10**9  # steps of the imagined training that ``measure`` takes steps of
@@ -79,6 +80,7 @@ class Trainer:
 
     def __init__(self, build: Callable[[], Family], dataset: Dataset, config: TrainConfig, options: BaseConfig | None = None):
         self.config, self.dataset, self.options = config, dataset, options
+        self.intervals = config.intervals or INTERVALS
         self.device = pick_device(config.device)
         self.threads = set_threads(config.threads)
         self.rng = Rng(config.seed, device=self.device)
@@ -166,7 +168,7 @@ class Trainer:
 
     def calibrate(self) -> None:
         """Has a family that samples by its own judgement measure, after a look, how sure that should be of the averaged weights."""
-        if isinstance(self.model, ChoosesSamples):
+        if isinstance(self.model, ChoosesSamples) and not self.model.why_never():
             pairs = self._watch.pairs(self.ema.model)
             for model in (self.model, self.ema.model):  # the first is where the average gets its buffers from
                 model.calibrate(*pairs)
@@ -227,7 +229,7 @@ def fit(trainer: Trainer, run: Run, steps: int, on_event: Callable[[dict], None]
     """
     clock = Clock(run)
     batch = next(in_order(trainer.dataset, "validation", comfortable(trainer.dataset.spec, 500), device=trainer.device))
-    every = -(-steps // trainer.config.intervals) or 1
+    every = -(-steps // trainer.intervals) or 1
     if trainer.state.step == 0 and steps:
         trainer.save(run)
     while trainer.state.step < steps:
@@ -280,7 +282,7 @@ def _report(trainer: Trainer, run: Run, steps: int, batch: Batch, on_event, cloc
         state.best = {"step": state.step, "value": held_out["value"]}
     train = state.take_means()
     gradients = {name.removeprefix(health.NORM): value for name, value in train.items() if name.startswith(health.NORM)}
-    ill = health.examine(trainer.ema.model, batch, state.history, trainer.config.intervals, duel, gradients, state.best) if settled else []
+    ill = health.examine(trainer.ema.model, batch, state.history, trainer.intervals, duel, gradients, state.best) if settled else []
     event = {
         "kind": "interval",
         "step": state.step,
@@ -306,7 +308,7 @@ def measure(trainer: Trainer, seconds: float, most: int) -> float:
     """Seconds for one step, timed on throw-away steps; the trainer starts afresh afterwards.
 
     The median: the first steps (allocation, compilation) and moments when the machine was busy do not count. Where the
-    cost of a step changes in the course of the training (``cost_stages``, turns) each kind of step is timed.
+    cost of a step changes in the course of the training (``cost_stages``, turns, a phase that ends before it) each kind of step is timed.
     """
     kinds, total = kinds_of_step(trainer), 0.0
     for start, share in kinds:
@@ -324,12 +326,13 @@ def measure(trainer: Trainer, seconds: float, most: int) -> float:
 
 def kinds_of_step(trainer: Trainer) -> list[tuple[int, float]]:
     """The first of some steps of a training of ``LONG`` that cost the same, and their share of all, for each kind."""
-    stages, lengths = trainer.model.cost_stages, turns(trainer.model.phases(), trainer.stream.batches_per_epoch) or [1]
-    found = []
-    for stage in range(stages):
-        middle = int((stage + 0.5) / stages * LONG) if stages > 1 else 0
+    phases, stages = trainer.model.phases(), trainer.model.cost_stages
+    lengths, found = turns(phases, trainer.stream.batches_per_epoch) or [1], []
+    edges = sorted({stage / stages for stage in range(stages + 1)} | {phase.until for phase in phases})
+    for start, end in pairwise(edges):
+        middle = int((start + end) / 2 * LONG) if len(edges) > 2 else 0
         first = middle - middle % sum(lengths)
-        found += [(first + sum(lengths[:i]), length / sum(lengths) / stages) for i, length in enumerate(lengths)]
+        found += [(first + sum(lengths[:i]), length / sum(lengths) * (end - start)) for i, length in enumerate(lengths)]
     return found
 
 

@@ -30,10 +30,11 @@ class TrainConfig(BaseConfig):
     device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="where to train")
     threads: int = Field(0, ge=0, le=1024, description="CPU threads; 0 takes all cores. Part of the exact result")
     workers: int = Field(0, ge=0, le=64, description="threads that prepare batches ahead. Changes no result")
-    intervals: int = Field(20, ge=1, le=10_000, description="how often to validate, report and save in the course of the budget")
+    intervals: int | None = Field(None, ge=1, le=10_000, description="how often to validate, report and save in the course of the budget [20, fewer where that would take more than a fifth of the minutes]")
     validation_examples: int = Field(2000, ge=1, description="held-out examples that are measured at each interval")
 
 
+INTERVALS = 20  # unless others are given, or there is no time for so many
 BUDGETS = ("minutes", "epochs", "steps")
 # what may differ on resume: it changes no result (workers), or is warned of (threads, device), or asks for more
 FREE_ON_RESUME = ("workers", "threads", "device", *BUDGETS)
