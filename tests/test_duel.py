@@ -105,6 +105,8 @@ def test_without_labels_modes_are_regions():
     assert modes.kind == "regions" and modes.size == 16 and modes.radius is None
     again = regions(torch.from_numpy(x[:2000]).double(), Rng(0))
     assert torch.equal(again, modes.centres)  # the same seed, the same regions
+    few = torch.from_numpy(x).double()
+    assert [len(regions(few[:n], Rng(0))) for n in (3, 23, 159, 160)] == [1, 2, 15, 16]  # of a few pictures each is no region of its own
     real, good = modes.shares(torch.from_numpy(x).double())
     half = torch.from_numpy(x[x[:, 0] > 0.5]).double()
     found = histogram(modes.shares(half)[0], real, 2000)

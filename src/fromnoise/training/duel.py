@@ -115,14 +115,14 @@ def modes_of(reference: Reference, dataset: Dataset, rng: Rng) -> Modes:
 
 
 def regions(x: Tensor, rng: Rng) -> Tensor:
-    """Centres (K, d) of at most 16 regions of x (n, d)."""
+    """Centres (K, d) of at most 16 regions of x (n, d), each of some ten rows or more: fewer are no region, but examples."""
     from sklearn.cluster import KMeans
     from sklearn.exceptions import ConvergenceWarning
     from threadpoolctl import threadpool_limits
 
     with warnings.catch_warnings(), threadpool_limits(1):
         warnings.simplefilter("ignore", ConvergenceWarning)  # fewer different rows than regions
-        found = KMeans(min(REGIONS, len(x)), n_init=1, random_state=rng.key("regions") % 2**32).fit(x.numpy())
+        found = KMeans(max(1, min(REGIONS, len(x) // EXPECTED)), n_init=1, random_state=rng.key("regions") % 2**32).fit(x.numpy())
     return torch.from_numpy(found.cluster_centers_).double()
 
 
