@@ -105,8 +105,10 @@ def test_without_labels_modes_are_regions():
     assert modes.kind == "regions" and modes.size == 16 and modes.radius is None
     again = regions(torch.from_numpy(x[:2000]).double(), Rng(0))
     assert torch.equal(again, modes.centres)  # the same seed, the same regions
-    few = torch.from_numpy(x).double()
-    assert [len(regions(few[:n], Rng(0))) for n in (3, 23, 159, 160)] == [1, 2, 15, 16]  # of a few pictures each is no region of its own
+    few = torch.from_numpy(x[:60]).double()
+    assert len(regions(few[:3], Rng(0))) == 1 and 1 <= len(regions(few, Rng(0))) <= 6
+    far = torch.cat([few[:22], few[:1] + 1000])  # one picture is no region, however far it is
+    assert len(found := regions(far, Rng(0))) == 1 and found.abs().max() < 500
     real, good = modes.shares(torch.from_numpy(x).double())
     half = torch.from_numpy(x[x[:, 0] > 0.5]).double()
     found = histogram(modes.shares(half)[0], real, 2000)

@@ -611,9 +611,18 @@ def test_where_looking_takes_long_there_are_fewer_intervals(monkeypatch, tmp_pat
     assert about(minutes=0.1) == 3 and about(minutes=0.01) == 2 and about(minutes=100) == about(steps=30) == 20
     assert about(minutes=0.1, intervals=7) == 7
     run = launch.start(launch.plan("vae", "digits", **TINY_VAE | {"steps": None, "intervals": None, "minutes": 0.1}), tmp_path / "run")
-    assert len(run.events("interval")) == run.info["train"]["intervals"] == 3
-    launch.resume(run, {"steps": 2})
-    assert run.info["train"]["intervals"] == 3  # as recorded
+    assert len(run.events("interval")) == run.info["intervals"] == 3 and run.info["train"]["intervals"] is None
+    before, step = run.info["steps"], run.events("interval")[-1]["step"]
+    launch.resume(run, {"steps": 40})  # 20 of them, as in a new run of so many steps, each of 2
+    looked = [event["step"] for event in run.events("interval") if event["step"] > before]
+    assert step == before and len(looked) in (20, 21) and run.info["intervals"] > 20
+
+
+def test_a_run_of_another_version_says_so_when_it_is_resumed(tmp_path):
+    run = train(tmp_path / "run")
+    run.update(config=run.info["config"] | {"hidden": [9]})
+    with pytest.raises(StorageError, match="does not fit this version of its family"):
+        launch.resume(Run(run.path), {"steps": 2})
 
 
 def test_what_is_computed_before_the_first_step_is_computed_once(monkeypatch, tmp_path):

@@ -42,6 +42,11 @@ def test_depth_counts_blocks_of_a_resolution():
     assert [len(blocks) for blocks in (*net.ins, *net.outs)] == [3, 3] and len(net.layers) == 6
 
 
+def test_the_coarsest_resolution_has_a_depth_of_its_own():
+    net = UNet((1, 28, 28), width=8, depth=1, middle=5)
+    assert [len(blocks) for blocks in (*net.ins, *net.outs)] == [1, 1] and len(net.layers) == 5
+
+
 def test_a_block_starts_as_the_identity():
     h = torch.randn(2, 8, 5, 5)
     assert torch.equal(Block(8, 4)(h, torch.randn(2, 4)), h)

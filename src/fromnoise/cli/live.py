@@ -2,6 +2,8 @@
 
 import sys
 
+from ..training.settings import INTERVALS
+
 
 class Live:
     """Callbacks for ``launch.start``. Lines go to ``stream``; quiet shows nothing but health sentences."""
@@ -56,6 +58,8 @@ def plan_line(info: dict) -> str:
     parts.append(f"{info['parameters']:,} parameters")
     if info.get("steps"):
         parts.append(f"{info['steps']:,} steps" + (f", from step {info['from']:,}" if info.get("from") else ""))
+    if info.get("intervals", INTERVALS) < INTERVALS:
+        parts.append(f"{info['intervals']} intervals")
     if info.get("seconds"):
         parts.append(f"about {duration(info['seconds'])}")
     if info.get("items_per_second"):

@@ -11,8 +11,8 @@ start token that stands before the first symbol. With --prior counts and a netwo
     log p = a log p_ngram + b log p_network + constant
 
 a, b and the network minimise -log p, in training by the counts of the other parts of the text (ten folds), or they would know
-the answer and the passage around it. The network minimises -log p_network as well: one that only corrects what the counts say
-learns the training text's exceptions by heart.
+the answer and the passage around it. The network minimises -log p_network as well, so that it is a model of its own and not
+only a correction of what the counts say, which did worse (docs/log.md).
 """
 
 from itertools import chain, pairwise
@@ -149,12 +149,15 @@ class AutoRegressive(Family):
             return self.net.nll(s, start)
         return cross_entropy(self.logits(s, start), s)
 
-    def logits(self, s: Tensor, start: Tensor, fold: Tensor | None = None) -> Tensor:
+    def logits(self, s: Tensor, start: Tensor) -> Tensor:
         """log p up to a constant, (B, T, V)."""
-        return self.mixed(*self.parts(s, start, fold))
+        return self.mixed(*self.parts(s, start))
 
     def parts(self, s: Tensor, start: Tensor, fold: Tensor | None = None) -> tuple[Tensor | None, Tensor | None]:
-        """What the network says, log p up to a constant, and what the counts say, log p; (B, T, V), None where there is none."""
+        """What the network says, log p up to a constant, and what the counts say, log p; (B, T, V), None where there is none.
+
+        fold (B,): what the counts leave out.
+        """
         logits = None if self.net is None else self.net(s, start).float()
         if self.counts is None:
             return logits, None

@@ -17,7 +17,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load as parse_tensors
 from safetensors.torch import save as tensor_bytes
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..core.errors import StorageError, UsageError
 from ..core.files import canonical_json, flush_folder, read_json, sha256, storage_error, write_atomic
@@ -43,6 +43,13 @@ class Checkpoint:
             return parse_tensors(path.read_bytes())
         except SafetensorError as error:
             raise StorageError(f"{path} is damaged: {error}") from None
+
+    def load_into(self, model: nn.Module, part: str) -> None:
+        """Raises StorageError, also where another version of the family has other weights."""
+        try:
+            model.load_state_dict(self.tensors(part))
+        except RuntimeError as error:
+            raise StorageError(f"{self.path} does not fit this version of its family: {str(error).splitlines()[-1].strip()}") from None
 
 
 def check_file(path: Path, expected: dict) -> None:

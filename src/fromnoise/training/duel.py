@@ -11,6 +11,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from functools import partial
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -115,7 +116,7 @@ def modes_of(reference: Reference, dataset: Dataset, rng: Rng) -> Modes:
 
 
 def regions(x: Tensor, rng: Rng) -> Tensor:
-    """Centres (K, d) of at most 16 regions of x (n, d), each of some ten rows or more: fewer are no region, but examples."""
+    """Centres (K, d) of at most 16 regions of x (n, d), of ten rows or more: fewer are no region, but examples."""
     from sklearn.cluster import KMeans
     from sklearn.exceptions import ConvergenceWarning
     from threadpoolctl import threadpool_limits
@@ -123,7 +124,8 @@ def regions(x: Tensor, rng: Rng) -> Tensor:
     with warnings.catch_warnings(), threadpool_limits(1):
         warnings.simplefilter("ignore", ConvergenceWarning)  # fewer different rows than regions
         found = KMeans(max(1, min(REGIONS, len(x) // EXPECTED)), n_init=1, random_state=rng.key("regions") % 2**32).fit(x.numpy())
-    return torch.from_numpy(found.cluster_centers_).double()
+    large = np.bincount(found.labels_, minlength=found.n_clusters) >= EXPECTED
+    return torch.from_numpy(found.cluster_centers_[large if large.any() else slice(1)]).double()
 
 
 def histogram(fake: Tensor, real: Tensor, n: int) -> dict:

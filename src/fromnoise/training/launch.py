@@ -6,7 +6,7 @@ import platform
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -184,7 +184,8 @@ def estimate(trainer: Trainer, config: TrainConfig) -> dict:
         steps = int(left / step_seconds)
         if steps < looks:
             steps = looks
-            note = f"{minutes:g} minutes are too short for {steps} intervals of one step each, and will be overrun: give more, or fewer --intervals"
+            mend = "fewer --validation-examples" if config.intervals is None else "fewer --intervals"
+            note = f"{minutes:g} minutes are too short for {steps} intervals of one step each, and will be overrun: give more, or {mend}"
     looking = looks * interval_seconds
     if not note and looking > max(WORTH_SAYING, steps * step_seconds):
         note = f"{looking:.0f} s of it are for looking at held-out examples, more than for learning: give fewer --intervals, or fewer --validation-examples"
@@ -221,6 +222,7 @@ def describe(plan: Plan, command: str, steps: int, trainer: Trainer) -> dict:
         },
         "seed": plan.train.seed,
         "steps": steps,
+        "intervals": trainer.intervals,
         "threads": trainer.threads,
         "device": str(trainer.device),
         "versions": {"python": platform.python_version(), "torch": torch.__version__, "fromnoise": _version()},
@@ -241,7 +243,6 @@ def start(
         trainer = plan.trainer()
         numbers = estimate(trainer, plan.train)
         trainer.intervals = numbers["intervals"]
-        plan = replace(plan, train=plan.train.model_copy(update={"intervals": numbers["intervals"]}))
         path = path if out else claim_folder(Path("runs"), stem)
         run = Run.create(path, describe(plan, command, numbers["steps"], trainer))
         on_plan(numbers | {"run": str(run.path), "preset": plan.preset})
@@ -314,15 +315,19 @@ def resume(
         saved = checkpoint.find(run, warn=warn)
         steps, note = run.info["steps"], ""
         trainer = plan.trainer()
-        if budget:
-            more = build(TrainConfig, {**plan.train.model_dump(), **dict.fromkeys(BUDGETS), **budget})
-            numbers = estimate(trainer, more)
-            steps, note = saved.step + numbers["steps"], numbers["note"]
+        trainer.load(saved)
+        trainer.intervals = run.info.get("intervals", trainer.intervals)
         if budget and getattr(trainer.model.tunable, "jumps", 0):
             raise UsageError(f"{run.path} learns to jump in the last part of its budget, which cannot be stretched: train anew with a larger one")
         if budget and hasattr(trainer.model, "growth") and trainer.model.cost_stages > 1:
             raise UsageError(f"{run.path} grows its networks over its budget, which cannot be stretched: train anew with a larger one")
-        trainer.load(saved)
+        if budget:
+            more = build(TrainConfig, {**plan.train.model_dump(), **dict.fromkeys(BUDGETS), **budget})
+            numbers = estimate(trainer, more)
+            steps, note = saved.step + numbers["steps"], numbers["note"]
+            if plan.train.intervals is None:                                        # as often as a new run of that budget would
+                trainer.intervals = -(-steps * numbers["intervals"] // max(1, numbers["steps"]))
+            trainer.load(saved)  # again: the steps that were timed have moved it
         for what, then, now in (
             ("torch", run.info["versions"]["torch"], torch.__version__),
             ("the number of threads", run.info["threads"], trainer.threads),
@@ -334,7 +339,7 @@ def resume(
             more = "give --minutes, --epochs or --steps to train it further" if steps else "it was fitted in closed form"
             raise UsageError(f"{run.path} is finished ({steps} steps): {more}")
         if steps != run.info["steps"]:
-            run.update(steps=steps, extended=[*run.info.get("extended", []), {"from": saved.step, "steps": steps}])
+            run.update(steps=steps, intervals=trainer.intervals, extended=[*run.info.get("extended", []), {"from": saved.step, "steps": steps}])
         run.rewind(saved.manifest["events"])
         on_plan({"run": str(run.path), "parameters": count_parameters(trainer.model), "steps": steps, "from": saved.step, "note": note})
         _train(trainer, run, steps, on_event, stop)

@@ -190,7 +190,7 @@ class Trainer:
         checkpoint.save(run, self.state.step, parts, vars(self.state) | {"threads": self.threads, "progress": self.ema.model.progress}, keep)
 
     def load(self, saved: checkpoint.Checkpoint) -> None:
-        self.model.load_state_dict(saved.tensors("model"))
+        saved.load_into(self.model, "model")
         optim = saved.tensors("optim")
         self.ema.load(saved.manifest.get("average", 0), saved.tensors("ema"), optim)
         for key, optimizer in self.optimizers.items():
@@ -328,7 +328,7 @@ def kinds_of_step(trainer: Trainer) -> list[tuple[int, float]]:
     """The first of some steps of a training of ``LONG`` that cost the same, and their share of all, for each kind."""
     phases, stages = trainer.model.phases(), trainer.model.cost_stages
     lengths, found = turns(phases, trainer.stream.batches_per_epoch) or [1], []
-    edges = sorted({stage / stages for stage in range(stages + 1)} | {phase.until for phase in phases})
+    edges = sorted({stage / stages for stage in range(stages + 1)} | {min(1.0, phase.until) for phase in phases})
     for start, end in pairwise(edges):
         middle = int((start + end) / 2 * LONG) if len(edges) > 2 else 0
         first = middle - middle % sum(lengths)

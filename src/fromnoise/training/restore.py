@@ -7,7 +7,7 @@ import torch
 
 from .. import data, families
 from ..core.config import build
-from ..core.errors import DataError, StorageError, UsageError
+from ..core.errors import DataError, UsageError
 from ..core.family import Family
 from ..core.rng import Rng
 from ..core.run import Run
@@ -51,10 +51,7 @@ def restore(
     unfitted = hasattr(family.FAMILY, "fit") and (saved.step < info["steps"] or not isinstance(weights, str))
     dataset = dataset_of(run, data_name) if with_data or unfitted else described_data(run)
     model = family.FAMILY(build(family.Config, info["config"]), dataset.spec).to(device).eval().requires_grad_(False)
-    try:
-        model.load_state_dict(saved.tensors(weights) if isinstance(weights, str) else averaged(run, saved, weights))
-    except RuntimeError as error:
-        raise StorageError(f"{saved.path} does not fit this version of the family {info['family']}: {str(error).splitlines()[-1].strip()}") from None
+    saved.load_into(model, weights) if isinstance(weights, str) else model.load_state_dict(averaged(run, saved, weights))
     if unfitted:  # stopped before the end, or other weights: what comes after the last step is made up for
         model.fit(lambda: in_order(dataset, "train", device=device), Rng(info["seed"], device=device).at("fit"))
     model.progress = saved.manifest.get("progress", min(1.0, saved.step / max(1, info["steps"])))
