@@ -340,6 +340,8 @@ def test_best_and_last_are_both_said(tmp_path):
         values = [e["validation"]["value"] for e in events[: i + 1]]
         assert event["best"] == {"step": events[values.index(min(values))]["step"], "value": min(values)}
     worse = events[0] | {"best": {"step": 3, "value": 1.25}, "step": 7, "validation": {"value": 2.5}}
+    duel = {"separation": 0.931, "modes_seen": 9, "modes": 10, "kind": "classes"}
+    assert "at 3) | D right 93 %, 9/10 classes | " in event_line(worse | {"duel": duel})
     assert "| held-out 2.5 (best 1.25 at 3) |" in event_line(worse) and "best" not in event_line(worse | {"step": 3})
     assert scores(worse) == "held-out 2.5 at step 7 (best 1.25 at 3)" and scores(worse | {"step": 3}) == "held-out 2.5 at step 3, the best"
 
