@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from fromnoise.nets.gpt import GPT, attention, vary
+from fromnoise.nets.gpt import GPT, ReluSquared, attention, unit, vary
 
 V, T = 7, 12
 FORMS = {
@@ -72,6 +72,26 @@ def test_long_sequences_attend_in_the_same_way(monkeypatch, m, p):
     assert torch.allclose(attention(q, k, v), short, atol=1e-6)
 
 
+def test_the_squared_relu_is_that_with_its_slope():
+    x = torch.linspace(-2, 2, 9, dtype=torch.float64, requires_grad=True)
+    assert torch.equal(ReluSquared.apply(x), x.relu().square())
+    assert torch.autograd.gradcheck(ReluSquared.apply, x[x != 0].detach().requires_grad_())
+
+
+def test_mixed_precision_is_for_the_whole_stream():
+    """Nothing between the embedding and the logits is float32, and the logits are nearly those of float32."""
+    model, (s, start), seen = net(), symbols(), []
+    model.layers[1].register_forward_pre_hook(lambda layer, inputs: seen.append(inputs[0].dtype))
+    with torch.no_grad():
+        plain = model(s, start)
+        with torch.autocast("cpu", torch.bfloat16):
+            mixed = model(s, start)
+    assert seen == [torch.float32, torch.bfloat16] and mixed.dtype == torch.float32
+    assert (mixed - plain).abs().max() < 0.1 * plain.abs().max()
+    y = unit(3 + 2 * torch.randn(5, 64))
+    assert y.mean(1).abs().max() < 1e-5 and torch.allclose(y.square().mean(1), torch.ones(5), atol=1e-4)
+
+
 @torch.no_grad()
 def test_a_full_cache_reads_the_last_half_again():
     model, (s, start) = net(), symbols(length=40)
@@ -108,7 +128,7 @@ def test_the_class_changes_every_place():
 def test_the_cap_holds():
     model, (s, start) = net(soft_cap=2.0), symbols()
     with torch.no_grad():
-        model.head.weight.mul_(100)
+        model.output.weight.mul_(100)
         assert model(s, start).abs().max() <= 2.0 < net(soft_cap=0.0)(s, start).abs().max() * 100
 
 

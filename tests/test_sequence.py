@@ -28,7 +28,7 @@ def make(name, trained=True, **more):
     Rng(0).seed_torch()
     net = NETS[name](**more).eval()
     if trained:
-        nn.init.normal_(net.head.weight)
+        nn.init.normal_(net.output.weight)
     return net
 
 
@@ -144,7 +144,7 @@ def test_the_first_loss_is_log_v_and_gradients_reach_everything(name):
     net, (s, start) = make(name, trained=False), symbols(16, 20)
     loss = lambda: F.cross_entropy(net(s, start).flatten(0, 1), s.flatten())
     assert loss().item() == pytest.approx(math.log(V), abs=1e-6)
-    nn.init.normal_(net.head.weight)
+    nn.init.normal_(net.output.weight)
     loss().backward()
     assert not [n for n, p in net.named_parameters() if p.grad is None or not p.grad.any()]
 

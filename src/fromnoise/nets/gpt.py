@@ -4,7 +4,7 @@ Input i is symbol i - 1 (a start token first), so that output i holds the logits
 ingredient can be left out, so that its effect can be seen:
 
     rotary          positions as rotations of queries and keys (Su et al. 2021); without it a learned table
-    qk_norm         queries and keys at unit root mean square (Henry et al. 2020)
+    qk_norm         queries and keys at mean 0 and unit root mean square (Henry et al. 2020)
     squared_relu    max(x, 0)^2 between the two layers of the MLP (So et al. 2021), else GELU
     zero_init       each branch begins as zero, the first loss is log V
     value_residual  values mixed with those of the first layer (Zhou et al. 2024)
@@ -20,6 +20,7 @@ import math
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 LONG = 512  # symbols: from there on the scores of attention take more memory than they save time
 MOST_PAIRS = 2**15  # rows of a bigram table: above that many pairs of symbols they are not told apart
@@ -54,8 +55,8 @@ class GPT(nn.Module):
         more = dict(rotary=rotary, qk_norm=qk_norm, squared_relu=squared_relu, shortcut=shortcut)
         mixes = [value_residual and i > 0 for i in range(depth)]                    # the first layer's values are what is mixed in
         self.layers = nn.ModuleList(Layer(width, heads, dropout, zero_init, value_residual=mix, **more) for mix in mixes)
-        self.head = nn.Embedding(vocabulary, width)  # a table of symbols, like those of the input
-        nn.init.normal_(self.head.weight, std=0.0 if zero_init else width**-0.5)
+        self.output = nn.Embedding(vocabulary, width)  # a table of symbols, like those of the input
+        nn.init.normal_(self.output.weight, std=0.0 if zero_init else width**-0.5)
         angle = rotations(length, width // heads)
         self.register_buffer("cos", angle.cos(), persistent=False)
         self.register_buffer("sin", angle.sin(), persistent=False)
@@ -69,11 +70,13 @@ class GPT(nn.Module):
         first = 0 if state is None else state.position
         known = read if state is None else state.take(read)                         # (B, first + m)
         x = vary(self.embed(known, first), self.dropout, self.training)
+        if torch.is_autocast_enabled(x.device.type):                                # the stream too: that is where the time goes
+            x = x.to(torch.get_autocast_dtype(x.device.type))
         x = x_first = unit(x)
         turn, v_first = (self.cos[first : known.shape[1]], self.sin[first : known.shape[1]]), None
         for i, layer in enumerate(self.layers):
             x, v_first = layer(x, x_first, v_first, turn, None if state is None else (state.keys[i], state.values[i], first))
-        logits = F.linear(unit(x), self.head.weight)
+        logits = F.linear(unit(x), self.output.weight)
         return self.soft_cap * torch.tanh(logits.float() / self.soft_cap) if self.soft_cap else logits.float()
 
     def embed(self, known: Tensor, first: int) -> Tensor:
@@ -143,7 +146,7 @@ class Layer(nn.Module):
         mixed, v_first = self.attend(unit(x), v_first, turn, cache)
         x = x + vary(mixed, self.dropout, self.training)
         hidden = self.up(unit(x))
-        hidden = F.relu(hidden).square() if self.squared_relu else F.gelu(hidden)
+        hidden = ReluSquared.apply(hidden) if self.squared_relu else F.gelu(hidden)
         return x + vary(self.down(hidden), self.dropout, self.training), v_first
 
     def attend(self, x: Tensor, v_first: Tensor | None, turn, cache) -> tuple[Tensor, Tensor]:
@@ -180,8 +183,23 @@ def attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 
 
 def unit(x: Tensor) -> Tensor:
-    """x / rms(x), over the last dimension."""
-    return F.rms_norm(x, x.shape[-1:])
+    """x brought to mean 0 and variance 1 over the last dimension: the library has a faster kernel for this than for rms."""
+    return F.layer_norm(x, x.shape[-1:])
+
+
+class ReluSquared(torch.autograd.Function):
+    """max(x, 0)^2, whose slope 2 max(x, 0) needs nothing but the same max."""
+
+    @staticmethod
+    def forward(ctx, x):
+        positive = x.clamp(min=0)
+        ctx.save_for_backward(positive)
+        return positive * positive
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, gradient):
+        return 2 * gradient * ctx.saved_tensors[0]
 
 
 def vary(x: Tensor, p: float, training: bool) -> Tensor:
@@ -198,5 +216,5 @@ def rotations(length: int, dims: int) -> Tensor:
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """x (B, m, heads, d): pairs (j, j + d/2) turned by the angle of their place."""
     a, b = x.chunk(2, -1)
-    cos, sin = cos[:, None, :], sin[:, None, :]
+    cos, sin = cos[:, None, :].to(x.dtype), sin[:, None, :].to(x.dtype)
     return torch.cat([a * cos - b * sin, a * sin + b * cos], -1)

@@ -50,7 +50,7 @@ class Window(nn.Module):
         self.embedding = nn.Embedding(vocabulary + starts + 1, max(8, width // 4))
         self.first = nn.Linear(context * self.embedding.embedding_dim, width)
         self.layers = nn.ModuleList(nn.Linear(width, width) for _ in range(depth - 1))
-        self.head = head(vocabulary, width)
+        self.output = head(vocabulary, width)
 
     def forward(self, s: Tensor, start: Tensor) -> Tensor:
         read = F.pad(moved(s, start, self.vocabulary), (self.context - 1, 0), value=self.nothing)
@@ -61,7 +61,7 @@ class Window(nn.Module):
         h = F.silu(self.first(vary(windows.flatten(2), self.dropout, self.training)))
         for layer in self.layers:
             h = h + F.silu(layer(vary(h, self.dropout, self.training)))
-        return read_out(vary(h, self.dropout, self.training), self.head)
+        return read_out(vary(h, self.dropout, self.training), self.output)
 
     def begin(self, n: int) -> "WindowState":
         return WindowState(self, n)
@@ -76,7 +76,7 @@ class WindowState:
     """The last k inputs, (n, k)."""
 
     def __init__(self, net: Window, n: int):
-        self.read = torch.full((n, net.context), net.nothing, device=net.head.weight.device)
+        self.read = torch.full((n, net.context), net.nothing, device=net.output.weight.device)
 
 
 # -- causal convolution ---------------------------------------------------------------------------------------------
@@ -96,7 +96,7 @@ class Convolution(nn.Module):
         self.context = 1 + (kernel - 1) * sum(self.steps)
         self.embedding = nn.Embedding(vocabulary + starts, width)
         self.layers = nn.ModuleList(GatedLayer(kernel * width, width) for _ in range(depth))
-        self.head = head(vocabulary, width)
+        self.output = head(vocabulary, width)
 
     def forward(self, s: Tensor, start: Tensor) -> Tensor:
         T = s.shape[1]
@@ -105,7 +105,7 @@ class Convolution(nn.Module):
             u = vary(unit(h), self.dropout, self.training)
             taps = [F.pad(u, (0, 0, min(back * step, T), 0))[:, :T] for back in reversed(range(self.kernel))]
             h = h + layer(torch.cat(taps, 2))
-        return read_out(vary(unit(h), self.dropout, self.training), self.head)
+        return read_out(vary(unit(h), self.dropout, self.training), self.output)
 
     def begin(self, n: int) -> "ConvolutionState":
         return ConvolutionState(self, n)
@@ -119,7 +119,7 @@ class Convolution(nn.Module):
             h = h + layer(torch.cat([*taps, u], 1))
             ring[state.position % len(ring)] = u
         state.position += 1
-        return read_out(unit(h), self.head)
+        return read_out(unit(h), self.output)
 
 
 class GatedLayer(nn.Module):
@@ -156,7 +156,7 @@ class Recurrent(nn.Module):
         self.vocabulary, self.dropout = vocabulary, dropout
         self.embedding = nn.Embedding(vocabulary + starts, width)
         self.cells = KINDS[kind](width, width, depth, batch_first=True, dropout=dropout if depth > 1 else 0.0)
-        self.head = head(vocabulary, width)
+        self.output = head(vocabulary, width)
         if kind == "lstm":  # forget gates open at first, so that the gradient reaches far back (Jozefowicz et al. 2015)
             for name, bias in self.cells.named_parameters():
                 if name.startswith("bias_ih"):
@@ -168,7 +168,7 @@ class Recurrent(nn.Module):
     def run(self, read: Tensor, memory):
         """Inputs (B, m) that follow what ``memory`` holds (None: nothing) -> logits (B, m, V), the memory after them."""
         h, memory = self.cells(vary(self.embedding(read), self.dropout, self.training), memory)
-        return read_out(vary(h, self.dropout, self.training), self.head), memory
+        return read_out(vary(h, self.dropout, self.training), self.output), memory
 
     def begin(self, n: int) -> "RecurrentState":
         return RecurrentState()

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .conv import Fold, Unfold, fold_size, sizes_down
-from .denoiser import Told, TransformerLayer, heads_for, read_along, zeroed
+from .denoiser import Told, TransformerLayer, heads_for, norm, read_along, zeroed
 
 
 class UNet(nn.Module):
@@ -36,7 +36,7 @@ class UNet(nn.Module):
         self.ins, self.outs = nn.ModuleList(map(blocks, widths[:-1])), nn.ModuleList(map(blocks, widths[:-1]))
         self.down = nn.ModuleList(Conv(a, b, 3, stride=2, padding=1) for a, b in zip(widths, widths[1:]))
         self.up = nn.ModuleList(Conv(b, a, 1) for a, b in zip(widths, widths[1:]))
-        self.places = nn.Parameter(nn.init.normal_(torch.empty(self.sizes[-1][0] * self.sizes[-1][1], widths[-1]), std=0.02))
+        self.positions = nn.Parameter(nn.init.normal_(torch.empty(self.sizes[-1][0] * self.sizes[-1][1], widths[-1]), std=0.02))
         self.layers = nn.ModuleList(TransformerLayer(widths[-1], heads) for _ in range(middle or 2 * depth))
         self.out = zeroed(Conv(width, shape[0] * patch**2, 3, padding=1))
 
@@ -48,7 +48,7 @@ class UNet(nn.Module):
                 h = block(h, told)
             seen.append(h)
             h = down(h)
-        h = h.permute(0, 2, 3, 1).flatten(1, 2) + self.places.to(h.dtype)           # B T 2 width
+        h = norm(h.permute(0, 2, 3, 1).flatten(1, 2)) + self.positions.to(h.dtype)     # B T 2 width, as small as what the layers add
         h = read_along(self.layers, h, told, words)
         h = h.unflatten(1, self.sizes[-1]).permute(0, 3, 1, 2)
         for blocks, up, skip in zip(reversed(self.outs), reversed(self.up), reversed(seen)):
