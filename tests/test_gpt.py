@@ -79,7 +79,7 @@ def test_the_squared_relu_is_that_with_its_slope():
 
 
 def test_mixed_precision_is_for_the_whole_stream():
-    """Nothing between the embedding and the logits is float32, and the logits are nearly those of float32."""
+    """What goes from layer to layer is bfloat16; the logits are float32, and nearly those without."""
     model, (s, start), seen = net(), symbols(), []
     model.layers[1].register_forward_pre_hook(lambda layer, inputs: seen.append(inputs[0].dtype))
     with torch.no_grad():

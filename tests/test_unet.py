@@ -47,6 +47,13 @@ def test_the_coarsest_resolution_has_a_depth_of_its_own():
     assert [len(blocks) for blocks in (*net.ins, *net.outs)] == [1, 1] and len(net.layers) == 5
 
 
+def test_what_the_coarsest_layers_read_is_as_large_as_words_are():
+    net, seen = awake(UNet((1, 28, 28), width=16, depth=1)), []
+    net.layers[0].register_forward_pre_hook(lambda layer, inputs: seen.append(inputs[0]))
+    net(100 * torch.randn(2, 1, 28, 28), LEVEL.expand(2))
+    assert (seen[0] - net.positions).square().mean().item() == pytest.approx(1, rel=1e-3)
+
+
 def test_a_block_starts_as_the_identity():
     h = torch.randn(2, 8, 5, 5)
     assert torch.equal(Block(8, 4)(h, torch.randn(2, 4)), h)

@@ -341,8 +341,8 @@ def check(c: Config, spec: DataSpec) -> None:
     if c.prior and c.network in COUNTING:
         raise UsageError(f"--network {c.network} is the counts alone: leave --prior out, or choose a network")
     width, heads = c.width or 64 * c.size, heads_of(c)
-    if c.network == "gpt" and (width % heads or width // heads % 2):
-        raise UsageError(f"--width {width} must be an even multiple of the {heads} heads")
+    if c.network == "gpt" and (width % heads or width // heads % 2 or width // heads < 4):
+        raise UsageError(f"--width {width} must be an even multiple of the {heads} heads, 4 or more for each")
 
 
 FAMILY = AutoRegressive

@@ -69,10 +69,10 @@ class GPT(nn.Module):
         """Inputs (B, m) that follow what the state holds -> logits (B, m, V); the state takes them in."""
         first = 0 if state is None else state.position
         known = read if state is None else state.take(read)                         # (B, first + m)
-        x = vary(self.embed(known, first), self.dropout, self.training)
+        x = unit(vary(self.embed(known, first), self.dropout, self.training))
         if torch.is_autocast_enabled(x.device.type):                                # the stream too: that is where the time goes
             x = x.to(torch.get_autocast_dtype(x.device.type))
-        x = x_first = unit(x)
+        x_first = x
         turn, v_first = (self.cos[first : known.shape[1]], self.sin[first : known.shape[1]]), None
         for i, layer in enumerate(self.layers):
             x, v_first = layer(x, x_first, v_first, turn, None if state is None else (state.keys[i], state.values[i], first))

@@ -48,7 +48,8 @@ class UNet(nn.Module):
                 h = block(h, told)
             seen.append(h)
             h = down(h)
-        h = norm(h.permute(0, 2, 3, 1).flatten(1, 2)) + self.positions.to(h.dtype)     # B T 2 width, as small as what the layers add
+        h = norm(h.permute(0, 2, 3, 1).flatten(1, 2))                               # B T 2 width, as small as what the layers add
+        h = h + self.positions.to(h.dtype)
         h = read_along(self.layers, h, told, words)
         h = h.unflatten(1, self.sizes[-1]).permute(0, 3, 1, 2)
         for blocks, up, skip in zip(reversed(self.outs), reversed(self.up), reversed(seen)):
