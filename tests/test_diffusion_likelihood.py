@@ -87,7 +87,7 @@ def test_exact_trace_and_probes_agree():
     many = model.flow_log_likelihood(x, None, Rng(0), probes=40, **settings)
     assert bool((many.se > 0).all()) and bool(((many.log_likelihood - exact.log_likelihood).abs() < 3 * many.se).all())
     x = Rng(0).uniform("image", (2, 1, 9, 9)) * 2 - 1
-    large = network(DataSpec("image", (1, 9, 9), levels=17)).flow_log_likelihood(x, None, Rng(0), steps=16, most=256)
+    large = network(DataSpec("image", (1, 9, 9), levels=17)).flow_log_likelihood(x, None, Rng(0), **settings)
     assert bool((large.se > 0).all())  # above 64 dimensions two probes, whose error is known
 
 

@@ -16,6 +16,7 @@ from .root import LOOSE, PATH, finish, fromnoise, json_flag, quiet_flag, say, wh
 def runs(folder, root, as_json):
     """List the runs in a folder."""
     from ..core.run import list_runs
+    from ..data.store import shown
 
     if folder and root:
         raise UsageError("give one folder: DIR, or --root DIR")
@@ -34,18 +35,12 @@ def runs(folder, root, as_json):
         return finish({"runs": rows}, True, "")
     if not rows:
         return print(f"no runs in {root}: `fromnoise train vae` makes one")
-    names = [_short(Path(row["data"]).name or row["data"]) for row in rows]
+    names = [shown(Path(row["data"]).name or row["data"], 40)[1:-1] for row in rows]  # without its quotes
     width, wide = max(3, *(len(row["run"]) for row in rows)), max(4, *map(len, names))
     print(f"{'run':<{width}}  {'data':<{wide}} {'step':>15}  held-out")
     for row, name in zip(rows, names):
         value = "-" if row["held_out"] is None else f"{row['held_out']:.4g}"
         print(f"{row['run']:<{width}}  {name:<{wide}} {row['step']:>7}/{row['steps']:<7}  {value}  {'! ' + row['health'][0].split(':')[0] if row['health'] else ''}")
-
-
-def _short(name: str, most: int = 40) -> str:
-    """One line of at most so many characters; what is left out is in the middle."""
-    name = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in name)
-    return name if len(name) <= most else f"{name[: most // 2 - 1]}..{name[1 - most // 2 :]}"
 
 
 @fromnoise.command()

@@ -44,10 +44,10 @@ class Checkpoint:
         except SafetensorError as error:
             raise StorageError(f"{path} is damaged: {error}") from None
 
-    def load_into(self, model: nn.Module, part: str) -> None:
-        """Raises StorageError, also where another version of the family has other weights."""
+    def load_into(self, model: nn.Module, tensors: dict[str, Tensor]) -> None:
+        """Gives a model tensors of this checkpoint. Raises StorageError where this version of the family has other weights."""
         try:
-            model.load_state_dict(self.tensors(part))
+            model.load_state_dict(tensors)
         except RuntimeError as error:
             raise StorageError(f"{self.path} does not fit this version of its family: {str(error).splitlines()[-1].strip()}") from None
 

@@ -190,7 +190,7 @@ class Trainer:
         checkpoint.save(run, self.state.step, parts, vars(self.state) | {"threads": self.threads, "progress": self.ema.model.progress}, keep)
 
     def load(self, saved: checkpoint.Checkpoint) -> None:
-        saved.load_into(self.model, "model")
+        saved.load_into(self.model, saved.tensors("model"))
         optim = saved.tensors("optim")
         self.ema.load(saved.manifest.get("average", 0), saved.tensors("ema"), optim)
         for key, optimizer in self.optimizers.items():

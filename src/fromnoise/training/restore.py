@@ -51,7 +51,7 @@ def restore(
     unfitted = hasattr(family.FAMILY, "fit") and (saved.step < info["steps"] or not isinstance(weights, str))
     dataset = dataset_of(run, data_name) if with_data or unfitted else described_data(run)
     model = family.FAMILY(build(family.Config, info["config"]), dataset.spec).to(device).eval().requires_grad_(False)
-    saved.load_into(model, weights) if isinstance(weights, str) else model.load_state_dict(averaged(run, saved, weights))
+    saved.load_into(model, saved.tensors(weights) if isinstance(weights, str) else averaged(run, saved, weights))
     if unfitted:  # stopped before the end, or other weights: what comes after the last step is made up for
         model.fit(lambda: in_order(dataset, "train", device=device), Rng(info["seed"], device=device).at("fit"))
     model.progress = saved.manifest.get("progress", min(1.0, saved.step / max(1, info["steps"])))
