@@ -286,6 +286,14 @@ def test_any_number_of_steps_costs_no_more_evaluations(sampler, spacing):
         assert steps - 1 <= len(calls) <= steps
 
 
+def test_captions_are_drawn_with_new_noise_in_more_steps_unless_told():
+    told, plain = (Diffusion(Config(depth=1), DataSpec("image", (3, 8, 8), levels=256, **more)) for more in ({"caption": (3, 5)}, {}))
+    assert [(model.sampler(Options()), len(model.visited(Options()))) for model in (told, plain)] == [("ddpm", 32), ("dpm", 10)]
+    assert (told.sampler(Options(sampler="dpm")), len(told.visited(Options(steps=4)))) == ("dpm", 4)
+    same = [plain.sample(2, None, Options(**more), Rng(0)) for more in ({}, {"sampler": "dpm"}, {"sampler": "ddpm"})]
+    assert torch.equal(same[0], same[1]) and not torch.equal(same[0], same[2])
+
+
 @pytest.mark.parametrize(
     "wrong,told",
     [(dict(steps=0), "--steps"), (dict(steps=10**9), "--steps"), (dict(steps=math.nan), "--steps"),

@@ -50,8 +50,8 @@ class Config(BaseConfig):
 
 
 class Options(BaseConfig):
-    steps: int | None = Field(None, ge=1, le=10_000, description="evaluations of the network, at most [images 10, vectors 40]")
-    sampler: Literal["dpm", "heun", "euler", "ddpm", "jump"] = Field("dpm", description="DPM-Solver++ 2M, Heun, Euler (DDIM), ancestral (DDPM), or jumps (of a model trained with --jumps)")
+    steps: int | None = Field(None, ge=1, le=10_000, description="evaluations of the network, at most [images 10, captions 32, vectors 40]")
+    sampler: Literal["auto", "dpm", "heun", "euler", "ddpm", "jump"] = Field("auto", description="DPM-Solver++ 2M, Heun, Euler (DDIM), ancestral (DDPM), or jumps (of a model trained with --jumps) [captions: ddpm, else dpm]")
     spacing: Literal["rho", "time"] = Field("rho", description="of the steps: EDM's, or equal in t")
     guidance: float = Field(1.0, ge=0, le=100, description="conditional: 1 samples p(x | y), more exaggerates the label")
     guidance_from: float = Field(0.0, ge=0, description="guidance acts above this ratio of noise to data ...")
@@ -219,9 +219,14 @@ class Diffusion(Family):
             raise UsageError("a model is guided by one of the same data and path")
         object.__setattr__(self, "weak", weak)                                      # no part of this model
 
+    def sampler(self, options: Options) -> str:
+        """What a caption asks for, in detail, needs the new noise of ddpm, by which later steps mend what earlier ones got wrong."""
+        return options.sampler if options.sampler != "auto" else "ddpm" if self.spec.caption else "dpm"
+
     def visited(self, options: Options) -> Tensor:
         """The times of as many steps as make the evaluations."""
-        n = options.steps or (10 if self.spec.kind == "image" else 40)              # ten are too few where the data are narrow
+        usual = 32 if self.spec.caption else 10 if self.spec.kind == "image" else 40  # ten are too few where the data are narrow
+        n = options.steps or usual
         n = (n + 1) // 2 if options.sampler == "heun" else n
         return samplers.spaced(self.path, n, "time" if options.sampler == "jump" else options.spacing)
 
@@ -229,12 +234,13 @@ class Diffusion(Family):
         """x_t (B, *shape) at the first of the times -> an example, by the sampler that is asked for."""
         if options.sampler == "jump":
             raise UsageError("--sampler jump makes new samples only: choose another one here")
-        if options.sampler == "dpm":
+        sampler = self.sampler(options)
+        if sampler == "dpm":
             x = samplers.dpm(denoise, x, self.path, times, on_step=on_step)
-        elif options.sampler == "heun":
+        elif sampler == "heun":
             x = samplers.heun(denoise, x, self.path, times, rng, options.churn, on_step=on_step)
         else:
-            x = samplers.ddim(denoise, x, self.path, times, float(options.sampler == "ddpm"), rng, on_step=on_step)
+            x = samplers.ddim(denoise, x, self.path, times, float(sampler == "ddpm"), rng, on_step=on_step)
         return self.in_range(x * self.scale + self.shift)
 
     def in_range(self, x: Tensor) -> Tensor:
