@@ -1,4 +1,4 @@
-"""What the benchmarks of auto-regressive models share: their arguments, and one training for each budget of minutes."""
+"""What the benchmarks of auto-regressive models share: their arguments, and one training for each budget of minutes, or a run that is there."""
 
 import argparse
 import time
@@ -27,17 +27,23 @@ class Trained:
 
 
 def trained(about: str, out: str, preset: str, minutes: list[float], **data) -> Iterator[Trained]:
-    """Reads the command line, prints the header, and trains for each budget; preset and minutes: unless others are given."""
+    """Reads the command line, prints the header, and trains for each budget, or opens the run that is named; preset and minutes:
+    unless others are given."""
     parser = argparse.ArgumentParser(description=about.split("\n")[0])
     parser.add_argument("--minutes", type=float, nargs="+", default=minutes)
     parser.add_argument("--preset", default=preset)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--checkpoint", default="best", help="best on the validation split, or last")
     parser.add_argument("--out", type=Path, default=Path(out))
+    parser.add_argument("--run", type=Path, help="measure this run, however often it was resumed, instead of training one")
     parser.add_argument("--set", nargs="*", default=[], metavar="NAME=VALUE", help="further options of the training")
     args = parser.parse_args()
     header(args.seed)
     more = dict(item.split("=", 1) for item in args.set)
+    if args.run:
+        last = fn.open(args.run).run.events("interval")[-1]
+        yield Trained(str(args.run), last["seconds"], last, fn.open(args.run, which=args.checkpoint))
+        return
     for budget in args.minutes:
         path, begin = args.out / "-".join([args.preset, f"{budget:g}min", *args.set, str(args.seed)]), time.perf_counter()
         run = fn.train("autoregressive", preset=args.preset, minutes=budget, seed=args.seed, out=path, **data, **more)
