@@ -14,7 +14,8 @@ from fromnoise.api import TrainedRun
 
 @dataclass(frozen=True)
 class Trained:
-    """said: preset and options; seconds: everything included; last: the last event; opened: the run at the wanted checkpoint."""
+    """said: preset and options, or what is measured; seconds: everything included (of --run: see there); last: the last event; opened:
+    the run at the wanted checkpoint."""
 
     said: str
     seconds: float
@@ -41,8 +42,12 @@ def trained(about: str, out: str, preset: str, minutes: list[float], **data) -> 
     header(args.seed)
     more = dict(item.split("=", 1) for item in args.set)
     if args.run:
-        last = fn.open(args.run).run.events("interval")[-1]
-        yield Trained(str(args.run), last["seconds"], last, fn.open(args.run, which=args.checkpoint))
+        opened = fn.open(args.run, which=args.checkpoint)
+        settings = opened.dataset.settings | {"data": opened.dataset.name}
+        if any(settings.get(name) != value for name, value in data.items()):
+            raise SystemExit(f"{args.run} was trained on {settings}: give --run one of {data}")
+        last = opened.run.events("interval")[-1]
+        yield Trained(f"{args.run} (training, validation and saving)", last["seconds"], last, opened)
         return
     for budget in args.minutes:
         path, begin = args.out / "-".join([args.preset, f"{budget:g}min", *args.set, str(args.seed)]), time.perf_counter()

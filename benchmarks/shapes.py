@@ -4,7 +4,7 @@ Trains a diffusion model with its caption encoder on `shapes`, the last averaged
 captions of each kind. The judge knows the rules of drawing (measures/attributes.py) and no network; beside each share stands
 that of the real pictures with the same captions.
 
-    python benchmarks/shapes.py [--minutes 38] [--seed 0] [--pictures 1000] [--guidance 1 2 3] [--steps 32] [--run FOLDER] [--set NAME=VALUE ...]
+    python benchmarks/shapes.py [--minutes 38] [--seed 0] [--pictures 1000] [--guidance 1 2 3] [--steps 32] [--sampler sde] [--run FOLDER] [--set NAME=VALUE ...]
 """
 
 import torch
@@ -19,6 +19,7 @@ from fromnoise.measures.attributes import ATTRIBUTES, check
 def main() -> None:
     args = arguments(
         __doc__, "runs/shapes", minutes=38, pictures=dict(type=int, default=1000), steps=dict(type=int, default=32),
+        sampler=dict(default="auto", help="as of `fromnoise sample`"),
         guidance=dict(type=float, nargs="*", default=[1.0, 2.0, 3.0]),
     )  # fmt: skip
     run = trained(args, "shapes")
@@ -37,7 +38,7 @@ def main() -> None:
 
 def drawn(run, y: torch.Tensor, args, guidance: float):
     """Pictures for captions y (n, L) as they are stored, uint8 (n, 3, H, W)."""
-    blocks = sample.blocks(run.restored, len(y), args.seed, labels=y, options=dict(steps=args.steps, guidance=guidance))
+    blocks = sample.blocks(run.restored, len(y), args.seed, labels=y, options=dict(steps=args.steps, sampler=args.sampler, guidance=guidance))
     return run.dataset.to_store(torch.cat(list(blocks)))
 
 

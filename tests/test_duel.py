@@ -117,6 +117,13 @@ def test_without_labels_modes_are_regions():
     assert modes_of(Reference(few, 100, Rng(0)), few, Rng(0)).size <= 12  # constant data: nothing to find, nothing raised
 
 
+def test_classes_too_many_to_be_judged_give_way_to_regions():
+    x, _ = ring()
+    dataset = toy(x, (np.arange(len(x)) % 1000).astype(np.int64))
+    modes = modes_of(Reference(dataset, 2000, Rng(0)), dataset, Rng(0))
+    assert modes.kind == "regions" and modes.size == 16
+
+
 def test_an_evaluator_names_the_classes():
     plan = launch.plan("classical", "digits", threads=1)
     reference = Reference(plan.dataset, 500, Rng(0))
@@ -135,7 +142,7 @@ class Fixed(torch.nn.Module):
     def sample(self, n, y, options, rng):
         return self.x[torch.tensor(rng.rows) % len(self.x)]
 
-    def judge(self, x, y=None):
+    def judge(self, x, y=None, made=False):
         return x.flatten(1).sum(1)
 
 
@@ -158,7 +165,7 @@ def test_scores_that_are_not_finite_are_no_duel():
     terms, numbers = watch.look(model, model)
     assert numbers["separation"] == pytest.approx(0.5) and abs(numbers["relative"]) < 0.05 and numbers["modes_seen"] == 8
     assert terms["value"] == terms["sliced_wasserstein"] == terms["raw_distance"] == numbers["distance"]
-    model.judge = lambda x, y=None: x.sum(1) / 0
+    model.judge = lambda x, y=None, made=False: x.sum(1) / 0
     assert watch.look(model, model) == ({"value": math.inf}, {})
 
 
@@ -180,7 +187,7 @@ def test_distance_of_images():
 
 HEALTHY = {
     "separation": 0.97, "separation_held_out": 0.96, "memorising": 0.53, "memorising_error": 0.01,
-    "distance": 1.0, "distance_error": 0.05, "raw_distance": 1.1, "relative": 0.05, "diversity": 0.97,
+    "distance": 1.0, "distance_error": 0.05, "raw_distance": 1.1, "relative": 0.05, "raw_relative": 0.055, "diversity": 0.97,
     "modes": 8, "modes_seen": 8, "entropy": 0.99, "kind": "classes", "good": 0.9, "features": "columns",
 }  # fmt: skip
 GRADIENTS = {"discriminator": 0.3, "generator": 0.02}
@@ -197,14 +204,15 @@ def test_a_healthy_duel_raises_nothing():
     assert not said(relative=0.005, best={"step": 1, "value": 0.01}) and not said(relative=0.005, raw_distance=0.1)  # near 0 all is noise
     assert not said(memorising=0.8, memorising_error=0.09) and not said(distance_error=0.2, best={"step": 1, "value": 0.5})
     assert not said(modes=0, modes_seen=0, entropy=0.2)  # nothing could be judged
+    assert not said(separation=0.998, relative=0.6) and not said(separation=0.52, relative=0.6)  # D plays against the raw weights
 
 
 @pytest.mark.parametrize(
     "changes,name,words",
     [
         (dict(separation=0.998, gradients={"discriminator": 1.0, "generator": 1e-6}), "D wins", ("99.8 %", "1e-06", "--lr-d", "--r1")),
-        (dict(separation=0.998, relative=0.6), "D wins", ("99.8 %", "far from the data", "--lr-d", "--r2")),
-        (dict(separation=0.52, relative=0.6), "D has lost", ("52.0 %", "--lr-g", "--r1")),
+        (dict(separation=0.998, raw_relative=0.6), "D wins", ("99.8 %", "far from the data", "--lr-d", "--r2")),
+        (dict(separation=0.52, raw_relative=0.6), "D has lost", ("52.0 %", "--lr-g", "--r1")),
         (dict(modes_seen=3), "mode collapse", ("3 of 8 modes (classes)", "90 % of them near any", "--loss relativistic", "--pack 2")),
         (dict(entropy=0.4), "mode collapse", ("few of the 8 modes", "40 % of the real")),
         (dict(diversity=0.3), "low diversity", ("0.30 times", "--r1", "--pack 2")),
@@ -269,7 +277,7 @@ class Scene(Family):
     def phases(self):
         return Phase("discriminator", ("discriminator",), lr=3e-3), Phase("generator", ("generator",), lr=1e-9)
 
-    def judge(self, x, y=None):
+    def judge(self, x, y=None, made=False):
         return self.discriminator(x)[:, 0]
 
     def sample(self, n, y, options, rng):

@@ -69,13 +69,13 @@ def begin(path, times, n=4000):
 
 
 @pytest.mark.parametrize("name", PATHS)
-@pytest.mark.parametrize("sampler", ["ddim", "ddpm", "dpm", "heun"])
+@pytest.mark.parametrize("sampler", ["ddim", "ddpm", "dpm", "sde", "heun"])
 def test_what_is_filled_in_follows_what_is_known(name, sampler):
     path = PATHS[name]()
     times = samplers.spaced(path, 40)
     given, known = torch.tensor([1.5, 0.0]).double().expand(4000, 2), torch.tensor([True, False]).expand(4000, 2)
     denoise = editing.pinned(denoiser(path), given, known, path)
-    run = {"ddim": samplers.ddim, "ddpm": lambda *a: samplers.ddim(*a, eta=1.0, rng=Rng(4)), "dpm": samplers.dpm, "heun": samplers.heun}[sampler]
+    run = {"ddim": samplers.ddim, "ddpm": lambda *a: samplers.ddim(*a, eta=1.0, rng=Rng(4)), "dpm": samplers.dpm, "sde": lambda *a: samplers.dpm(*a, noise=True, rng=Rng(4)), "heun": samplers.heun}[sampler]
     x = run(denoise, begin(path, times), path, times)
     assert torch.allclose(x[:, 0], given[:, 0], rtol=0, atol=1e-12)  # the sampler itself keeps what is known
     assert abs(float(x[:, 1].mean()) - 0.9 * 1.5) < 0.12  # projection alone gives .66
@@ -211,7 +211,7 @@ def test_a_label_is_obeyed_and_asked_for(runs, images):
 def test_a_trace_ends_in_the_sample(runs):
     for name in ("digits", "edm", "points"):
         m = TrainedRun(runs[name], device="cpu").model
-        for sampler in ("dpm", "heun", "ddpm"):
+        for sampler in ("dpm", "sde", "heun", "ddpm"):
             options = TrainedRun(runs[name]).restored.family.Options(steps=7, sampler=sampler)
             with torch.no_grad():
                 moments, sample = m.trace(5, None, options, Rng(2)), m.sample(5, None, options, Rng(2))

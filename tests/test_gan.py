@@ -292,6 +292,19 @@ def test_a_pack_is_judged_together():
     assert not torch.allclose(m.judge(torch.stack([x[0], x[2]]))[0], scores[0])  # other company, another score
 
 
+def test_growing_made_pictures_are_judged_as_in_training():
+    """They have faded their level in themselves: twice would make detail too weak in D's eyes."""
+    spec = DataSpec("image", (1, 16, 16))
+    m = model(spec, network="progressive", width=4)
+    m.progress = 0.2
+    assert 0 < m.growth % 1 < 1
+    with torch.no_grad():
+        made = m.generate(Rng(0).normal("z", (6, m.latent_dim)), None)
+        whole = torch.nn.functional.interpolate(made, size=(16, 16), mode="nearest")
+        assert torch.allclose(m.judge(whole, made=True), m.score(made, None), atol=1e-5)
+        assert not torch.allclose(m.judge(whole), m.score(made, None), atol=1e-5)
+
+
 def test_turns_in_epochs_reach_the_phases():
     d, g = model(d_epochs=1.0, g_epochs=2.0, d_steps=3).phases()
     assert (d.epochs, g.epochs, d.repeats, g.repeats) == (1.0, 2.0, 3, 1)

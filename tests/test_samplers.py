@@ -146,6 +146,21 @@ def test_new_noise_keeps_the_law(name):
     assert variance_of(heun, path, 20, churn=100, churn_from=0.5, churn_to=2) != quiet
 
 
+@every_path
+def test_the_sde_is_solved_to_second_order(name):
+    """Its first step is DDPM's; then the law is kept far better than DDPM's sampler keeps it, which is of first order."""
+    path = PATHS[name]()
+    far, near = (abs(variance_of(dpm, path, n, noise=True) - DATA) for n in (50, 100))
+    assert near < far / 3 and near < 5e-3
+    sde, ddpm = (abs(variance_of(*how[:1], path, 32, **how[1]) - DATA) for how in ((dpm, {"noise": True}), (ddim, {"eta": 1.0})))
+    assert sde < ddpm / 3 and ddpm > 0.15 * DATA
+    one, other = [], []
+    times, x = spaced(path, 6), f64([[0.4], [0.4]])
+    dpm(GAUSSIAN.denoise(path), x, path, times, True, Impulse(2), on_step=lambda i, x, x_hat: one.append(x))
+    ddim(GAUSSIAN.denoise(path), x, path, times, 1.0, Impulse(2), on_step=lambda i, x, x_hat: other.append(x))
+    assert torch.allclose(one[0], other[0], atol=1e-12) and not torch.allclose(one[1], other[1], atol=1e-4)
+
+
 def test_churn_is_karras_algorithm_2():
     """Written once more in their coordinates, alpha = 1 and t = sigma; and what it makes is the same on other paths."""
     n, S, low, high, noise = 12, 5.0, 0.05, 20.0, 1.007
@@ -181,7 +196,7 @@ def test_churn_stays_in_the_trained_range():
 def test_noise_comes_from_the_rng_and_rows_stand_alone():
     path, x = PATHS["flow"](), Rng(0).normal("x", (5, 2))
     times = spaced(path, 6)
-    for run in (lambda x, rng: ddim(MIXTURE.denoise(path), x, path, times, 1.0, rng), lambda x, rng: heun(MIXTURE.denoise(path), x, path, times, rng, 3.0)):
+    for run in (lambda x, rng: ddim(MIXTURE.denoise(path), x, path, times, 1.0, rng), lambda x, rng: heun(MIXTURE.denoise(path), x, path, times, rng, 3.0), lambda x, rng: dpm(MIXTURE.denoise(path), x, path, times, True, rng)):
         made = run(x, Rng(1).per_row(range(5)))
         assert made.dtype == torch.float32 and not torch.allclose(made, run(x, Rng(2).per_row(range(5))))
         assert torch.allclose(made[:2], run(x[:2], Rng(1).per_row(range(2))), atol=1e-5)
@@ -274,7 +289,7 @@ def test_the_family_samples_its_data(name, target):
     assert nearest.max() < 2 * 0.3 * 4
 
 
-@pytest.mark.parametrize("sampler", ["dpm", "heun", "euler", "ddpm"])
+@pytest.mark.parametrize("sampler", ["dpm", "sde", "heun", "euler", "ddpm"])
 @pytest.mark.parametrize("spacing", ["rho", "time"])
 def test_any_number_of_steps_costs_no_more_evaluations(sampler, spacing):
     model = family(MIXTURE)
@@ -282,16 +297,29 @@ def test_any_number_of_steps_costs_no_more_evaluations(sampler, spacing):
     model.predict = lambda x_t, t, *more: calls.append(t) or predict(x_t, t, *more)
     for steps in (1, 2, 3, 10, 11):
         calls.clear()
-        assert bool(torch.isfinite(model.sample(3, None, Options(sampler=sampler, steps=steps, spacing=spacing, churn=2), Rng(0))).all())
+        assert bool(torch.isfinite(model.sample(3, None, Options(sampler=sampler, steps=steps, spacing=spacing, churn=2 * (sampler == "heun")), Rng(0))).all())
         assert steps - 1 <= len(calls) <= steps
 
 
-def test_captions_are_drawn_with_new_noise_in_more_steps_unless_told():
-    told, plain = (Diffusion(Config(depth=1), DataSpec("image", (3, 8, 8), levels=256, **more)) for more in ({"caption": (3, 5)}, {}))
-    assert [(model.sampler(Options()), len(model.visited(Options()))) for model in (told, plain)] == [("ddpm", 32), ("dpm", 10)]
-    assert (told.sampler(Options(sampler="dpm")), len(told.visited(Options(steps=4)))) == ("dpm", 4)
-    same = [plain.sample(2, None, Options(**more), Rng(0)) for more in ({}, {"sampler": "dpm"}, {"sampler": "ddpm"})]
+def test_captions_are_drawn_with_new_noise_in_more_steps_unless_asked_otherwise():
+    spec = lambda kind, shape: DataSpec(kind, shape, levels=256 if kind == "image" else 0, caption=(3, 5))
+    told = Diffusion(Config(depth=1, conditional=True, jumps=0.5), spec("image", (3, 8, 8)))
+    plain, codes = Diffusion(Config(depth=1), spec("image", (3, 8, 8))), Diffusion(Config(depth=1, conditional=True), spec("vector", (4,)))
+    assert [(model.sampler(Options()), len(model.visited(Options()))) for model in (told, plain, codes)] == [("sde", 32), ("dpm", 10), ("dpm", 40)]
+    assert (told.sampler(Options(sampler="dpm")), len(told.visited(Options(steps=4))), len(told.visited(Options(sampler="jump")))) == ("dpm", 4, 10)
+    same = [plain.sample(2, None, Options(**more), Rng(0)) for more in ({}, {"sampler": "dpm"}, {"sampler": "sde"})]
     assert torch.equal(same[0], same[1]) and not torch.equal(same[0], same[2])
+
+
+def test_churn_is_refused_where_no_sampler_has_it():
+    with pytest.raises(UsageError, match="--churn is for --sampler heun"):
+        family(MIXTURE).sample(2, None, Options(churn=2), Rng(0))
+
+
+def test_a_sampler_that_does_not_come_back_is_refused_on_the_way_to_noise():
+    for more in ({"sampler": "sde"}, {"sampler": "ddpm"}, {"sampler": "heun", "churn": 2}):
+        with pytest.raises(UsageError, match="does not bring a picture back"):
+            family(MIXTURE).to_noise(torch.zeros(2, 2).double(), None, Options(**more))
 
 
 @pytest.mark.parametrize(

@@ -435,3 +435,11 @@ def test_sharpness_has_its_standard_error():
 
 def test_the_vae_inside_is_the_family_vae():
     assert type(model().vae) is vae.VAE
+
+
+@pytest.mark.parametrize("objective", ["modern", "larsen"])
+def test_a_batch_of_one_is_refused(objective):
+    """There is nothing to make up beside the one that is reconstructed, and no spread of features."""
+    with pytest.raises(UsageError, match="--batch-size"):
+        m = model(objective=objective)
+        m.loss(batch(1), m.phases()[0].name, Rng(0))

@@ -119,8 +119,9 @@ def changed(restored: Restored, x: Tensor, y: Tensor | None, draws: int, seed: i
 
 
 def exact(restored: Restored, options: dict | None) -> dict:
-    """Options with enough steps, unless they are given, to carry an example to noise and back as it was."""
-    return ({"steps": STEPS} if "steps" in restored.family.Options.model_fields else {}) | (options or {})
+    """Options with enough steps and a sampler without noise, unless they are given, to carry an example to noise and back as it was."""
+    known = restored.family.Options.model_fields
+    return {name: value for name, value in (("steps", STEPS), ("sampler", "dpm")) if name in known} | (options or {})
 
 
 def from_noise(model: Denoises, z: Tensor, y: Tensor | None, options, rng: Rng) -> Tensor:

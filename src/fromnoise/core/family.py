@@ -169,10 +169,10 @@ class Judges(Protocol):
     """An adversarial family: x (B, *shape), y (B,) or None -> a score (B,), high for "real".
 
     Its losses say who is winning, not how good the samples are, so the loop ranks its checkpoints by a distance between
-    samples and held-out examples, and watches the duel (training/duel.py).
+    samples and held-out examples, and watches the duel (training/duel.py). made: x are samples of the model as it is now.
     """
 
-    def judge(self, x: Tensor, y: Tensor | None = None) -> Tensor: ...
+    def judge(self, x: Tensor, y: Tensor | None = None, made: bool = False) -> Tensor: ...
 
 
 @runtime_checkable

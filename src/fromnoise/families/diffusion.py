@@ -51,7 +51,7 @@ class Config(BaseConfig):
 
 class Options(BaseConfig):
     steps: int | None = Field(None, ge=1, le=10_000, description="evaluations of the network, at most [images 10, captions 32, vectors 40]")
-    sampler: Literal["auto", "dpm", "heun", "euler", "ddpm", "jump"] = Field("auto", description="DPM-Solver++ 2M, Heun, Euler (DDIM), ancestral (DDPM), or jumps (of a model trained with --jumps) [captions: ddpm, else dpm]")
+    sampler: Literal["auto", "dpm", "sde", "heun", "euler", "ddpm", "jump"] = Field("auto", description="DPM-Solver++ 2M, the same with new noise in each step, Heun, Euler (DDIM), ancestral (DDPM), or jumps (of a model trained with --jumps) [captions: sde, else dpm]")
     spacing: Literal["rho", "time"] = Field("rho", description="of the steps: EDM's, or equal in t")
     guidance: float = Field(1.0, ge=0, le=100, description="conditional: 1 samples p(x | y), more exaggerates the label")
     guidance_from: float = Field(0.0, ge=0, description="guidance acts above this ratio of noise to data ...")
@@ -219,24 +219,31 @@ class Diffusion(Family):
             raise UsageError("a model is guided by one of the same data and path")
         object.__setattr__(self, "weak", weak)                                      # no part of this model
 
+    @property
+    def told(self) -> bool:
+        """Are images drawn from captions? What those ask for in detail needs the new noise of ``sde``, and more steps."""
+        return bool(self.config.conditional and self.spec.caption and self.spec.kind == "image")
+
     def sampler(self, options: Options) -> str:
-        """What a caption asks for, in detail, needs the new noise of ddpm, by which later steps mend what earlier ones got wrong."""
-        return options.sampler if options.sampler != "auto" else "ddpm" if self.spec.caption else "dpm"
+        return options.sampler if options.sampler != "auto" else "sde" if self.told else "dpm"
 
     def visited(self, options: Options) -> Tensor:
-        """The times of as many steps as make the evaluations."""
-        usual = 32 if self.spec.caption else 10 if self.spec.kind == "image" else 40  # ten are too few where the data are narrow
+        """The times of as many steps as make the evaluations. Raises UsageError for churn that no sampler has."""
+        sampler = self.sampler(options)
+        if options.churn and sampler != "heun":
+            raise UsageError("--churn is for --sampler heun: take that, or leave it out")
+        usual = 40 if self.spec.kind != "image" else 32 if self.told and sampler != "jump" else 10  # ten are too few where the data are narrow
         n = options.steps or usual
-        n = (n + 1) // 2 if options.sampler == "heun" else n
-        return samplers.spaced(self.path, n, "time" if options.sampler == "jump" else options.spacing)
+        n = (n + 1) // 2 if sampler == "heun" else n
+        return samplers.spaced(self.path, n, "time" if sampler == "jump" else options.spacing)
 
     def walk(self, denoise: samplers.Denoise, x: Tensor, times: Tensor, options: Options, rng: Rng, on_step=None) -> Tensor:
         """x_t (B, *shape) at the first of the times -> an example, by the sampler that is asked for."""
         if options.sampler == "jump":
             raise UsageError("--sampler jump makes new samples only: choose another one here")
         sampler = self.sampler(options)
-        if sampler == "dpm":
-            x = samplers.dpm(denoise, x, self.path, times, on_step=on_step)
+        if sampler in ("dpm", "sde"):
+            x = samplers.dpm(denoise, x, self.path, times, sampler == "sde", rng, on_step=on_step)
         elif sampler == "heun":
             x = samplers.heun(denoise, x, self.path, times, rng, options.churn, on_step=on_step)
         else:
@@ -282,6 +289,9 @@ class Diffusion(Family):
         return self.walk(self.denoiser(y, options), (x_s - self.shift) / self.scale * size, times, options, rng)
 
     def to_noise(self, x: Tensor, y: Tensor | None, options: Options) -> Tensor:
+        """Two evaluations for each of the steps. Raises UsageError for a sampler that would not come back."""
+        if (sampler := self.sampler(options)) in ("sde", "ddpm", "jump") or options.churn:
+            raise UsageError(f"--sampler {sampler}{' with --churn' if options.churn else ''} does not bring a picture back from its noise: take dpm, euler or heun")
         return editing.encode(self.denoiser(y, options), (x - self.shift) / self.scale, self.path, self.visited(options))
 
     def complete(self, given: Tensor, mask: Tensor, y: Tensor | None, options: Options, rng: Rng) -> Tensor:

@@ -180,8 +180,11 @@ class GAN(Family):
     def growth(self) -> float:
         return growth_at(self.progress, len(level_sizes(self.spec.shape)))
 
-    def shrunk(self, x: Tensor) -> Tensor:
-        return shrink(x, self.growth, level_sizes(self.spec.shape)) if self.config.network == "progressive" else x
+    def shrunk(self, x: Tensor, faded: bool = False) -> Tensor:
+        """faded: what G made has faded its level in already, and is only too large."""
+        if self.config.network != "progressive":
+            return x
+        return shrink(x, math.ceil(self.growth) if faded else self.growth, level_sizes(self.spec.shape))
 
     # -- from z to x -----------------------------------------------------------------------------------------
 
@@ -250,12 +253,14 @@ class GAN(Family):
     def calibrate(self, real: Tensor, fake: Tensor) -> None:
         self.choice.calibrate(real, fake)
 
-    def judge(self, x: Tensor, y: Tensor | None = None) -> Tensor:
+    def judge(self, x: Tensor, y: Tensor | None = None, made: bool = False) -> Tensor:
         """D's score of each example, (B,); a pack is filled up with the first ones and all of it gets one score."""
-        m, rows = self.config.pack, torch.arange(len(x) + -len(x) % self.config.pack, device=x.device) % len(x)
-        label = self.condition(y[rows][::m]) if self.config.conditional else None
-        packs = self.shrunk(x)[rows].reshape(-1, m * x.shape[1], *self.shrunk(x).shape[2:])
-        return self.score(packs, label).repeat_interleave(m)[: len(x)]
+        n, m = len(x), self.config.pack
+        rows = torch.arange(n + -n % m, device=x.device) % n
+        label = self.condition(y) if self.config.conditional else None              # no packs then
+        x = self.shrunk(x, faded=made)                                              # as D sees them in training
+        packs = x[rows].reshape(-1, m * x.shape[1], *x.shape[2:])
+        return self.score(packs, label).repeat_interleave(m)[:n]
 
     def features(self, x: Tensor) -> Tensor:
         """D's last hidden layer, (B, dims); of a pack of the same example where D looks at packs."""

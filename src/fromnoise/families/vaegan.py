@@ -129,6 +129,8 @@ class VAEGAN(Family):
         return (learn("encoder", "vae.net.encoder", *head), learn("decoder", "vae.net.decoder"), discriminator)
 
     def loss(self, batch: Batch, phase: str, rng: Rng) -> Loss:
+        if len(batch) < 2:
+            raise UsageError("vaegan needs batches of 2 examples or more, one to reconstruct and one to make up: raise --batch-size, or give more data")
         return getattr(self, f"{phase}_loss")(batch, rng)
 
     # -- modern ----------------------------------------------------------------------------------------------
@@ -226,7 +228,7 @@ class VAEGAN(Family):
         """D's scores, (B,), in float32."""
         return self.discriminator(x, label).float()
 
-    def judge(self, x: Tensor, y: Tensor | None = None) -> Tensor:
+    def judge(self, x: Tensor, y: Tensor | None = None, made: bool = False) -> Tensor:
         return self.score(x, self.vae.condition(y))
 
     def features(self, x: Tensor) -> Tensor:

@@ -54,6 +54,8 @@ def step_variances(path: Path, times: Tensor, kind: Literal["optimal", "beta", "
         return sigma**2 * gone
     variance = gone * sigma_s**2
     if kind == "posterior":
+        if len(times) < 2:
+            raise UsageError("the posterior's variance needs two steps or more: the last one takes that of the one before")
         return torch.cat([variance[:-1], variance[-2:-1]])
     if mse is None:
         raise UsageError("the optimal variance needs the denoiser's mean squared error at each step: give mse")

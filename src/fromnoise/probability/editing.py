@@ -57,6 +57,8 @@ def encode(denoise: Denoise, x: Tensor, path: Path, times: Tensor) -> Tensor:
     Heun's steps up the ``times``, which fall; z is x_t at the first of them, with variance 1. No random number is drawn: z
     belongs to x, and a sampler without noise of its own brings it back, up to its error and this one.
     """
+    if times[-1] > 1.01 * path.range[0]:                                            # equal steps of t end early
+        times = torch.cat([times, times.new_tensor([path.range[0]])])
     up, at = times.flip(0), places(path, times)[-2::-1]                             # the data are not visited
     x = at[0][0] * x                                                                # the first level hides nothing
     for i, (t, s) in enumerate(zip(up, up[1:])):

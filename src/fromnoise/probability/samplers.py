@@ -98,16 +98,24 @@ def heun(
     return x
 
 
-def dpm(denoise: Denoise, x: Tensor, path: Path, times: Tensor, on_step=None) -> Tensor:
+def dpm(denoise: Denoise, x: Tensor, path: Path, times: Tensor, noise: bool = False, rng: Rng | None = None, on_step=None) -> Tensor:
     """DPM-Solver++ 2M (Lu et al. 2022, arXiv:2211.01095, algorithm 2): exact in x_t, linear in x_hat over lambda = log alpha / sigma,
-    extrapolated from the last two. Second order, one evaluation a step; the last, to lambda = infinity, is Euler's."""
+    extrapolated from the last two. Second order, one evaluation a step; the last, to lambda = infinity, is Euler's.
+
+    noise   solves the reverse SDE instead of the flow, exact in the same things (SDE-DPM-Solver++ 2M, the same paper):
+            new noise in each step, by which later ones mend what earlier ones got wrong. Where x_hat is not extrapolated it is
+            DDPM's sampler. It takes an rng.
+    """
     at, before, h_before = places(path, times), None, None
     for i, t in enumerate(times):
         (alpha_t, sigma_t), (alpha_s, sigma_s) = at[i], at[i + 1]
         x_hat, _ = denoise(x, t)
         h = (alpha_s / sigma_s).log() - (alpha_t / sigma_t).log()
         D = x_hat if before is None else x_hat + h / (2 * h_before) * (x_hat - before) if i + 1 < len(times) else x_hat
-        x = sigma_s / sigma_t * x + (alpha_s - sigma_s / sigma_t * alpha_t) * D
+        kept = (alpha_t * sigma_s / (alpha_s * sigma_t)) if noise else 1.0          # e^-h
+        x = kept * sigma_s / sigma_t * x + (alpha_s - kept * sigma_s / sigma_t * alpha_t) * D
+        if noise and i + 1 < len(times):
+            x = x + sigma_s * noise_gone(at[i], at[i + 1]).sqrt() * rng.at("step", i).normal("eps", x.shape).to(x.dtype)
         before, h_before = x_hat, h
         if on_step:
             on_step(i, x, x_hat)

@@ -219,14 +219,14 @@ def measured(subject: Subject) -> tuple[str, object, Estimate | None]:
 
 
 def draw_steps(subject: Subject) -> Drawing:
-    """Distance to the training examples, and time, by evaluations of the network; for images the same noise each time."""
+    """Distance to the training examples, and time, by evaluations of the network, without new noise on the way; for images the same noise each time."""
     restored, spec = subject.restored, subject.spec
     n = SAMPLES[spec.kind]
     name, distance, real = measured(subject)
     found, shown = [], []
     for steps in STEPS:
         begin = time.perf_counter()
-        x = sample.sample(restored, n, subject.seed, subject.label, {"steps": steps}).cpu()
+        x = sample.sample(restored, n, subject.seed, subject.label, {"steps": steps, "sampler": "dpm"}).cpu()
         seconds = (time.perf_counter() - begin) / -(-n // sample.BLOCK)
         found.append((steps, distance(x), seconds)), shown.append(x)
     note = (

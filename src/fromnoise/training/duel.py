@@ -100,14 +100,18 @@ class Modes:
 
 
 def modes_of(reference: Reference, dataset: Dataset, rng: Rng) -> Modes:
-    """An evaluator's classes; else the labels' class means in feature space; without labels, regions of the training set."""
+    """An evaluator's classes; else the labels' class means in feature space; without labels, or with too many, regions of the
+    training set."""
     x, y = reference.train, dataset.split("train").labels
+    in_regions = lambda: Modes("regions", len(centres := regions(x, rng)), centres=centres)
     if getattr(reference.map, "classes", 0):
         return Modes("classes", reference.map.classes, evaluator=reference.map)
     if y is None:
-        return Modes("regions", len(centres := regions(x, rng)), centres=centres)
+        return in_regions()
     y = torch.from_numpy(y[: len(x)])
     parts = [x[y == label] for label in y.unique()]
+    if sum(len(part) for part in parts if len(part) * reference.n >= EXPECTED * len(x)) < len(x) / 2:
+        return in_regions()  # so many classes that samples would say nothing of most of them
     centres = torch.stack([part.mean(0) for part in parts])
     if dataset.spec.kind == "image":
         return Modes("classes", len(parts), centres=centres)
@@ -147,7 +151,7 @@ def verdicts(duel: dict, gradients: dict[str, float], best: dict, kind: str = "i
     turn; best: {"step", "value"} of the smallest distance so far; kind: of the data; known: options that a mend may name.
     """
     mend = partial(mends, known)
-    found, far = [], duel["relative"] > FAR
+    found, far = [], duel["raw_relative"] > FAR  # of the weights that D plays against
     judge, value, noise = duel["separation"], duel["distance"], ERRORS * duel["distance_error"]
     pairs = f"it ranks {100 * judge:.1f} % of pairs right"
     generator = [norm for name, norm in gradients.items() if not is_discriminator(name)]
@@ -204,7 +208,7 @@ class Watch:
 
         separation         P(D(real) > D(fake)) on training examples; separation_held_out: on held-out ones; the raw weights
         memorising         P(D(training example) > D(held-out example))
-        relative           the distance as a share of what the data's mean alone would score
+        relative           the distance as a share of what the data's mean alone would score; raw_relative: the raw weights'
         diversity          mean distance between samples over that between held-out examples
         modes, modes_seen, entropy, kind, good    see ``histogram`` and ``Modes``; of the averaged weights' samples
         """
@@ -218,15 +222,18 @@ class Watch:
             return {"value": math.inf}, {}
         distance, raw_distance = real.distance(fakes), real.distance(raw)
         shares, good = self.modes.shares(fakes)
+        share = lambda distance: distance.value / real.spread if real.spread else 0.0
+        independent = [len(scores) / getattr(model.config, "pack", 1) for scores in (train, held_out)]  # a pack has one score
         numbers = {
             "separation": separation(train, fake_scores),
             "separation_held_out": separation(held_out, fake_scores),
             "memorising": separation(train, held_out),
-            "memorising_error": math.sqrt((len(train) + len(held_out) + 1) / (12 * len(train) * len(held_out))),
+            "memorising_error": math.sqrt((sum(independent) + 1) / (12 * math.prod(independent))),
             "distance": distance.value,
             "distance_error": distance.se,
             "raw_distance": raw_distance.value,
-            "relative": distance.value / real.spread if real.spread else 0.0,
+            "relative": share(distance),
+            "raw_relative": share(raw_distance),
             "diversity": mean_distance(fakes) / self.real_apart if self.real_apart else 1.0,
             **histogram(shares, self.real_shares, real.n),
             "kind": self.modes.kind,

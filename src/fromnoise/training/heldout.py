@@ -85,7 +85,7 @@ class Reference:
             rng = self.rng.at("samples").per_row(rows)
             y = self.y[rows.start : rows.stop].to(self.device) if conditional else None
             x = model.sample(len(rows), y, options, rng)
-            scores.append(model.judge(x, y).double().cpu())
+            scores.append(model.judge(x, y, made=True).double().cpu())
             if spec.kind == "image":
                 x = x.clamp(-1, 1)
             if spec.levels == 2:  # black or white by chance of its grey, as reports measure it
