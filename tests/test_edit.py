@@ -30,6 +30,7 @@ def runs(tmp_path_factory):
         "given": ("diffusion", "digits", small | dict(conditional=True, steps=5)),
         "edm": ("diffusion", "digits", small | dict(preset="edm", steps=5)),
         "points": ("diffusion", "ring8", small),
+        "captions": ("diffusion", "shapes", small | dict(conditional=True, depth=1, steps=2, validation_examples=10)),
         "ar": ("autoregressive", "digits", dict(size=1, steps=2, threads=1, intervals=1)),
         "pca": ("classical", "digits", dict(preset="lecture", threads=1)),
     }
@@ -185,6 +186,18 @@ def test_the_ends_of_a_way_are_the_images_and_its_middle_is_no_blend(model, imag
     assert error(made[:, 0], images[:2]) < 2e-3 and error(made[:, -1], images[2:4]) < 2e-3
     assert error(made[:, 2], images[:2]) > 0.01 and error(made[:, 2], images[2:4]) > 0.01
     assert (model.between(images[:1], images[2:3], n=5) == made[0]).all()  # whatever else goes its way
+
+
+def test_captioned_pictures_come_back_though_their_sampler_has_new_noise(runs):
+    run = TrainedRun(runs["captions"], device="cpu")
+    batch = run.dataset.batch("test", slice(0, 2))
+    off = lambda a, b: float((a - b).square().mean())
+    made = edit.between(run.restored, batch.x[:1], batch.x[1:], 3, batch.y[:1])[0]
+    assert off(made[0], batch.x[0]) < 0.01 and off(made[-1], batch.x[1]) < 0.01
+    near, far = (edit.vary(run.restored, batch.x[:1], amount, batch.y[:1])[0, 0] for amount in (0.02, 1.0))
+    assert off(near, batch.x[0]) < off(far, batch.x[0]) / 4
+    with pytest.raises(UsageError, match="does not bring a picture back"):
+        edit.vary(run.restored, batch.x[:1], 0.1, batch.y[:1], options={"sampler": "sde"})
 
 
 def test_relatives_are_near_and_differ(model, images):

@@ -66,7 +66,8 @@ PRESETS = {
     "default": TRAINING,
     "points": TRAINING | dict(depth=2, waves=6, optimizer="adamw", level_mean=-1.5, level_std=2.0, batch_size=512),
     "table": TRAINING | dict(depth=3, optimizer="adamw", batch_size=256),
-    "captions": TRAINING | dict(network="transformer", depth=6, level_mean=1.0),  # what stands where is decided where noise is strong
+    # what stands where is decided where noise is strong; many small steps learn more than few large ones
+    "captions": TRAINING | dict(network="transformer", depth=6, level_mean=1.0, batch_size=64, lr=7e-3),
     "ddpm": TRAINING | dict(path="linear"),
     "cosine": TRAINING | dict(path="cosine"),
     "edm": TRAINING | dict(path="edm", level_mean=-0.5, level_std=1.2),
