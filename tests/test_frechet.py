@@ -76,6 +76,16 @@ def test_few_rows_for_each_feature_leave_no_bias(n, m, d):
     assert sum(e.interval[0] <= 0 <= e.interval[1] for e in found) >= 19
 
 
+def test_labels_in_turn_change_nothing():
+    """As a conditional model's samples come: its halves must not be the even and the odd labels."""
+    centres = 4 * normal(3, "centres", 10, 8)
+    x, y = (normal(seed, "x", n, 8) + centres[torch.arange(n) % 10] for seed, n in ((1, 300), (2, 400)))
+    mixed = Rng(5).uniform("order", (400,)).argsort()
+    found, other = frechet(x, y[mixed]), frechet(x[mixed[mixed < 300]], y)
+    assert found.value == pytest.approx(other.value, abs=3 * found.se) and abs(found.value) < 4 * found.se
+    assert found.se == pytest.approx(other.se, rel=0.5)
+
+
 def test_the_interval_leans_to_the_right_and_meets_the_normal_one_without_slope():
     low, high = score_interval(1.0, 0.04, 0.0)
     assert 1 - low < high - 1 and low > 0

@@ -54,6 +54,12 @@ def moments(x: Tensor, what: str = "the samples") -> Moments:
     return Moments(len(x), mean, centred, factor.T)
 
 
+def by_chance(n: int) -> Tensor:
+    """The rows 0 .. n - 1 in an order that has nothing to do with theirs: where labels come in turn every second row has half of
+    the labels. The same for the same n."""
+    return torch.randperm(n, generator=torch.Generator().manual_seed(n))
+
+
 def plug_in(p: Moments, q: Moments) -> float:
     """FD of the two sets' own means and covariances, squared feature units: biased upwards."""
     cross = torch.linalg.svdvals(p.factor @ q.factor.T).sum()
@@ -89,7 +95,7 @@ class Side:
         squares, sums = moved.square(), s[:, None] + s
         slope = 2 * p.centred @ (p.mean - q.mean) + p.centred.square().sum(1) - squares.sum(1)
         kappa = squares.T @ squares / p.n - s.square().diag()
-        few = torch.linspace(0, p.n - 1, min(ROWS, p.n)).long()
+        few = by_chance(p.n)[:ROWS]
         outer = (moved[few, :, None] * moved[few, None, :] - s.diag()) / (2 * sums).sqrt()  # (rows, r, r)
         rows = torch.cat([p.centred[few], outer.flatten(1)], 1)
         return Side(slope, float(p.factor.square().sum() + 0.5 * (kappa / sums).sum()), rows)
@@ -137,7 +143,8 @@ def frechet(x: Tensor, y: Tensor) -> Estimate:
     bias, delta, flat = noise(p, q)
     value, slope = raw - bias, max(delta - 2 * flat, 0.0)  # the noise in the moments that slope is taken at adds 2 flat
     if min(len(x), len(y)) < MANY * d:  # what is left of the bias falls as 1 / n^2: halves have four times as much
-        halves = [(moments(x[i::2]), moments(y[i::2])) for i in (0, 1)]
+        first, second = by_chance(len(x)), by_chance(len(y))
+        halves = [(moments(x[first[i::2]]), moments(y[second[i::2]])) for i in (0, 1)]
         value -= (sum(plug_in(*half) - noise(*half)[0] for half in halves) / 2 - value) / 3
     return Estimate(value, math.sqrt(slope + flat), score_interval(value, slope, flat), null=0.0, raw=raw, n=p.n, m=q.n)
 
