@@ -39,7 +39,7 @@ class Captions:
                 if word not in token:
                     raise UsageError(f"this model does not know the word '{word[:40]}'.{did_you_mean(word, token)} It knows: {' '.join(self.words)}")
             if len(found) > self.length:
-                raise UsageError(f"a caption has at most {self.length} words here, and '{caption[:60]}' has {len(found)}: say less")
+                raise UsageError(f"a caption has at most {self.length} words here, and '{' '.join(found[:6])} ...' has {len(found)}: say less")
             row[: len(found)] = torch.tensor([token[word] for word in found], dtype=torch.int64)
         return out
 

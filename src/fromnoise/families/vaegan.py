@@ -130,7 +130,7 @@ class VAEGAN(Family):
 
     def loss(self, batch: Batch, phase: str, rng: Rng) -> Loss:
         if len(batch) < 2:
-            raise UsageError("vaegan needs batches of 2 examples or more, one to reconstruct and one to make up: raise --batch-size, or give more data")
+            raise UsageError("vaegan needs batches of 2 examples or more, one to reconstruct and one to make up: take --batch-size 2 or more")
         return getattr(self, f"{phase}_loss")(batch, rng)
 
     # -- modern ----------------------------------------------------------------------------------------------
