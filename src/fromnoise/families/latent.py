@@ -336,8 +336,8 @@ class Draws:
 class Judges:
     """Of an adversarial second stage: what it thinks of the code of x. Samples are ranked by their x, like any GAN's."""
 
-    def judge(self, x: Tensor, y: Tensor | None = None) -> Tensor:
-        return self.second.judge(self.latents(x, y), y)
+    def judge(self, x: Tensor, y: Tensor | None = None, made: bool = False) -> Tensor:
+        return self.second.judge(self.latents(x, y), y, made)
 
 
 class Features:
