@@ -26,7 +26,7 @@ from fromnoise.core.run import Run
 from fromnoise.data.stream import Stream
 from fromnoise.families.autoregressive import AutoRegressive
 from fromnoise.training import checkpoint, launch
-from fromnoise.training.loop import Stop, Trainer, fit, kinds_of_step, measure
+from fromnoise.training.loop import Stop, Trainer, fit, kinds_of_step, measure, seconds_before
 from fromnoise.training.optim import lr_factor
 from fromnoise.training.restore import restore
 from fromnoise.training.settings import TrainConfig
@@ -288,7 +288,7 @@ def test_speed_is_told_before_training():
     plan = launch.plan("vae", **TINY_VAE)
     numbers = launch.estimate(plan.trainer(), plan.train)
     assert numbers["seconds"] > numbers["steps"] * 32 / numbers["items_per_second"] > 0
-    assert "| 1,234/s |" in plan_line(numbers | {"items_per_second": 1234.4}) and plan_line(numbers).endswith(" MB")
+    assert "| 1,234 examples/s |" in plan_line(numbers | {"items_per_second": 1234.4}) and plan_line(numbers).endswith(" MB")
 
 
 # -- progress and precision ---------------------------------------------------------------------------------------
@@ -328,6 +328,28 @@ def test_precision_auto_is_decided_once(able, chosen, monkeypatch, tmp_path):
     ask(not able)  # another machine
     assert launch.planned(run).train.precision == chosen
     assert train(tmp_path / "b", steps=4).info["train"]["precision"] == "float32"  # the default asks nothing
+
+
+def test_seconds_of_sessions_add_up(tmp_path):
+    """Stopped by a signal at step 7 after 8 s (the last interval was at 5), killed after step 10, stopped at 12."""
+    run = Run.create(tmp_path / "run", INFO)
+    assert seconds_before(run) == 0
+    session = lambda **fields: run.append(fields, "sessions.jsonl")
+    session(started=100.0, step=0)
+    assert seconds_before(run) == 0
+    run.append({"kind": "interval", "step": 5, "seconds": 6.0})
+    session(ended=108.0, step=7, outcome="stopped")
+    session(started=200.0, step=7)
+    assert seconds_before(run) == 8
+    run.append({"kind": "interval", "step": 10, "seconds": 11.5})
+    session(started=300.0, step=10)  # the one before was killed: what it did after its checkpoint is lost
+    assert seconds_before(run) == 11.5
+    session(ended=302.0, step=12, outcome="stopped")
+    session(started=400.0, step=12)
+    assert seconds_before(run) == 13.5
+    session(ended=390.0, step=13, outcome="stopped")  # a clock set back
+    session(started=400.0, step=13)
+    assert seconds_before(run) == 13.5
 
 
 def test_best_and_last_are_both_said(tmp_path):

@@ -59,11 +59,11 @@ def plan_line(info: dict) -> str:
     if info.get("steps"):
         parts.append(f"{info['steps']:,} steps" + (f", from step {info['from']:,}" if info.get("from") else ""))
     if info.get("intervals", INTERVALS) < INTERVALS:
-        parts.append(f"{info['intervals']} intervals")
+        parts.append(f"{info['intervals']} interval" + "s" * (info["intervals"] > 1))
     if info.get("seconds"):
         parts.append(f"about {duration(info['seconds'])}")
     if info.get("items_per_second"):
-        parts.append(f"{info['items_per_second']:,.0f}/s")
+        parts.append(f"{info['items_per_second']:,.0f} examples/s")
     if info.get("memory_mb"):
         parts.append(f"{info['memory_mb']:,.0f} MB")
     return " | ".join(parts) + f"\n  ! {info.get('note')}" * bool(info.get("note"))
@@ -78,7 +78,7 @@ def event_line(event: dict) -> str:
     if not event["steps"]:
         return f"fitted in closed form {line} | {event['seconds']:.1f} s"
     where = f"{event['step']:>{len(str(event['steps']))}}/{event['steps']}"
-    return f"{where} {line} | {event['items_per_second']:,.0f}/s, {duration(event['eta'])} left"
+    return f"{where} {line} | {event['items_per_second']:,.0f} examples/s, {duration(event['eta'])} left"
 
 
 def duel_words(duel: dict | None) -> str:

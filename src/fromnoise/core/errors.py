@@ -49,7 +49,7 @@ class StoppedError(FromNoiseError):
 def did_you_mean(wrong: str, known: Iterable[str]) -> str:
     """`` Did you mean 'vae'?`` or an empty string."""
     known = list(known)
-    close = difflib.get_close_matches(wrong, known, n=1, cutoff=0.5)
+    close = difflib.get_close_matches(wrong, known, n=1, cutoff=0.6)
     if not close:
         close = [name for name in known if wrong and (name.startswith(wrong) or wrong.startswith(name))][:1]
     return f" Did you mean '{close[0]}'?" if close else ""

@@ -6,6 +6,7 @@
     checkpoints/   see training/checkpoint.py
 """
 
+import itertools
 import json
 import os
 import re
@@ -67,20 +68,24 @@ class Run:
         except OSError as error:
             raise storage_error(error, self.path / file) from error
 
-    def events(self, kind: str | None = None) -> list[dict]:
-        """All events, or those of one kind; a half-written last line is left out."""
-        path = self.path / "events.jsonl"
+    def lines(self, file: str = "events.jsonl") -> list[dict]:
+        """All complete lines of a file that ``append`` writes; a half-written last one is left out."""
+        path = self.path / file
         if not path.exists():
             return []
         found = []
         for line in path.read_text("utf-8").splitlines():
             try:
-                event = json.loads(line)
+                found.append(json.loads(line))
             except ValueError:
                 break
-            if not isinstance(event, dict) or "kind" not in event:
-                break
-            found.append(event)
+            if not isinstance(found[-1], dict):
+                return found[:-1]
+        return found
+
+    def events(self, kind: str | None = None) -> list[dict]:
+        """All events, or those of one kind."""
+        found = list(itertools.takewhile(lambda event: "kind" in event, self.lines()))
         return [event for event in found if kind in (None, event["kind"])]
 
     def rewind(self, count: int) -> None:

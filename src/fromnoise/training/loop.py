@@ -259,15 +259,26 @@ class Clock:
     """Seconds of all of the training, and steps of this session: the only things in an event that are not exact."""
 
     def __init__(self, run: Run):
-        before = run.events("interval")
         self.now = time.monotonic()
-        self.started, self.steps = self.now - (before[-1]["seconds"] if before else 0.0), 0
+        self.started, self.steps = self.now - seconds_before(run), 0
 
     def fields(self, left: int, batch_size: int) -> dict:
         now = time.monotonic()
         rate = self.steps / max(now - self.now, 1e-9)
         eta = left / rate if self.steps else 0.0
         return {"seconds": now - self.started, "items_per_second": rate * batch_size, "eta": eta}
+
+
+def seconds_before(run: Run) -> float:
+    """Of all earlier sessions of a run; of one that was killed those to its last interval."""
+    intervals, total = run.events("interval"), 0.0
+    sessions = run.lines("sessions.jsonl")
+    for start, end in zip(sessions, sessions[1:]):
+        if "started" in start and "ended" in end:
+            total += max(0.0, end["ended"] - start["started"])  # a clock can be set back
+        elif "started" in start:  # killed: the next session began where its last checkpoint was
+            total = max([total, *(event["seconds"] for event in intervals if event["step"] <= end.get("step", 0))])
+    return total
 
 
 def _report(trainer: Trainer, run: Run, steps: int, batch: Batch, on_event, clock: Clock) -> None:
