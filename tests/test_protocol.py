@@ -3,6 +3,7 @@
 import pytest
 
 from fromnoise.evaluate.protocol import CARD, absent, columns_of, identity, overlap, row
+from fromnoise.evaluate.table import cell, real_of
 from fromnoise.measures.estimate import Estimate, share
 
 BASE = dict(n=100, m=200, split="train", reference="abc:train[:200]", evaluator="e-1", bound="lower", k=8, dequantisation=None, seed=0, drawn="defaults")
@@ -33,6 +34,15 @@ def test_one_difference_of_protocol_makes_another_column(change):
 def test_values_intervals_and_solver_errors_do_not_part_columns():
     reports = [{"metrics": [made(1.0, se=0.1)]}, {"metrics": [made(2.0, se=0.3, solver_error=0.1, real=0.5)]}]
     assert len(columns_of(reports)) == 1
+
+
+def test_what_real_examples_score_has_its_interval():
+    real = Estimate(-0.1, 0.2, (-0.5, 0.3))
+    column = columns_of([{"metrics": [made(1.0, se=0.1)]}, {"metrics": [made(2.0, se=0.3, real=real)]}])[0]
+    assert column.rows[1]["real"] == -0.1 and column.rows[1]["real_interval"] == [-0.5, 0.3]
+    assert real_of(column)["value"] == -0.1 and real_of(column)["interval"] == [-0.5, 0.3] and cell(real_of(column)) == "-0.1000 ± 0.4000"
+    old = columns_of([{"metrics": [{key: entry for key, entry in made(1.0, real=0.5).items() if key != "real_interval"}]}])[0]
+    assert cell(real_of(old)) == "0.5000"  # a report of before
 
 
 def test_overlapping_intervals_share_a_rank():

@@ -35,7 +35,7 @@ def rows(restored: Restored, quick: bool, seed: int) -> list[dict]:
             label = f"{'fully correct pictures' if name == 'correct' else f'pictures {WORDS[name]}'}, {words} combinations"
             told = share_of(made, name)
             card = dict(split=split, given="captions", evaluator="rules of drawing", group="captions", better="higher", drawn="as sampled")
-            found.append(row(f"caption_{name}_{words}", label, told, "share", real=share_of(real, name).value, **card))
+            found.append(row(f"caption_{name}_{words}", label, told, "share", real=share_of(real, name), **card))
     return found
 
 

@@ -19,7 +19,8 @@ def row(name: str, label: str, value: float | Estimate | None, unit: str, **more
     group         the part of a report that it belongs to
     value         a number, an Estimate, or None with the ``reason`` in words
     se, interval  standard error and 95 % interval over the draw of examples (not over trainings)
-    null          what a perfect model would score; real: what held-out real examples score in the samples' place
+    null          what a perfect model would score
+    real          what held-out real examples score in the samples' place, a number or an Estimate; real_interval: its 95 % interval
     raw           the number before its known bias was taken off
     n, m          examples (or samples) measured, reference examples
     split         whose examples are measured, or stand as the reference; reference: its digest
@@ -35,10 +36,12 @@ def row(name: str, label: str, value: float | Estimate | None, unit: str, **more
         found = value
         known = {"se": found.se, "interval": found.interval and list(found.interval), "null": found.null, "raw": found.raw, "n": found.n or None, "m": found.m or None}
         more, value = {key: entry for key, entry in known.items() if entry is not None} | more, found.value
+    if isinstance(real := more.get("real"), Estimate):
+        more |= {"real": real.value, "real_interval": real.interval and list(real.interval)}
     if value is not None and not math.isfinite(value):
         value, more = None, more | {"se": None, "interval": None, "reason": "none: it is not a finite number; did the training diverge?"}
     base = {
-        "se": None, "interval": None, "null": None, "real": None, "raw": None, "n": None, "m": None, "split": "test", "group": "",
+        "se": None, "interval": None, "null": None, "real": None, "real_interval": None, "raw": None, "n": None, "m": None, "split": "test", "group": "",
         "reference": None, "evaluator": None, "bound": None, "k": None, "dequantisation": None, "given": None, "solver_error": None,
         "seed": None, "drawn": None, "of": None, "better": None, "reason": "",
     }  # fmt: skip

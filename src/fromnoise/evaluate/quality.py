@@ -183,13 +183,13 @@ def attempt(name: str, words: str, unit: str, measure: Callable, real: Callable 
         found = measure()
     except UsageError as error:
         return absent(name, words, unit, str(error), **card)
-    value = None
+    control = None
     if real is not None:
         try:
-            value = real().value
+            control = real()
         except UsageError:  # too few real examples to say
             pass
-    return row(name, words, found, unit, real=value, **card)
+    return row(name, words, found, unit, real=control, **card)
 
 
 def _frechet(yardstick: Yardstick, m: FeatureMap, x: Tensor) -> list[dict]:
@@ -256,7 +256,7 @@ def _modes(yardstick: Yardstick, modes: Modes, index: Tensor) -> list[dict]:
     rows = []
     for name, (label, unit, more) in about.items():
         if name in found:
-            rows.append(row(name, label, found[name], unit, real=real[name].value if name in real else None, **card, **more))
+            rows.append(row(name, label, found[name], unit, real=real.get(name), **card, **more))
         elif name == "mode_kl":
             rows.append(absent(name, label, unit, "no sample belongs to a mode", **card, **more))
     return rows

@@ -67,8 +67,8 @@ def grouped(reports: list[dict]) -> list[tuple[str, list[Column]]]:
 
 def real_of(column: Column) -> dict | None:
     """What held-out real examples score, as a row of its own."""
-    known = [found["real"] for found in column.there().values() if found.get("real") is not None]
-    return {**column.card, "value": known[0], "interval": None, "se": None} if known else None
+    known = [found for found in column.there().values() if found.get("real") is not None]
+    return {**column.card, "value": known[0]["real"], "interval": known[0].get("real_interval"), "se": None} if known else None
 
 
 def told(training: dict, which: str) -> str:

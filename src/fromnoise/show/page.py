@@ -220,7 +220,7 @@ def _table(reports: list[dict], titles: list[str], same_data: bool) -> str:
             ranks = column.ranks() if same_data and column.card.get("group") != "memory" else {}  # below chance is not better
             cells = "".join(_cell(column, i, ranks, notes) for i in range(len(reports)))
             real = real_of(column)
-            cells += (f'<td class="number soft">{_(shown(real))}</td>' if real else "<td></td>") if any_real else ""
+            cells += (f'<td class="number soft">{_(value_of(real))}{_between(real)}</td>' if real else "<td></td>") if any_real else ""
             lines.append(f"<tr><th scope=row>{_(heading(column, features=False))}<small>{_(_about(column))}</small></th>{cells}</tr>")
     lines.append(f'<tr class="group"><th scope=rowgroup colspan={len(reports) + 1 + any_real}>cost</th></tr>')
     for label, tell in COSTS.items():
@@ -282,8 +282,12 @@ def _cell(column: Column, i: int, ranks: dict[int, int], notes: list[str]) -> st
     if not has_value(found):
         return f'<td class="none">none{sup}</td>'
     first = len(ranks) > 1 and ranks.get(i) == 1 and max(ranks.values()) > 1
-    between = f"<small>{_(spread(found))}</small>" if spread(found) else ""
-    return f'<td class="number{" best" if first else ""}">{_(value_of(found))}{" ★" if first else ""}{sup}{between}</td>'
+    return f'<td class="number{" best" if first else ""}">{_(value_of(found))}{" ★" if first else ""}{sup}{_between(found)}</td>'
+
+
+def _between(found: dict) -> str:
+    """The interval under a number."""
+    return f"<small>{_(spread(found))}</small>" if spread(found) else ""
 
 
 def _health(reports: list[dict], titles: list[str]) -> str:
