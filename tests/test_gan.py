@@ -91,6 +91,9 @@ def test_slopes_and_penalties_of_a_linear_critic():
     value, terms = adversarial.duel(lambda x, label: x @ w, x[:3], x[3:], None, "relativistic", r1=0.2, r2=0.4)
     assert value.item() == pytest.approx(softplus(x[3:] @ w - x[:3] @ w).mean().item() + 0.1 * 25 + 0.2 * 25, rel=1e-5)
     assert terms["slope_real"].item() == pytest.approx(25)
+    made = x[3:].clone().requires_grad_()  # what D minimises says nothing to G
+    value, _ = adversarial.duel(lambda x, label: x @ w, x[:3], made, None, "relativistic", r1=0.2, r2=0.4, lazy=3)
+    assert torch.autograd.grad(value, (w, made), allow_unused=True)[1] is None
 
 
 def test_lazy_penalties_are_those_of_the_first_pairs():
