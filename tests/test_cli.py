@@ -173,6 +173,7 @@ def test_help_does_not_import_torch():
         (["train", "vae", "--lr", "fast"], ["--lr", "finite number", "fast"]),
         (["train", "vae", "--hidden", "12,x"], ["--hidden", "x"]),
         (["train", "vae", "--likelihood", "gausian"], ["--likelihood", "Did you mean 'gaussian'?"]),
+        (["train", "gan", "--data", "digits", "--augment", "foo"], ["cannot be 'foo': choose from translation, cutout, colour."]),
         (["train", "vae", "--preset", "ladde"], ["ladde", "Did you mean 'ladder'?"]),
         (["train", "vae", "--steps", "5", "--minutes", "1"], ["one budget"]),
         (["train", "vae", "--resolution", "64"], ["--resolution", "digits"]),

@@ -18,7 +18,7 @@ from fromnoise.data.dataset import Dataset, Split
 from fromnoise.measures.features import Columns
 from fromnoise.nets.mlp import MLP
 from fromnoise.probability import adversarial
-from fromnoise.training import launch
+from fromnoise.training import health, launch
 from fromnoise.training.duel import (
     Modes,
     Watch,
@@ -326,3 +326,8 @@ def test_modes_need_no_evaluator():
     modes = Modes("classes", 2, centres=torch.tensor([[0.0], [1.0]], dtype=torch.float64), radius=torch.tensor([0.1, 0.2], dtype=torch.float64))
     mode, inside = modes.of(torch.tensor([[0.05], [0.4], [0.85], [1.3]], dtype=torch.float64))
     assert mode.tolist() == [0, 0, 1, 1] and inside.tolist() == [True, False, True, False]
+
+
+def test_a_mend_does_not_name_the_loss_that_is_taken():
+    loss = lambda **options: launch.plan("gan", data="ring8", steps=1, threads=1, **options).build()
+    assert "loss" not in health.known_options(loss()) and "loss" in health.known_options(loss(loss="hinge"))

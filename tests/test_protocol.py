@@ -43,6 +43,8 @@ def test_what_real_examples_score_has_its_interval():
     assert real_of(column)["value"] == -0.1 and real_of(column)["interval"] == [-0.5, 0.3] and cell(real_of(column)) == "-0.1000 ± 0.4000"
     old = columns_of([{"metrics": [{key: entry for key, entry in made(1.0, real=0.5).items() if key != "real_interval"}]}])[0]
     assert cell(real_of(old)) == "0.5000"  # a report of before
+    both = columns_of([{"metrics": [made(1.0, real=-0.1)]}, {"metrics": [made(2.0, real=real)]}])[0]
+    assert real_of(both)["interval"] == [-0.5, 0.3]
 
 
 def test_overlapping_intervals_share_a_rank():

@@ -19,14 +19,14 @@ from fromnoise import families
 from fromnoise.cli.live import plan_line
 from fromnoise.conformance import first_difference, interrupted
 from fromnoise.core.config import BaseConfig
-from fromnoise.core.errors import DataError, DivergedError, StorageError, UsageError
+from fromnoise.core.errors import DataError, DivergedError, StoppedError, StorageError, UsageError
 from fromnoise.core.family import Family, Loss, Phase
 from fromnoise.core.rng import Rng
 from fromnoise.core.run import Run
 from fromnoise.data.stream import Stream
 from fromnoise.families.autoregressive import AutoRegressive
 from fromnoise.training import checkpoint, launch
-from fromnoise.training.loop import Stop, Trainer, fit, kinds_of_step, measure, seconds_before
+from fromnoise.training.loop import Stop, Trainer, fit, kinds_of_step, measure
 from fromnoise.training.optim import lr_factor
 from fromnoise.training.restore import restore
 from fromnoise.training.settings import TrainConfig
@@ -331,25 +331,36 @@ def test_precision_auto_is_decided_once(able, chosen, monkeypatch, tmp_path):
 
 
 def test_seconds_of_sessions_add_up(tmp_path):
-    """Stopped by a signal at step 7 after 8 s (the last interval was at 5), killed after step 10, stopped at 12."""
+    """Stopped by a signal after 8 s (the last interval was at 6), killed after one at 11.5, stopped at 13.5."""
     run = Run.create(tmp_path / "run", INFO)
-    assert seconds_before(run) == 0
     session = lambda **fields: run.append(fields, "sessions.jsonl")
+    assert run.seconds() == 0
     session(started=100.0, step=0)
-    assert seconds_before(run) == 0
     run.append({"kind": "interval", "step": 5, "seconds": 6.0})
-    session(ended=108.0, step=7, outcome="stopped")
+    assert run.seconds() == 6
+    session(ended=108.0, step=7, seconds=8.0, outcome="stopped")
     session(started=200.0, step=7)
-    assert seconds_before(run) == 8
+    assert run.seconds() == 8
     run.append({"kind": "interval", "step": 10, "seconds": 11.5})
-    session(started=300.0, step=10)  # the one before was killed: what it did after its checkpoint is lost
-    assert seconds_before(run) == 11.5
-    session(ended=302.0, step=12, outcome="stopped")
-    session(started=400.0, step=12)
-    assert seconds_before(run) == 13.5
-    session(ended=390.0, step=13, outcome="stopped")  # a clock set back
-    session(started=400.0, step=13)
-    assert seconds_before(run) == 13.5
+    session(started=300.0, step=10)
+    assert run.seconds() == 11.5
+    with open(run.path / "sessions.jsonl", "ab") as file:
+        file.write(b'{"ended": 10{"started": 3}\n\xff\n[1]\n')  # what full disks and others leave
+    session(ended=302.0, step=12, seconds=13.5, outcome="stopped")
+    session(ended=None, step=12, seconds=None)
+    assert run.seconds() == 13.5
+    (run.path / "sessions.jsonl").unlink()
+    assert run.seconds() == 11.5
+
+
+def test_a_stopped_run_knows_all_of_its_seconds(tmp_path):
+    """It was stopped before its first interval, which says nothing yet."""
+    run, trainer, stop = Run.create(tmp_path / "run", INFO), launch.plan("vae", **TINY_VAE).trainer(), Stop()
+    stop.signal = signal.SIGINT
+    begin = time.monotonic()
+    with pytest.raises(StoppedError):
+        launch._train(trainer, run, 20, lambda event: None, stop)
+    assert not run.events("interval") and 0 < run.seconds() < time.monotonic() - begin
 
 
 def test_best_and_last_are_both_said(tmp_path):

@@ -5,7 +5,7 @@ text and the JSON schema.
 """
 
 from collections.abc import Mapping
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -45,9 +45,15 @@ def build(model: type[BaseConfig], values: Mapping[str, Any], known: tuple[str, 
         raise UsageError(f"{flag(name)} {_say(first, model.model_fields.get(name))}") from None
 
 
+def literals(annotation) -> tuple:
+    """The choices of a Literal, wherever in the annotation it stands."""
+    parts = get_args(annotation)
+    return parts if get_origin(annotation) is Literal else tuple(choice for part in parts for choice in literals(part))
+
+
 def _say(error: dict, field) -> str:
     given = error.get("input")
-    choices = get_args(field.annotation) if field is not None else ()
+    choices = literals(field.annotation) if field is not None else ()
     if error["type"] == "literal_error":
         return f"cannot be '{given}': choose from {', '.join(map(str, choices))}.{did_you_mean(str(given), map(str, choices))}"
     kinds = {"int": "a whole number", "float": "a finite number", "bool": "true or false", "finite": "a finite number"}

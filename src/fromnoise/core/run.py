@@ -68,25 +68,25 @@ class Run:
         except OSError as error:
             raise storage_error(error, self.path / file) from error
 
-    def lines(self, file: str = "events.jsonl") -> list[dict]:
-        """All complete lines of a file that ``append`` writes; a half-written last one is left out."""
-        path = self.path / file
-        if not path.exists():
-            return []
-        found = []
-        for line in path.read_text("utf-8").splitlines():
+    def events(self, kind: str | None = None) -> list[dict]:
+        """All events, or those of one kind; a half-written last line is left out."""
+        found = list(itertools.takewhile(lambda event: event is not None and "kind" in event, self._lines("events.jsonl")))
+        return [event for event in found if kind in (None, event["kind"])]
+
+    def seconds(self) -> float:
+        """Of training, in all sessions; of one that was killed those to its last interval."""
+        lines = [*self.events("interval"), *filter(None, self._lines("sessions.jsonl"))]
+        return max((line["seconds"] for line in lines if isinstance(line.get("seconds"), int | float)), default=0.0)
+
+    def _lines(self, file: str) -> list[dict | None]:
+        """What ``append`` wrote; None for a line that it did not write, or not to the end."""
+        path, found = self.path / file, []
+        for line in path.read_text("utf-8", errors="replace").splitlines() if path.exists() else ():
             try:
                 found.append(json.loads(line))
             except ValueError:
-                break
-            if not isinstance(found[-1], dict):
-                return found[:-1]
-        return found
-
-    def events(self, kind: str | None = None) -> list[dict]:
-        """All events, or those of one kind."""
-        found = list(itertools.takewhile(lambda event: "kind" in event, self.lines()))
-        return [event for event in found if kind in (None, event["kind"])]
+                found.append(None)
+        return [line if isinstance(line, dict) else None for line in found]
 
     def rewind(self, count: int) -> None:
         """Keeps the first ``count`` events: those after the checkpoint will be made again, the same."""

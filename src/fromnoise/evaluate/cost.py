@@ -23,7 +23,7 @@ def cost(restored: Restored, seconds: float = 1.0) -> dict:
     events = restored.run.events("interval")
     return {
         "parameters": count_parameters(restored.model),
-        "train_seconds": events[-1]["seconds"] if events else 0.0,
+        "train_seconds": restored.run.seconds(),
         "memory_mb": events[-1]["memory_mb"] if events else 0.0,
         "threads": restored.run.info["threads"],
         "samples_per_second": {str(size): speed(restored, size, seconds) for size in BATCHES},
@@ -56,7 +56,7 @@ def network_calls(restored: Restored) -> int:
     def count(module, *_):
         counts[id(module)] = counts.get(id(module), 0) + 1
 
-    hooks = [module.register_forward_hook(count) for module in callable_modules(restored.model)]
+    hooks = [module.register_forward_hook(count) for module in callable_modules(restored.model, differentiated_twice=True)]
     try:
         _sampler(restored, 1)()
     finally:

@@ -68,6 +68,7 @@ def grouped(reports: list[dict]) -> list[tuple[str, list[Column]]]:
 def real_of(column: Column) -> dict | None:
     """What held-out real examples score, as a row of its own."""
     known = [found for found in column.there().values() if found.get("real") is not None]
+    known.sort(key=lambda found: not found.get("real_interval"))  # reports of before have none
     return {**column.card, "value": known[0]["real"], "interval": known[0].get("real_interval"), "se": None} if known else None
 
 

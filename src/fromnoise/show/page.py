@@ -301,7 +301,7 @@ def _health(reports: list[dict], titles: list[str]) -> str:
     back = lambda found: f"; rolled back {found['rollbacks']} time{'s' * (found['rollbacks'] > 1)}" if found["rollbacks"] else ""
     ends = "".join(f"<li>{_(title)}: last {_(told(found, 'last'))}, best {_(told(found, 'best'))}{back(found)}</li>" for title, found in there)
     ends = f"<p>The value that training looked at on held-out data (lower is better):</p><ul>{ends}</ul>" if ends else ""
-    return "".join(parts) + (f"<p>Nothing wrong was found with: {_('; '.join(well))}.</p>" if well else "") + ends
+    return "".join(parts) + (f"<p>At the end of training nothing wrong was found with: {_('; '.join(well))}.</p>" if well else "") + ends
 
 
 def _defects(defects: Defects) -> str:

@@ -60,9 +60,11 @@ def examine(
 
 
 def known_options(model: Family) -> set[str]:
-    """Options that would change this model's training: those of its family and the training's, less what it refuses."""
+    """Options that would change this model's training: those of its family and the training's, less what it refuses and
+    the loss where it is the one that a mend names."""
     known = {*getattr(type(model.tunable), "model_fields", ()), *TrainConfig.model_fields}
-    return known - ({"pack"} if getattr(model.config, "conditional", False) else set())
+    refused = {"pack"} if getattr(model.config, "conditional", False) else set()
+    return known - refused - ({"loss"} if getattr(model.tunable, "loss", "") == "relativistic" else set())
 
 
 class NotFinite(DivergedError):

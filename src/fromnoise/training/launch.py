@@ -21,7 +21,7 @@ from ..data.dataset import DataConfig, Dataset
 from ..families import latent
 from . import checkpoint
 from .device import best_precision, peak_memory_mb, pick_device
-from .loop import Stop, Trainer, fit, measure
+from .loop import Clock, Stop, Trainer, fit, measure
 from .restore import Restored, dataset_of, found_at, restore
 from .settings import BUDGETS, FREE_ON_RESUME, INTERVALS, TrainConfig
 
@@ -263,9 +263,9 @@ def _train(trainer: Trainer, run: Run, steps: int, on_event, stop: Stop) -> None
     """The training of a locked run."""
     checkpoint.remove_leftovers(run)
     run.append({"started": time.time(), "step": trainer.state.step, "threads": trainer.threads, "pid": os.getpid()}, "sessions.jsonl")
-    outcome = "ended by an error"
+    outcome, clock = "ended by an error", Clock(run)
     try:
-        fit(trainer, run, steps, on_event, stop)
+        fit(trainer, run, steps, on_event, stop, clock)
         outcome = "finished"
     except FromNoiseError as error:
         outcome = str(error)
@@ -273,7 +273,7 @@ def _train(trainer: Trainer, run: Run, steps: int, on_event, stop: Stop) -> None
     finally:
         trainer.stream.close()
         with contextlib.suppress(StorageError):  # a full disk has been told already
-            run.append({"ended": time.time(), "step": trainer.state.step, "outcome": outcome}, "sessions.jsonl")
+            run.append({"ended": time.time(), "step": trainer.state.step, "seconds": clock.seconds(), "outcome": outcome}, "sessions.jsonl")
     if stop.signal:
         raise StoppedError(f"{run.path} had just finished when the signal came: nothing is lost", stop.signal)
 
@@ -293,7 +293,7 @@ def resume(
 ) -> Run:
     """Goes on from the newest valid checkpoint, with the same bits as if it had never stopped.
 
-    changes: options given now. A budget adds to the run (and stretches its schedules); ``workers`` is free;
+    changes: options given now. A budget counts from the last checkpoint (its schedules are stretched over the new end); ``workers`` is free;
     any other difference is refused by name. Raises UsageError, DataError, StorageError, StoppedError.
     """
     changes = {name: value for name, value in (changes or {}).items() if value is not None}

@@ -222,12 +222,12 @@ class Trainer:
         return event
 
 
-def fit(trainer: Trainer, run: Run, steps: int, on_event: Callable[[dict], None], stop: "Stop") -> None:
+def fit(trainer: Trainer, run: Run, steps: int, on_event: Callable[[dict], None], stop: "Stop", clock: "Clock | None" = None) -> None:
     """Trains to ``steps``, with an event, a validation and a checkpoint at each interval.
 
     Raises DivergedError, StorageError, and StoppedError once the state is saved after a signal.
     """
-    clock = Clock(run)
+    clock = clock or Clock(run)
     batch = next(in_order(trainer.dataset, "validation", comfortable(trainer.dataset.spec, 500), device=trainer.device))
     every = -(-steps // trainer.intervals) or 1
     if trainer.state.step == 0 and steps:
@@ -260,25 +260,16 @@ class Clock:
 
     def __init__(self, run: Run):
         self.now = time.monotonic()
-        self.started, self.steps = self.now - seconds_before(run), 0
+        self.started, self.steps = self.now - run.seconds(), 0
+
+    def seconds(self) -> float:
+        return time.monotonic() - self.started
 
     def fields(self, left: int, batch_size: int) -> dict:
         now = time.monotonic()
         rate = self.steps / max(now - self.now, 1e-9)
         eta = left / rate if self.steps else 0.0
         return {"seconds": now - self.started, "items_per_second": rate * batch_size, "eta": eta}
-
-
-def seconds_before(run: Run) -> float:
-    """Of all earlier sessions of a run; of one that was killed those to its last interval."""
-    intervals, total = run.events("interval"), 0.0
-    sessions = run.lines("sessions.jsonl")
-    for start, end in zip(sessions, sessions[1:]):
-        if "started" in start and "ended" in end:
-            total += max(0.0, end["ended"] - start["started"])  # a clock can be set back
-        elif "started" in start:  # killed: the next session began where its last checkpoint was
-            total = max([total, *(event["seconds"] for event in intervals if event["step"] <= end.get("step", 0))])
-    return total
 
 
 def _report(trainer: Trainer, run: Run, steps: int, batch: Batch, on_event, clock: Clock) -> None:

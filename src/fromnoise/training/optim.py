@@ -149,10 +149,10 @@ class Ema:
             p.copy_(others[name])
 
 
-def callable_modules(model: Family) -> list[nn.Module]:
+def callable_modules(model: Family, differentiated_twice: bool = False) -> list[nn.Module]:
     """The largest parts of what is trained that are called as functions: what torch.compile can take hold of.
 
-    It cannot of a part whose gradient is itself differentiated (``Family.second_order``).
+    It cannot of a part whose gradient is itself differentiated (``Family.second_order``): those only if asked for.
     """
 
     def descend(module: nn.Module):
@@ -162,5 +162,5 @@ def callable_modules(model: Family) -> list[nn.Module]:
         else:
             yield module
 
-    names = dict.fromkeys(name for phase in model.phases() for name in phase.trains if name not in model.second_order)
+    names = dict.fromkeys(name for phase in model.phases() for name in phase.trains if differentiated_twice or name not in model.second_order)
     return [part for name in names for part in descend(model.get_submodule(name))]
