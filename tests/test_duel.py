@@ -329,5 +329,5 @@ def test_modes_need_no_evaluator():
 
 
 def test_a_mend_does_not_name_the_loss_that_is_taken():
-    loss = lambda **options: launch.plan("gan", data="ring8", steps=1, threads=1, **options).build()
+    loss = lambda **options: launch.plan("gan", data_name="ring8", steps=1, threads=1, **options).build()
     assert "loss" not in health.known_options(loss()) and "loss" in health.known_options(loss(loss="hinge"))

@@ -295,10 +295,10 @@ def interrupted(plan: launch.Plan, path: Path, stops: list[int]) -> Run:
     current = threading.local()
     trainer_step = lambda: getattr(current, "trainer", None) and current.trainer.state.step
 
-    def watched(trainer, run, steps, on_event, stop):
+    def watched(trainer, *others):
         current.trainer = trainer
         try:
-            fit(trainer, run, steps, on_event, stop)
+            fit(trainer, *others)
         except StoppedError:
             pending.pop(0)
             raise
