@@ -178,6 +178,15 @@ def test_small_and_one_class_data_reach_a_page(tmp_path, count, classes):
     assert ("one quarter dropped" in (tmp_path / "p.html").read_text()) == (count >= 200)
 
 
+def test_a_zoo_of_too_few_is_left_out(tmp_path, capsys):
+    """Halves of some 80 training examples, and without one of two classes 40: what was measured is not lost."""
+    x, y = Rng(0).integers("x", 256, (202, 6, 7, 3)).numpy().astype(np.uint8), np.arange(202) % 2
+    np.savez(tmp_path / "d.npz", x=x, y=y)
+    launch.start(launch.plan("classical", str(tmp_path / "d.npz"), threads=1, preset="pca", latent_dim=2), tmp_path / "a")
+    assert main(["compare", str(tmp_path / "a"), "-o", str(tmp_path / "p.html"), "--samples", "100"]) == 0
+    assert "no zoo of bad models" in "".join(capsys.readouterr()) and (tmp_path / "p.html").exists()
+
+
 def test_page_of_compare_has_the_zoo(runs, digits):
     opened = [restore(launch.Run(runs / name)) for name in ("vae", "pca")]
     page, _ = compare(opened, runs / "zoo.html", samples=100)
