@@ -6,7 +6,7 @@ the real digits, which are not equally frequent, is 0.024. By this protocol an i
 images of uniform noise hit 403): so the share of images whose three digits the evaluator is sure of is printed beside it.
 
 Three digits in one image are three times what one is: networks twice as wide as the preset's, at a third of its learning
-rate. In less than a quarter of an hour they are no better than the preset (docs/log.md).
+rate. In nine minutes they are no better than the preset (docs/log.md).
 
     python benchmarks/stacked_mnist.py [--minutes 32] [--seed 0] [--threads 0] [--run RUN]
 """
