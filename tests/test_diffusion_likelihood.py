@@ -149,7 +149,7 @@ def test_levels_are_the_mass_of_cells():
 
 def one_pixel(exact, levels: int, scale: float) -> Diffusion:
     """Images of one pixel, x = scale u: exact noise-free levels are told from x_t by Bayes' rule."""
-    model = Diffusion(Config(width=8, depth=1), DataSpec("image", (1, 1, 1), levels=levels)).double().eval().requires_grad_(False)
+    model = Diffusion(Config(width=8, depth=1, components=0), DataSpec("image", (1, 1, 1), levels=levels)).double().eval().requires_grad_(False)
 
     class Pixel(torch.nn.Module):
         def forward(self, y, level, condition=None, until=None):

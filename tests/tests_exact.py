@@ -85,7 +85,7 @@ class ExactNet(nn.Module):
 def family(exact, path=None, target="auto", scale=1.0, shift=0.0, **options) -> Diffusion:
     """A diffusion model of scale * u + shift, u ~ exact, trained to perfection; path: a name, or one to put in."""
     name = path if isinstance(path, str) else "flow"
-    model = Diffusion(Config(path=name, target=target, width=8, depth=1, **options), DataSpec("vector", (exact.centres.shape[1],))).double().eval()
+    model = Diffusion(Config(path=name, target=target, width=8, depth=1, components=0, **options), DataSpec("vector", (exact.centres.shape[1],))).double().eval()
     model.path = model.path if path is None or isinstance(path, str) else path
     model.net = ExactNet(exact, model.path, model.target)
     model.scale.fill_(scale), model.shift.fill_(shift)

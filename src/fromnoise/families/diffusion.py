@@ -26,6 +26,7 @@ from ..nets.unet import UNet
 from ..probability import editing, samplers
 from ..probability.diffusion import bound, log_level, probability_flow
 from ..probability.gaussian import log_normal
+from ..probability.gaussian_data import GaussianData
 from ..probability.ode import PROBES, SMALL, OdeLikelihood, ode_log_likelihood
 from ..probability.path import PATHS, RATIOS, beside
 
@@ -43,6 +44,7 @@ class Config(BaseConfig):
     heads: int | None = Field(None, ge=1, le=64, description="transformer: attention heads [width / 32]")
     patch: int | None = Field(None, ge=1, le=64, description="transformer: side of a patch in pixels [2 below 16 pixels, 4 below 64, then 8]")
     waves: int = Field(0, ge=0, le=16, description="mlp: frequencies at which it sees each number too, for what changes over short distances")
+    components: int | None = Field(None, ge=0, le=4096, description="principal components of the data in the Gaussian denoiser that the network corrects; 0: the network alone [all up to 1,024 dimensions, then as many as fit 4 MB]")
     conditional: bool = Field(False, description="learn p(x | y), and p(x) beside it for guidance")
     jumps: float = Field(0.0, ge=0, le=1, description="share of the training, at its end, in which the network also learns to jump: samples in one or two steps")
     label_dropout: float = Field(0.1, ge=0, le=1, description="conditional: share of the examples whose label is hidden")
@@ -52,18 +54,19 @@ class Config(BaseConfig):
 class Options(BaseConfig):
     steps: int | None = Field(None, ge=1, le=10_000, description="evaluations of the network, at most [images 10, captions 32, vectors 40]")
     sampler: Literal["auto", "dpm", "sde", "heun", "euler", "ddpm", "jump"] = Field("auto", description="DPM-Solver++ 2M, the same with new noise in each step, Heun, Euler (DDIM), ancestral (DDPM), or jumps (of a model trained with --jumps) [captions: sde, else dpm]")
-    spacing: Literal["rho", "time"] = Field("rho", description="of the steps: EDM's, or equal in t")
+    spacing: Literal["log", "rho", "time"] = Field("log", description="of the steps: equal in log(sigma/alpha), EDM's, or equal in t")
     guidance: float = Field(1.0, ge=0, le=100, description="conditional: 1 samples p(x | y), more exaggerates the label")
     guidance_from: float = Field(0.0, ge=0, description="guidance acts above this ratio of noise to data ...")
     guidance_to: float = Field(100.0, gt=0, description="... and below this one")
     churn: float = Field(0.0, ge=0, le=1e6, description="heun: noise that is added on the way, S_churn of EDM")
 
 
+BASIS = 2**20  # numbers of the principal components that the Gaussian denoiser has by default
 SIZES = {"unet": (64, 1), "transformer": (128, 4), "mlp": (128, 4)}  # width and depth
-TRAINING = dict(optimizer="muon", warmup=0.02, averages=(0.05, 0.1), batch_size=128, precision="auto")
+TRAINING = dict(optimizer="muon", warmup=0.02, averages=(0.05, 0.1), batch_size=64, precision="auto")
 
 PRESETS = {
-    "default": TRAINING,
+    "default": TRAINING | dict(lr=7e-3, level_mean=0.3, level_std=1.3),
     "points": TRAINING | dict(depth=2, waves=6, optimizer="adamw", level_mean=-1.5, level_std=2.0, batch_size=512),
     "table": TRAINING | dict(depth=3, optimizer="adamw", batch_size=256),
     # what stands where is decided where noise is strong; many small steps learn more than few large ones
@@ -107,6 +110,9 @@ class Diffusion(Family):
         self.continuous = not spec.levels
         self.register_buffer("shift", torch.zeros(1, spec.shape[0], *[1] * (len(spec.shape) - 1)))
         self.register_buffer("scale", torch.ones(()))
+        most = max(1, BASIS // spec.dims)
+        components = min(spec.dims, most if c.components is None else c.components)
+        self.gaussian = GaussianData(spec.dims, components) if components else None
 
     def phases(self):
         return (Phase("denoising", trains=("net",), lr=self.config.lr, betas=(0.9, 0.99)),)
@@ -120,6 +126,9 @@ class Diffusion(Family):
         mean = total / n
         self.shift.copy_(mean.view(self.shift.shape))
         self.scale.fill_(max(1e-6, float((squares / n - mean**2).mean().clamp(min=0).sqrt())))
+        if self.gaussian is not None:
+            floor = RATIOS[0] ** 2
+            self.gaussian.fit(lambda: ((batch.x - self.shift) / self.scale for batch in batches()), floor, rng.key("pca"))
 
     # -- the objective ---------------------------------------------------------------------------------------
 
@@ -148,10 +157,23 @@ class Diffusion(Family):
         return Loss(error.mean(), {"error": error.mean()})
 
     def predict(self, x_t: Tensor, t: Tensor, condition: Tensor | None, until: Tensor | None = None) -> Tensor:
-        """F(x_t, t), t (B,): x_t goes in with variance 1, and its level as the angle between data and noise."""
+        """F(x_t, t), t (B,): what the Gaussian of the data predicts, and the network's correction of it.
+
+        The network sees x_t with variance 1, its level as the angle between data and noise, and the Gaussian's x_hat. Its output
+        is scaled by the root of the share of the variance that the Gaussian explains: where noise hides everything, nothing is
+        left to correct. Without the Gaussian (--components 0) it is the network alone.
+        """
         alpha, sigma = self.path.coefficients(t)
         size = (alpha**2 + sigma**2).sqrt()
-        return self.net(x_t / beside(size, x_t), self.path.angle(t), condition, None if until is None else self.path.angle(until))
+        angle = self.path.angle(t)
+        angle_until = None if until is None else self.path.angle(until)
+        if self.gaussian is None:
+            return self.net(x_t / beside(size, x_t), angle, condition, angle_until)
+        x_hat = self.gaussian.denoise(x_t, alpha, sigma)
+        eps_hat = (x_t - beside(alpha, x_t) * x_hat) / beside(sigma, x_t)
+        a, b = (beside(part, x_t) for part in self.path.target(self.target, t))
+        share = beside(self.gaussian.explained(sigma / alpha).sqrt(), x_t)
+        return a * x_hat + b * eps_hat + share * self.net(x_t / beside(size, x_t), angle, condition, angle_until, x_hat)
 
     def jumping_loss(self, x: Tensor, eps: Tensor, t: Tensor, v: Tensor, condition: Tensor | None, rng: Rng) -> Loss:
         """The network learns mean velocities too, u(x_t, t, r) = 1/(t - r) int_r^t v, so that x_r = x_t - (t - r) u. By
@@ -236,14 +258,27 @@ class Diffusion(Family):
         usual = 40 if self.spec.kind != "image" else 32 if self.told and sampler != "jump" else 10  # ten are too few where the data are narrow
         n = options.steps or usual
         n = (n + 1) // 2 if sampler == "heun" else n
-        return samplers.spaced(self.path, n, "time" if sampler == "jump" else options.spacing)
+        return samplers.spaced(self.path, n, "time" if sampler == "jump" else options.spacing, *self.sampled_ratios())
+
+    def sampled_ratios(self) -> tuple[float, float]:
+        """The lowest and the highest ratio of noise to data that a sampler visits.
+
+        Above 2.5 standard deviations of the leading principal component the data are their Gaussian, and sampling starts from
+        that. Below .05 only the rounding to 256 levels is left; vectors have no levels, so that they are followed further.
+        """
+        low = 0.05 if self.spec.kind == "image" and self.spec.levels else 0.005
+        if self.gaussian is None:
+            return low, RATIOS[1]
+        return low, min(RATIOS[1], max(10.0, 2.5 * float(self.gaussian.variances[0]) ** 0.5))
 
     def walk(self, denoise: samplers.Denoise, x: Tensor, times: Tensor, options: Options, rng: Rng, on_step=None) -> Tensor:
         """x_t (B, *shape) at the first of the times -> an example, by the sampler that is asked for."""
         if options.sampler == "jump":
             raise UsageError("--sampler jump makes new samples only: choose another one here")
         sampler = self.sampler(options)
-        if sampler in ("dpm", "sde"):
+        if sampler == "dpm" and self.gaussian is not None:
+            x = samplers.dpm_with_gaussian(denoise, x, self.path, times, self.gaussian, on_step)
+        elif sampler in ("dpm", "sde"):
             x = samplers.dpm(denoise, x, self.path, times, sampler == "sde", rng, on_step=on_step)
         elif sampler == "heun":
             x = samplers.heun(denoise, x, self.path, times, rng, options.churn, on_step=on_step)
@@ -251,12 +286,18 @@ class Diffusion(Family):
             x = samplers.ddim(denoise, x, self.path, times, float(sampler == "ddpm"), rng, on_step=on_step)
         return self.in_range(x * self.scale + self.shift)
 
+    def start(self, eps: Tensor, t: Tensor) -> Tensor:
+        """x_t (B, *shape) where sampling starts, from eps ~ N(0, I)."""
+        if self.gaussian is None:
+            return samplers.start(self.path, eps, t)
+        return self.gaussian.start(eps, *self.path.coefficients(t))
+
     def in_range(self, x: Tensor) -> Tensor:
         return x.clamp(-1, 1) if self.spec.kind == "image" and self.spec.levels else x
 
     def sample(self, n: int, y: Tensor | None, options: Options, rng: Rng, on_step=None) -> Tensor:
         times = self.visited(options)
-        x = samplers.start(self.path, rng.normal("x", (n, *self.spec.shape)), times[0])
+        x = self.start(rng.normal("x", (n, *self.spec.shape)), times[0])
         if options.sampler == "jump":
             return self.in_range(samplers.jump(self.leap(y, options), x, times, on_step) * self.scale + self.shift)
         return self.walk(self.denoiser(y, options), x, times, options, rng, on_step)
@@ -265,7 +306,7 @@ class Diffusion(Family):
         times, xs, seen = self.visited(options), [], []
         ratios = self.path.ratio(times)
         sample = self.sample(n, y, options, rng, lambda i, x, x_hat: (xs.append(x), seen.append(x_hat)))
-        xs = [samplers.start(self.path, rng.normal("x", sample.shape), times[0]), *xs]
+        xs = [self.start(rng.normal("x", sample.shape), times[0]), *xs]
         own = lambda x: x * self.scale + self.shift
         moments = [Moment(s, own(x / self.place(s)[1]), own(x_hat)) for s, x, x_hat in zip((ratios / (1 + ratios)).tolist(), xs, seen)]
         return [*moments, Moment(0.0, sample, sample)]
@@ -285,20 +326,30 @@ class Diffusion(Family):
         return self.denoiser(y, options)((x_s - self.shift) / self.scale * size, t)[0] * self.scale + self.shift
 
     def denoised(self, x_s: Tensor, level: float, y: Tensor | None, options: Options, rng: Rng) -> Tensor:
-        t, size = self.place(level)
-        times = editing.below(self.visited(options), t)
-        return self.walk(self.denoiser(y, options), (x_s - self.shift) / self.scale * size, times, options, rng)
+        times = self.visited(options)
+        if level == 1:                                                              # nothing is known: new samples start so
+            x_t = self.start((x_s - self.shift) / self.scale, times[0])
+        else:
+            t, size = self.place(level)
+            times = editing.below(times, t)
+            x_t = (x_s - self.shift) / self.scale * size
+        return self.walk(self.denoiser(y, options), x_t, times, options, rng)
 
     def to_noise(self, x: Tensor, y: Tensor | None, options: Options) -> Tensor:
         """Two evaluations for each of the steps. Raises UsageError for a sampler that would not come back."""
         if (sampler := self.sampler(options)) in ("sde", "ddpm", "jump") or options.churn:
             raise UsageError(f"--sampler {sampler}{' with --churn' if options.churn else ''} does not bring a picture back from its noise: take dpm, euler or heun")
-        return editing.encode(self.denoiser(y, options), (x - self.shift) / self.scale, self.path, self.visited(options))
+        times = self.visited(options)
+        z = editing.encode(self.denoiser(y, options), (x - self.shift) / self.scale, self.path, times)
+        if self.gaussian is None:
+            return z
+        alpha, sigma = self.path.coefficients(times[0])
+        return self.gaussian.to_noise(torch.hypot(alpha, sigma).to(z) * z, alpha, sigma)
 
     def complete(self, given: Tensor, mask: Tensor, y: Tensor | None, options: Options, rng: Rng) -> Tensor:
         times = self.visited(options)
         denoise = editing.pinned(self.denoiser(y, options), (given - self.shift) / self.scale, mask, self.path)
-        x = samplers.start(self.path, rng.normal("x", given.shape), times[0])
+        x = self.start(rng.normal("x", given.shape), times[0])
         return torch.where(mask, given, self.walk(denoise, x, times, options, rng))
 
     # -- likelihood, of the model without guidance -----------------------------------------------------------
@@ -342,7 +393,7 @@ def per_component(difference: Tensor) -> Tensor:
 def make_network(name: str, c: Config, spec: DataSpec):
     reads = (spec.caption or spec.classes) if c.conditional else 0
     width, depth = (given or known for given, known in zip((c.width, c.depth), SIZES[name]))
-    more = dict(reads=reads, two_levels=c.jumps > 0)
+    more = dict(reads=reads, two_levels=c.jumps > 0, guess=c.components != 0)
     if name == "mlp":
         return MLP(spec.dims, width, depth, waves=c.waves, **more)
     if name == "unet":

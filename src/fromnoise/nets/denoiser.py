@@ -4,6 +4,7 @@ level is how much of x is noise, as an angle: 0 data, 1 noise. Every layer is to
 and the condition (class, caption) and shifts, scales and gates what the layer does ("adaptive layer norm zero", Peebles & Xie
 2023, arXiv:2212.09748). No layer looks at batch mates, and all of them can be differentiated forward (no fused kernels).
 A condition is a class as a one-hot row (B, K), or the words of a caption (B, L) int64; all zeros stand for none.
+``guess`` (B, *shape): a denoised x to start from, which a network made with guess=True takes as further channels.
 ``until`` (B,): a second level, for networks that jump from one to another (flow maps).
 """
 
@@ -73,19 +74,20 @@ def zeroed(layer: nn.Linear | nn.Conv2d) -> nn.Module:
 class PatchTransformer(nn.Module):
     """An image as patches of p x p pixels, a Transformer over them (Peebles & Xie 2023)."""
 
-    def __init__(self, shape: tuple[int, int, int], width: int, depth: int, heads: int, patch: int, reads=0, two_levels: bool = False):
+    def __init__(self, shape: tuple[int, int, int], width: int, depth: int, heads: int, patch: int, reads=0, two_levels: bool = False, guess: bool = False):
         super().__init__()
         C, H, W = shape
         self.grid = (-(-H // patch), -(-W // patch))
         self.fold, self.unfold = Fold(patch), Unfold(patch, shape)
         self.told = Told(width, reads, two_levels)
-        self.embed = nn.Linear(C * patch**2, width)
+        self.embed = nn.Linear((1 + guess) * C * patch**2, width)
         self.places = nn.Parameter(nn.init.normal_(torch.empty(self.grid[0] * self.grid[1], width), std=0.02))
         self.layers = nn.ModuleList(TransformerLayer(width, heads) for _ in range(depth))
         self.last = zeroed(nn.Linear(width, 2 * width))
         self.out = zeroed(nn.Linear(width, C * patch**2))
 
-    def forward(self, x: Tensor, level: Tensor, condition: Tensor | None = None, until: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, level: Tensor, condition: Tensor | None = None, until: Tensor | None = None, guess: Tensor | None = None) -> Tensor:
+        x = with_guess(x, guess)
         told, words = self.told(level, condition, until)
         h = self.embed(self.fold(x).flatten(2).transpose(1, 2))                     # B T width
         h = read_along(self.layers, h + self.places.to(h.dtype), told, words)
@@ -127,6 +129,11 @@ class TransformerLayer(nn.Module):
         return self.mixed((weights @ v).transpose(1, 2).reshape(B, T, width))
 
 
+def with_guess(x: Tensor, guess: Tensor | None) -> Tensor:
+    """x with the guess as further channels (or numbers), if there is one."""
+    return x if guess is None else torch.cat([x, guess], 1)
+
+
 def norm(h: Tensor) -> Tensor:
     """h brought to mean 0 and variance 1 over its last dimension: the library has a faster kernel for this than for rms."""
     return F.layer_norm(h, h.shape[-1:])
@@ -139,20 +146,20 @@ class MLP(nn.Module):
             an MLP is slow to learn what changes over short distances (Tancik et al. 2020, arXiv:2006.10739)
     """
 
-    def __init__(self, dims: int, width: int, depth: int, reads=0, two_levels: bool = False, waves: int = 0):
+    def __init__(self, dims: int, width: int, depth: int, reads=0, two_levels: bool = False, waves: int = 0, guess: bool = False):
         super().__init__()
         self.told = Told(width, reads, two_levels)
         self.register_buffer("frequency", math.pi / 4 * 2.0 ** torch.arange(waves), persistent=False)
-        self.embed = nn.Linear(dims * (1 + 2 * waves), width)
+        self.embed = nn.Linear(dims * (1 + 2 * waves + guess), width)
         self.tell = nn.ModuleList(zeroed(nn.Linear(width, 3 * width)) for _ in range(depth))
         self.up = nn.ModuleList(nn.Linear(width, 2 * width) for _ in range(depth))
         self.down = nn.ModuleList(nn.Linear(2 * width, width) for _ in range(depth))
         self.out = zeroed(nn.Linear(width, dims))
 
-    def forward(self, x: Tensor, level: Tensor, condition: Tensor | None = None, until: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, level: Tensor, condition: Tensor | None = None, until: Tensor | None = None, guess: Tensor | None = None) -> Tensor:
         told, flat = self.told(level, condition, until)[0], x.flatten(1)
         angle = (flat[:, :, None] * self.frequency).flatten(1)
-        h = self.embed(torch.cat([flat, angle.cos(), angle.sin()], 1))
+        h = self.embed(with_guess(torch.cat([flat, angle.cos(), angle.sin()], 1), None if guess is None else guess.flatten(1)))
         for tell, up, down in zip(self.tell, self.up, self.down):
             shift, scale, gate = tell(told).chunk(3, 1)
             h = h + gate * down(F.silu(up(norm(h) * (1 + scale) + shift)))

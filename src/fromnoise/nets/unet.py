@@ -13,17 +13,17 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .conv import Fold, Unfold, fold_size, sizes_down
-from .denoiser import Told, TransformerLayer, heads_for, norm, read_along, zeroed
+from .denoiser import Told, TransformerLayer, heads_for, norm, read_along, with_guess, zeroed
 
 
 class UNet(nn.Module):
-    """(x (B, C, H, W), level (B,), condition or None, until (B,) or None) -> (B, C, H, W).
+    """(x (B, C, H, W), level (B,), condition or None, until (B,) or None, guess (B, C, H, W) or None) -> (B, C, H, W).
 
     width features at the finest resolution, twice as many below; ``depth`` residual blocks on the way down and on the
     way up at each resolution, ``middle`` layers at the coarsest (None: 2 x depth).
     """
 
-    def __init__(self, shape: tuple[int, int, int], width: int, depth: int, reads=0, two_levels: bool = False, middle: int | None = None):
+    def __init__(self, shape: tuple[int, int, int], width: int, depth: int, reads=0, two_levels: bool = False, middle: int | None = None, guess: bool = False):
         super().__init__()
         patch = fold_size(shape)
         self.sizes = sizes_down(shape, patch, smallest=min(8, math.ceil(max(shape[1:]) / (2 * patch))))
@@ -32,7 +32,7 @@ class UNet(nn.Module):
         self.told = Told(widths[-1], reads, two_levels)
         heads = heads_for(widths[-1])
         blocks = lambda w: nn.ModuleList(Block(w, widths[-1]) for _ in range(depth))
-        self.stem = Conv(shape[0] * patch**2, width, 3, padding=1)
+        self.stem = Conv((1 + guess) * shape[0] * patch**2, width, 3, padding=1)
         self.ins, self.outs = nn.ModuleList(map(blocks, widths[:-1])), nn.ModuleList(map(blocks, widths[:-1]))
         self.down = nn.ModuleList(Conv(a, b, 3, stride=2, padding=1) for a, b in zip(widths, widths[1:]))
         self.up = nn.ModuleList(Conv(b, a, 1) for a, b in zip(widths, widths[1:]))
@@ -40,7 +40,8 @@ class UNet(nn.Module):
         self.layers = nn.ModuleList(TransformerLayer(widths[-1], heads) for _ in range(middle or 2 * depth))
         self.out = zeroed(Conv(width, shape[0] * patch**2, 3, padding=1))
 
-    def forward(self, x: Tensor, level: Tensor, condition: Tensor | None = None, until: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, level: Tensor, condition: Tensor | None = None, until: Tensor | None = None, guess: Tensor | None = None) -> Tensor:
+        x = with_guess(x, guess)
         (told, words), seen = self.told(level, condition, until), []
         h = self.stem(self.fold(x).to(memory_format=torch.channels_last))           # B width H/p W/p
         for blocks, down in zip(self.ins, self.down):

@@ -15,20 +15,23 @@ from torch import Tensor
 
 from ..core.errors import UsageError
 from ..core.rng import Rng
+from .gaussian_data import GaussianData
 from .path import RATIOS, RHO, Path
 
 Denoise = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 Leap = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
-def spaced(path: Path, n: int, spacing: str = "rho") -> Tensor:
+def spaced(path: Path, n: int, spacing: str = "rho", low: float = RATIOS[0], high: float = RATIOS[1]) -> Tensor:
     """n >= 1 times, falling, none twice, all in the path's range. "time": equal steps of t down to the data; "rho": of
-    (sigma / alpha)^(1/7) (Karras et al. 2022, eq. 5)."""
+    (sigma / alpha)^(1/7) (Karras et al. 2022, eq. 5); "log": of log(sigma / alpha). low, high: the ends of the last two."""
     if spacing == "time":
         last, first = path.range
         return torch.linspace(first, max(last, first / n), n, dtype=torch.float64)
-    low, high = (end ** (1 / RHO) for end in RATIOS)
-    return path.at(torch.linspace(high, low, n, dtype=torch.float64) ** RHO).clamp(*path.range)
+    if spacing == "log":
+        return path.at(torch.linspace(math.log(high), math.log(low), n, dtype=torch.float64).exp()).clamp(*path.range)
+    last, first = (end ** (1 / RHO) for end in (low, high))
+    return path.at(torch.linspace(first, last, n, dtype=torch.float64) ** RHO).clamp(*path.range)
 
 
 def start(path: Path, eps: Tensor, t: Tensor) -> Tensor:
@@ -120,6 +123,51 @@ def dpm(denoise: Denoise, x: Tensor, path: Path, times: Tensor, noise: bool = Fa
         if on_step:
             on_step(i, x, x_hat)
     return x
+
+
+def dpm_with_gaussian(denoise: Denoise, x: Tensor, path: Path, times: Tensor, gaussian: GaussianData, on_step=None) -> Tensor:
+    """DPM-Solver++ 2M with the Gaussian part of the data solved exactly.
+
+    With y = x_t / alpha, r = sigma / alpha, and along each principal component of the data, of variance s and mean m:
+
+        w = (y - m) / sqrt(s + r^2),  theta = atan(r / sqrt(s)),  dw / dtheta = -n,
+        n = (x_hat - E[x | y]) sqrt(s + r^2) / (r sqrt(s)),  E[x | y] = m + s / (s + r^2) (y - m)
+
+    n vanishes for Gaussian data, so that no error is made there, however few the steps; else it is extrapolated from the
+    last two evaluations (Adams-Bashforth of order 2). In the directions whose variance is not known it is DPM-Solver++ 2M.
+    """
+    at = places(path, times)
+    ratios = [*path.ratio(times), times.new_zeros(())]
+    mean = gaussian.centre(x)
+    y = x / at[0][0].to(x.dtype)
+    before = None
+    for i, t in enumerate(times):
+        r, r_next = ratios[i], ratios[i + 1]
+        alpha = at[i][0].to(x.dtype)
+        last = i + 1 == len(times)
+        x_hat, _ = denoise(y * alpha, t)
+        residual = x_hat - mean - gaussian.scaled(y - mean, lambda s: s / (s + r**2), 0.0)
+        y = mean + gaussian.scaled(y - mean, lambda s: ((s + r_next**2) / (s + r**2)).sqrt(), float(r_next / r))
+        if last:
+            y = y + residual
+        else:
+            n = gaussian.scaled(residual, lambda s: (s + r**2).sqrt() / (r * s.sqrt()), 1.0)
+            slope = n
+            if before is not None:
+                r_before = ratios[i - 1]
+                on_rest = float((r / r_next).log() / (2 * (r_before / r).log()))
+                share = lambda s: turned(s, r, r_next) / (2 * turned(s, r_before, r))
+                slope = n + gaussian.scaled(n - before, share, on_rest)
+            y = y + gaussian.scaled(slope, lambda s: (s + r_next**2).sqrt() * turned(s, r, r_next), float(1 - r_next / r))
+            before = n
+        if on_step:
+            on_step(i, y * at[i + 1][0].to(x.dtype), x_hat)
+    return y
+
+
+def turned(s: Tensor, r: Tensor, r_next: Tensor) -> Tensor:
+    """atan(r / sqrt(s)) - atan(r_next / sqrt(s)): the angle of a step for data of variance s."""
+    return torch.atan2((r - r_next) * s.sqrt(), s + r * r_next)
 
 
 def guide(strong: Denoise, weak: Denoise, path: Path, weight: float, above: float = 0.0, below: float = math.inf) -> Denoise:
