@@ -56,7 +56,14 @@ def test_manifold_is_prdcs(n, m, d, k, monkeypatch):
     monkeypatch.setattr(memory, "BLOCK", 5000)
     x, y = 1.1 * normal("x", n, d) + 0.2, normal("y", m, d)
     theirs = prdc.compute_prdc(y.numpy(), x.numpy(), k)
-    assert {key: found.value for key, found in manifold(x, y, k).items()} == pytest.approx(theirs, abs=1e-12)
+    assert {key: found.value for key, found in manifold(x, y, k, k).items()} == pytest.approx(theirs, abs=1e-12)
+
+
+def test_each_metric_has_the_k_of_its_paper_by_default():
+    x, y = normal("x", 200, 8), normal("y", 200, 8)
+    default, three, five = manifold(x, y), manifold(x, y, 3, 3), manifold(x, y, 5, 5)
+    assert all(default[key].value == three[key].value < five[key].value for key in ("precision", "recall"))
+    assert all(default[key].value == five[key].value for key in ("density", "coverage"))
 
 
 def test_expected_coverage_golden_value():
@@ -85,13 +92,13 @@ def test_a_model_that_is_too_wide_has_recall_and_no_precision():
 
 def test_duplicates_are_inside_however_the_ball_is():
     y = normal("y", 10, 6)[torch.arange(80) % 10] + 1e4  # eight of each: every radius is 0
-    assert {key: found.value for key, found in manifold(y[:40], y, k=3).items()} == {"precision": 1, "recall": 1, "density": 8 / 3, "coverage": 1}
+    assert {key: found.value for key, found in manifold(y[:40], y, k_coverage=3).items()} == {"precision": 1, "recall": 1, "density": 8 / 3, "coverage": 1}
 
 
 def test_ties_of_tables_and_pixels_are_inside():
     grid = torch.cartesian_prod(torch.arange(9.0), torch.arange(9.0)).double()  # the nearest neighbour is at distance 1
     for step in (1.0, 0.1, 2 / 255):
-        assert manifold((grid[:40] + torch.tensor([1.0, 0.0])) * step + 7, grid * step + 7, k=1)["density"].value == pytest.approx(
+        assert manifold((grid[:40] + torch.tensor([1.0, 0.0])) * step + 7, grid * step + 7, k_coverage=1)["density"].value == pytest.approx(
             sum(((grid[i] + torch.tensor([1.0, 0.0]) - grid).square().sum(1) <= 1).sum().item() for i in range(40)) / 40
         )
 
@@ -352,6 +359,7 @@ NAN[3, 1] = math.nan
         (lambda: manifold(X, X[:5]), UsageError, "6 of each or more"),
         (lambda: manifold(X, X[:, :1]), UsageError, "same d"),
         (lambda: manifold(X, X, k=0), UsageError, "1 or more, not 0"),
+        (lambda: manifold(X, X, k_coverage=0), UsageError, "1 or more, not 0"),
         (lambda: manifold(X, X, control=X[:9]), UsageError, "as many of both"),
         (lambda: manifold(X, X, control=NAN), DataError, "finite"),
         (lambda: nearest(X, X, 13), UsageError, "ask for 1 to 12"),

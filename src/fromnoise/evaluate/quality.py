@@ -224,7 +224,8 @@ def _others(yardstick: Yardstick, m: FeatureMap, x: Tensor, rng: Rng) -> list[di
     for name in ("precision", "recall", "density", "coverage"):
         fair = len(test) >= n or (name in ("precision", "density") and len(test) >= CONTROL)  # recall and coverage depend on how many samples there are
         unit = "balls of real examples around a sample, relative" if name == "density" else "share"
-        rows.append(attempt(name, name, unit, lambda name=name: by_samples()[name], (lambda name=name: by_real()[name]) if fair else None, better="higher", **card(n)))
+        k = coverage.K if name in ("precision", "recall") else coverage.K_COVERAGE
+        rows.append(attempt(name, name, unit, lambda name=name: by_samples()[name], (lambda name=name: by_real()[name]) if fair else None, better="higher", k=k, **card(n)))
     return rows
 
 

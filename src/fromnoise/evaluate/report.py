@@ -21,10 +21,11 @@ from .cost import cost
 from .quality import Samples, Yardstick, quality, reference
 from .text import TextYardstick
 
-FORMAT = 4  # of reports; another one when a number means something else than before
+FORMAT = 5  # of reports; another one when a number means something else than before
 K = 100  # z samples of the importance-weighted bound
 SAMPLES = 10_000
 QUICK_N, QUICK_K, QUICK_SAMPLES = 500, 20, 1000
+QUICK_COST = dict(seconds=0.3, limit=3.0)  # of drawing, to find the speed
 
 
 def evaluate(
@@ -74,7 +75,7 @@ def evaluate(
         found["reference"] = found["reference"] or reference(dataset, found["split"], found["n"] or 0)
         found["seed"] = seed
     asked = settings(samples, k, n, seed, yardstick, anneal)
-    report = describe(restored, yardstick) | {"metrics": rows, "cost": cost(restored, 0.3 if quick else 1.0), "settings": asked}
+    report = describe(restored, yardstick) | {"metrics": rows, "cost": cost(restored, **(QUICK_COST if quick else {})), "settings": asked}
     report["seeds"] = {"training": restored.run.info["seed"], "evaluation": seed}
     if texts:
         report["texts"] = texts
