@@ -74,7 +74,7 @@ def test_dequantised_density_bounds_the_probability_of_the_levels():
 
 def test_pca_beside_the_model_is_the_classical_family(tmp_path):
     restored = trained(tmp_path / "pca", "classical", model="pca", latent_dim=7)
-    mine, reference = reconstruction.errors(restored), reconstruction.pca_errors(restored, 7)
+    mine, reference = reconstruction.errors(restored), reconstruction.pca_errors(restored, reconstruction.principal_directions(restored.dataset, 7))
     assert torch.allclose(mine, reference, atol=1e-6)
     ratio = next(row for row in measured(restored)["metrics"] if row["name"] == "ratio_to_pca")
     assert ratio["value"] == pytest.approx(1, abs=1e-4) and ratio["se"] == pytest.approx(0, abs=1e-3)

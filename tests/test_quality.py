@@ -200,3 +200,10 @@ def test_conditional_samples_are_asked_what_they_are(digits, yardstick):
     assert rows["label_agreement"]["value"] > 0.95 and rows["classification_accuracy_score"]["value"] > 0.9
     wrong = {row["name"]: row for row in quality(yardstick, Samples.of(part.x, (part.y + 1) % 10)) if row["group"] == "labels"}
     assert wrong["label_agreement"]["value"] < 0.1 and wrong["classification_accuracy_score"]["value"] < 0.1
+
+
+def test_samples_too_large_to_measure_leave_a_reason_and_no_traceback():
+    x = Rng(0).normal("x", (100, 2)) * 1e37
+    rows = {found["name"]: found for found in quality(Yardstick(data.load("ring8"), quick=True), Samples.of(x))}
+    assert rows["precision"]["value"] == 0
+    assert rows["kernel_distance"]["value"] is None and "no finite number" in rows["kernel_distance"]["reason"]

@@ -13,6 +13,7 @@ from fromnoise.core.rng import Rng
 from fromnoise.data import load
 from fromnoise.measures import coverage, labels, memory
 from fromnoise.measures.coverage import expected_coverage, manifold
+from fromnoise.measures.estimate import Estimate
 from fromnoise.measures.memory import birthday, duplicates, near_copy_rate, nearest, support_size
 from fromnoise.probability.pca import principal_components
 
@@ -393,3 +394,9 @@ def test_bad_input_is_refused_in_one_line(call, error, says):
 def test_no_global_random_numbers(module):
     text = inspect.getsource(module)
     assert "manual_seed" not in text and "torch.rand" not in text and "np.random" not in text
+
+
+@pytest.mark.parametrize("more", [{"value": math.nan}, {"value": math.inf}, {"value": 1.0, "se": math.nan}, {"value": 1.0, "interval": (0, math.nan)}])
+def test_an_estimate_that_is_no_number_is_refused_in_words(more):
+    with pytest.raises(DataError, match="no finite number"):
+        Estimate(**more)

@@ -249,7 +249,8 @@ class Scored:
 
     pieces    the symbols as text, in order; surprise: -log p of each, (L,) nats
     characters, bytes   of the text in UTF-8; a byte that is no UTF-8 counts as one character
-    unknown   characters that the vocabulary lacks: each is scored as the one symbol that stands for all of them
+    unknown   characters that the vocabulary lacks: each is scored as the one symbol that stands for all of them, and as
+              one of all the characters that this may be, equally likely
     context   what stood before each symbol, in words
 
     A text that tokens can spell in several ways (bpe) is at least as probable as told: only the tokenizer's way counts.
@@ -295,7 +296,7 @@ class Scored:
             f"{self.nats / self.symbols:.4f} nats per symbol, perplexity {self.perplexity:.3f}",
             self.context,
         ]
-        unknown = f"{unknown_in_words(self.unknown)}: scored as one symbol that stands for all of them"
+        unknown = f"{unknown_in_words(self.unknown)}: scored as one symbol that stands for all of them, and as one of all that it may be"
         return "\n".join(lines + [unknown] * (self.unknown > 0))
 
 
@@ -335,7 +336,7 @@ def score_text(restored: Restored, text: str) -> Scored:
     """How much a text surprises the model. Raises UsageError for an empty one, DataError for one of probability 0."""
     tokenizer, model = tokenizer_of(restored), restored.model
     symbols = tokenizer.encode(text)
-    surprise = score(model, symbols)
+    surprise = score(model, symbols) + tokenizer.unknown_nats * (symbols == (-1 if tokenizer.unknown is None else tokenizer.unknown))
     if not np.isfinite(surprise).all():
         where = int(np.flatnonzero(~np.isfinite(surprise))[0])
         raise DataError(f"the model gives symbol {where + 1} of the text no probability at all: there is no finite score")

@@ -16,7 +16,7 @@ from ..core.rng import Rng
 from ..data.dataset import Dataset
 from ..data.stream import in_order
 from ..measures import coverage, distances, frechet, labels, memory, pyramid, twosample
-from ..measures.estimate import Estimate
+from ..measures.estimate import Estimate, NotFiniteError
 from ..measures.evaluator import Evaluator
 from ..measures.features import FeatureMap, PrincipalComponents, extract, of_split, referees
 from .modes import Modes, modes_of
@@ -181,13 +181,13 @@ def attempt(name: str, words: str, unit: str, measure: Callable, real: Callable 
     """A row, or its absence in the words of the refusal. real: the same measure with real examples as the samples."""
     try:
         found = measure()
-    except UsageError as error:
+    except (UsageError, NotFiniteError) as error:
         return absent(name, words, unit, str(error), **card)
     control = None
     if real is not None:
         try:
             control = real()
-        except UsageError:  # too few real examples to say
+        except (UsageError, NotFiniteError):  # too few real examples to say
             pass
     return row(name, words, found, unit, real=control, **card)
 
