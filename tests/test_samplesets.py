@@ -400,3 +400,19 @@ def test_no_global_random_numbers(module):
 def test_an_estimate_that_is_no_number_is_refused_in_words(more):
     with pytest.raises(DataError, match="no finite number"):
         Estimate(**more)
+
+
+@pytest.mark.parametrize("m", [20, 80, 300])
+def test_copies_without_held_out_examples_are_found_by_leave_one_out(m):
+    """Fresh examples read the null, samples near the middle do not read as copies, copies do."""
+    train = normal("train", m, 30)
+    fresh = [memory.near_copy_rate_within(normal(f"x{i}", 200, 30), normal(f"y{i}", m, 30)) for i in range(40)]
+    values = np.array([found.value for found in fresh])
+    assert abs(values.mean() - fresh[0].null) < 4 * values.std() / math.sqrt(len(values))
+    assert memory.near_copy_rate_within(0.3 * normal("middle", 200, 30), train).value < 0.1
+    copies = train[torch.arange(200) % m] + 0.01 * normal("noise", 200, 30)
+    half = torch.cat([copies[:100], normal("new", 100, 30)])
+    assert memory.near_copy_rate_within(copies, train).value == 1
+    assert memory.near_copy_rate_within(half, train).value == pytest.approx(0.5, abs=0.1)
+    with pytest.raises(UsageError, match="20 or more"):
+        memory.near_copy_rate_within(copies, train[:19])

@@ -182,7 +182,7 @@ def attempt(name: str, words: str, unit: str, measure: Callable, real: Callable 
     try:
         found = measure()
     except (UsageError, NotFiniteError) as error:
-        return absent(name, words, unit, str(error), **card)
+        return absent(name, words, unit, str(error), **{key: value for key, value in card.items() if key != "reason"})
     control = None
     if real is not None:
         try:
@@ -287,8 +287,13 @@ def _memory(yardstick: Yardstick, x: Tensor) -> list[dict]:
     m = yardstick.pixels
     train, test = yardstick.features(m, "train", everything=True), yardstick.features(m, "test")
     card = dict(split="train", reference=reference(yardstick.dataset, "train", len(train)), evaluator=m.name, group="memory", better="lower")
+    copies, about = (lambda: memory.near_copy_rate(x, train, test)), {}
+    if len(test) + 1 < CONTROL:  # 1 % of fewer is none
+        copies = lambda: memory.near_copy_rate_within(x, train)
+        why = f"{len(test)} held-out examples are too few for a control: each training example against the others instead (leave-one-out)"
+        about = {"reference": card["reference"] + ", leave-one-out", "reason": why}
     return [
-        attempt("near_copies", "near-copies of training examples", "share", lambda: memory.near_copy_rate(x, train, test), **card),
+        attempt("near_copies", "near-copies of training examples", "share", copies, **card | about),
         attempt("duplicates", "samples that repeat another sample", "share", lambda: memory.duplicates(x, test), **card),
     ]
 
