@@ -252,6 +252,7 @@ class Scored:
     unknown   characters that the vocabulary lacks: each is scored as the one symbol that stands for all of them, and as
               one of all the characters that this may be, equally likely
     context   what stood before each symbol, in words
+    unknown_nats   what it costs to say which character an unknown symbol stands for, each; part of ``nats``
 
     A text that tokens can spell in several ways (bpe) is at least as probable as told: only the tokenizer's way counts.
     """
@@ -262,6 +263,7 @@ class Scored:
     bytes: int
     unknown: int
     context: str
+    unknown_nats: float = 0.0
 
     @property
     def symbols(self) -> int:
@@ -270,7 +272,7 @@ class Scored:
     @property
     def nats(self) -> float:
         """-log p(text)."""
-        return math.fsum(self.surprise.tolist())
+        return math.fsum(self.surprise.tolist()) + self.unknown * self.unknown_nats
 
     @property
     def bits_per_character(self) -> float:
@@ -336,13 +338,13 @@ def score_text(restored: Restored, text: str) -> Scored:
     """How much a text surprises the model. Raises UsageError for an empty one, DataError for one of probability 0."""
     tokenizer, model = tokenizer_of(restored), restored.model
     symbols = tokenizer.encode(text)
-    surprise = score(model, symbols) + tokenizer.unknown_nats * (symbols == (-1 if tokenizer.unknown is None else tokenizer.unknown))
+    surprise = score(model, symbols)
     if not np.isfinite(surprise).all():
         where = int(np.flatnonzero(~np.isfinite(surprise))[0])
         raise DataError(f"the model gives symbol {where + 1} of the text no probability at all: there is no finite score")
     pieces = tuple(tokenizer.token_bytes(symbol).decode("utf-8", "replace") for symbol in symbols.tolist())
     context = context_in_words(model, len(symbols))
-    return Scored(pieces, surprise, len(text), len(utf8(text)), tokenizer.unknowns(symbols), context)
+    return Scored(pieces, surprise, len(text), len(utf8(text)), tokenizer.unknowns(symbols), context, tokenizer.unknown_nats)
 
 
 def read_text(raw: bytes, name: str, tokenizer: Tokenizer) -> str:
