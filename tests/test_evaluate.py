@@ -74,7 +74,7 @@ def test_dequantised_density_bounds_the_probability_of_the_levels():
 
 def test_pca_beside_the_model_is_the_classical_family(tmp_path):
     restored = trained(tmp_path / "pca", "classical", model="pca", latent_dim=7)
-    mine, reference = reconstruction.errors(restored), reconstruction.pca_errors(restored, 7)
+    mine, reference = reconstruction.errors(restored), reconstruction.pca_errors(restored, reconstruction.principal_directions(restored.dataset, 7))
     assert torch.allclose(mine, reference, atol=1e-6)
     ratio = next(row for row in measured(restored)["metrics"] if row["name"] == "ratio_to_pca")
     assert ratio["value"] == pytest.approx(1, abs=1e-4) and ratio["se"] == pytest.approx(0, abs=1e-3)
@@ -180,3 +180,27 @@ def test_a_likelihood_given_the_label_says_so_in_the_terminal(tmp_path):
     heads = summary(told).splitlines()[0]
     assert "bound k=20, given labels" in heads and heads.count("bound k=20") == 2
     assert "nats given the labels" in headline(told[0]) and "given" not in headline(told[1])
+
+
+def test_the_terminal_tells_what_a_perfect_model_would_score(tmp_path):
+    """Of a table of nine distinct rows every honest sample is a copy: only the null says so."""
+    rows = np.random.default_rng(0).integers(0, 3, (400, 2))
+    (tmp_path / "nine.csv").write_text("a,b\n" + "\n".join(f"{a},{b}" for a, b in rows))
+    report = measured(trained(tmp_path / "run", "classical", data_name=str(tmp_path / "nine.csv")), quick=True)
+    rows = {found["name"]: found for found in report["metrics"]}
+    lines = {line.split(" ↓")[0].split(" ↑")[0].strip(): line for line in plain_table([report]).splitlines()}
+    head = next(line for line in lines.values() if "a perfect model" in line)
+    for name in ("coverage", "duplicates"):
+        null = f"{100 * rows[name]['null']:.1f} %"
+        line = next(line for label, line in lines.items() if label.startswith(rows[name]["label"]))
+        assert null in line[head.index("a perfect model") - 8 :]
+
+
+def test_the_summary_tells_the_copies_of_a_perfect_model():
+    from fromnoise.evaluate.protocol import row
+    from fromnoise.evaluate.table import summary
+    from fromnoise.measures.estimate import Estimate
+
+    near = row("near_copies", "near-copies", Estimate(1.0, null=0.997, n=60), "share")
+    report = {"title": "m", "metrics": [near], "cost": {"train_seconds": 1.0}}
+    assert "a perfect model has 99.7 % copies" in summary([report])

@@ -15,16 +15,18 @@ from fromnoise import generate
 from fromnoise.cli import main
 from fromnoise.comparison import compare, known
 from fromnoise.conformance import check_predictions
+from fromnoise.core.config import build
 from fromnoise.core.errors import UsageError
 from fromnoise.core.rng import Rng
 from fromnoise.core.spec import DataSpec
-from fromnoise.data.dataset import Dataset, TextSplit
+from fromnoise.data import load as load_data
+from fromnoise.data.dataset import DataConfig, Dataset, TextSplit
 from fromnoise.data.tokenizer import Bytes, Characters
 from fromnoise.evaluate import text
 from fromnoise.evaluate.protocol import columns_of
 from fromnoise.evaluate.report import evaluate, settings, usual_samples, yardstick_for
 from fromnoise.evaluate.table import plain_table, summary
-from fromnoise.evaluate.text import COPIED, TextYardstick, block_error, measure, passage, runs_of
+from fromnoise.evaluate.text import COPIED, TextYardstick, beside, block_error, measure, passage, predicted, runs_of
 from fromnoise.families import load
 from fromnoise.measures.text import Hashes, copied, entropy_rate
 from fromnoise.show import gallery
@@ -263,7 +265,7 @@ def book(path):
 
 @pytest.fixture(autouse=True)
 def quick_clock(monkeypatch):
-    monkeypatch.setattr("fromnoise.evaluate.cost.speed", lambda *of: 1.0)
+    monkeypatch.setattr("fromnoise.evaluate.cost.speeds", lambda *of: {1: 1.0, 256: 1.0})
 
 
 @pytest.fixture(scope="module")
@@ -397,3 +399,22 @@ def test_what_predictions_must_hold(model, says):
         return check_predictions(model(), x, None)
     with pytest.raises(AssertionError, match=says):
         check_predictions(model(), x, None)
+
+
+def test_unknown_characters_do_not_make_a_text_cheap(tmp_path):
+    """A test text in a script that training never saw: one symbol again and again, whose characters nobody predicted."""
+    rng = np.random.default_rng(0)
+    latin = "".join(rng.choice(list("abcdefgh "), 4000))
+    (tmp_path / "two.txt").write_text(latin + "".join(rng.choice([chr(c) for c in range(0x4E00, 0x4F00)], 400)), encoding="utf-8")
+    dataset = load_data(str(tmp_path / "two.txt"), build(DataConfig, dict(tokens="char", context=16)))
+    of = passage(dataset, "test")
+    sure = np.full(len(of), 0.01)  # a model that expects the unknown symbol, as any model of the words before it would
+    found = {row["name"]: row["value"] for row in predicted(of, sure, "")}
+    share = (of.tokens == dataset.tokenizer.unknown).mean()
+    assert share > 0.5
+    assert found["bits_per_character"] == pytest.approx(0.01 / math.log(2) + share * math.log2(0x110000 - 9), rel=1e-6)
+    assert found["nats_per_symbol"] == pytest.approx(0.01)
+    rows = {row["name"]: row["value"] for row in beside(of, sure, TextYardstick(dataset))}
+    assert rows["uniform"] > 5 and rows["bzip2"] > 5  # bits per byte of three-byte characters: none is cheap
+    for baseline in ("uniform", "unigram"):
+        assert rows[baseline] * of.size > share * len(of) * 20

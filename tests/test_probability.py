@@ -171,3 +171,18 @@ def test_principal_components_exact_and_randomised_agree(monkeypatch):
     assert exact.rest == pytest.approx(torch.linalg.eigvalsh(covariance).flip(0)[5:].mean().item(), rel=1e-9)
     few = pca.principal_components(lambda: iter([x[:3]]), 40, 5)  # fewer rows than components
     assert torch.allclose(few.basis.T @ few.basis, torch.eye(5, dtype=torch.float64), atol=1e-8)
+
+
+def test_components_of_sorted_data_that_do_not_fit_into_memory_are_of_all_of_it(monkeypatch):
+    from fromnoise.probability import pca
+
+    x = torch.cat([Rng(i).normal("x", (1000, 40)) * (1 + 9 * (torch.arange(40) == i)) for i in (3, 7)])  # one class after another
+    exact = pca.principal_components(lambda: x.split(300), 40, 2)
+    monkeypatch.setattr(pca, "EXACT", 10)
+    monkeypatch.setattr(pca, "ENTRIES", 500 * 40)
+    some = pca.principal_components(lambda: x.split(300), 40, 2)
+    assert exact.rows == 2000 and some.rows == 500
+    assert torch.linalg.svdvals(exact.basis.T @ some.basis).min() > 0.99
+    again = pca.principal_components(lambda: x.split(300), 40, 2)
+    other = pca.principal_components(lambda: x.split(300), 40, 2, seed=1)
+    assert torch.equal(some.basis, again.basis) and not torch.equal(some.basis, other.basis)

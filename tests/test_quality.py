@@ -200,3 +200,21 @@ def test_conditional_samples_are_asked_what_they_are(digits, yardstick):
     assert rows["label_agreement"]["value"] > 0.95 and rows["classification_accuracy_score"]["value"] > 0.9
     wrong = {row["name"]: row for row in quality(yardstick, Samples.of(part.x, (part.y + 1) % 10)) if row["group"] == "labels"}
     assert wrong["label_agreement"]["value"] < 0.1 and wrong["classification_accuracy_score"]["value"] < 0.1
+
+
+def test_samples_too_large_to_measure_leave_a_reason_and_no_traceback():
+    x = Rng(0).normal("x", (100, 2)) * 1e37
+    rows = {found["name"]: found for found in quality(Yardstick(data.load("ring8"), quick=True), Samples.of(x))}
+    assert rows["precision"]["value"] == 0
+    assert rows["kernel_distance"]["value"] is None and "no finite number" in rows["kernel_distance"]["reason"]
+
+
+def test_copies_of_a_small_data_set_have_a_number_and_it_says_how(tmp_path):
+    rng = np.random.default_rng(0)
+    np.save(tmp_path / "few.npy", rng.integers(0, 256, (100, 8, 8), dtype=np.uint8))
+    dataset = data.load(str(tmp_path / "few.npy"))
+    copies = dataset.batch("train", [i % 80 for i in range(160)]).x
+    rows = {found["name"]: found for found in quality(Yardstick(dataset), Samples.of(copies))}
+    found = rows["near_copies"]
+    assert found["value"] == 1 and found["null"] == pytest.approx(1 / 81)
+    assert "leave-one-out" in found["reason"] and "leave-one-out" in found["reference"]

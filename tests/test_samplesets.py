@@ -13,6 +13,7 @@ from fromnoise.core.rng import Rng
 from fromnoise.data import load
 from fromnoise.measures import coverage, labels, memory
 from fromnoise.measures.coverage import expected_coverage, manifold
+from fromnoise.measures.estimate import Estimate
 from fromnoise.measures.memory import birthday, duplicates, near_copy_rate, nearest, support_size
 from fromnoise.probability.pca import principal_components
 
@@ -56,7 +57,14 @@ def test_manifold_is_prdcs(n, m, d, k, monkeypatch):
     monkeypatch.setattr(memory, "BLOCK", 5000)
     x, y = 1.1 * normal("x", n, d) + 0.2, normal("y", m, d)
     theirs = prdc.compute_prdc(y.numpy(), x.numpy(), k)
-    assert {key: found.value for key, found in manifold(x, y, k).items()} == pytest.approx(theirs, abs=1e-12)
+    assert {key: found.value for key, found in manifold(x, y, k, k).items()} == pytest.approx(theirs, abs=1e-12)
+
+
+def test_each_metric_has_the_k_of_its_paper_by_default():
+    x, y = normal("x", 200, 8), normal("y", 200, 8)
+    default, three, five = manifold(x, y), manifold(x, y, 3, 3), manifold(x, y, 5, 5)
+    assert all(default[key].value == three[key].value < five[key].value for key in ("precision", "recall"))
+    assert all(default[key].value == five[key].value for key in ("density", "coverage"))
 
 
 def test_expected_coverage_golden_value():
@@ -85,13 +93,13 @@ def test_a_model_that_is_too_wide_has_recall_and_no_precision():
 
 def test_duplicates_are_inside_however_the_ball_is():
     y = normal("y", 10, 6)[torch.arange(80) % 10] + 1e4  # eight of each: every radius is 0
-    assert {key: found.value for key, found in manifold(y[:40], y, k=3).items()} == {"precision": 1, "recall": 1, "density": 8 / 3, "coverage": 1}
+    assert {key: found.value for key, found in manifold(y[:40], y, k_coverage=3).items()} == {"precision": 1, "recall": 1, "density": 8 / 3, "coverage": 1}
 
 
 def test_ties_of_tables_and_pixels_are_inside():
     grid = torch.cartesian_prod(torch.arange(9.0), torch.arange(9.0)).double()  # the nearest neighbour is at distance 1
     for step in (1.0, 0.1, 2 / 255):
-        assert manifold((grid[:40] + torch.tensor([1.0, 0.0])) * step + 7, grid * step + 7, k=1)["density"].value == pytest.approx(
+        assert manifold((grid[:40] + torch.tensor([1.0, 0.0])) * step + 7, grid * step + 7, k_coverage=1)["density"].value == pytest.approx(
             sum(((grid[i] + torch.tensor([1.0, 0.0]) - grid).square().sum(1) <= 1).sum().item() for i in range(40)) / 40
         )
 
@@ -352,6 +360,7 @@ NAN[3, 1] = math.nan
         (lambda: manifold(X, X[:5]), UsageError, "6 of each or more"),
         (lambda: manifold(X, X[:, :1]), UsageError, "same d"),
         (lambda: manifold(X, X, k=0), UsageError, "1 or more, not 0"),
+        (lambda: manifold(X, X, k_coverage=0), UsageError, "1 or more, not 0"),
         (lambda: manifold(X, X, control=X[:9]), UsageError, "as many of both"),
         (lambda: manifold(X, X, control=NAN), DataError, "finite"),
         (lambda: nearest(X, X, 13), UsageError, "ask for 1 to 12"),
@@ -385,3 +394,25 @@ def test_bad_input_is_refused_in_one_line(call, error, says):
 def test_no_global_random_numbers(module):
     text = inspect.getsource(module)
     assert "manual_seed" not in text and "torch.rand" not in text and "np.random" not in text
+
+
+@pytest.mark.parametrize("more", [{"value": math.nan}, {"value": math.inf}, {"value": 1.0, "se": math.nan}, {"value": 1.0, "interval": (0, math.nan)}])
+def test_an_estimate_that_is_no_number_is_refused_in_words(more):
+    with pytest.raises(DataError, match="no finite number"):
+        Estimate(**more)
+
+
+@pytest.mark.parametrize("m", [20, 80, 300])
+def test_copies_without_held_out_examples_are_found_by_leave_one_out(m):
+    """Fresh examples read the null, samples near the middle do not read as copies, copies do."""
+    train = normal("train", m, 30)
+    fresh = [memory.near_copy_rate_within(normal(f"x{i}", 200, 30), normal(f"y{i}", m, 30)) for i in range(40)]
+    values = np.array([found.value for found in fresh])
+    assert abs(values.mean() - fresh[0].null) < 4 * values.std() / math.sqrt(len(values))
+    assert memory.near_copy_rate_within(0.3 * normal("middle", 200, 30), train).value < 0.1
+    copies = train[torch.arange(200) % m] + 0.01 * normal("noise", 200, 30)
+    half = torch.cat([copies[:100], normal("new", 100, 30)])
+    assert memory.near_copy_rate_within(copies, train).value == 1
+    assert memory.near_copy_rate_within(half, train).value == pytest.approx(0.5, abs=0.1)
+    with pytest.raises(UsageError, match="20 or more"):
+        memory.near_copy_rate_within(copies, train[:19])

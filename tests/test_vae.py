@@ -151,3 +151,14 @@ def test_options_that_do_not_go_together(options, word):
 def test_cross_entropy_on_grey_values_is_no_likelihood():
     assert VAE(Config(likelihood="bernoulli"), DIGITS).bound == "none"
     assert VAE(Config(), DataSpec("image", (1, 8, 8), levels=2)).bound == "lower"
+
+
+@pytest.mark.parametrize("bias", [-500.0, 500.0])
+def test_a_ladder_whose_prior_runs_away_keeps_a_finite_bound(bias):
+    spec = DataSpec("image", (1, 16, 16), levels=256)
+    model = VAE(Config(network="ladder", width=8, latent_dim=4), spec)
+    for layer in model.net.prior:
+        layer.bias.data[len(layer.bias) // 2 :] = bias  # of the logarithm of the prior's variance
+    x = Rng(0).uniform("x", (4, 1, 16, 16)) * 2 - 1
+    assert torch.isfinite(model.log_likelihood(x, None, Rng(1))).all()
+    assert torch.isfinite(model.sample(4, None, Options(draw="mean"), Rng(2))).all()

@@ -155,3 +155,14 @@ def test_a_collapsed_codebook_is_told():
     model.codebook.vectors.weight.data[1:] += 1000
     said = health.examine(model, batch(), [1.0], 20)
     assert len(said) == 1 and said[0].startswith("codebook collapse: 1 of 40") and "--restart" in said[0]
+
+
+def test_codes_are_assigned_as_precisely_under_autocast():
+    """Codes far off the origin: in bfloat16 their distances are all rounded away."""
+    model = tiny(codes=64, code_dim=8)
+    model.codebook.vectors.weight.data.add_(20)
+    z = Rng(0).normal("z", (200, 8, 1, 2)) + 20
+    expected = model.nearest(z)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(model.nearest(z), expected)
+    assert len(expected.unique()) > 20

@@ -108,7 +108,7 @@ class TrainedRun:
         return out.to(self.restored.device)
 
     def _labels(self, y, n: int) -> torch.Tensor | None:
-        """Labels (n,), or a list of captions, for a conditional model; other models take none."""
+        """Labels (n,), or a list of captions, for a conditional model; other models take none. Raises UsageError."""
         if y is None:
             return None
         if self.dataset.words is not None:
@@ -116,6 +116,7 @@ class TrainedRun:
                 raise UsageError(f"this model's conditions are captions: give {n} strings")
             return self.dataset.words.encode(y).to(self.restored.device)
         check_labels(y, n, self.dataset.spec.classes)
+        self.dataset.check_learned(np.asarray(y, np.int64))
         return torch.as_tensor(np.asarray(y), dtype=torch.int64, device=self.restored.device)
 
     @torch.no_grad()

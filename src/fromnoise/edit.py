@@ -191,7 +191,8 @@ def white_part(path: Path) -> np.ndarray:
 def chosen(restored: Restored, n: int, images: Path | None = None, label: str | None = None) -> tuple[Tensor, Tensor | None]:
     """Images to change, the first of a folder or of the test split, and what a conditional model is told: their labels, or one for all.
 
-    label: a class's name or number. Raises UsageError, DataError.
+    label: a class's name or number. Test images of a class that has no training example are passed over where a model
+    would be told their labels. Raises UsageError, DataError.
     """
     dataset, spec = restored.dataset, restored.dataset.spec
     if spec.kind != "image":
@@ -202,12 +203,20 @@ def chosen(restored: Restored, n: int, images: Path | None = None, label: str | 
     if images is not None and conditional and label is None:
         raise UsageError("this model needs to be told what to draw, and pictures of your own have no labels: add --label" if spec.classes else "this model needs captions, and pictures of your own have none: leave --images out")
     if images is None:
-        batch = dataset.batch("test", slice(0, n), device=restored.device)
+        rows = slice(0, n)
+        if conditional and label is None and spec.classes:  # a label that was never learned says nothing to the model
+            learned = np.flatnonzero(np.isin(dataset.split("test").labels, dataset.learned_classes))
+            rows = learned[:n].tolist()
+            if not rows:
+                raise UsageError("no test image is of a class that has training examples: add --label")
+        batch = dataset.batch("test", rows, device=restored.device)
         x, y = batch.x, batch.y if conditional else None
     else:
         x, y = own_images(restored, images, n).to(restored.device), None
     if label is not None:
-        y = torch.full((len(x),), class_number(label, dataset.class_names), device=restored.device)
+        number = class_number(label, dataset.class_names)
+        dataset.check_learned([number])
+        y = torch.full((len(x),), number, device=restored.device)
     return x, y
 
 

@@ -249,8 +249,10 @@ class Scored:
 
     pieces    the symbols as text, in order; surprise: -log p of each, (L,) nats
     characters, bytes   of the text in UTF-8; a byte that is no UTF-8 counts as one character
-    unknown   characters that the vocabulary lacks: each is scored as the one symbol that stands for all of them
+    unknown   characters that the vocabulary lacks: each is scored as the one symbol that stands for all of them, and as
+              one of all the characters that this may be, equally likely
     context   what stood before each symbol, in words
+    unknown_nats   what it costs to say which character an unknown symbol stands for, each; part of ``nats``
 
     A text that tokens can spell in several ways (bpe) is at least as probable as told: only the tokenizer's way counts.
     """
@@ -261,6 +263,7 @@ class Scored:
     bytes: int
     unknown: int
     context: str
+    unknown_nats: float = 0.0
 
     @property
     def symbols(self) -> int:
@@ -269,7 +272,7 @@ class Scored:
     @property
     def nats(self) -> float:
         """-log p(text)."""
-        return math.fsum(self.surprise.tolist())
+        return math.fsum(self.surprise.tolist()) + self.unknown * self.unknown_nats
 
     @property
     def bits_per_character(self) -> float:
@@ -295,7 +298,7 @@ class Scored:
             f"{self.nats / self.symbols:.4f} nats per symbol, perplexity {self.perplexity:.3f}",
             self.context,
         ]
-        unknown = f"{unknown_in_words(self.unknown)}: scored as one symbol that stands for all of them"
+        unknown = f"{unknown_in_words(self.unknown)}: scored as one symbol that stands for all of them, and as one of all that it may be"
         return "\n".join(lines + [unknown] * (self.unknown > 0))
 
 
@@ -341,7 +344,7 @@ def score_text(restored: Restored, text: str) -> Scored:
         raise DataError(f"the model gives symbol {where + 1} of the text no probability at all: there is no finite score")
     pieces = tuple(tokenizer.token_bytes(symbol).decode("utf-8", "replace") for symbol in symbols.tolist())
     context = context_in_words(model, len(symbols))
-    return Scored(pieces, surprise, len(text), len(utf8(text)), tokenizer.unknowns(symbols), context)
+    return Scored(pieces, surprise, len(text), len(utf8(text)), tokenizer.unknowns(symbols), context, tokenizer.unknown_nats)
 
 
 def read_text(raw: bytes, name: str, tokenizer: Tokenizer) -> str:

@@ -32,7 +32,8 @@ def blocks(
     """The samples 0 .. n-1 in model form, at most BLOCK at a time, (b, *shape).
 
     label: one class for all, prompt: one caption for all, or labels: (n,) or (n, L), one for each; with none of them a
-    conditional model goes through its classes, or the captions that its run recorded, in turn. Raises UsageError.
+    conditional model goes through the classes that it learned, or the captions that its run recorded, in turn. Raises
+    UsageError, also for a label of a class that has no training example.
     """
     if n < 1:
         raise UsageError(f"-n takes a number from 1 on, not {n}")
@@ -48,6 +49,7 @@ def blocks(
         if not conditional:
             raise UsageError("this model was not trained with labels (--conditional): leave --label out")
         check_labels([label], 1, spec.classes)
+        dataset.check_learned([label])
     options = build(restored.family.Options, options or {})
     rng = Rng(seed, ("sample",), device=restored.device)
     for start in range(0, n, BLOCK):

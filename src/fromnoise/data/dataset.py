@@ -8,6 +8,7 @@ Model form: images as float32 in [-1, 1]; vectors as stored; windows of tokens a
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
@@ -117,6 +118,7 @@ class Dataset:
     tokenizer     text: what its tokens stand for
     words         captions: what theirs stand for
     settings      the configuration that, with the name, makes this data set again
+    class_counts  training examples of each class, recorded in a run; () where the splits tell it, or nothing does
     """
 
     name: str
@@ -134,6 +136,7 @@ class Dataset:
     words: Captions | None = None
     settings: dict = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    class_counts: tuple[int, ...] = ()
 
     def split(self, name: str) -> Split:
         if name not in self.splits:
@@ -168,7 +171,40 @@ class Dataset:
         if self.words is not None:
             examples = self.words.encode(self.words.examples)
             return examples[torch.as_tensor(list(rows)) % len(examples)]
-        return torch.as_tensor(list(rows)) % self.spec.classes
+        learned = torch.tensor(self.learned_classes)
+        return learned[torch.as_tensor(list(rows)) % len(learned)]
+
+    @cached_property
+    def training_counts(self) -> tuple[int, ...]:
+        """Training examples of each class; () where there are no classes, or neither the splits nor a record tell it."""
+        if "train" not in self.splits:
+            return self.class_counts
+        labels = self.splits["train"].labels
+        if not self.spec.classes or labels is None:
+            return ()
+        return tuple(np.bincount(labels, minlength=self.spec.classes).tolist())
+
+    @property
+    def learned_classes(self) -> tuple[int, ...]:
+        """The classes that have training examples, ascending; all classes where that is not known."""
+        learned = tuple(i for i, count in enumerate(self.training_counts) if count)
+        return learned or tuple(range(self.spec.classes))
+
+    def check_learned(self, y) -> None:
+        """Raises UsageError where a label of y (n,) is of a class without training examples: no model can draw it."""
+        learned = self.learned_classes
+        missing = sorted(set(torch.as_tensor(y).flatten().tolist()) - set(learned))
+        if missing:
+            named = [self.class_in_words(i) for i in learned[:20]]
+            raise UsageError(
+                f"class {self.class_in_words(missing[0])} has no training example, so that the model never learned it: "
+                f"choose from {', '.join(named)}{' ...' * (len(learned) > 20)}"
+            )
+
+    def class_in_words(self, y: int) -> str:
+        """The number of a class, and its name where it has another one."""
+        name = self.class_names[y] if y < len(self.class_names) else str(y)
+        return str(y) if name == str(y) else f"{y} {name}"
 
     def captions(self, split: str) -> list[str]:
         """The captions of a split. Raises UsageError where there are none."""

@@ -5,6 +5,7 @@ a block at a time, so that it may be larger than memory: where blocks end makes 
 """
 
 import codecs
+import math
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
@@ -67,6 +68,15 @@ class Tokenizer:
         """How many tokens stand for a character that was not seen in training."""
         return 0 if self.unknown is None else int(np.count_nonzero(np.asarray(tokens) == self.unknown))
 
+    @property
+    def unknown_nats(self) -> float:
+        """log of how many characters the unknown symbol may stand for: what it costs to say which one, all equally likely.
+
+        -log p of a text is that of its symbols and this for each unknown one. Without it many unknown characters
+        would make a text cheap.
+        """
+        return 0.0
+
     def to_json(self) -> dict:
         return {"kind": self.kind}
 
@@ -92,7 +102,7 @@ class Tokenizer:
 class Characters(Tokenizer):
     """One symbol for each Unicode code point of the training text, in their order, and one for all others, the last.
 
-    Bits per character are then those of the text with U+FFFD in place of its unknown characters.
+    A text's probability is that of its symbols, times 1 / (number of other code points) for each unknown character.
     """
 
     kind = "char"
@@ -107,6 +117,10 @@ class Characters(Tokenizer):
         table = np.full(CODE_POINTS, self.unknown, self.dtype)
         table[code_points(self.characters)] = np.arange(len(self.characters))
         return table
+
+    @property
+    def unknown_nats(self) -> float:
+        return math.log(CODE_POINTS - len(self.characters))
 
     def encode(self, text: str) -> np.ndarray:
         return self._symbol_of[code_points(text)]

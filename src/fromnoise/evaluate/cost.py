@@ -11,40 +11,59 @@ from ..core.rng import Rng
 from ..training.optim import callable_modules
 from ..training.restore import Restored
 
-BATCHES = (1, 256)
+SIZES = (1, 4, 16, 64, 256)  # batch sizes: the first and the largest that is affordable are reported
+REPEATS = 100  # draws of one size at most
 
 
-def cost(restored: Restored, seconds: float = 1.0) -> dict:
+def cost(restored: Restored, seconds: float = 1.0, limit: float = 60.0) -> dict:
     """Costs of a run: clock readings, so they differ from one machine to the next and from hour to hour.
 
-    samples_per_second   by batch size, medians over about ``seconds`` each
+    samples_per_second   by batch size: of 1, and of 256 or as many as can be drawn within the limit; see ``speeds``
     network_calls        for one batch of samples: how often the busiest part of the network is called
     """
+    calls = network_calls(restored)  # first: what a first call costs more is not timed
     events = restored.run.events("interval")
     return {
         "parameters": count_parameters(restored.model),
         "train_seconds": restored.run.seconds(),
         "memory_mb": events[-1]["memory_mb"] if events else 0.0,
         "threads": restored.run.info["threads"],
-        "samples_per_second": {str(size): speed(restored, size, seconds) for size in BATCHES},
-        "network_calls": network_calls(restored),
+        "samples_per_second": {str(size): speed for size, speed in speeds(restored, seconds, limit).items()},
+        "network_calls": calls,
     }
 
 
 @torch.no_grad()
-def speed(restored: Restored, size: int, seconds: float) -> float:
-    """Samples in a second at batch size ``size``."""
-    draw, times, begin = _sampler(restored, size), [], time.perf_counter()
-    draw()
-    while len(times) < 3 or time.perf_counter() - begin < seconds:  # a sampler of many steps is timed but once
-        if times and time.perf_counter() - begin > 10 * seconds:
-            break
+def speeds(restored: Restored, seconds: float, limit: float) -> dict[int, float]:
+    """Samples in a second one at a time and at the largest of SIZES that is affordable, medians over ``seconds`` each.
+
+    A larger batch is drawn only where four times the time of the one before still fits into ``limit`` seconds of
+    drawing in all, and repeated only while another draw fits. So a model that needs long for one sample costs one draw.
+    """
+    begin, times = time.perf_counter(), {}
+
+    def timed(size: int) -> float:
         before = time.perf_counter()
-        draw()
-        times.append(time.perf_counter() - before)
-        if len(times) >= 100:
+        _sampler(restored, size)()
+        return time.perf_counter() - before
+
+    left = lambda: limit - (time.perf_counter() - begin)
+    for size in SIZES:
+        if times and 4 * times[largest][0] > left():
             break
-    return size / statistics.median(times)
+        times[size] = [timed(size)]
+        largest = size
+    for size in dict.fromkeys((1, largest)):
+        known = times[size]
+        while len(known) < REPEATS and sum(known) < seconds and max(known) < left():
+            known.append(timed(size))
+    return {size: size / statistics.median(times[size]) for size in dict.fromkeys((1, largest))}
+
+
+def most_at_once(cost: dict) -> tuple[int, float] | None:
+    """The largest batch size whose speed a report knows, and the samples in a second; None where it knows none."""
+    known = {int(size): speed for size, speed in cost.get("samples_per_second", {}).items()}
+    return (max(known), known[max(known)]) if known else None
 
 
 @torch.no_grad()

@@ -25,7 +25,7 @@ def row(name: str, label: str, value: float | Estimate | None, unit: str, **more
     n, m          examples (or samples) measured, reference examples
     split         whose examples are measured, or stand as the reference; reference: its digest
     evaluator     the feature map's name
-    bound         "exact", "lower", "ode" or None; k: samples of z; dequantisation: "uniform" or None
+    bound         "exact", "lower", "ode" or None; k: samples of z, or nearest neighbours; dequantisation: "uniform" or None
     given         what the model was told of each example: "labels", "captions", or None
     solver_error  by how much a numerical solver may be off, in the row's unit
     seed          of the evaluation's own random numbers; drawn: how samples were drawn

@@ -16,7 +16,7 @@ from ..core.rng import Rng
 from ..data.dataset import Dataset
 from ..data.stream import in_order
 from ..measures import coverage, distances, frechet, labels, memory, pyramid, twosample
-from ..measures.estimate import Estimate
+from ..measures.estimate import Estimate, NotFiniteError
 from ..measures.evaluator import Evaluator
 from ..measures.features import FeatureMap, PrincipalComponents, extract, of_split, referees
 from .modes import Modes, modes_of
@@ -181,13 +181,13 @@ def attempt(name: str, words: str, unit: str, measure: Callable, real: Callable 
     """A row, or its absence in the words of the refusal. real: the same measure with real examples as the samples."""
     try:
         found = measure()
-    except UsageError as error:
-        return absent(name, words, unit, str(error), **card)
+    except (UsageError, NotFiniteError) as error:
+        return absent(name, words, unit, str(error), **{key: value for key, value in card.items() if key != "reason"})
     control = None
     if real is not None:
         try:
             control = real()
-        except UsageError:  # too few real examples to say
+        except (UsageError, NotFiniteError):  # too few real examples to say
             pass
     return row(name, words, found, unit, real=control, **card)
 
@@ -224,7 +224,8 @@ def _others(yardstick: Yardstick, m: FeatureMap, x: Tensor, rng: Rng) -> list[di
     for name in ("precision", "recall", "density", "coverage"):
         fair = len(test) >= n or (name in ("precision", "density") and len(test) >= CONTROL)  # recall and coverage depend on how many samples there are
         unit = "balls of real examples around a sample, relative" if name == "density" else "share"
-        rows.append(attempt(name, name, unit, lambda name=name: by_samples()[name], (lambda name=name: by_real()[name]) if fair else None, better="higher", **card(n)))
+        k = coverage.K if name in ("precision", "recall") else coverage.K_COVERAGE
+        rows.append(attempt(name, name, unit, lambda name=name: by_samples()[name], (lambda name=name: by_real()[name]) if fair else None, better="higher", k=k, **card(n)))
     return rows
 
 
@@ -286,8 +287,13 @@ def _memory(yardstick: Yardstick, x: Tensor) -> list[dict]:
     m = yardstick.pixels
     train, test = yardstick.features(m, "train", everything=True), yardstick.features(m, "test")
     card = dict(split="train", reference=reference(yardstick.dataset, "train", len(train)), evaluator=m.name, group="memory", better="lower")
+    copies, about = (lambda: memory.near_copy_rate(x, train, test)), {}
+    if len(test) + 1 < CONTROL:  # 1 % of fewer is none
+        copies = lambda: memory.near_copy_rate_within(x, train)
+        why = f"{len(test)} held-out examples are too few for a control: each training example against the others instead (leave-one-out)"
+        about = {"reference": card["reference"] + ", leave-one-out", "reason": why}
     return [
-        attempt("near_copies", "near-copies of training examples", "share", lambda: memory.near_copy_rate(x, train, test), **card),
+        attempt("near_copies", "near-copies of training examples", "share", copies, **card | about),
         attempt("duplicates", "samples that repeat another sample", "share", lambda: memory.duplicates(x, test), **card),
     ]
 

@@ -8,7 +8,7 @@ from ..core.family import Corrupts, Encodes, Reconstructs
 from ..core.rng import Rng
 from ..data.dataset import Dataset
 from ..data.stream import in_order
-from ..probability.pca import principal_components
+from ..probability.pca import Components, principal_components
 from ..training.restore import Restored
 from .protocol import row
 
@@ -29,17 +29,16 @@ def errors(restored: Restored, split="test") -> torch.Tensor:
     return torch.cat(parts).cpu()
 
 
-def principal_directions(dataset: Dataset, size: int, limit: int = 20_000) -> tuple[torch.Tensor, torch.Tensor]:
-    """Mean (D,) and the ``size`` leading principal directions (D, size) of the first training examples, float64."""
+def principal_directions(dataset: Dataset, size: int, limit: int = 20_000) -> Components:
+    """The ``size`` leading principal components of the first training examples, float64."""
     batches = lambda: (batch.x for batch in in_order(dataset, "train", limit=limit))
-    found = principal_components(batches, dataset.spec.dims, size)
-    return found.mean, found.basis
+    return principal_components(batches, dataset.spec.dims, size)
 
 
 @torch.no_grad()
-def pca_errors(restored: Restored, code_size: int, split="test") -> torch.Tensor:
-    """The same for PCA with ``code_size`` components, (N,)."""
-    mean, basis = principal_directions(restored.dataset, code_size)
+def pca_errors(restored: Restored, found: Components, split="test") -> torch.Tensor:
+    """The same for PCA with these components, (N,)."""
+    mean, basis = found.mean, found.basis
     unit, parts = unit_scale(restored), []
     for batch in in_order(restored.dataset, split):
         x = batch.x.flatten(1).double() - mean
@@ -91,7 +90,9 @@ def rows(restored: Restored, seed: int) -> list[dict]:
 
 def _beside_pca(restored: Restored) -> list[dict]:
     size = restored.model.latent_dim
-    mine, pca = errors(restored), pca_errors(restored, size)
+    found = principal_directions(restored.dataset, size)
+    mine, pca = errors(restored), pca_errors(restored, found)
+    fitted = f"PCA fitted to {found.rows:,} training examples"
     image = restored.dataset.spec.kind == "image"
     unit = "squared error per pixel, pixels in [0, 1]" if image else "squared error per column, standardised"
     se = lambda values: float(values.std() / len(values) ** 0.5) if len(values) > 1 else None
@@ -104,7 +105,7 @@ def _beside_pca(restored: Restored) -> list[dict]:
         ratio = mine / pca.mean() - mine.mean() * pca / pca.mean() ** 2  # influence of each example on the ratio of means
         return [
             *found,
-            row("pca_reconstruction_mse", "the same of PCA with a code of equal size", float(pca.mean()), unit, se=se(pca), **common),
+            row("pca_reconstruction_mse", "the same of PCA with a code of equal size", float(pca.mean()), unit, se=se(pca), reason=fitted, **common),
             row("ratio_to_pca", "error relative to PCA of equal code size", float(mine.mean() / pca.mean()), "ratio", se=se(ratio), better="lower", **common),
         ]
     why = f"PCA with {size} numbers loses nothing"

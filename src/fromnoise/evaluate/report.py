@@ -21,10 +21,11 @@ from .cost import cost
 from .quality import Samples, Yardstick, quality, reference
 from .text import TextYardstick
 
-FORMAT = 4  # of reports; another one when a number means something else than before
+FORMAT = 5  # of reports; another one when a number means something else than before
 K = 100  # z samples of the importance-weighted bound
 SAMPLES = 10_000
 QUICK_N, QUICK_K, QUICK_SAMPLES = 500, 20, 1000
+QUICK_COST = dict(seconds=0.3, limit=3.0)  # of drawing, to find the speed
 
 
 def evaluate(
@@ -74,7 +75,7 @@ def evaluate(
         found["reference"] = found["reference"] or reference(dataset, found["split"], found["n"] or 0)
         found["seed"] = seed
     asked = settings(samples, k, n, seed, yardstick, anneal)
-    report = describe(restored, yardstick) | {"metrics": rows, "cost": cost(restored, 0.3 if quick else 1.0), "settings": asked}
+    report = describe(restored, yardstick) | {"metrics": rows, "cost": cost(restored, **(QUICK_COST if quick else {})), "settings": asked}
     report["seeds"] = {"training": restored.run.info["seed"], "evaluation": seed}
     if texts:
         report["texts"] = texts
@@ -110,6 +111,7 @@ def describe(restored: Restored, yardstick: Yardstick | TextYardstick) -> dict:
     run, found = restored.run, yardstick.evaluator
     events = run.events("interval")
     untrained = ["untrained: these are the weights of step 0, before any training: train anew"] if run.info["steps"] and not restored.step else []
+    unlearned = unlearned_in_words(restored.dataset) if getattr(restored.model.config, "conditional", False) else []
     return {
         "run": run.name,
         "family": run.info["family"],
@@ -119,9 +121,24 @@ def describe(restored: Restored, yardstick: Yardstick | TextYardstick) -> dict:
         "weights": "ema",
         "data": {"name": run.info["data"]["name"], "digest": restored.dataset.digest, "binarise": restored.dataset.binarise, **tokens(restored.dataset)},
         "evaluator": found and {"name": found.name, **getattr(found, "about", {})},
-        "health": untrained + (events[-1]["health"] if events else []),
+        "health": untrained + unlearned + (events[-1]["health"] if events else []),
         "training": training(run),
     }
+
+
+def unlearned_in_words(dataset: Dataset) -> list[str]:
+    """One line where test examples are of classes that have no training example, else none."""
+    labels = dataset.split("test").labels
+    if labels is None or not dataset.spec.classes:
+        return []
+    strange = ~np.isin(labels, dataset.learned_classes)
+    if not strange.any():
+        return []
+    names = ", ".join(dataset.class_in_words(int(y)) for y in np.unique(labels[strange])[:20])
+    return [
+        f"{strange.sum():,} of {len(labels):,} test examples are of classes without a training example ({names}): the model "
+        "was never told these labels, so what it says of those examples means little; no sample is drawn of these classes"
+    ]
 
 
 def tokens(dataset: Dataset) -> dict:

@@ -1,5 +1,6 @@
 """Reports as a table for a terminal: one metric a line, one model a column, by groups."""
 
+from .cost import most_at_once
 from .protocol import Column, columns_of, has_value, interval
 
 GROUPS = {
@@ -23,6 +24,11 @@ def number(value: float, like: float | None = None) -> str:
         return f"{value:,}"
     size = abs(value if like is None else like)
     return f"{value:.{5 if size < 0.1 else 4 if size < 1 else 3 if size < 10 else 2}f}"
+
+
+def rate(per_second: float) -> str:
+    """Whole numbers, and two digits below 10: what is slow is not 0."""
+    return f"{per_second:,.0f}" if isinstance(per_second, int) or per_second >= 10 else f"{per_second:.2g}"
 
 
 def cell(found: dict | None) -> str:
@@ -72,6 +78,13 @@ def real_of(column: Column) -> dict | None:
     return {**column.card, "value": known[0]["real"], "interval": known[0].get("real_interval"), "se": None} if known else None
 
 
+def perfect_of(column: Column) -> dict | None:
+    """What a perfect model would score, as a row of its own."""
+    known = [found["null"] for found in column.there().values() if found.get("null") is not None]
+    alone = {"interval": None, "se": None, "of": None}  # "of" is for whole numbers
+    return {**column.card, "value": known[0]} | alone if known else None
+
+
 def told(training: dict, which: str) -> str:
     """The held-out value of the "last" or the "best" checkpoint, with its step."""
     return f"{number(training[which]['value'])} at step {training[which]['step']:,}"
@@ -85,12 +98,14 @@ def rich_table(reports: list[dict], title: str | None = None):
     table.add_column("±, ( to ): 95 % interval")
     for report in reports:
         table.add_column(report["title"], justify="right")
+    table.add_column("a perfect model", justify="right", style="dim")
     table.add_column("real data", justify="right", style="dim")
     for words, columns in grouped(reports):
         table.add_section()
         table.add_row(f"[bold]{words}[/bold]")
         for column in columns:
-            table.add_row(heading(column), *(cell(column.rows.get(i)) for i in range(len(reports))), cell(real_of(column)) if real_of(column) else "")
+            beside = [cell(found) if found else "" for found in (perfect_of(column), real_of(column))]
+            table.add_row(heading(column), *(cell(column.rows.get(i)) for i in range(len(reports))), *beside)
     table.add_section()
     table.add_row("[bold]cost[/bold]")
     table.add_row("parameters", *(f"{report['cost']['parameters']:,}" for report in reports))
@@ -98,9 +113,13 @@ def rich_table(reports: list[dict], title: str | None = None):
     for which in ("last", "best"):
         if any(report.get("training") for report in reports):
             table.add_row(f"held-out value of the {which} checkpoint ↓", *(told(report["training"], which) if report.get("training") else "-" for report in reports))
-    for size in ("1", "256"):
-        if all(size in report["cost"].get("samples_per_second", {}) for report in reports):
-            table.add_row(f"samples a second, {size} at once", *(f"{report['cost']['samples_per_second'][size]:,.0f}" for report in reports))
+    sizes = [most_at_once(report["cost"]) for report in reports]
+    if all(sizes):
+        alone = [report["cost"]["samples_per_second"]["1"] for report in reports]
+        table.add_row("samples a second, 1 at once", *map(rate, alone))
+        most = max(size for size, _ in sizes)
+        fewer = lambda size: "" if size == most else f" ({size} at once)"
+        table.add_row(f"samples a second, {most} at once", *(rate(speed) + fewer(size) for size, speed in sizes))
     likelihoods = ("log_likelihood", "elbo", "importance_weighted", "bits_per_character")
     missing = set()
     for report in reports:  # why a model has no likelihood of any kind
@@ -116,7 +135,7 @@ def rich_table(reports: list[dict], title: str | None = None):
 def plain_table(reports: list[dict]) -> str:
     from rich.console import Console
 
-    console = Console(width=max(100, 50 + 24 * len(reports)), no_color=True, force_terminal=False)
+    console = Console(width=max(110, 64 + 24 * len(reports)), no_color=True, force_terminal=False)
     with console.capture() as capture:
         console.print(rich_table(reports))
     return capture.get()
@@ -147,7 +166,10 @@ def summary(reports: list[dict]) -> str:
     said = [f"Fréchet: debiased distance of samples from the training set (features {', '.join(sorted(maps))})"] if maps else []
     there = {column.name for column in chosen}
     if there & {"near_copies", "reconstruction_mse"}:
+        null = next((perfect_of(column) for column in chosen if column.name == "near_copies"), None)
         said.append("copies: as close to training examples as 1 % of real ones are; error: of reconstructions; others in nats")
+        if null:
+            said.append(f"a perfect model has {brief(null)} copies on this data")
     if "bits_per_character" in there:
         said.append("bits/character, of held-out text; counts: Kneser-Ney, the same text; copied text: in long runs that stand in the training text")
     if any("cells" in head for head in heads):

@@ -59,6 +59,7 @@ class Passage:
     """The beginning of a held-out part, or all of it: tokens (L,) int64, and how many bytes and characters each stands for.
 
     size, characters  of the passage in UTF-8; of a whole part as it stands in the file, unknown characters too
+    unknown_nats      what it costs to say which character each unknown symbol stands for, (L,), 0 for others
     reference         names the text, however it is cut into tokens
     """
 
@@ -69,6 +70,7 @@ class Passage:
     size: int
     characters: int
     reference: str
+    unknown_nats: np.ndarray
 
     def __len__(self) -> int:
         return len(self.tokens)
@@ -84,7 +86,8 @@ def passage(dataset: Dataset, split: str, most: int = SYMBOLS) -> Passage:
     whole = len(tokens) == len(part.x)
     size, characters = (part.raw_bytes, part.characters) if whole else (int(bytes_of.sum()), int(characters_of.sum()))
     digest = hashlib.sha256(tokenizer.decode_bytes(tokens)).hexdigest()
-    return Passage(split, tokens, bytes_of, characters_of, size, characters, f"text {digest[:12]}:{split}")
+    unknown_nats = tokenizer.unknown_nats * (tokens == (-1 if tokenizer.unknown is None else tokenizer.unknown))
+    return Passage(split, tokens, bytes_of, characters_of, size, characters, f"text {digest[:12]}:{split}", unknown_nats)
 
 
 def text_id(dataset: Dataset) -> str:
@@ -167,16 +170,20 @@ def block_error(values: np.ndarray, per: np.ndarray) -> float | None:
 
 
 def predicted(of: Passage, nats: np.ndarray, how: str) -> list[dict]:
-    """Rows about -log p (L,) of each symbol of a passage. how: what each was predicted from, in words."""
+    """Rows about -log p (L,) of each symbol of a passage. how: what each was predicted from, in words.
+
+    Bits are of the text: they charge for which character an unknown symbol is. Nats and perplexity are of the symbols.
+    """
     common = card(of) | {"bound": "exact", "better": "lower", "group": "text", "reason": how}
     mean, rows = float(nats.mean()), []
-    for name, of_each, n, scale in (
-        ("nats_per_symbol", np.ones(len(of)), len(of), 1.0),
-        ("bits_per_character", of.characters_of, of.characters, math.log(2)),
-        ("bits_per_byte", of.bytes_of, of.size, math.log(2)),
+    bits = (nats + of.unknown_nats) / math.log(2)
+    for name, values, of_each, n in (
+        ("nats_per_symbol", nats, np.ones(len(of)), len(of)),
+        ("bits_per_character", bits, of.characters_of, of.characters),
+        ("bits_per_byte", bits, of.bytes_of, of.size),
     ):
         label, unit = PREDICTION[name]
-        rows.append(row(name, label, float(nats.sum() / scale / n), unit, se=block_error(nats / scale, of_each), n=n, **common))
+        rows.append(row(name, label, float(values.sum() / n), unit, se=block_error(values, of_each), n=n, **common))
     label, unit = PREDICTION["perplexity"]
     between = rows[0]["interval"] and [exp(end) for end in rows[0]["interval"]]
     return [*rows, row("perplexity", label, exp(mean), unit, interval=between, n=len(of), **common)]
@@ -216,10 +223,11 @@ def beside(of: Passage, nats: np.ndarray, yardstick: TextYardstick) -> list[dict
         if name not in found:
             rows.append(absent(name, label, "bits per byte", yardstick.why_no_counts, **common))
             continue
-        each = found[name]
-        symbolwise, total = isinstance(each, np.ndarray), float(np.sum(each))
+        symbolwise, alone = isinstance(found[name], np.ndarray), float(np.sum(found[name]))
+        each = found[name] + (of.unknown_nats if symbolwise else of.unknown_nats.sum())
+        total = float(np.sum(each))
         se = block_error(each / math.log(2), of.bytes_of) if symbolwise and name != "uniform" else None
-        how = f"{total / len(of):.4f} nats per symbol" if symbolwise else f"bytes that it adds to the packed form of the last {PACKED:,} before it at most, which is all that it looks at"
+        how = f"{alone / len(of):.4f} nats per symbol" if symbolwise else f"bytes that it adds to the packed form of the last {PACKED:,} before it at most, which is all that it looks at"
         rows.append(row(name, label, total / of.size / math.log(2), "bits per byte", se=se, reason=how, **common))
     name, label, unit = GAIN
     common |= {"group": "text", "better": "higher"}
@@ -300,6 +308,6 @@ def context(model: Predicts, of: Passage, dataset: Dataset) -> str:
     """What each symbol was predicted from, and what was not told apart, in words."""
     part = dataset.split(of.split)
     lacking = dataset.tokenizer.unknowns(of.tokens)
-    unknown = f"; {generate.unknown_in_words(lacking)}, predicted as the one symbol that stands for all of them" if lacking else ""
+    unknown = f"; {generate.unknown_in_words(lacking)}, predicted as the one symbol that stands for all of them, and {dataset.tokenizer.unknown_nats / math.log(2):.1f} bits each for which one it is" if lacking else ""
     some = "" if len(of) == len(part.x) else f"the first {len(of):,} of {len(part.x):,} symbols; "
     return f"{some}each once, {generate.context_in_words(model, len(of))}{unknown}"

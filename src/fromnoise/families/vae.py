@@ -138,8 +138,8 @@ class VAE(Family):
             condition = None if condition is None else condition.repeat_interleave(k, 0)
 
         def draw(level, prior, posterior):
-            mu, logvar = (part.float() if part.dtype == torch.bfloat16 else part for part in posterior)
-            logvar = logvar.clamp(-20, 20)
+            mu, logvar = bounded(posterior)
+            prior = prior and bounded(prior)
             z = mu if rng is None else reparameterise(mu, logvar, self.normal(rng, f"eps{level}", mu.shape, k))
             out.levels.append((z, mu, logvar, *(prior or (0.0, 0.0))))
             return z
@@ -182,7 +182,7 @@ class VAE(Family):
 
         def draw(level, prior, posterior):
             eps = options.temperature * rng.normal(f"z{level}", (n, *self.net.level_shapes[level]))
-            levels.append(eps if prior is None else reparameterise(*prior, eps))
+            levels.append(eps if prior is None else reparameterise(*bounded(prior), eps))
             return levels[-1]
 
         return levels, self.net.top_down(draw, None, self.condition(y))
@@ -255,6 +255,12 @@ class VAE(Family):
             return importance_weighted_bound(self.log_weights(x, y, rng, k))
         q = self.infer(x, y, rng)
         return -self.nll(q.params, x) - sum(sum_per_example(level) for level in q.kl())
+
+
+def bounded(outputs: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+    """mu and logvar that a network gave, not in bfloat16, logvar in [-20, 20]: 1 / variance stays a finite number."""
+    mu, logvar = (part.float() if part.dtype == torch.bfloat16 else part for part in outputs)
+    return mu, logvar.clamp(-20, 20)
 
 
 class Scale(nn.Module):

@@ -1,6 +1,7 @@
 """Do the samples lie where real data lie, and everywhere where they lie? Unions of nearest-neighbour balls on features.
 
-A ball about a point reaches to its k-th nearest neighbour in the same set.
+A ball about a point reaches to its k-th nearest neighbour in the same set. k is that of the paper: 3 for precision and
+recall, 5 for density and coverage. Values of other k are other metrics: precision and recall rise with it.
 
     precision  share of samples inside some ball of the reference       quality    (Kynkaanniemi et al. 2019)
     recall     share of the reference inside some ball of the samples   diversity; outliers among the samples fool it
@@ -18,26 +19,39 @@ from .distances import checked
 from .estimate import Estimate, normal_interval, share
 from .memory import distance_blocks
 
+K = 3  # neighbours of precision and recall (Kynkaanniemi et al. 2019, section 3)
+K_COVERAGE = 5  # neighbours of density and coverage (Naeem et al. 2020, section 3)
 TIE = 1 + 1e-9  # on squared radii: what ties with the radius is inside, whichever way it was rounded
 
 
-def _radii(x: Tensor, k: int) -> Tensor:
-    """Squared distance of each row of x (n, d) to its k-th nearest other row, (n,)."""
-    return TIE * torch.cat([squared.topk(k + 1, largest=False).values[:, k] for _, squared in distance_blocks(x, x)])
+def _radii(x: Tensor, *ks: int) -> list[Tensor]:
+    """Squared distances of each row of x (n, d) to its k-th nearest other row, (n,) for each k."""
+    most = max(ks) + 1
+    nearest = torch.cat([squared.topk(most, largest=False).values for _, squared in distance_blocks(x, x)])
+    return [TIE * nearest[:, k] for k in ks]
 
 
-def _memberships(x: Tensor, y: Tensor, radius_x: Tensor, radius_y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """balls of y that hold x_i (n,), rows of x in the ball of y_j (m,), whether a ball of x holds y_j (m,)."""
-    balls, held, reached = [], torch.zeros(len(y)), torch.zeros(len(y), dtype=torch.bool)
+def _memberships(
+    x: Tensor, y: Tensor, radius_x: Tensor, radius_y: Tensor, radius_coverage: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Who lies in whose ball, of x (n, d) and y (m, d); the radii are squared.
+
+    precise (n,) bool   a ball of y of ``radius_y`` holds x_i
+    reached (m,) bool   a ball of x of ``radius_x`` holds y_j
+    balls   (n,)        balls of y of ``radius_coverage`` that hold x_i
+    held    (m,)        rows of x in such a ball of y_j
+    """
+    precise, balls, held, reached = [], [], torch.zeros(len(y)), torch.zeros(len(y), dtype=torch.bool)
     for rows, squared in distance_blocks(x, y):
-        inside = (squared <= radius_y).float()  # whole numbers below 2^24: exact
+        inside = (squared <= radius_coverage).float()  # whole numbers below 2^24: exact
         balls.append(inside.sum(1))
         held += inside.sum(0)
+        precise.append((squared <= radius_y).any(1))
         reached |= (squared <= radius_x[rows, None]).any(0)
-    return torch.cat(balls).double(), held.double(), reached
+    return torch.cat(precise), reached, torch.cat(balls).double(), held.double()
 
 
-def expected_coverage(n: int, m: int, k: int = 5) -> float:
+def expected_coverage(n: int, m: int, k: int = K_COVERAGE) -> float:
     """Coverage of m reference points by n samples of the same continuous law, on average, in any dimension.
 
     y_j is missed when its k nearest points among the m - 1 others and the n samples are all reference points:
@@ -46,8 +60,10 @@ def expected_coverage(n: int, m: int, k: int = 5) -> float:
     return 1 - math.prod((m - i) / (m + n - i) for i in range(1, k + 1))
 
 
-def manifold(x: Tensor, y: Tensor, k: int = 5, control: Tensor | None = None) -> dict[str, Estimate]:
-    """precision, recall, density and coverage of samples x (n, d) against a reference y (m, d).
+def manifold(
+    x: Tensor, y: Tensor, k: int = K, k_coverage: int = K_COVERAGE, control: Tensor | None = None
+) -> dict[str, Estimate]:
+    """precision and recall (k), density and coverage (k_coverage) of samples x (n, d) against a reference y (m, d).
 
     Nulls: coverage's in closed form; density's is exactly 1, as a fresh point is among the k nearest of m with
     probability k/m (both for features without ties). Those of precision and recall depend on the law and fall with its
@@ -60,25 +76,27 @@ def manifold(x: Tensor, y: Tensor, k: int = 5, control: Tensor | None = None) ->
 
     Time grows as n^2 + m^2 + nm; a few times 32 MB are held at once.
 
-    Raises UsageError for shapes that do not match and for k rows or fewer, DataError for NaN.
+    Raises UsageError for shapes that do not match and for as few rows as there are neighbours, DataError for NaN.
     """
-    if k < 1:
-        raise UsageError(f"k is a number of neighbours, 1 or more, not {k}")
-    x, y = checked(x, y, fewest=k + 1)
-    n, m, radius_y = len(x), len(y), _radii(y, k)
-    balls, held, reached = _memberships(x, y, _radii(x, k), radius_y)
+    if min(k, k_coverage) < 1:
+        raise UsageError(f"k is a number of neighbours, 1 or more, not {min(k, k_coverage)}")
+    fewest = max(k, k_coverage) + 1
+    x, y = checked(x, y, fewest=fewest)
+    n, m = len(x), len(y)
+    (radius_x,), (radius_y, radius_coverage) = _radii(x, k), _radii(y, k, k_coverage)
+    precise, reached, balls, held = _memberships(x, y, radius_x, radius_y, radius_coverage)
     precision_null = recall_null = None
     if control is not None:
-        control, _ = checked(control, y, fewest=k + 1)
+        control, _ = checked(control, y, fewest=fewest)
         if len(control) != n:
             raise UsageError(f"the control has {len(control)} rows and there are {n} samples: give as many of both")
-        real_balls, _, real_reached = _memberships(control, y, _radii(control, k), radius_y)
-        precision_null, recall_null = float((real_balls > 0).double().mean()), float(real_reached.double().mean())
-    density = float(balls.mean()) / k
-    se = math.sqrt(float(balls.var()) / n + float(held.var()) * m / n**2) / k
+        real_precise, real_reached, *_ = _memberships(control, y, *_radii(control, k), radius_y, radius_coverage)
+        precision_null, recall_null = float(real_precise.double().mean()), float(real_reached.double().mean())
+    density = float(balls.mean()) / k_coverage
+    se = math.sqrt(float(balls.var()) / n + float(held.var()) * m / n**2) / k_coverage
     return {
-        "precision": share(int((balls > 0).sum()), n, precision_null, m),
+        "precision": share(int(precise.sum()), n, precision_null, m),
         "recall": share(int(reached.sum()), m, recall_null, m),
         "density": Estimate(density, se, normal_interval(density, se), 1.0, n=n, m=m),
-        "coverage": share(int((held > 0).sum()), m, expected_coverage(n, m, k), m),
+        "coverage": share(int((held > 0).sum()), m, expected_coverage(n, m, k_coverage), m),
     }

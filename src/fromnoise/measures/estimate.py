@@ -3,6 +3,12 @@
 import math
 from dataclasses import dataclass
 
+from ..core.errors import DataError
+
+
+class NotFiniteError(DataError):
+    """A measure that came out as no finite number, of rows that are finite themselves."""
+
 
 @dataclass(frozen=True)
 class Estimate:
@@ -12,6 +18,8 @@ class Estimate:
     null     what a perfect model would score on average with these many samples
     raw      the number as others print it, its bias included; None where that is ``value``
     n, m     samples and reference examples that it was computed from
+
+    Raises NotFiniteError for a value or standard error that is not finite, and for an interval with NaN in it.
     """
 
     value: float
@@ -23,7 +31,13 @@ class Estimate:
     m: int = 0
 
     def __post_init__(self):
-        assert math.isfinite(self.value), self
+        ends = self.interval or ()
+        if math.isfinite(self.value) and math.isfinite(self.se or 0.0) and not any(map(math.isnan, ends)):
+            return
+        raise NotFiniteError(
+            f"the measure came out as {self.value} (standard error {self.se}), which is no finite number: the values that "
+            "were measured are too large for it, or differ too much in size. Look whether the training diverged"
+        )
 
 
 def normal_interval(value: float, se: float) -> tuple[float, float]:

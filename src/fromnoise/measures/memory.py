@@ -17,6 +17,7 @@ from .estimate import Estimate, share
 
 BLOCK = 2**22  # distances held at once
 CLOSE = 1e-10  # of |a|^2 + |b|^2: squared distances below this are computed again
+FEWEST_WITHIN, MOST_WITHIN = 20, 5000  # training examples that are a control for the others
 SAME_SHARE = 0.1  # of the usual distance between real examples: samples nearer than this are the same
 
 
@@ -55,10 +56,24 @@ def closeness(x: Tensor, train: Tensor, others: Tensor, apart: bool = False) -> 
     1, where a plain distance would call it a copier. apart: x *is* ``others``, each row compared with the rest. Equal
     rows in both (tables, black and white pixels) speak neither way: 1.
     """
-    a, b = nearest(x, train)[0][:, 0], nearest(x, others, 2 if apart else 1)[0][:, -1]
+    return _ratio(nearest(x, train)[0][:, 0], nearest(x, others, 2 if apart else 1)[0][:, -1])
+
+
+def _ratio(a: Tensor, b: Tensor) -> Tensor:
+    """a / b of distances (n,); 0 / 0 is 1."""
     nothing = 1e-9 * float(b.median())  # what rounding leaves of equal rows
     a, b = a.where(a > nothing, 0.0), b.where(b > nothing, 0.0)
     return torch.where(b > 0, a / b.clamp(min=1e-300), torch.where(a > 0, math.inf, 1.0))
+
+
+def closeness_to_one(x: Tensor, train: Tensor, apart: bool = False) -> Tensor:
+    """Distance of each row of x to its nearest training example over that to its second nearest, (n,).
+
+    Near 0 for a copy of an example that is in the training set once. apart: x are rows of ``train``, each compared
+    with the others.
+    """
+    distances = nearest(x, train, 3 if apart else 2)[0]
+    return _ratio(distances[:, -2], distances[:, -1])
 
 
 def near_copy_rate(samples: Tensor, train: Tensor, held_out: Tensor, false_positives: float = 0.01) -> Estimate:
@@ -66,7 +81,7 @@ def near_copy_rate(samples: Tensor, train: Tensor, held_out: Tensor, false_posit
 
     tau is the r-th smallest ``closeness`` of the m held-out examples (each against the others), r =
     floor(false_positives (m + 1)): a fresh real example falls within it with probability r / (m + 1). A model that
-    copies nothing scores ``null``, about 1 %; one that copies a share p of its samples null + (1 - null) p.
+    copies nothing scores ``null``, about 1 % where no examples are equal, more where many are; one that copies a share p of its samples null + (1 - null) p.
 
     The interval has two parts, put together as by Zou & Donner (2008): Wilson's for the samples, and Wilson's for tau's
     level, known from m held-out examples only. The held-out examples must be of the training set's law: MNIST's
@@ -76,20 +91,41 @@ def near_copy_rate(samples: Tensor, train: Tensor, held_out: Tensor, false_posit
     """
     if not 0 < false_positives < 1:
         raise UsageError(f"false_positives is a share between 0 and 1, not {false_positives}")
-    n, m = len(samples), len(held_out)
+    m = len(held_out)
     rank = math.floor(false_positives * (m + 1) + 1e-9)
     if rank < 1:
         fewest = math.ceil(1 / false_positives - 1 - 1e-9)
         raise UsageError(f"{m} held-out examples are too few to say what a near-copy is: {fewest} or more are needed")
     control = closeness(held_out, train, held_out, apart=True)
+    return _share_within(closeness(samples, train, held_out), control, rank, len(train))
+
+
+def near_copy_rate_within(samples: Tensor, train: Tensor, false_positives: float = 0.01) -> Estimate:
+    """``near_copy_rate`` without held-out examples: leave-one-out within the training set.
+
+    A sample is a near-copy if its ``closeness_to_one`` is as small as the r-th smallest of m training examples, each
+    against the others, r = floor(false_positives (m + 1)) but at least 1. ``null`` is r / (m + 1), 1.2 % of 80
+    examples. Copies of an example that is in the training set twice escape, and the examples share neighbours, which
+    the interval does not know. Raises UsageError below 20 training examples, DataError for NaN.
+    """
+    if len(train) < FEWEST_WITHIN:
+        raise UsageError(f"{len(train)} training examples are too few to say what a near-copy is: {FEWEST_WITHIN} or more are needed")
+    control = closeness_to_one(train[:MOST_WITHIN], train, apart=True)
+    rank = max(1, math.floor(false_positives * (len(control) + 1) + 1e-9))
+    return _share_within(closeness_to_one(samples, train), control, rank, len(train))
+
+
+def _share_within(scores: Tensor, control: Tensor, rank: int, m_train: int) -> Estimate:
+    """Share of scores (n,) that are at most the rank-th smallest of the control's (m,), with its interval and null."""
+    n, m = len(scores), len(control)
     tau = control.kthvalue(rank).values
     within = int((control <= tau).sum())
     null = within / (m + 1)
-    found, level = share(int((closeness(samples, train, held_out) <= tau).sum()), n), share(within, m)
+    found, level = share(int((scores <= tau).sum()), n), share(within, m)
     slope = (1 - found.value) / (1 - null)  # of the rate in tau's level, where what is not copied is as real data are
     low = found.value - math.hypot(found.value - found.interval[0], slope * (level.interval[1] - level.value))
     high = found.value + math.hypot(found.interval[1] - found.value, slope * (level.value - level.interval[0]))
-    return Estimate(found.value, math.hypot(found.se, slope * level.se), (max(0.0, low), min(1.0, high)), null, n=n, m=len(train))
+    return Estimate(found.value, math.hypot(found.se, slope * level.se), (max(0.0, low), min(1.0, high)), null, n=n, m=m_train)
 
 
 def _others_within(x: Tensor, distance: float) -> Tensor:

@@ -23,10 +23,14 @@ class Codebook(nn.Module):
         self.register_buffer("idle", torch.full((codes,), torch.iinfo(torch.int64).max // 2))  # not used yet
 
     def nearest(self, z: Tensor) -> Tensor:
-        """z (B, D, h, w) -> the nearest code of each place, (B, h, w). |z - e|^2 without |z|^2, which all codes share."""
-        e = self.vectors.weight                                                     # K D
-        z = z.permute(0, 2, 3, 1)                                                   # B h w D
-        return (e.square().sum(1) - 2 * z @ e.T).argmin(3)
+        """z (B, D, h, w) -> the nearest code of each place, (B, h, w). |z - e|^2 without |z|^2, which all codes share.
+
+        Never in bfloat16: its product would assign other codes in training than are assigned afterwards.
+        """
+        with torch.autocast(z.device.type, enabled=False):
+            e = self.vectors.weight                                                 # K D
+            z = z.permute(0, 2, 3, 1).to(e.dtype)                                   # B h w D
+            return (e.square().sum(1) - 2 * z @ e.T).argmin(3)
 
     def forward(self, s: Tensor) -> Tensor:
         """s (B, h, w) -> its vectors (B, D, h, w)."""

@@ -201,7 +201,8 @@ def _recon(subjects: list[Subject], titles: list[str], n: int):
 
 def pca_reconstruction(subject: Subject, size: int, x: torch.Tensor) -> tuple[np.ndarray, float]:
     """x through PCA with ``size`` components of the training split; the mean squared error over the figure's split."""
-    mean, basis = principal_directions(subject.dataset, size)
+    found = principal_directions(subject.dataset, size)
+    mean, basis = found.mean, found.basis
     through = lambda x: (mean + (x.cpu().flatten(1).double() - mean) @ basis @ basis.T).view(x.shape).float()
     error = torch.cat([squared_error(batch.x.cpu(), through(batch.x)) for batch, _ in subject.batches()])
     return subject.pixels(through(x)), float(error.double().mean())

@@ -67,8 +67,8 @@ def _plane(subject: Subject, real, x_fake: Tensor, y_fake, scores: dict, said: s
     centre, half = frame_of(points, 1.25)
     ticks = [np.linspace(c - half, c + half, 2 * CELLS + 1)[1::2] for c in centre]
     grid = torch.from_numpy(np.stack(np.meshgrid(*ticks), -1).reshape(-1, 2)).float()
-    label = subject.label or 0
-    heat = judged(subject, grid, torch.full((len(grid),), label, device=subject.raw.device)).reshape(CELLS, CELLS)
+    y = subject.labels(1).expand(len(grid)) if subject.conditional else None
+    heat = judged(subject, grid, y).reshape(CELLS, CELLS)
     middle = float(np.median(heat))  # most losses leave open what score 0 means
     reach = float(np.quantile(np.abs(heat - middle), 0.95)) or 1.0
     inside = np.flatnonzero((np.abs(fakes - centre) < half).all(1))[:ARROWS]

@@ -203,7 +203,7 @@ def show(
     names    of FIGURES; None draws every one that this model can have
     dims     the latent dimensions of ``scatter`` and ``grid``
     sampled  ``scatter`` draws z ~ q(z | x) instead of the posterior's mean
-    label    the class that a conditional model decodes in ``grid`` and ``traverse`` (0 when not given)
+    label    the class that a conditional model decodes in ``grid`` and ``traverse`` (the first that it learned when not given)
     plain    the model beside this one: in ``denoise`` an ordinary autoencoder, in ``planes`` the other plane
     Raises UsageError: an unknown figure, or one that this model cannot have, with the reason.
     """

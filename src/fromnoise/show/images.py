@@ -79,13 +79,14 @@ def block_cell(spec, columns: int, width: float) -> float:
 def draw_samples(subject: Subject) -> Drawing:
     """A grid of samples and, in the same places of a second one, the training example that is nearest to each."""
     spec = subject.spec
-    columns = spec.classes if subject.conditional and 0 < spec.classes <= 10 else 8
+    classes = subject.dataset.learned_classes if subject.conditional else ()
+    by_class = 0 < len(classes) <= 10
+    columns = len(classes) if by_class else 8
     n, block = columns * 8, (WIDTH - 40) / 2
     x = sample.sample(subject.restored, n, subject.seed).cpu()
     distance, index = nearest_training(subject.yardstick, x)
     copies = subject.pixels(subject.dataset.batch("train", index.tolist()).x)
     cell = block_cell(spec, columns, block)
-    by_class = subject.conditional and columns == spec.classes
     head = 34 if by_class else 20
     note = (
         f"Left: {n} samples, none picked: sample i depends on the seed and i only. Right: at the same place the training example nearest to each, by "
@@ -98,7 +99,7 @@ def draw_samples(subject: Subject) -> Drawing:
     for left, words, images in ((0, "samples", subject.pixels(x)), (block + 40, "nearest training examples", copies)):
         sheet.text(left, 0, words, size=9, weight="bold", color=INK if not left else SOFT)
         for i in range(columns if by_class and not left else 0):  # what is near need not be of the class
-            sheet.text(left + (i + 0.5) * (cell + GAP) - GAP / 2, 17, subject.class_name(i), size=7.5, color=SOFT, ha="center")
+            sheet.text(left + (i + 0.5) * (cell + GAP) - GAP / 2, 17, subject.class_name(classes[i]), size=7.5, color=SOFT, ha="center")
         picture, width, tall = tile(images, columns, cell)
         sheet.picture(picture, left, head, width, tall)
     numbers = {

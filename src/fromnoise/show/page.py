@@ -10,9 +10,10 @@ from pathlib import Path
 
 from ..core.family import Encodes
 from ..core.files import storage_error, write_atomic
+from ..evaluate.cost import most_at_once
 from ..evaluate.protocol import Column, columns_of, has_value
 from ..evaluate.report import data_id
-from ..evaluate.table import grouped, heading, real_of, told
+from ..evaluate.table import grouped, heading, perfect_of, rate, real_of, told
 from ..evaluate.text import COPIED
 from ..evaluate.zoo import Defects
 from ..families import options_of, short_name
@@ -224,7 +225,7 @@ def _table(reports: list[dict], titles: list[str], same_data: bool) -> str:
             lines.append(f"<tr><th scope=row>{_(heading(column, features=False))}<small>{_(_about(column))}</small></th>{cells}</tr>")
     lines.append(f'<tr class="group"><th scope=rowgroup colspan={len(reports) + 1 + any_real}>cost</th></tr>')
     for label, tell in COSTS.items():
-        cells = "".join('<td class="none">not recorded</td>' if (value := tell(report.get("cost") or {})) is None else f'<td class="number">{value:,.{0 if isinstance(value, int) or value >= 10 else 1}f}</td>' for report in reports)
+        cells = "".join('<td class="none">not recorded</td>' if (value := tell(report.get("cost") or {})) is None else f'<td class="number">{rate(value)}</td>' for report in reports)
         lines.append(f"<tr><th scope=row>{_(label)}</th>{cells}{'<td></td>' if any_real else ''}</tr>")
     table = f"<table><thead><tr><th scope=col>metric</th>{head}</tr></thead><tbody>{''.join(lines)}</tbody></table>"
     return _scroll(table, "Models and numbers") + (
@@ -239,7 +240,7 @@ COSTS = {
     "training seconds": lambda cost: cost.get("train_seconds"),
     "peak memory, MB": lambda cost: cost.get("memory_mb"),
     "samples a second, one at a time": lambda cost: cost.get("samples_per_second", {}).get("1"),
-    "samples a second, 256 at once": lambda cost: cost.get("samples_per_second", {}).get("256"),
+    "samples a second, up to 256 at once": lambda cost: (most_at_once(cost) or (0, None))[1],
     "network calls for a batch of samples": lambda cost: cost.get("network_calls"),
 }
 
@@ -262,8 +263,8 @@ def _about(column: Column) -> str:
     counted = "samples" if card.get("drawn") else COUNTED.get(card["unit"], "examples")
     over = f"{card['n']:,} {counted}" if card.get("n") else ""
     against = f"against {card['m']:,} of the {card['split']} split" if card.get("m") else (f"{card['split']} split" if card.get("n") and not card.get("drawn") else "")
-    null = next((found["null"] for found in column.there().values() if found.get("null") is not None), None)
-    perfect = f"a perfect model: {shown({**card, 'value': null, 'se': None, 'of': None})}" if null is not None and column.there() else ""
+    null = perfect_of(column)
+    perfect = f"a perfect model: {shown(null)}" if null else ""
     unit = "" if card["unit"] in ("share", "squared feature units") else card["unit"]
     features = f"features {card['evaluator']}" if card.get("evaluator") else ""
     how = "noise over each level's cell" if card.get("dequantisation") else ""

@@ -48,7 +48,8 @@ def _images(subject: Subject, steps: list[int], values: list[np.ndarray], note: 
     for j, step in enumerate(steps):
         sheet.text(58 + (j + 0.5) * (cell + GAP) - GAP / 2, 0, short(step), size=7.5, color=SOFT, ha="center")
     sheet.text(48, 0, "step", size=7.5, color=SOFT, ha="right")
-    names = [subject.class_name(i % spec.classes) if subject.conditional and spec.classes else f"z {i + 1}" for i in range(rows)]
+    drawn = subject.dataset.in_turn(range(rows)).tolist() if subject.conditional and spec.classes else []
+    names = [subject.class_name(y) for y in drawn] or [f"z {i + 1}" for i in range(rows)]
     rows_of_images(sheet, [(name, "", np.stack([of_step[i] for of_step in values])) for i, name in enumerate(names)], cell, 18, label=58)
     return sheet.done({"steps": steps, "rows": rows}, f"{rows} rows of {len(steps)} images: what the same noise became from step {steps[0]:,} to step {steps[-1]:,}.")
 

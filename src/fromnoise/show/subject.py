@@ -97,11 +97,11 @@ class Subject:
 
     @torch.no_grad()
     def decode(self, z: Tensor, y: Tensor | None = None) -> Tensor:
-        """z (N, latent_dim) -> x, in blocks; a conditional model decodes ``label`` (0 when not given), or the first caption."""
+        """z (N, latent_dim) -> x, in blocks; a conditional model decodes ``label`` (its first class when not given), or the first caption."""
         z = z.to(self.restored.device)
         if y is None and self.conditional:
-            y = self.labels(1) if self.label is not None else self.dataset.in_turn([0])
-            y = y.to(z.device).expand(len(z), *y.shape[1:])
+            y = self.labels(1).to(z.device)
+            y = y.expand(len(z), *y.shape[1:])
         parts = [self.model.decode(z[i : i + 500], None if y is None else y[i : i + 500]) for i in range(0, len(z), 500)]
         return torch.cat(parts)
 
@@ -111,6 +111,7 @@ class Subject:
             return None
         if self.label is not None:
             check_labels([self.label], 1, self.spec.classes)
+            self.dataset.check_learned([self.label])
             return torch.full((n,), self.label, device=self.restored.device)
         return self.dataset.in_turn(range(n)).to(self.restored.device)
 
@@ -125,7 +126,7 @@ class Subject:
         """Said in notes: which class, or caption, a conditional model decodes."""
         if self.conditional and self.spec.caption:
             return f" of '{self.dataset.words.examples[0]}'"
-        return f" of class '{self.class_name(self.label or 0)}'" if self.conditional else ""
+        return f" of class '{self.class_name(int(self.labels(1)))}'" if self.conditional else ""
 
     def class_name(self, y: int) -> str:
         names = self.dataset.class_names

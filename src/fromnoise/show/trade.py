@@ -5,11 +5,15 @@ from pathlib import Path
 
 from matplotlib.ticker import NullFormatter
 
+from ..evaluate.cost import most_at_once
 from ..evaluate.protocol import Column, columns_of, interval
 from ..evaluate.table import heading
 from .style import CLASSES, INK, SOFT, WIDTH, Drawing, Sheet, drawing, plain, save
 
-COSTS = (("training seconds", lambda cost: cost.get("train_seconds")), ("samples a second, 256 at once", lambda cost: cost.get("samples_per_second", {}).get("256")))
+COSTS = (
+    ("training seconds", lambda cost: cost.get("train_seconds")),
+    ("samples a second, up to 256 at once", lambda cost: (most_at_once(cost) or (0, None))[1]),
+)
 
 
 def main_column(reports: Sequence[dict]) -> Column | None:

@@ -216,6 +216,7 @@ def describe(plan: Plan, command: str, steps: int, trainer: Trainer) -> dict:
             "splits": {name: len(part) for name, part in plan.dataset.splits.items()},
             "binarise": plan.dataset.binarise,
             "class_names": list(plan.dataset.class_names),
+            "class_counts": list(plan.dataset.training_counts),
             "columns": plan.dataset.columns and plan.dataset.columns.to_json(),
             "tokenizer": plan.dataset.tokenizer and plan.dataset.tokenizer.to_json(),
             "words": plan.dataset.words and plan.dataset.words.to_json(),

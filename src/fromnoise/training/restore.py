@@ -82,6 +82,7 @@ def described_data(run: Run) -> Dataset:
         recorded["name"], DataSpec(**recorded["spec"]), {}, recorded["digest"], class_names=tuple(recorded["class_names"]),
         binarise=recorded["binarise"], columns=columns and Columns.from_json(columns),
         tokenizer=tokenizer and Tokenizer.from_json(tokenizer), words=words and Captions.from_json(words), settings=recorded["settings"],
+        class_counts=tuple(recorded.get("class_counts", ())),  # runs of before do not have it
     )  # fmt: skip
 
 
