@@ -5,8 +5,12 @@ import math
 import pytest
 import torch
 
+from fromnoise.core.spec import DataSpec
+from fromnoise.families.diffusion import Config, Diffusion
 from fromnoise.nets.denoiser import MLP, Levels, PatchTransformer, Told, TransformerLayer, norm
 from fromnoise.nets.unet import UNet
+from fromnoise.training.optim import PhaseOptimizer
+from fromnoise.training.settings import TrainConfig
 
 B, K = 3, 5
 NETWORKS = {
@@ -199,3 +203,13 @@ def test_heads_that_do_not_divide_the_width_are_refused():
 
     with pytest.raises(UsageError, match="--heads 3 does not divide"):
         Diffusion(Config(network="transformer", heads=3), DataSpec("image", (1, 8, 8)))
+
+
+def test_muon_leaves_the_first_and_the_last_layer_to_adamw():
+    model = Diffusion(Config(width=8, depth=1), DataSpec("image", (1, 8, 8), levels=256))
+    optimizer = PhaseOptimizer(model, model.phases()[0], TrainConfig(optimizer="muon"))
+    (by_muon, muon), (by_adamw, adamw) = optimizer.parts
+    assert isinstance(muon, torch.optim.Muon) and isinstance(adamw, torch.optim.AdamW)
+    ends = {"net.stem.weight", "net.out.weight", "net.told.levels.mix.weight"}
+    assert ends <= by_adamw.keys() and not ends & by_muon.keys()
+    assert "net.told.out.weight" in by_muon

@@ -57,11 +57,14 @@ class Family(nn.Module):
     cost_stages: so many equal parts of the training differ in what a step costs (networks that grow); an estimate of
     the time takes steps in each of them.
     second_order: sub-modules whose gradient a loss itself takes (a penalty on a slope, a balance), which cannot be compiled.
+    first_and_last: names of linear layers and convolutions at the input and the output of a network, which the optimiser Muon
+    leaves to AdamW, as its authors advise.
     latent_images: takes images (C, H, W) of levels 0 too, whose values have no range: a grid of codes.
     """
 
     cost_stages: int = 1
     second_order: tuple[str, ...] = ()
+    first_and_last: tuple[str, ...] = ()
     latent_images: bool = False
 
     def __init__(self, config: BaseConfig, spec: DataSpec):

@@ -86,6 +86,7 @@ def preset_for(spec: DataSpec) -> str:
 
 class Diffusion(Family):
     latent_images = True
+    first_and_last = ("net.stem", "net.embed", "net.told.levels.mix", "net.out")
 
     def __init__(self, config: Config, spec: DataSpec):
         super().__init__(config, spec)

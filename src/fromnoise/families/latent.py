@@ -194,6 +194,7 @@ class Latent(Family):
         else:
             self.scale = Standardised(shape, flat=config.form == "vector")
         self.second_order = tuple(f"second.{name}" for name in self.second.second_order)
+        self.first_and_last = tuple(f"second.{name}" for name in self.second.first_and_last)
         self.cost_stages = self.second.cost_stages
         self.latent_dim = prod(shape)
         self.reason = self.why_no_bound()

@@ -23,8 +23,9 @@ class PhaseOptimizer:
         adam = {"lr": phase.lr, "betas": phase.betas, "fused": not any(p.is_complex() for p in self.params)}
         self.parts: list[tuple[dict[str, Tensor], torch.optim.Optimizer]] = []
         if config.optimizer == "muon":
-            tables = {f"{name}.weight" for name, module in model.named_modules() if isinstance(module, nn.Embedding)}
-            matrices = {name: p for name, p in named.items() if p.ndim == 2 and name not in tables}
+            embeddings = {name for name, module in model.named_modules() if isinstance(module, nn.Embedding)}
+            others = {f"{name}.weight" for name in embeddings | set(model.first_and_last)}
+            matrices = {name: p for name, p in named.items() if p.ndim == 2 and name not in others}
             named = {name: p for name, p in named.items() if name not in matrices}
             if matrices:  # the rule that makes one learning rate serve both (Liu et al. 2025, "Muon is scalable")
                 muon = torch.optim.Muon(
