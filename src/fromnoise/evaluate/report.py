@@ -21,7 +21,7 @@ from .cost import cost
 from .quality import Samples, Yardstick, quality, reference
 from .text import TextYardstick
 
-FORMAT = 4  # of reports; another one when a number means something else than before
+FORMAT = 5  # of reports; another one when a number means something else than before
 K = 100  # z samples of the importance-weighted bound
 SAMPLES = 10_000
 QUICK_N, QUICK_K, QUICK_SAMPLES = 500, 20, 1000
@@ -187,7 +187,8 @@ def drawn(restored: Restored, n: int, seed: int) -> Samples:
             done += len(x)
             yield x
 
-    return Samples(n, blocks, y, "black or white" if spec.levels == 2 else "as sampled")
+    how = "black or white" if spec.levels == 2 else "as written" if restored.dataset.columns is not None else "as sampled"
+    return Samples(n, blocks, y, how)
 
 
 def title(restored: Restored) -> str:
