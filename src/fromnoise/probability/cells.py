@@ -16,6 +16,7 @@ from ..core.spec import DataSpec
 from .gaussian import LOG_2PI
 
 FAR = 1e4  # standard deviations: beyond it there is nothing, and derivatives stay finite
+OPEN = 1e9  # where an open cell ends, in the units of x: finite, since 0 times infinity is no derivative
 NARROW = 1e-2  # standard deviations: narrower cells have the density at their middle times their width
 DRAWS_AT_ONCE = 2**19  # of latent numbers, rows times components times draws
 BEST = 8  # components of a mixture that get more than one draw
@@ -37,19 +38,20 @@ class Cells:
         self.width, self.low, self.high = torch.tensor(cells, dtype=torch.float64).unbind(1)
         self.is_cell = self.width > 0
 
-    def edges(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Lower and upper edge of the cell of each component of x (B, D), float64; -inf and inf at the two ends."""
+    def edges(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Lower edge, upper edge and width of the cell of each component of x (..., D), float64; +-OPEN at the two ends."""
         x = precise(x)
         width, low, high = (part.to(x) for part in (self.width, self.low, self.high))
-        lower = torch.where(x <= low + width / 4, -math.inf, x - width / 2)
-        upper = torch.where(x >= high - width / 4, math.inf, x + width / 2)
-        return lower, upper
+        first, last = x <= low + width / 4, x >= high - width / 4
+        lower = torch.where(first, -OPEN, x - width / 2)
+        upper = torch.where(last, OPEN, x + width / 2)
+        return lower, upper, torch.where(first | last, OPEN, width)
 
     def log_mass(self, x: Tensor, mean: Tensor, logvar: Tensor) -> Tensor:
         """log of the mass of N(mean, exp(logvar)) in the cells of x, (B, D) float64 nats; no meaning where width is 0."""
-        lower, upper = self.edges(x)
+        lower, upper, width = self.edges(x)
         inverse = (-0.5 * precise(logvar)).exp()
-        return log_mass((lower - mean) * inverse, (upper - mean) * inverse, self.width.to(inverse) * inverse)
+        return log_mass((lower - mean) * inverse, (upper - mean) * inverse, width * inverse)
 
     def noise(self, x: Tensor, rng: Rng) -> Tensor:
         """x (B, D) with uniform noise within each cell; continuous components as they are."""
@@ -61,13 +63,12 @@ class Cells:
 
 
 def log_mass(lower: Tensor, upper: Tensor, width: Tensor) -> Tensor:
-    """log(Phi(upper) - Phi(lower)), nats, for edges that may be infinite; width: upper - lower where both are finite.
+    """log(Phi(upper) - Phi(lower)), nats; width: upper - lower, of narrow cells with more digits than the difference has.
 
-    In float64 it has nine digits or more. Derivatives exist for all finite widths.
+    Edges may be infinite; derivatives are finite where edges are. In float64 it has six digits or more.
     """
     lower, upper = lower.clamp(-FAR, FAR), upper.clamp(-FAR, FAR)
-    open_ended = (lower <= -FAR) | (upper >= FAR)
-    narrow = (width < NARROW) & ~open_ended
+    narrow = width < NARROW
     flip = lower + upper > 0                                                        # in the lower tail no digits are lost
     below, above = torch.where(flip, -upper, lower), torch.where(flip, -lower, upper)
     below = torch.where(narrow, above - 1, below)                                   # not used, but its derivative is finite
@@ -97,7 +98,7 @@ def log_gaussian_row(x: Tensor, cells: Cells, mean: Tensor, factor: Tensor, u: T
     the value is exact, for any u.
     """
     lead, (R, D) = torch.broadcast_shapes(x.shape[:-1], mean.shape[:-1], u.shape[:-2]), u.shape[-2:]
-    lower, upper = cells.edges(x)
+    lower, upper, width = cells.edges(x)
     z = mean.new_zeros((*lead, R, D))
     log_p = mean.new_zeros((*lead, R))
     for i in range(D):
@@ -108,7 +109,7 @@ def log_gaussian_row(x: Tensor, cells: Cells, mean: Tensor, factor: Tensor, u: T
             log_p = log_p - 0.5 * (LOG_2PI + z[..., i].square()) - scale.log()
             continue
         a, b = (lower[..., i, None] - centre) / scale, (upper[..., i, None] - centre) / scale
-        log_p = log_p + log_mass(a, b, cells.width[i].to(scale) / scale)
+        log_p = log_p + log_mass(a, b, width[..., i, None] / scale)
         if i + 1 < D:
             z[..., i] = truncated(a, b, u[..., i])
     return log_p
