@@ -108,7 +108,7 @@ def test_a_category_that_the_training_rows_lack_is_known(write):
 def test_options_of_columns(write):
     path = write(flowers())
     assert load(str(path), DataConfig(drop=("width", "kind"))).spec.blocks == (1, 3)
-    assert load(str(path), DataConfig(categorical=("always",))).spec.blocks == (1, 1, 1, 3, 2)
+    assert load(str(path), DataConfig(categorical=("always",))).spec.blocks == (1, 1, 3, 2)
     assert load(str(path), DataConfig(drop=("colour", "kind"))).spec.blocks == ()
     refused(path, "--label", "'knid'", "Did you mean 'kind'?", kind=UsageError, label="knid")
     refused(path, "--drop", "'x'", "'width', 'count'", kind=UsageError, drop=("x",))
@@ -134,7 +134,7 @@ def test_text_among_numbers(write):
     text[17] = text[17].replace(text[17].split(",")[1], "fifty")
     path = write("\n".join(text))
     refused(path, "'count'", "line 18", "'fifty'", "--categorical 'count'", "--drop 'count'")
-    assert load(str(path), DataConfig(drop=("count",))).spec.shape == (7,)
+    assert load(str(path), DataConfig(drop=("count",))).spec.shape == (6,)
     for bad in ("inf", "1_000"):
         refused(write(flowers().replace(",2.5,", f",{bad},", 1)), "'always'", "line 2", bad, "--drop")
 
