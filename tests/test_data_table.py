@@ -55,8 +55,8 @@ def test_there_and_back(write, separator):
     text = flowers(separator=separator)
     dataset = load(str(write(text)), DataConfig(label="kind"))
     assert (
-        dataset.spec.shape == (6,)
-        and dataset.spec.blocks == (1, 1, 1, 3)
+        dataset.spec.shape == (5,)
+        and dataset.spec.blocks == (1, 1, 3)
         and dataset.class_names == ("A", "B")
     )
     header, given = rows_of(text, separator)
@@ -74,7 +74,7 @@ def test_only_training_rows_are_standardised(write):
     dataset = load(str(write(flowers())))
     train = dataset.split("train").x
     assert np.abs(train[:, :2].mean(0)).max() < 1e-6 and np.abs(train[:, :2].std(0) - 1).max() < 1e-5
-    assert (train[:, 2] == 0).all() and np.isfinite(train).all()  # constant
+    assert np.isfinite(train).all()
     together = np.concatenate([split.x[:, :2] for split in dataset.splits.values()])
     assert np.abs(together.mean(0)).max() > 1e-4
 
@@ -85,7 +85,7 @@ def test_the_codec_survives_json_and_encodes_what_it_undid(write):
     assert codec == dataset.columns
     x = dataset.split("train").x
     assert codec.encode(codec.undo(x)) == pytest.approx(x, abs=1e-5)
-    soft = x + RNG.uniform(-0.4, 0.4, x.shape) * (np.arange(x.shape[1]) >= 3)  # what a model makes
+    soft = x + RNG.uniform(-0.4, 0.4, x.shape) * (np.arange(x.shape[1]) >= 2)  # what a model makes
     assert codec.undo(soft) == codec.undo(x)
     assert np.isnan(codec.undo(np.full((1, codec.dims), np.nan))["count"][0])  # shown, not hidden
     with pytest.raises(DataError, match="column 'colour': 'redd' is no known category. Did you mean 'red'?"):
@@ -99,7 +99,7 @@ def test_a_category_that_the_training_rows_lack_is_known(write):
     for seed in range(20):
         dataset = load(str(write(text)), DataConfig(split_seed=seed))
         assert "rare" in dataset.columns.columns[3].values
-        if not dataset.split("train").x[:, 3 + dataset.columns.columns[3].values.index("rare")].any():
+        if not dataset.split("train").x[:, 2 + dataset.columns.columns[3].values.index("rare")].any():
             break
     else:
         pytest.fail("no seed of 20 left the rare row out of training")
@@ -107,8 +107,8 @@ def test_a_category_that_the_training_rows_lack_is_known(write):
 
 def test_options_of_columns(write):
     path = write(flowers())
-    assert load(str(path), DataConfig(drop=("width", "kind"))).spec.blocks == (1, 1, 3)
-    assert load(str(path), DataConfig(categorical=("always",))).spec.blocks == (1, 1, 1, 3, 2)
+    assert load(str(path), DataConfig(drop=("width", "kind"))).spec.blocks == (1, 3)
+    assert load(str(path), DataConfig(categorical=("always",))).spec.blocks == (1, 1, 3, 2)
     assert load(str(path), DataConfig(drop=("colour", "kind"))).spec.blocks == ()
     refused(path, "--label", "'knid'", "Did you mean 'kind'?", kind=UsageError, label="knid")
     refused(path, "--drop", "'x'", "'width', 'count'", kind=UsageError, drop=("x",))
@@ -134,7 +134,7 @@ def test_text_among_numbers(write):
     text[17] = text[17].replace(text[17].split(",")[1], "fifty")
     path = write("\n".join(text))
     refused(path, "'count'", "line 18", "'fifty'", "--categorical 'count'", "--drop 'count'")
-    assert load(str(path), DataConfig(drop=("count",))).spec.shape == (7,)
+    assert load(str(path), DataConfig(drop=("count",))).spec.shape == (6,)
     for bad in ("inf", "1_000"):
         refused(write(flowers().replace(",2.5,", f",{bad},", 1)), "'always'", "line 2", bad, "--drop")
 

@@ -192,11 +192,11 @@ class TrainedRun:
     @torch.no_grad()
     def log_prob(self, x: np.ndarray, y=None, k: int = 100, seed: int = 0) -> np.ndarray:
         """(N,) nats as ``evaluate`` has them: exact, or the k-sample bound; ``run.model.bound`` says which."""
-        self._needs(HasLikelihood, "have a likelihood")
-        if self.model.bound == "none":
-            raise UsageError(f"this model has no likelihood: {self.model.reason}")
-        from .evaluate.likelihood import log_likelihoods
+        from .evaluate.likelihood import log_likelihoods, why_none
 
+        self._needs(HasLikelihood, "have a likelihood")
+        if reason := why_none(self.restored):
+            raise UsageError(f"this model has no likelihood: {reason}")
         x, y, rng, out = self._input(x, exact=True), self._labels(y, len(x)), Rng(seed, ("log_prob",), device=self.restored.device), []
         for start in range(0, len(x), 16):
             part = slice(start, start + 16)

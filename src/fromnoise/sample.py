@@ -29,7 +29,7 @@ def blocks(
     restored: Restored, n: int, seed: int = 0, label: int | None = None, options: dict | None = None, labels: torch.Tensor | None = None,
     prompt: str | None = None,
 ) -> Iterator[torch.Tensor]:
-    """The samples 0 .. n-1 in model form, at most BLOCK at a time, (b, *shape).
+    """The samples 0 .. n-1 in model form, at most BLOCK at a time, (b, *shape); rows of a table as they are written.
 
     label: one class for all, prompt: one caption for all, or labels: (n,) or (n, L), one for each; with none of them a
     conditional model goes through the classes that it learned, or the captions that its run recorded, in turn. Raises
@@ -60,7 +60,7 @@ def blocks(
         elif conditional:
             y = dataset.in_turn(rows).to(restored.device) if label is None else torch.full((BLOCK,), label, device=restored.device)
         x = model.sample(BLOCK, y, options, rng.per_row(rows))
-        yield x[: min(BLOCK, n - start)]
+        yield dataset.as_delivered(x[: min(BLOCK, n - start)])
 
 
 def sample(

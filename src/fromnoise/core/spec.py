@@ -28,6 +28,10 @@ class DataSpec:
     caption  (L, V): y is a caption of at most L words of a vocabulary of V, padding 0 and unknown 1 among them, and there
              are no classes; () where y is a label or nothing. Not in the repr, of which digests of data are made.
     separate tokens only: each example is a whole sequence of its own, not a window of a running text. Not in the repr either.
+    cells    vectors only: (width, lowest, highest) of each component, in the units of x. Width 0 is a continuous number.
+             Above 0 the component lies on a grid with that step, and its values are written clipped to lowest .. highest:
+             each value stands for a cell of that width, the two end cells are open. Empty means all continuous. Not in
+             the repr, and not compared: runs from before cells were recorded have none.
     """
 
     kind: Kind
@@ -37,22 +41,39 @@ class DataSpec:
     blocks: tuple[int, ...] = ()
     caption: tuple[int, int] | tuple[()] = field(default=(), repr=False)
     separate: bool = field(default=False, repr=False)
+    cells: tuple[tuple[float, float, float], ...] = field(default=(), repr=False, compare=False)
 
     def __post_init__(self):
         object.__setattr__(self, "shape", tuple(self.shape))
         object.__setattr__(self, "blocks", tuple(self.blocks))
         object.__setattr__(self, "caption", tuple(self.caption))
+        object.__setattr__(self, "cells", tuple(tuple(map(float, cell)) for cell in self.cells))
         assert not (self.classes and self.caption), self
         assert len(self.shape) == (3 if self.kind == "image" else 1), self
         assert not self.blocks or sum(self.blocks) == self.shape[0], self
+        assert not self.cells or (self.kind == "vector" and len(self.cells) == self.shape[0]), self
 
     @property
     def dims(self) -> int:
         """Number of components of one example: C*H*W, T or D."""
         return prod(self.shape)
 
+    @property
+    def has_cells(self) -> bool:
+        """Is any component of a vector a value on a grid?"""
+        return any(width > 0 for width, _, _ in self.cells)
+
+    @property
+    def densities(self) -> int:
+        """Number of components whose likelihood is a density: continuous numbers, not cells, levels or categories."""
+        if self.kind != "vector" or self.levels:
+            return 0
+        categories = sum(size for size in self.blocks if size > 1)
+        return self.dims - categories - sum(width > 0 for width, _, _ in self.cells)
+
     def to_json(self) -> dict:
-        return asdict(self) | {name: list(getattr(self, name)) for name in ("shape", "blocks", "caption")}
+        lists = {name: list(getattr(self, name)) for name in ("shape", "blocks", "caption")}
+        return asdict(self) | lists | {"cells": [list(cell) for cell in self.cells]}
 
 
 @dataclass(frozen=True)

@@ -1,11 +1,12 @@
 """The codec of tables: rows in the user's own units <-> vectors of floats.
 
 Unusual: numbers are standardised by the training rows only, so nothing of the test leaks into the codec,
-while a category is known wherever in the file it occurs. It is stored in the run as JSON.
+while a category is known wherever in the file it occurs. A column with one value only is not part of the vector: no
+model sees it, no measure counts it, and it is written back as it was. The codec is stored in the run as JSON.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from math import isfinite
 
 import numpy as np
@@ -19,6 +20,7 @@ class Column:
     """A number (mean, std, whether all are whole, decimals, range) or, with ``values``, a category.
 
     decimals: how many the user's numbers have at most, up to 6; None when they have more.
+    constant: it has one value in all rows, ``low`` or ``values[0]``, and no part in the vector.
     """
 
     name: str
@@ -29,11 +31,29 @@ class Column:
     low: float | None = None
     high: float | None = None
     values: tuple[str, ...] = ()
+    constant: bool = False
 
     @property
     def width(self) -> int:
-        """Floats that it becomes: a category of one value is a constant number, since block 1 is a number."""
-        return max(1, len(self.values))
+        """Floats that it becomes: none for a constant column, one for a number, one for each value of a category."""
+        return 0 if self.constant else max(1, len(self.values))
+
+    @property
+    def cells(self) -> tuple[tuple[float, float, float], ...]:
+        """For DataSpec: (width, lowest, highest) of each of its floats, standardised; width 0 is no cell."""
+        if self.values or self.low is None:
+            return ((0.0, 0.0, 1.0),) * self.width
+        ends = ((self.low - self.mean) / self.std, (self.high - self.mean) / self.std)
+        return ((0.0 if self.decimals is None else 10.0**-self.decimals / self.std, *ends),) * self.width
+
+    def numbers(self, x: np.ndarray) -> np.ndarray:
+        """Standardised numbers (N,) -> float64 in the user's units, within the range and with the decimals of the data."""
+        numbers = (np.asarray(x, np.float64) * self.std + self.mean).clip(self.low, self.high)
+        return numbers if self.decimals is None else np.round(numbers, self.decimals)
+
+    def standardised(self, numbers: np.ndarray) -> np.ndarray:
+        """The user's numbers (N,) -> float64 of mean 0 and variance 1 over the training rows."""
+        return (np.asarray(numbers, np.float64) - self.mean) / self.std
 
 
 @dataclass(frozen=True)
@@ -48,7 +68,8 @@ class Columns:
         done = []
         for name, cells in table.items():
             if cells.dtype == object:
-                done.append(Column(name, values=sorted_values(cells)))
+                values = sorted_values(cells)
+                done.append(Column(name, values=values, constant=len(values) == 1))
                 continue
             with np.errstate(over="ignore", invalid="ignore"):
                 mean, std = float(cells[train].mean()), float(cells[train].std())
@@ -60,14 +81,23 @@ class Columns:
                 )
             whole = bool((cells == np.rint(cells)).all() and np.abs(cells).max() < 2**53)
             exact = (d for d in range(7) if np.array_equal(np.round(cells, d), cells))
-            done.append(Column(name, mean, std, whole, next(exact, None), float(cells.min()), float(cells.max())))
+            low, high = float(cells.min()), float(cells.max())
+            done.append(Column(name, mean, std, whole, next(exact, None), low, high, constant=low == high))
+        if all(column.constant for column in done):  # a vector needs a component
+            done = [replace(column, constant=False) for column in done]
         return cls(tuple(done))
 
     @property
     def blocks(self) -> tuple[int, ...]:
         """For DataSpec: empty if all columns are numbers."""
-        widths = tuple(column.width for column in self.columns)
+        widths = tuple(column.width for column in self.columns if not column.constant)
         return widths if max(widths) > 1 else ()
+
+    @property
+    def cells(self) -> tuple[tuple[float, float, float], ...]:
+        """For DataSpec: (width, lowest, highest) of each component; empty if no number has fixed decimals."""
+        cells = tuple(cell for column in self.columns for cell in column.cells)
+        return cells if any(width > 0 for width, _, _ in cells) else ()
 
     @property
     def dims(self) -> int:
@@ -83,8 +113,13 @@ class Columns:
         x, at = np.zeros((n, self.dims), np.float32), 0
         for column in self.columns:
             cells = rows[column.name]
-            if not column.values:
-                x[:, at] = (np.asarray(cells, np.float64) - column.mean) / column.std
+            if column.constant:
+                only = column.values[0] if column.values else column.low
+                if other := next((cell for cell in cells if cell != only), None):
+                    known = f"it is {shown(str(only))} in every row of the data"
+                    raise DataError(f"column {shown(column.name)}: {shown(str(other))} is not possible, {known}")
+            elif not column.values:
+                x[:, at] = column.standardised(cells)
             else:
                 index = {value: i for i, value in enumerate(column.values)}
                 if unknown := next((cell for cell in cells if cell not in index), None):
@@ -105,14 +140,29 @@ class Columns:
         out, at = {}, 0
         for column in self.columns:
             part = np.asarray(x[:, at : at + column.width], np.float64)
-            if column.values:
+            if column.constant:
+                only = column.values[0] if column.values else int(column.low) if column.whole else column.low
+                out[column.name] = [only] * len(x)
+            elif column.values:
                 out[column.name] = [column.values[i] for i in part.argmax(1)]
             else:
-                numbers = (part[:, 0] * column.std + column.mean).clip(column.low, column.high)
-                if column.decimals is not None:
-                    numbers = np.round(numbers, column.decimals)
-                numbers = numbers.tolist()
+                numbers = column.numbers(part[:, 0]).tolist()
                 out[column.name] = [int(v) if isfinite(v) else v for v in numbers] if column.whole else numbers
+            at += column.width
+        return out
+
+    def as_written(self, x: np.ndarray) -> np.ndarray:
+        """encode(undo(x)), float32 (N, D) -> (N, D), without the text between: x as the user receives it.
+
+        Numbers are clipped to the range of the data and rounded to their decimals; of a category the largest
+        component becomes 1 and the others 0. Rows of the data stay as they are, up to the rounding of float32.
+        """
+        out, at = np.zeros(x.shape, np.float32), 0
+        for column in self.columns:
+            if column.width == 1 and not column.values:
+                out[:, at] = column.standardised(column.numbers(x[:, at]))
+            elif column.width > 1:
+                out[np.arange(len(x)), at + x[:, at : at + column.width].argmax(1)] = 1
             at += column.width
         return out
 

@@ -215,6 +215,17 @@ class Dataset:
     def fixed_draw(self, split: str) -> Rng:
         return Rng(self.settings.get("split_seed", 0)).at("binarise", split)
 
+    def as_delivered(self, x: torch.Tensor) -> torch.Tensor:
+        """Model form -> model form of what a user receives: rows of a table (B, D) rounded, clipped, one category each.
+
+        Whatever scores, compares or ranks samples must see them so: ``sample.blocks`` and ``Samples.checked`` see to it.
+        Numbers that are not finite stay so. Data without columns are returned as they are.
+        """
+        if self.columns is None:
+            return x
+        written = torch.from_numpy(self.columns.as_written(x.detach().cpu().numpy())).to(x)
+        return torch.where(torch.isfinite(x).all(1, keepdim=True), written, x)
+
     def to_store(self, x: torch.Tensor) -> np.ndarray:
         """Model form -> stored form: images rounded to the nearest level; tokens (B, T) as the smallest whole numbers."""
         x = x.detach().cpu()

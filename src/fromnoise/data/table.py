@@ -72,7 +72,7 @@ def dataset(
         index = {value: i for i, value in enumerate(class_names)}
         y = np.array([index[cell] for cell in label], np.int64)
     splits = {part: Split(x[at], None if y is None else y[at]) for part, at in rows.items()}
-    spec = DataSpec("vector", (codec.dims,), 0, len(class_names), codec.blocks)
+    spec = DataSpec("vector", (codec.dims,), 0, len(class_names), codec.blocks, cells=codec.cells)
     return Dataset(
         name, spec, splits, digest_of(spec, splits), class_names=class_names, columns=codec,
         settings=config.model_dump(exclude_defaults=True), notes=tuple(notes),

@@ -10,9 +10,11 @@ from ..core.errors import FromNoiseError
 from ..core.family import Classifies, HasFlow, HasLikelihood, HasPosterior
 from ..core.rng import Rng
 from ..core.spec import Batch
+from ..data.dataset import Dataset
 from ..data.stream import in_order
 from ..measures.estimate import share
 from ..probability import ais
+from ..probability.cells import Cells
 from ..probability.likelihood import dequantisation_nats
 from ..probability.ode import PROBES, SMALL
 from ..training.restore import Restored
@@ -71,7 +73,9 @@ def log_likelihoods(model, spec, batch: Batch, rng: Rng, k: int, chunk: int = 25
 
 
 def dequantised(x: torch.Tensor, spec, rng: Rng) -> tuple[torch.Tensor, float]:
-    """x with uniform noise within its levels, and the nats that make a density there a bound of their probability."""
+    """x with uniform noise within its levels or cells, and the nats that make a density there a bound of their probability."""
+    if spec.has_cells:
+        return Cells(spec).noise(x, rng), dequantisation_nats(spec)
     if not spec.levels:
         return x, 0.0
     return x + (rng.uniform("dequantise", x.shape) - 0.5) * (2 / (spec.levels - 1)), dequantisation_nats(spec)
@@ -128,6 +132,32 @@ def annealed(restored: Restored, n: int, split="test", seed: int = 0, chains: in
 
 NATS = "nats per example"
 EXACT = {"log_likelihood": ("log-likelihood", "exact", None)}
+OLD = "its run is from before tables had probabilities, and took whole numbers and fixed decimals for continuous: train it anew"
+
+
+def unit_of(dataset: Dataset) -> str:
+    """What a likelihood of one example is: part of the card, so that a probability is not ranked with a density.
+
+    A row of a table is a probability where all columns are categories or have fixed decimals; every other column adds
+    the density of its standardised number.
+    """
+    if dataset.columns is None:
+        return NATS
+    densities = dataset.spec.densities
+    if not densities:
+        return "nats per row"
+    return f"nats per row, {densities} of {len(dataset.columns.columns)} columns as standardised densities"
+
+
+def why_none(restored: Restored) -> str:
+    """Why this model has no likelihood, or ""."""
+    model = restored.model
+    if not isinstance(model, HasLikelihood):
+        return "this family defines no density"
+    if model.bound == "none":
+        return model.reason
+    columns = restored.dataset.columns
+    return OLD if columns is not None and columns.cells and not model.spec.cells else ""
 
 
 def bounds(k: int) -> dict:
@@ -140,14 +170,16 @@ def rows(restored: Restored, k: int, n: int | None, seed: int, anneal: int = 0) 
     anneal: so many examples also by annealed importance sampling.
     """
     model, spec = restored.model, restored.dataset.spec
-    if not isinstance(model, HasLikelihood):
-        return _absent(EXACT | bounds(k), "this family defines no density")
-    if model.bound == "none":
-        return _absent(EXACT | bounds(k), model.reason)
-    noisy = model.continuous and spec.levels > 0
-    note = "uniform dequantisation: a lower bound of the probability of the levels" if noisy else ""
-    if model.continuous and not spec.levels:
-        note = "a density, in the model's own units (tables: standardised columns)"
+    unit = unit_of(restored.dataset)
+    if reason := why_none(restored):
+        return _absent(EXACT | bounds(k), reason, unit)
+    noisy = model.continuous and (spec.levels > 0 or spec.has_cells)
+    what = "levels" if spec.levels else "cells"
+    note = f"uniform dequantisation: a lower bound of the probability of the {what}" if noisy else ""
+    if model.continuous and not noisy:
+        note = "a density, in the model's own units"
+    elif not noisy and spec.has_cells:
+        note = "columns with fixed decimals are cells with a probability"
     given = None
     if getattr(model.config, "conditional", False):
         given = "captions" if spec.caption else "labels"  # log p(x | y): they are for free
@@ -155,7 +187,7 @@ def rows(restored: Restored, k: int, n: int | None, seed: int, anneal: int = 0) 
 
     def told(name, label, s, bound, k, bits=True, error=None, **more):
         about, scale = common | {"n": s.n, "bound": bound, "k": k} | more, 1 / (spec.dims * math.log(2))
-        found = [row(name, label, s.mean, NATS, se=s.se, solver_error=error, better="higher", **about)]
+        found = [row(name, label, s.mean, unit, se=s.se, solver_error=error, better="higher", **about)]
         if spec.levels and bits:
             found.append(row("bits_per_dim", "bits per dimension", -s.mean * scale, "bits per dimension", se=s.se and s.se * scale, solver_error=error and error * scale, better="lower", **about))
         return found
@@ -163,26 +195,26 @@ def rows(restored: Restored, k: int, n: int | None, seed: int, anneal: int = 0) 
     if model.bound == "exact":
         bound = "lower" if noisy else "exact"
         found = told("log_likelihood", "log-likelihood", score(restored, 1, n, seed=seed), bound, None)
-        return [*found, *classification(restored, n), *_absent(bounds(k), "the likelihood is computed, not bounded")]
+        return [*found, *classification(restored, n), *_absent(bounds(k), "the likelihood is computed, not bounded", unit)]
     if isinstance(model, HasFlow):
         bound = score(restored, 1, n, seed=seed)
-        kind = "of the probability of the levels, without dequantisation" if spec.levels else note
+        kind = f"of the probability of the {what}, without dequantisation" if spec.levels or spec.has_cells else note
         return [
             *told("elbo", "ELBO", bound, "lower", 1, reason=f"variational, over levels of noise: {kind}"),
             *flow_rows(restored, bound.n, seed, told),
-            *_absent(EXACT, "only bounded, and estimated by the flow"),
-            *_absent({"importance_weighted": bounds(k)["importance_weighted"]}, "a bound over levels of noise has no such form"),
+            *_absent(EXACT, "only bounded, and estimated by the flow", unit),
+            *_absent({"importance_weighted": bounds(k)["importance_weighted"]}, "a bound over levels of noise has no such form", unit),
         ]
     more = []
     if anneal and isinstance(model, HasPosterior) and not noisy:
         found, accepted = annealed(restored, anneal, seed=seed, **AIS)
         how = f"annealed importance sampling from q(z|x): {AIS['chains'] - 4} chains and 4 pilots, {AIS['steps']} temperatures, {accepted:.0%} of the moves accepted"
-        more = [row("annealed", "annealed importance sampling", found.mean, NATS, se=found.se, n=found.n, bound="lower", k=AIS["steps"], better="higher", **(common | {"reason": how}))]
+        more = [row("annealed", "annealed importance sampling", found.mean, unit, se=found.se, n=found.n, bound="lower", k=AIS["steps"], better="higher", **(common | {"reason": how}))]
     return [
         *more,
         *told("elbo", "ELBO", score(restored, 1, n, seed=seed), "lower", 1, bits=False),
         *told("importance_weighted", "importance-weighted bound", score(restored, k, n, seed=seed), "lower", k),
-        *_absent(EXACT, "only bounded, from below"),
+        *_absent(EXACT, "only bounded, from below", unit),
     ]
 
 
@@ -192,9 +224,10 @@ def flow_rows(restored: Restored, n: int, seed: int, told) -> list[dict]:
     try:
         found, error, how = by_flow(restored, min(n, max(16, n // (10 if spec.dims <= SMALL else 100))), seed=seed)
     except FromNoiseError as refusal:
-        return _absent({name: (label, "ode", None)}, f"refused: {refusal}")
-    how += f", solver off by {error:.2g} nats" + ("; uniform dequantisation" if spec.levels else "")
-    return told(name, label, found, "ode", None, error=error, reason=how, dequantisation="uniform" if spec.levels else None)
+        return _absent({name: (label, "ode", None)}, f"refused: {refusal}", unit_of(restored.dataset))
+    noisy = spec.levels > 0 or spec.has_cells
+    how += f", solver off by {error:.2g} nats" + ("; uniform dequantisation" if noisy else "")
+    return told(name, label, found, "ode", None, error=error, reason=how, dequantisation="uniform" if noisy else None)
 
 
 @torch.no_grad()
@@ -213,5 +246,5 @@ def classification(restored: Restored, n: int | None) -> list[dict]:
     return [row(*about[:2], share(right, total), about[2], **more)]
 
 
-def _absent(kinds: dict, reason: str) -> list[dict]:
-    return [absent(name, label, NATS, reason, bound=bound, k=k, group="likelihood") for name, (label, bound, k) in kinds.items()]
+def _absent(kinds: dict, reason: str, unit: str = NATS) -> list[dict]:
+    return [absent(name, label, unit, reason, bound=bound, k=k, group="likelihood") for name, (label, bound, k) in kinds.items()]

@@ -47,7 +47,7 @@ class Samples:
         return Samples(len(x), lambda: iter(x.split(1000)), y, drawn)
 
     def checked(self, dataset: Dataset) -> Iterator[Tensor]:
-        """The blocks. Raises DataError unless they are finite, of the data's shape and in its range."""
+        """The blocks as a user receives them. Raises DataError unless they are finite, of the data's shape and range."""
         shape = dataset.spec.shape
         for x in self.blocks():
             if tuple(x.shape[1:]) != shape:
@@ -56,7 +56,7 @@ class Samples:
                 raise DataError("some samples are not finite numbers (NaN or infinite): nothing can be measured; did the training diverge?")
             if dataset.spec.kind == "image" and float(x.abs().max()) > 10:  # linear models overshoot a little
                 raise DataError(f"images lie in [-1, 1], and these samples reach {float(x.abs().max()):.3g}: nothing can be measured")
-            yield x.clamp(-1, 1) if dataset.spec.kind == "image" else x
+            yield x.clamp(-1, 1) if dataset.spec.kind == "image" else dataset.as_delivered(x)
 
 
 class Scales:

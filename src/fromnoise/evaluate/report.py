@@ -204,7 +204,8 @@ def drawn(restored: Restored, n: int, seed: int) -> Samples:
             done += len(x)
             yield x
 
-    return Samples(n, blocks, y, "black or white" if spec.levels == 2 else "as sampled")
+    how = "black or white" if spec.levels == 2 else "as written" if restored.dataset.columns is not None else "as sampled"
+    return Samples(n, blocks, y, how)
 
 
 def title(restored: Restored) -> str:

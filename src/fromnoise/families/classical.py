@@ -7,6 +7,9 @@
     mixture  a Gaussian mixture with full covariances on the leading principal components and one isotropic
              Gaussian on what is left: a rotation of x, so its density is exact too
 
+In a table with fixed decimals a row has the probability of its cells (probability/cells.py): exact with one such
+column, with more of them an importance-weighted bound that is nearly tight. Models are fitted to the rows as they are.
+
 As a model to sample from, "pca" puts one Gaussian on its codes.
 """
 
@@ -22,6 +25,7 @@ from ..core.errors import UsageError
 from ..core.family import Bound, Family
 from ..core.rng import Rng
 from ..core.spec import DataSpec
+from ..probability.cells import Cells, log_mixture_row, precise
 from ..probability.gaussian import LOG_2PI
 from ..probability.mixture import GaussianMixture
 from ..probability.pca import principal_components
@@ -53,8 +57,6 @@ def preset_for(spec: DataSpec) -> str:
 
 
 class Classical(Family):
-    continuous = True
-
     def __init__(self, config: Config, spec: DataSpec):
         super().__init__(config, spec)
         if spec.kind == "tokens":
@@ -65,7 +67,10 @@ class Classical(Family):
         self.register_buffer("eigenvalues", torch.ones(self.latent_dim))            # of S, leading ones
         self.register_buffer("noise", torch.ones(()))                               # sigma^2
         self.density = GaussianMixture(config.components if config.model == "mixture" else 1, self.latent_dim)
-        self.bound: Bound = "none" if config.model == "pca" else "exact"
+        self.cells = Cells(spec) if spec.has_cells else None
+        self.continuous = self.cells is None
+        several = self.cells is not None and int(self.cells.is_cell.sum()) > 1
+        self.bound: Bound = "none" if config.model == "pca" else "lower" if several else "exact"
         self.reason = "PCA is a projection, not a density: use --model ppca" if config.model == "pca" else ""
         if any(block > 1 for block in spec.blocks):
             self.bound, self.reason = "none", "a density over one-hot columns is no probability of a category: use the family vae"
@@ -124,7 +129,12 @@ class Classical(Family):
         return x
 
     def log_likelihood(self, x: Tensor, y: Tensor | None, rng: Rng, k: int = 1) -> Tensor:
-        """log p(x), exact, (B,) nats. PPCA: N(mean, W W^T + sigma^2 I), through the eigenbasis."""
+        """log p(x), exact, (B,) nats. PPCA: N(mean, W W^T + sigma^2 I), through the eigenbasis.
+
+        Of cells: log P(x), exact or, with several of them, bounded by k draws.
+        """
+        if self.cells is not None:
+            return log_mixture_row(x, self.cells, *self.gaussians(), rng, k).to(x.dtype)
         residual = x.flatten(1) - self.mean
         code = self.project(x)
         left = (residual.square().sum(1) - code.square().sum(1)).clamp(min=0)
@@ -135,6 +145,17 @@ class Classical(Family):
         variance = self.eigenvalues.clamp(min=float(self.noise))
         inside = -0.5 * (code.square() / variance + variance.log() + LOG_2PI).sum(1)
         return inside + (outside if rest else 0)
+
+    def gaussians(self) -> tuple[Tensor, Tensor, Tensor]:
+        """log weights (K,), means (K, D) and covariances (K, D, D) of x."""
+        basis, mean = precise(self.basis), precise(self.mean)
+        beside = precise(self.noise) * (torch.eye(len(mean)).to(basis) - basis @ basis.T)
+        if self.config.model == "ppca":
+            variance = precise(self.eigenvalues.clamp(min=float(self.noise)))
+            return mean.new_zeros(1), mean[None], (basis * variance @ basis.T + beside)[None]
+        factors = basis @ precise(self.density.factors)                             # K D latent_dim
+        means = mean + precise(self.density.means) @ basis.T
+        return precise(self.density.log_weights), means, factors @ factors.transpose(1, 2) + beside
 
 
 FAMILY = Classical

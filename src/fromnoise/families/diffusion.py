@@ -24,6 +24,7 @@ from ..core.spec import Batch, DataSpec
 from ..nets.denoiser import MLP, PatchTransformer, heads_for
 from ..nets.unet import UNet
 from ..probability import editing, samplers
+from ..probability.cells import Cells
 from ..probability.diffusion import bound, log_level, probability_flow
 from ..probability.gaussian import log_normal
 from ..probability.gaussian_data import GaussianData
@@ -108,7 +109,8 @@ class Diffusion(Family):
         categories = any(block > 1 for block in spec.blocks)
         self.bound: Bound = "none" if categories else "lower"
         self.reason = "a density over one-hot columns is no probability of a category: use the family vae" if categories else ""
-        self.continuous = not spec.levels
+        self.cells = Cells(spec) if spec.has_cells else None
+        self.continuous = not spec.levels and self.cells is None
         self.register_buffer("shift", torch.zeros(1, spec.shape[0], *[1] * (len(spec.shape) - 1)))
         self.register_buffer("scale", torch.ones(()))
         most = max(1, BASIS // spec.dims)
@@ -356,17 +358,24 @@ class Diffusion(Family):
     # -- likelihood, of the model without guidance -----------------------------------------------------------
 
     def log_likelihood(self, x: Tensor, y: Tensor | None, rng: Rng, k: int = 1) -> Tensor:
-        """The variational bound (B,) nats: of the probability of levels, without dequantisation, or of a density."""
+        """The variational bound (B,) nats: of the probability of levels or cells, without dequantisation, or of a density."""
         shift, scale, levels = self.shift, self.scale, self.spec.levels
         half = 1 / ((levels - 1) * scale) if levels else 0 * scale                  # a level, in units of data of variance 1
 
         def log_decode(u: Tensor, u_hat: Tensor, std: float) -> Tensor:
             if not levels:
-                return log_normal(u, u_hat, 2 * math.log(std)) - scale.log()
+                density = log_normal(u, u_hat, 2 * math.log(std)) - scale.log()
+                if self.cells is None:
+                    return density
+                own = u_hat * scale + shift
+                mass = self.cells.log_mass(x, own, 2 * (std * scale).log().expand_as(own)).to(density)
+                return torch.where(self.cells.is_cell.to(x.device), mass, density)
             return log_level(u, u_hat, std, half, (-1 - shift) / scale, (1 - shift) / scale)
 
         # any lowest ratio gives a bound. Below half a level the network would have to know that there are levels; where they are
         # few, the decoder's rounding knows them already
+        if self.cells is not None and bool(self.cells.is_cell.all()):
+            half = self.cells.width.min().to(scale) / (2 * scale)
         looks, lowest = 8 if self.spec.kind == "image" else 64, max(RATIOS[0], min(float(half), 0.1))
         return bound(self.denoiser(y, Options()), (x - shift) / scale, self.path, log_decode, rng, looks, lowest)
 

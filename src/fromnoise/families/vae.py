@@ -119,9 +119,12 @@ class VAE(Family):
         self.latent_dim = sum(torch.Size(shape).numel() for shape in self.net.level_shapes)
         self.standard_dims = torch.Size(self.net.level_shapes[0]).numel()
         self.continuous = self.likelihood.continuous
-        grey = name == "bernoulli" and spec.levels != 2
-        self.bound: Bound = "none" if grey else "lower"
-        self.reason = "cross-entropy on grey values is no likelihood: use --binarise dynamic or --likelihood logistic" if grey else ""
+        self.reason = ""
+        if name == "bernoulli" and spec.levels != 2:
+            self.reason = "cross-entropy on grey values is no likelihood: use --binarise dynamic or --likelihood logistic"
+        elif name == "gaussian" and any(block > 1 for block in spec.blocks):
+            self.reason = "a density over one-hot columns is no probability of a category: use --likelihood table"
+        self.bound: Bound = "none" if self.reason else "lower"
 
     def phases(self):
         return (Phase("elbo", trains=("net", "scale"), lr=self.config.lr),)

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ..core.rng import Rng
 from ..core.spec import DataSpec
+from .cells import Cells
 from .gaussian import log_normal
 
 Name = Literal["bernoulli", "gaussian", "logistic", "table"]
@@ -90,12 +91,15 @@ class Logistic:
 
 
 class Table:
-    """Rows of a table: N(params, exp(logvar)) for each number, a categorical for each one-hot block."""
+    """Rows of a table: N(params, exp(logvar)) for each number, a categorical for each one-hot block.
 
-    continuous = True
+    A number on a grid has the probability of its cell (probability/cells.py), any other one a density.
+    """
+
+    continuous = False
 
     def __init__(self, spec: DataSpec):
-        self.blocks = spec.blocks or (1,) * spec.dims
+        self.blocks, self.cells = spec.blocks or (1,) * spec.dims, Cells(spec)
 
     def split(self, *tensors: Tensor):
         """The blocks of each tensor (.., D), side by side."""
@@ -106,7 +110,11 @@ class Table:
             -log_normal(target, part, scale) if part.shape[1] == 1 else -(target * part.log_softmax(1))
             for part, target, scale in self.split(params, x, logvar)
         ]
-        return torch.cat(parts, 1)
+        nll = torch.cat(parts, 1)
+        if not self.cells.is_cell.any():
+            return nll
+        mass = self.cells.log_mass(x, params, logvar).to(nll.dtype)
+        return torch.where(self.cells.is_cell.to(x.device), -mass, nll)
 
     def mean(self, params: Tensor, logvar: Tensor) -> Tensor:
         return torch.cat([part if part.shape[1] == 1 else part.softmax(1) for (part,) in self.split(params)], 1)
@@ -127,15 +135,17 @@ LIKELIHOODS = {"bernoulli": Bernoulli, "gaussian": Gaussian, "logistic": Logisti
 
 
 def suited(spec: DataSpec) -> Name:
-    """The likelihood that fits the data: binary -> bernoulli, levels -> logistic, otherwise Gaussian or table."""
+    """The likelihood that fits the data: binary -> bernoulli, levels -> logistic, categories or cells -> table, else Gaussian."""
     if spec.kind == "image":
         return "bernoulli" if spec.levels == 2 else "logistic"
-    return "table" if any(block > 1 for block in spec.blocks) else "gaussian"
+    return "table" if any(block > 1 for block in spec.blocks) or spec.has_cells else "gaussian"
 
 
 def dequantisation_nats(spec: DataSpec) -> float:
-    """log of the volume of one cell of levels: what turns a density on [-1, 1]^D into a probability, in nats.
+    """log of the volume of one cell, of levels or of a table's grid: what turns a density into a probability, in nats.
 
     With x + u, u uniform over the cell, E log p(x + u) + this is a lower bound on log P(x) (Theis et al. 2016).
     """
+    if spec.has_cells:
+        return Cells(spec).log_volume()
     return spec.dims * math.log(2 / (spec.levels - 1)) if spec.kind == "image" else 0.0

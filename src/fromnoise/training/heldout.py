@@ -92,7 +92,7 @@ class Reference:
                 x = (rng.at("pixels").uniform("grey", x.shape) < (x + 1) / 2).float() * 2 - 1
             if not bool(torch.isfinite(x).all()):
                 break
-            features.append(self.map(x))
+            features.append(self.map(self.dataset.as_delivered(x)))
         model.train(was_training)
         return (torch.cat(features), torch.cat(scores)) if sum(map(len, features)) == self.n else None
 

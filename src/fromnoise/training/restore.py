@@ -1,6 +1,6 @@
 """From a run back to what it was trained on and what it became: ``dataset_of``, ``restore``."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -94,15 +94,27 @@ def dataset_of(run: Run, name: str | None = None) -> Dataset:
         raise DataError(f"the data of {run.path} were at {where} and are not there any more: bring them back, or say once where they are now: `fromnoise show {run.path} --data PATH`")
     dataset = data.load(name or recorded["name"], build(DataConfig, recorded["settings"]))
     if dataset.digest != recorded["digest"]:
+        if modelled := constants_modelled(recorded):
+            raise DataError(f"{run.path} is from a version that modelled constant columns too ('{modelled[0]}'), which none does any more: train it anew")
         sizes = {name: len(part) for name, part in dataset.splits.items()}
         difference = f"splits {recorded['splits']} then, {sizes} now" if sizes != recorded["splits"] else "the same sizes, other content"
         raise DataError(
             f"the data '{recorded['name']}' changed since {run.path} was trained ({difference}; digest "
             f"{recorded['digest'][:12]} then, {dataset.digest[:12]} now): bring the old data back, or train anew"
         )
+    # of the run, not of these data: cells say what the model's likelihood is, and old runs have none
+    dataset = replace(dataset, spec=replace(dataset.spec, cells=DataSpec(**recorded["spec"]).cells))
     if name is not None:
         run.update(data=recorded | {"name": found_at(name)})
     return dataset
+
+
+def constants_modelled(recorded: dict) -> list[str]:
+    """Names of columns with one value that an old run has in its vectors."""
+    columns = (recorded.get("columns") or {}).get("columns", [])
+    constant = [c["name"] for c in columns if len(c["values"]) == 1 or (not c["values"] and c["low"] == c["high"])]
+    flagged = any("constant" in c for c in columns)
+    return [] if flagged or len(constant) == len(columns) else constant
 
 
 def found_at(data_name: str) -> str:
