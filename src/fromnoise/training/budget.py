@@ -17,7 +17,7 @@ Plan = Sequence[Sequence[int]]
 Costs = Sequence[Sequence[float]]  # [share of the budget until which a step takes so long, seconds], the last share is 1
 
 CHECKS = (0.03, 0.1, 0.3, 0.6, 0.8)  # shares of the planned steps at which a budget in minutes is timed again
-TOLERANCE = 0.15  # relative difference of the steps that are left, below which a plan stays
+TOLERANCE = 0.1  # share of the planned steps by which the end may be off before a plan changes
 ENOUGH = 0.02  # share of the budget's seconds that this process must have timed before it decides
 
 
@@ -161,4 +161,4 @@ class Timer:
         look = sum(self.looks) / len(self.looks) if self.looks else self.budget["look"] * slower
         left = self.budget["seconds"] - seconds - looks * look
         steps = max(looks, int(left / (slower * mean_cost(self.budget["costs"], share))))
-        return step + steps if abs(steps - (here.total - step)) > TOLERANCE * (here.total - step) else here.total
+        return step + steps if abs(step + steps - here.total) > TOLERANCE * here.total else here.total
