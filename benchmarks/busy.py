@@ -6,6 +6,7 @@ while the others sleep. Printed: milliseconds a step (median over rounds), and t
 the library's own way (300,000 rounds of spinning, GNU) in the same round, and to the quiet machine.
 
     python benchmarks/busy.py [--rounds 5] [--threads 2] [--spins 300000,10000,1000,0]
+    python benchmarks/busy.py --tour             seconds of a whole tour, quiet and beside two busy loops
 """
 
 import argparse
@@ -14,6 +15,7 @@ import os
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 
 from header import header
@@ -90,17 +92,36 @@ def measured(servers: dict, rounds: int, seconds: float, threads: int) -> list[d
     return found
 
 
+def tours() -> dict[str, float]:
+    """Seconds of ``fromnoise tour``: alone, then beside two busy loops."""
+    found = {}
+    for load in (LOADS[0], LOADS[2]):
+        others, begin = load_of(load, 0), time.perf_counter()
+        try:
+            with tempfile.TemporaryDirectory() as folder:
+                subprocess.run([sys.executable, "-m", "fromnoise", "tour", "--quiet", "--out", f"{folder}/tour"], check=True, stdout=subprocess.DEVNULL)
+        finally:
+            end(others)
+        found[load] = time.perf_counter() - begin
+        print(f"tour, {load}: {found[load]:.0f} s, {found[load] / found[LOADS[0]]:.2f} of quiet", flush=True)
+    return found
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=0.5, help="of each measurement")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--spins", default="300000,10000,1000,0", help="GOMP_SPINCOUNT; the first is compared with")
+    parser.add_argument("--tour", action="store_true")
     parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.serve:
         return serve(args.threads)
     header(threads=args.threads)
+    if args.tour:
+        print(json.dumps(tours()))
+        return
     spins, servers = args.spins.split(","), {}
     try:
         for value in spins:
