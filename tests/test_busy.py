@@ -296,6 +296,14 @@ def test_a_damaged_plan_is_told_by_the_name_of_its_file(tmp_path):
         run.update(plan=damaged)
         with pytest.raises(StorageError, match="run.json is damaged: plan"):
             plan_of(Run(run.path))
+    good = {"seconds": 5.0, "look": 0.1, "costs": [[1.0, 0.1]], "start": 0}
+    assert budget.budget_of(run) is None
+    for damaged in ("x", 5, {}, good | {"seconds": "x"}, good | {"costs": []}, good | {"costs": [[1.0, 0.0]]}, good | {"costs": [3]}, good | {"start": 4}):
+        run.update(budget=damaged)
+        with pytest.raises(StorageError, match="run.json is damaged: budget"):
+            Timer(Run(run.path), 4)
+    run.update(budget=good)
+    assert Timer(Run(run.path), 4).budget == good
     run.info.pop("plan")
     run.update()
     assert plan_of(Run(run.path)) == [[0, 4]]  # of an earlier version

@@ -100,6 +100,23 @@ def plan_of(run: Run, steps: int | None = None) -> list[list[int]]:
         raise StorageError(f"{run.path / 'run.json'} is damaged: plan: {error}") from None
 
 
+def budget_of(run: Run) -> dict | None:
+    """What a run records of its minutes, see ``Timer``. Raises StorageError where it is damaged."""
+    recorded = run.info.get("budget")
+    if recorded is None:
+        return None
+    try:
+        budget = {name: float(recorded[name]) for name in ("seconds", "look")} | {"start": int(recorded["start"])}
+        budget["costs"] = [[float(until), float(seconds)] for until, seconds in recorded["costs"]]
+        if not all(map(math.isfinite, (budget["seconds"], budget["look"]))) or not all(until > 0 and 0 < cost < math.inf for until, cost in budget["costs"]):
+            raise ValueError("seconds must be finite, and those of a step more than 0")
+        if not budget["costs"] or not 0 <= budget["start"] < run.info["steps"]:
+            raise ValueError("it names no costs, or starts after the last step")
+        return budget
+    except (KeyError, TypeError, ValueError) as error:
+        raise StorageError(f"{run.path / 'run.json'} is damaged: budget: {error}") from None
+
+
 # -- minutes ------------------------------------------------------------------------------------------------------
 
 
@@ -128,7 +145,7 @@ class Timer:
     """
 
     def __init__(self, run: Run, intervals: int):
-        self.budget, self.intervals = run.info.get("budget"), intervals
+        self.budget, self.intervals = budget_of(run), intervals
         self.looks: list[float] = []  # seconds, of this process
         self.start()
 
@@ -156,7 +173,7 @@ class Timer:
     def total(self, plan: Plan, step: int, seconds: float) -> int:
         """The total of steps with which a run that has had so many seconds ends in time; the present one where it is about right."""
         here = section(plan, step)
-        share, slower = here.at(step) / here.total, self.seconds / self.expected
+        share, slower = here.at(step) / here.total, max(self.seconds, 1e-9) / self.expected
         looks = math.ceil(self.intervals * (1 - share))
         look = sum(self.looks) / len(self.looks) if self.looks else self.budget["look"] * slower
         left = self.budget["seconds"] - seconds - looks * look

@@ -338,7 +338,8 @@ def measure(trainer: Trainer, seconds: float, most: int) -> budget.Costs:
                 times.append(time.monotonic() - before)
                 if len(times) >= 2 and time.monotonic() - begin > PATIENCE:
                     break
-        sums[i * len(sums) // len(kinds)] += share * statistics.median(times[2:] or times[1:] or times or [0.01])
+        middle = max(1e-9, statistics.median(times[2:] or times[1:] or times or [0.01]))  # a coarse clock may read 0
+        sums[i * len(sums) // len(kinds)] += share * middle
     trainer.start_afresh()
     return [[end, total / (end - start)] for (start, end), total in zip(pairwise(edges), sums)]
 
