@@ -26,6 +26,7 @@ from fromnoise.core.run import Run
 from fromnoise.data.stream import Stream
 from fromnoise.families.autoregressive import AutoRegressive
 from fromnoise.training import checkpoint, launch
+from fromnoise.training.budget import mean_cost
 from fromnoise.training.loop import Stop, Trainer, fit, kinds_of_step, measure
 from fromnoise.training.optim import lr_factor
 from fromnoise.training.restore import restore
@@ -237,7 +238,7 @@ def test_a_stream_visits_each_example_once_an_epoch_and_workers_change_nothing()
 # -- budgets ----------------------------------------------------------------------------------------------------
 
 
-def test_minutes_become_steps_once(tmp_path):
+def test_minutes_become_steps(tmp_path):
     run = train(tmp_path / "run", steps=None, minutes=0.03)
     assert run.info["steps"] >= 4 and run.events()[-1]["step"] == run.info["steps"]
 
@@ -277,7 +278,8 @@ def test_a_training_whose_cost_changes_is_timed_in_all_of_its_parts(monkeypatch)
 
     monkeypatch.setattr(Trainer, "advance", advance)
     monkeypatch.setattr(time, "monotonic", lambda: clock[0])
-    assert measure(trainer, 0.01, 3) == (1 + 1 + 1 + 3) / 4
+    costs = measure(trainer, 0.01, 3)
+    assert costs == [[0.25, 1.0], [0.5, 1.0], [0.75, 1.0], [1.0, 3.0]] and mean_cost(costs) == (1 + 1 + 1 + 3) / 4
     assert sorted({round(share, 3) for share in seen}) == [0.125, 0.375, 0.625, 0.875]
     assert trainer.state.step == 0
 

@@ -7,8 +7,25 @@
     run.show("grid")
 """
 
+import os
+
 __version__ = "0.1.0"
 __all__ = ["compare", "load", "open", "train"]
+
+# How long a thread of OpenMP spins before it sleeps, where it waits for the others. The libraries' own defaults (GNU,
+# which torch's wheels for Linux bring: 300,000 rounds; LLVM and Intel: 200 ms) take the processor away from the very
+# threads that are waited for once another process is busy. The libraries read this when they are loaded, which torch
+# does. What the user has set stays. Measured by benchmarks/busy.py.
+SPINS = {"GOMP_SPINCOUNT": "1000", "KMP_BLOCKTIME": "1"}
+
+
+def _spin_less(environment) -> None:
+    """Sets SPINS in an environment where nothing in it says how threads wait."""
+    if not {"OMP_WAIT_POLICY", "KMP_LIBRARY", *SPINS} & environment.keys():
+        environment.update(SPINS)
+
+
+_spin_less(os.environ)
 
 
 def __getattr__(name):

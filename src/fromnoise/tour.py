@@ -10,6 +10,7 @@ from .core.files import storage_error
 from .core.run import next_folder
 from .evaluate.table import summary
 from .training import launch
+from .training.budget import as_option, plan_of
 from .training.restore import Restored, restore
 
 
@@ -102,7 +103,8 @@ def trained(stops: list[Stop], plans: dict[str, launch.Plan | dict], data: str, 
         plan = launch.plan(stop.family, data, None, out / stop.within, **plans[stop.name]) if stop.within else plans[stop.name]
         run = launch.start(plan, out / stop.name, "fromnoise tour")
         exact = {"seed": run.info["seed"], "intervals": 8, **stop.options}
-        exact |= {"steps": run.info["steps"]} if run.info["steps"] else {}  # minutes depend on the machine
+        plan = plan_of(run)  # minutes depend on the machine
+        exact |= {"plan": as_option(plan)} if len({total for _, total in plan}) > 1 else {"steps": plan[-1][1]} if plan[-1][1] else {}
         flags = [part for key, value in exact.items() for part in (f"--{key.replace('_', '-')}", str(value))]
         where = ["--within", str(out / stop.within)] if stop.within else ["--preset", stop.preset]
         commands.append(launch.command_line(["train", stop.family, "--data", data, *where, *flags]))

@@ -2,6 +2,7 @@
 
 import sys
 
+from ..training.budget import seconds_words
 from ..training.settings import INTERVALS
 
 
@@ -27,7 +28,12 @@ class Live:
             self.bar.start()
 
     def on_event(self, event: dict) -> None:
-        if event["kind"] == "rollback":
+        if event["kind"] == "plan":
+            if not self.quiet:
+                self.console.print(f"  ! {replanned_line(event)}", markup=False, style="yellow")
+            if self.bar is not None:
+                self.bar.update(self.task, total=event["steps"])
+        elif event["kind"] == "rollback":
             self.console.print(f"  ! {rollback_line(event)}", markup=False, style="yellow")
         else:
             if not self.quiet:
@@ -63,7 +69,7 @@ def plan_line(info: dict) -> str:
     if info.get("seconds"):
         parts.append(f"about {duration(info['seconds'])}")
     if info.get("items_per_second"):
-        parts.append(f"{info['items_per_second']:,.0f} examples/s")
+        parts.append(speed(info))
     if info.get("memory_mb"):
         parts.append(f"{info['memory_mb']:,.0f} MB")
     return " | ".join(parts) + f"\n  ! {info.get('note')}" * bool(info.get("note"))
@@ -78,7 +84,22 @@ def event_line(event: dict) -> str:
     if not event["steps"]:
         return f"fitted in closed form {line} | {event['seconds']:.1f} s"
     where = f"{event['step']:>{len(str(event['steps']))}}/{event['steps']}"
-    return f"{where} {line} | {event['items_per_second']:,.0f} examples/s, {duration(event['eta'])} left"
+    return f"{where} {line} | {speed(event)}, {duration(event['eta'])} left"
+
+
+def speed(info: dict) -> str:
+    """``1,234 examples/s``; of steps that take longer than a second what each takes."""
+    seconds = info.get("step_seconds") or 0.0
+    if seconds > 1 or info["items_per_second"] < 1:
+        return f"{seconds_words(seconds or 1 / max(info['items_per_second'], 1e-9))} a step"
+    return f"{info['items_per_second']:,.0f} examples/s"
+
+
+def replanned_line(event: dict) -> str:
+    steps = f"{event['planned']:,} steps were planned, {event['steps']:,} are made"
+    if event["steps"] > event["planned"]:
+        return f"the machine was busy when its first steps were timed: {steps}"
+    return f"the machine is slower since then, by step {event['step']:,}: {steps}"
 
 
 def duel_words(duel: dict | None) -> str:

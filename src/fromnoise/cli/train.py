@@ -86,13 +86,13 @@ def train(family, config_model, data_name, within, preset, out, dry_run, as_json
         for note in plan.dataset.notes:
             print(f"data: {note}", file=stream)
     if dry_run:
-        numbers = launch.estimate(plan.trainer(), plan.train)
+        numbers = launch.estimate(plan.trainer(), plan.train, progress(quiet, stream))
         document = {"preset": plan.preset, "config": plan.config.model_dump(), "train": plan.train.model_dump(), "data": plan.dataset.settings, **numbers}
         settings = " ".join(f"{k}={v}" for k, v in (plan.options.model_dump() | plan.train.model_dump()).items() if v is not None)
         finish(document, as_json, f"{plan_line(numbers | {'preset': plan.preset})}\n{settings}")
         return
     with Live(quiet, stream) as live:
-        run = launch.start(plan, out, launch.command_line(), live.on_plan, live.on_event)
+        run = launch.start(plan, out, launch.command_line(), live.on_plan, live.on_event, progress(quiet, stream))
     last = run.events("interval")[-1]
     draw = {"image": "-n 64 -o samples.png", "vector": "-n 64 -o samples.csv", "tokens": "--stream"}[plan.dataset.spec.kind]
     finish(
@@ -124,11 +124,17 @@ def resume(ctx, run, minutes, epochs, steps, workers, data, as_json, quiet):
     changes |= {"data": data} if data else {}
     if ctx.args:  # any other option of the training: accepted if it says what the run has anyway
         changes |= loose(launch.option_models(families.of_run(opened.info)), ctx.args)
-    with Live(quiet, sys.stderr if as_json else sys.stdout) as live:
-        done = launch.resume(opened, changes, live.on_plan, live.on_event, warn)
+    stream = sys.stderr if as_json else sys.stdout
+    with Live(quiet, stream) as live:
+        done = launch.resume(opened, changes, live.on_plan, live.on_event, warn, progress(quiet, stream))
     last = done.events("interval")[-1]
     document = {"run": str(run), "step": last["step"], "validation": last["validation"], "best": last["best"]}
     finish(document, as_json, str(run) if quiet else f"done: {run}, {scores(last)}")
+
+
+def progress(quiet: bool, stream):
+    """Prints what is being timed before a training has its plan."""
+    return lambda line: None if quiet else print(line, file=stream, flush=True)
 
 
 def scores(last: dict) -> str:

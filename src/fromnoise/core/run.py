@@ -1,6 +1,6 @@
 """The run directory: the only thing that stages after training exchange.
 
-    run.json       family, config, data and its digest, seed, budget, versions, threads, command
+    run.json       family, config, data and its digest, seed, steps and how they were decided, versions, threads, command
     events.jsonl   one line for each interval of training: a function of the seed, clock fields aside
     sessions.jsonl one line for each start and stop of the training process
     checkpoints/   see training/checkpoint.py
@@ -21,7 +21,7 @@ except ImportError:  # Windows: runs are not locked there
     fcntl = None
 
 FORMAT = 1
-CLOCK_FIELDS = ("seconds", "items_per_second", "eta", "memory_mb")  # of an event; everything else is exact
+CLOCK_FIELDS = ("seconds", "items_per_second", "step_seconds", "eta", "memory_mb")  # of an event; everything else is exact
 
 
 class Run:

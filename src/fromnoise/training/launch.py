@@ -19,6 +19,7 @@ from ..core.run import Run, claim_folder, next_folder, refuse_taken
 from ..core.spec import DataSpec
 from ..data.dataset import DataConfig, Dataset
 from ..families import latent
+from . import budget as budgets
 from . import checkpoint
 from .device import best_precision, peak_memory_mb, pick_device
 from .loop import Clock, Stop, Trainer, fit, measure
@@ -74,8 +75,8 @@ def plan(family_name: str, data_name: str | None = None, preset: str | None = No
         if name not in known:
             hint = did_you_mean(name, [*known, "data", "preset", "out", "within"])
             raise UsageError(f"{family.name} has no option {flag(name)}.{hint.replace('_', '-')}")
-    if sum(options.get(name) is not None for name in BUDGETS) > 1:
-        raise UsageError("give one budget: --minutes, --epochs or --steps")
+    if sum(options.get(name) not in (None, ()) for name in (*BUDGETS, "plan")) > 1:
+        raise UsageError("give one budget: --minutes, --epochs or --steps (or --plan)")
     pick = lambda model, values: {k: v for k, v in values.items() if k in model.model_fields}
     for model in models:  # complain about an option before loading anything
         build(model, pick(model, options))
@@ -97,6 +98,8 @@ def plan(family_name: str, data_name: str | None = None, preset: str | None = No
             raise UsageError("--averages take the place of --ema: give one of them")
         values = values | {"averages": ()}
     train = build(TrainConfig, pick(TrainConfig, values))
+    if train.plan:
+        budgets.from_option(train.plan)
     if train.precision == "auto":  # once and for all: a resume on another machine computes in the same way
         train = train.model_copy(update={"precision": best_precision(pick_device(train.device))})
     config, taken = build(family.Config, pick(family.Config, values)), {}
@@ -157,26 +160,32 @@ def check_retrained(run: Run, warn: Callable[[str], None]) -> None:
         warn(f"{run.info['config']['within']} was trained since {run.path} began, which keeps the first stage that it began with")
 
 
-def estimate(trainer: Trainer, config: TrainConfig) -> dict:
+def estimate(trainer: Trainer, config: TrainConfig, say: Callable[[str], None] = lambda line: None) -> dict:
     """Parameters, steps, intervals, seconds, examples a second and memory of a training, by running some steps and throwing them away.
 
-    note: in words, what the budget cannot keep, or what most of it goes into; or "".
+    note: in words, what the budget cannot keep, or what most of it goes into; or "". budget: of minutes, what
+    ``budget.Timer`` needs; else None. say: is told what is being timed.
     """
     begin = time.monotonic()
     parameters, looks = count_parameters(trainer.model), config.intervals or INTERVALS
     if not trainer.model.phases():
-        return {"parameters": parameters, "steps": 0, "intervals": looks, "note": "", "seconds": None, "items_per_second": None, "memory_mb": peak_memory_mb(trainer.device)}
-    minutes = DEFAULT_MINUTES if all(getattr(config, name) is None for name in BUDGETS) else config.minutes
+        return {"parameters": parameters, "steps": 0, "intervals": looks, "budget": None, "note": "", "seconds": None, "items_per_second": None, "step_seconds": None, "memory_mb": peak_memory_mb(trainer.device)}
+    planned = budgets.from_option(config.plan)[-1][1] if config.plan else None
+    minutes = DEFAULT_MINUTES if not planned and all(getattr(config, name) is None for name in BUDGETS) else config.minutes
     per_epoch = trainer.stream.batches_per_epoch
-    steps = config.steps or (max(1, round(config.epochs * per_epoch)) if config.epochs else None)
+    steps = config.steps or planned or (max(1, round(config.epochs * per_epoch)) if config.epochs else None)
     patience = 0.2 if steps else min(3.0, 0.03 * 60 * minutes)
-    step_seconds = measure(trainer, patience, most=3 if steps else 500)
+    say("timing the first steps ...")
+    costs = measure(trainer, patience, most=3 if steps else 500)
+    step_seconds = budgets.mean_cost(costs)
+    if time.monotonic() - begin > WORTH_SAYING:
+        say(f"a step takes about {budgets.seconds_words(step_seconds)}; timing a look at the held-out examples ...")
     if isinstance(trainer.model, Judges):
         trainer.validate()  # the real examples are measured once
     before = time.monotonic()
     trainer.validate()
     interval_seconds = 1.1 * (time.monotonic() - before)
-    note = ""
+    note, budget = "", None
     if steps is None:
         if config.intervals is None:
             looks = min(looks, max(FEWEST_LOOKS, int(LOOKING * 60 * minutes / interval_seconds)))
@@ -186,6 +195,7 @@ def estimate(trainer: Trainer, config: TrainConfig) -> dict:
             steps = looks
             mend = "fewer --validation-examples" if config.intervals is None else "fewer --intervals"
             note = f"{minutes:g} minutes are too short for {steps} intervals of one step each, and will be overrun: give more, or {mend}"
+        budget = {"seconds": 60 * minutes - (time.monotonic() - begin), "look": interval_seconds, "costs": costs, "start": 0}
     looking = looks * interval_seconds
     if not note and looking > max(WORTH_SAYING, steps * step_seconds):
         note = f"{looking:.0f} s of it are for looking at held-out examples, more than for learning: give fewer --intervals, or fewer --validation-examples"
@@ -193,9 +203,11 @@ def estimate(trainer: Trainer, config: TrainConfig) -> dict:
         "parameters": parameters,
         "steps": steps,
         "intervals": looks,
+        "budget": budget,
         "note": note,
         "seconds": steps * step_seconds + looking,
         "items_per_second": trainer.stream.batch_size / step_seconds,
+        "step_seconds": step_seconds,
         "memory_mb": peak_memory_mb(trainer.device),
     }
 
@@ -223,6 +235,7 @@ def describe(plan: Plan, command: str, steps: int, trainer: Trainer) -> dict:
         },
         "seed": plan.train.seed,
         "steps": steps,
+        "plan": budgets.from_option(plan.train.plan) or [[0, steps]],
         "intervals": trainer.intervals,
         "threads": trainer.threads,
         "device": str(trainer.device),
@@ -233,19 +246,19 @@ def describe(plan: Plan, command: str, steps: int, trainer: Trainer) -> dict:
 
 
 def start(
-    plan: Plan, out: str | Path | None = None, command: str = "", on_plan=lambda info: None, on_event=lambda e: None
+    plan: Plan, out: str | Path | None = None, command: str = "", on_plan=lambda info: None, on_event=lambda e: None, say=lambda line: None
 ) -> Run:
-    """Trains from the first step and returns the run. Raises StoppedError, DivergedError, StorageError."""
+    """Trains from the first step and returns the run. say: see ``estimate``. Raises StoppedError, DivergedError, StorageError."""
     stem = f"{Path(plan.dataset.name).stem}-{plan.family.name}"
     path = Path(out) if out else next_folder(Path("runs"), stem)
     with Stop() as stop:
         refuse_taken(path)  # before any work
         _writable(path)
         trainer = plan.trainer()
-        numbers = estimate(trainer, plan.train)
+        numbers = estimate(trainer, plan.train, say)
         trainer.intervals = numbers["intervals"]
         path = path if out else claim_folder(Path("runs"), stem)
-        run = Run.create(path, describe(plan, command, numbers["steps"], trainer))
+        run = Run.create(path, describe(plan, command, numbers["steps"], trainer) | {"budget": numbers["budget"]})
         on_plan(numbers | {"run": str(run.path), "preset": plan.preset})
         with run.lock():
             _train(trainer, run, numbers["steps"], on_event, stop)
@@ -290,7 +303,8 @@ def planned(run: Run, data_name: str | None = None, **changes) -> Plan:
 
 
 def resume(
-    run: Run, changes: dict | None = None, on_plan=lambda info: None, on_event=lambda e: None, warn: Callable[[str], None] = print
+    run: Run, changes: dict | None = None, on_plan=lambda info: None, on_event=lambda e: None, warn: Callable[[str], None] = print,
+    say: Callable[[str], None] = lambda line: None,
 ) -> Run:
     """Goes on from the newest valid checkpoint, with the same bits as if it had never stopped.
 
@@ -323,8 +337,8 @@ def resume(
         if budget and hasattr(trainer.model, "growth") and trainer.model.cost_stages > 1:
             raise UsageError(f"{run.path} grows its networks over its budget, which cannot be stretched: train anew with a larger one")
         if budget:
-            more = build(TrainConfig, {**plan.train.model_dump(), **dict.fromkeys(BUDGETS), **budget})
-            numbers = estimate(trainer, more)
+            more = build(TrainConfig, {**plan.train.model_dump(), **dict.fromkeys(BUDGETS), "plan": (), **budget})
+            numbers = estimate(trainer, more, say)
             steps, note = saved.step + numbers["steps"], numbers["note"]
             if plan.train.intervals is None:                                        # as often as a new run of that budget would
                 trainer.intervals = -(-steps * numbers["intervals"] // max(1, numbers["steps"]))
@@ -339,8 +353,12 @@ def resume(
         if saved.step >= steps:
             more = "give --minutes, --epochs or --steps to train it further" if steps else "it was fitted in closed form"
             raise UsageError(f"{run.path} is finished ({steps} steps): {more}")
-        if steps != run.info["steps"]:
-            run.update(steps=steps, intervals=trainer.intervals, extended=[*run.info.get("extended", []), {"from": saved.step, "steps": steps}])
+        if budget:
+            before, timed = budgets.plan_of(run), numbers["budget"]
+            extension = {"from": saved.step, "steps": steps} | ({"plan": before} if len(before) > 1 else {})
+            timed = timed and timed | {"seconds": run.seconds() + timed["seconds"], "start": saved.step}
+            extended = [*run.info.get("extended", []), extension]
+            run.update(steps=steps, plan=[[0, steps]], budget=timed, intervals=trainer.intervals, extended=extended)
         run.rewind(saved.manifest["events"])
         on_plan({"run": str(run.path), "parameters": count_parameters(trainer.model), "steps": steps, "from": saved.step, "note": note})
         _train(trainer, run, steps, on_event, stop)

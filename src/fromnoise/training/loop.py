@@ -1,7 +1,8 @@
 """The training loop: what surrounds the one ``train_step`` of every family.
 
 A run is a function of its seed: the batch, the noise and the learning rate of a step are computed from the
-step's number. Clock readings decide only how many steps a budget in minutes is, once, before the first step.
+step's number. Clock readings decide only how many steps a budget in minutes is, and what they decide is recorded in
+the run before the first step that depends on it (training/budget.py).
 """
 
 import contextlib
@@ -27,7 +28,7 @@ from ..core.run import Run
 from ..core.spec import Batch
 from ..data.dataset import Dataset
 from ..data.stream import Stream, comfortable, in_order
-from . import checkpoint, health, strip
+from . import budget, checkpoint, health, strip
 from .device import can_compile, peak_memory_mb, pick_device, set_threads
 from .duel import Watch
 from .heldout import objective
@@ -36,6 +37,7 @@ from .settings import INTERVALS, TrainConfig
 from .step import train_step, turns
 
 LONG = 10**9  # steps of the imagined training that ``measure`` takes steps of
+PATIENCE = 20.0  # seconds after which two steps of a kind are enough to time it
 TIMES = 3  # that a run may diverge: twice it goes back and on with half the learning rate, the third time it ends
 
 
@@ -119,15 +121,16 @@ class Trainer:
 
     # -- steps -----------------------------------------------------------------------------------------------
 
-    def advance(self, steps: int) -> tuple[dict, dict]:
-        """One step of a budget of ``steps``."""
+    def advance(self, steps: int | budget.Plan) -> tuple[dict, dict]:
+        """One step of a budget of ``steps``, or of a plan."""
         step = self.state.step
-        self.model.progress = step / steps
-        factor = lr_factor(step, steps, self.config) * 0.5**self.state.rollbacks
+        here = budget.section([[0, steps]] if isinstance(steps, int) else steps, step)
+        self.model.progress = here.at(step) / here.total
+        factor = lr_factor(here.at(step), here.total, self.config) * 0.5**self.state.rollbacks
         out = train_step(self.model, self.optimizers, self.stream, step, self.step_rng, self.config, factor)
         self.ema.update(self.model, step)
         self.state.step += 1
-        self.model.progress = self.ema.model.progress = self.state.step / steps
+        self.model.progress = self.ema.model.progress = here.at(self.state.step) / here.total
         return out
 
     @torch.no_grad()
@@ -223,35 +226,46 @@ class Trainer:
 
 
 def fit(trainer: Trainer, run: Run, steps: int, on_event: Callable[[dict], None], stop: "Stop", clock: "Clock | None" = None) -> None:
-    """Trains to ``steps``, with an event, a validation and a checkpoint at each interval.
+    """Trains to ``steps``, or to the end of the plan in run.json, with an event, a validation and a checkpoint at each interval.
 
+    In a budget of minutes the plan may change on the way; ``on_event`` is then told of it, in an event of kind "plan".
     Raises DivergedError, StorageError, and StoppedError once the state is saved after a signal.
     """
     clock = clock or Clock(run)
     batch = next(in_order(trainer.dataset, "validation", comfortable(trainer.dataset.spec, 500), device=trainer.device))
-    every = -(-steps // trainer.intervals) or 1
+    plan, timer = budget.plan_of(run, steps), budget.Timer(run, trainer.intervals)
     if trainer.state.step == 0 and steps:
         trainer.save(run)
-    while trainer.state.step < steps:
+    while trainer.state.step < plan[-1][1]:
         try:
-            terms, norms = trainer.advance(steps)
+            here, begin = budget.section(plan, trainer.state.step), time.monotonic()
+            terms, norms = trainer.advance(plan)
             state, clock.steps = trainer.state, clock.steps + 1
+            timer.stepped(here.at(state.step - 1) / here.total, time.monotonic() - begin)
             state.add(terms | {f"{health.NORM}{name}": norm for name, norm in norms.items()})
-            ends = state.step == steps
-            if ends or state.step % every == 0:
+            ends = state.step == here.total
+            if budget.ends_interval(plan, state.step, trainer.intervals):
+                begin = time.monotonic()
                 trainer.finish() if ends else trainer.check()
-                _report(trainer, run, steps, batch, on_event, clock)
+                _report(trainer, run, here, batch, on_event, clock)
                 state.good = state.step
                 trainer.save(run)
+                timer.looked(time.monotonic() - begin)
             if stop.signal and not ends:
                 trainer.check()
                 trainer.save(run)
-                raise StoppedError(f"stopped at step {state.step} of {steps}, state saved: `fromnoise resume {run.path}`", stop.signal)
+                raise StoppedError(f"stopped at step {state.step} of {plan[-1][1]}, state saved: `fromnoise resume {run.path}`", stop.signal)
+            if timer.is_due(plan, state.step):
+                plan = [*plan, [state.step, timer.total(plan, state.step, clock.seconds())]]
+                run.update(plan=plan, steps=plan[-1][1])  # on the disk before the first step that depends on it
+                timer.start()
+                if plan[-1][1] != here.total:
+                    on_event({"kind": "plan", "step": state.step, "planned": here.total, "steps": plan[-1][1]})
         except DivergedError as error:
             on_event(trainer.roll_back(run, error))
     if not steps:
         trainer.finish()
-        _report(trainer, run, steps, batch, on_event, clock)
+        _report(trainer, run, budget.Section(0, 0.0, 0), batch, on_event, clock)
         trainer.save(run)
 
 
@@ -268,17 +282,17 @@ class Clock:
     def fields(self, left: int, batch_size: int) -> dict:
         now = time.monotonic()
         rate = self.steps / max(now - self.now, 1e-9)
-        eta = left / rate if self.steps else 0.0
-        return {"seconds": now - self.started, "items_per_second": rate * batch_size, "eta": eta}
+        eta, step_seconds = (left / rate, 1 / rate) if self.steps else (0.0, 0.0)
+        return {"seconds": now - self.started, "items_per_second": rate * batch_size, "step_seconds": step_seconds, "eta": eta}
 
 
-def _report(trainer: Trainer, run: Run, steps: int, batch: Batch, on_event, clock: Clock) -> None:
+def _report(trainer: Trainer, run: Run, here: budget.Section, batch: Batch, on_event, clock: Clock) -> None:
     """Writes the event of an interval: everything but the clock fields is a function of the seed."""
     state, (held_out, duel) = trainer.state, trainer.look()
     if not all(math.isfinite(value) for value in held_out.values()):
         raise health.NotFinite(state.step, "the held-out metric is not finite", trainer.model)
     trainer.calibrate()
-    settled = state.step >= 0.25 * steps  # a model that has only begun is not ill
+    settled = here.at(state.step) >= 0.25 * here.total  # a model that has only begun is not ill
     state.history.append(held_out["value"])
     if state.best is None or held_out["value"] < state.best["value"]:
         state.best = {"step": state.step, "value": held_out["value"]}
@@ -288,7 +302,7 @@ def _report(trainer: Trainer, run: Run, steps: int, batch: Batch, on_event, cloc
     event = {
         "kind": "interval",
         "step": state.step,
-        "steps": steps,
+        "steps": here.total,
         "epoch": state.step / trainer.stream.batches_per_epoch,
         "train": train,
         "validation": held_out,
@@ -296,7 +310,7 @@ def _report(trainer: Trainer, run: Run, steps: int, batch: Batch, on_event, cloc
         **trainer.averages(),
         **({"duel": duel} if duel else {}),
         "health": ill,
-        **clock.fields(steps - state.step, trainer.stream.batch_size),
+        **clock.fields(here.total - state.step, trainer.stream.batch_size),
         "memory_mb": peak_memory_mb(trainer.device),
     }
     run.append(event)
@@ -306,14 +320,15 @@ def _report(trainer: Trainer, run: Run, steps: int, batch: Batch, on_event, cloc
     on_event(event)
 
 
-def measure(trainer: Trainer, seconds: float, most: int) -> float:
-    """Seconds for one step, timed on throw-away steps; the trainer starts afresh afterwards.
+def measure(trainer: Trainer, seconds: float, most: int) -> budget.Costs:
+    """Seconds of a step, by share of the budget, timed on throw-away steps; the trainer starts afresh afterwards.
 
     The median: the first steps (allocation, compilation) and moments when the machine was busy do not count. Where the
     cost of a step changes in the course of the training (``cost_stages``, turns, a phase that ends before it) each kind of step is timed.
     """
-    kinds, total = kinds_of_step(trainer), 0.0
-    for start, share in kinds:
+    kinds, edges = kinds_of_step(trainer), edges_of(trainer)
+    sums = [0.0] * (len(edges) - 1)  # of each stretch between two edges: share times seconds
+    for i, (start, share) in enumerate(kinds):
         times, begin = [], time.monotonic()
         trainer.state.step = start
         with contextlib.suppress(DivergedError):  # it will diverge again in the run itself, which then says so
@@ -321,16 +336,24 @@ def measure(trainer: Trainer, seconds: float, most: int) -> float:
                 before = time.monotonic()
                 trainer.advance(LONG)
                 times.append(time.monotonic() - before)
-        total += share * statistics.median(times[2:] or times or [0.01])
+                if len(times) >= 2 and time.monotonic() - begin > PATIENCE:
+                    break
+        middle = max(1e-9, statistics.median(times[2:] or times[1:] or times or [0.01]))  # a coarse clock may read 0
+        sums[i * len(sums) // len(kinds)] += share * middle
     trainer.start_afresh()
-    return total
+    return [[end, total / (end - start)] for (start, end), total in zip(pairwise(edges), sums)]
+
+
+def edges_of(trainer: Trainer) -> list[float]:
+    """The shares of a budget, from 0 to 1, at which the cost of a step changes."""
+    stages = trainer.model.cost_stages
+    return sorted({stage / stages for stage in range(stages + 1)} | {min(1.0, phase.until) for phase in trainer.model.phases()})
 
 
 def kinds_of_step(trainer: Trainer) -> list[tuple[int, float]]:
     """The first of some steps of a training of ``LONG`` that cost the same, and their share of all, for each kind."""
-    phases, stages = trainer.model.phases(), trainer.model.cost_stages
-    lengths, found = turns(phases, trainer.stream.batches_per_epoch) or [1], []
-    edges = sorted({stage / stages for stage in range(stages + 1)} | {min(1.0, phase.until) for phase in phases})
+    lengths, found = turns(trainer.model.phases(), trainer.stream.batches_per_epoch) or [1], []
+    edges = edges_of(trainer)
     for start, end in pairwise(edges):
         middle = int((start + end) / 2 * LONG) if len(edges) > 2 else 0
         first = middle - middle % sum(lengths)

@@ -71,7 +71,7 @@ def make_optimizers(model: Family, config: TrainConfig) -> dict[tuple[str, ...],
     return {phase.trains: PhaseOptimizer(model, phase, config) for phase in model.phases()}
 
 
-def lr_factor(step: int, steps: int, config: TrainConfig) -> float:
+def lr_factor(step: float, steps: int, config: TrainConfig) -> float:
     """Learning rate at ``step`` of ``steps`` relative to the phase's, in (0, 1]."""
     warmup = max(1, round(config.warmup * steps))
     rise = min(1.0, (step + 1) / warmup)

@@ -9,10 +9,14 @@ from ..core.config import BaseConfig
 AverageWidth = Annotated[float, Field(ge=1e-3, le=0.28)]  # above 12^-1/2 = 0.289 early steps would weigh more than late ones
 
 
+Decision = Annotated[str, Field(pattern=r"^\d{1,12}:\d{1,12}$")]
+
+
 class TrainConfig(BaseConfig):
-    minutes: float | None = Field(None, gt=0, le=1e5, description="budget in minutes; turned into steps once, by timing the first ones")
+    minutes: float | None = Field(None, gt=0, le=1e5, description="budget in minutes; turned into steps by timing the first ones, and again after 3, 10, 30, 60 and 80 % of them")
     epochs: float | None = Field(None, gt=0, le=1e6, description="budget in passes over the training data")
     steps: int | None = Field(None, ge=1, le=10**10, description="budget in optimiser steps")
+    plan: tuple[Decision, ...] = Field((), description="budget of a run of minutes, to make it again: its plan in run.json, as STEP:TOTAL (0:233,23:112)")
     batch_size: int = Field(128, ge=1, le=10**6, description="examples for each step")
     seed: int = Field(0, ge=0, lt=2**63, description="seed of everything random in the run")
     optimizer: Literal["adamw", "adam", "muon"] = Field("adamw", description="muon: for matrices, adamw for the rest")
