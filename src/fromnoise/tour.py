@@ -101,8 +101,8 @@ def trained(stops: list[Stop], plans: dict[str, launch.Plan | dict], data: str, 
     for stop in stops:
         plan = launch.plan(stop.family, data, None, out / stop.within, **plans[stop.name]) if stop.within else plans[stop.name]
         run = launch.start(plan, out / stop.name, "fromnoise tour")
-        exact = {"seed": run.info["seed"], "intervals": 8, **stop.options}
-        exact |= {"steps": run.info["steps"]} if run.info["steps"] else {}  # minutes depend on the machine
+        exact = {"seed": run.record.seed, "intervals": 8, **stop.options}
+        exact |= {"steps": run.record.steps} if run.record.steps else {}  # minutes depend on the machine
         flags = [part for key, value in exact.items() for part in (f"--{key.replace('_', '-')}", str(value))]
         where = ["--within", str(out / stop.within)] if stop.within else ["--preset", stop.preset]
         commands.append(launch.command_line(["train", stop.family, "--data", data, *where, *flags]))

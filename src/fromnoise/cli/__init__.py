@@ -50,8 +50,13 @@ def _run(argv: list[str]) -> int:
     from .verbs import fromnoise
 
     try:
-        fromnoise.main(args=argv, prog_name="fromnoise", standalone_mode=False)
+        if os.environ.get("_FROMNOISE_COMPLETE"):  # click answers a shell that completes a line
+            fromnoise.main(args=argv, prog_name="fromnoise", standalone_mode=False)
+        with fromnoise.make_context("fromnoise", list(argv)) as context:  # not .main(), which judges a failing output itself
+            fromnoise.invoke(context)
         return 0
+    except click.exceptions.Exit as ending:  # after --help
+        return ending.exit_code
     except FromNoiseError as error:
         return _say(str(error), error.exit_code)
     except click.exceptions.NoArgsIsHelpError as error:
@@ -60,8 +65,7 @@ def _run(argv: list[str]) -> int:
     except click.ClickException as error:
         return _say(error.format_message(), 2)
     except (KeyboardInterrupt, click.Abort) as error:
-        cause = error if isinstance(error, Stopped) else error.__context__  # click makes an Abort of it
-        number = cause.number if isinstance(cause, Stopped) else signal.SIGINT
+        number = error.number if isinstance(error, Stopped) else signal.SIGINT
         kept = KEPT.get(argv[0] if argv else "", "each file that was finished is kept")
         return _say(f"stopped by {signal.Signals(number).name}: {kept}", 128 + number)
     except MemoryError:

@@ -319,6 +319,12 @@ class OutputRecord(Record):
     bytes: Count
     sha256: Sha256
 
+    @model_validator(mode="after")
+    def _lies_in_the_run(self):
+        if self.file.startswith("/") or ".." in self.file.split("/") or "\0" in self.file:
+            raise ValueError("it names a file outside of the run")
+        return self
+
 
 EVENTS: dict[str, type[Record]] = {"interval": IntervalEvent, "rollback": RollbackEvent}
 

@@ -25,7 +25,7 @@ def cost(restored: Restored, seconds: float = 1.0) -> dict:
         "parameters": count_parameters(restored.model),
         "train_seconds": restored.run.seconds(),
         "memory_mb": events[-1]["memory_mb"] if events else 0.0,
-        "threads": restored.run.info["threads"],
+        "threads": restored.run.record.threads,
         "samples_per_second": {str(size): speed(restored, size, seconds) for size in BATCHES},
         "network_calls": network_calls(restored),
     }

@@ -246,3 +246,7 @@ def remove_leftovers(run: Run) -> None:
         for path in root.glob(f".step-*.{ending}"):
             with contextlib.suppress(OSError):
                 _remove(path)
+    for pattern in (".run.json.*.tmp", ".events.jsonl.*.tmp", ".sessions.jsonl.*.tmp", "samples/.progress-*.npy.*.tmp"):
+        for path in run.path.glob(pattern):
+            with contextlib.suppress(OSError):
+                path.unlink()
