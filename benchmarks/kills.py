@@ -176,6 +176,7 @@ def campaign(root: Path, kills: int, seed: int, say=lambda line: None) -> tuple[
     rng, counts, failures = np.random.Generator(np.random.Philox(seed)), Counter(), []
     for name, options in MODELS.items():
         plan = launch.plan(**options)
+        plan.trainer()  # here, so that no child imports what an optimiser needs
         _, operations = child(root / f"{name} whole", plan, 0, 0)
         whole, done, number = Run(root / f"{name} whole"), 0, 0
         while done < kills // len(MODELS):

@@ -236,15 +236,25 @@ def append_line(path: Path, value: dict) -> None:
     """
     try:
         with open(path, "ab+") as file:
-            end = file.seek(0, os.SEEK_END)
-            while end:
-                file.seek(end - 1)
-                if file.read(1) == b"\n":
-                    break
-                end -= 1
-            file.truncate(end)
+            cut_last_line(file)
             file.write(sealed_line(value).encode())
             file.flush()
             os.fsync(file.fileno())
     except OSError as error:
         raise storage_error(error, path) from error
+
+
+def cut_last_line(file) -> None:
+    """Cuts a last line that was not written to its end off a file that is open for reading and writing."""
+    size = end = file.seek(0, os.SEEK_END)
+    while end:
+        start = max(0, end - 4096)
+        file.seek(start)
+        at = file.read(end - start).rfind(b"\n")
+        if at >= 0:
+            end = start + at + 1
+            break
+        end = start
+    if end < size:
+        file.truncate(end)
+    file.seek(0, os.SEEK_END)

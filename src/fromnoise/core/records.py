@@ -447,10 +447,10 @@ class ReportRecord(Record):
 
 
 def read_report(path: Path) -> dict:
-    """The checked content of a report, without its digest. Raises StorageError naming file and field."""
+    """The checked content of a report, without its digest; what an older one lacks has its default. Raises StorageError."""
     value = read_json(path)
     if not isinstance(value, dict):
         raise StorageError(f"{path} is damaged: it is no report")
     report = check_seal(value, path, needed=False)
-    checked(ReportRecord, report, path)
-    return report
+    record = checked(ReportRecord, report, path)
+    return record.model_dump(exclude=None if record.texts else {"texts"})

@@ -17,7 +17,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from .errors import StorageError, UsageError, did_you_mean
-from .files import append_line, sealed, sealed_line, sha256, storage_error, write_atomic
+from .files import append_line, cut_last_line, sealed, sealed_line, sha256, storage_error, write_atomic
 from .records import RUN_FORMAT, RunRecord, checked, read_records, read_run
 
 try:
@@ -114,6 +114,16 @@ class Run:
             warn(f"{reason}; the checkpoint of step {step} knows of {count}. The weights are not touched; {len(found[:count])} are kept{kept}")
         write_atomic(path, "".join(map(sealed_line, found[:count])))
         return len(found[:count])
+
+    def cut_last_lines(self) -> None:
+        """Cuts off what a killed process left of a last line; that of an event goes with ``rewind``. Call with the run locked."""
+        for file in ("sessions.jsonl", "outputs.jsonl"):
+            try:
+                if is_file(self.path / file):
+                    with open(self.path / file, "rb+") as opened:
+                        cut_last_line(opened)
+            except OSError as error:
+                raise storage_error(error, self.path / file) from error
 
     def upgrade(self) -> None:
         """Gives the digests of this version to a run of an earlier one. Call with the run locked. Raises StorageError."""

@@ -342,6 +342,7 @@ def resume(
     free = {name: changes[name] for name in ("workers", "device", "threads") if name in changes}
     with run.lock():
         checkpoint.remove_leftovers(run)  # before the newest one is looked for: it may have lost its name
+        run.cut_last_lines()
     plan = planned(run, data_name, **{"threads": run.record.threads} | free)
     if plan.family.second:
         check_retrained(run, warn)
