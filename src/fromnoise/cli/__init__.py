@@ -73,6 +73,8 @@ def _run(argv: list[str]) -> int:
     except OSError as error:
         return _no_output(error, 0) if error.filename is None else _say(f"{error.filename}: {error.strerror or error}", 4)
     except Exception as error:
+        if isinstance(error, RuntimeError) and "home directory" in str(error):  # of ~ or ~name
+            return _say("a path begins with ~, and that user has no home folder: give the whole path", 2)
         if type(error).__name__ == "OutOfMemoryError" or "not enough memory" in str(error) or "can't allocate memory" in str(error):
             return _say("out of memory: choose a smaller --batch-size, --resolution or network", 1)
         if os.environ.get("FROMNOISE_DEBUG"):
