@@ -14,6 +14,7 @@ import argparse
 import contextlib
 import copy
 import hashlib
+import functools
 import json
 import resource
 import signal
@@ -333,13 +334,17 @@ class Fuzzer:
     def records(self, count: int) -> None:
         known = [self.files(name) for name in RECORDS]
         for i in range(count):
+            if i and i % 1000 == 0:
+                self.say(f"{i} records, {len(self.failures)} failures")
             some = known[i % len(known)]
             self.once(some[self.rng.integers(len(some))], change_record)
 
     def tensors(self, count: int) -> None:
         known = self.files(*(f"{part}.safetensors" for part in checkpoint.PARTS))
         last = [path for path in known if path.parent == max(p.parent for p in known if p.parents[2] == path.parents[2])]
-        for _ in range(count):
+        for i in range(count):
+            if i and i % 1000 == 0:
+                self.say(f"{i} files of tensors, {len(self.failures)} failures")
             self.once(last[self.rng.integers(len(last))], change_tensors)
 
     def flips(self, count: int) -> None:
@@ -374,7 +379,7 @@ def main() -> None:
     torch.set_num_threads(1)
     begin = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
-        fuzzer = Fuzzer(Path(folder), options.seed)
+        fuzzer = Fuzzer(Path(folder), options.seed, functools.partial(print, flush=True))
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         fuzzer.flips(options.flips)
         fuzzer.records(options.records)

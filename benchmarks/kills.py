@@ -14,6 +14,7 @@ written and not flushed is not simulated.
 
 import argparse
 import builtins
+import functools
 import io
 import os
 import sys
@@ -202,7 +203,7 @@ def main() -> None:
     begin = time.monotonic()
     memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # where flushing costs nothing
     with tempfile.TemporaryDirectory(dir=memory) as folder:
-        counts, failures = campaign(Path(folder), options.kills, options.seed, print)
+        counts, failures = campaign(Path(folder), options.kills, options.seed, functools.partial(print, flush=True))
     total = Counter()
     for (_, what), count in counts.items():
         total[what] += count

@@ -302,12 +302,16 @@ def test_a_configuration_that_does_not_fit_the_weights_is_named_with_the_first_t
 
 
 def test_the_advice_after_a_full_disk_fits_what_was_done(tmp_path, monkeypatch):
-    def full(*_):
-        raise OSError(28, "No space left on device")
+    fsync, calls = os.fsync, []
 
-    run = train(tmp_path / "run")
+    def full(*args):
+        calls.append(args)
+        if len(calls) > 2:  # run.json and its folder
+            raise OSError(28, "No space left on device")
+        return fsync(*args)
+
     monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(StorageError, match="no room.*free some space, then `fromnoise resume"):
+        train(tmp_path / "run")
     with pytest.raises(StorageError, match="no room.*give the command again"):
-        run.update(steps=21)
-    with pytest.raises(StorageError, match="no room.*fromnoise resume"):
-        launch.resume(Run(run.path), {"steps": 2})
+        Run(tmp_path / "run").update(steps=21)
