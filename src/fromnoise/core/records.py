@@ -21,6 +21,7 @@ Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Count = Annotated[int, Field(ge=0)]
 Positive = Annotated[int, Field(ge=1)]
 Size = Annotated[int, Field(ge=1, le=2**31)]
+Words = Annotated[str, Field(max_length=2000)]  # what is laid out in a table or a heading
 
 
 class Record(BaseModel):
@@ -359,10 +360,10 @@ class RowRecord(Record):
 
     model_config = ConfigDict(extra="allow")
 
-    name: str
-    label: str
+    name: Words
+    label: Words
     value: float | None
-    unit: str
+    unit: Words
     se: float | None = None
     interval: Annotated[list[float], Field(min_length=2, max_length=2)] | None = None
     null: float | None = None
@@ -371,20 +372,20 @@ class RowRecord(Record):
     raw: float | None = None
     n: int | None = None
     m: int | None = None
-    split: str | None = "test"
-    group: str = ""
-    reference: str | None = None
-    evaluator: str | None = None
-    bound: str | None = None
+    split: Words | None = "test"
+    group: Words = ""
+    reference: Words | None = None
+    evaluator: Words | None = None
+    bound: Words | None = None
     k: int | None = None
-    dequantisation: str | None = None
-    given: str | None = None
+    dequantisation: Words | None = None
+    given: Words | None = None
     solver_error: float | None = None
     seed: int | None = None
-    drawn: str | None = None
+    drawn: Words | None = None
     of: float | None = None
     better: Literal["lower", "higher"] | None = None
-    reason: str = ""
+    reason: Words = ""
 
 
 class ReportData(Record):
@@ -429,15 +430,15 @@ class ReportRecord(Record):
 
     model_config = ConfigDict(extra="allow")
 
-    run: str
-    family: str
-    preset: str
-    title: str
+    run: Words
+    family: Words
+    preset: Words
+    title: Words
     step: Count
-    weights: str = "ema"
+    weights: Words = "ema"
     data: ReportData
     evaluator: dict[str, Any] | None = None
-    health: list[str]
+    health: list[Words]
     training: TrainingRecord | None = None
     metrics: list[RowRecord]
     cost: CostRecord
