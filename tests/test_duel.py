@@ -294,7 +294,8 @@ def scene(path, n: int, **config) -> Run:
     x = Rng(3).normal("x", (n + 1000, 20)).numpy()
     dataset = toy(x[:n], None, held_out=x[n:])
     trainer = Trainer(lambda: Scene(SceneConfig(**config), dataset.spec), dataset, TrainConfig(steps=240, batch_size=60, schedule="constant", **SMALL))
-    run = Run.create(path, {"family": "x", "config": {}, "train": {}, "data": {}, "steps": 240})
+    data = {"name": "x", "settings": {}, "spec": {"kind": "vector", "shape": [20]}, "digest": ""}
+    run = Run.create(path, {"family": "x", "preset": "default", "config": {}, "train": {}, "data": data, "seed": 0, "steps": 240})
     fit(trainer, run, 240, lambda event: None, Stop())
     return run
 

@@ -83,7 +83,7 @@ def test_a_run_goes_back_and_on(plan, tmp_path, what, where):
     assert [(e["kind"], e["step"]) for e in run.events()] == [("interval", 5), ("rollback", event["step"]), ("interval", 10), ("interval", 15), ("interval", 20)]
     assert shown == run.events()
     saved = checkpoint.find(run)
-    assert saved.step == 20 and saved.manifest["rollbacks"] == 1 and saved.manifest["events"] == 5
+    assert saved.step == 20 and saved.manifest.rollbacks == 1 and saved.manifest.events == 5
     assert all(torch.isfinite(t).all() for t in saved.tensors("model").values())
 
 
@@ -170,7 +170,7 @@ def test_a_damaged_good_state_is_passed_over(plan, tmp_path, monkeypatch, capsys
     run = launch.start(plan(at=13), tmp_path / "run")
     assert [(e["kind"], e["step"]) for e in run.events()] == [("interval", 5), ("rollback", 13), ("interval", 10), ("interval", 15), ("interval", 20)]
     assert rollbacks(run)[0]["to"] == 5 and "model.safetensors is damaged" in capsys.readouterr().err
-    assert checkpoint.find(run).manifest["events"] == 5
+    assert checkpoint.find(run).manifest.events == 5
 
 
 def test_the_command_line_says_so(plan, tmp_path, capsys):

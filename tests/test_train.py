@@ -21,6 +21,7 @@ from fromnoise.conformance import first_difference, interrupted
 from fromnoise.core.config import BaseConfig
 from fromnoise.core.errors import DataError, DivergedError, StoppedError, StorageError, UsageError
 from fromnoise.core.family import Family, Loss, Phase
+from fromnoise.core.files import sealed
 from fromnoise.core.rng import Rng
 from fromnoise.core.run import Run
 from fromnoise.data.stream import Stream
@@ -34,7 +35,11 @@ from fromnoise.training.settings import TrainConfig
 from fromnoise.training.step import due
 
 SMALL = dict(steps=20, batch_size=32, intervals=4, validation_examples=50, threads=1)
-INFO = {"family": "x", "config": {}, "train": {}, "data": {}, "steps": 20}
+INFO = {
+    "family": "x", "preset": "default", "config": {}, "train": {}, "seed": 0, "steps": 20,
+    "data": {"name": "x", "settings": {}, "spec": {"kind": "vector", "shape": [2]}, "digest": ""},
+}  # fmt: skip
+INTERVAL = {"kind": "interval", "steps": 20, "train": {}, "validation": {"value": 1.0}, "best": {"step": 5, "value": 1.0}}
 TINY_VAE = dict(hidden=(8,), latent_dim=2, **SMALL)
 
 
@@ -338,16 +343,16 @@ def test_seconds_of_sessions_add_up(tmp_path):
     session = lambda **fields: run.append(fields, "sessions.jsonl")
     assert run.seconds() == 0
     session(started=100.0, step=0)
-    run.append({"kind": "interval", "step": 5, "seconds": 6.0})
+    run.append(INTERVAL | {"step": 5, "seconds": 6.0})
     assert run.seconds() == 6
     session(ended=108.0, step=7, seconds=8.0, outcome="stopped")
     session(started=200.0, step=7)
     assert run.seconds() == 8
-    run.append({"kind": "interval", "step": 10, "seconds": 11.5})
+    run.append(INTERVAL | {"step": 10, "seconds": 11.5})
     session(started=300.0, step=10)
     assert run.seconds() == 11.5
     with open(run.path / "sessions.jsonl", "ab") as file:
-        file.write(b'{"ended": 10{"started": 3}\n\xff\n[1]\n')  # what full disks and others leave
+        file.write(b'{"ended": 10{"started": 3}\n\xff\n[1]\n{"ended": 3')  # what full disks and others leave
     session(ended=302.0, step=12, seconds=13.5, outcome="stopped")
     session(ended=None, step=12, seconds=None)
     assert run.seconds() == 13.5
@@ -393,7 +398,7 @@ def test_two_fresh_processes_give_the_same_digests(tmp_path):
     digests = []
     for i, seed in enumerate((3, 3, 4)):
         subprocess.run([sys.executable, "-c", SCRIPT, str(tmp_path / str(i)), str(seed)], check=True, env=os.environ | {"PYTHONHASHSEED": str(i)})
-        digests.append(checkpoint.find(Run(tmp_path / str(i))).manifest["files"])
+        digests.append(checkpoint.find(Run(tmp_path / str(i))).manifest.files)
     assert digests[0] == digests[1] and digests[0] != digests[2]
 
 
@@ -510,7 +515,7 @@ def test_a_header_that_claims_too_much_is_refused(tmp_path):
     (folder / "model.safetensors").write_bytes(lie)
     manifest = json.loads((folder / "manifest.json").read_text())
     manifest["files"]["model.safetensors"] = {"bytes": len(lie), "sha256": __import__("hashlib").sha256(lie).hexdigest()}
-    (folder / "manifest.json").write_text(json.dumps(manifest))
+    (folder / "manifest.json").write_text(sealed(manifest))
     with pytest.raises(StorageError, match="model.safetensors"):
         restore(run, weights="model")
 

@@ -32,7 +32,7 @@ class TrainedRun:
         self.run, self._which, self._device = Run(path), which, device
 
     def __repr__(self) -> str:
-        return f"<fromnoise run {self.path}: {self.run.info['family']} on {self.run.info['data']['name']}>"
+        return f"<fromnoise run {self.path}: {self.run.record.family} on {self.run.record.data.name}>"
 
     @property
     def path(self) -> Path:
@@ -206,7 +206,7 @@ class TrainedRun:
 
     def _needs(self, capability, verb: str) -> None:
         if not isinstance(self.model, capability):
-            raise UsageError(f"the family {self.run.info['family']} does not {verb}")
+            raise UsageError(f"the family {self.run.record.family} does not {verb}")
 
     def evaluate(
         self, k: int = 100, n: int | None = None, quick: bool = False, samples: int | None = None,

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from .core.errors import StorageError, UsageError
-from .core.files import read_json
+from .core.records import read_report
 from .data.dataset import Dataset
 from .evaluate.protocol import has_value
 from .evaluate.quality import FEWEST, Yardstick
@@ -56,7 +56,7 @@ def compare(
     named = [report["title"] for report in reports]
     drawn = page_figures(runs, figures or out.parent / f"{out.stem}-figures", named, seed=seed, command=command_line(), reports=reports, yardstick=yardstick)
     title, intro = head or (f"{len(runs)} model{'s' if len(runs) > 1 else ''} of {Path(dataset.name).name}", sizes(dataset))
-    page = write_page(out, title, intro, list(runs), reports, drawn, list(commands) or [r.run.info["command"] for r in runs], found, beside)
+    page = write_page(out, title, intro, list(runs), reports, drawn, list(commands) or [r.run.record.command for r in runs], found, beside)
     return page, reports
 
 
@@ -106,8 +106,8 @@ def known(restored: Restored, wanted: dict) -> dict | None:
     if not path.is_file():
         return None
     try:
-        report = read_json(path)
+        report = read_report(path)
         same = report["step"] == restored.step and report["data"]["digest"] == restored.dataset.digest and report["settings"] | {"ais": 0} == wanted
-    except (StorageError, KeyError, TypeError):  # damaged, or of an older form: measured anew
+    except StorageError:  # damaged, or of an older form: measured anew
         return None
     return report if same else None

@@ -5,7 +5,9 @@ import platform
 import shutil
 import time
 from importlib import metadata
-from pathlib import Path
+
+from .core.errors import StorageError
+from .data.store import cache_folder
 
 
 def examine() -> tuple[dict, bool]:
@@ -29,9 +31,12 @@ def examine() -> tuple[dict, bool]:
         a @ a
     found["speed"] = f"{10 * 2 * 1024**3 / (time.perf_counter() - begin) / 1e9:.0f} GFLOP/s in float32 matrix products"
     found["compiler"] = shutil.which("g++") or shutil.which("clang++") or "none (--compile needs one)"
-    cache = Path(os.environ.get("FROMNOISE_CACHE") or Path.home() / ".cache" / "fromnoise")
-    writable = os.access(next(p for p in (cache, *cache.parents) if p.exists()), os.W_OK)
-    found["cache"] = f"{cache}{'' if writable else ' (not writable: set FROMNOISE_CACHE)'}"
+    try:
+        cache = cache_folder()
+        writable = os.access(next(p for p in (cache, *cache.parents) if p.exists()), os.W_OK)
+        found["cache"] = f"{cache}{'' if writable else ' (not writable: set FROMNOISE_CACHE)'}"
+    except StorageError as error:
+        found["cache"], writable = str(error), False
     found["data"] = os.environ.get("FROMNOISE_DATA") or "FROMNOISE_DATA is not set (named data sets are downloaded)"
     free = shutil.disk_usage(".").free / 1e9
     found["disk"] = f"{free:.1f} GB free here"

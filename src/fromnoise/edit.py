@@ -132,7 +132,7 @@ def needs(restored: Restored, capability, said: str) -> None:
     if not isinstance(restored.model, capability):
         if restored.family.second:
             raise UsageError(f"{restored.run.path} works on the codes of another run, and only a model of the images themselves can edit them: give a run that was trained without --within")
-        raise UsageError(f"the family {restored.run.info['family']} {said}")
+        raise UsageError(f"the family {restored.run.record.family} {said}")
 
 
 def needs_noise(restored: Restored) -> None:

@@ -313,7 +313,7 @@ def tokenizer_of(restored: Restored) -> Tokenizer:
     """The tokenizer of a run whose model predicts text. Raises UsageError for another one."""
     if not is_text_model(restored):
         raise UsageError(
-            f"{restored.run.path} does not predict the symbols of a text (it is {restored.run.info['family']} on "
+            f"{restored.run.path} does not predict the symbols of a text (it is {restored.run.record.family} on "
             f"{restored.dataset.name}): train a model that does with `fromnoise train autoregressive --data python-docs`"
         )
     return restored.dataset.tokenizer

@@ -29,7 +29,7 @@ def reconstruct(restored: Restored, n: int, images: Path | None = None, out: Pat
     if dataset.spec.kind != "image":
         raise UsageError("reconstruct draws images: for this data use run.reconstruct(x) in Python")
     if not isinstance(model, Reconstructs) and (reason := why_not(model)):
-        raise UsageError(f"the family {restored.run.info['family']} does not reconstruct: it has no encoder, and {reason}")
+        raise UsageError(f"the family {restored.run.record.family} does not reconstruct: it has no encoder, and {reason}")
     if getattr(model.config, "conditional", False) and images is not None:
         raise UsageError("this model needs labels, and pictures of your own have none: leave --images out")
     if images is None:
@@ -49,6 +49,7 @@ def reconstruct(restored: Restored, n: int, images: Path | None = None, out: Pat
         raise UsageError(f"-o {target}: the picture is written as .png")
     make_folder(target.parent)
     write_atomic(target, png_bytes(image_grid(rows, min(COLUMNS, len(x)))))
+    restored.run.note_outputs([target])
     return target, mse, len(x), how
 
 
@@ -59,6 +60,6 @@ def own_images(restored: Restored, folder: Path, n: int) -> torch.Tensor:
     channels, height, width = restored.dataset.spec.shape
     if height != width:
         raise UsageError("this run's images are not square, and pictures of a folder are brought to squares: leave --images out")
-    config = build(DataConfig, restored.run.info["data"]["settings"])
+    config = build(DataConfig, restored.run.record.data.settings)
     x = torch.from_numpy(pictures(folder, n, height, channels, config)).float() / 127.5 - 1
     return torch.where(x > 0, 1.0, -1.0) if restored.dataset.spec.levels == 2 else x

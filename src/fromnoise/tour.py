@@ -102,7 +102,7 @@ def trained(stops: list[Stop], plans: dict[str, launch.Plan | dict], data: str, 
     for stop in stops:
         plan = launch.plan(stop.family, data, None, out / stop.within, **plans[stop.name]) if stop.within else plans[stop.name]
         run = launch.start(plan, out / stop.name, "fromnoise tour")
-        exact = {"seed": run.info["seed"], "intervals": 8, **stop.options}
+        exact = {"seed": run.record.seed, "intervals": 8, **stop.options}
         plan = plan_of(run)  # minutes depend on the machine
         exact |= {"plan": as_option(plan)} if len({total for _, total in plan}) > 1 else {"steps": plan[-1][1]} if plan[-1][1] else {}
         flags = [part for key, value in exact.items() for part in (f"--{key.replace('_', '-')}", str(value))]

@@ -1,20 +1,62 @@
 """The command line. ``main`` is the only place where an error becomes a line and an exit code."""
 
+import contextlib
 import os
+import signal
 import sys
+import threading
+
+KEPT = {  # what is still there when a signal ends a verb
+    "sample": "the run is as it was, and so is each file of samples that was finished",
+    "reconstruct": "the run is as it was",
+    "eval": "the run and a report that was there are as they were, and so is each figure that was finished",
+    "show": "the run is as it was, and so is each figure that was finished",
+    "compare": "the runs are as they were, and so is each report that was finished",
+    "tour": "each run and report that was finished is kept; a run in training kept its last checkpoint",
+}
+
+
+class Stopped(KeyboardInterrupt):
+    """SIGTERM or SIGHUP, where no training is going on that saves its state first."""
+
+    def __init__(self, number: int):
+        super().__init__()
+        self.number = number
 
 
 def main(argv: list[str] | None = None) -> int:
     """Runs one command; returns its exit code (0, 2 usage, 3 data, 4 storage, 5 diverged, 128 + signal)."""
+    from ..core.output import Unfailing
+
+    argv = sys.argv[1:] if argv is None else argv
+    if sys.stdout is None:  # closed by the caller
+        sys.stdout = open(os.devnull, "w")
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+    with contextlib.redirect_stderr(Unfailing(sys.stderr)), _stoppable():
+        code = _run(argv)
+        try:
+            sys.stdout.flush()
+        except OSError as error:
+            code = _no_output(error, code)
+        return code
+
+
+def _run(argv: list[str]) -> int:
     import click
 
     from ..core.errors import FromNoiseError
     from .verbs import fromnoise
 
-    argv = sys.argv[1:] if argv is None else argv
     try:
-        fromnoise.main(args=argv, prog_name="fromnoise", standalone_mode=False)
+        if os.environ.get("_FROMNOISE_COMPLETE"):  # click answers a shell that completes a line
+            fromnoise.main(args=argv, prog_name="fromnoise", standalone_mode=False)
+        with fromnoise.make_context("fromnoise", list(argv)) as context:  # not .main(), which judges a failing output itself
+            fromnoise.invoke(context)
         return 0
+    except click.exceptions.Exit as ending:  # after --help
+        return ending.exit_code
     except FromNoiseError as error:
         return _say(str(error), error.exit_code)
     except click.exceptions.NoArgsIsHelpError as error:
@@ -22,20 +64,53 @@ def main(argv: list[str] | None = None) -> int:
         return 2
     except click.ClickException as error:
         return _say(error.format_message(), 2)
-    except (KeyboardInterrupt, click.Abort):
-        return _say("stopped", 130)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+    except (KeyboardInterrupt, click.Abort) as error:
+        number = error.number if isinstance(error, Stopped) else signal.SIGINT
+        kept = KEPT.get(argv[0] if argv else "", "each file that was finished is kept")
+        return _say(f"stopped by {signal.Signals(number).name}: {kept}", 128 + number)
     except MemoryError:
         return _say("out of memory: choose a smaller --batch-size, --resolution or network", 1)
+    except OSError as error:
+        return _no_output(error, 0) if error.filename is None else _say(f"{error.filename}: {error.strerror or error}", 4)
     except Exception as error:
+        if isinstance(error, RuntimeError) and "home directory" in str(error):  # of ~ or ~name
+            return _say("a path begins with ~, and that user has no home folder: give the whole path", 2)
         if type(error).__name__ == "OutOfMemoryError" or "not enough memory" in str(error) or "can't allocate memory" in str(error):
             return _say("out of memory: choose a smaller --batch-size, --resolution or network", 1)
         if os.environ.get("FROMNOISE_DEBUG"):
             raise
         text = " ".join(str(error).split())[:300]
         return _say(f"{type(error).__name__}: {text} (a bug of fromnoise: run again with FROMNOISE_DEBUG=1 and report it)", 1)
+
+
+def _no_output(error: OSError, code: int) -> int:
+    """The exit code where stdout does not take what is printed: a reader that has left is no error."""
+    with contextlib.suppress(OSError, ValueError):  # so that Python does not try again at its end
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    if isinstance(error, BrokenPipeError):
+        return code
+    return _say(f"the output cannot be written: {error.strerror or error}", 4) if not code else code
+
+
+@contextlib.contextmanager
+def _stoppable():
+    """SIGTERM and SIGHUP end a verb in the way of Ctrl-C, unless they are ignored (``nohup``); a second one at once."""
+
+    def stop(number, frame):
+        signal.signal(number, signal.SIG_DFL)
+        raise Stopped(number)
+
+    before = {}
+    if threading.current_thread() is threading.main_thread():
+        for name in ("SIGTERM", "SIGHUP"):
+            number = getattr(signal, name, None)
+            if number is not None and signal.getsignal(number) is signal.SIG_DFL:
+                before[number] = signal.signal(number, stop)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _say(message: str, code: int) -> int:

@@ -73,6 +73,7 @@ def edit(ctx, run, fill, strength, vary, between, images, n, draws, label, seed,
     told = {name: Path(value).stem if name == "fill" else value, "step": restored.step, "seed": seed, **options}
     target = out or restored.run.path / "samples" / ("edit-" + "-".join(f"{key}-{part}" for key, part in told.items()) + ".png")
     files = editing.save(restored, x, made, target, fill)
+    restored.run.note_outputs(files)
     told = f"{len(made)} x {made.shape[1]} images: {target}"
     finish({"run": str(run), "n": len(made), "draws": made.shape[1], "files": [str(f) for f in files]}, as_json, str(target) if quiet else told)
 

@@ -2,17 +2,18 @@
 
 import sys
 
+from ..core.output import Unfailing
 from ..training.budget import seconds_words
 from ..training.settings import INTERVALS
 
 
 class Live:
-    """Callbacks for ``launch.start``. Lines go to ``stream``; quiet shows nothing but health sentences."""
+    """Callbacks for ``launch.start``. Lines go to ``stream``, as long as it takes them; quiet shows nothing but health sentences."""
 
     def __init__(self, quiet: bool = False, stream=None):
         from rich.console import Console
 
-        self.stream = stream or sys.stdout
+        self.stream = Unfailing(stream or sys.stdout)
         self.console = Console(file=self.stream, highlight=False, soft_wrap=True)
         self.quiet, self.bar, self.task, self.told = quiet, None, None, set()  # told: names of what is wrong now
 

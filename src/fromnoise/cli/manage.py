@@ -15,32 +15,40 @@ from .root import LOOSE, PATH, finish, fromnoise, json_flag, quiet_flag, say, wh
 @json_flag
 def runs(folder, root, as_json):
     """List the runs in a folder."""
-    from ..core.run import list_runs
+    from ..core.run import Run, examine_runs
     from ..data.store import shown
 
     if folder and root:
         raise UsageError("give one folder: DIR, or --root DIR")
     root = folder or root or Path("runs")
-    rows = []
-    for run in list_runs(root):
-        events = run.events("interval")
+    rows, damaged = [], []
+    for path, run in examine_runs(root).items():
+        try:
+            events = run.events("interval") if isinstance(run, Run) else []
+        except StorageError as error:
+            run = str(error)
+        if isinstance(run, str):
+            damaged.append({"run": str(path), "damaged": run})
+            continue
         last = events[-1] if events else None
         best = min(e["validation"]["value"] for e in events) if events else None
         rows.append({
-            "run": str(run.path), "family": run.info["family"], "preset": run.info["preset"], "data": run.info["data"]["name"],
-            "step": last["step"] if last else 0, "steps": run.info["steps"], "held_out": last and last["validation"]["value"],
+            "run": str(run.path), "family": run.record.family, "preset": run.record.preset, "data": run.record.data.name,
+            "step": last["step"] if last else 0, "steps": run.record.steps, "held_out": last and last["validation"]["value"],
             "best": best, "health": last["health"] if last else [],
         })  # fmt: skip
     if as_json:
-        return finish({"runs": rows}, True, "")
-    if not rows:
+        return finish({"runs": rows, "damaged": damaged}, True, "")
+    if not rows and not damaged:
         return print(f"no runs in {root}: `fromnoise train vae` makes one")
     names = [shown(Path(row["data"]).name or row["data"], 40)[1:-1] for row in rows]  # without its quotes
-    width, wide = max(3, *(len(row["run"]) for row in rows)), max(4, *map(len, names))
+    width, wide = max(map(len, ["run", *(row["run"] for row in rows + damaged)])), max(map(len, ["data", *names]))
     print(f"{'run':<{width}}  {'data':<{wide}} {'step':>15}  held-out")
     for row, name in zip(rows, names):
         value = "-" if row["held_out"] is None else f"{row['held_out']:.4g}"
         print(f"{row['run']:<{width}}  {name:<{wide}} {row['step']:>7}/{row['steps']:<7}  {value}  {'! ' + row['health'][0].split(':')[0] if row['health'] else ''}")
+    for row in damaged:
+        print(f"{row['run']:<{width}}  damaged: {shown(row['damaged'].removeprefix(row['run'] + '/').split(': ', 1)[-1], 100)[1:-1]}")
 
 
 @fromnoise.command()
@@ -48,16 +56,14 @@ def runs(folder, root, as_json):
 @click.option("--data/--no-data", "with_data", default=True, help="also compare the data with their recorded digest")
 @json_flag
 def verify(run, with_data, as_json):
-    """Check every checkpoint of a run against its digests, and the data against theirs."""
+    """Check every file of a run against its digest, and the data against theirs."""
     from ..core.run import Run
-    from ..training import checkpoint
     from ..training.restore import dataset_of
+    from ..training.verify import verify as examine
 
     opened = Run(run)
-    valid, damaged = checkpoint.examine(opened)
-    problems = list(damaged)
-    if not valid and not damaged:
-        problems.append(f"{run} has no checkpoint")
+    found = examine(opened)
+    valid, damaged, problems = found.valid, found.problems, list(found.problems)
     code = StorageError.exit_code
     if with_data:
         try:
@@ -65,8 +71,9 @@ def verify(run, with_data, as_json):
         except FromNoiseError as error:
             problems.append(str(error))
             code = code if damaged else error.exit_code
-    document = {"run": str(run), "ok": not problems, "checkpoints": [c.step for c in valid], "problems": problems}
-    finish(document, as_json, "\n".join([f"ok: step {c.step}" for c in valid] + [f"damaged: {p}" for p in problems]))
+    document = {"run": str(run), "ok": not problems, "checkpoints": [c.step for c in valid], "problems": problems, "uncovered": found.uncovered}
+    others = [f"no digest is kept of {name}" for name in found.uncovered]
+    finish(document, as_json, "\n".join([f"ok: step {c.step}" for c in valid] + [f"damaged: {p}" for p in problems] + others))
     if problems:
         error = StorageError(f"{run} does not verify: {problems[0]}")
         error.exit_code = code

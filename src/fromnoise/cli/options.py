@@ -46,7 +46,7 @@ def given(model: type[BaseConfig], values: dict[str, Any]) -> dict[str, Any]:
         if value is None or name not in model.model_fields:
             continue
         if isinstance(value, str) and _kind(model.model_fields[name].annotation)[0] == "list":
-            value = [part.strip() for part in value.split(",") if part.strip()]
+            value = [part.strip() for part in value.split(",")] if value.strip() else []
         out[name] = value
     return out
 

@@ -8,6 +8,7 @@ import click
 
 from .. import __version__
 from ..core.errors import UsageError
+from ..core.output import warn  # noqa: F401, for the verbs
 from .options import SuggestingGroup
 
 PATH = click.Path(path_type=Path)
@@ -27,10 +28,6 @@ def say(text: str, as_json: bool = False) -> None:
 def finish(document: dict, as_json: bool, text: str) -> None:
     """The result of a verb: one JSON document, or words."""
     print(json.dumps(document, allow_nan=False) if as_json else text)
-
-
-def warn(line: str) -> None:
-    print(f"warning: {line}", file=sys.stderr)
 
 
 def opened(run: Path, checkpoint: str = "last", device: str = "auto", with_data: bool = True, data: str | None = None):

@@ -42,6 +42,7 @@ def go_on(restored, args, n, length, seed, prompt, prompt_file, stop, stream, ou
     if out is not None:
         read = tokenizer.encode(prompt).tolist()
         files = sampling.write_texts(texts, [read + one.symbols for one in made], out)
+        restored.run.note_outputs(files)
     copied = None if quiet and not as_json else longest_copies(restored, [one.text for one in made])
     if as_json:
         document = {

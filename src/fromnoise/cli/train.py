@@ -4,6 +4,7 @@ import sys
 
 import click
 
+from ..core.output import Unfailing
 from .live import Live, best_words, plan_line
 from .options import SectionedCommand, SuggestingGroup, flags_of, given, loose
 from .root import LOOSE, PATH, finish, fromnoise, json_flag, quiet_flag, warn
@@ -84,7 +85,7 @@ def train(family, config_model, data_name, within, preset, out, dry_run, as_json
     stream = sys.stderr if as_json else sys.stdout
     if not quiet:
         for note in plan.dataset.notes:
-            print(f"data: {note}", file=stream)
+            print(f"data: {note}", file=Unfailing(stream))
     if dry_run:
         numbers = launch.estimate(plan.trainer(), plan.train, progress(quiet, stream))
         document = {"preset": plan.preset, "config": plan.config.model_dump(), "train": plan.train.model_dump(), "data": plan.dataset.settings, **numbers}

@@ -91,6 +91,7 @@ def sample(ctx, run, n, label, seed, out, guide_with, prompt, prompt_file, lengt
     with sampling.guided_by(restored, weak, options):
         x = sampling.sample(restored, n, seed, label, options, prompt)
     files = sampling.write(restored.dataset, x, target)
+    restored.run.note_outputs(files)
     finish({"run": str(run), "n": n, "seed": seed, "files": [str(f) for f in files]}, as_json, str(target) if quiet else f"{n} samples: {target}")
 
 

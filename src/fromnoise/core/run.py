@@ -3,52 +3,61 @@
     run.json       family, config, data and its digest, seed, steps and how they were decided, versions, threads, command
     events.jsonl   one line for each interval of training: a function of the seed, clock fields aside
     sessions.jsonl one line for each start and stop of the training process
+    outputs.jsonl  one line for each figure, report or sample that was made of the run and lies in it
     checkpoints/   see training/checkpoint.py
+
+Each file carries digests: run.json of itself, the lines of the others each of itself. ``training.verify`` compares.
 """
 
-import itertools
-import json
+import contextlib
 import os
 import re
+import shutil
+from collections.abc import Iterable
 from pathlib import Path
 
 from .errors import StorageError, UsageError, did_you_mean
-from .files import canonical_json, read_json, storage_error, write_atomic
+from .files import append_line, cut_last_line, sealed, sealed_line, sha256, storage_error, write_atomic
+from .records import RUN_FORMAT, RunRecord, checked, read_records, read_run
 
 try:
     import fcntl
 except ImportError:  # Windows: runs are not locked there
     fcntl = None
 
-FORMAT = 1
 CLOCK_FIELDS = ("seconds", "items_per_second", "step_seconds", "eta", "memory_mb")  # of an event; everything else is exact
+FOLDERS = ("checkpoints", "samples", "figures")
 
 
 class Run:
-    """A run on disk: ``Run(path)`` opens, ``Run.create`` makes."""
+    """A run on disk: ``Run(path)`` opens, ``Run.create`` makes.
+
+    record: what run.json says, typed; info: the same as JSON, where a whole configuration is handed on.
+    """
 
     def __init__(self, path: str | Path):
         self.path = Path(path)
-        if not (self.path / "run.json").is_file():
-            near = list_runs(self.path.parent) if self.path.parent.is_dir() else []
+        if not is_file(self.path / "run.json"):
+            near = list_runs(self.path.parent) if is_folder(self.path.parent) else []
             hint = did_you_mean(self.path.name, [run.name for run in near])
             raise UsageError(f"{self.path} is no run (it has no run.json).{hint} `fromnoise runs` lists them")
-        self.info = read_json(self.path / "run.json")
-        if not isinstance(self.info, dict) or not {"family", "config", "train", "data", "steps"} <= self.info.keys():
-            raise StorageError(f"{self.path / 'run.json'} is damaged: it does not describe a run")
-        if self.info.get("format", 0) > FORMAT:
-            raise StorageError(f"{self.path} was written by a newer fromnoise: update this one")
+        self.info, self.record = read_run(self.path / "run.json")
 
     @classmethod
     def create(cls, path: Path, info: dict) -> "Run":
         """Makes the folder; refuses one that already holds something. Raises StorageError, UsageError."""
         refuse_taken(path)
+        info = {"format": RUN_FORMAT, **info}
+        text, there = writable_text(info), path.exists()
+        checked(RunRecord, info, path / "run.json")
         try:
-            for folder in ("checkpoints", "samples", "figures"):
+            for folder in FOLDERS:
                 (path / folder).mkdir(parents=True, exist_ok=True)
+            write_atomic(path / "run.json", text)
         except OSError as error:
-            raise storage_error(error, path) from error
-        write_atomic(path / "run.json", canonical_json({"format": FORMAT, **info}))
+            with contextlib.suppress(OSError):  # nothing half-made stays behind
+                shutil.rmtree(path) if not there else [(path / folder).rmdir() for folder in FOLDERS]
+            raise error if isinstance(error, StorageError) else storage_error(error, path) from error
         return cls(path)
 
     @property
@@ -56,72 +65,184 @@ class Run:
         return self.path.name
 
     def update(self, **changes) -> None:
-        self.info |= changes
-        write_atomic(self.path / "run.json", canonical_json(self.info))
+        """Writes run.json with these changes and its new digest. Raises StorageError."""
+        info = self.info | changes
+        record = checked(RunRecord, info, self.path / "run.json")
+        write_atomic(self.path / "run.json", sealed(info))
+        self.info, self.record = info, record
 
     # -- events ----------------------------------------------------------------------------------------------
 
     def append(self, event: dict, file: str = "events.jsonl") -> None:
-        try:
-            with open(self.path / file, "a", encoding="utf-8") as out:
-                out.write(json.dumps(event, allow_nan=False) + "\n")
-        except OSError as error:
-            raise storage_error(error, self.path / file) from error
+        append_line(self.path / file, event)
 
     def events(self, kind: str | None = None) -> list[dict]:
-        """All events, or those of one kind; a half-written last line is left out."""
-        found = list(itertools.takewhile(lambda event: event is not None and "kind" in event, self._lines("events.jsonl")))
+        """All events, or those of one kind, checked; a last line that was not written to its end is left out.
+
+        Raises StorageError where another line is damaged.
+        """
+        found, problems = self.lines("events.jsonl")
+        if problems and not (len(problems) == 1 and problems[0].endswith(UNFINISHED)):
+            raise StorageError(f"{problems[0]}: bring the file back from a copy, or `fromnoise resume {self.path}` goes on without")
         return [event for event in found if kind in (None, event["kind"])]
 
     def seconds(self) -> float:
         """Of training, in all sessions; of one that was killed those to its last interval."""
-        lines = [*self.events("interval"), *filter(None, self._lines("sessions.jsonl"))]
-        return max((line["seconds"] for line in lines if isinstance(line.get("seconds"), int | float)), default=0.0)
+        lines = [*self.lines("events.jsonl")[0], *self.lines("sessions.jsonl")[0]]
+        return max((line["seconds"] for line in lines if line.get("seconds") is not None), default=0.0)
 
-    def _lines(self, file: str) -> list[dict | None]:
-        """What ``append`` wrote; None for a line that it did not write, or not to the end."""
-        path, found = self.path / file, []
-        for line in path.read_text("utf-8", errors="replace").splitlines() if path.exists() else ():
+    def lines(self, file: str) -> tuple[list[dict], list[str]]:
+        """The records of a file of lines, and a sentence for each line that is damaged or unfinished. Raises StorageError."""
+        return read_records(self.path / file, needed=self.record.format >= 2)
+
+    def rewind(self, count: int, step: int, warn=lambda line: None) -> int:
+        """Keeps the first ``count`` events, of the steps up to a checkpoint's: later ones will be made again, the same.
+
+        Where some of them are damaged or missing the rest is kept, and the damaged file under another name; ``warn`` is
+        told. Returns how many are kept. Raises StorageError.
+        """
+        path = self.path / "events.jsonl"
+        found, problems = self.lines("events.jsonl")
+        lost = [problem for problem in problems if not problem.endswith(UNFINISHED)]
+        if lost or len(found) < count:
+            aside = free_name(path)
+            with contextlib.suppress(FileNotFoundError):
+                write_atomic(aside, path.read_bytes())
+            reason = lost[0] if lost else f"{path} has {len(found)} lines"
+            kept = f", and the file as it was in {aside}" if aside.exists() else ""
+            found = [event for event in found if event.get("to", event.get("step", 0)) <= step]
+            warn(f"{reason}; the checkpoint of step {step} knows of {count}. The weights are not touched; {len(found[:count])} are kept{kept}")
+        write_atomic(path, "".join(map(sealed_line, found[:count])))
+        return len(found[:count])
+
+    def cut_last_lines(self) -> None:
+        """Cuts off what a killed process left of a last line; that of an event goes with ``rewind``. Call with the run locked."""
+        for file in ("sessions.jsonl", "outputs.jsonl"):
             try:
-                found.append(json.loads(line))
-            except ValueError:
-                found.append(None)
-        return [line if isinstance(line, dict) else None for line in found]
+                if is_file(self.path / file):
+                    with open(self.path / file, "rb+") as opened:
+                        cut_last_line(opened)
+            except OSError as error:
+                raise storage_error(error, self.path / file) from error
 
-    def rewind(self, count: int) -> None:
-        """Keeps the first ``count`` events: those after the checkpoint will be made again, the same."""
-        kept = self.events()[:count]
-        write_atomic(self.path / "events.jsonl", "".join(json.dumps(event) + "\n" for event in kept))
+    def upgrade(self) -> None:
+        """Gives the digests of this version to a run of an earlier one. Call with the run locked. Raises StorageError."""
+        if self.record.format >= RUN_FORMAT:
+            return
+        for file in ("events.jsonl", "sessions.jsonl"):
+            if (self.path / file).exists():
+                write_atomic(self.path / file, "".join(map(sealed_line, self.lines(file)[0])))
+        self.update(format=RUN_FORMAT)
+
+    def note_outputs(self, files: Iterable[Path]) -> None:
+        """Notes the digests of files that were made of the run, those that lie in its folder. Raises StorageError."""
+        root = self.path.resolve()
+        for file in files:
+            where = file.resolve()
+            if where.is_relative_to(root):
+                self.append({"file": where.relative_to(root).as_posix(), "bytes": where.stat().st_size, "sha256": sha256(where)}, "outputs.jsonl")
 
     # -- one writer at a time --------------------------------------------------------------------------------
 
+    @contextlib.contextmanager
     def lock(self):
         """Holds the run for this process until it ends, however it ends. Raises StorageError when another has it."""
         try:
             file = open(self.path / ".lock", "a+")
-            if fcntl:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.seek(0)
-            raise StorageError(f"{self.path} is being trained by process {file.read().strip() or '?'}: wait, or stop it") from None
         except OSError as error:
             raise storage_error(error, self.path) from error
-        file.truncate(0)
-        file.write(str(os.getpid()))
-        file.flush()
-        return file
+        with file:
+            try:
+                if fcntl:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                file.seek(0)
+                other = re.sub(r"[^0-9]", "", file.read(20)) or "?"
+                raise StorageError(f"{self.path} is being trained by process {other}: wait, or stop it") from None
+            except OSError as error:
+                raise storage_error(error, self.path) from error
+            with contextlib.suppress(OSError):  # on a full disk the name of the holder is missing, and nothing else
+                file.truncate(0)
+                file.write(str(os.getpid()))
+                file.flush()
+            try:
+                yield self
+            finally:
+                with contextlib.suppress(OSError):
+                    file.truncate(0)  # nobody holds it: an empty file
+
+
+UNFINISHED = "was not written to its end"
+
+
+def is_file(path: Path) -> bool:
+    """Whether a file is there; False for a name that the system does not take."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False
+
+
+def is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except (OSError, ValueError):
+        return False
+
+
+def writable_text(info: dict) -> str:
+    """What run.json will hold. Raises UsageError where a path in it cannot be written as text."""
+    try:
+        text = sealed(info)
+        text.encode()
+        return text
+    except UnicodeEncodeError as error:
+        name = ascii(error.object[max(0, error.start - 30) : error.end + 30])
+        raise UsageError(f"a run cannot keep the name {name}, which is no UTF-8: rename the file or folder") from None
+
+
+def free_name(path: Path) -> Path:
+    """events.jsonl -> events-damaged-0001.jsonl, or the first that is free."""
+    number = 1
+    while (name := path.with_name(f"{path.stem}-damaged-{number:04d}{path.suffix}")).exists():
+        number += 1
+    return name
+
+
+def writable_name(path: str | Path, option: str = "--out") -> None:
+    """Raises UsageError for a name that a file cannot have, or that cannot be written into the record of a run."""
+    try:
+        str(path).encode()
+        Path(path).exists()
+    except UnicodeEncodeError:
+        raise UsageError(f"{option} {ascii(str(path))}: the name is no UTF-8: rename it, or choose another") from None
+    except (OSError, ValueError) as error:
+        shown = str(path) if len(str(path)) < 80 else f"{str(path)[:60]}... ({len(str(path))} characters)"
+        raise UsageError(f"{option} {ascii(shown)}: {getattr(error, 'strerror', None) or error}: choose another name") from None
 
 
 def refuse_taken(path: Path) -> None:
     """Raises UsageError when something is there already."""
-    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+    writable_name(path)
+    if path.exists() and not is_empty(path):
         mend = f"`fromnoise resume {path}`, or another --out" if (path / "run.json").is_file() else "it is no run: choose another --out"
         raise UsageError(f"{path} exists already and is never overwritten: {mend}")
 
 
+def is_empty(path: Path) -> bool:
+    """A folder without content, or with what a run leaves that was killed before its run.json was there."""
+    if not path.is_dir():
+        return False
+    for part in path.iterdir():
+        half_made = part.name in FOLDERS and part.is_dir() and not any(part.iterdir())
+        if not half_made and not re.fullmatch(r"\.run\.json\.\d+\.tmp", part.name):
+            return False
+    return True
+
+
 def next_folder(root: Path, stem: str) -> Path:
     """root/stem-0001, or the first free number after the highest."""
-    stem = re.sub(r"[^\w.-]+", "-", stem).strip("-.") or "run"
+    stem = re.sub(r"[^\w.-]+", "-", stem).strip("-.")[:80] or "run"
     taken = [int(m[1]) for p in root.glob(f"{stem}-*") if (m := re.fullmatch(re.escape(stem) + r"-(\d{4,})", p.name))]
     return root / f"{stem}-{max(taken, default=0) + 1:04d}"
 
@@ -141,10 +262,15 @@ def claim_folder(root: Path, stem: str) -> Path:
 
 def list_runs(root: Path) -> list[Run]:
     """The runs in a folder, by name; damaged ones are left out."""
-    found = []
+    return [run for run in examine_runs(root).values() if isinstance(run, Run)]
+
+
+def examine_runs(root: Path) -> dict[Path, Run | str]:
+    """The runs in a folder, by name, opened; of a damaged one the reason in words."""
+    found: dict[Path, Run | str] = {}
     for path in sorted(root.glob("*/run.json")):
         try:
-            found.append(Run(path.parent))
-        except (StorageError, UsageError):
-            continue
+            found[path.parent] = Run(path.parent)
+        except (StorageError, UsageError) as error:
+            found[path.parent] = str(error)
     return found

@@ -38,9 +38,12 @@ def shown(text, width: int = 70) -> str:
 
 
 def cache_folder(*parts: str) -> Path:
-    """A folder under $FROMNOISE_CACHE, or else under ~/.cache/fromnoise. It need not exist yet."""
+    """A folder under $FROMNOISE_CACHE, or else under ~/.cache/fromnoise. It need not exist yet. Raises StorageError."""
     root = os.environ.get("FROMNOISE_CACHE")
-    return (Path(root).expanduser() if root else Path.home() / ".cache" / "fromnoise").joinpath(*parts)
+    try:
+        return (Path(root).expanduser() if root else Path.home() / ".cache" / "fromnoise").joinpath(*parts)
+    except RuntimeError:
+        raise StorageError("this user has no home folder to keep data in: set FROMNOISE_CACHE to a folder") from None
 
 
 @contextmanager

@@ -27,7 +27,7 @@ def cost(restored: Restored, seconds: float = 1.0, limit: float = 60.0) -> dict:
         "parameters": count_parameters(restored.model),
         "train_seconds": restored.run.seconds(),
         "memory_mb": events[-1]["memory_mb"] if events else 0.0,
-        "threads": restored.run.info["threads"],
+        "threads": restored.run.record.threads,
         "samples_per_second": {str(size): speed for size, speed in speeds(restored, seconds, limit).items()},
         "network_calls": calls,
     }

@@ -9,7 +9,8 @@ import torch
 from .. import sample as sampling
 from ..core.errors import StorageError, UsageError
 from ..core.family import ChoosesSamples, Predicts
-from ..core.files import canonical_json, read_json, storage_error, write_atomic
+from ..core.files import sealed, storage_error, write_atomic
+from ..core.records import read_report
 from ..core.rng import Rng
 from ..core.run import Run
 from ..data.dataset import Dataset
@@ -76,12 +77,12 @@ def evaluate(
         found["seed"] = seed
     asked = settings(samples, k, n, seed, yardstick, anneal)
     report = describe(restored, yardstick) | {"metrics": rows, "cost": cost(restored, **(QUICK_COST if quick else {})), "settings": asked}
-    report["seeds"] = {"training": restored.run.info["seed"], "evaluation": seed}
+    report["seeds"] = {"training": restored.run.record.seed, "evaluation": seed}
     if texts:
         report["texts"] = texts
     target = restored.run.path / ("report-quick.json" if quick else "report.json")  # a quick look never replaces a measurement
     keep_other(target, report, warn)
-    write_atomic(target, canonical_json(report))
+    write_atomic(target, sealed(report))
     return report
 
 
@@ -110,16 +111,16 @@ def describe(restored: Restored, yardstick: Yardstick | TextYardstick) -> dict:
     """What was measured, and with what."""
     run, found = restored.run, yardstick.evaluator
     events = run.events("interval")
-    untrained = ["untrained: these are the weights of step 0, before any training: train anew"] if run.info["steps"] and not restored.step else []
+    untrained = ["untrained: these are the weights of step 0, before any training: train anew"] if run.record.steps and not restored.step else []
     unlearned = unlearned_in_words(restored.dataset) if getattr(restored.model.config, "conditional", False) else []
     return {
         "run": run.name,
-        "family": run.info["family"],
-        "preset": run.info["preset"],
+        "family": run.record.family,
+        "preset": run.record.preset,
         "title": title(restored),
         "step": restored.step,
         "weights": "ema",
-        "data": {"name": run.info["data"]["name"], "digest": restored.dataset.digest, "binarise": restored.dataset.binarise, **tokens(restored.dataset)},
+        "data": {"name": run.record.data.name, "digest": restored.dataset.digest, "binarise": restored.dataset.binarise, **tokens(restored.dataset)},
         "evaluator": found and {"name": found.name, **getattr(found, "about", {})},
         "health": untrained + unlearned + (events[-1]["health"] if events else []),
         "training": training(run),
@@ -160,10 +161,10 @@ def keep_other(target: Path, report: dict, warn: Callable[[str], None]) -> None:
     if not target.is_file():
         return
     try:
-        before = read_json(target)
+        before = read_report(target)
         if all(before[key] == report[key] for key in ("settings", "step", "data")):
             return
-    except (StorageError, KeyError, TypeError):
+    except StorageError:
         pass
     for i in range(1, 10_000):
         if not (aside := target.with_name(f"{target.stem}-{i:04d}.json")).exists():
@@ -210,14 +211,14 @@ def drawn(restored: Restored, n: int, seed: int) -> Samples:
 
 def title(restored: Restored) -> str:
     """A few words that tell this model from its neighbours: "vae ladder, z of 32"."""
-    config, info = restored.run.info["config"], restored.run.info
-    named = info["preset"] == "default" or "second" in config
-    words = [short_name(info) if named else f"{info['family']} {info['preset']}"]
+    record, config = restored.run.record, restored.run.record.config
+    named = record.preset == "default" or record.has_two_stages
+    words = [short_name(restored.run.info) if named else f"{record.family} {record.preset}"]
     if isinstance(restored.model, Predicts) and config.get("network"):
-        words[0] = f"{info['family']} {config['network']}" + (" beside counts" if config.get("prior") else "")
+        words[0] = f"{record.family} {config['network']}" + (" beside counts" if config.get("prior") else "")
         words += [f"context {restored.model.context}"] if restored.model.context is not None else []
-    if config.get("model") and config["model"] != info["preset"]:
-        words[0] = f"{info['family']} {config['model']}"
+    if config.get("model") and config["model"] != record.preset:
+        words[0] = f"{record.family} {config['model']}"
     if config.get("corruption", "none") != "none" and "denois" not in words[0]:
         words[0] = f"denoising {words[0]}"
     if "latent_dim" in config:

@@ -70,19 +70,24 @@ def load(name: str) -> FamilyFile:
 
 def of_run(info: dict) -> FamilyFile:
     """The family of a run, from its run.json. Raises UsageError."""
-    if info["family"] == "latent" and not info["family_file"]:
+    if has_two_stages(info):
         return importlib.import_module(".latent", __name__).of(info["config"])
-    return load(info["family_file"] or info["family"])
+    return load(info.get("family_file") or info["family"])
 
 
 def options_of(info: dict) -> dict:
     """The options of the family that a run was trained with, from its run.json; of ``latent`` those of its second stage."""
-    return info["config"]["second"]["config"] if "second" in info["config"] else info["config"]
+    return info["config"]["second"]["config"] if has_two_stages(info) else info["config"]
+
+
+def has_two_stages(info: dict) -> bool:
+    """Whether a run, by its run.json, is one family in the codes of another; a stranger's family may have the same name."""
+    return info["family"] == "latent" and not info.get("family_file")
 
 
 def short_name(info: dict) -> str:
     """Of a run's family, from its run.json: "vae", "mixture within vae"."""
-    if "second" not in info["config"]:
+    if not has_two_stages(info):
         return info["family"]
     name = lambda stage: stage["config"].get("model") or Path(stage["family"]).stem
     return f"{name(info['config']['second'])} within {name(info['config']['first'])}"

@@ -222,4 +222,5 @@ def show(
     with drawing():
         for name in names:
             files += save(FIGURES[name].draw(subject), out or restored.run.path / "figures", name)
+    restored.run.note_outputs(files)
     return files

@@ -196,7 +196,7 @@ def _marked(found: dict) -> str:
 
 
 def _verdict(reports: list[dict], titles: list[str], runs: list[Restored], same_data: bool) -> str:
-    seeds = {int(r.run.info["seed"]) for r in runs}
+    seeds = {r.run.record.seed for r in runs}
     items = "".join(f"<li>{_(sentence)}</li>" for sentence in verdict(reports, titles, same_data))
     sizes = {r.model.latent_dim for r in runs if isinstance(r.model, Encodes)}
     small = " ".join(hedges(reports, seeds, sizes)) if seeds else ""
@@ -319,7 +319,7 @@ def _defects(defects: Defects) -> str:
 
 def _differences(runs: list[Restored], titles: list[str]) -> str:
     """The options in which the runs differ: one option a line."""
-    told = [{**options_of(r.run.info), **r.run.info["train"], "preset": r.run.info["preset"], "family": short_name(r.run.info)} for r in runs]
+    told = [{**options_of(r.run.info), **r.run.info["train"], "preset": r.run.record.preset, "family": short_name(r.run.info)} for r in runs]
     keys = [key for key in dict.fromkeys(key for options in told for key in options) if len({str(options.get(key, "")) for options in told}) > 1]
     if len(runs) < 2 or not keys:
         return ""
@@ -333,12 +333,11 @@ def _environment(runs: list[Restored]) -> str:
     """One row for each run: what it was trained on, with what."""
     rows = []
     for r in runs:
-        info = r.run.info
-        versions = ", ".join(f"{name} {version}" for name, version in info.get("versions", {}).items())
-        data = info["data"]
+        record, data = r.run.record, r.run.record.data
+        versions = ", ".join(f"{name} {version}" for name, version in record.versions.model_dump().items())
         values = (
-            r.run.name, f"{data['name']} ({', '.join(f'{n:,} {s}' for s, n in data['splits'].items())})", data["digest"][:12],
-            info["seed"], f"{info['steps']:,}", info.get("threads", ""), versions, info.get("machine", ""),
+            r.run.name, f"{data.name} ({', '.join(f'{n:,} {s}' for s, n in data.splits.items())})", data.digest[:12],
+            record.seed, f"{record.steps:,}", record.threads, versions, record.machine,
         )  # fmt: skip
         rows.append(f"<tr><th scope=row>{_(values[0])}</th>" + "".join(f"<td>{_(value)}</td>" for value in values[1:]) + "</tr>")
     heads = ("run", "data", "digest", "seed", "steps", "threads", "versions", "machine")

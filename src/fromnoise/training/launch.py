@@ -15,7 +15,9 @@ from .. import data, families
 from ..core.config import BaseConfig, build, flag
 from ..core.errors import FromNoiseError, StoppedError, StorageError, UsageError, did_you_mean
 from ..core.family import Family, Judges, count_parameters
-from ..core.run import Run, claim_folder, next_folder, refuse_taken
+from ..core.files import AGAIN
+from ..core.output import warn
+from ..core.run import Run, claim_folder, next_folder, refuse_taken, writable_name
 from ..core.spec import DataSpec
 from ..data.dataset import DataConfig, Dataset
 from ..families import latent
@@ -23,7 +25,7 @@ from . import budget as budgets
 from . import checkpoint
 from .device import best_precision, peak_memory_mb, pick_device
 from .loop import Clock, Stop, Trainer, fit, measure
-from .restore import Restored, dataset_of, found_at, restore
+from .restore import Restored, dataset_of, found_at, recorded, restore
 from .settings import BUDGETS, FREE_ON_RESUME, INTERVALS, TrainConfig
 
 DEFAULT_MINUTES = 1.0
@@ -81,10 +83,11 @@ def plan(family_name: str, data_name: str | None = None, preset: str | None = No
     for model in models:  # complain about an option before loading anything
         build(model, pick(model, options))
     first = first_stage(within) if within else None
-    recorded = first.run.info["data"] if first else {"name": "digits", "settings": {}}
-    data_name = data_name or recorded["name"]
+    default_name, settings = (first.run.record.data.name, first.run.record.data.settings) if first else ("digits", {})
+    data_name = data_name or default_name
+    writable_name(data_name, "--data")
     data_name = found_at(data_name)
-    dataset = data.load(data_name, build(DataConfig, recorded["settings"] | pick(DataConfig, options)))
+    dataset = data.load(data_name, build(DataConfig, settings | pick(DataConfig, options)))
     if first:
         check_same_data(first.run, dataset)
     form = latent.form_for(first.model, family) if first else None
@@ -123,9 +126,9 @@ def first_stage(path: str | Path) -> Restored:
 
 def check_same_data(first: Run, dataset: Dataset) -> None:
     """Raises UsageError unless the data are those of the first stage, in the same form."""
-    then = first.info["data"]
-    if then["digest"] != dataset.digest or then["binarise"] != dataset.binarise or DataSpec(**then["spec"]) != dataset.spec:
-        what = f"'{then['name']}'" if then["name"] != dataset.name else "the same data in another form or as they were before"
+    then = first.record.data
+    if then.digest != dataset.digest or then.binarise != dataset.binarise or DataSpec(**then.spec.model_dump()) != dataset.spec:
+        what = f"'{then.name}'" if then.name != dataset.name else "the same data in another form or as they were before"
         raise UsageError(f"{first.path} was trained on {what}, not on this '{dataset.name}': leave --data and its options out, they are taken from the run")
 
 
@@ -147,7 +150,7 @@ def two_stages(first: Restored, form: str, second: families.FamilyFile, config: 
 
 def weights_digest(run: Run) -> str:
     """sha256 of the averaged weights of the last checkpoint."""
-    return checkpoint.find(run).manifest["files"]["ema.safetensors"]["sha256"]
+    return checkpoint.find(run).manifest.files["ema.safetensors"].sha256
 
 
 def check_retrained(run: Run, warn: Callable[[str], None]) -> None:
@@ -241,7 +244,7 @@ def describe(plan: Plan, command: str, steps: int, trainer: Trainer) -> dict:
         "device": str(trainer.device),
         "versions": {"python": platform.python_version(), "torch": torch.__version__, "fromnoise": _version()},
         "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
-        "command": command,
+        "command": command.encode(errors="backslashreplace").decode(),  # an argument may be no UTF-8
     }
 
 
@@ -283,6 +286,8 @@ def _train(trainer: Trainer, run: Run, steps: int, on_event, stop: Stop) -> None
         outcome = "finished"
     except FromNoiseError as error:
         outcome = str(error)
+        if isinstance(error, StorageError) and outcome.endswith(AGAIN):
+            raise StorageError(f"{outcome.removesuffix(AGAIN)}free some space, then `fromnoise resume {run.path}`") from error
         raise
     finally:
         trainer.stream.close()
@@ -294,44 +299,80 @@ def _train(trainer: Trainer, run: Run, steps: int, on_event, stop: Stop) -> None
 
 def planned(run: Run, data_name: str | None = None, **changes) -> Plan:
     """The plan that a run recorded; data_name: where its data are now. Raises DataError when they are gone or others."""
-    info = run.info
-    family = families.of_run(info)
-    train, taken = build(TrainConfig, info["train"] | changes), {}
+    family = families.of_run(run.info)
+    config, taken = recorded(family.Config, run.info["config"], run), {}
+    train = build(TrainConfig, recorded(TrainConfig, run.info["train"], run).model_dump() | changes)
     if family.second:
-        taken = {name: t for name, t in checkpoint.find(run).tensors("model").items() if name.startswith("first.")}
-    return Plan(family, info["preset"], build(family.Config, info["config"]), train, dataset_of(run, data_name), taken)
+        taken = first_weights(run)
+    return Plan(family, run.record.preset, config, train, dataset_of(run, data_name), taken)
+
+
+def first_weights(run: Run) -> dict[str, torch.Tensor]:
+    """The weights of the first stage of a run, its own; of one without a checkpoint those that it began with, proven by their digest.
+
+    Raises StorageError where they are not there any more.
+    """
+    saved = newest(run)
+    if saved:
+        return {name: t for name, t in saved.tensors("model").items() if name.startswith("first.")}
+    within, digest = run.info["config"]["within"], run.info["config"]["digest"]
+    try:
+        if weights_digest(Run(within)) == digest:
+            return {f"first.{name}": t for name, t in first_stage(within).model.state_dict().items()}
+        reason = "was trained since"
+    except FromNoiseError as error:
+        reason = f"cannot be opened: {error}"
+    raise StorageError(f"{run.path} has no checkpoint yet, and its first stage {within} {reason}: train anew")
+
+
+def newest(run: Run, warn: Callable[[str], None] = lambda line: None) -> checkpoint.Checkpoint | None:
+    """The newest valid checkpoint; None where there is none, and a run begins at step 0, as it did: it is a function of its seed."""
+    try:
+        return checkpoint.find(run, warn=warn)
+    except StorageError as error:
+        warn(f"{error}; it begins at step 0, as it did before")
+        return None
 
 
 def resume(
-    run: Run, changes: dict | None = None, on_plan=lambda info: None, on_event=lambda e: None, warn: Callable[[str], None] = print,
+    run: Run, changes: dict | None = None, on_plan=lambda info: None, on_event=lambda e: None, warn: Callable[[str], None] = warn,
     say: Callable[[str], None] = lambda line: None,
 ) -> Run:
-    """Goes on from the newest valid checkpoint, with the same bits as if it had never stopped.
+    """Goes on from the newest valid checkpoint, or from step 0 where there is none, with the same bits as if it had never stopped.
 
     changes: options given now. A budget counts from the last checkpoint (its schedules are stretched over the new end); ``workers`` is free;
     any other difference is refused by name. Raises UsageError, DataError, StorageError, StoppedError.
     """
     changes = {name: value for name, value in (changes or {}).items() if value is not None}
     data_name = changes.pop("data", None)
-    recorded = run.info["train"] | families.options_of(run.info) | run.info["data"]["settings"]
+    known = run.info["train"] | families.options_of(run.info) | run.record.data.settings
     for name, value in changes.items():
-        if name not in recorded:
-            raise UsageError(f"{run.info['family']} has no option {flag(name)}.{did_you_mean(name, recorded).replace('_', '-')}")
-        if name not in FREE_ON_RESUME and _differs(value, recorded[name]):
-            raise UsageError(f"{flag(name)} was {recorded[name]} in {run.path} and cannot become {value} on resume: train anew")
+        if name not in known:
+            raise UsageError(f"{run.record.family} has no option {flag(name)}.{did_you_mean(name, known).replace('_', '-')}")
+        if name not in FREE_ON_RESUME and _differs(value, known[name]):
+            raise UsageError(f"{flag(name)} was {known[name]} in {run.path} and cannot become {value} on resume: train anew")
     budget = {name: changes[name] for name in BUDGETS if name in changes}
     if len(budget) > 1:
         raise UsageError("give one budget: --minutes, --epochs or --steps")
     free = {name: changes[name] for name in ("workers", "device", "threads") if name in changes}
-    plan = planned(run, data_name, **{"threads": run.info["threads"]} | free)
+    with run.lock():
+        checkpoint.remove_leftovers(run)  # before the newest one is looked for: it may have lost its name
+        run.cut_last_lines()
+    plan = planned(run, data_name, **{"threads": run.record.threads} | free)
     if plan.family.second:
         check_retrained(run, warn)
     with Stop() as stop, run.lock():
-        saved = checkpoint.find(run, warn=warn)
-        steps, note = run.info["steps"], ""
+        run.upgrade()
+        saved = newest(run, warn)
+        begin = saved.step if saved else 0
+        steps, note = run.record.steps, ""
+        if saved and saved.step >= steps and not budget:
+            more = "give --minutes, --epochs or --steps to train it further" if steps else "it was fitted in closed form"
+            raise UsageError(f"{run.path} is finished ({steps} steps): {more}")
         trainer = plan.trainer()
-        trainer.load(saved)
-        trainer.intervals = run.info.get("intervals", trainer.intervals)
+        if saved:
+            trainer.load(saved)
+        trainer.intervals = run.record.intervals or trainer.intervals
         if budget and getattr(trainer.model.tunable, "jumps", 0):
             raise UsageError(f"{run.path} learns to jump in the last part of its budget, which cannot be stretched: train anew with a larger one")
         if budget and hasattr(trainer.model, "growth") and trainer.model.cost_stages > 1:
@@ -339,28 +380,28 @@ def resume(
         if budget:
             more = build(TrainConfig, {**plan.train.model_dump(), **dict.fromkeys(BUDGETS), "plan": (), **budget})
             numbers = estimate(trainer, more, say)
-            steps, note = saved.step + numbers["steps"], numbers["note"]
+            steps, note = begin + numbers["steps"], numbers["note"]
             if plan.train.intervals is None:                                        # as often as a new run of that budget would
                 trainer.intervals = -(-steps * numbers["intervals"] // max(1, numbers["steps"]))
-            trainer.load(saved)  # again: the steps that were timed have moved it
+            if saved:
+                trainer.load(saved)  # again: the steps that were timed have moved it
         for what, then, now in (
-            ("torch", run.info["versions"]["torch"], torch.__version__),
-            ("the number of threads", run.info["threads"], trainer.threads),
-            ("the device", run.info["device"], str(trainer.device)),
+            ("torch", run.record.versions.torch, torch.__version__),
+            ("the number of threads", run.record.threads, trainer.threads),
+            ("the device", run.record.device, str(trainer.device)),
         ):
             if then != now:
                 warn(f"{what} is {now}, was {then}: the result will be close to, but not bit for bit, the uninterrupted one")
-        if saved.step >= steps:
-            more = "give --minutes, --epochs or --steps to train it further" if steps else "it was fitted in closed form"
-            raise UsageError(f"{run.path} is finished ({steps} steps): {more}")
+        if saved and saved.step >= steps:
+            raise UsageError(f"{run.path} is finished ({steps} steps): it was fitted in closed form")
         if budget:
             before, timed = budgets.plan_of(run), numbers["budget"]
-            extension = {"from": saved.step, "steps": steps} | ({"plan": before} if len(before) > 1 else {})
-            timed = timed and timed | {"seconds": run.seconds() + timed["seconds"], "start": saved.step}
+            extension = {"from": begin, "steps": steps} | ({"plan": before} if len(before) > 1 else {})
+            timed = timed and timed | {"seconds": run.seconds() + timed["seconds"], "start": begin}
             extended = [*run.info.get("extended", []), extension]
             run.update(steps=steps, plan=[[0, steps]], budget=timed, intervals=trainer.intervals, extended=extended)
-        run.rewind(saved.manifest["events"])
-        on_plan({"run": str(run.path), "parameters": count_parameters(trainer.model), "steps": steps, "from": saved.step, "note": note})
+        trainer.state.events = run.rewind(trainer.state.events, begin, warn)
+        on_plan({"run": str(run.path), "parameters": count_parameters(trainer.model), "steps": steps, "from": begin, "note": note})
         _train(trainer, run, steps, on_event, stop)
     return Run(run.path)
 

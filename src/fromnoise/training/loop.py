@@ -11,7 +11,6 @@ import dataclasses
 import math
 import signal
 import statistics
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -21,8 +20,10 @@ from itertools import pairwise
 import torch
 
 from ..core.config import BaseConfig
-from ..core.errors import DivergedError, StoppedError, UsageError
+from ..core.errors import DivergedError, StoppedError, StorageError, UsageError
 from ..core.family import ChoosesSamples, Family, FitsBefore, FitsInClosedForm, Judges
+from ..core.files import sha256
+from ..core.output import warn
 from ..core.rng import Rng
 from ..core.run import Run
 from ..core.spec import Batch
@@ -38,6 +39,7 @@ from .step import train_step, turns
 
 LONG = 10**9  # steps of the imagined training that ``measure`` takes steps of
 PATIENCE = 20.0  # seconds after which two steps of a kind are enough to time it
+SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]  # no SIGHUP on Windows
 TIMES = 3  # that a run may diverge: twice it goes back and on with half the learning rate, the third time it ends
 
 
@@ -193,13 +195,17 @@ class Trainer:
         checkpoint.save(run, self.state.step, parts, vars(self.state) | {"threads": self.threads, "progress": self.ema.model.progress}, keep)
 
     def load(self, saved: checkpoint.Checkpoint) -> None:
+        """Takes over a checkpoint. Raises StorageError where it is of another model."""
+        averages, optim, known = saved.tensors("ema"), saved.tensors("optim"), saved.manifest.state()
         saved.load_into(self.model, saved.tensors("model"))
-        optim = saved.tensors("optim")
-        self.ema.load(saved.manifest.get("average", 0), saved.tensors("ema"), optim)
-        for key, optimizer in self.optimizers.items():
-            prefix = "+".join(key) + "/"
-            optimizer.load({name[len(prefix) :]: t for name, t in optim.items() if name.startswith(prefix)})
-        known = {"good": saved.step} | saved.manifest  # manifests of earlier versions name no good step
+        saved.load_into(self.ema.model, averages)
+        try:
+            self.ema.load(saved.manifest.average, averages, optim)
+            for key, optimizer in self.optimizers.items():
+                prefix = "+".join(key) + "/"
+                optimizer.load({name[len(prefix) :]: t for name, t in optim.items() if name.startswith(prefix)})
+        except (RuntimeError, ValueError, KeyError, IndexError) as error:
+            raise StorageError(f"{saved.path} does not fit this version of its family: {error}") from None
         self.set_state(State(**{name: known[name] for name in vars(State()) if name in known}))
 
     def roll_back(self, run: Run, error: DivergedError) -> dict:
@@ -208,14 +214,13 @@ class Trainer:
         Returns the event of it. Raises DivergedError the third time, StorageError when no checkpoint is left.
         """
         state, reason = self.state, getattr(error, "reason", str(error))
-        warn = lambda line: print(f"warning: {line}", file=sys.stderr)
         saved = checkpoint.find(run, until=state.good, warn=warn)
         if state.rollbacks + 1 == TIMES:
             where = f". The last good state is step {saved.step}, in {run.path}"
             raise health.NotFinite(state.step, reason, self.model, TIMES, where)
         self.load(saved)
         before = [event for event in run.events()[self.state.events :] if event["kind"] == "rollback"]
-        run.rewind(self.state.events)
+        run.rewind(self.state.events, saved.step, warn)
         rollbacks = state.rollbacks + 1
         self.set_state(dataclasses.replace(self.state, rollbacks=rollbacks, events=self.state.events + len(before) + 1))
         event = {"kind": "rollback", "step": state.step, "to": saved.step, "reason": reason, "lr_factor": 0.5**rollbacks}
@@ -229,6 +234,7 @@ def fit(trainer: Trainer, run: Run, steps: int, on_event: Callable[[dict], None]
     """Trains to ``steps``, or to the end of the plan in run.json, with an event, a validation and a checkpoint at each interval.
 
     In a budget of minutes the plan may change on the way; ``on_event`` is then told of it, in an event of kind "plan".
+    An interval is told to ``on_event`` once its state is saved, so that nothing that happens there can cost it.
     Raises DivergedError, StorageError, and StoppedError once the state is saved after a signal.
     """
     clock = clock or Clock(run)
@@ -247,10 +253,11 @@ def fit(trainer: Trainer, run: Run, steps: int, on_event: Callable[[dict], None]
             if budget.ends_interval(plan, state.step, trainer.intervals):
                 begin = time.monotonic()
                 trainer.finish() if ends else trainer.check()
-                _report(trainer, run, here, batch, on_event, clock)
+                event = _report(trainer, run, here, batch, clock)
                 state.good = state.step
                 trainer.save(run)
                 timer.looked(time.monotonic() - begin)
+                on_event(event)
             if stop.signal and not ends:
                 trainer.check()
                 trainer.save(run)
@@ -265,8 +272,9 @@ def fit(trainer: Trainer, run: Run, steps: int, on_event: Callable[[dict], None]
             on_event(trainer.roll_back(run, error))
     if not steps:
         trainer.finish()
-        _report(trainer, run, budget.Section(0, 0.0, 0), batch, on_event, clock)
+        event = _report(trainer, run, budget.Section(0, 0.0, 0), batch, clock)
         trainer.save(run)
+        on_event(event)
 
 
 class Clock:
@@ -286,8 +294,8 @@ class Clock:
         return {"seconds": now - self.started, "items_per_second": rate * batch_size, "step_seconds": step_seconds, "eta": eta}
 
 
-def _report(trainer: Trainer, run: Run, here: budget.Section, batch: Batch, on_event, clock: Clock) -> None:
-    """Writes the event of an interval: everything but the clock fields is a function of the seed."""
+def _report(trainer: Trainer, run: Run, here: budget.Section, batch: Batch, clock: Clock) -> dict:
+    """Writes the event of an interval and returns it: everything but the clock fields is a function of the seed."""
     state, (held_out, duel) = trainer.state, trainer.look()
     if not all(math.isfinite(value) for value in held_out.values()):
         raise health.NotFinite(state.step, "the held-out metric is not finite", trainer.model)
@@ -313,11 +321,12 @@ def _report(trainer: Trainer, run: Run, here: budget.Section, batch: Batch, on_e
         **clock.fields(here.total - state.step, trainer.stream.batch_size),
         "memory_mb": peak_memory_mb(trainer.device),
     }
+    if trainer.options is not None and not isinstance(trainer.model, FitsInClosedForm):  # those sample once they are fitted
+        path = strip.save_strip(run, trainer.ema.model, trainer.dataset, state.step, trainer.options)
+        event["samples"] = sha256(path)
     run.append(event)
     state.events += 1
-    if trainer.options is not None and not isinstance(trainer.model, FitsInClosedForm):  # those sample once they are fitted
-        strip.save_strip(run, trainer.ema.model, trainer.dataset, state.step, trainer.options)
-    on_event(event)
+    return event
 
 
 def measure(trainer: Trainer, seconds: float, most: int) -> budget.Costs:
@@ -362,15 +371,19 @@ def kinds_of_step(trainer: Trainer) -> list[tuple[int, float]]:
 
 
 class Stop:
-    """SIGINT and SIGTERM set a flag that the loop reads between steps; a second one ends the process at once."""
+    """SIGINT, SIGTERM and SIGHUP set a flag that the loop reads between steps; a second one ends the process at once.
+
+    A signal that the process was started to ignore (``nohup``) stays ignored.
+    """
 
     def __init__(self):
         self.signal, self._old = 0, {}
 
     def __enter__(self):
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
-                self._old[number] = signal.signal(number, self._on_signal)
+            for number in SIGNALS:
+                if signal.getsignal(number) is not signal.SIG_IGN:
+                    self._old[number] = signal.signal(number, self._on_signal)
         return self
 
     def _on_signal(self, number, frame):

@@ -56,13 +56,15 @@ class PhaseOptimizer:
         }
 
     def load(self, tensors: dict[str, Tensor]) -> None:
-        """Takes over a state of ``tensors()``; none of the present one is left."""
+        """Takes over a state of ``tensors()``; none of the present one is left. Raises ValueError, KeyError where it is of other parameters."""
         for _, optimizer in self.parts:
             optimizer.state.clear()
         for key, value in tensors.items():
             i, name, entry = key.split("/")
             named, optimizer = self.parts[int(i)]
             p = named[name]
+            if value.ndim and value.shape != p.shape:
+                raise ValueError(f"the optimiser's {entry} of {name} is {list(value.shape)}, not {list(p.shape)}")
             optimizer.state[p][entry] = value.to(p.device)
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import torch
 
 from .. import data, families
-from ..core.config import build
-from ..core.errors import DataError, UsageError
+from ..core.config import BaseConfig, build
+from ..core.errors import DataError, StorageError, UsageError
 from ..core.family import Family
 from ..core.rng import Rng
 from ..core.run import Run
@@ -17,6 +17,7 @@ from ..data.stream import in_order
 from . import checkpoint
 from .device import pick_device
 from .optim import blend
+from .settings import TrainConfig
 
 
 @dataclass(frozen=True)
@@ -45,26 +46,36 @@ def restore(
     with_data: False makes do without the data, where they are not needed: the data set then has no splits.
     data_name: where the data are now, if they moved.
     """
-    info, device = run.info, pick_device(device)
-    family = families.of_run(info)
+    record, device = run.record, pick_device(device)
+    family = families.of_run(run.info)
+    config = recorded(family.Config, run.info["config"], run)
     saved = checkpoint.find(run, which, warn)
-    unfitted = hasattr(family.FAMILY, "fit") and (saved.step < info["steps"] or not isinstance(weights, str))
+    unfitted = hasattr(family.FAMILY, "fit") and (saved.step < record.steps or not isinstance(weights, str))
     dataset = dataset_of(run, data_name) if with_data or unfitted else described_data(run)
-    model = family.FAMILY(build(family.Config, info["config"]), dataset.spec).to(device).eval().requires_grad_(False)
+    model = family.FAMILY(config, dataset.spec).to(device).eval().requires_grad_(False)
     saved.load_into(model, saved.tensors(weights) if isinstance(weights, str) else averaged(run, saved, weights))
     if unfitted:  # stopped before the end, or other weights: what comes after the last step is made up for
-        model.fit(lambda: in_order(dataset, "train", device=device), Rng(info["seed"], device=device).at("fit"))
-    model.progress = saved.manifest.get("progress", min(1.0, saved.step / max(1, info["steps"])))
+        model.fit(lambda: in_order(dataset, "train", device=device), Rng(record.seed, device=device).at("fit"))
+    done = saved.manifest.progress
+    model.progress = min(1.0, saved.step / max(1, record.steps)) if done is None else done
     return Restored(run, family, model, dataset, saved.step)
+
+
+def recorded(model: type[BaseConfig], values: dict, run: Run) -> BaseConfig:
+    """A configuration that run.json holds. Raises StorageError naming the file and the field."""
+    try:
+        return build(model, values)
+    except UsageError as error:
+        raise StorageError(f"{run.path / 'run.json'} does not fit this version of fromnoise: {error}") from None
 
 
 def averaged(run: Run, saved: checkpoint.Checkpoint, width: float) -> dict[str, torch.Tensor]:
     """The weights of an average that was not kept, out of those that were. Raises UsageError."""
-    widths = run.info["train"].get("averages", [])
+    widths = recorded(TrainConfig, run.info["train"], run).averages
     if not widths or not min(widths) <= width <= max(widths):
         kept = f"from {min(widths)} to {max(widths)}" if widths else "none: it was trained without --averages"
         raise UsageError(f"{run.path} has no average of width {width:g}: {kept}")
-    used, others, place = saved.tensors("ema"), saved.tensors("optim"), saved.manifest["average"]
+    used, others, place = saved.tensors("ema"), saved.tensors("optim"), saved.manifest.average
     of = lambda i, name: used[name] if i == place else others[f"average {widths[i]}/{name}"]
     names = {name.partition("/")[2] for name in others if name.startswith("average ")}  # of parameters: buffers are the same for all
     return used | {name: sum(share * of(i, name) for i, share in enumerate(blend(widths, width))) for name in names}
@@ -76,36 +87,39 @@ def described_data(run: Run) -> Dataset:
     from ..data.columns import Columns
     from ..data.tokenizer import Tokenizer
 
-    recorded = run.info["data"]
-    columns, tokenizer, words = recorded.get("columns"), recorded.get("tokenizer"), recorded.get("words")
-    return Dataset(
-        recorded["name"], DataSpec(**recorded["spec"]), {}, recorded["digest"], class_names=tuple(recorded["class_names"]),
-        binarise=recorded["binarise"], columns=columns and Columns.from_json(columns),
-        tokenizer=tokenizer and Tokenizer.from_json(tokenizer), words=words and Captions.from_json(words), settings=recorded["settings"],
-        class_counts=tuple(recorded.get("class_counts", ())),  # runs of before do not have it
-    )  # fmt: skip
+    known, stored = run.record.data, run.info["data"]
+    columns, tokenizer, words = (stored.get(name) for name in ("columns", "tokenizer", "words"))
+    try:
+        return Dataset(
+            known.name, DataSpec(**known.spec.model_dump()), {}, known.digest, class_names=tuple(known.class_names),
+            binarise=known.binarise, columns=columns and Columns.from_json(columns),
+            tokenizer=tokenizer and Tokenizer.from_json(tokenizer), words=words and Captions.from_json(words), settings=known.settings,
+            class_counts=tuple(known.class_counts),  # runs of before do not have it
+        )  # fmt: skip
+    except (KeyError, TypeError, ValueError, AssertionError, StorageError) as error:
+        raise StorageError(f"{run.path / 'run.json'} is damaged: what it says of the data does not go together: {error}") from None
 
 
 def dataset_of(run: Run, name: str | None = None) -> Dataset:
     """The data of a run, proven to be the same by their digest. name: where they are now, which the run then remembers."""
-    recorded = run.info["data"]
-    where = Path(recorded["name"])
+    known = run.record.data
+    where, settings = Path(known.name), recorded(DataConfig, known.settings, run)
     if name is None and where.is_absolute() and not where.exists():
         raise DataError(f"the data of {run.path} were at {where} and are not there any more: bring them back, or say once where they are now: `fromnoise show {run.path} --data PATH`")
-    dataset = data.load(name or recorded["name"], build(DataConfig, recorded["settings"]))
-    if dataset.digest != recorded["digest"]:
-        if modelled := constants_modelled(recorded):
+    dataset = data.load(name or known.name, settings)
+    if dataset.digest != known.digest:
+        if modelled := constants_modelled(run.info["data"]):
             raise DataError(f"{run.path} is from a version that modelled constant columns too ('{modelled[0]}'), which none does any more: train it anew")
         sizes = {name: len(part) for name, part in dataset.splits.items()}
-        difference = f"splits {recorded['splits']} then, {sizes} now" if sizes != recorded["splits"] else "the same sizes, other content"
+        difference = f"splits {known.splits} then, {sizes} now" if sizes != known.splits else "the same sizes, other content"
         raise DataError(
-            f"the data '{recorded['name']}' changed since {run.path} was trained ({difference}; digest "
-            f"{recorded['digest'][:12]} then, {dataset.digest[:12]} now): bring the old data back, or train anew"
+            f"the data '{known.name}' changed since {run.path} was trained ({difference}; digest "
+            f"{known.digest[:12]} then, {dataset.digest[:12]} now): bring the old data back, or train anew"
         )
     # of the run, not of these data: cells say what the model's likelihood is, and old runs have none
-    dataset = replace(dataset, spec=replace(dataset.spec, cells=DataSpec(**recorded["spec"]).cells))
+    dataset = replace(dataset, spec=replace(dataset.spec, cells=DataSpec(**known.spec.model_dump()).cells))
     if name is not None:
-        run.update(data=recorded | {"name": found_at(name)})
+        run.update(data=run.info["data"] | {"name": found_at(name)})
     return dataset
 
 

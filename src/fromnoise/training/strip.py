@@ -6,6 +6,7 @@ candidates (``--candidates 1``).
 """
 
 import io
+import math
 import re
 from pathlib import Path
 
@@ -15,17 +16,18 @@ import torch
 from ..core.config import BaseConfig
 from ..core.errors import StorageError
 from ..core.family import Family
-from ..core.files import make_folder, write_atomic
+from ..core.files import make_folder, read_limited, write_atomic
 from ..core.rng import Rng
 from ..core.run import Run
 from ..data.dataset import Dataset
 
 IMAGES, POINTS = 8, 500  # samples that are kept of each interval: images or texts, points
+LARGEST = 2**30  # bytes of a file of samples
 
 
 @torch.no_grad()
 def save_strip(run: Run, model: Family, dataset: Dataset, step: int, options: BaseConfig) -> Path:
-    """Writes samples/progress-STEP.npy: images uint8 (8, H, W[, 3]), tokens int64 (8, T), values float32 (500, *shape). Returns the file.
+    """Writes samples/progress-STEP.npy, whose event keeps its digest: images uint8 (8, H, W[, 3]), tokens int64 (8, T), values float32 (500, *shape). Returns the file.
 
     model: with the averaged weights, in eval mode; options: how it samples while it trains. A function of the weights alone: a
     resumed run that comes by the same step again writes the same bytes. Raises StorageError.
@@ -46,13 +48,19 @@ def save_strip(run: Run, model: Family, dataset: Dataset, step: int, options: Ba
 def strips_of(run: Run, until: int | None = None) -> dict[int, Path]:
     """Step -> file, in order of the steps: the start, and what the run's events know, so nothing that was given up."""
     known = {0} | {event["step"] for event in run.events("interval")}
-    found = {int(m[1]): path for path in (run.path / "samples").glob("progress-*.npy") if (m := re.fullmatch(r"progress-(\d+)\.npy", path.name))}
+    found = {int(m[1]): path for path in (run.path / "samples").glob("progress-*.npy") if (m := re.fullmatch(r"progress-([0-9]{1,18})\.npy", path.name))}
     return {step: found[step] for step in sorted(found) if step in known and (until is None or step <= until)}
 
 
 def read_strip(path: Path) -> np.ndarray:
-    """Raises StorageError when the file is damaged."""
+    """Raises StorageError when the file is damaged, or claims to hold more than it does."""
+    data = read_limited(path, LARGEST)
     try:
-        return np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+        buffer = io.BytesIO(data)
+        read_header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+        shape, _, dtype = read_header[np.lib.format.read_magic(buffer)](buffer)
+        if dtype.hasobject or math.prod(shape) * dtype.itemsize != len(data) - buffer.tell() or not math.prod(shape):
+            raise ValueError("its size is not the one that it claims")
+        return np.load(io.BytesIO(data), allow_pickle=False)
+    except (OSError, ValueError, EOFError, KeyError, TypeError, SyntaxError, RecursionError, MemoryError, OverflowError) as error:
         raise StorageError(f"{path} is damaged: delete it, and the figure does without it") from error

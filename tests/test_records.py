@@ -1,0 +1,230 @@
+"""What is read from the files of a run is checked; damage is an error with a name, and none of it goes unseen."""
+
+import importlib.util
+import json
+from pathlib import Path
+
+import pytest
+
+from fromnoise.cli import main
+from fromnoise.conformance import first_difference
+from fromnoise.core.errors import StorageError
+from fromnoise.core.files import parse_json, read_json, sealed
+from fromnoise.core.records import read_report
+from fromnoise.core.run import Run
+from fromnoise.training import checkpoint, launch
+from fromnoise.training.restore import restore
+from fromnoise.training.verify import verify
+
+TINY = dict(hidden=(8,), latent_dim=2, steps=20, batch_size=32, intervals=4, validation_examples=50, threads=1)
+
+
+def train(path="run", family="vae", **options):
+    return launch.start(launch.plan(family, **TINY | options), path)
+
+
+def rewrite(path: Path, change) -> None:
+    """Changes a JSON file, with a digest that fits."""
+    value = json.loads(path.read_text())
+    path.write_text(sealed(change(value)))
+
+
+# -- JSON -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "text",
+    [b"[" * 200_000, b'{"a": 1, "a": 2}', b"NaN", b"1e999", b"9" * 5000, b'"\\ud800"', b"\xff", b"", b"[" * 100 + b"]" * 100, b"[" + b"[],[]," * 2_000_000 + b"1]"],
+    ids=["open brackets", "twice", "nan", "infinite", "large", "surrogate", "no utf-8", "empty", "nested", "many"],
+)
+def test_strict_json_refuses_what_later_code_could_trip_over(text):
+    with pytest.raises(StorageError, match="somewhere.json is damaged"):
+        parse_json(text, "somewhere.json")
+
+
+def test_a_file_that_is_too_large_or_no_file_is_not_read(tmp_path):
+    with open(tmp_path / "large.json", "wb") as file:
+        file.truncate(2**40)
+    for path in (tmp_path / "large.json", tmp_path, Path("/dev/zero")):
+        with pytest.raises(StorageError):
+            read_json(path)
+
+
+# -- records ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "change,word",
+    [
+        ({"preset": None}, "preset"),
+        ({"steps": "20"}, "steps"),
+        ({"steps": -1}, "steps"),
+        ({"seed": True}, "seed"),
+        ({"config": []}, "config"),
+        ({"family": 5}, "family"),
+        ({"format": "1"}, "record of a run"),
+        ({"data": {}}, "data"),
+        ({"family": "latent"}, "within"),
+        ({"versions": {"torch": 2}}, "versions.torch"),
+        ({"extended": [{"from": 1}]}, "extended"),
+    ],
+)
+def test_a_field_of_run_json_that_is_none_is_named(change, word, tmp_path):
+    run = train(tmp_path / "run")
+    rewrite(run.path / "run.json", lambda info: info | change)
+    with pytest.raises(StorageError, match="run.json") as error:
+        Run(run.path)
+    assert word in str(error.value)
+
+
+def test_the_form_of_the_data_has_to_go_together(tmp_path):
+    run = train(tmp_path / "run")
+    for part, value in (("spec", {"kind": "image", "shape": [8]}), ("class_names", ["a"]), ("splits", {"train": -1})):
+        old = (run.path / "run.json").read_bytes()
+        rewrite(run.path / "run.json", lambda info, part=part, value=value: info | {"data": info["data"] | {part: value}})
+        with pytest.raises(StorageError, match="run.json is damaged: data"):
+            Run(run.path)
+        (run.path / "run.json").write_bytes(old)
+
+
+def test_a_configuration_in_run_json_that_is_none_names_file_and_field(tmp_path):
+    run = train(tmp_path / "run")
+    rewrite(run.path / "run.json", lambda info: info | {"config": info["config"] | {"latent_dim": -3}})
+    with pytest.raises(StorageError, match="run.json.*latent-dim"):
+        restore(Run(run.path), with_data=False)
+    rewrite(run.path / "run.json", lambda info: info | {"config": info["config"] | {"latent_dim": 2}, "train": {"lr_end": "x"}})
+    with pytest.raises(StorageError, match="run.json.*lr-end"):
+        launch.resume(Run(run.path))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"files": {}}, {"step": "20"}, {"best": "x"}, {"events": None}, {"history": [None]}, {"format": "1"}, {"sums": {"a": 1.0}}, {"good": 21}, {"rollbacks": -1},
+        {"files": {f"{part}.safetensors": {"bytes": 1, "sha256": 5} for part in checkpoint.PARTS}},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_a_damaged_manifest_falls_back_to_the_checkpoint_before(change, tmp_path):
+    run, said = train(tmp_path / "run"), []
+    rewrite(run.path / "checkpoints" / "step-00000020" / "manifest.json", lambda manifest: manifest | change)
+    assert checkpoint.find(run, warn=said.append).step == 15 and "manifest.json" in said[0]
+
+
+def test_runs_of_the_first_format_open_go_on_and_get_digests(tmp_path):
+    whole, run = train(tmp_path / "whole"), train(tmp_path / "run")
+    events = run.events()
+    for path in [run.path / "run.json", *run.path.glob("checkpoints/*/manifest.json")]:
+        value = json.loads(path.read_text())
+        del value["digest"]
+        path.write_text(json.dumps(value | {"format": 1}, sort_keys=True, indent=1))
+    for name in ("events.jsonl", "sessions.jsonl"):
+        lines = [json.loads(line) for line in (run.path / name).read_text().splitlines()]
+        (run.path / name).write_text("".join(json.dumps({k: v for k, v in line.items() if k != "digest"}) + "\n" for line in lines))
+    old = Run(run.path)
+    assert old.record.format == 1 and restore(old).step == 20 and old.events() == events and not verify(old).problems
+    checkpoint._remove(run.path / "checkpoints" / "step-00000020")
+    launch.resume(old, warn=lambda line: None)
+    assert not first_difference(whole, run) and Run(run.path).record.format == 2
+    assert not verify(Run(run.path)).problems and not verify(Run(run.path)).uncovered
+
+
+def test_a_run_of_a_later_version_is_not_damaged_but_newer(tmp_path):
+    run = train(tmp_path / "run")
+    rewrite(run.path / "run.json", lambda info: info | {"format": 99})
+    with pytest.raises(StorageError, match="newer fromnoise"):
+        Run(run.path)
+
+
+def test_fields_that_a_later_version_adds_are_kept_when_run_json_is_written_again(tmp_path):
+    run = train(tmp_path / "run")
+    rewrite(run.path / "run.json", lambda info: info | {"future": {"a": 1}})
+    run = Run(run.path)
+    run.update(steps=21)
+    assert Run(run.path).info["future"] == {"a": 1} and Run(run.path).record.steps == 21
+
+
+def test_damaged_runs_are_listed_as_damaged_beside_the_others(tmp_path, capsys):
+    train("runs/good")
+    for name, content in (("bad", "{"), ("deep", "[" * 200_000)):
+        Path(f"runs/{name}").mkdir()
+        Path(f"runs/{name}/run.json").write_text(content)
+    worse = train("runs/worse")
+    lines = (worse.path / "events.jsonl").read_text().splitlines()
+    (worse.path / "events.jsonl").write_text("\n".join(["x", *lines[1:]]) + "\n")
+    assert main(["runs"]) == 0
+    out = capsys.readouterr().out
+    assert sum("damaged: " in line for line in out.splitlines()) == 3 and "runs/good" in out
+    assert main(["runs", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert [row["run"] for row in found["runs"]] == ["runs/good"] and len(found["damaged"]) == 3
+
+
+def test_a_damaged_event_is_said_on_resume_and_the_file_is_kept_aside(tmp_path):
+    whole, run, said = train(tmp_path / "whole"), train(tmp_path / "run"), []
+    checkpoint._remove(run.path / "checkpoints" / "step-00000020")
+    path = run.path / "events.jsonl"
+    damaged = path.read_bytes().replace(b'"step": 5,', b'"step": 4,', 1)
+    path.write_bytes(damaged)
+    with pytest.raises(StorageError, match="line 1 of .*events.jsonl"):
+        run.events()
+    launch.resume(Run(run.path), warn=said.append)
+    assert any("line 1 of" in line and "2 are kept" in line for line in said)
+    assert [event["step"] for event in run.events()] == [10, 15, 20] and (run.path / "events-damaged-0001.jsonl").read_bytes() == damaged
+    assert all(a.equal(b) for a, b in zip(restore(whole).model.state_dict().values(), restore(run).model.state_dict().values()))
+    assert not verify(run).problems
+
+
+def test_a_report_that_is_damaged_is_refused_and_a_sound_one_is_read(tmp_path):
+    from fromnoise.evaluate.report import evaluate
+
+    run = train(tmp_path / "run")
+    report = evaluate(restore(run), quick=True, samples=200)
+    path = run.path / "report-quick.json"
+    assert read_report(path)["metrics"] == report["metrics"]
+    for change in ({"metrics": 5}, {"metrics": [{"name": "x"}]}, {"cost": {}}, {"step": "x"}, {"texts": {"sampled": [1]}}):
+        path.write_text(sealed(report | change))
+        with pytest.raises(StorageError, match="report-quick.json is damaged"):
+            read_report(path)
+
+
+# -- every file, every bit ------------------------------------------------------------------------------------------------
+
+
+def fuzz():
+    path = Path(__file__).parents[1] / "benchmarks" / "fuzz_runs.py"
+    spec = importlib.util.spec_from_file_location("fuzz_runs", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def fuzzer(tmp_path_factory):
+    return fuzz().Fuzzer(tmp_path_factory.mktemp("fuzz"), seed=1)
+
+
+def test_damaged_records_and_tensors_are_errors_of_our_own(fuzzer):
+    """A small part of benchmarks/fuzz_runs.py."""
+    fuzzer.records(150)
+    fuzzer.tensors(50)
+    assert not fuzzer.failures and fuzzer.counts["errors of our own"] > 50
+
+
+def test_verify_sees_a_flipped_bit_in_every_file(fuzzer):
+    fuzzer.failures.clear()
+    fuzzer.flips(6)
+    assert not fuzzer.failures and fuzzer.counts["files with flipped bits"] > 15
+
+
+def test_verify_names_what_it_does_not_cover(tmp_path, capsys):
+    run = train("run")
+    Path("run/notes.txt").write_text("mine")
+    assert main(["verify", str(run.path)]) == 0
+    assert "no digest is kept of notes.txt" in capsys.readouterr().out
+
+
+def test_a_run_that_learns_where_its_data_went_keeps_a_digest_that_fits(tmp_path):
+    run = train(tmp_path / "run")
+    restore(run, data_name="digits")
+    assert not verify(Run(run.path)).problems
