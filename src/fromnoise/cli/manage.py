@@ -16,7 +16,7 @@ from .root import LOOSE, PATH, finish, fromnoise, json_flag, quiet_flag, say, wh
 def runs(folder, root, as_json):
     """List the runs in a folder."""
     from ..core.run import list_runs
-    from ..data.store import shown
+    from ..core.words import shown
 
     if folder and root:
         raise UsageError("give one folder: DIR, or --root DIR")

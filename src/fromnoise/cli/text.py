@@ -7,7 +7,7 @@ import click
 
 from ..core.errors import DataError, UsageError
 from .options import loose
-from .root import PATH, checkpoint_flag, device_flag, finish, fromnoise, json_flag, opened, quiet_flag, say, warn
+from .root import PATH, checkpoint_flag, device_flag, finish, fromnoise, json_flag, opened, quiet_flag, say, trust_flags, warn
 
 CONTROLS = {code: "\N{REPLACEMENT CHARACTER}" for code in (*range(9), *range(11, 32), *range(127, 160))}  # a model of bytes may write any
 SHOWN = 24  # characters of a symbol in the table of --by-symbol
@@ -76,6 +76,7 @@ def _about(generated, copied: int | None) -> str:
 @click.option("--by-symbol", is_flag=True, help="also a line for each symbol, with its surprise")
 @checkpoint_flag
 @device_flag
+@trust_flags
 @json_flag
 @quiet_flag
 def score(run, file, text, by_symbol, checkpoint, device, as_json, quiet):

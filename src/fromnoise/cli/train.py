@@ -6,7 +6,7 @@ import click
 
 from .live import Live, best_words, plan_line
 from .options import SectionedCommand, SuggestingGroup, flags_of, given, loose
-from .root import LOOSE, PATH, finish, fromnoise, json_flag, quiet_flag, warn
+from .root import LOOSE, PATH, finish, fromnoise, json_flag, quiet_flag, trust_flags, trust_options, trusted, warn
 
 
 class Families(SuggestingGroup):
@@ -50,8 +50,9 @@ def train_command(name: str) -> click.Command:
         click.Option(["--dry-run"], is_flag=True, help="print the resolved options, parameters, seconds and memory, then stop"),
         click.Option(["--json", "as_json"], is_flag=True, help="print one JSON document; everything else goes to stderr"),
         click.Option(["--quiet"], is_flag=True, help="print only the result"),
+        *trust_options(),
     ]  # fmt: skip
-    sections = [("What", {"data_name", "within", "preset", "out", "dry_run", "as_json", "quiet"})]
+    sections = [("What", {"data_name", "within", "preset", "out", "dry_run", "as_json", "quiet", "trust_code", "trust_file"})]
     for heading, model in (("The model", family.Config), ("Training", TrainConfig), ("Data", DataConfig)):
         params += flags_of(model)
         sections.append((heading, set(model.model_fields)))
@@ -80,7 +81,7 @@ def train(family, config_model, data_name, within, preset, out, dry_run, as_json
     options = {}
     for model in (config_model, TrainConfig, DataConfig):
         options |= given(model, values)
-    plan = launch.plan(family, data_name, preset, within, **options)
+    plan = launch.plan(family, data_name, preset, within, trusted(), warn, **options)
     stream = sys.stderr if as_json else sys.stdout
     if not quiet:
         for note in plan.dataset.notes:
@@ -109,6 +110,7 @@ def train(family, config_model, data_name, within, preset, out, dry_run, as_json
 @click.option("--steps", help="train on for so many steps")
 @click.option("--workers", help="threads that prepare batches ahead")
 @click.option("--data", help="where the data are now, if they moved")
+@trust_flags
 @json_flag
 @quiet_flag
 @click.pass_context
@@ -123,9 +125,9 @@ def resume(ctx, run, minutes, epochs, steps, workers, data, as_json, quiet):
     changes = given(TrainConfig, {"minutes": minutes, "epochs": epochs, "steps": steps, "workers": workers})
     changes |= {"data": data} if data else {}
     if ctx.args:  # any other option of the training: accepted if it says what the run has anyway
-        changes |= loose(launch.option_models(families.of_run(opened.info)), ctx.args)
+        changes |= loose(launch.option_models(families.of_run(opened.info, trusted(), str(run))), ctx.args)
     with Live(quiet, sys.stderr if as_json else sys.stdout) as live:
-        done = launch.resume(opened, changes, live.on_plan, live.on_event, warn)
+        done = launch.resume(opened, changes, live.on_plan, live.on_event, warn, trusted())
     last = done.events("interval")[-1]
     document = {"run": str(run), "step": last["step"], "validation": last["validation"], "best": last["best"]}
     finish(document, as_json, str(run) if quiet else f"done: {run}, {scores(last)}")

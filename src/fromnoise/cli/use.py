@@ -20,6 +20,7 @@ from .root import (
     opened,
     quiet_flag,
     say,
+    trust_flags,
     warn,
     whole,
 )
@@ -46,6 +47,7 @@ digest_flag = click.option("--evaluator-digest", metavar="SHA256", help="what pu
 @click.option("--stream", is_flag=True, help="text: print it as it comes")
 @checkpoint_flag
 @device_flag
+@trust_flags
 @json_flag
 @quiet_flag
 @click.pass_context
@@ -102,6 +104,7 @@ def sample(ctx, run, n, label, seed, out, guide_with, prompt, prompt_file, lengt
 @checkpoint_flag
 @data_flag
 @device_flag
+@trust_flags
 @json_flag
 @quiet_flag
 def reconstruct(run, images, n, out, checkpoint, data, device, as_json, quiet):
@@ -128,6 +131,7 @@ def reconstruct(run, images, n, out, checkpoint, data, device, as_json, quiet):
 @checkpoint_flag
 @data_flag
 @device_flag
+@trust_flags
 @json_flag
 @quiet_flag
 def evaluate(run, quick, samples, k, n, ais, evaluator, evaluator_digest, seed, figures, checkpoint, data, device, as_json, quiet):
@@ -165,6 +169,7 @@ def evaluate(run, quick, samples, k, n, ais, evaluator, evaluator_digest, seed, 
 @click.option("--seed", default="0", metavar="N", help="[0]")
 @click.option("--zoo/--no-zoo", default=True, help="also show which metric sees which defect [yes]")
 @device_flag
+@trust_flags
 @json_flag
 @quiet_flag
 def compare(runs, out, samples, evaluator, evaluator_digest, seed, zoo, device, as_json, quiet):
@@ -190,6 +195,7 @@ def compare(runs, out, samples, evaluator, evaluator_digest, seed, zoo, device, 
 @checkpoint_flag
 @data_flag
 @device_flag
+@trust_flags
 @json_flag
 @quiet_flag
 def show(run, names, dims, sampled, seed, beside, out, checkpoint, data, device, as_json, quiet):

@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 
 from ..core.errors import DataError
+from ..core.words import shown
 from . import table
 from .dataset import DataConfig, Dataset, Split, image_dataset, refuse, split_rows
-from .store import shown
 
 EXAMPLES, LABELS = ("x", "images", "data", "arr_0"), ("y", "labels", "targets")
 MOST_CLASSES = 10_000

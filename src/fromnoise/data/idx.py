@@ -23,9 +23,10 @@ import numpy as np
 from ..core.errors import DataError
 from ..core.files import write_atomic
 from ..core.rng import Rng
+from ..core.words import shown
 from .dataset import FEWEST, DataConfig, Dataset, Split, image_dataset, refuse
 from .download import FetchError, fetch
-from .store import cache_folder, cache_writes, shown
+from .store import cache_folder, cache_writes
 
 NAMES = {
     "mnist": "70,000 handwritten digits, 28x28 grey, 10 classes (downloaded)",

@@ -15,9 +15,9 @@ import numpy as np
 
 from ..core.errors import DataError, UsageError, did_you_mean
 from ..core.spec import DataSpec
+from ..core.words import shown
 from .columns import Columns, as_number, sorted_values
 from .dataset import DataConfig, Dataset, Split, digest_of, refuse, split_rows
-from .store import shown
 
 MISSING = frozenset(("", "na", "nan", "null"))  # compared in lower case
 MOSTLY = 0.8  # share of cells that must be numbers to make a number column

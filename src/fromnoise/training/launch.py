@@ -6,7 +6,7 @@ import platform
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -61,11 +61,15 @@ def option_models(family: families.FamilyFile) -> tuple[type[BaseConfig], ...]:
     return ((family.second or family).Config, TrainConfig, DataConfig)
 
 
-def plan(family_name: str, data_name: str | None = None, preset: str | None = None, within: str | Path | None = None, **options) -> Plan:
+def plan(
+    family_name: str, data_name: str | None = None, preset: str | None = None, within: str | Path | None = None,
+    trust: families.Trust = families.NO_TRUST, warn: Callable[[str], None] = lambda line: None, **options,
+) -> Plan:
     """Resolves a preset and options into configurations and loads the data (None: digits).
 
     An option belongs to the family, the training or the data, by its name. within: a run, in whose codes the family is
-    trained; its data and their options are taken over. Raises UsageError, DataError, StorageError.
+    trained; its data and their options are taken over; trust: whether code that it names may be executed, besides that of
+    ``family_name``. Raises UsageError, DataError, StorageError.
     """
     family = families.load(family_name)
     models = option_models(family)
@@ -79,7 +83,9 @@ def plan(family_name: str, data_name: str | None = None, preset: str | None = No
     pick = lambda model, values: {k: v for k, v in values.items() if k in model.model_fields}
     for model in models:  # complain about an option before loading anything
         build(model, pick(model, options))
-    first = first_stage(within) if within else None
+    if family.sha256:
+        trust = replace(trust, files=(*trust.files, family.path))
+    first = first_stage(within, trust, warn) if within else None
     recorded = first.run.info["data"] if first else {"name": "digits", "settings": {}}
     data_name = data_name or recorded["name"]
     data_name = found_at(data_name)
@@ -111,9 +117,9 @@ def plan(family_name: str, data_name: str | None = None, preset: str | None = No
 # -- a second stage within a first one -------------------------------------------------------------------------
 
 
-def first_stage(path: str | Path) -> Restored:
+def first_stage(path: str | Path, trust: families.Trust = families.NO_TRUST, warn: Callable[[str], None] = lambda line: None) -> Restored:
     """A run as a first stage, without its data. Raises UsageError, StorageError."""
-    found = restore(Run(path), device="cpu", with_data=False)
+    found = restore(Run(path), device="cpu", with_data=False, trust=trust, warn=warn)
     latent.check_first(found.model, str(path))
     return found
 
@@ -135,8 +141,8 @@ def two_stages(first: Restored, form: str, second: families.FamilyFile, config: 
             "within": str(first.run.path.resolve()),
             "digest": weights_digest(first.run),
             "form": form,
-            "first": {"family": name(first.family), "config": first.run.info["config"]},
-            "second": {"family": name(second), "config": config.model_dump(mode="json")},
+            "first": {"family": name(first.family), "config": first.run.info["config"], "sha256": first.family.sha256},
+            "second": {"family": name(second), "config": config.model_dump(mode="json"), "sha256": second.sha256},
             "conditional": any(getattr(c, "conditional", False) for c in (first.model.config, config)),
         },
     )
@@ -205,6 +211,7 @@ def describe(plan: Plan, command: str, steps: int, trainer: Trainer) -> dict:
     return {
         "family": plan.family.name,
         "family_file": None if plan.family.path.parent == families.HERE else str(plan.family.path.resolve()),
+        "family_sha256": plan.family.sha256 or None,
         "preset": plan.preset,
         "config": plan.config.model_dump(mode="json"),
         "train": plan.train.model_dump(mode="json"),
@@ -278,10 +285,13 @@ def _train(trainer: Trainer, run: Run, steps: int, on_event, stop: Stop) -> None
         raise StoppedError(f"{run.path} had just finished when the signal came: nothing is lost", stop.signal)
 
 
-def planned(run: Run, data_name: str | None = None, **changes) -> Plan:
-    """The plan that a run recorded; data_name: where its data are now. Raises DataError when they are gone or others."""
+def planned(
+    run: Run, data_name: str | None = None, trust: families.Trust = families.NO_TRUST, warn: Callable[[str], None] = lambda line: None,
+    **changes,
+) -> Plan:
+    """The plan that a run recorded; data_name: where its data are now; trust: see ``restore``. Raises DataError when they are gone or others."""
     info = run.info
-    family = families.of_run(info)
+    family = families.of_run(info, trust, str(run.path), warn)
     train, taken = build(TrainConfig, info["train"] | changes), {}
     if family.second:
         taken = {name: t for name, t in checkpoint.find(run).tensors("model").items() if name.startswith("first.")}
@@ -289,7 +299,8 @@ def planned(run: Run, data_name: str | None = None, **changes) -> Plan:
 
 
 def resume(
-    run: Run, changes: dict | None = None, on_plan=lambda info: None, on_event=lambda e: None, warn: Callable[[str], None] = print
+    run: Run, changes: dict | None = None, on_plan=lambda info: None, on_event=lambda e: None, warn: Callable[[str], None] = print,
+    trust: families.Trust = families.NO_TRUST,
 ) -> Run:
     """Goes on from the newest valid checkpoint, with the same bits as if it had never stopped.
 
@@ -308,7 +319,7 @@ def resume(
     if len(budget) > 1:
         raise UsageError("give one budget: --minutes, --epochs or --steps")
     free = {name: changes[name] for name in ("workers", "device", "threads") if name in changes}
-    plan = planned(run, data_name, **{"threads": run.info["threads"]} | free)
+    plan = planned(run, data_name, trust, warn, **{"threads": run.info["threads"]} | free)
     if plan.family.second:
         check_retrained(run, warn)
     with Stop() as stop, run.lock():

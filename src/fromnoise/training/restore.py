@@ -28,6 +28,7 @@ class Restored:
     model: Family
     dataset: Dataset
     step: int
+    trust: families.Trust = families.NO_TRUST
 
     @property
     def device(self) -> torch.device:
@@ -37,16 +38,16 @@ class Restored:
 
 def restore(
     run: Run, which: str = "last", weights: str | float = "ema", device: str = "auto", warn=lambda line: None, with_data: bool = True,
-    data_name: str | None = None,
+    data_name: str | None = None, trust: families.Trust = families.NO_TRUST,
 ) -> Restored:
     """Loads the checkpoint ``which`` ("last", "best" or a step) of a run; weights: "ema" or "model".
 
     weights may be a width, too, between those of a run's ``averages``: see ``optim.blend``.
     with_data: False makes do without the data, where they are not needed: the data set then has no splits.
-    data_name: where the data are now, if they moved.
+    data_name: where the data are now, if they moved. trust: whether code that the run names may be executed.
     """
     info, device = run.info, pick_device(device)
-    family = families.of_run(info)
+    family = families.of_run(info, trust, str(run.path), warn)
     saved = checkpoint.find(run, which, warn)
     unfitted = hasattr(family.FAMILY, "fit") and (saved.step < info["steps"] or not isinstance(weights, str))
     dataset = dataset_of(run, data_name) if with_data or unfitted else described_data(run)
@@ -55,7 +56,7 @@ def restore(
     if unfitted:  # stopped before the end, or other weights: what comes after the last step is made up for
         model.fit(lambda: in_order(dataset, "train", device=device), Rng(info["seed"], device=device).at("fit"))
     model.progress = saved.manifest.get("progress", min(1.0, saved.step / max(1, info["steps"])))
-    return Restored(run, family, model, dataset, saved.step)
+    return Restored(run, family, model, dataset, saved.step, trust)
 
 
 def averaged(run: Run, saved: checkpoint.Checkpoint, width: float) -> dict[str, torch.Tensor]:
