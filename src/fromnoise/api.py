@@ -12,6 +12,7 @@ from .core.family import Decodes, Encodes, HasLikelihood, Reconstructs
 from .core.rng import Rng
 from .core.run import Run
 from .core.spec import Batch, check_labels
+from .core.words import escaped
 from .families import Trust
 from .training import launch
 from .training.restore import Restored, restore
@@ -36,7 +37,7 @@ class TrainedRun:
         self._trust = Trust.of(trust_code)
 
     def __repr__(self) -> str:
-        return f"<fromnoise run {self.path}: {self.run.info['family']} on {self.run.info['data']['name']}>"
+        return escaped(f"<fromnoise run {self.path}: {self.run.info['family']} on {self.run.info['data']['name']}>")
 
     @property
     def path(self) -> Path:
@@ -46,7 +47,7 @@ class TrainedRun:
     def restored(self) -> Restored:
         import warnings
 
-        options = {"which": self._which, "device": self._device, "warn": warnings.warn, "trust": self._trust}
+        options = {"which": self._which, "device": self._device, "warn": lambda line: warnings.warn(escaped(line), stacklevel=6), "trust": self._trust}
         try:
             return restore(self.run, **options)
         except DataError as error:
@@ -82,7 +83,7 @@ class TrainedRun:
 
         from .generate import write_on
 
-        warn = lambda text: warnings.warn(text, stacklevel=3)
+        warn = lambda text: warnings.warn(escaped(text), stacklevel=3)
         return [one.text for one in write_on(self.restored, prompt, n, length, seed, stop, options, warn=warn)]
 
     def score(self, text: str):
@@ -221,7 +222,7 @@ class TrainedRun:
         from .evaluate.report import evaluate
 
         path = None if evaluator is None else Path(evaluator)
-        warn = lambda text: warnings.warn(text, stacklevel=3)
+        warn = lambda text: warnings.warn(escaped(text), stacklevel=3)
         return Report(evaluate(self.restored, k, n, quick, seed, samples, path, evaluator_digest, anneal=ais, warn=warn))
 
     def show(self, *names: str, **options) -> list[Path]:
@@ -232,7 +233,7 @@ class TrainedRun:
 
     def resume(self, **changes) -> "TrainedRun":
         """Goes on training; see ``fromnoise resume --help``."""
-        return TrainedRun(launch.resume(self.run, changes, trust=self._trust).path, self._which, self._device, self._trust)
+        return TrainedRun(launch.resume(self.run, changes, warn=lambda line: print(escaped(line)), trust=self._trust).path, self._which, self._device, self._trust)
 
 
 def train(

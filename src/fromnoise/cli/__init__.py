@@ -3,7 +3,10 @@
 import os
 import sys
 
+from ..core.words import escaping_output
 
+
+@escaping_output()
 def main(argv: list[str] | None = None) -> int:
     """Runs one command; returns its exit code (0, 2 usage, 3 data, 4 storage, 5 diverged, 128 + signal)."""
     import click

@@ -16,7 +16,7 @@ from .root import LOOSE, PATH, finish, fromnoise, json_flag, quiet_flag, say, wh
 def runs(folder, root, as_json):
     """List the runs in a folder."""
     from ..core.run import list_runs
-    from ..core.words import shown
+    from ..core.words import escaped, shown
 
     if folder and root:
         raise UsageError("give one folder: DIR, or --root DIR")
@@ -34,13 +34,14 @@ def runs(folder, root, as_json):
     if as_json:
         return finish({"runs": rows}, True, "")
     if not rows:
-        return print(f"no runs in {root}: `fromnoise train vae` makes one")
+        return say(f"no runs in {root}: `fromnoise train vae` makes one")
     names = [shown(Path(row["data"]).name or row["data"], 40)[1:-1] for row in rows]  # without its quotes
-    width, wide = max(3, *(len(row["run"]) for row in rows)), max(4, *map(len, names))
-    print(f"{'run':<{width}}  {'data':<{wide}} {'step':>15}  held-out")
-    for row, name in zip(rows, names):
+    paths = [escaped(row["run"]) for row in rows]
+    width, wide = max(3, *map(len, paths)), max(4, *map(len, names))
+    say(f"{'run':<{width}}  {'data':<{wide}} {'step':>15}  held-out")
+    for row, path, name in zip(rows, paths, names):
         value = "-" if row["held_out"] is None else f"{row['held_out']:.4g}"
-        print(f"{row['run']:<{width}}  {name:<{wide}} {row['step']:>7}/{row['steps']:<7}  {value}  {'! ' + row['health'][0].split(':')[0] if row['health'] else ''}")
+        say(f"{path:<{width}}  {name:<{wide}} {row['step']:>7}/{row['steps']:<7}  {value}  {'! ' + row['health'][0].split(':')[0] if row['health'] else ''}")
 
 
 @fromnoise.command()
@@ -66,7 +67,7 @@ def verify(run, with_data, as_json):
             problems.append(str(error))
             code = code if damaged else error.exit_code
     document = {"run": str(run), "ok": not problems, "checkpoints": [c.step for c in valid], "problems": problems}
-    finish(document, as_json, "\n".join([f"ok: step {c.step}" for c in valid] + [f"damaged: {p}" for p in problems]))
+    finish(document, as_json, *(f"ok: step {c.step}" for c in valid), *(f"damaged: {p}" for p in problems))
     if problems:
         error = StorageError(f"{run} does not verify: {problems[0]}")
         error.exit_code = code
@@ -87,7 +88,7 @@ def data_list(as_json):
     known = catalogue()
     lines = [f"{name:<15} {text}" for name, text in known.items()]
     lines.append(f"{'PATH':<15} a folder of images (sub-folders are classes) or of IDX files, .npy, .npz, .csv, .tsv, .parquet, text or a folder of text")
-    finish(known, as_json, "\n".join(lines))
+    finish(known, as_json, *lines)
 
 
 @data_group.command("info", context_settings=LOOSE)
@@ -119,7 +120,7 @@ def data_info(ctx, name, as_json):
         f"digest: {dataset.digest[:16]}",
         *dataset.notes,
     ]  # fmt: skip
-    finish(document, as_json, "\n".join(lines))
+    finish(document, as_json, *lines)
 
 
 @data_group.command("get")
@@ -154,7 +155,7 @@ def doctor(as_json):
     from ..doctor import examine
 
     findings, ok = examine()
-    finish({"ok": ok, **findings}, as_json, "\n".join(f"{name:<12} {value}" for name, value in findings.items()))
+    finish({"ok": ok, **findings}, as_json, *(f"{name:<12} {value}" for name, value in findings.items()))
     if not ok:
         raise UsageError("this installation has a problem: see the lines above")
 

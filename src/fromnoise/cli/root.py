@@ -8,6 +8,7 @@ import click
 
 from .. import __version__
 from ..core.errors import UsageError
+from ..core.words import escaped
 from .options import SuggestingGroup
 
 PATH = click.Path(path_type=Path)
@@ -20,17 +21,22 @@ data_flag = click.option("--data", metavar="NAME|PATH", help="where the run's da
 device_flag = click.option("--device", default="auto", metavar="auto|cpu|cuda|mps", help="where to compute [auto]")
 
 
-def say(text: str, as_json: bool = False) -> None:
-    print(text, file=sys.stderr if as_json else sys.stdout)
+def say(line: str, as_json: bool = False) -> None:
+    """Prints one line; what would break it is escaped."""
+    print(escaped(line), file=sys.stderr if as_json else sys.stdout)
 
 
-def finish(document: dict, as_json: bool, text: str) -> None:
-    """The result of a verb: one JSON document, or words."""
-    print(json.dumps(document, allow_nan=False) if as_json else text)
+def finish(document: dict, as_json: bool, *lines: str) -> None:
+    """The result of a verb: one JSON document, or lines of words."""
+    if as_json:
+        print(json.dumps(document, allow_nan=False).replace("\x7f", "\\u007f"))
+        return
+    for line in lines:
+        say(line)
 
 
 def warn(line: str) -> None:
-    print(f"warning: {line}", file=sys.stderr)
+    say(f"warning: {line}", True)
 
 
 def trust_flags(command):

@@ -6,7 +6,7 @@ import click
 
 from .live import Live, best_words, plan_line
 from .options import SectionedCommand, SuggestingGroup, flags_of, given, loose
-from .root import LOOSE, PATH, finish, fromnoise, json_flag, quiet_flag, trust_flags, trust_options, trusted, warn
+from .root import LOOSE, PATH, finish, fromnoise, json_flag, quiet_flag, say, trust_flags, trust_options, trusted, warn
 
 
 class Families(SuggestingGroup):
@@ -85,12 +85,12 @@ def train(family, config_model, data_name, within, preset, out, dry_run, as_json
     stream = sys.stderr if as_json else sys.stdout
     if not quiet:
         for note in plan.dataset.notes:
-            print(f"data: {note}", file=stream)
+            say(f"data: {note}", as_json)
     if dry_run:
         numbers = launch.estimate(plan.trainer(), plan.train)
         document = {"preset": plan.preset, "config": plan.config.model_dump(), "train": plan.train.model_dump(), "data": plan.dataset.settings, **numbers}
         settings = " ".join(f"{k}={v}" for k, v in (plan.options.model_dump() | plan.train.model_dump()).items() if v is not None)
-        finish(document, as_json, f"{plan_line(numbers | {'preset': plan.preset})}\n{settings}")
+        finish(document, as_json, *plan_line(numbers | {"preset": plan.preset}).split("\n"), settings)
         return
     with Live(quiet, stream) as live:
         run = launch.start(plan, out, launch.command_line(), live.on_plan, live.on_event)
@@ -99,7 +99,7 @@ def train(family, config_model, data_name, within, preset, out, dry_run, as_json
     finish(
         {"run": str(run.path), "step": last["step"], "validation": last["validation"], "best": last["best"], "seconds": last["seconds"], "health": last["health"]},
         as_json,
-        str(run.path) if quiet else f"done: {run.path}, {scores(last)}\nnext: fromnoise eval {run.path}   fromnoise show {run.path}   fromnoise sample {run.path} {draw}",
+        *([str(run.path)] if quiet else [f"done: {run.path}, {scores(last)}", f"next: fromnoise eval {run.path}   fromnoise show {run.path}   fromnoise sample {run.path} {draw}"]),
     )
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from ..core.errors import UsageError
+from ..core.words import unescaped
 from .options import loose
 from .root import (
     LOOSE,
@@ -153,11 +154,11 @@ def evaluate(run, quick, samples, k, n, ais, evaluator, evaluator_digest, seed, 
     if sys.stdout.isatty():
         from rich.console import Console
 
-        Console().print(rich_table([report]))
+        Console(file=unescaped(sys.stdout)).print(rich_table([report]))
     else:
         print(plain_table([report]))
     if not quiet:
-        print(f"written: {run / ('report-quick.json' if quick else 'report.json')}")
+        say(f"written: {run / ('report-quick.json' if quick else 'report.json')}")
 
 
 @fromnoise.command()
@@ -222,4 +223,4 @@ def show(run, names, dims, sampled, seed, beside, out, checkpoint, data, device,
         restored, list(names) or None, seed=whole(seed, "--seed", 0), dims=tuple(whole(d, "--dims", 0) for d in pair),
         sampled=sampled, plain=plain, command=command_line(), out=out,
     )  # fmt: skip
-    finish({"run": str(run), "files": [str(f) for f in files]}, as_json, "\n".join(str(f) for f in files if f.suffix == ".png"))
+    finish({"run": str(run), "files": [str(f) for f in files]}, as_json, *(str(f) for f in files if f.suffix == ".png"))

@@ -6,7 +6,9 @@ another order than the one that is there ("Trojan Source", Boucher & Anderson 20
 """
 
 import os
+import sys
 import unicodedata
+from contextlib import contextmanager
 
 # Cc: control characters; Cf: bidirectional marks, zero width, tags; Zl, Zp: line ends; Cs: what no encoding can write.
 UNSAFE = frozenset(("Cc", "Cf", "Zl", "Zp", "Cs"))
@@ -17,7 +19,7 @@ def escaped(text, keep: str = "") -> str:
     text = str(text)
     if text.isascii() and text.isprintable():
         return text
-    return "".join(_code(c) if unicodedata.category(c) in UNSAFE and c not in keep else c for c in text)
+    return "".join(_code(c) if _unsafe(c) and c not in keep else c for c in text)
 
 
 def safe(text) -> str:
@@ -31,6 +33,47 @@ def shown(text, width: int = 70) -> str:
     if len(text) > width:
         text = f"{text[: width // 2]}…{text[-width // 2 :]}"
     return f"'{escaped(text)}'"
+
+
+class EscapingStream:
+    """A text stream that writes through ``safe``: the last net, below whatever printed. unescaped: the stream itself."""
+
+    def __init__(self, unescaped):
+        self.unescaped = unescaped
+
+    def write(self, text: str) -> int:
+        if not isinstance(text, str):  # click asks so whether a stream is one of bytes
+            raise TypeError(f"text is written here, not {type(text).__name__}")
+        self.unescaped.write(safe(text))
+        return len(text)
+
+    def writelines(self, lines) -> None:
+        for line in lines:
+            self.write(line)
+
+    def __getattr__(self, name: str):
+        return getattr(self.unescaped, name)
+
+
+@contextmanager
+def escaping_output():
+    """Within it whatever is printed to stdout and stderr is escaped."""
+    before = sys.stdout, sys.stderr
+    sys.stdout, sys.stderr = map(EscapingStream, before)
+    try:
+        yield
+    finally:
+        sys.stdout, sys.stderr = before
+
+
+def unescaped(stream):
+    """The stream for what styles its own output, such as a progress bar; the text in it is escaped by who prints it."""
+    return getattr(stream, "unescaped", stream)
+
+
+def _unsafe(c: str) -> bool:
+    """Also U+2065 and the last of the tags, which are without a category so far and as invisible as the others."""
+    return unicodedata.category(c) in UNSAFE or c == "\u2065" or "\U000e0000" <= c <= "\U000e0fff"
 
 
 def _code(c: str) -> str:

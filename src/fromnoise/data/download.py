@@ -5,6 +5,8 @@ import sys
 import urllib.request
 from collections.abc import Callable, Sequence
 
+from ..core.words import unescaped
+
 LARGEST = 2**26  # bytes: what a broken or hostile server may make us hold
 TIMEOUT = 20  # seconds of silence from a server
 
@@ -43,7 +45,7 @@ def _body(url: str) -> bytes:
             if len(body) > LARGEST:
                 raise ValueError("the file is far larger than it should be")
             if live:
-                print(f"\r  {len(body) / 1e6:.1f} of {total / 1e6:.1f} MB", end="", file=sys.stderr)
+                print(f"\r  {len(body) / 1e6:.1f} of {total / 1e6:.1f} MB", end="", file=unescaped(sys.stderr))
     if live:
         print(file=sys.stderr)
     if total and len(body) != total:

@@ -25,6 +25,7 @@ from ..core.family import ChoosesSamples, Family, FitsBefore, FitsInClosedForm, 
 from ..core.rng import Rng
 from ..core.run import Run
 from ..core.spec import Batch
+from ..core.words import escaped
 from ..data.dataset import Dataset
 from ..data.stream import Stream, comfortable, in_order
 from . import checkpoint, health, strip
@@ -205,7 +206,7 @@ class Trainer:
         Returns the event of it. Raises DivergedError the third time, StorageError when no checkpoint is left.
         """
         state, reason = self.state, getattr(error, "reason", str(error))
-        warn = lambda line: print(f"warning: {line}", file=sys.stderr)
+        warn = lambda line: print(f"warning: {escaped(line)}", file=sys.stderr)
         saved = checkpoint.find(run, until=state.good, warn=warn)
         if state.rollbacks + 1 == TIMES:
             where = f". The last good state is step {saved.step}, in {run.path}"
