@@ -7,6 +7,7 @@ has no valid manifest is not a checkpoint. A flipped bit, a short file or a wron
 """
 
 import contextlib
+import math
 import os
 import re
 import shutil
@@ -14,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load as parse_tensors
 from safetensors.torch import save as tensor_bytes
 from torch import Tensor, nn
@@ -43,6 +44,16 @@ class Checkpoint:
             return parse_tensors(path.read_bytes())
         except SafetensorError as error:
             raise StorageError(f"{path} is damaged: {error}") from None
+
+    def size(self, part: str = "model") -> tuple[int, int]:
+        """Elements and number of the tensors of one part, from its header alone. Raises StorageError."""
+        path = self.path / f"{part}.safetensors"
+        try:
+            with safe_open(path, "pt") as file:
+                shapes = [file.get_slice(name).get_shape() for name in file.keys()]
+        except (SafetensorError, OSError) as error:
+            raise StorageError(f"{path} is damaged: {error}") from None
+        return sum(map(math.prod, shapes)), len(shapes)
 
     def load_into(self, model: nn.Module, tensors: dict[str, Tensor]) -> None:
         """Gives a model tensors of this checkpoint. Raises StorageError where this version of the family has other weights."""

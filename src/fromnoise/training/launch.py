@@ -1,6 +1,7 @@
 """From names and options to a running training: ``plan``, ``start``, ``resume``."""
 
 import contextlib
+import copy
 import os
 import platform
 import sys
@@ -15,6 +16,7 @@ from .. import data, families
 from ..core.config import BaseConfig, build, flag
 from ..core.errors import FromNoiseError, StoppedError, StorageError, UsageError, did_you_mean
 from ..core.family import Family, Judges, count_parameters
+from ..core.limits import Bounded
 from ..core.run import Run, claim_folder, next_folder, refuse_taken
 from ..core.spec import DataSpec
 from ..data.dataset import DataConfig, Dataset
@@ -32,7 +34,10 @@ LOOKING, FEWEST_LOOKS = 0.2, 2  # share of the minutes that goes into intervals,
 
 @dataclass(frozen=True)
 class Plan:
-    """A training, resolved: nothing is left to default. taken: weights that are taken over, those of a first stage."""
+    """A training, resolved: nothing is left to default. taken: weights that are taken over, those of a first stage.
+
+    bound: of a plan that a run recorded, what building its model may take.
+    """
 
     family: families.FamilyFile
     preset: str
@@ -40,6 +45,7 @@ class Plan:
     train: TrainConfig
     dataset: Dataset
     taken: dict[str, torch.Tensor] = field(default_factory=dict)
+    bound: Bounded | None = None
 
     @property
     def options(self) -> BaseConfig:
@@ -47,7 +53,8 @@ class Plan:
         return self.config.second_config() if self.family.second else self.config
 
     def build(self) -> Family:
-        model = self.family.FAMILY(self.config, self.dataset.spec)
+        with copy.copy(self.bound) or contextlib.nullcontext():
+            model = self.family.FAMILY(self.config, self.dataset.spec)
         if self.taken:
             model.load_state_dict(model.state_dict() | self.taken)
         return model
@@ -295,7 +302,11 @@ def planned(
     train, taken = build(TrainConfig, info["train"] | changes), {}
     if family.second:
         taken = {name: t for name, t in checkpoint.find(run).tensors("model").items() if name.startswith("first.")}
-    return Plan(family, info["preset"], build(family.Config, info["config"]), train, dataset_of(run, data_name), taken)
+    try:
+        bound = Bounded(str(run.path), *checkpoint.find(run).size())
+    except StorageError:  # none was saved yet
+        bound = Bounded(str(run.path))
+    return Plan(family, info["preset"], build(family.Config, info["config"]), train, dataset_of(run, data_name), taken, bound)
 
 
 def resume(

@@ -9,6 +9,7 @@ from .. import data, families
 from ..core.config import build
 from ..core.errors import DataError, UsageError
 from ..core.family import Family
+from ..core.limits import Bounded, check_example
 from ..core.rng import Rng
 from ..core.run import Run
 from ..core.spec import DataSpec
@@ -51,7 +52,10 @@ def restore(
     saved = checkpoint.find(run, which, warn)
     unfitted = hasattr(family.FAMILY, "fit") and (saved.step < info["steps"] or not isinstance(weights, str))
     dataset = dataset_of(run, data_name) if with_data or unfitted else described_data(run)
-    model = family.FAMILY(build(family.Config, info["config"]), dataset.spec).to(device).eval().requires_grad_(False)
+    check_example(dataset.spec.dims, str(run.path))
+    with Bounded(str(run.path), *saved.size()):
+        model = family.FAMILY(build(family.Config, info["config"]), dataset.spec)
+    model = model.to(device).eval().requires_grad_(False)
     saved.load_into(model, saved.tensors(weights) if isinstance(weights, str) else averaged(run, saved, weights))
     if unfitted:  # stopped before the end, or other weights: what comes after the last step is made up for
         model.fit(lambda: in_order(dataset, "train", device=device), Rng(info["seed"], device=device).at("fit"))
