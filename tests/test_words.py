@@ -70,7 +70,7 @@ def test_class_names(pictures, capsys):
     assert "owned" in printed(capsys, "sample", run, "--label", f"c{NASTY}", code=2)
     printed(capsys, "sample", run, "--label", f"a{NASTY}", "-n", 2)
     printed(capsys, "sample", run, "-n", 2, "-o", f"x{NASTY}.npy")
-    for args in (["eval", run, "--quick", "--samples", 50], ["show", run, "curves", "samples"], ["reconstruct", run, "-n", 2], ["verify", run, "--data"], ["runs", "."], ["resume", run, "--steps", 2], ["compare", run, "--samples", 50, "--no-zoo"]):
+    for args in (["eval", run, "--quick", "--samples", 50], ["show", run, "samples"], ["reconstruct", run, "-n", 2], ["verify", run, "--data"], ["runs", "."], ["resume", run, "--steps", 2], ["compare", run, "--samples", 50, "--no-zoo"]):
         printed(capsys, *args)
         shutil.rmtree(Path(run, "figures"), ignore_errors=True)
     assert "run\\x1b" in printed(capsys, "runs", ".")

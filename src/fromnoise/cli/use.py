@@ -40,6 +40,7 @@ digest_flag = click.option("--evaluator-digest", metavar="SHA256", help="what pu
 @click.option("--label", metavar="CLASS", help="one class, by number or name (conditional models)")
 @click.option("--seed", default="0", metavar="N", help="sample i depends on the seed and i only [0]")
 @click.option("-o", "--out", type=PATH, metavar="TARGET", help="a folder, .png (one grid), .npy, .csv or .txt [the run's samples folder; texts are printed]")
+@click.option("--raw-csv", is_flag=True, help=".csv: leave text that a spreadsheet would execute (=, +, -, @ first) as it is, without an apostrophe before it")
 @click.option("--guide-with", type=PATH, metavar="RUN", help="diffusion: --guidance above 1 leads away from what this weaker run of the same data sees")
 @click.option("--prompt", metavar="TEXT", help="captions: what to draw; text: what to go on with, - reads it from stdin [nothing]")
 @click.option("--prompt-file", type=PATH, metavar="FILE", help="text: the same from a file")
@@ -52,7 +53,7 @@ digest_flag = click.option("--evaluator-digest", metavar="SHA256", help="what pu
 @json_flag
 @quiet_flag
 @click.pass_context
-def sample(ctx, run, n, label, seed, out, guide_with, prompt, prompt_file, length, stop, stream, checkpoint, device, as_json, quiet):
+def sample(ctx, run, n, label, seed, out, raw_csv, guide_with, prompt, prompt_file, length, stop, stream, checkpoint, device, as_json, quiet):
     """Draw new examples from a trained model. Options of its family may follow (`fromnoise train FAMILY --help` says what they mean):
 
     \b
@@ -92,8 +93,7 @@ def sample(ctx, run, n, label, seed, out, guide_with, prompt, prompt_file, lengt
     stem = "-".join(f"{key}-{value}" for key, value in told.items())
     target = out or restored.run.path / "samples" / f"{stem}.{ENDING[kind]}"
     with sampling.guided_by(restored, weak, options):
-        x = sampling.sample(restored, n, seed, label, options, prompt)
-    files = sampling.write(restored.dataset, x, target)
+        files = sampling.sample_to(restored, n, target, seed, label, options, prompt, raw_csv, warn)
     finish({"run": str(run), "n": n, "seed": seed, "files": [str(f) for f in files]}, as_json, str(target) if quiet else f"{n} samples: {target}")
 
 
