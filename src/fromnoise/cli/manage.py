@@ -46,10 +46,14 @@ def runs(folder, root, as_json):
 
 @fromnoise.command()
 @click.argument("run", type=PATH)
-@click.option("--data/--no-data", "with_data", default=True, help="also compare the data with their recorded digest")
+@click.option("--data/--no-data", "with_data", default=None, help="also compare the data with their recorded digest [data with a name yes; a path that the run names is opened only if asked]")
 @json_flag
 def verify(run, with_data, as_json):
-    """Check every checkpoint of a run against its digests, and the data against theirs."""
+    """Check every checkpoint of a run against its digests, and the data against theirs.
+
+    Data that lie at a path are checked with --data only: a run from elsewhere may name any file.
+    """
+    from ..data import catalogue
     from ..core.run import Run
     from ..training import checkpoint
     from ..training.restore import dataset_of
@@ -60,14 +64,16 @@ def verify(run, with_data, as_json):
     if not valid and not damaged:
         problems.append(f"{run} has no checkpoint")
     code = StorageError.exit_code
-    if with_data:
+    name = opened.info["data"]["name"]
+    unasked = with_data is None and name not in catalogue()
+    if with_data or (with_data is None and not unasked):
         try:
             dataset_of(opened)
         except FromNoiseError as error:
             problems.append(str(error))
             code = code if damaged else error.exit_code
-    document = {"run": str(run), "ok": not problems, "checkpoints": [c.step for c in valid], "problems": problems}
-    finish(document, as_json, *(f"ok: step {c.step}" for c in valid), *(f"damaged: {p}" for p in problems))
+    document = {"run": str(run), "ok": not problems, "checkpoints": [c.step for c in valid], "problems": problems, "data_checked": not unasked and with_data is not False}
+    finish(document, as_json, *(f"ok: step {c.step}" for c in valid), *(f"damaged: {p}" for p in problems), *([f"not checked: the data at {name} (--data checks them)"] if unasked else []))
     if problems:
         error = StorageError(f"{run} does not verify: {problems[0]}")
         error.exit_code = code

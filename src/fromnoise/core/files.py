@@ -82,6 +82,8 @@ def read_json(path: Path):
         raise ValueError(f"{text} is not a number")
 
     try:
+        if path.exists() and not path.is_file():  # a pipe would be waited for
+            raise ValueError("it is no file")
         return json.loads(path.read_text("utf-8"), object_pairs_hook=unique, parse_constant=refuse)
     except FileNotFoundError:
         raise StorageError(f"{path} is missing") from None

@@ -81,7 +81,7 @@ class Run:
     def _lines(self, file: str) -> list[dict | None]:
         """What ``append`` wrote; None for a line that it did not write, or not to the end."""
         path, found = self.path / file, []
-        for line in path.read_text("utf-8", errors="replace").splitlines() if path.exists() else ():
+        for line in path.read_text("utf-8", errors="replace").splitlines() if path.is_file() else ():
             try:
                 found.append(json.loads(line))
             except ValueError:

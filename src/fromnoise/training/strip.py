@@ -53,6 +53,8 @@ def strips_of(run: Run, until: int | None = None) -> dict[int, Path]:
 def read_strip(path: Path) -> np.ndarray:
     """Raises StorageError when the file is damaged."""
     try:
-        return np.load(path, allow_pickle=False)
+        if not path.is_file():
+            raise ValueError("it is no file")
+        return np.array(np.load(path, mmap_mode="r", allow_pickle=False))  # mapping compares its header with its length
     except (OSError, ValueError, EOFError) as error:
         raise StorageError(f"{path} is damaged: delete it, and the figure does without it") from error
