@@ -20,6 +20,7 @@ ROOM, ROOM_FACTOR = 2**24, 8  # elements that building a model may take besides 
 CALLS, CALLS_FACTOR = 10_000, 1000  # calls of torch functions: in any case, and for each tensor of its weights
 UNKNOWN_MEMORY = 2**33  # bytes: where the system does not tell
 
+ELSEWHERE = ("device", "generator", "out", "pin_memory")  # arguments of factories that go with real memory
 FACTORIES = {torch.empty, torch.zeros, torch.ones, torch.full, torch.rand, torch.randn, torch.eye, torch.tril_indices, torch.triu_indices}
 
 
@@ -84,7 +85,8 @@ class Bounded(TorchFunctionMode):
         kwargs = kwargs or {}
         self.calls -= 1
         if function in FACTORIES:  # their size is asked of a device that stores nothing
-            self._take(function(*args, **{**kwargs, "device": "meta"}).numel())
+            form = {name: value for name, value in kwargs.items() if name not in ELSEWHERE}
+            self._take(function(*args, **form, device="meta").numel())
         elif function is torch.Tensor.repeat:
             times = args[1:] if len(args) > 2 or isinstance(args[1], int) else args[1]
             size = args[0].numel()
