@@ -93,7 +93,7 @@ def test_what_is_forged_in_other_places(trained, capsys):
     ):
         run = forged(trained, "vae", edit)
         main(["sample", str(run), "-n", "2"])
-        main(["eval", str(run), "--quick", "--samples", "50"])
+        main(["verify", str(run), "--data"])
         _, err = capsys.readouterr()
         assert "a bug of" not in err and "out of memory" not in err, err
         shutil.rmtree(run)
