@@ -13,7 +13,7 @@ from PIL import Image
 
 import fromnoise as fn
 from fromnoise.cli import main
-from fromnoise.core.errors import DataError, StorageError, StoppedError, UsageError
+from fromnoise.core.errors import DataError, StoppedError, StorageError, UsageError
 from fromnoise.core.words import escaped, safe, shown
 
 FORBIDDEN = re.compile(
@@ -167,8 +167,9 @@ def test_on_a_terminal_only_our_own_style_gets_through(pictures, monkeypatch):
 
 def test_no_markup_is_read_in_a_report(capsys):
     """[link=...] would become the sequence that makes a terminal's link."""
-    from fromnoise.evaluate.table import plain_table, rich_table, summary
     from rich.console import Console
+
+    from fromnoise.evaluate.table import plain_table, rich_table, summary
 
     report = {"title": f"[link=http://x]a[/link] [bold]b{NASTY}\nc", "metrics": [], "cost": {"parameters": 1, "train_seconds": 1.0}, "settings": {}}
     out = Terminal()

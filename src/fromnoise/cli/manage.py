@@ -53,8 +53,8 @@ def verify(run, with_data, as_json):
 
     Data that lie at a path are checked with --data only: a run from elsewhere may name any file.
     """
-    from ..data import catalogue
     from ..core.run import Run
+    from ..data import catalogue
     from ..training import checkpoint
     from ..training.restore import dataset_of
 

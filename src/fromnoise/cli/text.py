@@ -8,7 +8,19 @@ import click
 from ..core.errors import DataError, UsageError
 from ..core.words import safe
 from .options import loose
-from .root import PATH, checkpoint_flag, device_flag, finish, fromnoise, json_flag, opened, quiet_flag, say, trust_flags, warn
+from .root import (
+    PATH,
+    checkpoint_flag,
+    device_flag,
+    finish,
+    fromnoise,
+    json_flag,
+    opened,
+    quiet_flag,
+    say,
+    trust_flags,
+    warn,
+)
 
 SHOWN = 24  # characters of a symbol in the table of --by-symbol
 
