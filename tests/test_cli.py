@@ -85,10 +85,10 @@ def test_moved_data_are_named_once(capsys):
     assert call(capsys, "train", "vae", *QUICK, "--data", "old.npy", "--out", "run", "--quiet")[0] == 0
     Path("elsewhere").mkdir()
     Path("old.npy").rename("elsewhere/new.npy")
-    for verb in ("eval", "show", "reconstruct", "verify"):
-        fails(capsys, 3, verb, "run", says=["old.npy", "fromnoise show run --data PATH"])
+    for verb in (["eval"], ["show"], ["reconstruct"], ["verify", "--data"]):
+        fails(capsys, 3, *verb, "run", says=["old.npy", "fromnoise show run --data PATH"])
     assert call(capsys, "show", "run", "curves", "--data", "elsewhere/new.npy")[0] == 0
-    assert call(capsys, "verify", "run")[0] == 0 and call(capsys, "reconstruct", "run", "-n", 2)[0] == 0
+    assert call(capsys, "verify", "run", "--data")[0] == 0 and call(capsys, "reconstruct", "run", "-n", 2)[0] == 0
 
 
 def test_train_sample_eval_show_verify_runs(run, capsys):

@@ -11,10 +11,12 @@ from fromnoise.core.errors import UsageError
 from fromnoise.core.run import Run
 from fromnoise.data import load, shapes
 from fromnoise.evaluate import attributes
+from fromnoise.families import Trust
 from fromnoise.sample import sample
 from fromnoise.training import launch
 from fromnoise.training.restore import described_data, restore
 
+TRUST = Trust(recorded=True)
 PAINTER = '''
 """Looks the picture up that belongs to a caption; of a caption with an even number of words it keeps the ground only."""
 
@@ -90,7 +92,7 @@ def test_the_run_knows_its_words(run):
 
 
 def test_samples_follow_the_examples_in_turn_with_and_without_the_data(run):
-    with_data, without = (sample(restore(run, with_data=there), 70, seed=1) for there in (True, False))
+    with_data, without = (sample(restore(run, with_data=there, trust=TRUST), 70, seed=1) for there in (True, False))
     data = load("shapes")
     assert (with_data == without).all()
     even = np.array([len(caption.split()) % 2 == 0 for caption in data.words.decode(data.in_turn(range(70)))])
@@ -98,15 +100,15 @@ def test_samples_follow_the_examples_in_turn_with_and_without_the_data(run):
 
 
 def test_a_prompt_is_drawn(run, tmp_path):
-    restored, wanted = restore(run, with_data=False), load("shapes")
+    restored, wanted = restore(run, with_data=False, trust=TRUST), load("shapes")
     caption = next(c for c in wanted.captions("test") if len(c.split()) % 2)
     row = wanted.captions("test").index(caption)
     x = sample(restored, 3, prompt=caption)
     assert all(np.array_equal(picture, wanted.split("test").x[row]) for picture in wanted.to_store(x))
     target = tmp_path / "made.npy"
-    assert main(["sample", str(run.path), "-n", "2", "--prompt", caption.upper(), "-o", str(target)]) == 0
+    assert main(["sample", str(run.path), "--trust-code", "-n", "2", "--prompt", caption.upper(), "-o", str(target)]) == 0
     assert np.array_equal(np.load(target)[1].transpose(2, 0, 1), wanted.split("test").x[row])
-    api = fn.open(run.path).sample(2, prompt=caption)
+    api = fn.open(run.path, trust_code=True).sample(2, prompt=caption)
     assert np.array_equal(api, np.load(target))
 
 
@@ -118,22 +120,22 @@ def test_a_prompt_is_drawn(run, tmp_path):
     (["--prompt", "a " * 11], "at most 10 words"),
 ])  # fmt: skip
 def test_what_is_asked_wrongly_gets_one_line(run, capsys, args, told):
-    assert main(["sample", str(run.path), "-n", "2", *args]) == 2
+    assert main(["sample", str(run.path), "--trust-code", "-n", "2", *args]) == 2
     err = capsys.readouterr().err
     assert told in err and err.count("\n") == 1
 
 
 def test_models_without_captions_take_no_prompt(folder, capsys):
     plain = launch.start(launch.plan(str(folder / "painter.py"), "shapes"), folder / "plain")
-    assert main(["sample", str(plain.path), "-n", "2", "--prompt", "a red circle"]) == 2
+    assert main(["sample", str(plain.path), "--trust-code", "-n", "2", "--prompt", "a red circle"]) == 2
     assert "was not trained with captions" in capsys.readouterr().err
     with pytest.raises(UsageError, match="leave --label out"):
-        sample(restore(plain), 2, label=1)
-    assert attributes.rows(restore(plain), True, 0) == []
+        sample(restore(plain, trust=TRUST), 2, label=1)
+    assert attributes.rows(restore(plain, trust=TRUST), True, 0) == []
 
 
 def test_rates_are_those_of_the_pictures(run):
-    found = {row["name"]: row for row in attributes.rows(restore(run), True, 0)}
+    found = {row["name"]: row for row in attributes.rows(restore(run, trust=TRUST), True, 0)}
     data, n = load("shapes"), attributes.QUICK_PICTURES
     for split, words in attributes.SPLITS.items():
         captions = data.captions(split)[:n]
@@ -149,11 +151,11 @@ def test_rates_are_those_of_the_pictures(run):
 
 def test_report_and_figures(run, tmp_path, monkeypatch):
     monkeypatch.setattr("fromnoise.evaluate.report.quality", lambda *given: [])  # what is measured on all data of images takes its time
-    assert main(["eval", str(run.path), "--quick", "--no-figures", "--samples", "100", "--quiet"]) == 0
+    assert main(["eval", str(run.path), "--trust-code", "--quick", "--no-figures", "--samples", "100", "--quiet"]) == 0
     report = json.loads((run.path / "report-quick.json").read_text())
     values = {row["name"]: row for row in report["metrics"]}
     assert 0 < values["caption_correct_unseen"]["value"] < 1 and values["caption_correct_unseen"]["group"] == "captions"
-    files = fn.open(run.path).show("captions", "samples", out=tmp_path)
+    files = fn.open(run.path, trust_code=True).show("captions", "samples", out=tmp_path)
     numbers = json.loads((tmp_path / "captions.json").read_text())["numbers"]
     assert {path.suffix for path in files} == {".png", ".svg", ".json"}
     assert numbers["seen"]["correct"] == sum(len(caption.split()) % 2 for caption in numbers["seen"]["captions"])
@@ -163,4 +165,4 @@ def test_report_and_figures(run, tmp_path, monkeypatch):
 def test_figure_is_refused_where_there_are_no_captions(folder):
     run = launch.start(launch.plan("classical", "digits"), folder / "digits")
     with pytest.raises(UsageError, match="told the captions"):
-        fn.open(run.path).show("captions")
+        fn.open(run.path, trust_code=True).show("captions")

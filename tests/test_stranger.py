@@ -48,7 +48,7 @@ def test_a_good_file_passes_and_trains(tmp_path, capsys):
     path.write_text(GOOD)
     assert main(["check", str(path)]) == 0, capsys.readouterr()
     assert main(["train", str(path), "--size", "2", "--steps", "5", "--out", "run", "--quiet"]) == 0
-    assert main(["sample", "run", "-n", "3", "-o", "s.png"]) == 0
+    assert main(["sample", "run", "-n", "3", "-o", "s.png", "--trust-code"]) == 0
     assert main(["train", str(path), "--sise", "2"]) == 2 and "--size" in capsys.readouterr().err
 
 

@@ -12,8 +12,12 @@ from .core.family import Decodes, Encodes, HasLikelihood, Reconstructs
 from .core.rng import Rng
 from .core.run import Run
 from .core.spec import Batch, check_labels
+from .core.words import escaped
+from .families import Trust
 from .training import launch
 from .training.restore import Restored, restore
+
+TrustCode = bool | str | Path | Sequence[str | Path] | Trust
 
 
 class Report(dict):
@@ -28,11 +32,12 @@ class Report(dict):
 class TrainedRun:
     """A run directory with its model loaded when first needed (averaged weights, checkpoint ``which``)."""
 
-    def __init__(self, path: str | Path, which: str = "last", device: str = "auto"):
+    def __init__(self, path: str | Path, which: str = "last", device: str = "auto", trust_code: TrustCode = False):
         self.run, self._which, self._device = Run(path), which, device
+        self._trust = Trust.of(trust_code)
 
     def __repr__(self) -> str:
-        return f"<fromnoise run {self.path}: {self.run.record.family} on {self.run.record.data.name}>"
+        return escaped(f"<fromnoise run {self.path}: {self.run.record.family} on {self.run.record.data.name}>")
 
     @property
     def path(self) -> Path:
@@ -42,7 +47,7 @@ class TrainedRun:
     def restored(self) -> Restored:
         import warnings
 
-        options = {"which": self._which, "device": self._device, "warn": warnings.warn}
+        options = {"which": self._which, "device": self._device, "warn": lambda line: warnings.warn(escaped(line), stacklevel=6), "trust": self._trust}
         try:
             return restore(self.run, **options)
         except DataError as error:
@@ -78,7 +83,7 @@ class TrainedRun:
 
         from .generate import write_on
 
-        warn = lambda text: warnings.warn(text, stacklevel=3)
+        warn = lambda text: warnings.warn(escaped(text), stacklevel=3)
         return [one.text for one in write_on(self.restored, prompt, n, length, seed, stop, options, warn=warn)]
 
     def score(self, text: str):
@@ -218,7 +223,7 @@ class TrainedRun:
         from .evaluate.report import evaluate
 
         path = None if evaluator is None else Path(evaluator)
-        warn = lambda text: warnings.warn(text, stacklevel=3)
+        warn = lambda text: warnings.warn(escaped(text), stacklevel=3)
         return Report(evaluate(self.restored, k, n, quick, seed, samples, path, evaluator_digest, anneal=ais, warn=warn))
 
     def show(self, *names: str, **options) -> list[Path]:
@@ -229,7 +234,7 @@ class TrainedRun:
 
     def resume(self, **changes) -> "TrainedRun":
         """Goes on training; see ``fromnoise resume --help``."""
-        return TrainedRun(launch.resume(self.run, changes).path, self._which, self._device)
+        return TrainedRun(launch.resume(self.run, changes, warn=lambda line: print(escaped(line)), trust=self._trust).path, self._which, self._device, self._trust)
 
 
 def train(
@@ -239,34 +244,40 @@ def train(
     out: str | Path | None = None,
     on_event: Callable[[dict], None] = lambda event: None,
     within: "TrainedRun | str | Path | None" = None,
+    trust_code: TrustCode = False,
     **options,
 ) -> TrainedRun:
     """Trains a model and returns its run.
 
     family: a name or a path to a family file. data: digits, or those of ``within``, a run in whose codes the family is
-    trained, as one model with it. options: those of ``fromnoise train FAMILY --help``, with
+    trained, as one model with it. trust_code: of ``within``, see ``open``. options: those of ``fromnoise train FAMILY --help``, with
     underscores (``latent_dim=2, minutes=2``). Raises UsageError, DataError, DivergedError, StorageError.
     """
     options = {name: value for name, value in options.items() if value is not None}
+    trust = within._trust if isinstance(within, TrainedRun) else Trust.of(trust_code)
     within = within.path if isinstance(within, TrainedRun) else within
-    plan = launch.plan(family, data, preset, within, **options)
+    plan = launch.plan(family, data, preset, within, trust, **options)
     named = {"data": data or plan.dataset.name, "preset": preset, "within": within and str(within)}
     shown = {**{name: value for name, value in named.items() if value}, **options}
     command = f"fn.train({family!r}, {', '.join(f'{k}={v!r}' for k, v in shown.items())})"
-    return TrainedRun(launch.start(plan, out, command, on_event=on_event).path)
+    return TrainedRun(launch.start(plan, out, command, on_event=on_event).path, trust_code=True)
 
 
-def compare(*runs: "TrainedRun | str | Path", out: str | Path = "compare.html", samples: int | None = None, seed: int = 0, zoo: bool = True) -> Path:
+def compare(*runs: "TrainedRun | str | Path", out: str | Path = "compare.html", samples: int | None = None, seed: int = 0, zoo: bool = True, trust_code: TrustCode = False) -> Path:
     """One page about several runs of the same data; see ``fromnoise compare --help``. Returns its path."""
     from .comparison import compare as make
 
-    opened = [run if isinstance(run, TrainedRun) else TrainedRun(run) for run in runs]
+    opened = [run if isinstance(run, TrainedRun) else TrainedRun(run, trust_code=trust_code) for run in runs]
     return make([run.restored for run in opened], Path(out), samples, seed=seed, zoo=zoo)[0]
 
 
-def open(path: str | Path, which: str = "last", device: str = "auto") -> TrainedRun:  # noqa: A001
-    """A run that was trained before. which: "last", "best" or a step."""
-    return TrainedRun(path, which, device)
+def open(path: str | Path, which: str = "last", device: str = "auto", trust_code: TrustCode = False) -> TrainedRun:  # noqa: A001
+    """A run that was trained before. which: "last", "best" or a step.
+
+    trust_code: a run of a family in a file of its own executes that file. True allows it where the file is as it was when the
+    run was trained, by its sha256; the path of a file, or several, allows these as they are now. Bundled families need none.
+    """
+    return TrainedRun(path, which, device, trust_code)
 
 
 load = open

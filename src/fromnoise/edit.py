@@ -15,10 +15,12 @@ from .core.config import build
 from .core.errors import DataError, UsageError
 from .core.family import Completes, Denoises
 from .core.files import make_folder, write_atomic
+from .core.limits import refuse_larger
 from .core.picture import image_grid, png_bytes, under_each_other
 from .core.rng import Rng
 from .core.spec import class_number
-from .data.pictures import FORMATS, attempted
+from .data.dataset import DataConfig
+from .data.pictures import FORMATS, attempted, size_of
 from .probability.editing import arc
 from .reconstruct import own_images
 from .sample import in_own_units, write
@@ -87,6 +89,7 @@ def between(restored: Restored, a: Tensor, b: Tensor, n: int, y: Tensor | None =
     needs_noise(restored)
     if n < 2:
         raise UsageError(f"between two images there are 2 pictures or more, their own included, not {n}")
+    refuse_larger(16 * a.numel() * n, f"{n} pictures between each two of {len(a)}", "ask for fewer")
     t = torch.linspace(0, 1, n, device=a.device)
 
     def change(ends, y, given, rng):
@@ -108,6 +111,7 @@ def changed(restored: Restored, x: Tensor, y: Tensor | None, draws: int, seed: i
         raise UsageError(f"--draws takes a number from 1 on, not {draws}")
     if not len(x):
         raise UsageError("no examples were given to change: give one or more")
+    refuse_larger(16 * x.numel() * draws, f"{draws} draws of each of {len(x)} examples", "ask for fewer")
     given, made = build(restored.family.Options, options or {}), []
     rng = Rng(seed, ("edit",), device=restored.device)
     for start in range(0, len(x), BLOCK):
@@ -175,6 +179,7 @@ def white_part(path: Path) -> np.ndarray:
         raise UsageError(f"there is no mask {path}: name {', '.join(PARTS)}, or a picture whose white part is to be filled in")
 
     def read(path: Path) -> np.ndarray:
+        size_of(path, DataConfig().max_pixels)
         with Image.open(path, formats=FORMATS) as image:
             visible = image.convert("RGBA")  # what is transparent is not white
             return np.asarray(Image.alpha_composite(Image.new("RGBA", visible.size, "black"), visible).convert("L")) >= 128

@@ -2,8 +2,11 @@
 
 import csv
 import io
-from collections.abc import Iterable, Iterator, Sequence
+import itertools
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from math import isfinite
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +15,11 @@ import torch
 from .core.config import build
 from .core.errors import UsageError
 from .core.files import make_folder, write_atomic
+from .core.limits import SHARE, memory, refuse_larger
 from .core.picture import image_grid, png_bytes
 from .core.rng import Rng
 from .core.spec import check_labels
+from .data.columns import as_number
 from .data.dataset import Dataset
 from .data.tokenizer import utf8
 from .training.restore import Restored
@@ -22,6 +27,9 @@ from .training.restore import Restored
 # Samples are always made in blocks of this size, the last one filled up: kernels round differently for
 # different batch sizes, and so a sample would depend on how many others were asked for.
 BLOCK = 64
+SMALLEST_FILE = 4096  # bytes of the disk that a picture takes at least
+MOST_FILES = 10**7  # in one folder
+FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")  # full width forms, too
 
 
 @torch.no_grad()
@@ -66,8 +74,35 @@ def blocks(
 def sample(
     restored: Restored, n: int, seed: int = 0, label: int | None = None, options: dict | None = None, prompt: str | None = None
 ) -> torch.Tensor:
-    """n samples in model form (n, *shape)."""
+    """n samples in model form (n, *shape). Raises UsageError, also for more than fit into the memory."""
+    refuse_too_many(restored, n)
     return torch.cat(list(blocks(restored, n, seed, label, options, prompt=prompt)))
+
+
+def refuse_too_many(restored: Restored, n: int) -> None:
+    """Raises UsageError if n samples do not fit into the memory, in model form and in that of a file."""
+    spec = restored.dataset.spec
+    each = spec.dims * (12 if spec.kind == "image" else 40)  # bytes; the values of a table are Python objects on their way
+    fits = int(SHARE * memory() / each)
+    mend = f"ask for {fits:,} or fewer" + (", or for a folder (-o NAME), which is written as they come" * (spec.kind == "image"))
+    refuse_larger(n * each, f"-n {n}: so many samples", mend)
+
+
+def sample_to(
+    restored: Restored, n: int, target: Path, seed: int = 0, label: int | None = None, options: dict | None = None, prompt: str | None = None,
+    raw_csv: bool = False, warn: Callable[[str], None] = lambda line: None,
+) -> list[Path]:  # fmt: skip
+    """Draws n samples and writes them, see ``write``; images into a folder as they come. Raises UsageError, StorageError."""
+    dataset = restored.dataset
+    if dataset.spec.kind != "image" or target.suffix:
+        return write(dataset, sample(restored, n, seed, label, options, prompt), target, raw_csv, warn)
+    place = next(parent for parent in (target, *target.absolute().parents) if parent.exists())
+    room = shutil.disk_usage(place).free // SMALLEST_FILE
+    if n > min(room, MOST_FILES):
+        raise UsageError(f"-n {n}: so many files are too many for one folder, and the disk has room for {room:,}: ask for {min(room, MOST_FILES):,} or fewer")
+    made = blocks(restored, n, seed, label, options, prompt=prompt)
+    made = itertools.chain([next(made)], made)  # what is wrong with the options is said before a folder is made
+    return write_folder(target, ".png", (png_bytes(picture) for x in made for picture in in_own_units(dataset, x)))
 
 
 @contextmanager
@@ -107,8 +142,12 @@ def in_own_units(dataset: Dataset, x: torch.Tensor) -> np.ndarray | dict | list[
     return dataset.columns.undo(values) if dataset.columns is not None else values
 
 
-def write(dataset: Dataset, x: torch.Tensor, target: Path) -> list[Path]:
+def write(
+    dataset: Dataset, x: torch.Tensor, target: Path, raw_csv: bool = False, warn: Callable[[str], None] = lambda line: None
+) -> list[Path]:  # fmt: skip
     """Writes samples in the form that the ending names: folder of PNGs, .png grid, .npy, .csv, .txt. Returns the files.
+
+    raw_csv: False puts an apostrophe before text that a spreadsheet would execute, see ``neutral``; warn hears of it.
 
     Raises UsageError for an ending that does not suit the data, StorageError.
     """
@@ -128,16 +167,40 @@ def write(dataset: Dataset, x: torch.Tensor, target: Path) -> list[Path]:
         write_atomic(target, npy_bytes(array))
     elif suffix == ".csv":
         columns = own if isinstance(own, dict) else {f"x{i}": column for i, column in enumerate(own.T)}
+        names, cells = list(columns), list(columns.values())
+        if not raw_csv:
+            names, cells = neutral_cells(names, cells, warn)
         buffer = io.StringIO()
         writer = csv.writer(buffer, lineterminator="\n")
-        writer.writerow(columns)
-        writer.writerows(zip(*columns.values()))
+        writer.writerow(names)
+        writer.writerows(zip(*cells))
         write_atomic(target, buffer.getvalue())
     elif suffix == ".png":
         write_atomic(target, png_bytes(image_grid(own)))
     else:
         return write_folder(target, ".png", map(png_bytes, own))
     return [target]
+
+
+def neutral_cells(names: list[str], columns: list[Sequence], warn: Callable[[str], None]) -> tuple[list[str], list[Sequence]]:
+    """Names and columns of a table, ``neutral``; warn hears how many were changed."""
+    safe_names = [neutral(name) for name in names]
+    safe_columns = [[neutral(cell) if isinstance(cell, str) else cell for cell in cells] for cells in columns]
+    changed = sum(a != b for a, b in zip(names, safe_names))
+    cells = sum(a != b for before, after in zip(columns, safe_columns) for a, b in zip(before, after) if isinstance(a, str))
+    if cells or changed:
+        warn(f"{cells} cells and {changed} column names begin like a formula: an apostrophe was put before them (--raw-csv leaves it out)")
+    return safe_names, safe_columns
+
+
+def neutral(text: str) -> str:
+    """A text with an apostrophe before it if a spreadsheet would take it for a formula; plain numbers stay.
+
+    What begins a formula: OWASP, "CSV Injection".
+    """
+    if not text.startswith(FORMULA) or isfinite(as_number(text)):
+        return text
+    return f"'{text}"
 
 
 def write_texts(texts: Sequence[str], symbols: Sequence[Sequence[int]], target: Path) -> list[Path]:

@@ -83,9 +83,11 @@ def tour(out: Path, data: str, seconds: int, seed: int, say: Callable[[str], Non
         head=("fromnoise tour", _intro(runs, seconds, bool(text_runs))), commands=commands + text_commands, figures=out / "figures", beside=beside,
     )  # fmt: skip
     say("")
-    say(summary(reports))
+    for line in summary(reports).split("\n"):
+        say(line)
     for other in beside:
-        say(f"\n{TEXT}, text\n{summary(other.reports)}")
+        for line in ("", f"{TEXT}, text", *summary(other.reports).split("\n")):
+            say(line)
         reports = reports + other.reports
     return page, reports
 

@@ -23,7 +23,10 @@ class Stopped(KeyboardInterrupt):
         super().__init__()
         self.number = number
 
+from ..core.words import escaping_output
 
+
+@escaping_output()
 def main(argv: list[str] | None = None) -> int:
     """Runs one command; returns its exit code (0, 2 usage, 3 data, 4 storage, 5 diverged, 128 + signal)."""
     from ..core.output import Unfailing

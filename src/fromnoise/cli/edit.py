@@ -17,6 +17,7 @@ from .root import (
     json_flag,
     opened,
     quiet_flag,
+    trust_flags,
     warn,
     whole,
 )
@@ -37,6 +38,7 @@ from .root import (
 @checkpoint_flag
 @data_flag
 @device_flag
+@trust_flags
 @json_flag
 @quiet_flag
 @click.pass_context

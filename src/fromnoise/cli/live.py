@@ -3,6 +3,7 @@
 import sys
 
 from ..core.output import Unfailing
+from ..core.words import escaped, unescaped
 from ..training.budget import seconds_words
 from ..training.settings import INTERVALS
 
@@ -14,13 +15,14 @@ class Live:
         from rich.console import Console
 
         self.stream = Unfailing(stream or sys.stdout)
-        self.console = Console(file=self.stream, highlight=False, soft_wrap=True)
+        self.console = Console(file=Unfailing(unescaped(stream or sys.stdout)), highlight=False, soft_wrap=True)
         self.quiet, self.bar, self.task, self.told = quiet, None, None, set()  # told: names of what is wrong now
 
     def on_plan(self, info: dict) -> None:
         if self.quiet:
             return
-        self.console.print(plan_line(info), markup=False)
+        for line in plan_line(info).split("\n"):
+            self.print(line)
         if self.console.is_terminal and info.get("steps"):
             from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -31,21 +33,24 @@ class Live:
     def on_event(self, event: dict) -> None:
         if event["kind"] == "plan":
             if not self.quiet:
-                self.console.print(f"  ! {replanned_line(event)}", markup=False, style="yellow")
+                self.print(f"  ! {replanned_line(event)}", "yellow")
             if self.bar is not None:
                 self.bar.update(self.task, total=event["steps"])
         elif event["kind"] == "rollback":
-            self.console.print(f"  ! {rollback_line(event)}", markup=False, style="yellow")
+            self.print(f"  ! {rollback_line(event)}", "yellow")
         else:
             if not self.quiet:
-                self.console.print(event_line(event), markup=False)
+                self.print(event_line(event))
             names = {sentence.split(":")[0]: sentence for sentence in event["health"]}
             for name, sentence in names.items():
                 if name not in self.told:  # once, until it has been well in between
-                    self.console.print(f"  ! {sentence}", markup=False, style="yellow")
+                    self.print(f"  ! {sentence}", "yellow")
             self.told = set(names)
         if self.bar is not None:
             self.bar.update(self.task, completed=event.get("to", event["step"]))
+
+    def print(self, line: str, style: str | None = None) -> None:
+        self.console.print(escaped(line), markup=False, emoji=False, style=style)
 
     def close(self) -> None:
         if self.bar is not None:
@@ -59,7 +64,7 @@ class Live:
 
 
 def plan_line(info: dict) -> str:
-    parts = [info["run"]] if "run" in info else []
+    parts = [escaped(info["run"])] if "run" in info else []
     if "preset" in info:
         parts.append(f"preset {info['preset']}")
     parts.append(f"{info['parameters']:,} parameters")

@@ -16,7 +16,7 @@ from .root import LOOSE, PATH, finish, fromnoise, json_flag, quiet_flag, say, wh
 def runs(folder, root, as_json):
     """List the runs in a folder."""
     from ..core.run import Run, examine_runs
-    from ..data.store import shown
+    from ..core.words import escaped, shown
 
     if folder and root:
         raise UsageError("give one folder: DIR, or --root DIR")
@@ -38,26 +38,32 @@ def runs(folder, root, as_json):
             "best": best, "health": last["health"] if last else [],
         })  # fmt: skip
     if as_json:
-        return finish({"runs": rows, "damaged": damaged}, True, "")
+        return finish({"runs": rows, "damaged": damaged}, True)
     if not rows and not damaged:
-        return print(f"no runs in {root}: `fromnoise train vae` makes one")
+        return say(f"no runs in {root}: `fromnoise train vae` makes one")
     names = [shown(Path(row["data"]).name or row["data"], 40)[1:-1] for row in rows]  # without its quotes
-    width, wide = max(map(len, ["run", *(row["run"] for row in rows + damaged)])), max(map(len, ["data", *names]))
-    print(f"{'run':<{width}}  {'data':<{wide}} {'step':>15}  held-out")
-    for row, name in zip(rows, names):
+    paths = [escaped(row["run"]) for row in rows]
+    broken = [escaped(row["run"]) for row in damaged]
+    width, wide = max(map(len, ["run", *paths, *broken])), max(map(len, ["data", *names]))
+    say(f"{'run':<{width}}  {'data':<{wide}} {'step':>15}  held-out")
+    for row, path, name in zip(rows, paths, names):
         value = "-" if row["held_out"] is None else f"{row['held_out']:.4g}"
-        print(f"{row['run']:<{width}}  {name:<{wide}} {row['step']:>7}/{row['steps']:<7}  {value}  {'! ' + row['health'][0].split(':')[0] if row['health'] else ''}")
-    for row in damaged:
-        print(f"{row['run']:<{width}}  damaged: {shown(row['damaged'].removeprefix(row['run'] + '/').split(': ', 1)[-1], 100)[1:-1]}")
+        say(f"{path:<{width}}  {name:<{wide}} {row['step']:>7}/{row['steps']:<7}  {value}  {'! ' + row['health'][0].split(':')[0] if row['health'] else ''}")
+    for row, path in zip(damaged, broken):
+        say(f"{path:<{width}}  damaged: {shown(row['damaged'].removeprefix(row['run'] + '/').split(': ', 1)[-1], 100)[1:-1]}")
 
 
 @fromnoise.command()
 @click.argument("run", type=PATH)
-@click.option("--data/--no-data", "with_data", default=True, help="also compare the data with their recorded digest")
+@click.option("--data/--no-data", "with_data", default=None, help="also compare the data with their recorded digest [data with a name yes; a path that the run names is opened only if asked]")
 @json_flag
 def verify(run, with_data, as_json):
-    """Check every file of a run against its digest, and the data against theirs."""
+    """Check every file of a run against its digest, and the data against theirs.
+
+    Data that lie at a path are checked with --data only: a run from elsewhere may name any file.
+    """
     from ..core.run import Run
+    from ..data import catalogue
     from ..training.restore import dataset_of
     from ..training.verify import verify as examine
 
@@ -65,15 +71,23 @@ def verify(run, with_data, as_json):
     found = examine(opened)
     valid, damaged, problems = found.valid, found.problems, list(found.problems)
     code = StorageError.exit_code
-    if with_data:
+    name = opened.info["data"]["name"]
+    unasked = with_data is None and name not in catalogue()
+    if with_data or (with_data is None and not unasked):
         try:
             dataset_of(opened)
         except FromNoiseError as error:
             problems.append(str(error))
             code = code if damaged else error.exit_code
-    document = {"run": str(run), "ok": not problems, "checkpoints": [c.step for c in valid], "problems": problems, "uncovered": found.uncovered}
-    others = [f"no digest is kept of {name}" for name in found.uncovered]
-    finish(document, as_json, "\n".join([f"ok: step {c.step}" for c in valid] + [f"damaged: {p}" for p in problems] + others))
+    document = {
+        "run": str(run), "ok": not problems, "checkpoints": [c.step for c in valid], "problems": problems,
+        "uncovered": found.uncovered, "data_checked": not unasked and with_data is not False,
+    }  # fmt: skip
+    lines = [f"ok: step {c.step}" for c in valid]
+    lines += [f"damaged: {problem}" for problem in problems]
+    lines += [f"no digest is kept of {name}" for name in found.uncovered]
+    lines += [f"not checked: the data at {name} (--data checks them)"] if unasked else []
+    finish(document, as_json, *lines)
     if problems:
         error = StorageError(f"{run} does not verify: {problems[0]}")
         error.exit_code = code
@@ -94,7 +108,7 @@ def data_list(as_json):
     known = catalogue()
     lines = [f"{name:<15} {text}" for name, text in known.items()]
     lines.append(f"{'PATH':<15} a folder of images (sub-folders are classes) or of IDX files, .npy, .npz, .csv, .tsv, .parquet, text or a folder of text")
-    finish(known, as_json, "\n".join(lines))
+    finish(known, as_json, *lines)
 
 
 @data_group.command("info", context_settings=LOOSE)
@@ -126,7 +140,7 @@ def data_info(ctx, name, as_json):
         f"digest: {dataset.digest[:16]}",
         *dataset.notes,
     ]  # fmt: skip
-    finish(document, as_json, "\n".join(lines))
+    finish(document, as_json, *lines)
 
 
 @data_group.command("get")
@@ -161,7 +175,7 @@ def doctor(as_json):
     from ..doctor import examine
 
     findings, ok = examine()
-    finish({"ok": ok, **findings}, as_json, "\n".join(f"{name:<12} {value}" for name, value in findings.items()))
+    finish({"ok": ok, **findings}, as_json, *(f"{name:<12} {value}" for name, value in findings.items()))
     if not ok:
         raise UsageError("this installation has a problem: see the lines above")
 

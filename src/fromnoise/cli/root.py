@@ -9,6 +9,7 @@ import click
 from .. import __version__
 from ..core.errors import UsageError
 from ..core.output import warn  # noqa: F401, for the verbs
+from ..core.words import escaped
 from .options import SuggestingGroup
 
 PATH = click.Path(path_type=Path)
@@ -21,20 +22,52 @@ data_flag = click.option("--data", metavar="NAME|PATH", help="where the run's da
 device_flag = click.option("--device", default="auto", metavar="auto|cpu|cuda|mps", help="where to compute [auto]")
 
 
-def say(text: str, as_json: bool = False) -> None:
-    print(text, file=sys.stderr if as_json else sys.stdout)
+def say(line: str, as_json: bool = False) -> None:
+    """Prints one line; what would break it is escaped."""
+    print(escaped(line), file=sys.stderr if as_json else sys.stdout)
 
 
-def finish(document: dict, as_json: bool, text: str) -> None:
-    """The result of a verb: one JSON document, or words."""
-    print(json.dumps(document, allow_nan=False) if as_json else text)
+def finish(document: dict, as_json: bool, *lines: str) -> None:
+    """The result of a verb: one JSON document, or lines of words."""
+    if as_json:
+        print(json.dumps(document, allow_nan=False).replace("\x7f", "\\u007f"))
+        return
+    for line in lines:
+        say(line)
+
+
+def trust_flags(command):
+    """Adds ``trust_options`` to a verb that opens runs."""
+    command.__click_params__ = [*reversed(trust_options()), *getattr(command, "__click_params__", [])]
+    return command
+
+
+def trust_options() -> list[click.Option]:
+    """The options that allow the code of a run to be executed; ``trusted`` reads them."""
+
+    def keep(ctx, param, value):
+        ctx.meta[f"fromnoise.{param.name}"] = value
+
+    same = {"expose_value": False, "callback": keep}
+    return [
+        click.Option(["--trust-code"], is_flag=True, help="execute the family file that a run names, if it is as it was when the run was trained", **same),
+        click.Option(["--trust-file"], type=PATH, multiple=True, metavar="FILE.py", help="execute this family file, as it is now, for a run that was trained with it", **same),
+    ]  # fmt: skip
+
+
+def trusted():
+    """What the user allowed with ``trust_options``."""
+    from ..families import Trust
+
+    meta = click.get_current_context().meta
+    return Trust(meta["fromnoise.trust_code"], meta["fromnoise.trust_file"])
 
 
 def opened(run: Path, checkpoint: str = "last", device: str = "auto", with_data: bool = True, data: str | None = None):
     from ..core.run import Run
     from ..training.restore import restore
 
-    return restore(Run(run), checkpoint, device=device, warn=warn, with_data=with_data, data_name=data)
+    return restore(Run(run), checkpoint, device=device, warn=warn, with_data=with_data, data_name=data, trust=trusted())
 
 
 @click.group(cls=SuggestingGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})

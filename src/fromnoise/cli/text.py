@@ -6,10 +6,22 @@ from pathlib import Path
 import click
 
 from ..core.errors import DataError, UsageError
+from ..core.words import safe
 from .options import loose
-from .root import PATH, checkpoint_flag, device_flag, finish, fromnoise, json_flag, opened, quiet_flag, say, warn
+from .root import (
+    PATH,
+    checkpoint_flag,
+    device_flag,
+    finish,
+    fromnoise,
+    json_flag,
+    opened,
+    quiet_flag,
+    say,
+    trust_flags,
+    warn,
+)
 
-CONTROLS = {code: "\N{REPLACEMENT CHARACTER}" for code in (*range(9), *range(11, 32), *range(127, 160))}  # a model of bytes may write any
 SHOWN = 24  # characters of a symbol in the table of --by-symbol
 
 
@@ -29,7 +41,7 @@ def go_on(restored, args, n, length, seed, prompt, prompt_file, stop, stream, ou
         raw, name = (_stdin(), "the prompt") if prompt == "-" else (_content(prompt_file), prompt_file)
         prompt = read_text(raw, str(name), tokenizer)
     prompt = prompt or ""
-    show, waiting = _for_people(), [prompt]
+    show, waiting = ForPeople(), [prompt]
 
     def on_symbols(row, new, generated):
         print(show("".join(waiting) + new), end="", flush=True)
@@ -77,6 +89,7 @@ def _about(generated, copied: int | None) -> str:
 @click.option("--by-symbol", is_flag=True, help="also a line for each symbol, with its surprise")
 @checkpoint_flag
 @device_flag
+@trust_flags
 @json_flag
 @quiet_flag
 def score(run, file, text, by_symbol, checkpoint, device, as_json, quiet):
@@ -95,7 +108,7 @@ def score(run, file, text, by_symbol, checkpoint, device, as_json, quiet):
         document = {"run": str(run), "step": restored.step, **scored.numbers(), "pieces": list(scored.pieces), "surprise": scored.surprise.tolist()}
         return finish(document, True, "")
     if by_symbol:
-        show = _for_people()
+        show = ForPeople()
         for piece, nats in zip(scored.pieces, scored.surprise):
             print(f"{nats:9.4f}  {show(repr(piece[:SHOWN]))}")
     print(f"{scored.bits_per_character:.6f}" if quiet else scored)
@@ -112,8 +125,18 @@ def _stdin() -> bytes:
     return sys.stdin.buffer.read()
 
 
-def _for_people():
-    """What makes a text fit for stdout: a terminal is spared what controls it, an old encoding what it lacks."""
-    if hasattr(sys.stdout, "reconfigure"):
-        sys.stdout.reconfigure(errors="replace")
-    return (lambda text: text.translate(CONTROLS)) if sys.stdout.isatty() else (lambda text: text)
+class ForPeople:
+    """Makes a text, or its next part, fit for stdout: escaped, and an old encoding is spared what it lacks.
+
+    Line ends and tabs stay, and of CR LF the LF: a model of a text with such line ends writes them.
+    """
+
+    def __init__(self):
+        self.held = ""  # a CR that may belong to the LF of the next part
+        if hasattr(sys.stdout, "reconfigure"):
+            sys.stdout.reconfigure(errors="replace")
+
+    def __call__(self, text: str) -> str:
+        text = (self.held + text).replace("\r\n", "\n")
+        self.held = "\r" * text.endswith("\r")
+        return safe(text.removesuffix("\r"))

@@ -5,9 +5,10 @@ import sys
 import click
 
 from ..core.output import Unfailing
+from ..core.words import escaped
 from .live import Live, best_words, plan_line
 from .options import SectionedCommand, SuggestingGroup, flags_of, given, loose
-from .root import LOOSE, PATH, finish, fromnoise, json_flag, quiet_flag, warn
+from .root import LOOSE, PATH, finish, fromnoise, json_flag, quiet_flag, trust_flags, trust_options, trusted, warn
 
 
 class Families(SuggestingGroup):
@@ -51,8 +52,9 @@ def train_command(name: str) -> click.Command:
         click.Option(["--dry-run"], is_flag=True, help="print the resolved options, parameters, seconds and memory, then stop"),
         click.Option(["--json", "as_json"], is_flag=True, help="print one JSON document; everything else goes to stderr"),
         click.Option(["--quiet"], is_flag=True, help="print only the result"),
+        *trust_options(),
     ]  # fmt: skip
-    sections = [("What", {"data_name", "within", "preset", "out", "dry_run", "as_json", "quiet"})]
+    sections = [("What", {"data_name", "within", "preset", "out", "dry_run", "as_json", "quiet", "trust_code", "trust_file"})]
     for heading, model in (("The model", family.Config), ("Training", TrainConfig), ("Data", DataConfig)):
         params += flags_of(model)
         sections.append((heading, set(model.model_fields)))
@@ -81,16 +83,16 @@ def train(family, config_model, data_name, within, preset, out, dry_run, as_json
     options = {}
     for model in (config_model, TrainConfig, DataConfig):
         options |= given(model, values)
-    plan = launch.plan(family, data_name, preset, within, **options)
+    plan = launch.plan(family, data_name, preset, within, trusted(), warn, **options)
     stream = sys.stderr if as_json else sys.stdout
     if not quiet:
         for note in plan.dataset.notes:
-            print(f"data: {note}", file=Unfailing(stream))
+            print(escaped(f"data: {note}"), file=Unfailing(stream))
     if dry_run:
         numbers = launch.estimate(plan.trainer(), plan.train, progress(quiet, stream))
         document = {"preset": plan.preset, "config": plan.config.model_dump(), "train": plan.train.model_dump(), "data": plan.dataset.settings, **numbers}
         settings = " ".join(f"{k}={v}" for k, v in (plan.options.model_dump() | plan.train.model_dump()).items() if v is not None)
-        finish(document, as_json, f"{plan_line(numbers | {'preset': plan.preset})}\n{settings}")
+        finish(document, as_json, *plan_line(numbers | {"preset": plan.preset}).split("\n"), settings)
         return
     with Live(quiet, stream) as live:
         run = launch.start(plan, out, launch.command_line(), live.on_plan, live.on_event, progress(quiet, stream))
@@ -99,7 +101,7 @@ def train(family, config_model, data_name, within, preset, out, dry_run, as_json
     finish(
         {"run": str(run.path), "step": last["step"], "validation": last["validation"], "best": last["best"], "seconds": last["seconds"], "health": last["health"]},
         as_json,
-        str(run.path) if quiet else f"done: {run.path}, {scores(last)}\nnext: fromnoise eval {run.path}   fromnoise show {run.path}   fromnoise sample {run.path} {draw}",
+        *([str(run.path)] if quiet else [f"done: {run.path}, {scores(last)}", f"next: fromnoise eval {run.path}   fromnoise show {run.path}   fromnoise sample {run.path} {draw}"]),
     )
 
 
@@ -110,6 +112,7 @@ def train(family, config_model, data_name, within, preset, out, dry_run, as_json
 @click.option("--steps", help="train on for so many steps")
 @click.option("--workers", help="threads that prepare batches ahead")
 @click.option("--data", help="where the data are now, if they moved")
+@trust_flags
 @json_flag
 @quiet_flag
 @click.pass_context
@@ -124,10 +127,10 @@ def resume(ctx, run, minutes, epochs, steps, workers, data, as_json, quiet):
     changes = given(TrainConfig, {"minutes": minutes, "epochs": epochs, "steps": steps, "workers": workers})
     changes |= {"data": data} if data else {}
     if ctx.args:  # any other option of the training: accepted if it says what the run has anyway
-        changes |= loose(launch.option_models(families.of_run(opened.info)), ctx.args)
+        changes |= loose(launch.option_models(families.of_run(opened.info, trusted(), str(run))), ctx.args)
     stream = sys.stderr if as_json else sys.stdout
     with Live(quiet, stream) as live:
-        done = launch.resume(opened, changes, live.on_plan, live.on_event, warn, progress(quiet, stream))
+        done = launch.resume(opened, changes, live.on_plan, live.on_event, warn, progress(quiet, stream), trusted())
     last = done.events("interval")[-1]
     document = {"run": str(run), "step": last["step"], "validation": last["validation"], "best": last["best"]}
     finish(document, as_json, str(run) if quiet else f"done: {run}, {scores(last)}")

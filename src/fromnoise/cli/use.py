@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from ..core.errors import UsageError
+from ..core.words import unescaped
 from .options import loose
 from .root import (
     LOOSE,
@@ -20,6 +21,7 @@ from .root import (
     opened,
     quiet_flag,
     say,
+    trust_flags,
     warn,
     whole,
 )
@@ -38,6 +40,7 @@ digest_flag = click.option("--evaluator-digest", metavar="SHA256", help="what pu
 @click.option("--label", metavar="CLASS", help="one class, by number or name (conditional models)")
 @click.option("--seed", default="0", metavar="N", help="sample i depends on the seed and i only [0]")
 @click.option("-o", "--out", type=PATH, metavar="TARGET", help="a folder, .png (one grid), .npy, .csv or .txt [the run's samples folder; texts are printed]")
+@click.option("--raw-csv", is_flag=True, help=".csv: leave text that a spreadsheet would execute (=, +, -, @ first) as it is, without an apostrophe before it")
 @click.option("--guide-with", type=PATH, metavar="RUN", help="diffusion: --guidance above 1 leads away from what this weaker run of the same data sees")
 @click.option("--prompt", metavar="TEXT", help="captions: what to draw; text: what to go on with, - reads it from stdin [nothing]")
 @click.option("--prompt-file", type=PATH, metavar="FILE", help="text: the same from a file")
@@ -46,10 +49,11 @@ digest_flag = click.option("--evaluator-digest", metavar="SHA256", help="what pu
 @click.option("--stream", is_flag=True, help="text: print it as it comes")
 @checkpoint_flag
 @device_flag
+@trust_flags
 @json_flag
 @quiet_flag
 @click.pass_context
-def sample(ctx, run, n, label, seed, out, guide_with, prompt, prompt_file, length, stop, stream, checkpoint, device, as_json, quiet):
+def sample(ctx, run, n, label, seed, out, raw_csv, guide_with, prompt, prompt_file, length, stop, stream, checkpoint, device, as_json, quiet):
     """Draw new examples from a trained model. Options of its family may follow (`fromnoise train FAMILY --help` says what they mean):
 
     \b
@@ -89,8 +93,7 @@ def sample(ctx, run, n, label, seed, out, guide_with, prompt, prompt_file, lengt
     stem = "-".join(f"{key}-{value}" for key, value in told.items())
     target = out or restored.run.path / "samples" / f"{stem}.{ENDING[kind]}"
     with sampling.guided_by(restored, weak, options):
-        x = sampling.sample(restored, n, seed, label, options, prompt)
-    files = sampling.write(restored.dataset, x, target)
+        files = sampling.sample_to(restored, n, target, seed, label, options, prompt, raw_csv, warn)
     restored.run.note_outputs(files)
     finish({"run": str(run), "n": n, "seed": seed, "files": [str(f) for f in files]}, as_json, str(target) if quiet else f"{n} samples: {target}")
 
@@ -103,6 +106,7 @@ def sample(ctx, run, n, label, seed, out, guide_with, prompt, prompt_file, lengt
 @checkpoint_flag
 @data_flag
 @device_flag
+@trust_flags
 @json_flag
 @quiet_flag
 def reconstruct(run, images, n, out, checkpoint, data, device, as_json, quiet):
@@ -129,6 +133,7 @@ def reconstruct(run, images, n, out, checkpoint, data, device, as_json, quiet):
 @checkpoint_flag
 @data_flag
 @device_flag
+@trust_flags
 @json_flag
 @quiet_flag
 def evaluate(run, quick, samples, k, n, ais, evaluator, evaluator_digest, seed, figures, checkpoint, data, device, as_json, quiet):
@@ -150,11 +155,11 @@ def evaluate(run, quick, samples, k, n, ais, evaluator, evaluator_digest, seed, 
     if sys.stdout.isatty():
         from rich.console import Console
 
-        Console().print(rich_table([report]))
+        Console(file=unescaped(sys.stdout)).print(rich_table([report]))
     else:
         print(plain_table([report]))
     if not quiet:
-        print(f"written: {run / ('report-quick.json' if quick else 'report.json')}")
+        say(f"written: {run / ('report-quick.json' if quick else 'report.json')}")
 
 
 @fromnoise.command()
@@ -166,6 +171,7 @@ def evaluate(run, quick, samples, k, n, ais, evaluator, evaluator_digest, seed, 
 @click.option("--seed", default="0", metavar="N", help="[0]")
 @click.option("--zoo/--no-zoo", default=True, help="also show which metric sees which defect [yes]")
 @device_flag
+@trust_flags
 @json_flag
 @quiet_flag
 def compare(runs, out, samples, evaluator, evaluator_digest, seed, zoo, device, as_json, quiet):
@@ -191,6 +197,7 @@ def compare(runs, out, samples, evaluator, evaluator_digest, seed, zoo, device, 
 @checkpoint_flag
 @data_flag
 @device_flag
+@trust_flags
 @json_flag
 @quiet_flag
 def show(run, names, dims, sampled, seed, beside, out, checkpoint, data, device, as_json, quiet):
@@ -217,4 +224,4 @@ def show(run, names, dims, sampled, seed, beside, out, checkpoint, data, device,
         restored, list(names) or None, seed=whole(seed, "--seed", 0), dims=tuple(whole(d, "--dims", 0) for d in pair),
         sampled=sampled, plain=plain, command=command_line(), out=out,
     )  # fmt: skip
-    finish({"run": str(run), "files": [str(f) for f in files]}, as_json, "\n".join(str(f) for f in files if f.suffix == ".png"))
+    finish({"run": str(run), "files": [str(f) for f in files]}, as_json, *(str(f) for f in files if f.suffix == ".png"))

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from .errors import UsageError, did_you_mean
+from .words import escaped, shown
 
 Width = Annotated[int, Field(ge=1, le=65_536)]  # of a layer
 
@@ -41,7 +42,7 @@ def build(model: type[BaseConfig], values: Mapping[str, Any], known: tuple[str, 
         name = str(first["loc"][0]) if first["loc"] else ""
         if first["type"] == "extra_forbidden":
             hint = did_you_mean(name, [*model.model_fields, *known])
-            raise UsageError(f"there is no option '{name}' here.{hint.replace('_', '-')}") from None
+            raise UsageError(f"there is no option {shown(name)} here.{hint.replace('_', '-')}") from None
         raise UsageError(f"{flag(name)} {_say(first, model.model_fields.get(name))}") from None
 
 
@@ -52,12 +53,12 @@ def literals(annotation) -> tuple:
 
 
 def _say(error: dict, field) -> str:
-    given = error.get("input")
+    given = shown(error.get("input"), 200)
     choices = literals(field.annotation) if field is not None else ()
     if error["type"] == "literal_error":
-        return f"cannot be '{given}': choose from {', '.join(map(str, choices))}.{did_you_mean(str(given), map(str, choices))}"
+        return f"cannot be {given}: choose from {', '.join(map(str, choices))}.{did_you_mean(str(error['input']), map(str, choices))}"
     kinds = {"int": "a whole number", "float": "a finite number", "bool": "true or false", "finite": "a finite number"}
     for start, kind in kinds.items():
         if error["type"].startswith(start):
-            return f"takes {kind}, not '{given}'"
-    return f"cannot be '{given}': {error['msg'][0].lower()}{error['msg'][1:]}"
+            return f"takes {kind}, not {given}"
+    return f"cannot be {given}: {escaped(error['msg'][0].lower() + error['msg'][1:])}"

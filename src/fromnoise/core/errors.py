@@ -7,11 +7,16 @@ A message says what is wrong and what to do about it.
 import difflib
 from collections.abc import Iterable
 
+from .words import escaped, safe
+
 
 class FromNoiseError(Exception):
-    """Base class. Anything else that escapes is a bug of ours."""
+    """Base class. Anything else that escapes is a bug of ours. Its text is fit for a terminal, whatever names stand in it."""
 
     exit_code = 1
+
+    def __str__(self) -> str:
+        return safe(super().__str__())
 
 
 class UsageError(FromNoiseError, ValueError):
@@ -52,4 +57,4 @@ def did_you_mean(wrong: str, known: Iterable[str]) -> str:
     close = difflib.get_close_matches(wrong, known, n=1, cutoff=0.6)
     if not close:
         close = [name for name in known if wrong and (name.startswith(wrong) or wrong.startswith(name))][:1]
-    return f" Did you mean '{close[0]}'?" if close else ""
+    return f" Did you mean '{escaped(close[0])}'?" if close else ""

@@ -3,6 +3,8 @@
 import contextlib
 import sys
 
+from .words import escaped
+
 
 class Unfailing:
     """A text stream whose errors are swallowed: after the first one it says nothing more. Everything else is the stream's own."""
@@ -40,4 +42,4 @@ class Unfailing:
 
 def warn(line: str) -> None:
     """``warning: ...`` on stderr, if that is still there."""
-    print(f"warning: {line}", file=Unfailing(sys.stderr), flush=True)
+    print(escaped(f"warning: {line}"), file=Unfailing(sys.stderr), flush=True)

@@ -174,6 +174,7 @@ class ExtensionRecord(Record):
 
 class StageRecord(Record):
     family: str
+    sha256: str = ""
     config: dict[str, Any]
 
 
@@ -194,6 +195,7 @@ class RunRecord(Record):
     format: Count
     family: Annotated[str, Field(min_length=1)]
     family_file: str | None = None
+    family_sha256: str | None = None
     preset: str
     config: dict[str, Any]
     train: dict[str, Any]

@@ -11,6 +11,7 @@ from typing import Literal
 import torch
 
 from .errors import UsageError, did_you_mean
+from .words import escaped, shown
 
 Kind = Literal["image", "tokens", "vector"]
 
@@ -116,8 +117,8 @@ def class_number(label: str, names: Sequence[str]) -> int:
         return names.index(label)
     if label.isdecimal() and int(label) < len(names):
         return int(label)
-    known = ", ".join(name if name == str(i) else f"{i} {name}" for i, name in enumerate(names[:20]))
-    raise UsageError(f"there is no class '{label}'.{did_you_mean(label, names)} Known: {known}{' ...' * (len(names) > 20)}")
+    known = ", ".join(name if name == str(i) else f"{i} {escaped(name)}" for i, name in enumerate(names[:20]))
+    raise UsageError(f"there is no class {shown(label)}.{did_you_mean(label, names)} Known: {known}{' ...' * (len(names) > 20)}")
 
 
 def check_labels(y, n: int, classes: int) -> None:

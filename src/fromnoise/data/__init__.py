@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from ..core.errors import DataError, did_you_mean
+from ..core.words import shown
 from .dataset import SPLITS, DataConfig, Dataset, Split
 
 __all__ = ["SPLITS", "DataConfig", "Dataset", "Split", "catalogue", "load"]
@@ -34,7 +35,9 @@ def load(name: str, config: DataConfig | None = None) -> Dataset:
         looks_like_path = "/" in name or path.suffix
         hint = "" if looks_like_path else did_you_mean(name, known)
         kind = "no such file or folder" if looks_like_path else "neither a known data set nor a path that exists"
-        raise DataError(f"data '{name}': {kind}.{hint} Known names: {', '.join(known)}")
+        raise DataError(f"data {shown(name, 200)}: {kind}.{hint} Known names: {', '.join(known)}")
+    if not (path.is_dir() or path.is_file()):
+        raise DataError(f"data {shown(name)} is no file or folder, but a device or a pipe: name one that can be read more than once")
     from . import arrays, folder, idx, table, text
 
     if path.is_dir():

@@ -4,6 +4,7 @@ Unusual: nothing in a file can run code (pickles are never read), and there are 
 layout or range has two readings is refused with the line of numpy that settles it.
 """
 
+import math
 import tokenize
 import zipfile
 import zlib
@@ -12,9 +13,10 @@ from pathlib import Path
 import numpy as np
 
 from ..core.errors import DataError
+from ..core.limits import check_unpacked
+from ..core.words import shown
 from . import table
 from .dataset import DataConfig, Dataset, Split, image_dataset, refuse, split_rows
-from .store import shown
 
 EXAMPLES, LABELS = ("x", "images", "data", "arr_0"), ("y", "labels", "targets")
 MOST_CLASSES = 10_000
@@ -64,6 +66,7 @@ def _read(name: str) -> tuple[np.ndarray, np.ndarray | None]:
                     f"{shown(name)} holds {found or 'nothing'}: save the examples under one "
                     f"of {', '.join(EXAMPLES)} and labels, if any, under one of {', '.join(LABELS)}"
                 )
+            _check_sizes(name, archive, [*keys["x"], *keys["y"]])
             x = _checked(name, archive[keys["x"][0]])
             return x, _labels(name, archive[keys["y"][0]], len(x)) if keys["y"] else None
     except DataError:
@@ -81,6 +84,25 @@ def _read(name: str) -> tuple[np.ndarray, np.ndarray | None]:
         raise DataError(
             f"{shown(name)} cannot be used ({why}): save a plain array of numbers with numpy.save"
         ) from error
+
+
+def _check_sizes(name: str, archive, keys: list[str]) -> None:
+    """Raises DataError if what the archive declares is a bomb, or does not fit; only headers are read.
+
+    A member may declare more in its own header than in the archive's: numpy asks for the memory of the former.
+    """
+    members = [archive.zip.getinfo(key if key in archive.zip.namelist() else f"{key}.npy") for key in keys]
+    packed, declared = sum(member.compress_size for member in members), 0
+    if any(member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) for member in members):
+        raise DataError(f"{shown(name)} is packed in a way that numpy does not write: save it again with numpy.savez_compressed")
+    check_unpacked(name, sum(member.file_size for member in members), packed)
+    for member in members:
+        with archive.zip.open(member) as file:
+            version = np.lib.format.read_magic(file)
+            read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+            shape, _, dtype = read(file)
+        declared += max(member.file_size, math.prod(shape) * dtype.itemsize)
+    check_unpacked(name, declared, packed)
 
 
 def _checked(name: str, x: np.ndarray) -> np.ndarray:

@@ -12,7 +12,7 @@ from math import isfinite
 import numpy as np
 
 from ..core.errors import DataError, did_you_mean
-from .store import shown
+from ..core.words import shown
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,10 @@ import sys
 import urllib.request
 from collections.abc import Callable, Sequence
 
+from ..core.words import unescaped
+
 LARGEST = 2**26  # bytes: what a broken or hostile server may make us hold
+ALLOWED = ("https://",)  # how addresses begin, those of redirections too
 TIMEOUT = 20  # seconds of silence from a server
 
 
@@ -34,16 +37,20 @@ def fetch(urls: Sequence[str], sound: Callable[[bytes], bool]) -> bytes:
 def _body(url: str) -> bytes:
     """The body at an address, at most LARGEST bytes; progress goes to stderr."""
     body = bytearray()
+    if not url.startswith(ALLOWED):
+        raise ValueError("the address is not https")
     live = sys.stderr.isatty()
     print(f"downloading {url}", file=sys.stderr)
     with urllib.request.urlopen(url, timeout=TIMEOUT) as answer:
+        if not answer.geturl().startswith(ALLOWED):
+            raise ValueError("the server leads to an address that is not https")
         total = int(answer.headers.get("Content-Length") or 0)
         while block := answer.read(2**18):
             body += block
             if len(body) > LARGEST:
                 raise ValueError("the file is far larger than it should be")
             if live:
-                print(f"\r  {len(body) / 1e6:.1f} of {total / 1e6:.1f} MB", end="", file=sys.stderr)
+                print(f"\r  {len(body) / 1e6:.1f} of {total / 1e6:.1f} MB", end="", file=unescaped(sys.stderr))
     if live:
         print(file=sys.stderr)
     if total and len(body) != total:

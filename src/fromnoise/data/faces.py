@@ -7,6 +7,7 @@ painted back to front by their signed distance: coverage = 1/2 - distance / pixe
 
 import numpy as np
 
+from ..core.limits import refuse_larger
 from ..core.rng import Rng
 from .dataset import SHARE, DataConfig, Dataset, Split, image_dataset, refuse
 
@@ -27,6 +28,7 @@ BACK_RAMP = ((0, 1), ((58, 104, 140), (222, 242, 250)))
 def load(name: str, config: DataConfig) -> Dataset:
     """8,000 / 1,000 / 1,000 faces, or other shares of the 10,000 if the configuration says so."""
     refuse(config, "faces", "resolution", "grey", "binarise", "validation", "test")
+    refuse_larger(COUNT * 3 * (config.resolution or 32) ** 2, f"{COUNT:,} faces at --resolution {config.resolution}", "choose a smaller one")
     factors = draw_factors(range(COUNT), config.split_seed)
     x = draw(factors, config.resolution or 32)
     if config.grey:

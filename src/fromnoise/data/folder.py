@@ -20,9 +20,10 @@ import numpy as np
 
 from ..core.errors import DataError
 from ..core.files import canonical_json
+from ..core.words import shown
 from .dataset import DataConfig, Dataset, image_dataset, refuse, split_rows
 from .pictures import attempted, calm_pillow, decoded, size_of
-from .store import cache_folder, open_or_build, shown
+from .store import cache_folder, open_or_build
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
 OPTIONS = ("resolution", "crop", "grey", "skip_bad", "max_pixels", "split_seed", "validation", "test")

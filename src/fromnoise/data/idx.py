@@ -2,7 +2,7 @@
 
 Unusual: a file is trusted for nothing. Its length is checked against its own header before it is unpacked,
 so that neither a lying header nor a gzip bomb can fill the memory. What is downloaded must have the official
-MD5; what you provide may differ, and then ``Dataset.notes`` says so.
+checksum, SHA-256 where it is known here; what you provide may differ, and then ``Dataset.notes`` says so.
 
 Splits: the official test part is the test. Of the official training part a seeded 1/12 (5,000 of 60,000) is
 for validation, or the share that ``validation`` gives.
@@ -22,10 +22,12 @@ import numpy as np
 
 from ..core.errors import DataError
 from ..core.files import write_atomic
+from ..core.limits import check_unpacked
 from ..core.rng import Rng
+from ..core.words import shown
 from .dataset import FEWEST, DataConfig, Dataset, Split, image_dataset, refuse
 from .download import FetchError, fetch
-from .store import cache_folder, cache_writes, shown
+from .store import cache_folder, cache_writes
 
 NAMES = {
     "mnist": "70,000 handwritten digits, 28x28 grey, 10 classes (downloaded)",
@@ -33,38 +35,47 @@ NAMES = {
     "kmnist": "70,000 cursive Japanese characters, 28x28 grey, 10 classes (downloaded)",
 }
 PARTS = ("train-images", "train-labels", "t10k-images", "t10k-labels")
+GZIP = b"\x1f\x8b"  # how such a file begins
 LARGEST = 2**31  # bytes of one unpacked file: three times the largest of the family, EMNIST by class
 
 
 @dataclass(frozen=True)
 class Source:
-    """mirrors: addresses of the folder that holds the four gzip files; md5: of PARTS, packed or unpacked."""
+    """mirrors: addresses, all https, of the folder that holds the four gzip files.
+
+    digests: of PARTS, packed or unpacked: SHA-256, or the MD5 that the authors publish.
+    """
 
     mirrors: tuple[str, ...]
-    md5: tuple[str, ...]
+    digests: tuple[str, ...]
     class_names: tuple[str, ...]
+    sizes: tuple[int, ...] = ()  # bytes of PARTS, unpacked
 
 
+SIZES = (16 + 60_000 * 784, 8 + 60_000, 16 + 10_000 * 784, 8 + 10_000)
+# Of mnist the SHA-256 of the unpacked files, computed from files with the published MD5. Of the other two only the MD5
+# is known, which the authors publish: against chance, not against a forger, so that https and the sizes must do.
 SOURCES = {
     "mnist": Source(
         ("https://ossci-datasets.s3.amazonaws.com/mnist/", "https://storage.googleapis.com/cvdf-datasets/mnist/"),
-        ("6bbc9ace898e44ae57da46a324031adb", "a25bea736e30d166cdddb491f175f624",
-         "2646ac647ad5339dbf082846283269ea", "27ae3e4e09519cfbb04c329615203637"),
-        tuple("0123456789"),
+        ("ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
+         "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
+         "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
+         "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2"),
+        tuple("0123456789"), SIZES,
     ),
     "fashion-mnist": Source(
-        ("http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",
-         "https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/master/data/fashion/"),
+        ("https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/master/data/fashion/",),
         ("8d4fb7e6c68d591d4c3dfef9ec88bf0d", "25c81989df183df01b3e8a0aad5dffbe",
          "bef4ecab320f06d8554ea6380940ec79", "bb300cfdad3c16e7a12a480ee83cd310"),
         ("T-shirt", "trouser", "pullover", "dress", "coat",
-         "sandal", "shirt", "sneaker", "bag", "ankle boot"),
+         "sandal", "shirt", "sneaker", "bag", "ankle boot"), SIZES,
     ),
     "kmnist": Source(
-        ("https://codh.rois.ac.jp/kmnist/dataset/kmnist/", "http://codh.rois.ac.jp/kmnist/dataset/kmnist/"),
+        ("https://codh.rois.ac.jp/kmnist/dataset/kmnist/",),
         ("bdb82020997e1d708af4cf47b453dcf7", "e144d726b3acfaa3e44228e80efcd344",
          "5c965bf0a639b31b8f53240b1b52f4d7", "7320c461ea6c1c855c0b718fb2a4b134"),
-        ("o", "ki", "su", "tsu", "na", "ha", "ma", "ya", "re", "wo"),
+        ("o", "ki", "su", "tsu", "na", "ha", "ma", "ya", "re", "wo"), SIZES,
     ),
 }  # fmt: skip
 
@@ -148,7 +159,7 @@ def unpack(raw: bytes, path: Path, part: str) -> bytearray:
     bad = lambda what: DataError(
         f"{shown(path, 200)} {what}: replace it, or remove it to have a known data set downloaded anew"
     )
-    stream = gzip.GzipFile(fileobj=io.BytesIO(raw)) if raw[:2] == b"\x1f\x8b" else io.BytesIO(raw)
+    stream = gzip.GzipFile(fileobj=io.BytesIO(raw)) if raw[:2] == GZIP else io.BytesIO(raw)
     content = bytearray()
 
     def read_to(size: int) -> None:
@@ -165,6 +176,8 @@ def unpack(raw: bytes, path: Path, part: str) -> bytearray:
         if len(content) < 4 + 4 * dimensions or prod(shape) > LARGEST or 0 in shape[1:]:
             raise bad(f"has an impossible header (shape {'x'.join(map(str, shape))})")
         size = 4 + 4 * dimensions + prod(shape)
+        if raw[:2] == GZIP:
+            check_unpacked(path, size, len(raw))
         read_to(size + 1)  # one more than there should be: reading to the end also checks gzip's own checksum
     except (OSError, EOFError, zlib.error) as error:
         raise bad(f"is damaged ({error})") from error
@@ -198,38 +211,43 @@ def _find(folder: Path, part: str) -> Path | None:
     return next((folder / name for name in names if (folder / name).is_file()), None)
 
 
-def _official(raw: bytes, path: Path, part: str, md5: str) -> bool:
-    """Whether the file has the MD5, as it is or unpacked. Unpacking raises DataError on a damaged file."""
-    return md5 in (hashlib.md5(raw).hexdigest(), hashlib.md5(unpack(raw, path, part)).hexdigest())
+def _official(raw: bytes, path: Path, part: str, source: Source) -> bool:
+    """Whether the file has the size and the digest, as it is or unpacked. Unpacking raises DataError on a damaged file."""
+    content, place = unpack(raw, path, part), PARTS.index(part)
+    if source.sizes and len(content) != source.sizes[place]:
+        return False
+    digest = source.digests[place]
+    kind = hashlib.sha256 if len(digest) == 64 else hashlib.md5
+    return digest in (kind(raw).hexdigest(), kind(content).hexdigest())
 
 
 def _provide(name: str, source: Source) -> tuple[dict[str, Path], list[str]]:
     """The four files of a data set with a name: yours, the cache's, or the mirrors'; and notes on them."""
     own = Path(os.environ["FROMNOISE_DATA"]).expanduser() / name if os.environ.get("FROMNOISE_DATA") else None
     cache, files, notes = cache_folder(name), {}, []
-    for part, md5 in zip(PARTS, source.md5):
+    for part in PARTS:
         if own and (path := _find(own, part)):
-            if not _official(_bytes(path), path, part, md5):
+            if not _official(_bytes(path), path, part, source):
                 notes.append(
                     f"{shown(path, 200)} could not be verified: its checksum is not that of the official file"
                 )
             files[part] = path
         else:
-            files[part] = _cached(name, source, cache, part, md5, own)
+            files[part] = _cached(name, source, cache, part, own)
     return files, notes
 
 
-def _cached(name: str, source: Source, cache: Path, part: str, md5: str, own: Path | None) -> Path:
+def _cached(name: str, source: Source, cache: Path, part: str, own: Path | None) -> Path:
     path = _find(cache, part)
     try:
-        if path and _official(_bytes(path), path, part, md5):
+        if path and _official(_bytes(path), path, part, source):
             return path
     except DataError:
         pass  # a damaged file in our own cache is fetched anew
     path = cache / f"{_file_name(part)}.gz"
     urls = [mirror.rstrip("/") + "/" + path.name for mirror in source.mirrors]
     try:
-        raw = fetch(urls, lambda raw: _official(raw, path, part, md5))
+        raw = fetch(urls, lambda raw: _official(raw, path, part, source))
     except FetchError as error:
         raise DataError(
             f"{name} cannot be downloaded ({error}): put {', '.join(f'{_file_name(p)}.gz' for p in PARTS)} "

@@ -26,6 +26,8 @@ DAMAGE = (
 def attempted(work: Callable[[Path], object], path: Path):
     """``work(path)``, or in words why the file cannot be used."""
     try:
+        if path.exists() and not path.is_file():
+            return "no file, but a device or a pipe"
         return work(path)
     except UnidentifiedImageError:
         return "empty" if path.stat().st_size == 0 else "not an image"

@@ -23,18 +23,12 @@ import numpy as np
 from ..core.errors import StorageError
 from ..core.files import canonical_json, flush_folder, read_json
 from ..core.spec import DataSpec
+from ..core.words import shown
 from .dataset import SPLITS, Split, digest_of
 
 FORMAT = 1
 FORMS = [(np.uint8, 4), (np.uint8, 1), (np.uint16, 1), (np.int32, 1)]  # images; tokens
 STALE = 24 * 3600  # seconds after which a killed builder's leftovers are swept away
-
-
-def shown(text, width: int = 70) -> str:
-    """A name from outside, quoted and fit for a one-line message: no control characters, not endless."""
-    text = os.fsencode(text).decode(errors="replace") if isinstance(text, os.PathLike | str) else str(text)
-    text = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
-    return f"'{text}'" if len(text) <= width else f"'{text[: width // 2]}…{text[-width // 2 :]}'"
 
 
 def cache_folder(*parts: str) -> Path:

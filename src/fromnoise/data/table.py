@@ -14,10 +14,11 @@ from pathlib import Path
 import numpy as np
 
 from ..core.errors import DataError, UsageError, did_you_mean
+from ..core.limits import check_unpacked
 from ..core.spec import DataSpec
+from ..core.words import shown
 from .columns import Columns, as_number, sorted_values
 from .dataset import DataConfig, Dataset, Split, digest_of, refuse, split_rows
-from .store import shown
 
 MISSING = frozenset(("", "na", "nan", "null"))  # compared in lower case
 MOSTLY = 0.8  # share of cells that must be numbers to make a number column
@@ -218,7 +219,14 @@ def _read_parquet(path: Path, notes: list[str]) -> tuple[dict[str, np.ndarray], 
     except ImportError:
         raise UsageError("reading .parquet needs pyarrow: pip install 'fromnoise[parquet]'") from None
     try:
-        done = _columns_of(pyarrow.parquet.read_table(path), pyarrow.types, path)
+        about, types = pyarrow.parquet.ParquetFile(path), pyarrow.types
+        groups = [about.metadata.row_group(i) for i in range(about.metadata.num_row_groups)]
+        declared = max(8 * about.metadata.num_rows * about.metadata.num_columns, sum(group.total_byte_size for group in groups))
+        check_unpacked(path, declared, path.stat().st_size, factor=8)  # cells are Python objects on their way
+        texts = [field.name for field in about.schema_arrow if types.is_string(field.type) or types.is_large_string(field.type)]
+        table = pyarrow.parquet.read_table(path, read_dictionary=texts)
+        _check_texts(table, path)
+        done = _columns_of(table, types, path)
     except DataError:
         raise
     except (pyarrow.ArrowException, ValueError, OverflowError, OSError) as error:
@@ -230,6 +238,16 @@ def _read_parquet(path: Path, notes: list[str]) -> tuple[dict[str, np.ndarray], 
     if not n:
         raise DataError(f"{shown(path, 200)} has no {'rows' if done else 'columns'}: add some")
     return done, range(1, n + 1)
+
+
+def _check_texts(table, path: Path) -> None:
+    """Raises DataError if texts that stand in the file once become too much where each row has its own."""
+    from pyarrow import compute, types
+
+    for cells in table.columns:
+        if types.is_dictionary(cells.type):
+            lengths = [compute.sum(compute.binary_length(part.dictionary).take(part.indices)).as_py() or 0 for part in cells.chunks]
+            check_unpacked(path, sum(lengths), path.stat().st_size)
 
 
 def _columns_of(table, types, path: Path) -> dict[str, np.ndarray]:

@@ -26,10 +26,11 @@ import numpy as np
 
 from ..core.errors import DataError, UsageError
 from ..core.files import canonical_json, sha256, write_atomic
+from ..core.words import shown
 from . import folder
 from .dataset import SPLITS, DataConfig, Dataset, TextSplit, refuse
 from .download import FetchError, fetch
-from .store import cache_folder, cache_writes, open_or_build, shown
+from .store import cache_folder, cache_writes, open_or_build
 from .tokenizer import CODE_POINTS, BytePairs, Bytes, Characters, Tokenizer, code_points, decoded, learn_merges
 
 NAMES = {

@@ -40,7 +40,9 @@ def speeds(restored: Restored, seconds: float, limit: float) -> dict[int, float]
     A larger batch is drawn only where four times the time of the one before still fits into ``limit`` seconds of
     drawing in all, and repeated only while another draw fits. So a model that needs long for one sample costs one draw.
     """
-    begin, times = time.perf_counter(), {}
+    begin = time.perf_counter()
+    times = {}
+    largest = SIZES[0]
 
     def timed(size: int) -> float:
         before = time.perf_counter()

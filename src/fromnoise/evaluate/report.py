@@ -10,6 +10,7 @@ from .. import sample as sampling
 from ..core.errors import StorageError, UsageError
 from ..core.family import ChoosesSamples, Predicts
 from ..core.files import sealed, storage_error, write_atomic
+from ..core.limits import refuse_larger
 from ..core.records import read_report
 from ..core.rng import Rng
 from ..core.run import Run
@@ -25,6 +26,8 @@ from .text import TextYardstick
 FORMAT = 5  # of reports; another one when a number means something else than before
 K = 100  # z samples of the importance-weighted bound
 SAMPLES = 10_000
+FEATURES = 2048  # numbers that the largest feature map sees in an example
+MOST_K = 10**6  # draws of z for each example
 QUICK_N, QUICK_K, QUICK_SAMPLES = 500, 20, 1000
 QUICK_COST = dict(seconds=0.3, limit=3.0)  # of drawing, to find the speed
 
@@ -54,6 +57,8 @@ def evaluate(
     anneal     test examples whose likelihood is also found by annealed importance sampling, which is slow
     Raises UsageError, DataError, StorageError.
     """
+    if k > MOST_K:
+        raise UsageError(f"-k takes at most {MOST_K:,} draws, not {k}: the bound hardly moves beyond")
     if quick:
         k, n = min(k, QUICK_K), min(n or QUICK_N, QUICK_N)
     dataset = restored.dataset
@@ -189,6 +194,7 @@ def drawn(restored: Restored, n: int, seed: int) -> Samples:
     samples of every family, each pixel by chance of its grey: a mean is not an example.
     """
     spec, rng, y = restored.dataset.spec, Rng(seed, ("drawn",)), None
+    refuse_larger(n * 8 * (spec.dims + FEATURES), f"--samples {n}: so many samples and their features", "ask for fewer")
     conditional = getattr(restored.model.config, "conditional", False)
     if conditional and spec.caption:
         test = torch.from_numpy(restored.dataset.split("test").y)

@@ -1,5 +1,6 @@
 """Reports as a table for a terminal: one metric a line, one model a column, by groups."""
 
+from ..core.words import escaped
 from .cost import most_at_once
 from .protocol import Column, columns_of, has_value, interval
 
@@ -93,11 +94,15 @@ def told(training: dict, which: str) -> str:
 def rich_table(reports: list[dict], title: str | None = None):
     from rich import box
     from rich.table import Table
+    from rich.text import Text
 
-    table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left")
+    def plain(words) -> Text:  # no markup is read in it: [link=...] would write control characters
+        return Text(escaped(words))
+
+    table = Table(title=title and plain(title), box=box.SIMPLE_HEAD, title_justify="left")
     table.add_column("±, ( to ): 95 % interval")
     for report in reports:
-        table.add_column(report["title"], justify="right")
+        table.add_column(plain(report["title"]), justify="right")
     table.add_column("a perfect model", justify="right", style="dim")
     table.add_column("real data", justify="right", style="dim")
     for words, columns in grouped(reports):
@@ -105,7 +110,7 @@ def rich_table(reports: list[dict], title: str | None = None):
         table.add_row(f"[bold]{words}[/bold]")
         for column in columns:
             beside = [cell(found) if found else "" for found in (perfect_of(column), real_of(column))]
-            table.add_row(heading(column), *(cell(column.rows.get(i)) for i in range(len(reports))), *beside)
+            table.add_row(*map(plain, (heading(column), *(cell(column.rows.get(i)) for i in range(len(reports))), *beside)))
     table.add_section()
     table.add_row("[bold]cost[/bold]")
     table.add_row("parameters", *(f"{report['cost']['parameters']:,}" for report in reports))
@@ -128,7 +133,7 @@ def rich_table(reports: list[dict], title: str | None = None):
     others = {(f["label"], f["reason"]) for r in reports for f in r["metrics"] if f.get("group") in ("samples", "memory", "baselines") and not has_value(f)}
     notes = [*(["likelihood: " + "; ".join(sorted(missing))] if missing else []), *(f"{label}: {reason}" for label, reason in sorted(others))]
     if notes:
-        table.caption = "; ".join(notes)
+        table.caption = plain("; ".join(notes))
     return table
 
 
@@ -157,7 +162,7 @@ def summary(reports: list[dict]) -> str:
     given = lambda card: f", given {card['given']}" if card.get("given") else ""
     heads = [HEADLINES[c.name] + (f" k={c.card['k']}" if (c.card["k"] or 1) > 1 else "") + cells(c.card) + given(c.card) for c in chosen]
     brief = lambda found: cell(found).partition(" ±")[0].partition(" (")[0]
-    rows = [[report["title"], *(brief(column.rows.get(i)) for column in chosen), f"{report['cost']['train_seconds']:.0f} s"] for i, report in enumerate(reports)]
+    rows = [[escaped(report["title"]), *(brief(column.rows.get(i)) for column in chosen), f"{report['cost']['train_seconds']:.0f} s"] for i, report in enumerate(reports)]
     grid = [["", *heads, "trained"], *rows]
     widths = [max(len(line[i]) for line in grid) for i in range(len(grid[0]))]
     line = lambda row: "  ".join([row[0].ljust(widths[0]), *(text.rjust(width) for text, width in zip(row[1:], widths[1:]))])

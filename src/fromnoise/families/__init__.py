@@ -2,24 +2,30 @@
 
 A family file holds ``Config``, ``Options``, ``PRESETS`` and ``FAMILY`` (and, if it likes, ``preset_for(spec)`` and ``WATCHING``).
 ``latent`` is no family to train by its name: it is made of two others (``--within``).
+
+A family file is executed in two cases only: the user names it (``load``), or a run names it and the user trusts that
+(``of_run``). A run directory may come from anybody, so what stands in its run.json is never enough.
 """
 
 import ast
+import hashlib
 import importlib
-import importlib.util
 import sys
+import types
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..core.config import BaseConfig
 from ..core.errors import UsageError, did_you_mean
+from ..core.words import shown
 
 HERE = Path(__file__).parent
 
 
 @dataclass(frozen=True)
 class FamilyFile:
-    """What a family file defines. watching: options of the samples that are looked at in training, and that show G alone. second: of ``latent``, the family whose options are those of its training."""
+    """What a family file defines. sha256: of a file of the user's own, "" of ours. watching: options of the samples that are looked at in training, and that show G alone. second: of ``latent``, the family whose options are those of its training."""
 
     name: str
     path: Path
@@ -30,6 +36,7 @@ class FamilyFile:
     preset_for: "object"
     second: "FamilyFile | None" = None
     watching: dict = field(default_factory=dict)
+    sha256: str = ""
 
     @property
     def watched(self) -> BaseConfig:
@@ -48,19 +55,35 @@ def summary(name: str) -> str:
     return text.split("\n")[0]
 
 
+@dataclass(frozen=True)
+class Trust:
+    """Which code that runs name may be executed.
+
+    recorded: files whose sha256 is the one that the run recorded; files: these, as they are now.
+    """
+
+    recorded: bool = False
+    files: tuple[Path, ...] = ()
+
+    @classmethod
+    def of(cls, trust_code: "bool | str | Path | Sequence[str | Path] | Trust") -> "Trust":
+        """From what the Python API takes: True, or a file or several that the user names."""
+        if isinstance(trust_code, Trust):
+            return trust_code
+        if isinstance(trust_code, bool):
+            return cls(recorded=trust_code)
+        files = [trust_code] if isinstance(trust_code, str | Path) else trust_code
+        return cls(files=tuple(Path(file).expanduser() for file in files))
+
+
+NO_TRUST = Trust()
+_executed: dict[tuple[str, str], FamilyFile] = {}  # (name in a run.json, recorded sha256) -> what was executed for it
+
+
 def load(name: str) -> FamilyFile:
-    """The family of that name, or in that file. Raises UsageError."""
-    if name.endswith(".py") or "/" in name:
-        path = Path(name).expanduser()
-        if not path.is_file():
-            raise UsageError(f"there is no family file {name}")
-        spec = importlib.util.spec_from_file_location(f"fromnoise_family_{path.stem}", path)
-        module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
-        try:
-            spec.loader.exec_module(module)
-        except Exception as error:
-            raise UsageError(f"{name} cannot be imported: {type(error).__name__}: {error}") from error
-        return _from_module(path.stem, path, module)
+    """The family of that name, or in that file, which is executed: for names that the user gave. Raises UsageError."""
+    if is_file_name(name):
+        return _execute(Path(name).expanduser())
     if name == "latent":
         raise UsageError("latent is any family in the codes of a trained run: `fromnoise train FAMILY --within RUN`")
     if name not in names():
@@ -68,11 +91,101 @@ def load(name: str) -> FamilyFile:
     return _from_module(name, HERE / f"{name}.py", importlib.import_module(f".{name}", __name__))
 
 
-def of_run(info: dict) -> FamilyFile:
-    """The family of a run, from its run.json. Raises UsageError."""
-    if has_two_stages(info):
+def is_file_name(name: str) -> bool:
+    """Whether a family is named by its file, and not by the name of one that comes with the package."""
+    return name.endswith(".py") or "/" in name or "\\" in name
+
+
+def loaded(name: str, sha256: str) -> FamilyFile:
+    """The family that a configuration names; executes nothing: a file was trusted and executed before. Raises UsageError."""
+    if not is_file_name(name):
+        return load(name)
+    if (name, sha256) not in _executed:
+        raise UsageError(f"the code in {shown(name, 200)} is not trusted: open the run that it belongs to")
+    return _executed[name, sha256]
+
+
+def of_run(
+    info: dict, trust: Trust = NO_TRUST, whose: str = "this run", warn: Callable[[str], None] = lambda line: None
+) -> FamilyFile:
+    """The family of a run, from its run.json.
+
+    A file that the run names is executed only if ``trust`` covers it; whose: what messages call the run. Raises UsageError.
+    """
+    if info["family"] == "latent" and not info.get("family_file"):
+        for stage in ("first", "second"):
+            part = info["config"][stage]
+            _trusted(part["family"], part.get("sha256", ""), trust, whose, warn)
         return importlib.import_module(".latent", __name__).of(info["config"])
-    return load(info.get("family_file") or info["family"])
+    return _trusted(info.get("family_file") or info["family"], info.get("family_sha256") or "", trust, whose, warn)
+
+
+def _trusted(name: str, sha256: str, trust: Trust, whose: str, warn: Callable[[str], None]) -> FamilyFile:
+    """The family that a run names, recorded with that sha256 ("" in runs of before). Raises UsageError."""
+    if not is_file_name(name):
+        return load(name)
+    if "\0" in name:
+        raise UsageError(f"{whose} names a family file that cannot be: {shown(name)}")
+    path = Path(name).expanduser().resolve()
+    named = _named(path, sha256, trust.files)
+    if named is None and not trust.recorded:
+        unknown = "" if sha256 else ", of which it recorded no digest"
+        raise UsageError(
+            f"{whose} was trained with code in {shown(path, 200)}{unknown}, and opening it executes that file: read the file, "
+            f"then add --trust-code, or --trust-file FILE.py for one that you name (in Python trust_code=True or the file)"
+        )
+    now = file_sha256(named or path)
+    if now != sha256 and named is None and sha256:
+        raise UsageError(
+            f"{shown(path, 200)} changed since {whose} was trained with it (sha256 {sha256[:12]} then, {now[:12]} now): bring "
+            f"the old file back, or accept it as it is with --trust-file {path} (in Python trust_code={str(path)!r})"
+        )
+    if now != sha256:
+        why = f"sha256 {sha256[:12]} then, {now[:12]} now" if sha256 else "it recorded no digest of it"
+        warn(f"{shown(named or path, 200)} may not be the code that {whose} was trained with: {why}")
+    _executed[name, sha256] = found = _execute(named or path, now)
+    return found
+
+
+def _named(path: Path, sha256: str, files: Sequence[Path]) -> Path | None:
+    """Of the files that the user named the one with the recorded content, or else with the same file name."""
+    same = [file for file in files if sha256 and file_sha256(file) == sha256]
+    return next(iter(same + [file for file in files if file.name == path.name]), None)
+
+
+def file_sha256(path: Path) -> str:
+    return hashlib.sha256(_source(path)).hexdigest()
+
+
+def _source(path: Path) -> bytes:
+    """The content of a family file. Raises UsageError."""
+    if not path.is_file():
+        raise UsageError(f"there is no family file {shown(path, 200)}")
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise UsageError(f"the family file {shown(path, 200)} cannot be read ({error.strerror or error})") from None
+
+
+def _execute(path: Path, expected: str = "") -> FamilyFile:
+    """What a file defines; the bytes that are hashed are the bytes that are executed, and no cached bytecode is.
+
+    expected: a sha256 that was compared before; the file may have changed in between. Raises UsageError.
+    """
+    source = _source(path)
+    sha256 = hashlib.sha256(source).hexdigest()
+    if expected and sha256 != expected:
+        raise UsageError(f"{shown(path, 200)} changed while it was read: try again")
+    module = types.ModuleType(f"fromnoise_family_{path.stem}_{sha256[:8]}")
+    module.__file__ = str(path)
+    sys.modules[module.__name__] = module
+    try:
+        exec(compile(source, str(path), "exec", dont_inherit=True), vars(module))
+    except Exception as error:
+        raise UsageError(f"{shown(path, 200)} cannot be imported: {type(error).__name__}: {error}") from error
+    found = _from_module(path.stem, path, module, sha256)
+    _executed[str(path.resolve()), sha256] = found
+    return found
 
 
 def options_of(info: dict) -> dict:
@@ -93,10 +206,10 @@ def short_name(info: dict) -> str:
     return f"{name(info['config']['second'])} within {name(info['config']['first'])}"
 
 
-def _from_module(name, path, module) -> FamilyFile:
+def _from_module(name, path, module, sha256="") -> FamilyFile:
     missing = [part for part in ("Config", "Options", "PRESETS", "FAMILY") if not hasattr(module, part)]
     if missing:
         raise UsageError(f"{path} is no family file: it does not define {', '.join(missing)}")
     preset_for = getattr(module, "preset_for", lambda spec: "default")
     watching = getattr(module, "WATCHING", {})
-    return FamilyFile(name, path, module.Config, module.Options, module.PRESETS, module.FAMILY, preset_for, watching=watching)
+    return FamilyFile(name, path, module.Config, module.Options, module.PRESETS, module.FAMILY, preset_for, watching=watching, sha256=sha256)

@@ -39,7 +39,7 @@ from ..core.family import (
 from ..core.rng import Rng
 from ..core.spec import Batch, DataSpec
 from ..probability.gaussian import importance_weighted_bound, log_normal
-from . import FamilyFile, load
+from . import FamilyFile, loaded
 
 CODES = 10_000  # training codes that their scale is measured on
 BINS = 64  # values that a number of the code is rounded to for a second stage of symbols
@@ -47,10 +47,11 @@ Form = Literal["codes", "image", "vector", "bins"]
 
 
 class Stage(BaseConfig):
-    """family: its name, or its file if it is a stranger's; config: its whole configuration."""
+    """family: its name, or its file if it is a stranger's, with the sha256 of that; config: its whole configuration."""
 
     family: str
     config: dict
+    sha256: str = ""
 
 
 class Config(BaseConfig):
@@ -68,7 +69,7 @@ class Config(BaseConfig):
     conditional: bool = False
 
     def second_config(self) -> BaseConfig:
-        return build(load(self.second.family).Config, self.second.config)
+        return build(loaded(self.second.family, self.second.sha256).Config, self.second.config)
 
 
 # -- what the second stage sees -------------------------------------------------------------------------------------
@@ -303,7 +304,7 @@ class Latent(Family):
 
 
 def made(stage: Stage, spec: DataSpec) -> Family:
-    file = load(stage.family)
+    file = loaded(stage.family, stage.sha256)
     return file.FAMILY(build(file.Config, stage.config), spec)
 
 
@@ -379,7 +380,7 @@ def put_together(first: type, second: type, conditional_first: bool, conditional
 def of(config: Config | dict) -> FamilyFile:
     """A pair of stages as a family."""
     config = config if isinstance(config, Config) else build(Config, config)
-    first, second = load(config.first.family), load(config.second.family)
+    first, second = (loaded(stage.family, stage.sha256) for stage in (config.first, config.second))
     conditional = lambda stage: bool(stage.config.get("conditional"))
     model = put_together(first.FAMILY, second.FAMILY, conditional(config.first), conditional(config.second))
     return FamilyFile("latent", Path(__file__), Config, second.Options, second.PRESETS, model, second.preset_for, second, second.watching)

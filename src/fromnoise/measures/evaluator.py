@@ -17,8 +17,9 @@ from safetensors.torch import load as parse_tensors
 from safetensors.torch import save as tensor_bytes
 from torch import Tensor
 
-from ..core.errors import DataError, UsageError
+from ..core.errors import DataError, StorageError, UsageError
 from ..core.files import make_folder, write_atomic
+from ..core.limits import Bounded
 from ..core.rng import Rng
 from ..data.dataset import Dataset
 from ..data.stream import Stream, comfortable, in_order
@@ -142,9 +143,11 @@ def load(path: Path) -> Evaluator:
         about = json.loads(json.loads(file[8 : 8 + size])["__metadata__"]["about"])
         if about["kind"] != KIND:
             raise KeyError("kind")
-        net = FeatureNet(tuple(about["shape"]), about["classes"] or 1, about["dims"], about["width"])
-        net.load_state_dict({key: value.float() for key, value in parse_tensors(file).items()})
-    except (SafetensorError, ValueError, KeyError, TypeError, RuntimeError, MemoryError) as error:
+        tensors = parse_tensors(file)
+        with Bounded(str(path), sum(map(Tensor.numel, tensors.values())), len(tensors)):
+            net = FeatureNet(tuple(about["shape"]), about["classes"] or 1, about["dims"], about["width"])
+        net.load_state_dict({key: value.float() for key, value in tensors.items()})
+    except (SafetensorError, ValueError, KeyError, TypeError, RuntimeError, MemoryError, StorageError) as error:
         raise DataError(f"{path} is no evaluator, or is damaged: make one with `fromnoise evaluator fit`") from error
     stem = Path(path).stem
     if Path(path).parent == SHIPPED and stem.rpartition("-")[2] != digest[:8]:

@@ -88,7 +88,7 @@ class Subject:
     def raw(self) -> Restored:
         """The same checkpoint with the weights that are trained, not their average: the two of a duel know each other."""
         r = self.restored
-        found = restore(r.run, str(r.step), weights="model", device=str(r.device), with_data=False)
+        found = restore(r.run, str(r.step), weights="model", device=str(r.device), with_data=False, trust=r.trust)
         return replace(found, dataset=r.dataset)
 
     @cached_property

@@ -9,6 +9,7 @@ Nothing is taken away in pieces: a folder is renamed before it is deleted, so th
 
 import contextlib
 import hashlib
+import math
 import os
 import re
 import shutil
@@ -16,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load as parse_tensors
 from safetensors.torch import save as tensor_bytes
 from torch import Tensor, nn
@@ -45,6 +46,16 @@ class Checkpoint:
             return parse_tensors(path.read_bytes())
         except (SafetensorError, ValueError, KeyError, TypeError, RuntimeError, OverflowError) as error:
             raise StorageError(f"{path} is damaged: {str(error)[:200]}") from None
+
+    def size(self, part: str = "model") -> tuple[int, int]:
+        """Elements and number of the tensors of one part, from its header alone. Raises StorageError."""
+        path = self.path / f"{part}.safetensors"
+        try:
+            with safe_open(path, "pt") as file:
+                shapes = [file.get_slice(name).get_shape() for name in file.keys()]
+        except (SafetensorError, OSError) as error:
+            raise StorageError(f"{path} is damaged: {error}") from None
+        return sum(map(math.prod, shapes)), len(shapes)
 
     def load_into(self, model: nn.Module, tensors: dict[str, Tensor]) -> None:
         """Gives a model tensors of this checkpoint. Raises StorageError where they do not fit, or are not finite numbers."""

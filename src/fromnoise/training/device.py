@@ -5,6 +5,7 @@ import sys
 import torch
 
 from ..core.errors import UsageError
+from ..core.words import escaped
 
 
 def pick_device(name: str) -> torch.device:
@@ -35,7 +36,7 @@ def can_compile() -> bool:
         return True
     except Exception as error:  # whatever is missing: a compiler, its headers, a driver
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        print(f"warning: --compile does not work here ({reason[:120]}): training without it", file=sys.stderr)
+        print(f"warning: --compile does not work here ({escaped(reason[:120])}): training without it", file=sys.stderr)
         return False
 
 

@@ -1,12 +1,13 @@
 """From names and options to a running training: ``plan``, ``start``, ``resume``."""
 
 import contextlib
+import copy
 import os
 import platform
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -16,6 +17,7 @@ from ..core.config import BaseConfig, build, flag
 from ..core.errors import FromNoiseError, StoppedError, StorageError, UsageError, did_you_mean
 from ..core.family import Family, Judges, count_parameters
 from ..core.files import AGAIN
+from ..core.limits import Bounded
 from ..core.output import warn
 from ..core.run import Run, claim_folder, next_folder, refuse_taken, writable_name
 from ..core.spec import DataSpec
@@ -35,7 +37,10 @@ LOOKING, FEWEST_LOOKS = 0.2, 2  # share of the minutes that goes into intervals,
 
 @dataclass(frozen=True)
 class Plan:
-    """A training, resolved: nothing is left to default. taken: weights that are taken over, those of a first stage."""
+    """A training, resolved: nothing is left to default. taken: weights that are taken over, those of a first stage.
+
+    bound: of a plan that a run recorded, what building its model may take.
+    """
 
     family: families.FamilyFile
     preset: str
@@ -43,6 +48,7 @@ class Plan:
     train: TrainConfig
     dataset: Dataset
     taken: dict[str, torch.Tensor] = field(default_factory=dict)
+    bound: Bounded | None = None
 
     @property
     def options(self) -> BaseConfig:
@@ -50,7 +56,8 @@ class Plan:
         return self.config.second_config() if self.family.second else self.config
 
     def build(self) -> Family:
-        model = self.family.FAMILY(self.config, self.dataset.spec)
+        with copy.copy(self.bound) or contextlib.nullcontext():
+            model = self.family.FAMILY(self.config, self.dataset.spec)
         if self.taken:
             model.load_state_dict(model.state_dict() | self.taken)
         return model
@@ -64,11 +71,15 @@ def option_models(family: families.FamilyFile) -> tuple[type[BaseConfig], ...]:
     return ((family.second or family).Config, TrainConfig, DataConfig)
 
 
-def plan(family_name: str, data_name: str | None = None, preset: str | None = None, within: str | Path | None = None, **options) -> Plan:
+def plan(
+    family_name: str, data_name: str | None = None, preset: str | None = None, within: str | Path | None = None,
+    trust: families.Trust = families.NO_TRUST, warn: Callable[[str], None] = lambda line: None, **options,
+) -> Plan:
     """Resolves a preset and options into configurations and loads the data (None: digits).
 
     An option belongs to the family, the training or the data, by its name. within: a run, in whose codes the family is
-    trained; its data and their options are taken over. Raises UsageError, DataError, StorageError.
+    trained; its data and their options are taken over; trust: whether code that it names may be executed, besides that of
+    ``family_name``. Raises UsageError, DataError, StorageError.
     """
     family = families.load(family_name)
     models = option_models(family)
@@ -82,7 +93,9 @@ def plan(family_name: str, data_name: str | None = None, preset: str | None = No
     pick = lambda model, values: {k: v for k, v in values.items() if k in model.model_fields}
     for model in models:  # complain about an option before loading anything
         build(model, pick(model, options))
-    first = first_stage(within) if within else None
+    if family.sha256:
+        trust = replace(trust, files=(*trust.files, family.path))
+    first = first_stage(within, trust, warn) if within else None
     default_name, settings = (first.run.record.data.name, first.run.record.data.settings) if first else ("digits", {})
     data_name = data_name or default_name
     writable_name(data_name, "--data")
@@ -117,9 +130,9 @@ def plan(family_name: str, data_name: str | None = None, preset: str | None = No
 # -- a second stage within a first one -------------------------------------------------------------------------
 
 
-def first_stage(path: str | Path) -> Restored:
+def first_stage(path: str | Path, trust: families.Trust = families.NO_TRUST, warn: Callable[[str], None] = lambda line: None) -> Restored:
     """A run as a first stage, without its data. Raises UsageError, StorageError."""
-    found = restore(Run(path), device="cpu", with_data=False)
+    found = restore(Run(path), device="cpu", with_data=False, trust=trust, warn=warn)
     latent.check_first(found.model, str(path))
     return found
 
@@ -141,8 +154,8 @@ def two_stages(first: Restored, form: str, second: families.FamilyFile, config: 
             "within": str(first.run.path.resolve()),
             "digest": weights_digest(first.run),
             "form": form,
-            "first": {"family": name(first.family), "config": first.run.info["config"]},
-            "second": {"family": name(second), "config": config.model_dump(mode="json")},
+            "first": {"family": name(first.family), "config": first.run.info["config"], "sha256": first.family.sha256},
+            "second": {"family": name(second), "config": config.model_dump(mode="json"), "sha256": second.sha256},
             "conditional": any(getattr(c, "conditional", False) for c in (first.model.config, config)),
         },
     )
@@ -220,6 +233,7 @@ def describe(plan: Plan, command: str, steps: int, trainer: Trainer) -> dict:
     return {
         "family": plan.family.name,
         "family_file": None if plan.family.path.parent == families.HERE else str(plan.family.path.resolve()),
+        "family_sha256": plan.family.sha256 or None,
         "preset": plan.preset,
         "config": plan.config.model_dump(mode="json"),
         "train": plan.train.model_dump(mode="json"),
@@ -297,17 +311,22 @@ def _train(trainer: Trainer, run: Run, steps: int, on_event, stop: Stop) -> None
         raise StoppedError(f"{run.path} had just finished when the signal came: nothing is lost", stop.signal)
 
 
-def planned(run: Run, data_name: str | None = None, **changes) -> Plan:
-    """The plan that a run recorded; data_name: where its data are now. Raises DataError when they are gone or others."""
-    family = families.of_run(run.info)
+def planned(
+    run: Run, data_name: str | None = None, trust: families.Trust = families.NO_TRUST, warn: Callable[[str], None] = lambda line: None,
+    **changes,
+) -> Plan:
+    """The plan that a run recorded; data_name: where its data are now; trust: see ``restore``. Raises DataError when they are gone or others."""
+    family = families.of_run(run.info, trust, str(run.path), warn)
     config, taken = recorded(family.Config, run.info["config"], run), {}
     train = build(TrainConfig, recorded(TrainConfig, run.info["train"], run).model_dump() | changes)
     if family.second:
-        taken = first_weights(run)
-    return Plan(family, run.record.preset, config, train, dataset_of(run, data_name), taken)
+        taken = first_weights(run, trust, warn)
+    saved = newest(run)
+    bound = Bounded(str(run.path), *saved.size()) if saved else Bounded(str(run.path))
+    return Plan(family, run.record.preset, config, train, dataset_of(run, data_name), taken, bound)
 
 
-def first_weights(run: Run) -> dict[str, torch.Tensor]:
+def first_weights(run: Run, trust: families.Trust, warn: Callable[[str], None]) -> dict[str, torch.Tensor]:
     """The weights of the first stage of a run, its own; of one without a checkpoint those that it began with, proven by their digest.
 
     Raises StorageError where they are not there any more.
@@ -318,7 +337,7 @@ def first_weights(run: Run) -> dict[str, torch.Tensor]:
     within, digest = run.info["config"]["within"], run.info["config"]["digest"]
     try:
         if weights_digest(Run(within)) == digest:
-            return {f"first.{name}": t for name, t in first_stage(within).model.state_dict().items()}
+            return {f"first.{name}": t for name, t in first_stage(within, trust, warn).model.state_dict().items()}
         reason = "was trained since"
     except FromNoiseError as error:
         reason = f"cannot be opened: {error}"
@@ -336,7 +355,7 @@ def newest(run: Run, warn: Callable[[str], None] = lambda line: None) -> checkpo
 
 def resume(
     run: Run, changes: dict | None = None, on_plan=lambda info: None, on_event=lambda e: None, warn: Callable[[str], None] = warn,
-    say: Callable[[str], None] = lambda line: None,
+    say: Callable[[str], None] = lambda line: None, trust: families.Trust = families.NO_TRUST,
 ) -> Run:
     """Goes on from the newest valid checkpoint, or from step 0 where there is none, with the same bits as if it had never stopped.
 
@@ -358,7 +377,7 @@ def resume(
     with run.lock():
         checkpoint.remove_leftovers(run)  # before the newest one is looked for: it may have lost its name
         run.cut_last_lines()
-    plan = planned(run, data_name, **{"threads": run.record.threads} | free)
+    plan = planned(run, data_name, trust, warn, **{"threads": run.record.threads} | free)
     if plan.family.second:
         check_retrained(run, warn)
     with Stop() as stop, run.lock():

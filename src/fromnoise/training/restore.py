@@ -9,6 +9,7 @@ from .. import data, families
 from ..core.config import BaseConfig, build
 from ..core.errors import DataError, StorageError, UsageError
 from ..core.family import Family
+from ..core.limits import Bounded, check_example
 from ..core.rng import Rng
 from ..core.run import Run
 from ..core.spec import DataSpec
@@ -29,6 +30,7 @@ class Restored:
     model: Family
     dataset: Dataset
     step: int
+    trust: families.Trust = families.NO_TRUST
 
     @property
     def device(self) -> torch.device:
@@ -38,27 +40,30 @@ class Restored:
 
 def restore(
     run: Run, which: str = "last", weights: str | float = "ema", device: str = "auto", warn=lambda line: None, with_data: bool = True,
-    data_name: str | None = None,
+    data_name: str | None = None, trust: families.Trust = families.NO_TRUST,
 ) -> Restored:
     """Loads the checkpoint ``which`` ("last", "best" or a step) of a run; weights: "ema" or "model".
 
     weights may be a width, too, between those of a run's ``averages``: see ``optim.blend``.
     with_data: False makes do without the data, where they are not needed: the data set then has no splits.
-    data_name: where the data are now, if they moved.
+    data_name: where the data are now, if they moved. trust: whether code that the run names may be executed.
     """
     record, device = run.record, pick_device(device)
-    family = families.of_run(run.info)
+    family = families.of_run(run.info, trust, str(run.path), warn)
     config = recorded(family.Config, run.info["config"], run)
     saved = checkpoint.find(run, which, warn)
     unfitted = hasattr(family.FAMILY, "fit") and (saved.step < record.steps or not isinstance(weights, str))
     dataset = dataset_of(run, data_name) if with_data or unfitted else described_data(run)
-    model = family.FAMILY(config, dataset.spec).to(device).eval().requires_grad_(False)
+    check_example(dataset.spec.dims, str(run.path))
+    with Bounded(str(run.path), *saved.size()):
+        model = family.FAMILY(config, dataset.spec)
+    model = model.to(device).eval().requires_grad_(False)
     saved.load_into(model, saved.tensors(weights) if isinstance(weights, str) else averaged(run, saved, weights))
     if unfitted:  # stopped before the end, or other weights: what comes after the last step is made up for
         model.fit(lambda: in_order(dataset, "train", device=device), Rng(record.seed, device=device).at("fit"))
     done = saved.manifest.progress
     model.progress = min(1.0, saved.step / max(1, record.steps)) if done is None else done
-    return Restored(run, family, model, dataset, saved.step)
+    return Restored(run, family, model, dataset, saved.step, trust)
 
 
 def recorded(model: type[BaseConfig], values: dict, run: Run) -> BaseConfig:
