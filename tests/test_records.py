@@ -188,6 +188,20 @@ def test_a_report_that_is_damaged_is_refused_and_a_sound_one_is_read(tmp_path):
             read_report(path)
 
 
+def test_forged_tables_of_counts_are_refused(tmp_path):
+    import torch
+
+    (tmp_path / "t.txt").write_text("to be or not to be, that is the question. " * 60)
+    plan = launch.plan("autoregressive", str(tmp_path / "t.txt"), "ngram", context=8, threads=1, validation_examples=20)
+    model = plan.build()
+    model.load_state_dict(checkpoint.find(launch.start(plan, tmp_path / "run")).tensors("model"))
+    saved = checkpoint.find(Run(tmp_path / "run"))
+    for name, change in (("levels", lambda t: t * 2), ("nodes", lambda t: t[:, None]), ("grams", lambda t: t.flip(0)), ("counts", torch.neg), ("discounts", lambda t: t[:1])):
+        tensors = saved.tensors("model")
+        with pytest.raises(StorageError, match="does not fit"):
+            saved.load_into(plan.build(), tensors | {f"counts.{name}": change(tensors[f"counts.{name}"]).contiguous()})
+
+
 # -- every file, every bit ------------------------------------------------------------------------------------------------
 
 

@@ -153,8 +153,23 @@ class KneserNey(nn.Module):
                 setattr(self, name, getattr(self, name).new_empty(state_dict[prefix + name].shape))
         super()._load_from_state_dict(state_dict, prefix, *rest)
         errors = rest[-1]
+        if not errors and not self._consistent():
+            errors.append(f"the tables of counts in {prefix or 'it'} do not go together")
         if not errors and not all(torch.equal(old, getattr(self, name)) for old, name in zip(before, TABLES)):
             self._derive()  # folds are forgotten, unless these are the counts that were there
+
+    def _consistent(self) -> bool:
+        """Whether the tables have the forms and ranges that queries rely on: they may come from a file."""
+        M, V, E = len(self.nodes) + 1, self.vocabulary, len(self.grams)
+        forms = [(self.levels, (self.order + 2,)), (self.nodes, (M - 1,)), (self.grams, (E,)), (self.counts, (E, 2))]
+        forms += [(self.discounts, (self.order + 1, 2, 4)), (self.begins, ())]
+        if any(table.shape != form for table, form in forms):
+            return False
+        levels, inside = self.levels.tolist(), lambda table, end: not len(table) or 0 <= int(table.min()) <= int(table.max()) < end
+        return (
+            levels[:2] == [0, 1] and levels[-1] == M and levels == sorted(levels) and inside(self.nodes, M * (V + 1)) and inside(self.grams, M * V)
+            and bool((self.grams[1:] > self.grams[:-1]).all()) and bool((self.counts >= 0).all()) and bool(torch.isfinite(self.discounts).all())
+        )  # fmt: skip
 
     def _derive(self, gram: Tensor | None = None, fold: Tensor | None = None, taken: Tensor | None = None, folds: int = 0) -> None:
         """What queries read. A node that is asked as the whole of a context (plain counts) is numbered M higher than
