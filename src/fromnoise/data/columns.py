@@ -19,6 +19,7 @@ class Column:
     """A number (mean, std, whether all are whole, decimals, range) or, with ``values``, a category.
 
     decimals: how many the user's numbers have at most, up to 6; None when they have more.
+    offset: of whole numbers beyond 2^53, the smallest; mean, low and high are then relative to it, so that float64 is exact.
     """
 
     name: str
@@ -29,6 +30,7 @@ class Column:
     low: float | None = None
     high: float | None = None
     values: tuple[str, ...] = ()
+    offset: int = 0
 
     @property
     def width(self) -> int:
@@ -38,21 +40,43 @@ class Column:
 
 @dataclass(frozen=True)
 class Columns:
-    """The codec of a table: rows in the user's own units <-> float32 vectors (N, D)."""
+    """The codec of a table: rows in the user's own units <-> float32 vectors (N, D).
+
+    label: the name of the column that holds the class, "" without one; label_at: its place among the columns of the file.
+    """
 
     columns: tuple[Column, ...]
+    label: str = ""
+    label_at: int = 0
 
     @classmethod
-    def fit(cls, table: Mapping[str, np.ndarray], train: np.ndarray) -> "Columns":
-        """table: float64 arrays (numbers), object arrays of text; train: rows to learn from."""
+    def fit(cls, table: Mapping[str, np.ndarray], train: np.ndarray, label: str = "", label_at: int = 0) -> "Columns":
+        """table: arrays of float64 (numbers), int64 or uint64 (whole numbers beyond 2^53), or text; train: rows to learn from.
+
+        Raises DataError where float64 cannot hold the differences of the numbers, or float32 their standardised form.
+        """
         done = []
         for name, cells in table.items():
             if cells.dtype == object:
                 done.append(Column(name, values=sorted_values(cells)))
                 continue
-            with np.errstate(over="ignore", invalid="ignore"):
+            offset = 0
+            if cells.dtype.kind in "iu":
+                offset = int(cells.min())
+                if int(cells.max()) - offset >= 2**53:
+                    raise DataError(
+                        f"column {shown(name)} holds whole numbers that differ by more than float64 can hold (2^53), as ids and "
+                        f"times in nanoseconds do: leave it out with --drop {shown(name)}"
+                    )
+                cells = (cells - cells.min()).astype(np.float64)
+            with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
                 mean, std = float(cells[train].mean()), float(cells[train].std())
-                std = std if std > 1e-12 * abs(mean) else 1.0  # constant, but for rounding: kept as it is
+                if (cells[train] == cells[train][0]).all():  # constant: kept as it is, its mean without rounding
+                    mean, std = float(cells[train][0]), 1.0
+                elif std == 0:
+                    raise DataError(
+                        f"column {shown(name)} holds numbers that differ by less than float64 can tell: rescale it or --drop it"
+                    )
                 largest = np.abs((cells - mean) / std).max()
             if not (np.isfinite(std) and largest < np.finfo(np.float32).max):  # also if NaN
                 raise DataError(
@@ -60,8 +84,8 @@ class Columns:
                 )
             whole = bool((cells == np.rint(cells)).all() and np.abs(cells).max() < 2**53)
             exact = (d for d in range(7) if np.array_equal(np.round(cells, d), cells))
-            done.append(Column(name, mean, std, whole, next(exact, None), float(cells.min()), float(cells.max())))
-        return cls(tuple(done))
+            done.append(Column(name, mean, std, whole, next(exact, None), float(cells.min()), float(cells.max()), offset=offset))
+        return cls(tuple(done), label, label_at)
 
     @property
     def blocks(self) -> tuple[int, ...]:
@@ -84,6 +108,8 @@ class Columns:
         for column in self.columns:
             cells = rows[column.name]
             if not column.values:
+                if column.offset:
+                    cells = [int(cell) - column.offset for cell in np.asarray(cells).tolist()]
                 x[:, at] = (np.asarray(cells, np.float64) - column.mean) / column.std
             else:
                 index = {value: i for i, value in enumerate(column.values)}
@@ -112,17 +138,28 @@ class Columns:
                 if column.decimals is not None:
                     numbers = np.round(numbers, column.decimals)
                 numbers = numbers.tolist()
-                out[column.name] = [int(v) if isfinite(v) else v for v in numbers] if column.whole else numbers
+                out[column.name] = [int(v) + column.offset if isfinite(v) else v for v in numbers] if column.whole else numbers
             at += column.width
         return out
 
+    def with_label(self, rows: Mapping[str, list], labels: Sequence[str]) -> dict[str, list]:
+        """rows, as ``undo`` gives them, with these labels in the label's own column: at its place in the file, if it is not there yet."""
+        if self.label in rows:
+            return {**rows, self.label: list(labels)}
+        pairs = list(rows.items())
+        pairs.insert(self.label_at, (self.label, list(labels)))
+        return dict(pairs)
+
     def to_json(self) -> dict:
-        return {"columns": [asdict(column) | {"values": list(column.values)} for column in self.columns]}
+        label = {"label": self.label, "label_at": self.label_at} if self.label else {}
+        return {"columns": [asdict(column) | {"values": list(column.values)} for column in self.columns], **label}
 
     @classmethod
     def from_json(cls, value: dict) -> "Columns":
         return cls(
-            tuple(Column(**column | {"values": tuple(column["values"])}) for column in value["columns"])
+            tuple(Column(**column | {"values": tuple(column["values"])}) for column in value["columns"]),
+            value.get("label", ""),
+            value.get("label_at", 0),
         )
 
 
