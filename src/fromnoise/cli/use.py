@@ -80,6 +80,7 @@ def sample(ctx, run, n, label, seed, out, guide_with, prompt, prompt_file, lengt
     if label is not None and not captions:  # with captions the sampler says what to give instead
         from ..core.spec import class_number
 
+        sampling.check_takes_labels(restored)
         label = class_number(label, names) if names else whole(label, "--label")
     n, seed = whole("64" if n is None else n, "-n", 1), whole(seed, "--seed", 0)
     kind = restored.dataset.spec.kind
@@ -90,7 +91,9 @@ def sample(ctx, run, n, label, seed, out, guide_with, prompt, prompt_file, lengt
     target = out or restored.run.path / "samples" / f"{stem}.{ENDING[kind]}"
     with sampling.guided_by(restored, weak, options):
         x = sampling.sample(restored, n, seed, label, options, prompt)
-    files = sampling.write(restored.dataset, x, target)
+    if lost := sampling.lost_label(restored):
+        warn(lost)
+    files = sampling.write(restored.dataset, x, target, sampling.labels_of(restored, n, label))
     finish({"run": str(run), "n": n, "seed": seed, "files": [str(f) for f in files]}, as_json, str(target) if quiet else f"{n} samples: {target}")
 
 

@@ -311,6 +311,8 @@ def _columns_of(table, types, path: Path) -> dict[str, np.ndarray]:
             raise DataError(f"{kind}: keep numbers and text only")
         if column in done:
             raise DataError(f"{shown(path, 200)}: two columns are named {shown(column)}: rename one")
+        if types.is_timestamp(cells.type) and cells.type.unit == "ns":
+            cells = cells.cast("string")  # Python's own times end at microseconds
         values = cells.to_pylist()
         number = types.is_integer(cells.type) or types.is_floating(cells.type) or types.is_decimal(cells.type)
         if number and not (not types.is_floating(cells.type) and any(v is not None and abs(v) >= 2**53 for v in values)):
