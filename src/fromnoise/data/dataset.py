@@ -26,6 +26,9 @@ SHARE = 0.1  # of the examples that are held out for validation, and again for t
 FEWEST = 10  # examples: below this no three useful, disjoint splits exist
 
 
+_NUMBER = r"-?\d+(\.\d+)?(e[-+]?\d+)?"
+
+
 class DataConfig(BaseConfig):
     """How a source becomes a data set. Options that a source has no use for are refused by it."""
 
@@ -44,6 +47,13 @@ class DataConfig(BaseConfig):
     drop: tuple[str, ...] = Field((), description="tables: columns to leave out")
     categorical: tuple[str, ...] = Field((), description="tables: columns of numbers that are categories")
     missing: Literal["refuse", "drop"] = Field("refuse", description="tables: what to do with rows that have gaps")
+    background: str = Field(
+        "white", pattern=r"^(white|black|#[0-9a-fA-F]{6})$", description="folders: what lies behind transparent pictures: white, black or #rrggbb"
+    )
+    range: str = Field(
+        "full", pattern=rf"^(full|data|{_NUMBER}:{_NUMBER})$",
+        description="folders: values of the files that become black and white: those of their type (full), the lowest and highest that occur (data), or LOW:HIGH",
+    )
     skip_bad: bool = Field(False, description="folders: leave out files that cannot be read, and list them")
     max_pixels: int = Field(64_000_000, ge=1, description="folders: refuse pictures with more pixels than this")
     split_seed: int = Field(0, ge=0, lt=2**63, description="seed of the splits and of fixed binarisations")

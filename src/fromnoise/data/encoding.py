@@ -18,6 +18,7 @@ NAMES = {
 }
 HEAD = 2**16  # bytes that NULs are counted in
 UNDEFINED = (0x81, 0x8D, 0x8F, 0x90, 0x9D)  # bytes that cp1252 has no character for
+MOST_FOREIGN = 0.3  # share of characters beyond ASCII in text of a Western encoding
 MOST_CONTROLS = 0.02  # share of control characters in a text
 OFTEN, SELDOM = 0.4, 0.05  # shares of NULs at even or odd places: text of European languages in UTF-16 has about 1 and 0
 
@@ -44,23 +45,36 @@ def encoding_of(head: bytes, blocks: Iterable[bytes]) -> str:
     """What a text that is not UTF-8 is encoded in; "" for UTF-8, and for UTF-8 with some damaged bytes.
 
     head: the first bytes; blocks: all of them. A byte that is no UTF-8 stands for one character of another encoding; where
-    more characters beyond ASCII are valid UTF-8 than not, the text is taken for damaged UTF-8.
+    more characters beyond ASCII are valid UTF-8 than not, the text is taken for damaged UTF-8, and so is one that ends within a
+    character. Text mostly beyond ASCII is of no Western encoding, and those are not told apart: "" too.
     """
     if wide := wide_encoding(head):
         return wide
-    decoder, valid, invalid, seen = codecs.getincrementaldecoder("utf-8")("replace"), 0, 0, np.zeros(256, bool)
+    decoder, seen = codecs.getincrementaldecoder("utf-8")("replace"), np.zeros(256, bool)
+    size = valid = invalid = 0
     for block in blocks:
         text = decoder.decode(block)
+        size += len(text)
         if text.isascii():
             continue
         damaged = text.count("\N{REPLACEMENT CHARACTER}")
         invalid += damaged
         valid += len(text) - len(text.encode("ascii", "ignore")) - damaged
         seen[np.unique(np.frombuffer(block, np.uint8))] = True
-    invalid += len(decoder.decode(b"", final=True))
-    if invalid <= valid:
+    if invalid <= valid or invalid > MOST_FOREIGN * size:
         return ""
     return "cp1252" if seen[0x80:0xA0].any() and not seen[list(UNDEFINED)].any() else "latin-1"  # the same, but for 0x80 to 0x9f
+
+
+def archive_kind(head: bytes) -> str:
+    """What kind of archive or packed file begins so, in words; or ""."""
+    kinds = {
+        b"PK\x03\x04": "a zip archive", b"PK\x05\x06": "a zip archive", b"\x1f\x8b": "a gzip file", b"7z\xbc\xaf\x27\x1c": "a 7z archive",
+        b"Rar!": "a rar archive", b"\xfd7zXZ\0": "an xz file", b"BZh": "a bzip2 file", b"\x28\xb5\x2f\xfd": "a zstd file",
+    }  # fmt: skip
+    if head[257:262] == b"ustar":
+        return "a tar archive"
+    return next((kind for mark, kind in kinds.items() if head.startswith(mark)), "")
 
 
 def decoded_text(raw: bytes) -> tuple[str, str]:
@@ -69,7 +83,8 @@ def decoded_text(raw: bytes) -> tuple[str, str]:
     try:
         text = raw.decode(encoding or "utf-8-sig")
     except UnicodeDecodeError:
-        text, encoding = raw.decode("latin-1"), "latin-1"
+        encoding = "latin-1" if any(byte in raw for byte in UNDEFINED) else "cp1252"
+        text = raw.decode(encoding)
     return text, encoding_note("the file", encoding) if encoding else ""
 
 
