@@ -60,7 +60,7 @@ def test_whatever_pillow_reads_is_read_whatever_it_is_called(tmp_path):
 
 def test_what_is_left_out_is_counted_by_ending_and_reason(tmp_path):
     some(tmp_path / "p", 12)
-    for name, content in (("a.heic", b"\0\0\0\x18ftypheic" + b"\0" * 20), ("b.heic", b"\0\0\0\x18ftypheic" + b"\0" * 20), ("notes.md", b"text"), ("none", b""), ("more.zip", b"PK\x03\x04"), ("raw.bin", bytes(9))):
+    for name, content in (("a.heic", b"\0\0\0\x18ftypheic" + b"\1\xff\2\0\3" * 20), ("b.heic", b"\0\0\0\x18ftypheic" + b"\1\xff\2\0\3" * 20), ("notes.md", b"text"), ("none", b""), ("more.zip", b"PK\x03\x04" + b"\1\xff\2\0\3" * 9), ("raw.bin", b"\1\xff\2\0\3" * 9)):
         (tmp_path / "p" / name).write_bytes(content)
     said = note(opened(tmp_path / "p"), "left out")
     for words in ("2 .heic (not read here: convert it", "1 .md (text)", "1 without an ending (empty)", "1 .zip (a zip archive: unpack it first)", "1 .bin (unknown)"):
@@ -264,7 +264,7 @@ def test_rare_classes_have_a_training_example(tmp_path):
 @pytest.mark.parametrize("encoding, words", [("cp1252", "cp1252"), ("latin-1", "Latin-1"), ("utf-16", "UTF-16"), ("utf-16-le", "UTF-16"), ("utf-16-be", "UTF-16"), ("utf-32", "UTF-32")])
 @pytest.mark.parametrize("tokens", ["auto", "char", "bpe"])
 def test_texts_in_other_encodings_are_read_with_a_note(tmp_path, encoding, words, tokens):
-    told = "naïve façade, " * 60 + ("" if encoding == "latin-1" else "“five €” – " * 20)
+    told = "naïve façade, " * 200 + ("" if encoding == "latin-1" else "“five €” – " * 20)
     (tmp_path / "t.txt").write_bytes(told.encode(encoding))
     dataset = opened(tmp_path / "t.txt", tokens=tokens, context=8)
     note(dataset, words, "samples are written as UTF-8")
