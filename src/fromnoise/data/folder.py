@@ -33,7 +33,7 @@ PARTS = {
     "train": "train", "training": "train", "val": "validation", "valid": "validation", "validation": "validation", "dev": "validation",
     "eval": "validation", "test": "test", "testing": "test",
 }  # fmt: skip
-LISTED = 40  # files that one message names
+LISTED = 20  # files that one message names
 NARROW = 0.51  # share of the range of values, up to which the pictures' use of it is said
 SAME = 0.5  # share of the pictures that are exactly the same, from which on that is said
 LARGEST_DEFAULT = 64  # pixels a side where the user names none: what a laptop trains in minutes
@@ -65,7 +65,7 @@ def load(name: str, config: DataConfig) -> Dataset:
     notes = _left_out(folder, files, others)
     if not files:
         raise DataError(
-            f"data {shown(name)}: neither images nor text in this folder; put pictures there, such as {' '.join(SUFFIXES)}, or text in UTF-8"
+            f"data {shown(name)}: neither images nor text in this folder; put files there, such as {' '.join(SUFFIXES)}, or text in UTF-8"
             + "".join(f" ({note})" for note in notes)
         )
     files = _arranged(name, files, config, notes)
@@ -133,7 +133,7 @@ def _find(folder: Path, others: list[str] | None = None) -> Iterator[File]:
                 yield File(at / entry.name, name, name.split("/")[0] if prefix else "")
             elif entry.is_file() and is_picture(at / entry.name):
                 yield File(at / entry.name, name, name.split("/")[0] if prefix else "")
-            elif others is not None:
+            elif others is not None and (entry.is_file() or entry.is_symlink()):
                 others.append(name)
 
 
@@ -160,6 +160,8 @@ def _left_out(folder: Path, files: list[File], others: list[str]) -> list[str]:
 
 def _what(path: Path) -> str:
     """What a file is that is no picture, in words."""
+    if not path.is_file():
+        return "a broken link"
     try:
         with open(path, "rb") as file:
             head = file.read(4096)
