@@ -63,16 +63,25 @@ class TrainedRun:
     def dataset(self):
         return self.restored.dataset
 
-    def sample(self, n: int = 64, seed: int = 0, label: int | None = None, prompt: str | None = None, guide_with: "TrainedRun | None" = None, **options) -> np.ndarray | dict | list[str]:
+    def sample(self, n: int = 64, seed: int = 0, label: int | str | None = None, prompt: str | None = None, guide_with: "TrainedRun | None" = None, **options) -> np.ndarray | dict | list[str]:
         """n samples: images uint8 (n, H, W[, 3]), points (n, D) in the data's units, tables {column: values}, texts as long as in training.
 
-        label: one class for all; prompt: one caption for all, for a model that was trained with captions; guide_with: a weaker
+        label: one class for all, by number or name; the label is a column of a table's samples; prompt: one caption for all, for a model that was trained with captions; guide_with: a weaker
         diffusion model of the same data, away from which ``guidance`` above 1 leads.
         """
-        from .sample import guided_by, in_own_units, sample
+        import warnings
 
+        from .core.spec import class_number
+        from .sample import check_takes_labels, guided_by, in_own_units, labels_of, lost_label, sample
+
+        if isinstance(label, str):
+            check_takes_labels(self.restored)
+            label = class_number(label, self.dataset.class_names)
+        if lost := lost_label(self.restored):
+            warnings.warn(lost, stacklevel=2)
         with guided_by(self.restored, guide_with and guide_with.restored, options):
-            return in_own_units(self.dataset, sample(self.restored, n, seed, label, options, prompt))
+            x = sample(self.restored, n, seed, label, options, prompt)
+        return in_own_units(self.dataset, x, labels_of(self.restored, n, label))
 
     def generate(self, prompt: str = "", n: int = 1, length: int = 500, seed: int = 0, stop: str | Sequence[str] = (), **options) -> list[str]:
         """n continuations of a prompt, each of ``length`` symbols or up to a stop string; the prompt is not in them.
@@ -139,7 +148,8 @@ class TrainedRun:
         z = torch.as_tensor(np.asarray(z), dtype=torch.float32, device=self.restored.device)
         if z.ndim != 2 or z.shape[1] != self.model.latent_dim:
             raise UsageError(f"codes of shape {tuple(z.shape)} were given, this model takes (N, {self.model.latent_dim})")
-        return in_own_units(self.dataset, self.model.decode(z, self._labels(y, len(z))))
+        y = self._labels(y, len(z))
+        return in_own_units(self.dataset, self.model.decode(z, y), y)
 
     @torch.no_grad()
     def reconstruct(self, x: np.ndarray, y=None) -> np.ndarray | dict:
@@ -149,11 +159,11 @@ class TrainedRun:
 
         x, y = self._input(x), self._labels(y, len(x))
         if isinstance(self.model, Reconstructs):
-            return in_own_units(self.dataset, self.model.reconstruct(x, y))
+            return in_own_units(self.dataset, self.model.reconstruct(x, y), y)
         if why_not(self.model):
             self._needs(Reconstructs, "reconstruct")
         rng = Rng(0, ("reconstruct",), device=self.restored.device)
-        return in_own_units(self.dataset, invert(self.model, x, y, self.restored.family.Options(), rng).x_hat)
+        return in_own_units(self.dataset, invert(self.model, x, y, self.restored.family.Options(), rng).x_hat, y)
 
     def complete(self, x: np.ndarray, fill, y=None, seed: int = 0, **options) -> np.ndarray | dict:
         """Examples with a part filled in anew, the rest as it was. y: labels, for conditional models; options: of the sampler.
@@ -191,8 +201,9 @@ class TrainedRun:
     def _edited(self, change, x, how, y, seed, options):
         from .sample import in_own_units
 
-        made = change(self.restored, self._input(x), how, self._labels(y, len(x)), 1, seed, options)
-        return in_own_units(self.dataset, made[:, 0])
+        y = self._labels(y, len(x))
+        made = change(self.restored, self._input(x), how, y, 1, seed, options)
+        return in_own_units(self.dataset, made[:, 0], y)
 
     @torch.no_grad()
     def log_prob(self, x: np.ndarray, y=None, k: int = 100, seed: int = 0) -> np.ndarray:
@@ -251,12 +262,17 @@ def train(
 
     family: a name or a path to a family file. data: digits, or those of ``within``, a run in whose codes the family is
     trained, as one model with it. trust_code: of ``within``, see ``open``. options: those of ``fromnoise train FAMILY --help``, with
-    underscores (``latent_dim=2, minutes=2``). Raises UsageError, DataError, DivergedError, StorageError.
+    underscores (``latent_dim=2, minutes=2``). What was decided about the data without asking is warned of. Raises UsageError,
+    DataError, DivergedError, StorageError.
     """
+    import warnings
+
     options = {name: value for name, value in options.items() if value is not None}
     trust = within._trust if isinstance(within, TrainedRun) else Trust.of(trust_code)
     within = within.path if isinstance(within, TrainedRun) else within
     plan = launch.plan(family, data, preset, within, trust, **options)
+    for note in plan.dataset.notes:
+        warnings.warn(f"data: {note}", stacklevel=2)
     named = {"data": data or plan.dataset.name, "preset": preset, "within": within and str(within)}
     shown = {**{name: value for name, value in named.items() if value}, **options}
     command = f"fn.train({family!r}, {', '.join(f'{k}={v!r}' for k, v in shown.items())})"

@@ -6,6 +6,7 @@ import itertools
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from math import isfinite
 from pathlib import Path
 
@@ -54,8 +55,7 @@ def blocks(
     if label is not None:
         if spec.caption:
             raise UsageError(f"this data has captions and no classes: {'give --prompt instead of --label' if conditional else 'leave --label out'}")
-        if not conditional:
-            raise UsageError("this model was not trained with labels (--conditional): leave --label out")
+        check_takes_labels(restored)
         check_labels([label], 1, spec.classes)
         dataset.check_learned([label])
     options = build(restored.family.Options, options or {})
@@ -95,7 +95,8 @@ def sample_to(
     """Draws n samples and writes them, see ``write``; images into a folder as they come. Raises UsageError, StorageError."""
     dataset = restored.dataset
     if dataset.spec.kind != "image" or target.suffix:
-        return write(dataset, sample(restored, n, seed, label, options, prompt), target, raw_csv, warn)
+        x = sample(restored, n, seed, label, options, prompt)
+        return write(dataset, x, target, labels_of(restored, n, label), raw_csv, warn)
     place = next(parent for parent in (target, *target.absolute().parents) if parent.exists())
     room = shutil.disk_usage(place).free // SMALLEST_FILE
     if n > min(room, MOST_FILES):
@@ -132,41 +133,85 @@ def guided_by(restored: Restored, weak: Restored | None, options: dict) -> Itera
         stages[0].guide_with(None)
 
 
-def in_own_units(dataset: Dataset, x: torch.Tensor) -> np.ndarray | dict | list[str]:
-    """Model form -> what the user gave: uint8 images (N, H, W[, C]), points (N, D), a table as {column: values}, texts."""
+def labels_of(restored: Restored, n: int, label: int | None = None) -> torch.Tensor | None:
+    """(n,) classes that ``sample`` tells a conditional model for the samples 0 .. n-1; None where it tells none, or captions."""
+    if not is_conditional(restored) or not restored.dataset.spec.classes:
+        return None
+    return restored.dataset.in_turn(range(n)) if label is None else torch.full((n,), label)
+
+
+def is_conditional(restored: Restored) -> bool:
+    return bool(getattr(restored.model.config, "conditional", False))
+
+
+def check_takes_labels(restored: Restored) -> None:
+    """Raises UsageError unless the model draws the class that it is told."""
+    if not is_conditional(restored):
+        raise UsageError(f"{restored.run.path} is not conditional: leave --label out, or train with --conditional for samples of one class")
+
+
+def lost_label(restored: Restored) -> str:
+    """In words, why samples have no label column although the table has one; or ""."""
+    codec = restored.dataset.columns
+    name = restored.dataset.settings.get("label") or (codec.label if codec is not None else "")
+    if codec is None or not name or is_conditional(restored) or any(column.name == name for column in codec.columns):
+        return ""
+    return f"the label column '{name}' is not in the samples, since this run did not learn it: train anew without --no-learn-label"
+
+
+def in_own_units(dataset: Dataset, x: torch.Tensor, y: torch.Tensor | None = None) -> np.ndarray | dict | list[str]:
+    """Model form -> what the user gave: uint8 images (N, H, W[, C]), points (N, D), a table as {column: values}, texts.
+
+    y: (N,) classes that a conditional model was told: they are the label column of a table.
+    """
     if dataset.spec.kind == "image":
         return dataset.to_pixels(x)
     if dataset.tokenizer is not None:
         return [dataset.tokenizer.decode(row) for row in x.cpu().numpy()]
     values = x.detach().cpu().numpy()
-    return dataset.columns.undo(values) if dataset.columns is not None else values
+    if dataset.columns is None:
+        return values
+    codec, rows = dataset.columns, dataset.columns.undo(values)
+    if not codec.label and "label" in dataset.settings:  # a run of before places were recorded
+        codec = replace(codec, label=dataset.settings["label"], label_at=len(rows))
+    if y is None or y.ndim > 1 or not codec.label:
+        return rows
+    return codec.with_label(rows, [dataset.class_names[i] for i in y.tolist()])
 
 
 def write(
-    dataset: Dataset, x: torch.Tensor, target: Path, raw_csv: bool = False, warn: Callable[[str], None] = lambda line: None
+    dataset: Dataset, x: torch.Tensor, target: Path, y: torch.Tensor | None = None, raw_csv: bool = False,
+    warn: Callable[[str], None] = lambda line: None,
 ) -> list[Path]:  # fmt: skip
     """Writes samples in the form that the ending names: folder of PNGs, .png grid, .npy, .csv, .txt. Returns the files.
 
-    raw_csv: False puts an apostrophe before text that a spreadsheet would execute, see ``neutral``; warn hears of it.
+    y: (N,) the classes that a conditional model was told: the label is a column of .csv, and no part of .npy.
+    raw_csv: False puts an apostrophe before text that a spreadsheet would execute, see ``neutral``; warn receives a line about it.
 
     Raises UsageError for an ending that does not suit the data, StorageError.
     """
-    own = in_own_units(dataset, x)
+    suffix = target.suffix.lower()
+    own = in_own_units(dataset, x, y if suffix == ".csv" else None)
     if isinstance(own, list):
         return write_texts(own, x.tolist(), target)
-    suffix = target.suffix.lower()
     is_image = dataset.spec.kind == "image"
     if suffix not in (".npy", ".csv", ".png", "") or (is_image and suffix == ".csv") or (not is_image and suffix in (".png", "")):
         allowed = "a folder, .png or .npy" if is_image else ".npy or .csv (`fromnoise show RUN samples` draws it)"
         raise UsageError(f"-o {target}: this data is written as {allowed}")
     make_folder(target.parent)
     if suffix == ".npy":
+        if isinstance(own, dict):
+            own = {name: cells for name, cells in own.items() if name != dataset.columns.label}
         array = own if isinstance(own, np.ndarray) else np.column_stack([np.asarray(v) for v in own.values()])
         if array.dtype.kind not in "uif":
             raise UsageError(f"-o {target}: a table with categories is written as .csv")
+        if array.dtype.kind == "f" and isinstance(own, dict) and any(column.offset for column in dataset.columns.columns):
+            raise UsageError(f"-o {target}: a table with numbers beyond 2^53 among others is written as .csv, which is exact")
         write_atomic(target, npy_bytes(array))
     elif suffix == ".csv":
         columns = own if isinstance(own, dict) else {f"x{i}": column for i, column in enumerate(own.T)}
+        if y is not None and not isinstance(own, dict):
+            columns["label"] = [dataset.class_names[i] if dataset.class_names else i for i in y.tolist()]
         names, cells = list(columns), list(columns.values())
         if not raw_csv:
             names, cells = neutral_cells(names, cells, warn)

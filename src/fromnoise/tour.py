@@ -58,6 +58,8 @@ def tour(out: Path, data: str, seconds: int, seed: int, say: Callable[[str], Non
     if out.exists() and not out.is_dir():
         raise UsageError(f"--out {out} is a file: name a folder")
     plans = planned(STOPS, data, seconds, seed)
+    for note in plans["pca"].dataset.notes:
+        say(f"data: {note}")
     if plans["autoregressive"].dataset.spec.dims > LONG:
         say(f"without the auto-regressive model: it draws more than {LONG} components one after another, which takes long")
         del plans["autoregressive"]

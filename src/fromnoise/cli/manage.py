@@ -222,6 +222,8 @@ def evaluator_fit(ctx, data_name, out, steps, dims, width, seed, as_json):
     target = out or Path(f"{Path(data_name).stem}-evaluator.safetensors")
     if target.exists():
         raise UsageError(f"{target} exists already and is never overwritten: name another file with -o")
+    for note in dataset.notes:
+        say(f"data: {note}", as_json)
     numbers = [whole(text, name, least) for text, name, least in ((steps, "--steps", 10), (dims, "--dims", 2), (width, "--width", 1), (seed, "--seed", 0))]
     evaluator.write(evaluator.fit(dataset, *numbers), target)
     _describe(target, as_json)

@@ -84,6 +84,7 @@ def sample(ctx, run, n, label, seed, out, raw_csv, guide_with, prompt, prompt_fi
     if label is not None and not captions:  # with captions the sampler says what to give instead
         from ..core.spec import class_number
 
+        sampling.check_takes_labels(restored)
         label = class_number(label, names) if names else whole(label, "--label")
     n, seed = whole("64" if n is None else n, "-n", 1), whole(seed, "--seed", 0)
     kind = restored.dataset.spec.kind
@@ -93,6 +94,8 @@ def sample(ctx, run, n, label, seed, out, raw_csv, guide_with, prompt, prompt_fi
     stem = "-".join(f"{key}-{value}" for key, value in told.items())
     target = out or restored.run.path / "samples" / f"{stem}.{ENDING[kind]}"
     with sampling.guided_by(restored, weak, options):
+        if lost := sampling.lost_label(restored):
+            warn(lost)
         files = sampling.sample_to(restored, n, target, seed, label, options, prompt, raw_csv, warn)
     restored.run.note_outputs(files)
     finish({"run": str(run), "n": n, "seed": seed, "files": [str(f) for f in files]}, as_json, str(target) if quiet else f"{n} samples: {target}")

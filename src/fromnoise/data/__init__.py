@@ -43,5 +43,24 @@ def load(name: str, config: DataConfig | None = None) -> Dataset:
     if path.is_dir():
         source = idx if idx.is_idx_folder(path) else text if text.is_text_folder(path) else folder
         return source.load(name, config)
+    _refuse_packed(name, path, config)
     suffixes = {".npy": arrays, ".npz": arrays, ".csv": table, ".tsv": table, ".parquet": table}
     return suffixes.get(path.suffix.lower(), text).load(name, config)
+
+
+def _refuse_packed(name: str, path: Path, config: DataConfig) -> None:
+    """Raises DataError on an archive: its parts are read once it is unpacked. Its bytes as such may be a text."""
+    from .encoding import archive_kind
+    from ..core.words import shown
+
+    if path.suffix.lower() in (".npy", ".npz", ".parquet") or config.tokens == "byte" or not path.is_file():
+        return
+    try:
+        with open(path, "rb") as file:
+            kind = archive_kind(file.read(512))
+    except OSError:
+        return  # the source says why it cannot be read
+    if path.suffix.lower() in (".xlsx", ".xlsm", ".ods", ".docx", ".odt"):
+        raise DataError(f"data {shown(name)} is a document of an office program: save it as CSV or as plain text")
+    if kind:
+        raise DataError(f"data {shown(name)} is {kind}: unpack it first (unzip, tar xf), and name the folder or file that comes out")

@@ -35,12 +35,13 @@ def load(name: str, config: DataConfig) -> Dataset:
     """
     x, y = _read(name)
     if len(x.shape) == 2:
-        refuse(config, "a table of numbers without names", "validation", "test")
+        refuse(config, "a table of numbers without names", "learn_label", "validation", "test")
         return _table(name, x, y, config)
     refuse(config, "an array of images", "binarise", "validation", "test")
     notes: list[str] = []
     x = _levels(name, _channels_first(name, x), notes)
-    rows, classes = split_rows(len(x), config), 0 if y is None else int(y.max()) + 1
+    classes = 0 if y is None else int(y.max()) + 1
+    rows = split_rows(len(x), config, y, notes, tuple(map(str, range(classes))))
     splits = {part: Split(x[index], None if y is None else y[index], 256) for part, index in rows.items()}
     return image_dataset(
         name, splits, classes, config, class_names=tuple(map(str, range(classes))), notes=tuple(notes)
@@ -180,5 +181,12 @@ def _levels(name: str, x: np.ndarray, notes: list[str]) -> np.ndarray:
 
 
 def _table(name: str, x: np.ndarray, y: np.ndarray | None, config: DataConfig) -> Dataset:
-    columns = {f"c{i}": x[:, i].astype(np.float64) for i in range(x.shape[1])}
+    columns = {f"c{i}": _column(x[:, i]) for i in range(x.shape[1])}
     return table.dataset(name, columns, range(len(x)), config, [], y)
+
+
+def _column(cells: np.ndarray) -> np.ndarray:
+    """float64 (N,), or text where that would round whole numbers."""
+    if cells.dtype.kind in "iu" and (int(cells.max()) >= 2**53 or int(cells.min()) <= -(2**53)):
+        return np.array(list(map(str, cells.tolist())), object)
+    return cells.astype(np.float64)

@@ -21,6 +21,7 @@ class Column:
 
     decimals: how many the user's numbers have at most, up to 6; None when they have more.
     constant: it has one value in all rows, ``low`` or ``values[0]``, and no part in the vector.
+    offset: of whole numbers beyond 2^53, the smallest; mean, low and high are then relative to it, so that float64 is exact.
     """
 
     name: str
@@ -32,6 +33,7 @@ class Column:
     high: float | None = None
     values: tuple[str, ...] = ()
     constant: bool = False
+    offset: int = 0
 
     @property
     def width(self) -> int:
@@ -46,6 +48,13 @@ class Column:
         ends = ((self.low - self.mean) / self.std, (self.high - self.mean) / self.std)
         return ((0.0 if self.decimals is None else 10.0**-self.decimals / self.std, *ends),) * self.width
 
+    @property
+    def only(self) -> str | int | float:
+        """The value of a constant column."""
+        if self.values:
+            return self.values[0]
+        return int(self.low) + self.offset if self.whole else self.low
+
     def numbers(self, x: np.ndarray) -> np.ndarray:
         """Standardised numbers (N,) -> float64 in the user's units, within the range and with the decimals of the data."""
         numbers = (np.asarray(x, np.float64) * self.std + self.mean).clip(self.low, self.high)
@@ -58,22 +67,44 @@ class Column:
 
 @dataclass(frozen=True)
 class Columns:
-    """The codec of a table: rows in the user's own units <-> float32 vectors (N, D)."""
+    """The codec of a table: rows in the user's own units <-> float32 vectors (N, D).
+
+    label: the name of the column that holds the class, "" without one; label_at: its place among the columns of the file.
+    """
 
     columns: tuple[Column, ...]
+    label: str = ""
+    label_at: int = 0
 
     @classmethod
-    def fit(cls, table: Mapping[str, np.ndarray], train: np.ndarray) -> "Columns":
-        """table: float64 arrays (numbers), object arrays of text; train: rows to learn from."""
+    def fit(cls, table: Mapping[str, np.ndarray], train: np.ndarray, label: str = "", label_at: int = 0) -> "Columns":
+        """table: arrays of float64 (numbers), int64 or uint64 (whole numbers beyond 2^53), or text; train: rows to learn from.
+
+        Raises DataError where float64 cannot hold the differences of the numbers, or float32 their standardised form.
+        """
         done = []
         for name, cells in table.items():
             if cells.dtype == object:
                 values = sorted_values(cells)
                 done.append(Column(name, values=values, constant=len(values) == 1))
                 continue
-            with np.errstate(over="ignore", invalid="ignore"):
+            offset = 0
+            if cells.dtype.kind in "iu":
+                offset = int(cells.min())
+                if int(cells.max()) - offset >= 2**53:
+                    raise DataError(
+                        f"column {shown(name)} holds whole numbers that differ by more than float64 can hold (2^53), as ids and "
+                        f"times in nanoseconds do: leave it out with --drop {shown(name)}"
+                    )
+                cells = (cells - cells.min()).astype(np.float64)
+            with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
                 mean, std = float(cells[train].mean()), float(cells[train].std())
-                std = std if std > 1e-12 * abs(mean) else 1.0  # constant, but for rounding: kept as it is
+                if (cells[train] == cells[train][0]).all():  # constant: kept as it is, its mean without rounding
+                    mean, std = float(cells[train][0]), 1.0
+                elif std == 0:
+                    raise DataError(
+                        f"column {shown(name)} holds numbers that differ by less than float64 can tell: rescale it or --drop it"
+                    )
                 largest = np.abs((cells - mean) / std).max()
             if not (np.isfinite(std) and largest < np.finfo(np.float32).max):  # also if NaN
                 raise DataError(
@@ -82,10 +113,10 @@ class Columns:
             whole = bool((cells == np.rint(cells)).all() and np.abs(cells).max() < 2**53)
             exact = (d for d in range(7) if np.array_equal(np.round(cells, d), cells))
             low, high = float(cells.min()), float(cells.max())
-            done.append(Column(name, mean, std, whole, next(exact, None), low, high, constant=low == high))
+            done.append(Column(name, mean, std, whole, next(exact, None), low, high, constant=low == high, offset=offset))
         if all(column.constant for column in done):  # a vector needs a component
             done = [replace(column, constant=False) for column in done]
-        return cls(tuple(done))
+        return cls(tuple(done), label, label_at)
 
     @property
     def blocks(self) -> tuple[int, ...]:
@@ -114,11 +145,12 @@ class Columns:
         for column in self.columns:
             cells = rows[column.name]
             if column.constant:
-                only = column.values[0] if column.values else column.low
-                if other := next((cell for cell in cells if cell != only), None):
-                    known = f"it is {shown(str(only))} in every row of the data"
+                if other := next((cell for cell in cells if cell != column.only), None):
+                    known = f"it is {shown(str(column.only))} in every row of the data"
                     raise DataError(f"column {shown(column.name)}: {shown(str(other))} is not possible, {known}")
             elif not column.values:
+                if column.offset:
+                    cells = [int(cell) - column.offset for cell in np.asarray(cells).tolist()]
                 x[:, at] = column.standardised(cells)
             else:
                 index = {value: i for i, value in enumerate(column.values)}
@@ -141,13 +173,12 @@ class Columns:
         for column in self.columns:
             part = np.asarray(x[:, at : at + column.width], np.float64)
             if column.constant:
-                only = column.values[0] if column.values else int(column.low) if column.whole else column.low
-                out[column.name] = [only] * len(x)
+                out[column.name] = [column.only] * len(x)
             elif column.values:
                 out[column.name] = [column.values[i] for i in part.argmax(1)]
             else:
                 numbers = column.numbers(part[:, 0]).tolist()
-                out[column.name] = [int(v) if isfinite(v) else v for v in numbers] if column.whole else numbers
+                out[column.name] = [int(v) + column.offset if isfinite(v) else v for v in numbers] if column.whole else numbers
             at += column.width
         return out
 
@@ -166,13 +197,24 @@ class Columns:
             at += column.width
         return out
 
+    def with_label(self, rows: Mapping[str, list], labels: Sequence[str]) -> dict[str, list]:
+        """rows, as ``undo`` gives them, with these labels in the label's own column: at its place in the file, if it is not there yet."""
+        if self.label in rows:
+            return {**rows, self.label: list(labels)}
+        pairs = list(rows.items())
+        pairs.insert(self.label_at, (self.label, list(labels)))
+        return dict(pairs)
+
     def to_json(self) -> dict:
-        return {"columns": [asdict(column) | {"values": list(column.values)} for column in self.columns]}
+        label = {"label": self.label, "label_at": self.label_at} if self.label else {}
+        return {"columns": [asdict(column) | {"values": list(column.values)} for column in self.columns], **label}
 
     @classmethod
     def from_json(cls, value: dict) -> "Columns":
         return cls(
-            tuple(Column(**column | {"values": tuple(column["values"])}) for column in value["columns"])
+            tuple(Column(**column | {"values": tuple(column["values"])}) for column in value["columns"]),
+            value.get("label", ""),
+            value.get("label_at", 0),
         )
 
 

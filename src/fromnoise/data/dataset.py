@@ -27,6 +27,9 @@ SHARE = 0.1  # of the examples that are held out for validation, and again for t
 FEWEST = 10  # examples: below this no three useful, disjoint splits exist
 
 
+_NUMBER = r"-?\d+(\.\d+)?(e[-+]?\d+)?"
+
+
 class DataConfig(BaseConfig):
     """How a source becomes a data set. Options that a source has no use for are refused by it."""
 
@@ -39,9 +42,19 @@ class DataConfig(BaseConfig):
         "none", description="images: black or white by chance, anew at each step (dynamic) or once (static)"
     )
     label: str | None = Field(None, description="tables: the column that holds the class")
+    learn_label: bool | None = Field(
+        None, description="tables: learn the label as one more column [yes, unless the model is conditional and is told it]"
+    )
     drop: tuple[str, ...] = Field((), description="tables: columns to leave out")
     categorical: tuple[str, ...] = Field((), description="tables: columns of numbers that are categories")
     missing: Literal["refuse", "drop"] = Field("refuse", description="tables: what to do with rows that have gaps")
+    background: str = Field(
+        "white", pattern=r"^(white|black|#[0-9a-fA-F]{6})$", description="folders: what lies behind transparent pictures: white, black or #rrggbb"
+    )
+    range: str = Field(
+        "full", pattern=rf"^(full|data|{_NUMBER}:{_NUMBER})$",
+        description="folders: values of the files that become black and white: those of their type (full), the lowest and highest that occur (data), or LOW:HIGH",
+    )
     skip_bad: bool = Field(False, description="folders: leave out files that cannot be read, and list them")
     max_pixels: int = Field(64_000_000, ge=1, description="folders: refuse pictures with more pixels than this")
     split_seed: int = Field(0, ge=0, lt=2**63, description="seed of the splits and of fixed binarisations")
@@ -252,10 +265,14 @@ class Dataset:
         return self.tokenizer.decode_bytes(self.split(split).x)
 
 
-def split_rows(n: int, config: DataConfig) -> dict[str, np.ndarray]:
-    """Disjoint row numbers of the three splits; they depend on n, the shares and the seed only.
+def split_rows(
+    n: int, config: DataConfig, y: np.ndarray | None = None, notes: list[str] | None = None, class_names: Sequence[str] = ()
+) -> dict[str, np.ndarray]:
+    """Disjoint row numbers of the three splits; they depend on n, the shares and the seed, and on labels only as far as needed.
 
     In shuffled order: files are often sorted by class, and the first n of a split should stand for all of it.
+    y: labels (n,): a class that would have no training example gets one, in exchange with a class that has several.
+    notes: takes a line about each of these. Raises DataError, UsageError.
     """
     if n < FEWEST:
         raise DataError(f"{n} example{'s' * (n != 1)} cannot be split for training, validation and test: give at least {FEWEST}")
@@ -265,7 +282,41 @@ def split_rows(n: int, config: DataConfig) -> dict[str, np.ndarray]:
     if n_test + n_validation >= n:
         raise UsageError(f"--validation and --test leave none of the {n} examples for training: choose smaller shares")
     test, validation, train = np.split(order, [n_test, n_test + n_validation])
-    return {"train": train, "validation": validation, "test": test}
+    rows = {"train": train, "validation": validation, "test": test}
+    if y is not None:
+        _give_every_class_an_example(rows, y)
+        note_unlearned({part: y[at] for part, at in rows.items()}, class_names, notes)
+    return rows
+
+
+def _give_every_class_an_example(rows: dict[str, np.ndarray], y: np.ndarray) -> None:
+    """Exchanges rows, in place, until every class of y (n,) has a training row, as far as there are enough of them."""
+    train, counts = rows["train"], np.bincount(y[rows["train"]], minlength=int(y.max()) + 1)
+    for missing in np.flatnonzero((np.bincount(y) > 0) & (counts == 0)):
+        largest = counts.argmax()
+        if counts[largest] < 2:
+            return
+        held_out = next(at for part, at in rows.items() if part != "train" and (y[at] == missing).any())
+        here, there = np.flatnonzero(y[train] == largest)[-1], (y[held_out] == missing).argmax()
+        train[here], held_out[there] = held_out[there], train[here]
+        counts[[largest, missing]] += (-1, 1)
+
+
+def note_unlearned(labels: dict[str, np.ndarray], class_names: Sequence[str], notes: list[str] | None) -> None:
+    """A line in notes about the classes without a training example, and one about those without a held-out one."""
+    if notes is None:
+        return
+    counts = {part: np.bincount(y, minlength=len(class_names)) for part, y in labels.items()}
+    held_out = counts["validation"] + counts["test"]
+
+    def listed(classes) -> str:
+        named = [f"'{class_names[i]}' ({counts['train'][i] + held_out[i]})" for i in classes[:5]]
+        return ", ".join(named) + " ..." * (len(classes) > 5)
+
+    if len(unlearned := np.flatnonzero((counts["train"] == 0) & (held_out > 0))):
+        notes.append(f"classes without a training example, which no model learns: {listed(unlearned)}")
+    if len(unmeasured := np.flatnonzero((counts["train"] > 0) & (held_out == 0))):
+        notes.append(f"classes with all their examples in training, and none held out to be measured by: {listed(unmeasured)}")
 
 
 def digest_of(spec: DataSpec, splits: dict[str, Split]) -> str:

@@ -9,13 +9,19 @@ import warnings
 import zlib
 from collections.abc import Callable
 from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 # Only these decoders may run, whatever a file claims to be: Pillow would hand an EPS file to Ghostscript.
-FORMATS = ("PNG", "JPEG", "BMP", "DIB", "GIF", "WEBP", "TIFF", "PPM")
+FORMATS = (
+    "PNG", "JPEG", "MPO", "BMP", "DIB", "GIF", "WEBP", "TIFF", "PPM", "JPEG2000", "AVIF", "ICO", "CUR", "ICNS", "PCX", "DCX", "SGI",
+    "DDS", "QOI", "PSD", "XBM", "XPM", "FITS", "BLP", "MSP",
+)  # fmt: skip
+TARGA = (".tga", ".icb", ".vda", ".vst")  # this format has no mark at its beginning, so that the ending must say it
 # Everything that Pillow is known to raise on a damaged file.
 DAMAGE = (
     OSError, SyntaxError, ValueError, LookupError, TypeError, ArithmeticError, EOFError,
@@ -49,39 +55,104 @@ def calm_pillow():
             Image.MAX_IMAGE_PIXELS = limit
 
 
+@lru_cache
+def _formats() -> tuple[str, ...]:
+    """Those of FORMATS that this Pillow was built with."""
+    Image.init()
+    return tuple(name for name in FORMATS if name in Image.OPEN)
+
+
+def _opened(path: Path) -> Image.Image:
+    """The picture, told by its content. Raises what DAMAGE lists."""
+    return Image.open(path, formats=(*_formats(), *(("TGA",) if path.suffix.lower() in TARGA else ())))
+
+
+def is_picture(path: Path) -> bool:
+    """Whether the file begins as a picture that can be read does, whatever its name is."""
+    try:
+        with calm_pillow(), _opened(path):
+            return True
+    except DAMAGE:
+        return False
+
+
 def size_of(path: Path, max_pixels: int) -> tuple[int, int]:
     """Width and height from the header alone. Raises ValueError on more pixels than are allowed."""
-    with Image.open(path, formats=FORMATS) as image:
+    with _opened(path) as image:
         width, height = image.size
     if width * height > max_pixels:
         raise ValueError(f"{width}x{height} pixels, more than --max-pixels {max_pixels}")
     return width, height
 
 
-def decoded(path: Path, side: int, crop: str, grey: bool) -> np.ndarray:
-    """One file -> uint8 (3 or 1, side, side): upright, over white, square, resampled with antialiasing."""
-    with Image.open(path, formats=FORMATS) as opened:
+@dataclass(frozen=True)
+class Picture:
+    """pixels: uint8 (3 or 1, side, side); transparent: a background was laid behind it; frames: it has more than the one taken."""
+
+    pixels: np.ndarray
+    transparent: bool
+    frames: bool
+
+
+def decoded(
+    path: Path, side: int, crop: str, grey: bool, background: str = "white", span: tuple[float, float] | None = None
+) -> np.ndarray:
+    """One file -> uint8 (3 or 1, side, side): see ``picture``."""
+    return picture(path, side, crop, grey, background, span).pixels
+
+
+def picture(
+    path: Path, side: int, crop: str, grey: bool, background: str = "white", span: tuple[float, float] | None = None
+) -> Picture:
+    """One file, upright, over the background, square, resampled with antialiasing.
+
+    span: the values of the file that become 0 and 255; None: those of its type.
+    """
+    with _opened(path) as opened:
+        frames = opened.format != "MPO" and bool(getattr(opened, "is_animated", False))
         opened.draft(None, (2 * side, 2 * side))  # JPEG: decodes at 1/2, 1/4 or 1/8 size where that is enough
-        image = _eight_bit(ImageOps.exif_transpose(opened))
+        image, transparent = _eight_bit(ImageOps.exif_transpose(opened), background, span)
     image = _square(image, crop).convert("L" if grey else "RGB")
     if image.size != (side, side):
         image = image.resize((side, side), Image.Resampling.LANCZOS)
     pixels = np.asarray(image)
-    return np.ascontiguousarray(pixels[None] if grey else pixels.transpose(2, 0, 1))
+    return Picture(np.ascontiguousarray(pixels[None] if grey else pixels.transpose(2, 0, 1)), transparent, frames)
 
 
-def _eight_bit(image: Image.Image) -> Image.Image:
-    """Any mode -> "L" or "RGB". 16 bits are scaled (65535 -> 255); floats are 0 .. 1 or else 0 .. 255."""
+def extremes(path: Path, background: str) -> tuple[float, float]:
+    """The smallest and the largest value in a file, in its own units. Raises ValueError where they are not finite."""
+    with _opened(path) as image:
+        deep = image.mode.startswith("I") or image.mode == "F"
+        values = np.asarray(image if deep else _eight_bit(image, background, None)[0])
+        low, high = float(values.min()), float(values.max())
+    if not (np.isfinite(low) and np.isfinite(high)):
+        raise ValueError("values that are not finite")
+    return low, high
+
+
+def _eight_bit(image: Image.Image, background: str, span: tuple[float, float] | None) -> tuple[Image.Image, bool]:
+    """Any mode -> "L" or "RGB", and whether it was transparent. 16 bits are scaled (65535 -> 255); floats are 0 .. 1 or else 0 .. 255."""
     if image.mode.startswith("I") or image.mode == "F":
         values = np.asarray(image, np.float64)
+        if span:
+            return Image.fromarray(_spread(values, span)), False
         top = 65535 if image.mode != "F" else 1 if values.max() <= 1 else 255
         if not (values.min() >= 0 and values.max() <= top):  # NaN, too, is not within
-            raise ValueError(f"values from {values.min():g} to {values.max():g}, not within 0 to {top}")
-        return Image.fromarray(np.rint(values * (255 / top)).astype(np.uint8))
+            raise ValueError(f"values from {values.min():g} to {values.max():g}, not within 0 to {top}: --range data takes all of them")
+        return Image.fromarray(np.rint(values * (255 / top)).astype(np.uint8)), False
+    transparent = False
     if image.has_transparency_data:
         image = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    return image if image.mode == "L" else image.convert("RGB")
+        transparent = image.getextrema()[3][0] < 255
+        image = Image.alpha_composite(Image.new("RGBA", image.size, background), image)
+    image = image if image.mode == "L" else image.convert("RGB")
+    return Image.fromarray(_spread(np.asarray(image, np.float64), span)) if span else image, transparent
+
+
+def _spread(values: np.ndarray, span: tuple[float, float]) -> np.ndarray:
+    """Values -> uint8, those of the span on 0 .. 255; what lies outside is cut off."""
+    low, high = span
+    return np.rint(((values - low) * (255 / (high - low))).clip(0, 255)).astype(np.uint8)
 
 
 def _square(image: Image.Image, crop: str) -> Image.Image:

@@ -6,8 +6,8 @@ option that mends it; what was decided without asking is in ``Dataset.notes``.
 
 import csv
 import io
-import re
 from collections.abc import Sequence
+from decimal import Decimal
 from itertools import islice
 from pathlib import Path
 
@@ -19,6 +19,8 @@ from ..core.spec import DataSpec
 from ..core.words import shown
 from .columns import Columns, as_number, sorted_values
 from .dataset import DataConfig, Dataset, Split, digest_of, refuse, split_rows
+from .encoding import decoded_text
+from .forms import calendar_form, first_code, is_year_and_month, text_form
 
 MISSING = frozenset(("", "na", "nan", "null"))  # compared in lower case
 MOSTLY = 0.8  # share of cells that must be numbers to make a number column
@@ -27,7 +29,7 @@ MOST_CLASSES = 10_000
 
 def load(name: str, config: DataConfig) -> Dataset:
     """The table in that file. Raises DataError (what is in it) and UsageError (what was asked of it)."""
-    refuse(config, "a table", "label", "drop", "categorical", "missing", "validation", "test")
+    refuse(config, "a table", "label", "learn_label", "drop", "categorical", "missing", "validation", "test")
     path, notes = Path(name).expanduser(), []
     try:
         read = _read_parquet if path.suffix.lower() == ".parquet" else _read_csv
@@ -49,29 +51,39 @@ def dataset(
 ) -> Dataset:
     """Columns of text, or float64 with NaN for gaps, each (N,) -> Dataset.
 
-    lines: where in the file each row stands. y: labels 0 .. K-1 that came apart from the table, or None.
+    lines: where in the file each row stands. y: labels 0 .. K-1 that came apart from the table, or None; they are a column y.
+
+    With ``learn_label`` the label is a column to learn besides being the class.
     """
     _check_names(table, config)
+    label_name = config.label or ""
+    if y is not None:
+        label_name = next(f"y{'_' * i}" for i in range(len(table) + 1) if f"y{'_' * i}" not in table)
+        table = table | {label_name: np.array(list(map(str, y.tolist())), object)}
     table = {column: cells for column, cells in table.items() if column not in config.drop}
     table, lines = _without_gaps(name, table, np.asarray(lines), config, notes)
-    label = table.pop(config.label, None) if config.label else None
+    place, label = list(table).index(label_name) if label_name else 0, table.pop(label_name, None)
     if not table:
         raise UsageError(f"{shown(name)}: no column is left to learn from: drop fewer")
-    table = {column: _typed(name, column, cells, lines, config) for column, cells in table.items()}
-    rows = split_rows(len(lines), config)
-    codec = Columns.fit(table, rows["train"])
-    x = codec.encode(table)
-    class_names = () if y is None else tuple(map(str, range(int(y.max()) + 1)))
+    table = {column: _typed(name, column, cells, lines, config, notes) for column, cells in table.items()}
+    class_names = ()
     if label is not None:
         label = _as_text(label)
-        class_names = sorted_values(label)
-        if len(class_names) > min(MOST_CLASSES, max(50, len(lines) // 10)):
+        class_names = tuple(map(str, range(int(y.max()) + 1))) if y is not None else sorted_values(label)
+        if y is None and len(class_names) > min(MOST_CLASSES, max(50, len(lines) // 10)):
             raise DataError(
-                f"{shown(name)}: --label {shown(config.label)} has {len(class_names)} different values in "
+                f"{shown(name)}: --label {shown(label_name)} has {len(class_names)} different values in "
                 f"{len(lines)} rows, too many for classes: name another column"
             )
         index = {value: i for i, value in enumerate(class_names)}
         y = np.array([index[cell] for cell in label], np.int64)
+        if config.learn_label:
+            pairs = list(table.items())
+            pairs.insert(place, (label_name, label))
+            table = dict(pairs)
+    rows = split_rows(len(lines), config, y, notes, class_names)
+    codec = Columns.fit(table, rows["train"], label_name, place)
+    x = codec.encode(table)
     splits = {part: Split(x[at], None if y is None else y[at]) for part, at in rows.items()}
     spec = DataSpec("vector", (codec.dims,), 0, len(class_names), codec.blocks, cells=codec.cells)
     return Dataset(
@@ -123,29 +135,87 @@ def _without_gaps(name, table, lines, config: DataConfig, notes: list[str]):
     return {column: cells[~rows] for column, cells in table.items()}, lines[~rows]
 
 
-def _typed(name: str, column: str, cells: np.ndarray, lines: np.ndarray, config: DataConfig) -> np.ndarray:
-    """Text that is numbers -> float64; categories stay text. Raises DataError on what is neither."""
+def _typed(
+    name: str, column: str, cells: np.ndarray, lines: np.ndarray, config: DataConfig, notes: list[str]
+) -> np.ndarray:
+    """Text that is numbers -> float64, or int64 or uint64 beyond 2^53; categories stay text. Raises DataError on what is neither."""
     where, drop = f"{shown(name)}: column {shown(column)}", f"--drop {shown(column)}"
     if column in config.categorical:
         return _as_text(cells)
     numbers = cells if cells.dtype != object else np.array([as_number(cell) for cell in cells])
     finite = np.isfinite(numbers)
-    if finite.mean() >= MOSTLY:
+    code = first_code(cells) if cells.dtype == object and finite.mean() >= MOSTLY else None
+    if finite.mean() >= MOSTLY and code is None:
         if not finite.all():
             first = int((~finite).argmax())
             raise DataError(
                 f"{where} holds numbers, but line {lines[first]} has {shown(cells[first])}: "
                 f"fix the cell, or use --categorical {shown(column)} or {drop}"
             )
-        return numbers.astype(np.float64)
+        return _exact(where, column, cells, numbers.astype(np.float64), notes)
     different = len(set(cells))
+    if code is not None:
+        words = f"codes, such as {shown(cells[code])} in line {lines[code]}"
+        mend = f"make each a category with --categorical {shown(column)}, or, if they are quantities, write them without leading zeros or plus"
+    elif form := text_form(cells):
+        words, mend = form
+    else:
+        words, mend = "", ""
     if different > max(50, min(len(cells) // 10, 1000)):  # above 1,000 the one-hot table outgrows a laptop
-        comma = re.fullmatch(r"[-+]?\d+,\d+", str(cells[0])) is not None
-        mend = "write a decimal point, not a comma" if comma else f"leave it out with {drop}"
-        raise DataError(
-            f"{where} has {different} different texts in {len(cells)} rows, as free text or ids have: {mend}"
+        what = f"holds {words}: {different} different ones" if words else f"has {different} different texts"
+        likely = "" if words else ", as free text or ids have"
+        raise DataError(f"{where} {what} in {len(cells)} rows{likely}: {f'{mend}, or ' if mend else ''}leave it out with {drop}")
+    if words:
+        quantity = "" if code is not None else f" To have them learned as quantities, {mend}"
+        notes.append(
+            f"column {shown(column)} holds {words}: each of the {different} is a category, written back as it is, "
+            f"and no others are made.{quantity}"
+        )
+    elif finite.any():
+        notes.append(
+            f"column {shown(column)} holds text, and numbers in {finite.sum()} of {len(cells)} rows: each of the {different} "
+            "different cells is a category"
         )
     return _as_text(cells)
+
+
+def _exact(where: str, column: str, cells: np.ndarray, numbers: np.ndarray, notes: list[str]) -> np.ndarray:
+    """Numbers, all finite -> float64; whole ones beyond 2^53, where float64 would round, int64 or uint64. Notes on what they seem to be.
+
+    Raises DataError where neither form tells different cells apart.
+    """
+    drop = f"leave it out with --drop {shown(column)}, or make each a category with --categorical {shown(column)}"
+    text = cells.dtype == object
+    if text and np.abs(numbers).max() >= 2**53:
+        try:
+            whole = list(map(int, cells))
+        except ValueError:
+            whole = []
+        if whole:
+            if max(whole) - min(whole) >= 2**53 or min(whole) < -(2**63) or max(whole) >= 2**64:
+                raise DataError(f"{where} holds whole numbers that float64 cannot tell apart, as ids and times in nanoseconds are: {drop}")
+            notes.append(
+                f"column {shown(column)} holds numbers beyond 2^53, as ids are: they are learned as quantities, exact to the last digit; "
+                f"--drop {shown(column)} leaves it out"
+            )
+            return np.array(whole, np.int64 if max(whole) < 2**63 else np.uint64)
+    if text and max(map(len, cells)) > 15 and len(set(numbers.tolist())) < len(set(map(Decimal, cells))):
+        raise DataError(f"{where} holds numbers of more digits than float64 has (about 16), which differ in the last ones: {drop}")
+    if form := calendar_form(numbers):
+        notes.append(
+            f"column {shown(column)} looks like {form}: it is learned as a plain number, so that samples hold dates or times that do "
+            f"not exist. Write it as days or seconds since a fixed day, or give --drop {shown(column)}"
+        )
+    elif text and is_year_and_month(cells):
+        notes.append(
+            f"column {shown(column)} looks like dates written as year.month: it is learned as a decimal number. Write it as months "
+            f"since a fixed one, or give --categorical {shown(column)} or --drop {shown(column)}"
+        )
+    elif len(numbers) > 2 and (np.diff(numbers) == 1).all():
+        notes.append(f"column {shown(column)} counts the rows, and is learned as a quantity: --drop {shown(column)} leaves it out")
+    if text and (signed := sum(cell[0] == "+" for cell in cells)):
+        notes.append(f"column {shown(column)} has a plus sign in {signed} rows: samples are written without it")
+    return numbers
 
 
 def _as_text(cells: np.ndarray) -> np.ndarray:
@@ -158,11 +228,8 @@ def _as_text(cells: np.ndarray) -> np.ndarray:
 
 def _read_csv(path: Path, notes: list[str]) -> tuple[dict[str, np.ndarray], list[int]]:
     raw = path.read_bytes()
-    try:
-        text = raw.decode("utf-16" if raw[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig")
-    except UnicodeDecodeError:
-        text = raw.decode("latin-1")
-        notes.append("the file is not UTF-8: read as Latin-1")
+    text, note = decoded_text(raw)
+    notes += [note] if note else []
     if "\0" in text:
         raise DataError(f"{shown(path, 200)} is not a text table: save it as CSV in UTF-8")
     reader = csv.reader(
@@ -190,6 +257,9 @@ def _read_csv(path: Path, notes: list[str]) -> tuple[dict[str, np.ndarray], list
         notes.append(f"the first line holds numbers: no header, columns are named c0 to c{len(header) - 1}")
         header = [f"c{i}" for i in range(len(header))]
     else:
+        for i, cell in enumerate(header):
+            if not cell:
+                notes.append(f"column {i + 1} has no name: it is named 'c{i}' and learned; --drop c{i} leaves it out")
         header, rows, lines = [cell or f"c{i}" for i, cell in enumerate(header)], rows[1:], lines[1:]
     if twice := [column for i, column in enumerate(header) if column in header[:i]]:
         raise DataError(f"{shown(path, 200)}: two columns are named {shown(twice[0])}: rename one")
@@ -259,9 +329,12 @@ def _columns_of(table, types, path: Path) -> dict[str, np.ndarray]:
             raise DataError(f"{kind}: keep numbers and text only")
         if column in done:
             raise DataError(f"{shown(path, 200)}: two columns are named {shown(column)}: rename one")
+        if types.is_timestamp(cells.type) and cells.type.unit == "ns":
+            cells = cells.cast("string")  # Python's own times end at microseconds
         values = cells.to_pylist()
-        if types.is_integer(cells.type) or types.is_floating(cells.type) or types.is_decimal(cells.type):
+        number = types.is_integer(cells.type) or types.is_floating(cells.type) or types.is_decimal(cells.type)
+        if number and not (not types.is_floating(cells.type) and any(v is not None and abs(v) >= 2**53 for v in values)):
             done[column] = np.array([np.nan if v is None else float(v) for v in values], np.float64)
-        else:
+        else:  # also whole numbers that float64 would round: text is exact
             done[column] = np.array(["" if v is None else str(v).strip() for v in values], object)
     return done

@@ -17,7 +17,7 @@ import os
 import platform
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain, groupby, pairwise, takewhile
 from operator import itemgetter
 from pathlib import Path
@@ -30,6 +30,7 @@ from ..core.words import shown
 from . import folder
 from .dataset import SPLITS, DataConfig, Dataset, TextSplit, refuse
 from .download import FetchError, fetch
+from .encoding import encoding_note, encoding_of, wide_encoding
 from .store import cache_folder, cache_writes, open_or_build
 from .tokenizer import CODE_POINTS, BytePairs, Bytes, Characters, Tokenizer, code_points, decoded, learn_merges
 
@@ -41,6 +42,7 @@ SHAKESPEARE = "https://raw.githubusercontent.com/karpathy/char-rnn/master/data/t
 SHAKESPEARE_SHA256 = "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed"
 OTHER_FORMS = (".npy", ".npz", ".csv", ".tsv", ".parquet")  # that another source reads
 
+WAY = b"2"  # of reading text: part of the key, so that a store of an earlier version is not taken
 BLOCK = 2**21  # bytes that are read at once
 HEAD = 2**16  # bytes by which a file is told to be text
 MERGES_FROM = 2**24  # bytes, the first of the training part, that pairs are counted in
@@ -54,10 +56,11 @@ MOST_CONTROLS = 0.02  # share of a text that is no UTF-8; bytes by chance have 0
 
 @dataclass(frozen=True)
 class Document:
-    """A file, or bytes in memory; ``name`` is what messages call it, already fit for a line."""
+    """A file, or bytes in memory; ``name`` is what messages call it, already fit for a line; ``encoding``: if not UTF-8."""
 
     name: str
     content: Path | bytes
+    encoding: str = ""
 
     @contextmanager
     def opened(self):
@@ -73,12 +76,15 @@ class Document:
             return file.read(HEAD)
 
     def blocks(self) -> Iterator[bytes]:
-        """Its bytes without a byte order mark."""
+        """Its bytes without a byte order mark, as UTF-8 if its encoding is known to be another one."""
+        decoder = codecs.getincrementaldecoder(self.encoding)("replace") if self.encoding else None
         with self.opened() as file:
             if file.read(len(BOM)) != BOM:
                 file.seek(0)
             while block := file.read(BLOCK):
-                yield block
+                yield decoder.decode(block).encode() if decoder else block
+        if decoder and (rest := decoder.decode(b"", final=True)):
+            yield rest.encode()
 
     def stamp(self) -> str:
         """Differs when the content does."""
@@ -129,8 +135,13 @@ def load(name: str, config: DataConfig) -> Dataset:
 
 
 def is_text_folder(path: Path) -> bool:
-    """Whether the folder holds text and no image."""
-    return next(folder._find(path), None) is None and bool(_sorted_out(path, _files(path))[0])
+    """Whether the folder holds text and no image; pictures that only their content tells may be few among many texts."""
+    pictures = 0
+    for file in folder._find(path):
+        if file.name.lower().endswith(folder.SUFFIXES):
+            return False
+        pictures += 1
+    return len(_sorted_out(path, _files(path))[0]) > 2 * pictures
 
 
 # -- what to read ----------------------------------------------------------------------------------------------
@@ -146,7 +157,11 @@ def _documents(name: str, config: DataConfig) -> tuple[list[Document], list[str]
     if path.is_dir():
         documents, others = _sorted_out(path, _files(path))
         shortened = f"{', '.join(others[:3])}{' ...' * (len(others) > 3)}"
-        return documents, [f"left out since they are no text: {len(others)} files, {shortened}"] if others else []
+        notes = [f"left out since they are no text: {len(others)} files, {shortened}"] if others else []
+        parts = {folder.PARTS.get(file.relative_to(path).parts[0].split(".")[0].lower(), "") for file in _files(path)}
+        if "train" in parts and len(parts - {""}) > 1:
+            notes.append("files or folders named train, validation or test are not taken for splits: all is one text, divided anew")
+        return documents, notes
     if not path.is_file():
         raise DataError(f"data {shown(name)} is no file or folder: name one that can be read more than once")
     document = Document(shown(name), path)
@@ -218,9 +233,9 @@ def _sorted_out(path: Path, files: list[Path]) -> tuple[list[Document], list[str
 
 
 def _no_text(head: bytes) -> str:
-    """Why the file that begins so is plainly no text, in words; or "". What is valid UTF-8 is text, NUL or not."""
-    if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        return "it is UTF-16"
+    """Why the file that begins so is plainly no text, in words; or "". What is valid UTF-8, or UTF-16, is text, NUL or not."""
+    if wide_encoding(head):
+        return ""
     try:
         codecs.getincrementaldecoder("utf-8")().decode(head)
         return ""
@@ -233,7 +248,7 @@ def _no_text(head: bytes) -> str:
 
 
 def _key(documents: list[Document], config: DataConfig) -> str:
-    h = hashlib.sha256(canonical_json(config.model_dump(include={"tokens", "vocabulary", "validation", "test"})).encode())
+    h = hashlib.sha256(WAY + canonical_json(config.model_dump(include={"tokens", "vocabulary", "validation", "test"})).encode())
     for document in documents:
         h.update(document.stamp().encode() + b"\n")
     return h.hexdigest()[:32]
@@ -241,10 +256,10 @@ def _key(documents: list[Document], config: DataConfig) -> str:
 
 def _build(at: Path, name: str, documents: list[Document], config: DataConfig) -> dict:
     """Writes x.npy, the tokens of the three parts, into the folder ``at``; returns what the store records."""
+    documents, notes = _in_utf8(documents, config)
     size, characters, invalid = _scan(documents)
     if not size:
         raise DataError(f"data {shown(name)} is empty: give a text of some thousand characters")
-    notes = []
     if any(document.head().startswith(BOM) for document in documents):
         notes.append("a byte order mark at its beginning was left out")
     if not invalid:
@@ -313,6 +328,23 @@ def _blocks(documents: list[Document]) -> Iterator[bytes]:
     """The text: the documents, a newline between two."""
     for i, document in enumerate(documents):
         yield from chain([b"\n"] if i else [], document.blocks())
+
+
+def _in_utf8(documents: list[Document], config: DataConfig) -> tuple[list[Document], list[str]]:
+    """The documents with the encodings of those that are not UTF-8, and notes about them; bytes as tokens stay as they are."""
+    if config.tokens == "byte":
+        return documents, []
+    known = []
+    for document in documents:
+        encoding = wide_encoding(document.head())
+        if not encoding and _scan([document])[2]:
+            encoding = encoding_of(document.head(), document.blocks())
+        known.append(replace(document, encoding=encoding))
+    notes = []
+    for encoding in sorted({document.encoding for document in known} - {""}):
+        names = [document.name for document in known if document.encoding == encoding]
+        notes.append(encoding_note(names[0] if len(names) == 1 else f"each of {len(names)} files, such as {names[0]},", encoding))
+    return known, notes
 
 
 def _scan(documents: list[Document]) -> tuple[int, int, str]:

@@ -119,12 +119,35 @@ def plan(
     if train.precision == "auto":  # once and for all: a resume on another machine computes in the same way
         train = train.model_copy(update={"precision": best_precision(pick_device(train.device))})
     config, taken = build(family.Config, pick(family.Config, values)), {}
+    if not first:
+        dataset = with_label_learned(dataset, data_name, config)
     if first:
         config = two_stages(first, form, family, config)
         family, taken = latent.of(config), {f"first.{name}": t for name, t in first.model.state_dict().items()}
     result = Plan(family, preset, config, train, dataset, taken)
     result.build()  # options that do not go together are told now
     return result
+
+
+def with_label_learned(dataset: Dataset, data_name: str, config: BaseConfig) -> Dataset:
+    """The data, with the label column of a table among what is learned where the model is not told it; a note says so.
+
+    Raises UsageError where ``learn_label`` is asked for in vain.
+    """
+    asked, label = dataset.settings.get("learn_label"), dataset.columns is not None and dataset.columns.label
+    conditional = getattr(config, "conditional", False)
+    if asked and (conditional or not label):
+        why = "a conditional model is told the label" if conditional else "it goes with --label, which names the column"
+        raise UsageError(f"--learn-label: {why}: leave it out")
+    if conditional or not label:
+        return dataset
+    if asked is False:
+        note = f"the label column '{label}' is not learned and will not be in samples: leave --no-learn-label out"
+    else:
+        note = f"the label column '{label}' is learned as one more column; --conditional tells the model the label instead"
+    if asked is None:
+        dataset = data.load(data_name, build(DataConfig, dataset.settings | {"learn_label": True}))
+    return replace(dataset, notes=(*dataset.notes, note))
 
 
 # -- a second stage within a first one -------------------------------------------------------------------------
