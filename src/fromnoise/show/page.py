@@ -31,6 +31,7 @@ SECTIONS = {
     "planes": ("Latent planes", "Where the test images land in two numbers, and what the decoder makes of every place between them."),
     "denoising": ("From noise to a sample", "What a diffusion model has at each of its steps, and what it takes it for."),
     "trajectories": ("From noise to a sample, as ways", "Where each point comes from, and the field that moves them all."),
+    "solver": ("The solver and the network", "What few evaluations get wrong, beside what the network itself gets wrong."),
     "steps": ("What steps are worth", "The same model with few and with many evaluations of its network for a sample."),
     "completions": ("Completions", "Upper halves that were never seen, and several ways to go on."),
     "surprise": ("Surprise", "How much each character cost, real text beside the model's own."),
