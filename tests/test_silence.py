@@ -1,6 +1,7 @@
 """Nothing is changed in silence: each change of what a user gave works, or is said in one line before training, or is refused."""
 
 import csv
+import json
 import re
 
 import numpy as np
@@ -10,6 +11,7 @@ import fromnoise as fn
 from fromnoise.cli import main
 from fromnoise.core.errors import DataError
 from fromnoise.data import DataConfig, load
+from fromnoise.data.columns import Columns
 from fromnoise.data.forms import calendar_form, text_form
 
 RNG = np.random.default_rng(3)
@@ -103,6 +105,7 @@ def test_ids_beyond_what_float64_holds_are_exact(tmp_path, form, base):
     assert sorted(back) == pytest.approx(sorted(values), abs=1) and all(isinstance(v, int) for v in back)
     assert len(set(back)) > 70 and set(back) <= set(range(min(values), max(values) + 1))
     assert any("beyond 2^53" in note for note in dataset.notes)
+    assert Columns.from_json(json.loads(json.dumps(dataset.columns.to_json()))) == dataset.columns
     assert dataset.columns.encode({c.name: dataset.columns.undo(dataset.split("test").x)[c.name] for c in dataset.columns.columns}) == pytest.approx(dataset.split("test").x, abs=1e-4)
 
 

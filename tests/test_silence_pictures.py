@@ -1,6 +1,7 @@
 """Pictures and texts: whatever is read in another way than its owner may expect is said, and has an option that mends it."""
 
 import json
+import os
 import zipfile
 
 import numpy as np
@@ -87,8 +88,23 @@ def test_labels_and_captions_that_are_ignored_are_said(tmp_path):
         (tmp_path / "p" / "00000" / f"{i:03}.txt").write_text("a ball")
     dataset = opened(tmp_path / "p")
     note(dataset, "'dataset.json' is ignored", "labels")
-    note(dataset, "13 files beside the pictures are ignored", "captions")
+    note(dataset, "13 files beside the pictures ignored", "captions")
     assert not any("left out" in line for line in dataset.notes)
+
+
+def test_names_of_folders_that_are_no_utf8_stay_different_and_are_said(tmp_path):
+    for name in (b"cl\xe4ss", b"cl\xebss", "größe".encode()):
+        folder = os.fsencode(tmp_path / "p") + b"/" + name
+        os.makedirs(folder)
+        for i in range(6):
+            with open(folder + b"/%d\xff.png" % i, "wb") as file:
+                Image.new("L", (8, 8), 40 * i).save(file, "PNG")
+    (tmp_path / "p" / os.fsdecode(b"note\xff.md")).write_text("text")
+    dataset = opened(tmp_path / "p")
+    assert set(dataset.class_names) == {"cläss", "clëss", "größe"}
+    note(dataset, "no UTF-8", "'cläss', 'clëss'")
+    assert main(["train", "vae", "--data", str(tmp_path / "p"), "--conditional", "--steps", "1", "--out", "r"]) == 0
+    assert main(["sample", "r", "--label", "clëss", "-n", "2", "-o", "s.png"]) == 0
 
 
 def test_archives_say_that_they_are_to_be_unpacked(tmp_path):

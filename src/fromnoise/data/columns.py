@@ -207,12 +207,16 @@ class Columns:
 
     def to_json(self) -> dict:
         label = {"label": self.label, "label_at": self.label_at} if self.label else {}
-        return {"columns": [asdict(column) | {"values": list(column.values)} for column in self.columns], **label}
+        columns = [asdict(column) | {"values": list(column.values), "offset": str(column.offset)} for column in self.columns]
+        return {"columns": columns, **label}  # offsets as text: JSON readers need not keep more than 53 bits
 
     @classmethod
     def from_json(cls, value: dict) -> "Columns":
         return cls(
-            tuple(Column(**column | {"values": tuple(column["values"])}) for column in value["columns"]),
+            tuple(
+                Column(**column | {"values": tuple(column["values"]), "offset": int(column.get("offset", 0))})
+                for column in value["columns"]
+            ),
             value.get("label", ""),
             value.get("label_at", 0),
         )

@@ -151,7 +151,7 @@ def _left_out(folder: Path, files: list[File], others: list[str]) -> list[str]:
     if labels:
         notes.append(f"{shown(labels[0])} is ignored: labels are not read from it; pictures in one sub-folder for each class have labels")
     if captions:
-        notes.append(f"{len(captions)} files beside the pictures are ignored, such as {shown(captions[0])}: captions are not read")
+        notes.append(f"{len(captions)} file{'s' * (len(captions) > 1)} beside the pictures ignored, such as {shown(captions[0])}: captions are not read")
     rest = Counter((os.path.splitext(name)[1].lower(), _what(folder / name)) for name in others if name not in {*labels, *captions})
     if rest:
         kinds = [f"{count} {ending or 'without an ending'} ({what})" for (ending, what), count in rest.most_common(LISTED)]
@@ -293,9 +293,9 @@ def _build(at: Path, name: str, files: list[File], config: DataConfig) -> dict:
 
     notes: list[str] = []
     groups = sorted({file.group for file in good}, key=os.fsencode)
-    class_names = (
-        tuple(os.fsencode(group).decode(errors="replace") for group in groups) if len(groups) > 1 else ()
-    )
+    class_names = tuple(_in_unicode(group) for group in groups) if len(groups) > 1 else ()
+    if odd := [made for group, made in zip(groups, class_names) if group != made]:
+        notes.append(f"names of folders that are no UTF-8 are read as Latin-1: {', '.join(map(shown, odd[:5]))}{' ...' * (len(odd) > 5)}")
     y = np.array([groups.index(file.group) for file in good], np.int64) if class_names else None
     rows = _rows(good, y, config)
     if y is not None:
@@ -333,6 +333,14 @@ def _build(at: Path, name: str, files: list[File], config: DataConfig) -> dict:
         "notes": notes,
         "about": {"range": ":".join(map(_plain, span))} if span else {},
     }
+
+
+def _in_unicode(name: str) -> str:
+    """A file name as text that can be written: bytes that are no UTF-8 make all of it Latin-1, so that different names stay different."""
+    try:
+        return os.fsencode(name).decode()
+    except UnicodeDecodeError:
+        return os.fsencode(name).decode("latin-1")
 
 
 def _rows(files: list[File], y: np.ndarray | None, config: DataConfig) -> dict[str, np.ndarray]:
