@@ -225,6 +225,12 @@ def test_numbers_among_texts_and_columns_without_a_name_are_said(tmp_path):
     note_about(path, "'c0'", "counts the rows")
 
 
+def test_texts_that_are_the_same_number_are_said(tmp_path):
+    note_about(table(tmp_path, version=["1.1", "1.9", "1.10"]), "'1.1' and '1.10'", "--categorical 'version'")
+    assert set(load(str(tmp_path / "t.csv"), DataConfig(categorical=("version",))).columns.columns[1].values) == {"1.1", "1.9", "1.10"}
+    assert not load(str(table(tmp_path, price=["1.50", "2.00", "10", "10.25"]))).notes
+
+
 # -- encodings -------------------------------------------------------------------------------------------------
 
 

@@ -201,6 +201,11 @@ def _exact(where: str, column: str, cells: np.ndarray, numbers: np.ndarray, note
             return np.array(whole, np.int64 if max(whole) < 2**63 else np.uint64)
     if text and max(map(len, cells)) > 15 and len(set(numbers.tolist())) < len(set(map(Decimal, cells))):
         raise DataError(f"{where} holds numbers of more digits than float64 has (about 16), which differ in the last ones: {drop}")
+    if text and (twins := _twins(cells, numbers)):
+        notes.append(
+            f"column {shown(column)} writes one number in different ways, such as {shown(twins[0])} and {shown(twins[1])}: they are the same "
+            f"to the model; --categorical {shown(column)} keeps them apart"
+        )
     if form := calendar_form(numbers):
         notes.append(
             f"column {shown(column)} looks like {form}: it is learned as a plain number, so that samples hold dates or times that do "
@@ -216,6 +221,15 @@ def _exact(where: str, column: str, cells: np.ndarray, numbers: np.ndarray, note
     if text and (signed := sum(cell[0] == "+" for cell in cells)):
         notes.append(f"column {shown(column)} has a plus sign in {signed} rows: samples are written without it")
     return numbers
+
+
+def _twins(cells: np.ndarray, numbers: np.ndarray) -> tuple[str, str] | None:
+    """Two texts with a fraction each that are the same number, as versions 1.1 and 1.10 are; or None."""
+    seen: dict[float, str] = {}
+    for cell, number in zip(cells, numbers.tolist()):
+        if "." in cell and seen.setdefault(number, cell) != cell:
+            return seen[number], cell
+    return None
 
 
 def _as_text(cells: np.ndarray) -> np.ndarray:
