@@ -280,7 +280,8 @@ def test_minutes_on_resume_are_timed_again_too(clock, tmp_path):
 
 def test_the_cost_of_later_steps_is_part_of_the_plan(tmp_path):
     """A network that grows: four times as slow in the second half. A slow first half is not taken for the machine's pace."""
-    info = {"family": "x", "config": {}, "train": {}, "data": {}, "steps": 100}
+    data = {"name": "x", "settings": {}, "spec": {"kind": "vector", "shape": [2]}, "digest": ""}
+    info = {"family": "x", "preset": "default", "config": {}, "train": {}, "data": data, "seed": 0, "steps": 100}
     costs = [[0.5, 0.1], [1.0, 0.4]]
     run = Run.create(tmp_path / "run", info | {"budget": {"seconds": 25.0, "look": 0.0, "costs": costs, "start": 0}})
     plan = [[0, 100]]
@@ -295,14 +296,14 @@ def test_the_cost_of_later_steps_is_part_of_the_plan(tmp_path):
 def test_a_damaged_plan_is_told_by_the_name_of_its_file(tmp_path):
     run = train(tmp_path / "run", steps=4, intervals=1)
     for damaged in ("x", [[0]], [[3, 4]], [[0, 4], [9, 12]], 5):
-        run.update(plan=damaged)
         with pytest.raises(StorageError, match="run.json is damaged: plan"):
+            run.update(plan=damaged)
             plan_of(Run(run.path))
     good = {"seconds": 5.0, "look": 0.1, "costs": [[1.0, 0.1]], "start": 0}
     assert budget.budget_of(run) is None
     for damaged in ("x", 5, {}, good | {"seconds": "x"}, good | {"costs": []}, good | {"costs": [[1.0, 0.0]]}, good | {"costs": [3]}, good | {"start": 4}):
-        run.update(budget=damaged)
         with pytest.raises(StorageError, match="run.json is damaged: budget"):
+            run.update(budget=damaged)
             Timer(Run(run.path), 4)
     run.update(budget=good)
     assert Timer(Run(run.path), 4).budget == good

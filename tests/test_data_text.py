@@ -12,6 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
+from fromnoise.core.records import DataRecord, checked
 from fromnoise.cli import main
 from fromnoise.core.errors import DataError, StorageError, UsageError
 from fromnoise.core.rng import Rng
@@ -411,6 +412,11 @@ def test_tinyshakespeare_from_the_network(monkeypatch, tmp_path):
 # -- runs and the command line --------------------------------------------------------------------------------------
 
 
+def run_of(data: dict) -> SimpleNamespace:
+    """What is read of a run that recorded these data."""
+    return SimpleNamespace(path=Path("run"), info={"data": data}, record=SimpleNamespace(data=checked(DataRecord, data, "run.json")))
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_run_keeps_its_tokens(kind):
     dataset = opened(WORDS * 30, tokens=kind)
@@ -418,10 +424,10 @@ def test_a_run_keeps_its_tokens(kind):
         "name": "a.txt", "spec": dataset.spec.to_json(), "digest": dataset.digest, "class_names": [], "binarise": "none",
         "columns": None, "tokenizer": json.loads(json.dumps(dataset.tokenizer.to_json())), "settings": dataset.settings,
     }  # fmt: skip
-    again = described_data(SimpleNamespace(info={"data": kept}))
+    again = described_data(run_of(kept))
     assert again.tokenizer.encode(WORDS).tolist() == dataset.tokenizer.encode(WORDS).tolist() and again.spec == dataset.spec
     del kept["tokenizer"]  # as runs of images have it, and those of before
-    assert described_data(SimpleNamespace(info={"data": kept})).tokenizer is None
+    assert described_data(run_of(kept)).tokenizer is None
     assert load("a.txt", DataConfig(**dataset.settings)).digest == dataset.digest
 
 

@@ -230,9 +230,11 @@ def test_a_trace_ends_in_the_sample(runs):
                 moments, sample = m.trace(5, None, options, Rng(2)), m.sample(5, None, options, Rng(2))
             assert torch.equal(moments[-1].x, sample) and len(moments) == (5 if sampler == "heun" else 8)
             levels = [moment.level for moment in moments]
-            assert levels == sorted(levels, reverse=True) and levels[-1] == 0 and levels[0] > 0.98
+            assert levels == sorted(levels, reverse=True) and levels[-1] == 0 and levels[0] > 0.9
             z = Rng(2).normal("x", sample.shape)
-            assert torch.allclose(moments[0].x, m.noised(torch.zeros_like(z), 1.0, z), atol=0.03)  # of the data's own scale
+            noise = m.noised(torch.zeros_like(z), 1.0, z)
+            assert torch.allclose(moments[0].x, noise, atol=0.6 * float(m.scale))  # of the data's own scale, and a little of their form
+            assert float((moments[0].x - noise).std() / noise.std()) < 0.15
             if sampler != "heun":
                 assert torch.allclose(moments[3].x_hat, m.clean(moments[3].x, levels[3], None, options), atol=1e-4)
 

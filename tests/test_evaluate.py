@@ -120,7 +120,7 @@ def test_reports_say_what_they_are(tmp_path):
     for row in vae["metrics"]:  # every number carries its protocol
         assert row["reference"].startswith(restored_digest(vae)) and row["seed"] == 0
         assert row["value"] is None or row["n"]
-    assert json.loads((tmp_path / "vae" / "report.json").read_text()) == vae
+    assert json.loads((tmp_path / "vae" / "report.json").read_text()).items() >= vae.items()
 
 
 @pytest.mark.mnist

@@ -285,7 +285,7 @@ def test_a_run_that_counts_is_the_counts_beside_it(runs):
     assert rows["bits_per_byte"]["value"] == pytest.approx(rows["kneser_ney"]["value"], abs=2e-4)
     assert abs(rows["gain_over_counts"]["value"]) < 1e-6 and not [line for line in verdict([report], ["counts"]) if "counts of order" in line]
     assert rows["bits_per_character"]["value"] > rows["bits_per_byte"]["value"]  # ï has two bytes
-    assert json.loads((runs["root"] / "counts" / "report.json").read_text()) == report
+    assert json.loads((runs["root"] / "counts" / "report.json").read_text()).items() >= report.items()
     assert report["data"]["tokens"]["kind"] == "char" and report["title"] == "autoregressive ngram, context 6" and len(report["texts"]["sampled"]) == 3
     for row in rows.values():
         assert row["reference"] and row["seed"] == 0 and (row["value"] is None or row["n"] or row["name"] in text.BASELINES)

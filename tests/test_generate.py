@@ -305,7 +305,9 @@ def restored(model, tokenizer, family="fake", data="talk"):
         spec=DataSpec("tokens" if tokenizer else "image", (8,) if tokenizer else (1, 4, 4), levels=4), tokenizer=tokenizer,
         splits={"train": part}, split=lambda name: part, name=data, class_names=(),
     )  # fmt: skip
-    run = SimpleNamespace(path=Path("runs/x"), info={"family": family, "data": {"name": data}})
+    named = {"family": family, "data": {"name": data}}
+    record = SimpleNamespace(family=family, data=SimpleNamespace(name=data))
+    run = SimpleNamespace(path=Path("runs/x"), info=named, record=record, note_outputs=lambda files: None)
     file = SimpleNamespace(name=family, Options=DecodingOptions)
     return SimpleNamespace(run=run, family=file, model=model, dataset=dataset, step=3, device=torch.device("cpu"))
 

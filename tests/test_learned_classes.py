@@ -7,6 +7,7 @@ import pytest
 import torch
 
 import fromnoise as fn
+from fromnoise.core.files import sealed
 from fromnoise import edit, sample
 from fromnoise.core.errors import UsageError
 from fromnoise.core.run import Run
@@ -46,7 +47,7 @@ def test_a_run_that_recorded_no_counts_is_sampled_as_before(trained):
     info = json.loads(path.read_text())
     counts = info["data"].pop("class_counts")
     assert sum(counts) == 160 and min(counts[0], counts[5]) > 0 and not any(counts[1:5])
-    path.write_text(json.dumps(info))
+    path.write_text(sealed(info))
     restored = restore(Run(trained.path), with_data=False)
     assert len(sample.sample(restored, 2, label=3)) == 2
     assert restored.dataset.in_turn(range(7)).tolist() == [0, 1, 2, 3, 4, 5, 0]

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from fromnoise.core.files import sealed
 from fromnoise.cli import main
 from fromnoise.core import limits
 from fromnoise.core.errors import StorageError, UsageError
@@ -43,7 +44,7 @@ def forged(trained, name: str, edit) -> Path:
     shutil.copytree(trained / name, "run")
     info = json.loads(Path("run/run.json").read_text())
     edit(info)
-    Path("run/run.json").write_text(json.dumps(info))
+    Path("run/run.json").write_text(sealed(info))
     return Path("run")
 
 

@@ -167,7 +167,7 @@ def test_reports_tell_the_last_and_the_best_checkpoint(tmp_path):
     assert evaluate(restore(run), samples=60, k=2, n=20)["training"] == {
         "last": {"step": 40, "value": events[-1]["validation"]["value"]}, "best": {"step": 40, "value": min(e["validation"]["value"] for e in events)}, "rollbacks": 0,
     }  # fmt: skip
-    run.append({"kind": "rollback", "step": 45})
+    run.append({"kind": "rollback", "step": 45, "to": 40, "reason": "the loss is not finite", "lr_factor": 0.5})
     run.append(events[-1] | {"step": 50, "validation": {"value": events[-1]["validation"]["value"] + 1.0}})
     report = evaluate(restore(run), samples=60, k=2, n=20)
     assert report["training"]["last"]["step"] == 50 and report["training"]["best"]["step"] == 40 and report["training"]["rollbacks"] == 1

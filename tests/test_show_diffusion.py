@@ -9,7 +9,7 @@ import torch
 from fromnoise import sample
 from fromnoise.core.errors import UsageError
 from fromnoise.measures.estimate import Estimate
-from fromnoise.show import gallery, noise
+from fromnoise.show import gallery, noise, solver
 from fromnoise.show.figures import FIGURES, show
 from fromnoise.show.page import SECTIONS
 from fromnoise.show.style import Sheet, drawing
@@ -17,7 +17,7 @@ from fromnoise.show.subject import Subject
 from fromnoise.training import launch
 from fromnoise.training.restore import restore
 
-OURS = {"forward", "denoising", "trajectories", "steps"}
+OURS = {"forward", "denoising", "trajectories", "steps", "solver"}
 
 
 @pytest.fixture(scope="module")
@@ -39,6 +39,8 @@ def few():
     """Steps are measured on few samples, so that tests are fast."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(noise, "SAMPLES", {"image": 256, "vector": 256}), patch.setattr(noise, "STEPS", (1, 4, 10))
+        patch.setattr(solver, "SAMPLES", {"image": 256, "vector": 256})
+        patch.setattr(solver, "CONVERGED", 30)
         yield
 
 
@@ -46,7 +48,7 @@ def few():
 def drawn(models, few, tmp_path_factory):
     """Numbers of each figure: (model, figure) -> dict."""
     out, found = tmp_path_factory.mktemp("figures"), {}
-    for name, figures in {"digits": ["forward", "denoising", "steps"], "given": ["forward", "denoising"], "ring": ["trajectories", "steps"]}.items():
+    for name, figures in {"digits": ["forward", "denoising", "steps", "solver"], "given": ["forward", "denoising"], "ring": ["trajectories", "steps"]}.items():
         for path in show(models[name], figures, out=out / name):
             if path.suffix == ".json":
                 found[name, path.stem] = json.loads(path.read_text())
@@ -58,8 +60,8 @@ def able(restored):
 
 
 def test_by_capability(models):
-    assert able(models["digits"]) == able(models["given"]) == {"forward", "denoising", "steps"}
-    assert able(models["ring"]) == {"trajectories", "steps"}
+    assert able(models["digits"]) == able(models["given"]) == {"forward", "denoising", "steps", "solver"}
+    assert able(models["ring"]) == {"trajectories", "steps", "solver"}
     assert able(models["pca"]) == set()
     for name in OURS:
         with pytest.raises(UsageError, match=f"no figure '{name}'"):
@@ -76,6 +78,15 @@ def test_one_look_explains_less_where_noise_is_more(models, drawn):
     with torch.no_grad():
         error = (model.clean(model.noised(x, 0.5, z), 0.5, None, models["digits"].family.Options()) - x).square().mean()
     assert explained[5] == pytest.approx(float(1 - error / (x - x.mean(0)).square().mean()), abs=1e-4)
+
+
+def test_the_solver_comes_near_to_what_it_converges_to(drawn):
+    numbers = drawn["digits", "solver"]["numbers"]
+    assert numbers["evaluations"] == [5, 10, 20, 30]
+    assert numbers["components"][0] == [1, 1] and numbers["components"][1] == [2, 5]
+    few, _, many, converged = (np.array(ratios) for ratios in numbers["variance_ratio"])
+    assert np.abs(many / converged - 1).max() < np.abs(few / converged - 1).max()
+    assert np.abs(many[:3] / converged[:3] - 1).max() < 0.05
 
 
 def test_the_strip_ends_in_the_samples(models, drawn):

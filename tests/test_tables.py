@@ -223,7 +223,7 @@ def test_a_constant_column_changes_no_number(tmp_path):
     assert all(np.array_equal(more.split(name).x, plain.split(name).x) for name in plain.splits)
     back = more.columns.undo(more.split("test").x)
     assert set(back["one"]) == {1} and set(back["half"]) == {0.5} and set(back["word"]) == {"w"}
-    with pytest.raises(DataError, match="column 'one': '2' is not possible, it is '1.0' in every row of the data"):
+    with pytest.raises(DataError, match="column 'one': '2' is not possible, it is '1' in every row of the data"):
         more.columns.encode(back | {"one": [2] * len(back["one"])})
 
 

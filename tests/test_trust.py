@@ -12,6 +12,7 @@ import pytest
 from test_stranger import GOOD
 
 import fromnoise as fn
+from fromnoise.core.files import sealed
 from fromnoise.cli import main
 from fromnoise.core.errors import UsageError
 from fromnoise.training import launch
@@ -43,7 +44,7 @@ def change(run: Path, edit) -> None:
     path = run / "run.json"
     info = json.loads(path.read_text())
     edit(info)
-    path.write_text(json.dumps(info))
+    path.write_text(sealed(info))
 
 
 @pytest.fixture

@@ -138,7 +138,13 @@ def resume(ctx, run, minutes, epochs, steps, workers, data, as_json, quiet):
 
 def progress(quiet: bool, stream):
     """Prints what is being timed before a training has its plan."""
-    return lambda line: None if quiet else print(line, file=stream, flush=True)
+
+
+    def show(line: str) -> None:
+        if not quiet:
+            print(escaped(line), file=Unfailing(stream), flush=True)
+
+    return show
 
 
 def scores(last: dict) -> str:

@@ -97,7 +97,6 @@ class ColumnRecord(Record):
     high: float | None = None
     values: list[str] = []
     constant: bool = False
-    offset: int = 0
 
     @property
     def width(self) -> int:

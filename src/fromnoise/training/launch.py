@@ -316,9 +316,9 @@ def _writable(path: Path) -> None:
 def _train(trainer: Trainer, run: Run, steps: int, on_event, stop: Stop) -> None:
     """The training of a locked run."""
     checkpoint.remove_leftovers(run)
-    run.append({"started": time.time(), "step": trainer.state.step, "threads": trainer.threads, "pid": os.getpid()}, "sessions.jsonl")
     outcome, clock = "ended by an error", Clock(run)
     try:
+        run.append({"started": time.time(), "step": trainer.state.step, "threads": trainer.threads, "pid": os.getpid()}, "sessions.jsonl")
         fit(trainer, run, steps, on_event, stop, clock)
         outcome = "finished"
     except FromNoiseError as error:
