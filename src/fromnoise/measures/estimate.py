@@ -12,6 +12,7 @@ class Estimate:
     null     what a perfect model would score on average with these many samples
     raw      the number as others print it, its bias included; None where that is ``value``
     n, m     samples and reference examples that it was computed from
+    note     a warning about the interval, "" where there is none
     """
 
     value: float
@@ -21,6 +22,7 @@ class Estimate:
     raw: float | None = None
     n: int = 0
     m: int = 0
+    note: str = ""
 
     def __post_init__(self):
         assert math.isfinite(self.value), self
