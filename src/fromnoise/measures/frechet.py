@@ -2,16 +2,18 @@
 
     FD = |mu1 - mu2|^2 + tr S1 + tr S2 - 2 tr (S1 S2)^(1/2)          (Dowson & Landau 1982; Heusel et al. 2017)
 
-Means and covariances of samples make it too large. To second order, for two sets of one law with covariance S, by
+Means and covariances of samples make it too large, by B / n + C / m and terms of higher order. A jackknife over groups
+of rows takes off the first (Quenouille 1956). What is left, and the spread where the laws agree, is that of the same
+number after rows of the two sets changed sides by chance (Fisher 1935; Pitman 1937): right for every law of the rows,
+where formulas in fourth moments fail for heavy tails and rare features. Away from agreement the spread is that of the
+rows' influences on FD.
 
-    B (1/n + 1/m),   B = tr S + 1/2 sum_ij kappa_ij / (lambda_i + lambda_j),   kappa_ij = E y_i^2 y_j^2 - delta_ij lambda_i^2
-
-in the eigenbasis of S; for two laws the same with the optimal transport map between them (``Side``). It is taken off.
 Unusual: no matrix square root is taken. With S1 = A^T A and S2 = B^T B the last term is the sum of the singular values
 of A B^T: exact where features are dead or samples are fewer than features, where others add a constant to S.
 """
 
 import math
+import statistics
 from dataclasses import dataclass
 
 import torch
@@ -22,9 +24,11 @@ from .estimate import Estimate
 
 WELL = 1e-3  # smallest over largest entry of a Cholesky factor's diagonal: below it the factor comes from a QR
 FEW = 4  # rows for each feature: the fewest that are measured
-WIDE = 256  # features: beyond, fewer groups and shufflings, since each costs as the cube of them
-RATIO = 16  # rows of the larger set for each of the smaller one that take part in the shufflings
-ENOUGH = 30  # effective rows that a variance must rest on: its root is then known to one part in eleven
+NARROW = (8, 32, 48, 1.1167)  # groups, shufflings R, blocks of the smaller set, (t_{R-1} / 1.96)^2 (1 + 1 / R)
+WIDE = (6, 20, 12, 1.1974)  # the same above WIDEST features: each group of a shuffling costs as the cube of them
+WIDEST = 256
+RATIO = 16  # rows of the larger set for each of the smaller one that take part in the shufflings: more change little
+ENOUGH = 25  # effective rows that a variance must rest on: its root is then known to one part in ten
 RIDGE = 1e-12  # of the trace, added to a covariance whose factor only serves differences
 TINY = 1e-12  # eigenvalues below this share of the largest one belong to dead directions
 
@@ -55,12 +59,6 @@ def moments(x: Tensor, what: str = "the samples") -> Moments:
     if int(failed) or float(diagonal.min()) < WELL * float(diagonal.max()):
         return Moments(len(x), mean, centred, torch.linalg.qr(centred / math.sqrt(len(x) - 1), mode="r").R)
     return Moments(len(x), mean, centred, factor.T)
-
-
-def by_chance(n: int) -> Tensor:
-    """The rows 0 .. n - 1 in an order that has nothing to do with theirs: where labels come in turn every second row has half of
-    the labels. The same for the same n."""
-    return torch.randperm(n, generator=torch.Generator().manual_seed(n))
 
 
 def plug_in(p: Moments, q: Moments) -> float:
@@ -121,42 +119,52 @@ def distances(mean1: Tensor, cov1: Tensor, mean2: Tensor, cov2: Tensor) -> Tenso
     return (mean1 - mean2).square().sum(1) + trace(cov1) + trace(cov2) - 2 * roots.sum(1)
 
 
-def jackknife(a: Sums, b: Sums) -> float:
-    """What takes the bias of order 1/n off FD: (G - 1) (FD - mean of FD without one group of either set); G groups."""
+def jackknife(a: Sums, b: Sums) -> tuple[float, float]:
+    """FD, and what takes its bias of order 1/n off: (G - 1) (FD - mean of FD without one group of either set), G groups."""
     found = distances(*a.without_each(), *b.without_each())
-    return float((len(found) - 2) * (found[0] - found[1:].mean()))
+    return float(found[0]), float((len(found) - 2) * (found[0] - found[1:].mean()))
 
 
-def null(x: Tensor, y: Tensor) -> tuple[float, float, float, float]:
-    """What the jackknife adds to FD; mean and variance of the corrected FD where rows change sides by chance.
+@dataclass(frozen=True)
+class Null:
+    """What two sets of one law would have.
 
-    Rows of one law may change sides, whatever the law (Fisher 1935; Pitman 1937): no fourth moment is estimated. They do
-    so in blocks. The variance is made larger for the few shufflings: 1.96 of its roots are Student's quantile.
+    added   what the jackknife adds to the FD of the two sets as they are
+    middle  mean of the corrected FD where rows change sides by chance: the bias of higher order. Of a value far from the
+            others, as one extreme row in a small set makes it, no more than four standard deviations count
+    flat    variance of the corrected FD there, made larger for the few shufflings: 1.96 of its roots are Student's quantile
+    excess  what the noise in the moments adds to the variance of the rows' influences: twice the variance of FD there
     """
-    d, swapped = x.shape[1], len(x) > len(y)
-    x, y = (y, x) if swapped else (x, y)
-    chance = torch.Generator().manual_seed(len(x) + len(y))
-    mix = lambda z: z[torch.randperm(len(z), generator=chance)]
-    centre = y.mean(0)
-    x, y = mix(x - centre), mix(y - centre)
-    groups, shuffles, blocks, factor = (8, 32, 48, 1.1167) if d <= WIDE else (6, 20, 12, 1.1974)
-    size = max(1, len(x) // blocks)
-    one, other = Sums.of(x, len(x) // size), Sums.of(y, len(y) // size)
-    k, all_of = len(one.count), lambda sums: sums.groups(torch.arange(len(sums.count)), groups)
-    added = jackknife(all_of(one), all_of(other))
-    share = 1.0
-    if len(y) > RATIO * len(x):  # more examples than these change next to nothing
-        share = (1 / len(x) + 1 / len(y)) / (1 / len(x) + 1 / (RATIO * len(x)))
-        other = Sums(other.count[: RATIO * k], other.first[: RATIO * k], other.second[: RATIO * k])
-    pool, values = joined(one, other), []
-    for _ in range(shuffles):
-        order = torch.randperm(len(pool.count), generator=chance)
-        a, b = pool.groups(order[:k], groups), pool.groups(order[k:], groups)
-        found = distances(*a.without_each(), *b.without_each())
-        values.append(float(found[0] + (groups - 1) * (found[0] - found[1:].mean())))
-    values = torch.tensor(values, dtype=torch.float64) * share
-    variance = float(values.var())
-    return added, float(values.mean()), factor * variance, 2 * variance * (groups - 1) / groups
+
+    added: float
+    middle: float
+    flat: float
+    excess: float
+
+    @staticmethod
+    def of(x: Tensor, y: Tensor) -> "Null":
+        """x (n, d), y (m, d). Rows change sides in blocks, so that each shuffling costs no pass over the rows."""
+        x, y = (x, y) if len(x) <= len(y) else (y, x)
+        (n, d), m = x.shape, len(y)
+        groups, shuffles, blocks, student = NARROW if d <= WIDEST else WIDE
+        chance = torch.Generator().manual_seed(n + m)
+        mixed = lambda z: (z - y.mean(0))[torch.randperm(len(z), generator=chance)]
+        size = max(1, n // blocks)
+        one, other = Sums.of(mixed(x), n // size), Sums.of(mixed(y), m // size)
+        few, many = len(one.count), len(other.count)
+        added = jackknife(one.groups(torch.arange(few), groups), other.groups(torch.arange(many), groups))[1]
+        scale = 1.0
+        if m > RATIO * n:
+            other = other.groups(torch.arange(RATIO * few), RATIO * few)
+            scale = (1 / n + 1 / m) / (1 / n + 1 / (RATIO * n))
+        pool, values = joined(one, other), []
+        for _ in range(shuffles):
+            order = torch.randperm(len(pool.count), generator=chance)
+            values.append(scale * sum(jackknife(pool.groups(order[:few], groups), pool.groups(order[few:], groups))))
+        variance, centre = statistics.variance(values), statistics.median(values)
+        far = 6 * statistics.median(abs(value - centre) for value in values)  # four standard deviations of a Gaussian
+        middle = statistics.fmean(min(max(value, centre - far), centre + far) for value in values)
+        return Null(added, middle, student * variance, 2 * variance * (groups - 1) / groups)
 
 
 def slope(p: Moments, q: Moments) -> Tensor:
@@ -190,9 +198,10 @@ def frechet(x: Tensor, y: Tensor) -> Estimate:
     """Debiased Fréchet distance of samples x (n, d) from a reference y (m, d), squared feature units.
 
     raw is what others print. The standard error is the delta method's, and where the laws nearly agree, so that FD has
-    no slope, the spread that it has there. Below 50 rows for each feature the next order of the bias is taken off too,
-    found from halves. Raises UsageError (rows of different length, fewer than 4 for each feature), DataError (not
-    finite, or a reference without any spread).
+    no slope, the spread that it has there. note warns where few rows carry the delta method's variance: if the laws
+    differ, the interval may be too short. The chance that is used follows from n and m: equal sets, equal numbers.
+    Raises UsageError (rows of different length, fewer than 4 for each feature), DataError (not finite, or a reference
+    without any spread).
     """
     if x.ndim != 2 or y.ndim != 2 or x.shape[1] != y.shape[1]:
         raise UsageError(f"features of samples {tuple(x.shape)} and reference {tuple(y.shape)} do not go together: both need (n, d) with the same d")
@@ -204,14 +213,14 @@ def frechet(x: Tensor, y: Tensor) -> Estimate:
     if not float(q.factor.abs().max()) > 0:
         raise DataError("all reference examples have the same features: there is nothing to measure against")
     raw = plug_in(p, q)
-    added, middle, flat, excess = null(x, y)
-    value = raw + added - middle
+    null = Null.of(x, y)
+    value = raw + null.added - null.middle
     sides = [(slope(p, q), p.n), (slope(q, p), q.n)]
     parts = [float(influence.var()) / n for influence, n in sides]
-    linear = max(sum(parts) - excess, 0.0)  # the noise in the moments that the slope is taken at adds the excess
-    note = doubt([effective(influence) for influence, _ in sides], parts) if linear > flat else ""
-    interval = score_interval(value, linear, flat)
-    return Estimate(value, math.sqrt(linear + flat), interval, null=0.0, raw=raw, n=p.n, m=q.n, note=note)
+    linear = max(sum(parts) - null.excess, 0.0)
+    note = doubt([effective(influence) for influence, _ in sides], parts)
+    interval = score_interval(value, linear, null.flat)
+    return Estimate(value, math.sqrt(linear + null.flat), interval, null=0.0, raw=raw, n=p.n, m=q.n, note=note)
 
 
 def effective(influence: Tensor) -> float:
