@@ -24,8 +24,9 @@ from .estimate import Estimate
 
 WELL = 1e-3  # smallest over largest entry of a Cholesky factor's diagonal: below it the factor comes from a QR
 FEW = 4  # rows for each feature: the fewest that are measured
-NARROW = (8, 32, 48, 1.1167)  # groups, shufflings R, blocks of the smaller set, (t_{R-1} / 1.96)^2 (1 + 1 / R)
-WIDE = (6, 20, 12, 1.1974)  # the same above WIDEST features: each group of a shuffling costs as the cube of them
+# groups of the jackknife, of it in each shuffling, shufflings R, blocks of the smaller set, (t_{R-1} / 1.96)^2 (1 + 1 / R)
+NARROW = (48, 4, 60, 48, 1.0597)
+WIDE = (8, 4, 20, 24, 1.1974)  # above WIDEST features: each group costs as the cube of them
 WIDEST = 256
 RATIO = 16  # rows of the larger set for each of the smaller one that take part in the shufflings: more change little
 ENOUGH = 25  # effective rows that a variance must rest on: its root is then known to one part in ten
@@ -86,11 +87,14 @@ class Sums:
         second[: len(rest)] += rest[:, :, None] * rest[:, None, :]
         return Sums(count, first, second)
 
-    def groups(self, order: Tensor, count: int) -> "Sums":
-        """The blocks named by order (k,), put together to ``count`` groups."""
-        into = torch.arange(len(order)) % count
-        add = lambda t: t.new_zeros(count, *t.shape[1:]).index_add_(0, into, t[order])
-        return Sums(add(self.count), add(self.first), add(self.second))
+    def groups(self, into: Tensor, count: int) -> "Sums":
+        """The blocks put together to ``count`` groups; into: the group of each block, (k,)."""
+        member = self.count.new_zeros(count, len(into))
+        member[into, torch.arange(len(into))] = 1
+        return Sums(member @ self.count, member @ self.first, (member @ self.second.flatten(1)).view(count, *self.second.shape[1:]))
+
+    def part(self, begin: int, end: int) -> "Sums":
+        return Sums(self.count[begin:end], self.first[begin:end], self.second[begin:end])
 
     def without_each(self) -> tuple[Tensor, Tensor]:
         """Means (k + 1, d) and covariances (k + 1, d, d): first of all rows, then of all but those of each block."""
@@ -146,25 +150,31 @@ class Null:
         """x (n, d), y (m, d). Rows change sides in blocks, so that each shuffling costs no pass over the rows."""
         x, y = (x, y) if len(x) <= len(y) else (y, x)
         (n, d), m = x.shape, len(y)
-        groups, shuffles, blocks, student = NARROW if d <= WIDEST else WIDE
+        most, groups, shuffles, blocks, student = NARROW if d <= WIDEST else WIDE
+        most = min(most, n)
+        less = (groups - 1) / groups * most / (most - 1)  # both the spread and what is left of the bias go as G / (G - 1)
         chance = torch.Generator().manual_seed(n + m)
         mixed = lambda z: (z - y.mean(0))[torch.randperm(len(z), generator=chance)]
         size = max(1, n // blocks)
         one, other = Sums.of(mixed(x), n // size), Sums.of(mixed(y), m // size)
         few, many = len(one.count), len(other.count)
-        added = jackknife(one.groups(torch.arange(few), groups), other.groups(torch.arange(many), groups))[1]
+        added = jackknife(one.groups(torch.arange(few) % most, most), other.groups(torch.arange(many) % most, most))[1]
         scale = 1.0
         if m > RATIO * n:
-            other = other.groups(torch.arange(RATIO * few), RATIO * few)
+            other = other.part(0, RATIO * few)
             scale = (1 / n + 1 / m) / (1 / n + 1 / (RATIO * n))
         pool, values = joined(one, other), []
+        into = torch.empty(len(pool.count), dtype=torch.int64)
         for _ in range(shuffles):
             order = torch.randperm(len(pool.count), generator=chance)
-            values.append(scale * sum(jackknife(pool.groups(order[:few], groups), pool.groups(order[few:], groups))))
+            into[order[:few]] = torch.arange(few) % groups
+            into[order[few:]] = groups + torch.arange(len(order) - few) % groups
+            both = pool.groups(into, 2 * groups)
+            values.append(scale * sum(jackknife(both.part(0, groups), both.part(groups, 2 * groups))))
         variance, centre = statistics.variance(values), statistics.median(values)
         far = 6 * statistics.median(abs(value - centre) for value in values)  # four standard deviations of a Gaussian
         middle = statistics.fmean(min(max(value, centre - far), centre + far) for value in values)
-        return Null(added, middle, student * variance, 2 * variance * (groups - 1) / groups)
+        return Null(added, less * middle, student * less * variance, 2 * variance * (groups - 1) / groups)
 
 
 def slope(p: Moments, q: Moments) -> Tensor:
