@@ -1,19 +1,24 @@
 """The yardstick measured: speed, exactness, interval coverage, the MNIST finding, planted copies.
 
-    python benchmarks/measuring.py [--mnist] [--rounds 200]
+    python benchmarks/measuring.py [--mnist] [--rounds 400] [--only WORDS]
 
 1. Fréchet distance of 10,000 x 128 features, one thread: seconds.
 2. FD(X, X) on rank-deficient features, relative to the trace.
-3. Share of 95 % intervals that cover the truth, in four settings, over --rounds simulated pairs.
+3. Share of 95 % intervals that cover the truth, in four settings, and for heavy tails, sparse, discrete and clustered
+   features, sets of unequal size and few rows, equal laws and different ones, over --rounds simulated pairs; how often
+   the estimate carries its warning.
 4. --mnist: test against train by the shipped evaluator, raw, floor and debiased; near-copy rates with planted copies.
 """
 
 import argparse
+import math
 import statistics
 import time
 
+import numpy as np
 import torch
 from header import header
+from scipy import stats
 
 from fromnoise.core.rng import Rng
 from fromnoise.measures import frechet
@@ -41,17 +46,59 @@ def settings():
     yield "the null, d = 20, n = m = 2,000", y, lambda rng, m: normal(rng, "z", m, 20) * lam.sqrt(), 0.0, 2000, 2000
 
 
-def coverage(rounds: int) -> dict[str, float]:
+def scaled(kind: str, n: int, m: int, draw, square: float, scale: float):
+    """A kind of features at equal laws and with the samples scale times the reference's; square: E |y|^2 of a row y.
+
+    Then FD = (scale - 1)^2 E |y|^2, exactly. draw: (numpy generator, rows) -> (rows, d).
+    """
+    one = lambda factor: lambda rng, rows: torch.from_numpy(factor * draw(rng.numpy("x"), rows))
+    other = lambda rng, rows: torch.from_numpy(draw(rng.numpy("y"), rows))
+    yield f"{kind}, n = {n:,}, m = {m:,}, equal laws", one(1.0), other, 0.0, n, m
+    yield f"{kind}, n = {n:,}, m = {m:,}, samples {scale} times as wide", one(scale), other, (scale - 1) ** 2 * square, n, m
+
+
+def kinds():
+    """As ``settings``, for features that are far from Gaussian, sets of unequal size, and few rows for each feature."""
+    normal = lambda d: lambda r, n: r.standard_normal((n, d))
+    heavy = lambda d: lambda r, n: r.standard_t(5, (n, d))
+    together = lambda d: lambda r, n: r.standard_normal((n, d)) / np.sqrt(r.chisquare(5, (n, 1)) / 5)
+    above = lambda d, c: lambda r, n: np.maximum(r.standard_normal((n, d)) - c, 0)
+    lognormal = lambda d: lambda r, n: np.exp(0.8 * r.standard_normal((n, d)))
+    relu = lambda c: (1 + c * c) * stats.norm.sf(c) - c * stats.norm.pdf(c)
+    chances = np.linspace(0.02, 0.5, 24)
+    flags = lambda r, n: (r.random((n, 24)) < chances).astype(float)
+    centres = 3 * np.random.default_rng(7).standard_normal((8, 16))
+    clusters = lambda r, n: centres[r.integers(8, size=n)] + 0.1 * r.standard_normal((n, 16))
+    t5 = 5 / 3
+    yield from scaled("t5 features, d = 32", 1000, 1000, heavy(32), 32 * t5, 1.2)
+    yield from scaled("sparse ReLU, 16 % alive, d = 32", 500, 500, above(32, 1.0), 32 * relu(1.0), 1.3)
+    yield from scaled("Gaussian, d = 16", 200, 5000, normal(16), 16, 1.3)
+    yield from scaled("Gaussian, d = 16", 5000, 200, normal(16), 16, 1.3)
+    yield from scaled("t5 of all features together, d = 32", 1000, 1000, together(32), 32 * t5, 1.2)
+    yield from scaled("t5 features, d = 16", 200, 5000, heavy(16), 16 * t5, 1.2)
+    yield from scaled("sparse ReLU, 2 % alive, d = 32", 500, 500, above(32, 2.0), 32 * relu(2.0), 1.5)
+    yield from scaled("lognormal, d = 16", 1000, 1000, lognormal(16), 16 * math.exp(1.28), 1.15)
+    yield from scaled("eight tight clusters, d = 16", 500, 1000, clusters, float((centres**2).sum() / 8 + 0.16), 1.1)
+    yield from scaled("flags, d = 24", 500, 500, flags, float(chances.sum()), 1.1)
+    for d in (8, 32, 128):
+        yield from scaled(f"Gaussian, d = {d}", 4 * d, 4 * d, normal(d), d, 1.3)
+
+
+def coverage(rounds: int, only: str = "") -> dict[str, float]:
     found = {}
-    for name, draw_x, draw_y, truth, n, m in settings():
+    for name, draw_x, draw_y, truth, n, m in [*settings(), *kinds()]:
+        if only not in name:
+            continue
         estimates = [frechet.frechet(draw_x(Rng(i), n), draw_y(Rng(i), m)) for i in range(rounds)]
         inside = sum(e.interval[0] <= truth <= e.interval[1] for e in estimates) / rounds
         naive = sum(abs(e.raw - truth) <= 1.96 * e.se for e in estimates) / rounds
-        values = [e.value for e in estimates]
+        values = torch.tensor([e.value for e in estimates], dtype=torch.float64)
+        mean, sd = float(values.mean()), float(values.std())
+        error, skew = (mean - truth) / sd * math.sqrt(rounds), float(((values - mean) / sd).pow(3).mean())
         found[name] = inside
         print(
-            f"{name}: truth {truth:.4f}, mean {statistics.mean(values):.4f}, sd {statistics.stdev(values):.4f}, mean se {statistics.mean(e.se for e in estimates):.4f}, "
-            f"intervals cover {100 * inside:.1f} % (around the raw value: {100 * naive:.1f} %)", flush=True,
+            f"{name}: truth {truth:.4f}, mean {mean:.4f} ({error:+.1f} standard errors), sd {sd:.4f}, mean se / sd {statistics.mean(e.se for e in estimates) / sd:.2f}, "
+            f"skewness {skew:+.2f}, intervals cover {100 * inside:.1f} % (around the raw value: {100 * naive:.1f} %), warned {100 * statistics.mean(bool(e.note) for e in estimates):.0f} %", flush=True,
         )  # fmt: skip
     return found
 
@@ -84,10 +131,14 @@ def mnist() -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--mnist", action="store_true")
-    parser.add_argument("--rounds", type=int, default=200)
+    parser.add_argument("--rounds", type=int, default=400)
+    parser.add_argument("--only", default="", metavar="WORDS", help="coverage alone, of the settings whose names have these words")
     args = parser.parse_args()
     header(0, threads=1)
     torch.set_num_threads(1)
+    if args.only:
+        coverage(args.rounds, args.only)
+        return
     x, y = normal(Rng(0), "x", 10_000, 128), normal(Rng(0), "y", 10_000, 128)
     times = []
     for _ in range(7):

@@ -3,7 +3,7 @@
 import pytest
 
 from fromnoise.evaluate.protocol import CARD, absent, columns_of, identity, overlap, row
-from fromnoise.evaluate.table import cell, real_of
+from fromnoise.evaluate.table import cell, plain_table, real_of
 from fromnoise.measures.estimate import Estimate, NotFiniteError, share
 
 BASE = dict(n=100, m=200, split="train", reference="abc:train[:200]", evaluator="e-1", bound="lower", k=8, dequantisation=None, seed=0, drawn="defaults")
@@ -18,6 +18,14 @@ def test_a_card_holds_everything_that_a_comparison_needs():
     found = made(Estimate(1.0, 0.1, (0.8, 1.2), 0.0, 1.5, 100, 200), solver_error=1e-4)
     assert found["se"] == 0.1 and found["interval"] == [0.8, 1.2] and found["null"] == 0.0 and found["raw"] == 1.5 and found["solver_error"] == 1e-4
     assert made(1.0, se=0.1)["interval"] == pytest.approx([0.804, 1.196], abs=1e-3)
+
+
+def test_a_warning_about_an_interval_stands_on_the_row_and_below_the_table():
+    found = made(Estimate(1.0, 0.1, (0.8, 1.2), n=100, m=200, note="the interval may be too short"))
+    assert found["reason"] == "the interval may be too short" and found["value"] == 1.0
+    report = {"title": "a run", "metrics": [found], "cost": {"parameters": 1, "train_seconds": 1.0}}
+    assert "a run: Fréchet distance, e-1: the interval may be too short" in " ".join(plain_table([report]).split())
+    assert "too short" not in plain_table([report | {"metrics": [made(Estimate(1.0, 0.1, (0.8, 1.2)))]}])
 
 
 @pytest.mark.parametrize("change", [

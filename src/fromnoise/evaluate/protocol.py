@@ -31,10 +31,11 @@ def row(name: str, label: str, value: float | Estimate | None, unit: str, **more
     seed          of the evaluation's own random numbers; drawn: how samples were drawn
     of            what a count is a part of
     better        "lower", "higher" or None
+    reason        why there is no value, or a note about the value: an Estimate's own note is one
     """
     if isinstance(value, Estimate):
         found = value
-        known = {"se": found.se, "interval": found.interval and list(found.interval), "null": found.null, "raw": found.raw, "n": found.n or None, "m": found.m or None}
+        known = {"se": found.se, "interval": found.interval and list(found.interval), "null": found.null, "raw": found.raw, "n": found.n or None, "m": found.m or None, "reason": found.note or None}
         more, value = {key: entry for key, entry in known.items() if entry is not None} | more, found.value
     if isinstance(real := more.get("real"), Estimate):
         more |= {"real": real.value, "real_interval": real.interval and list(real.interval)}

@@ -132,9 +132,20 @@ def rich_table(reports: list[dict], title: str | None = None):
         missing |= {f"{report['title']}: {found['reason']}" for found in rows} if rows and not any(map(has_value, rows)) else set()
     others = {(f["label"], f["reason"]) for r in reports for f in r["metrics"] if f.get("group") in ("samples", "memory", "baselines") and not has_value(f)}
     notes = [*(["likelihood: " + "; ".join(sorted(missing))] if missing else []), *(f"{label}: {reason}" for label, reason in sorted(others))]
+    notes += doubts(reports)
     if notes:
         table.caption = plain("; ".join(notes))
     return table
+
+
+def doubts(reports: list[dict]) -> list[str]:
+    """One sentence for each number whose interval may be too short: model, metric, feature map, what is the matter."""
+    return [
+        f"{report['title']}: {found['label']}, {found['evaluator'].partition('/')[0]}: {found['reason']}"
+        for report in reports
+        for found in report["metrics"]
+        if found["name"] in ("frechet", "frechet_held_out") and has_value(found) and found.get("reason")
+    ]
 
 
 def plain_table(reports: list[dict]) -> str:

@@ -18,6 +18,7 @@ class Estimate:
     null     what a perfect model would score on average with these many samples
     raw      the number as others print it, its bias included; None where that is ``value``
     n, m     samples and reference examples that it was computed from
+    note     a warning about the interval, "" where there is none
 
     Raises NotFiniteError for a value or standard error that is not finite, and for an interval with NaN in it.
     """
@@ -29,6 +30,7 @@ class Estimate:
     raw: float | None = None
     n: int = 0
     m: int = 0
+    note: str = ""
 
     def __post_init__(self):
         ends = self.interval or ()

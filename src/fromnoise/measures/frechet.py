@@ -2,16 +2,18 @@
 
     FD = |mu1 - mu2|^2 + tr S1 + tr S2 - 2 tr (S1 S2)^(1/2)          (Dowson & Landau 1982; Heusel et al. 2017)
 
-Means and covariances of samples make it too large. To second order, for two sets of one law with covariance S, by
+Means and covariances of samples make it too large, by B / n + C / m and terms of higher order. A jackknife over groups
+of rows takes off the first (Quenouille 1956). What is left, and the spread where the laws agree, is that of the same
+number after rows of the two sets changed sides by chance (Fisher 1935; Pitman 1937): right for every law of the rows,
+where formulas in fourth moments fail for heavy tails and rare features. Away from agreement the spread is that of the
+rows' influences on FD.
 
-    B (1/n + 1/m),   B = tr S + 1/2 sum_ij kappa_ij / (lambda_i + lambda_j),   kappa_ij = E y_i^2 y_j^2 - delta_ij lambda_i^2
-
-in the eigenbasis of S; for two laws the same with the optimal transport map between them (``Side``). It is taken off.
 Unusual: no matrix square root is taken. With S1 = A^T A and S2 = B^T B the last term is the sum of the singular values
 of A B^T: exact where features are dead or samples are fewer than features, where others add a constant to S.
 """
 
 import math
+import statistics
 from dataclasses import dataclass
 
 import torch
@@ -21,8 +23,14 @@ from ..core.errors import DataError, UsageError
 from .estimate import Estimate
 
 WELL = 1e-3  # smallest over largest entry of a Cholesky factor's diagonal: below it the factor comes from a QR
-FEW, MANY = 4, 50  # rows for each feature: the fewest that are measured, and enough for the second order alone
-ROWS = 100  # rows that the variance at the null is estimated from, by all pairs of them
+FEW = 4  # rows for each feature: the fewest that are measured
+# groups of the jackknife, of it in each shuffling, shufflings R, blocks of the smaller set, (t_{R-1} / 1.96)^2 (1 + 1 / R)
+NARROW = (48, 4, 60, 48, 1.0597)
+WIDE = (8, 4, 20, 24, 1.1974)  # above WIDEST features: each group costs as the cube of them
+WIDEST = 256
+RATIO = 16  # rows of the larger set for each of the smaller one that take part in the shufflings: more change little
+ENOUGH = 25  # effective rows that a variance must rest on: its root is then known to one part in ten
+RIDGE = 1e-12  # of the trace, added to a covariance whose factor only serves differences
 TINY = 1e-12  # eigenvalues below this share of the largest one belong to dead directions
 
 
@@ -54,12 +62,6 @@ def moments(x: Tensor, what: str = "the samples") -> Moments:
     return Moments(len(x), mean, centred, factor.T)
 
 
-def by_chance(n: int) -> Tensor:
-    """The rows 0 .. n - 1 in an order that has nothing to do with theirs: where labels come in turn every second row has half of
-    the labels. The same for the same n."""
-    return torch.randperm(n, generator=torch.Generator().manual_seed(n))
-
-
 def plug_in(p: Moments, q: Moments) -> float:
     """FD of the two sets' own means and covariances, squared feature units: biased upwards."""
     cross = torch.linalg.svdvals(p.factor @ q.factor.T).sum()
@@ -67,68 +69,149 @@ def plug_in(p: Moments, q: Moments) -> float:
 
 
 @dataclass(frozen=True)
-class Side:
-    """What the draw of one set does to FD, to second order.
+class Sums:
+    """Of blocks of rows: how many rows (k,), their sums (k, d), the sums of their outer products (k, d, d)."""
 
-    slope   influence of each row on FD, (n,)
-    bias    that n draws add to FD, times n
-    rows    (at most ROWS, .): the noise of single rows in mean and covariance, in units in which FD is a squared length
-    """
-
-    slope: Tensor
-    bias: float
-    rows: Tensor
+    count: Tensor
+    first: Tensor
+    second: Tensor
 
     @staticmethod
-    def of(p: Moments, q: Moments) -> "Side":
-        """The side of p. With A B^T = U s V^T the optimal map to q is T = R R^T, R = A^-1 U s^(1/2), and R^T S1 R = s.
+    def of(x: Tensor, blocks: int) -> "Sums":
+        """x (n, d), cut into ``blocks`` of as equal size as possible."""
+        size, (n, d) = len(x) // blocks, x.shape
+        whole, rest = x[: blocks * size].reshape(blocks, size, d), x[blocks * size :]
+        count, first, second = x.new_full((blocks,), size), whole.sum(1), whole.transpose(1, 2) @ whole
+        count[: len(rest)] += 1
+        first[: len(rest)] += rest
+        second[: len(rest)] += rest[:, :, None] * rest[:, None, :]
+        return Sums(count, first, second)
 
-            slope      2 (mu1 - mu2)^T y + y^T (I - T) y,  y = x - mu1
-            curvature  |noise of mu1|^2 + 1/2 sum_kl F_kl^2 / (s_k + s_l),  F = R^T (noise of S1) R
+    def groups(self, into: Tensor, count: int) -> "Sums":
+        """The blocks put together to ``count`` groups; into: the group of each block, (k,)."""
+        member = self.count.new_zeros(count, len(into))
+        member[into, torch.arange(len(into))] = 1
+        return Sums(member @ self.count, member @ self.first, (member @ self.second.flatten(1)).view(count, *self.second.shape[1:]))
 
-        since the map's own change D solves D s + s D = -F. Directions in which either set is dead have neither.
-        """
-        u, s, _ = torch.linalg.svd(p.factor @ q.factor.T, full_matrices=False)
-        alive = s > TINY * s.max()
-        u, s = u[:, alive], s[alive]
-        moved = p.centred @ (torch.linalg.pinv(p.factor, rtol=1e-6) @ u) * s.sqrt()  # R^T y, (n, r)
-        squares, sums = moved.square(), s[:, None] + s
-        slope = 2 * p.centred @ (p.mean - q.mean) + p.centred.square().sum(1) - squares.sum(1)
-        kappa = squares.T @ squares / p.n - s.square().diag()
-        few = by_chance(p.n)[:ROWS]
-        outer = (moved[few, :, None] * moved[few, None, :] - s.diag()) / (2 * sums).sqrt()  # (rows, r, r)
-        rows = torch.cat([p.centred[few], outer.flatten(1)], 1)
-        return Side(slope, float(p.factor.square().sum() + 0.5 * (kappa / sums).sum()), rows)
+    def part(self, begin: int, end: int) -> "Sums":
+        return Sums(self.count[begin:end], self.first[begin:end], self.second[begin:end])
+
+    def without_each(self) -> tuple[Tensor, Tensor]:
+        """Means (k + 1, d) and covariances (k + 1, d, d): first of all rows, then of all but those of each block."""
+        leave = lambda t: torch.cat([t.sum(0, keepdim=True), t.sum(0, keepdim=True) - t])
+        n, first, second = leave(self.count)[:, None], leave(self.first), leave(self.second)
+        mean = first / n
+        return mean, (second - first[:, :, None] * mean[:, None, :]) / (n[:, :, None] - 1)
 
 
-def noise(p: Moments, q: Moments) -> tuple[float, float, float]:
-    """Of the plug-in FD: its bias, its variance by the delta method, and the variance that is left where FD is flat.
+def joined(a: Sums, b: Sums) -> Sums:
+    return Sums(torch.cat([a.count, b.count]), torch.cat([a.first, b.first]), torch.cat([a.second, b.second]))
 
-    The last is that of a squared length |mean of rows|^2: 2 E (w_i w_j)^2 / n^2 over different rows (Hoeffding 1948).
+
+def distances(mean1: Tensor, cov1: Tensor, mean2: Tensor, cov2: Tensor) -> Tensor:
+    """FD of k pairs of means (k, d) and covariances (k, d, d), (k,): faster than ``plug_in`` and less exact.
+
+    The last term is the sum of the roots of the eigenvalues of B S1 B^T with S2 = B^T B; RIDGE keeps S2 regular.
     """
-    one, other = Side.of(p, q), Side.of(q, p)
-    n, m = p.n, q.n
-    delta = float(one.slope.var()) / n + float(other.slope.var()) / m
-    same = lambda w: ((w @ w.T).square().sum() - w.square().sum(1).square().sum()) / (len(w) * (len(w) - 1))
-    flat = same(one.rows) / n**2 + same(other.rows) / m**2
-    if one.rows.shape[1] == other.rows.shape[1]:
-        flat = flat + 2 * (one.rows @ other.rows.T).square().mean() / (n * m)
-    return one.bias / n + other.bias / m, delta, 2 * float(flat)
+    trace = lambda cov: cov.diagonal(dim1=1, dim2=2).sum(1)
+    eye = torch.eye(mean1.shape[1], dtype=mean1.dtype)
+    factor, failed = torch.linalg.cholesky_ex(cov2 + RIDGE * trace(cov2).mean() * eye)
+    if int(failed.max()):
+        values, vectors = torch.linalg.eigh(cov2)
+        factor = vectors * values.clamp(min=0).sqrt()[:, None, :]
+    roots = torch.linalg.eigvalsh(factor.transpose(1, 2) @ cov1 @ factor).clamp(min=0).sqrt()
+    return (mean1 - mean2).square().sum(1) + trace(cov1) + trace(cov2) - 2 * roots.sum(1)
+
+
+def jackknife(a: Sums, b: Sums) -> tuple[float, float]:
+    """FD, and what takes its bias of order 1/n off: (G - 1) (FD - mean of FD without one group of either set), G groups."""
+    found = distances(*a.without_each(), *b.without_each())
+    return float(found[0]), float((len(found) - 2) * (found[0] - found[1:].mean()))
+
+
+@dataclass(frozen=True)
+class Null:
+    """What two sets of one law would have.
+
+    added   what the jackknife adds to the FD of the two sets as they are
+    middle  mean of the corrected FD where rows change sides by chance: the bias of higher order. Of a value far from the
+            others, as one extreme row in a small set makes it, no more than four standard deviations count
+    flat    variance of the corrected FD there, made larger for the few shufflings: 1.96 of its roots are Student's quantile
+    excess  what the noise in the moments adds to the variance of the rows' influences: twice the variance of FD there
+    """
+
+    added: float
+    middle: float
+    flat: float
+    excess: float
+
+    @staticmethod
+    def of(x: Tensor, y: Tensor) -> "Null":
+        """x (n, d), y (m, d). Rows change sides in blocks, so that each shuffling costs no pass over the rows."""
+        x, y = (x, y) if len(x) <= len(y) else (y, x)
+        (n, d), m = x.shape, len(y)
+        most, groups, shuffles, blocks, student = NARROW if d <= WIDEST else WIDE
+        most = min(most, n)
+        less = (groups - 1) / groups * most / (most - 1)  # both the spread and what is left of the bias go as G / (G - 1)
+        chance = torch.Generator().manual_seed(n + m)
+        mixed = lambda z: (z - y.mean(0))[torch.randperm(len(z), generator=chance)]
+        size = max(1, n // blocks)
+        one, other = Sums.of(mixed(x), n // size), Sums.of(mixed(y), m // size)
+        few, many = len(one.count), len(other.count)
+        added = jackknife(one.groups(torch.arange(few) % most, most), other.groups(torch.arange(many) % most, most))[1]
+        scale = 1.0
+        if m > RATIO * n:
+            other = other.part(0, RATIO * few)
+            scale = (1 / n + 1 / m) / (1 / n + 1 / (RATIO * n))
+        pool, values = joined(one, other), []
+        into = torch.empty(len(pool.count), dtype=torch.int64)
+        for _ in range(shuffles):
+            order = torch.randperm(len(pool.count), generator=chance)
+            into[order[:few]] = torch.arange(few) % groups
+            into[order[few:]] = groups + torch.arange(len(order) - few) % groups
+            both = pool.groups(into, 2 * groups)
+            values.append(scale * sum(jackknife(both.part(0, groups), both.part(groups, 2 * groups))))
+        variance, centre = statistics.variance(values), statistics.median(values)
+        far = 6 * statistics.median(abs(value - centre) for value in values)  # four standard deviations of a Gaussian
+        middle = statistics.fmean(min(max(value, centre - far), centre + far) for value in values)
+        return Null(added, less * middle, student * less * variance, 2 * variance * (groups - 1) / groups)
+
+
+def slope(p: Moments, q: Moments) -> Tensor:
+    """Influence of each row of p on FD, (n,), to first order as if it had no part in the moments that it is taken at.
+
+        2 (mu1 - mu2)^T y + y^T (I - T) y,  y = x - mu1,  T the optimal map to q
+
+    With A B^T = U s V^T it is T = R R^T, R = A^-1 U s^(1/2), and R^T S1 R = s. A row's own share of the noise F of S1
+    changes T by R D R^T, D s + s D = -R^T F R. Directions in which either set is dead have no influence.
+    """
+    u, s, _ = torch.linalg.svd(p.factor @ q.factor.T, full_matrices=False)
+    alive = s > TINY * s.max()
+    u, s = u[:, alive], s[alive]
+    moved = (p.centred @ (torch.linalg.pinv(p.factor, rtol=1e-6) @ u * s.sqrt())).square()  # (R^T y)^2, (n, r)
+    length = p.centred.square().sum(1)
+    own = 2 * length + ((moved @ (1 / (s[:, None] + s))) * moved).sum(1) - moved.sum(1) / 2
+    return 2 * p.centred @ (p.mean - q.mean) + length - moved.sum(1) - own / p.n
 
 
 def noise_floor(y: Tensor, n: int, m: int) -> float:
     """FD that n and m draws of the law of y (N, d) have on average, though their distance is 0: B (1/n + 1/m)."""
     q = moments(y, "the reference")
-    return Side.of(q, q).bias * (1 / n + 1 / m)
+    values, vectors = torch.linalg.eigh(q.factor.T @ q.factor)
+    alive = values > TINY * values.max()
+    values, squares = values[alive], (q.centred @ vectors[:, alive]).square()
+    kappa = squares.T @ squares / q.n - values.square().diag()
+    return float(values.sum() + 0.5 * (kappa / (values[:, None] + values)).sum()) * (1 / n + 1 / m)
 
 
 def frechet(x: Tensor, y: Tensor) -> Estimate:
     """Debiased Fréchet distance of samples x (n, d) from a reference y (m, d), squared feature units.
 
     raw is what others print. The standard error is the delta method's, and where the laws nearly agree, so that FD has
-    no slope, the spread that it has there. Below 50 rows for each feature the next order of the bias is taken off too,
-    found from halves. Raises UsageError (rows of different length, fewer than 4 for each feature), DataError (not
-    finite, or a reference without any spread).
+    no slope, the spread that it has there. note warns where few rows carry the delta method's variance: if the laws
+    differ, the interval may be too short. The chance that is used follows from n and m: equal sets, equal numbers.
+    Raises UsageError (rows of different length, fewer than 4 for each feature), DataError (not finite, or a reference
+    without any spread).
     """
     if x.ndim != 2 or y.ndim != 2 or x.shape[1] != y.shape[1]:
         raise UsageError(f"features of samples {tuple(x.shape)} and reference {tuple(y.shape)} do not go together: both need (n, d) with the same d")
@@ -140,13 +223,34 @@ def frechet(x: Tensor, y: Tensor) -> Estimate:
     if not float(q.factor.abs().max()) > 0:
         raise DataError("all reference examples have the same features: there is nothing to measure against")
     raw = plug_in(p, q)
-    bias, delta, flat = noise(p, q)
-    value, slope = raw - bias, max(delta - 2 * flat, 0.0)  # the noise in the moments that slope is taken at adds 2 flat
-    if min(len(x), len(y)) < MANY * d:  # what is left of the bias falls as 1 / n^2: halves have four times as much
-        first, second = by_chance(len(x)), by_chance(len(y))
-        halves = [(moments(x[first[i::2]]), moments(y[second[i::2]])) for i in (0, 1)]
-        value -= (sum(plug_in(*half) - noise(*half)[0] for half in halves) / 2 - value) / 3
-    return Estimate(value, math.sqrt(slope + flat), score_interval(value, slope, flat), null=0.0, raw=raw, n=p.n, m=q.n)
+    null = Null.of(x, y)
+    value = raw + null.added - null.middle
+    sides = [(slope(p, q), p.n), (slope(q, p), q.n)]
+    parts = [float(influence.var()) / n for influence, n in sides]
+    linear = max(sum(parts) - null.excess, 0.0)
+    note = doubt([effective(influence) for influence, _ in sides], parts)
+    interval = score_interval(value, linear, null.flat)
+    return Estimate(value, math.sqrt(linear + null.flat), interval, null=0.0, raw=raw, n=p.n, m=q.n, note=note)
+
+
+def effective(influence: Tensor) -> float:
+    """How many rows carry the variance of influence (n,): sum(a^2)^2 / sum(a^4), a = what is above the mean.
+
+    The variance is known to one part in the root of it. n / 3 for a Gaussian influence, 1 if one row decides.
+    """
+    squares = (influence - influence.mean()).square()
+    return float(squares.sum() ** 2 / squares.square().sum().clamp(min=1e-300))
+
+
+def doubt(rows: list[float], parts: list[float]) -> str:
+    """A warning if the variance, the sum of the parts, rests on fewer than ENOUGH rows (Satterthwaite 1946), else ""."""
+    few = sum(parts) ** 2 / max(sum(part**2 / max(n, 1.0) for n, part in zip(rows, parts)), 1e-300)
+    if few >= ENOUGH:
+        return ""
+    return (
+        f"the interval may be too short: it rests on about {max(few, 1):.0f} rows of rare or extreme features "
+        f"({ENOUGH} or more are needed); take more samples, or read another distance"
+    )
 
 
 def score_interval(value: float, slope: float, flat: float, z: float = 1.959963985) -> tuple[float, float]:
