@@ -93,7 +93,7 @@ def read_limited(path: Path, limit: int) -> bytes:
         if about.st_size > limit:
             raise StorageError(f"{path} is damaged: {about.st_size} bytes, and at most {limit} are read")
         with open(path, "rb") as file:
-            return file.read(limit)
+            return file.read(about.st_size)  # read(limit) would reserve that many bytes
     except FileNotFoundError:
         raise StorageError(f"{path} is missing") from None
     except OSError as error:

@@ -413,7 +413,6 @@ class RowRecord(Record):
     drawn: Words | None = None
     of: float | None = None
     better: Literal["lower", "higher"] | None = None
-    note: Words = ""
     reason: Words = ""
 
 

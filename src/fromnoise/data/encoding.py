@@ -60,7 +60,7 @@ def encoding_of(head: bytes, blocks: Iterable[bytes]) -> str:
         damaged = text.count("\N{REPLACEMENT CHARACTER}")
         invalid += damaged
         valid += len(text) - len(text.encode("ascii", "ignore")) - damaged
-        seen[np.unique(np.frombuffer(block, np.uint8))] = True
+        seen[list(set(block))] = True
     if invalid <= valid or invalid > MOST_FOREIGN * size:
         return ""
     return "cp1252" if seen[0x80:0xA0].any() and not seen[list(UNDEFINED)].any() else "latin-1"  # the same, but for 0x80 to 0x9f

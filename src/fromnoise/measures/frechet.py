@@ -79,7 +79,8 @@ class Sums:
     @staticmethod
     def of(x: Tensor, blocks: int) -> "Sums":
         """x (n, d), cut into ``blocks`` of as equal size as possible."""
-        size, (n, d) = len(x) // blocks, x.shape
+        size = len(x) // blocks
+        d = x.shape[1]
         whole, rest = x[: blocks * size].reshape(blocks, size, d), x[blocks * size :]
         count, first, second = x.new_full((blocks,), size), whole.sum(1), whole.transpose(1, 2) @ whole
         count[: len(rest)] += 1
