@@ -160,9 +160,9 @@ def test_npz_that_cannot_be_used(save, arrays, words):
 def test_a_table_of_numbers_is_standardised_and_undone(save):
     x = RNG.normal(size=(50, 3)) * (2, 30, 0) + (1, -500, 7)
     dataset = load(str(save(x=x, y=np.arange(50) % 2)))
-    assert dataset.spec.kind == "vector" and dataset.spec.shape == (2,) and dataset.spec.classes == 2
+    assert dataset.spec.kind == "vector" and dataset.spec.shape == (2,) and dataset.spec.classes == 2  # one is constant
     train = dataset.split("train").x
-    assert np.abs(train.mean(0)).max() < 1e-6 and train.std(0) == pytest.approx([1, 1], abs=1e-5)  # the constant column is no part of it
+    assert np.abs(train.mean(0)).max() < 1e-6 and train.std(0) == pytest.approx([1, 1], abs=1e-5)
     undone = np.array(list(dataset.columns.undo(train).values())).T
     nearest = np.abs(undone[:, None] - x).sum(-1).argmin(1)
     assert len(set(nearest)) == 40 and undone == pytest.approx(x[nearest], abs=1e-3)
