@@ -209,7 +209,8 @@ def frechet(x: Tensor, y: Tensor) -> Estimate:
     """Debiased Fréchet distance of samples x (n, d) from a reference y (m, d), squared feature units.
 
     raw is what others print. The standard error is the delta method's, and where the laws nearly agree, so that FD has
-    no slope, the spread that it has there. note warns where few rows carry the delta method's variance: if the laws
+    no slope, the spread that it has there; for the interval the delta method's variance is raised by its own standard
+    error. note warns where few rows carry the delta method's variance: if the laws
     differ, the interval may be too short. The chance that is used follows from n and m: equal sets, equal numbers.
     Raises UsageError (rows of different length, fewer than 4 for each feature), DataError (not finite, or a reference
     without any spread).
@@ -229,9 +230,9 @@ def frechet(x: Tensor, y: Tensor) -> Estimate:
     sides = [(slope(p, q), p.n), (slope(q, p), q.n)]
     parts = [float(influence.var()) / n for influence, n in sides]
     linear = max(sum(parts) - null.excess, 0.0)
-    note = doubt([effective(influence) for influence, _ in sides], parts)
-    interval = score_interval(value, linear, null.flat)
-    return Estimate(value, math.sqrt(linear + null.flat), interval, null=0.0, raw=raw, n=p.n, m=q.n, note=note)
+    few = max(sum(parts) ** 2 / max(sum(v**2 / effective(a) for v, (a, _) in zip(parts, sides)), 1e-300), 1.0)  # Satterthwaite 1946
+    interval = score_interval(value, linear * (1 + few**-0.5), null.flat)  # too low variances come with low distances
+    return Estimate(value, math.sqrt(linear + null.flat), interval, null=0.0, raw=raw, n=p.n, m=q.n, note=doubt(few))
 
 
 def effective(influence: Tensor) -> float:
@@ -240,16 +241,15 @@ def effective(influence: Tensor) -> float:
     The variance is known to one part in the root of it. n / 3 for a Gaussian influence, 1 if one row decides.
     """
     squares = (influence - influence.mean()).square()
-    return float(squares.sum() ** 2 / squares.square().sum().clamp(min=1e-300))
+    return max(float(squares.sum() ** 2 / squares.square().sum().clamp(min=1e-300)), 1.0)
 
 
-def doubt(rows: list[float], parts: list[float]) -> str:
-    """A warning if the variance, the sum of the parts, rests on fewer than ENOUGH rows (Satterthwaite 1946), else ""."""
-    few = sum(parts) ** 2 / max(sum(part**2 / max(n, 1.0) for n, part in zip(rows, parts)), 1e-300)
+def doubt(few: float) -> str:
+    """A warning where the variance rests on fewer than ENOUGH effective rows, else ""."""
     if few >= ENOUGH:
         return ""
     return (
-        f"the interval may be too short: it rests on about {max(few, 1):.0f} rows of rare or extreme features "
+        f"the interval may be too short: it rests on about {few:.0f} rows of rare or extreme features "
         f"({ENOUGH} or more are needed); take more samples, or read another distance"
     )
 
