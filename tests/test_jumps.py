@@ -87,3 +87,12 @@ def test_what_cannot_jump_says_so(model):
         Diffusion(Config(jumps=0.5, path="linear"), DataSpec("vector", (D,)))
     with pytest.raises(UsageError, match="guidance"):
         model.sample(2, None, Options(sampler="jump", guidance=2.0), Rng(0))
+
+
+def test_a_jump_to_the_data_is_scaled_by_what_is_known_there():
+    """At strong noise the Gaussian explains next to nothing; a jump from there must still be able to reach the data."""
+    model = Diffusion(Config(jumps=1.0, width=8, depth=1), DataSpec("vector", (2,))).eval().requires_grad_(False)
+    model.net.out.bias.fill_(1.0)
+    x_t, far = torch.zeros(3, 2), torch.full((3,), model.path.range[1])
+    assert torch.allclose(model.predict(x_t, far, None, torch.zeros(3)), torch.ones(3, 2), atol=1e-4)
+    assert model.predict(x_t, far, None).abs().max() < 0.05

@@ -175,7 +175,9 @@ class Diffusion(Family):
         x_hat = self.gaussian.denoise(x_t, alpha, sigma)
         eps_hat = (x_t - beside(alpha, x_t) * x_hat) / beside(sigma, x_t)
         a, b = (beside(part, x_t) for part in self.path.target(self.target, t))
-        share = beside(self.gaussian.explained(sigma / alpha).sqrt(), x_t)
+        # A jump is as large as what is known where it ends.
+        known = self.gaussian.explained(sigma / alpha if until is None else self.path.ratio(until))
+        share = beside(known.sqrt(), x_t)
         return a * x_hat + b * eps_hat + share * self.net(x_t / beside(size, x_t), angle, condition, angle_until, x_hat)
 
     def jumping_loss(self, x: Tensor, eps: Tensor, t: Tensor, v: Tensor, condition: Tensor | None, rng: Rng) -> Loss:

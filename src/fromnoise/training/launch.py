@@ -404,7 +404,6 @@ def resume(
     if plan.family.second:
         check_retrained(run, warn)
     with Stop() as stop, run.lock():
-        run.upgrade()
         saved = newest(run, warn)
         begin = saved.step if saved else 0
         steps, note = run.record.steps, ""
@@ -417,7 +416,7 @@ def resume(
         trainer.intervals = run.record.intervals or trainer.intervals
         if budget and getattr(trainer.model.tunable, "jumps", 0):
             raise UsageError(f"{run.path} learns to jump in the last part of its budget, which cannot be stretched: train anew with a larger one")
-        if budget and hasattr(trainer.model, "growth") and trainer.model.cost_stages > 1:
+        if budget and trainer.model.cost_stages > 1 and hasattr(trainer.model, "growth"):
             raise UsageError(f"{run.path} grows its networks over its budget, which cannot be stretched: train anew with a larger one")
         if budget:
             more = build(TrainConfig, {**plan.train.model_dump(), **dict.fromkeys(BUDGETS), "plan": (), **budget})
@@ -436,6 +435,7 @@ def resume(
                 warn(f"{what} is {now}, was {then}: the result will be close to, but not bit for bit, the uninterrupted one")
         if saved and saved.step >= steps:
             raise UsageError(f"{run.path} is finished ({steps} steps): it was fitted in closed form")
+        run.upgrade()  # after every refusal: an earlier version can then still use the run
         if budget:
             before, timed = budgets.plan_of(run), numbers["budget"]
             extension = {"from": begin, "steps": steps} | ({"plan": before} if len(before) > 1 else {})
