@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from fromnoise import sample as sampling
 from fromnoise.cli import main
 from fromnoise.conformance import first_difference
 from fromnoise.core.errors import StoppedError, StorageError, UsageError
@@ -315,3 +316,60 @@ def test_the_advice_after_a_full_disk_fits_what_was_done(tmp_path, monkeypatch):
         train(tmp_path / "run")
     with pytest.raises(StorageError, match="no room.*give the command again"):
         Run(tmp_path / "run").update(steps=21)
+
+
+# -- runs of earlier versions -------------------------------------------------------------------------------------
+
+
+def as_format_1(run: Run) -> None:
+    """The record and the lines without digests, as the first version wrote them."""
+    info = run.info | {"format": 1}
+    (run.path / "run.json").write_text(json.dumps(info))
+    for name in ("events.jsonl", "sessions.jsonl"):
+        lines = [json.loads(line) for line in (run.path / name).read_text().splitlines()]
+        plain = [{key: value for key, value in line.items() if key != "digest"} for line in lines]
+        (run.path / name).write_text("".join(json.dumps(line) + "\n" for line in plain))
+
+
+def test_a_diffusion_run_from_before_the_gaussian_denoiser_opens_and_samples_as_before(tmp_path):
+    options = dict(width=8, components=0, steps=4, batch_size=32, intervals=1, validation_examples=50, threads=1)
+    run = launch.start(launch.plan("diffusion", "moons", **options), tmp_path / "run")
+    expected = sampling.sample(restore(run), 4)
+    run.update(config={name: value for name, value in run.info["config"].items() if name != "components"})
+    assert torch.equal(sampling.sample(restore(Run(run.path)), 4), expected)
+    assert Run(launch.resume(Run(run.path), {"steps": 2}).path).record.steps == 6
+
+
+def test_a_state_of_an_optimiser_of_other_parts_is_refused_in_one_line(tmp_path):
+    trainer = launch.plan("vae", **TINY).trainer()
+    optimizer = next(iter(trainer.optimizers.values()))
+    with pytest.raises(StorageError, match="of another version: train anew"):
+        optimizer.load({"3/a/exp_avg": torch.zeros(1)})
+
+
+def test_a_refused_resume_leaves_a_run_of_an_earlier_version_as_it_was(tmp_path):
+    run = train(tmp_path / "run")
+    run.update(config=run.info["config"] | {"hidden": [9]})
+    as_format_1(run)
+    before = {path.name: path.read_bytes() for path in run.path.glob("*.json*")}
+    with pytest.raises(StorageError, match="hidden in the configuration"):
+        launch.resume(Run(run.path), {"steps": 2})
+    assert {path.name: path.read_bytes() for path in run.path.glob("*.json*")} == before
+
+
+@pytest.mark.parametrize("name", ["events.jsonl", "sessions.jsonl"])
+def test_damaged_lines_of_an_earlier_version_are_kept_in_another_file(name, tmp_path):
+    run = train(tmp_path / "run")
+    as_format_1(run)
+    path = run.path / name
+    path.write_text("garbage\n" + path.read_text())
+    launch.resume(Run(run.path), {"steps": 2})
+    others = [other for other in run.path.glob("*.jsonl") if other.name != name]
+    assert any("garbage" in other.read_text() for other in others) and "garbage" not in path.read_text()
+    assert Run(run.path).record.format == 2
+
+
+def test_a_gan_of_points_goes_on_with_a_budget(tmp_path):
+    options = dict(steps=4, batch_size=32, intervals=1, validation_examples=50, threads=1)
+    run = launch.start(launch.plan("gan", "moons", **options), tmp_path / "run")
+    assert launch.resume(run, {"steps": 2}).record.steps == 6

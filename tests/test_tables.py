@@ -286,3 +286,14 @@ def test_spec_without_cells_equals_one_with_them_so_that_old_runs_meet_their_dat
     spec = DataSpec("vector", (2,), cells=((1, 0, 3), (0, 0, 1)))
     assert spec == replace(spec, cells=()) and repr(spec) == repr(replace(spec, cells=()))
     assert DataSpec(**spec.to_json()).cells == spec.cells and spec.has_cells and spec.densities == 1
+
+
+def test_cells_that_float32_cannot_tell_apart_are_no_cells(tmp_path):
+    """Their rows would all be the end cell, and each would have its whole mass."""
+    rng = np.random.default_rng(0)
+    wide = rng.integers(0, 10**9, 200).tolist()
+    fine = rng.integers(0, 1000, 200).tolist()
+    dataset = table_of(tmp_path / "t.csv", wide=wide, fine=fine)
+    widths = [width for width, _, _ in dataset.spec.cells]
+    assert widths[0] == 0 and widths[1] > 0
+    assert dataset.spec.densities == 1

@@ -130,8 +130,12 @@ class Run:
         if self.record.format >= RUN_FORMAT:
             return
         for file in ("events.jsonl", "sessions.jsonl"):
-            if (self.path / file).exists():
-                write_atomic(self.path / file, "".join(map(sealed_line, self.lines(file)[0])))
+            path = self.path / file
+            if path.exists():
+                records, problems = self.lines(file)
+                if any(not problem.endswith(UNFINISHED) for problem in problems):
+                    write_atomic(free_name(path), path.read_bytes())  # damaged lines stay somewhere
+                write_atomic(path, "".join(map(sealed_line, records)))
         self.update(format=RUN_FORMAT)
 
     def note_outputs(self, files: Iterable[Path]) -> None:

@@ -14,6 +14,8 @@ import numpy as np
 from ..core.errors import DataError, did_you_mean
 from ..core.words import shown
 
+FLOAT32_STEP = 2.0**-23  # relative distance of neighbouring float32 numbers
+
 
 @dataclass(frozen=True)
 class Column:
@@ -46,7 +48,10 @@ class Column:
         if self.values or self.low is None:
             return ((0.0, 0.0, 1.0),) * self.width
         ends = ((self.low - self.mean) / self.std, (self.high - self.mean) / self.std)
-        return ((0.0 if self.decimals is None else 10.0**-self.decimals / self.std, *ends),) * self.width
+        width = 0.0 if self.decimals is None else 10.0**-self.decimals / self.std
+        if width < 4 * FLOAT32_STEP * max(map(abs, ends)):  # rows are float32, which cannot tell such cells apart
+            width = 0.0
+        return ((width, *ends),) * self.width
 
     @property
     def only(self) -> str | int | float:

@@ -25,7 +25,7 @@ HERE = Path(__file__).parent
 
 @dataclass(frozen=True)
 class FamilyFile:
-    """What a family file defines. sha256: of a file of the user's own, "" of ours. watching: options of the samples that are looked at in training, and that show G alone. second: of ``latent``, the family whose options are those of its training."""
+    """What a family file defines. sha256: of a file of the user's own, "" of ours. watching: options of the samples that are looked at in training, and that show G alone. second: of ``latent``, the family whose options are those of its training. earlier: values of options that runs from before these options do not record."""
 
     name: str
     path: Path
@@ -36,6 +36,7 @@ class FamilyFile:
     preset_for: "object"
     second: "FamilyFile | None" = None
     watching: dict = field(default_factory=dict)
+    earlier: dict = field(default_factory=dict)
     sha256: str = ""
 
     @property
@@ -212,4 +213,5 @@ def _from_module(name, path, module, sha256="") -> FamilyFile:
         raise UsageError(f"{path} is no family file: it does not define {', '.join(missing)}")
     preset_for = getattr(module, "preset_for", lambda spec: "default")
     watching = getattr(module, "WATCHING", {})
-    return FamilyFile(name, path, module.Config, module.Options, module.PRESETS, module.FAMILY, preset_for, watching=watching, sha256=sha256)
+    earlier = getattr(module, "EARLIER", {})
+    return FamilyFile(name, path, module.Config, module.Options, module.PRESETS, module.FAMILY, preset_for, watching=watching, earlier=earlier, sha256=sha256)

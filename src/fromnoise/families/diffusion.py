@@ -77,6 +77,8 @@ PRESETS = {
     "edm": TRAINING | dict(path="edm", level_mean=-0.5, level_std=1.2),
 }
 
+EARLIER = {"components": 0}  # runs from before the Gaussian denoiser have none
+
 
 def preset_for(spec: DataSpec) -> str:
     """The preset to start from when none is named."""
@@ -163,8 +165,8 @@ class Diffusion(Family):
         """F(x_t, t), t (B,): what the Gaussian of the data predicts, and the network's correction of it.
 
         The network sees x_t with variance 1, its level as the angle between data and noise, and the Gaussian's x_hat. Its output
-        is scaled by the root of the share of the variance that the Gaussian explains: where noise hides everything, nothing is
-        left to correct. Without the Gaussian (--components 0) it is the network alone.
+        is scaled by the root of the share of the variance that the Gaussian explains (for a jump: where it ends): where noise
+        hides everything, nothing is left to correct. Without the Gaussian (--components 0) it is the network alone.
         """
         alpha, sigma = self.path.coefficients(t)
         size = (alpha**2 + sigma**2).sqrt()
@@ -269,7 +271,8 @@ class Diffusion(Family):
         """The lowest and the highest ratio of noise to data that a sampler visits.
 
         Above 2.5 standard deviations of the leading principal component the data are their Gaussian, and sampling starts from
-        that. Below .05 only the rounding to 256 levels is left; vectors have no levels, so that they are followed further.
+        that. From .05 an image goes to x_hat at once, which removes components of less than .05 standard deviations; vectors
+        may be narrower than that, so that they are followed further.
         """
         low = 0.05 if self.spec.kind == "image" and self.spec.levels else 0.005
         if self.gaussian is None:

@@ -305,7 +305,7 @@ class Latent(Family):
 
 def made(stage: Stage, spec: DataSpec) -> Family:
     file = loaded(stage.family, stage.sha256)
-    return file.FAMILY(build(file.Config, stage.config), spec)
+    return file.FAMILY(build(file.Config, file.earlier | stage.config), spec)
 
 
 # -- what only some pairs can do: a part is taken where a stage has methods of the same names ---------------------------

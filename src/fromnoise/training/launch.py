@@ -340,7 +340,7 @@ def planned(
 ) -> Plan:
     """The plan that a run recorded; data_name: where its data are now; trust: see ``restore``. Raises DataError when they are gone or others."""
     family = families.of_run(run.info, trust, str(run.path), warn)
-    config, taken = recorded(family.Config, run.info["config"], run), {}
+    config, taken = recorded(family.Config, family.earlier | run.info["config"], run), {}
     train = build(TrainConfig, recorded(TrainConfig, run.info["train"], run).model_dump() | changes)
     if family.second:
         taken = first_weights(run, trust, warn)
@@ -435,7 +435,6 @@ def resume(
                 warn(f"{what} is {now}, was {then}: the result will be close to, but not bit for bit, the uninterrupted one")
         if saved and saved.step >= steps:
             raise UsageError(f"{run.path} is finished ({steps} steps): it was fitted in closed form")
-        run.upgrade()  # after every refusal: an earlier version can then still use the run
         if budget:
             before, timed = budgets.plan_of(run), numbers["budget"]
             extension = {"from": begin, "steps": steps} | ({"plan": before} if len(before) > 1 else {})
@@ -443,6 +442,7 @@ def resume(
             extended = [*run.info.get("extended", []), extension]
             run.update(steps=steps, plan=[[0, steps]], budget=timed, intervals=trainer.intervals, extended=extended)
         trainer.state.events = run.rewind(trainer.state.events, begin, warn)
+        run.upgrade()  # after every refusal: an earlier version can then still use the run
         on_plan({"run": str(run.path), "parameters": count_parameters(trainer.model), "steps": steps, "from": begin, "note": note})
         _train(trainer, run, steps, on_event, stop)
     return Run(run.path)

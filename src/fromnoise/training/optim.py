@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ..core.errors import StorageError
 from ..core.family import Family, Phase
 from .settings import TrainConfig
 
@@ -61,8 +62,11 @@ class PhaseOptimizer:
             optimizer.state.clear()
         for key, value in tensors.items():
             i, name, entry = key.split("/")
-            named, optimizer = self.parts[int(i)]
-            p = named[name]
+            try:
+                named, optimizer = self.parts[int(i)]
+                p = named[name]
+            except (IndexError, KeyError):
+                raise StorageError(f"the optimiser's state of {name} is of another version: train anew (sampling works)") from None
             if value.ndim and value.shape != p.shape:
                 raise ValueError(f"the optimiser's {entry} of {name} is {list(value.shape)}, not {list(p.shape)}")
             optimizer.state[p][entry] = value.to(p.device)

@@ -50,7 +50,7 @@ def restore(
     """
     record, device = run.record, pick_device(device)
     family = families.of_run(run.info, trust, str(run.path), warn)
-    config = recorded(family.Config, run.info["config"], run)
+    config = recorded(family.Config, family.earlier | run.info["config"], run)
     saved = checkpoint.find(run, which, warn)
     unfitted = hasattr(family.FAMILY, "fit") and (saved.step < record.steps or not isinstance(weights, str))
     dataset = dataset_of(run, data_name) if with_data or unfitted else described_data(run)
