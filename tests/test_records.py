@@ -9,7 +9,7 @@ import pytest
 from fromnoise.cli import main
 from fromnoise.conformance import first_difference
 from fromnoise.core.errors import StorageError
-from fromnoise.core.files import parse_json, read_json, sealed
+from fromnoise.core.files import parse_json, read_json, sealed, sha256
 from fromnoise.core.records import read_report
 from fromnoise.core.run import Run
 from fromnoise.training import checkpoint, launch
@@ -182,10 +182,25 @@ def test_a_report_that_is_damaged_is_refused_and_a_sound_one_is_read(tmp_path):
     report = evaluate(restore(run), quick=True, samples=200)
     path = run.path / "report-quick.json"
     assert read_report(path)["metrics"] == report["metrics"]
-    for change in ({"metrics": 5}, {"metrics": [{"name": "x"}]}, {"cost": {}}, {"step": "x"}, {"texts": {"sampled": [1]}}):
+    speeds = {"cost": report["cost"] | {"samples_per_second": {"1x": 2.0}}}
+    for change in (speeds, {"metrics": 5}, {"metrics": [{"name": "x"}]}, {"cost": {}}, {"step": "x"}, {"texts": {"sampled": [1]}}):
         path.write_text(sealed(report | change))
         with pytest.raises(StorageError, match="report-quick.json is damaged"):
             read_report(path)
+
+
+def test_a_tensor_of_more_dimensions_than_torch_computes_with_is_an_error_of_its_file(tmp_path):
+    import torch
+    from safetensors.torch import save
+
+    saved = checkpoint.find(train(tmp_path / "run"))
+    path = saved.path / "ema.safetensors"
+    path.write_bytes(save({"a": torch.zeros([1] * 65)}))
+    manifest = json.loads((saved.path / "manifest.json").read_text())
+    manifest["files"][path.name] = {"bytes": path.stat().st_size, "sha256": sha256(path)}
+    (saved.path / "manifest.json").write_text(sealed(manifest))
+    with pytest.raises(StorageError, match="more than 64 dimensions"):
+        checkpoint.read(saved.path).tensors("ema")
 
 
 def test_forged_tables_of_counts_are_refused(tmp_path):

@@ -431,7 +431,7 @@ class CostRecord(Record):
     train_seconds: float
     memory_mb: float | None = None
     threads: Count = 0
-    samples_per_second: dict[str, float]
+    samples_per_second: dict[Annotated[str, Field(pattern=r"^[0-9]{1,9}$")], float]  # by how many are drawn at once
     network_calls: Count
 
 

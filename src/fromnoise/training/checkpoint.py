@@ -29,6 +29,8 @@ from ..core.run import Run
 
 REPLACED, DISCARDED = "replaced", "discarded"  # endings of folders that were renamed: the first may be the only good one
 
+MOST_DIMENSIONS = 64  # of a tensor: torch computes with no more
+
 
 @dataclass(frozen=True)
 class Checkpoint:
@@ -43,7 +45,10 @@ class Checkpoint:
         path = self.path / f"{part}.safetensors"
         check_file(path, self.manifest.files[path.name])
         try:
-            return parse_tensors(path.read_bytes())
+            tensors = parse_tensors(path.read_bytes())
+            if any(tensor.ndim > MOST_DIMENSIONS for tensor in tensors.values()):
+                raise ValueError(f"a tensor has more than {MOST_DIMENSIONS} dimensions")
+            return tensors
         except (SafetensorError, ValueError, KeyError, TypeError, RuntimeError, OverflowError) as error:
             raise StorageError(f"{path} is damaged: {str(error)[:200]}") from None
 
