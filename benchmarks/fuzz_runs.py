@@ -14,8 +14,8 @@ Flips: of each file of a finished run single bits are changed, and ``verify`` ha
 import argparse
 import contextlib
 import copy
-import hashlib
 import functools
+import hashlib
 import json
 import resource
 import signal

@@ -120,7 +120,7 @@ class Clock:
 
     def __init__(self, monkeypatch):
         self.now, self.cost, self.look, self.timing = 1000.0, None, 0.05, True
-        advance, look, start_afresh = Trainer.advance, Trainer.look, Trainer.start_afresh
+        advance, look = Trainer.advance, Trainer.look
 
         def timed_advance(trainer, plan):
             self.now += self.cost(trainer.state.step, self.timing)

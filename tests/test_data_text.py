@@ -12,9 +12,9 @@ import pytest
 import torch
 from PIL import Image
 
-from fromnoise.core.records import DataRecord, checked
 from fromnoise.cli import main
 from fromnoise.core.errors import DataError, StorageError, UsageError
+from fromnoise.core.records import DataRecord, checked
 from fromnoise.core.rng import Rng
 from fromnoise.core.spec import DataSpec
 from fromnoise.data import DataConfig, load, text

@@ -8,7 +8,7 @@ from fromnoise.core.spec import Batch, DataSpec
 from fromnoise.families.diffusion import Config, Diffusion, Options
 from fromnoise.probability.gaussian_data import GaussianData
 from fromnoise.probability.path import PATHS
-from fromnoise.probability.samplers import dpm, dpm_with_gaussian, spaced
+from fromnoise.probability.samplers import dpm, dpm_with_known, spaced
 
 every_path = pytest.mark.parametrize("name", PATHS)
 
@@ -37,7 +37,7 @@ def spectrum(name: str) -> torch.Tensor:
 def model_of(variances: torch.Tensor, components: int | None = None) -> Diffusion:
     """A diffusion model of N(0, diag(variances)), whose Gaussian knows the leading components, and whose network the rest."""
     dims = len(variances)
-    model = Diffusion(Config(network="mlp", width=8, depth=1, components=components), DataSpec("vector", (dims,)))
+    model = Diffusion(Config(network="mlp", width=8, depth=1, components=components, gaussians=1), DataSpec("vector", (dims,)))
     gaussian = model.gaussian
     size = len(gaussian.variances)
     gaussian.variances.copy_(variances[:size])
@@ -100,7 +100,7 @@ def test_without_components_the_solver_is_dpm(name):
         x_hat = torch.tanh(x_t / torch.hypot(alpha, sigma))
         return x_hat, (x_t - alpha * x_hat) / sigma
 
-    assert torch.allclose(dpm_with_gaussian(denoise, x, path, times, gaussian), dpm(denoise, x, path, times), atol=1e-12)
+    assert torch.allclose(dpm_with_known(denoise, x, path, times, gaussian), dpm(denoise, x, path, times), atol=1e-12)
 
 
 def sharp_mixture(path, variance: float):
@@ -127,7 +127,7 @@ def test_it_is_of_second_order_where_the_data_are_not_gaussian():
     def at_the_last_time(n):
         times = path.at(torch.linspace(4, -3, n, dtype=torch.float64).exp())
         states = []
-        dpm_with_gaussian(denoise, x, path, times, gaussian, on_step=lambda i, x, x_hat: states.append(x))
+        dpm_with_known(denoise, x, path, times, gaussian, on_step=lambda i, x, x_hat: states.append(x))
         return states[-2]
 
     exact = at_the_last_time(3000)
@@ -138,7 +138,7 @@ def test_it_is_of_second_order_where_the_data_are_not_gaussian():
 def test_start_and_to_noise_are_inverse_and_have_the_covariance_of_noisy_data():
     x = Rng(1).normal("x", (4000, 5)).double() @ torch.diag(torch.tensor([3.0, 2.0, 1.0, 0.5, 0.1]).double()) + 2
     gaussian = GaussianData(5, 3).double()
-    gaussian.fit(lambda: iter([x[:1000], x[1000:]]), 1e-6, 0)
+    gaussian.fit(lambda: iter([(x[:1000], None), (x[1000:], None)]), 1e-6, Rng(0))
     alpha, sigma = torch.tensor(0.3).double(), torch.tensor(0.7).double()
     z = Rng(2).normal("z", (20_000, 5)).double()
     x_t = gaussian.start(z, alpha, sigma)
@@ -154,7 +154,7 @@ def test_the_denoiser_is_the_best_linear_one():
     mix = torch.tensor([[2.0, 0.0, 0.0], [1.0, 1.0, 0.0], [0.0, 0.5, 0.3]]).double()
     x = Rng(3).normal("x", (50_000, 3)).double() @ mix + 1
     gaussian = GaussianData(3, 3).double()
-    gaussian.fit(lambda: iter([x]), 1e-9, 0)
+    gaussian.fit(lambda: iter([(x, None)]), 1e-9, Rng(0))
     x_t = 0.6 * x + 0.8 * Rng(4).normal("e", x.shape).double()
     ones = torch.ones(len(x), 1).double()
     best = torch.linalg.lstsq(torch.cat([x_t, ones], 1), x).solution
@@ -165,10 +165,10 @@ def test_the_denoiser_is_the_best_linear_one():
 def test_of_few_rows_no_direction_is_taken_for_certain():
     x = Rng(5).normal("x", (20, 200))
     few = GaussianData(200, 200)
-    few.fit(lambda: iter([x]), 1e-9, 0)
+    few.fit(lambda: iter([(x, None)]), 1e-9, Rng(0))
     assert float(few.variances.min()) > 0.3 and float(few.variances.max()) < 3
     many = GaussianData(4, 4)
-    many.fit(lambda: iter([Rng(6).normal("x", (50_000, 4)) * torch.tensor([2.0, 1.0, 0.5, 0.1])]), 1e-9, 0)
+    many.fit(lambda: iter([(Rng(6).normal("x", (50_000, 4)) * torch.tensor([2.0, 1.0, 0.5, 0.1]), None)]), 1e-9, Rng(0))
     assert torch.allclose(many.variances.sqrt(), torch.tensor([2.0, 1.0, 0.5, 0.1]), rtol=0.03)
 
 

@@ -7,9 +7,9 @@ import pytest
 import torch
 
 import fromnoise as fn
-from fromnoise.core.files import sealed
 from fromnoise import edit, sample
 from fromnoise.core.errors import UsageError
+from fromnoise.core.files import sealed
 from fromnoise.core.run import Run
 from fromnoise.evaluate.report import evaluate
 from fromnoise.show.figures import show

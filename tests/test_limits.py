@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 import torch
 
-from fromnoise.core.files import sealed
 from fromnoise.cli import main
 from fromnoise.core import limits
 from fromnoise.core.errors import StorageError, UsageError
+from fromnoise.core.files import sealed
 from fromnoise.data import load
 from fromnoise.training import launch
 

@@ -12,9 +12,9 @@ import pytest
 from test_stranger import GOOD
 
 import fromnoise as fn
-from fromnoise.core.files import sealed
 from fromnoise.cli import main
 from fromnoise.core.errors import UsageError
+from fromnoise.core.files import sealed
 from fromnoise.training import launch
 
 MARKER = Path("executed")  # in the current folder, that of the test

@@ -6,6 +6,8 @@ import signal
 import sys
 import threading
 
+from ..core.words import escaping_output
+
 KEPT = {  # what is still there when a signal ends a verb
     "sample": "the run is as it was, and so is each file of samples that was finished",
     "reconstruct": "the run is as it was",
@@ -22,8 +24,6 @@ class Stopped(KeyboardInterrupt):
     def __init__(self, number: int):
         super().__init__()
         self.number = number
-
-from ..core.words import escaping_output
 
 
 @escaping_output()

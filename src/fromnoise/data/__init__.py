@@ -50,8 +50,8 @@ def load(name: str, config: DataConfig | None = None) -> Dataset:
 
 def _refuse_packed(name: str, path: Path, config: DataConfig) -> None:
     """Raises DataError on an archive: its parts are read once it is unpacked. Its bytes as such may be a text."""
-    from .encoding import archive_kind
     from ..core.words import shown
+    from .encoding import archive_kind
 
     if path.suffix.lower() in (".npy", ".npz", ".parquet") or config.tokens == "byte" or not path.is_file():
         return

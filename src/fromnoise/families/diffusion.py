@@ -6,6 +6,9 @@
 What the network F predicts, a x + b eps, gives back x and eps, since x_t is another such mixture. Sampling goes down from
 t = 1 along dx_t/dt = alpha' x_hat + sigma' eps_hat. DDPM (path linear or cosine, target eps), EDM and flow matching are
 settings of this one model: a path (probability/path.py), a target, and the levels of noise that are trained.
+
+The network does not start from nothing: it corrects the denoiser of a mixture of Gaussians that was fitted to the data
+(probability/mixture_data.py). With ``--components 0`` there is none, and F is the network alone, as in the papers.
 """
 
 import math
@@ -28,6 +31,7 @@ from ..probability.cells import Cells
 from ..probability.diffusion import bound, log_level, probability_flow
 from ..probability.gaussian import log_normal
 from ..probability.gaussian_data import GaussianData
+from ..probability.mixture_data import MixtureData
 from ..probability.ode import PROBES, SMALL, OdeLikelihood, ode_log_likelihood
 from ..probability.path import PATHS, RATIOS, beside
 
@@ -45,7 +49,8 @@ class Config(BaseConfig):
     heads: int | None = Field(None, ge=1, le=64, description="transformer: attention heads [width / 32]")
     patch: int | None = Field(None, ge=1, le=64, description="transformer: side of a patch in pixels [2 below 16 pixels, 4 below 64, then 8]")
     waves: int = Field(0, ge=0, le=16, description="mlp: frequencies at which it sees each number too, for what changes over short distances")
-    components: int | None = Field(None, ge=0, le=4096, description="principal components of the data in the Gaussian denoiser that the network corrects; 0: the network alone [all up to 1,024 dimensions, then as many as fit 4 MB]")
+    components: int | None = Field(None, ge=0, le=4096, description="principal components of the data in the known denoiser, a mixture of Gaussians, that the network corrects; 0: the network alone [all up to 1,024 dimensions, then as many as fit 4 MB]")
+    gaussians: int = Field(64, ge=1, le=1024, description="Gaussians in the mixture, at most: as many as held-out examples ask for; 1: one Gaussian")
     conditional: bool = Field(False, description="learn p(x | y), and p(x) beside it for guidance")
     jumps: float = Field(0.0, ge=0, le=1, description="share of the training, at its end, in which the network also learns to jump: samples in one or two steps")
     label_dropout: float = Field(0.1, ge=0, le=1, description="conditional: share of the examples whose label is hidden")
@@ -62,9 +67,9 @@ class Options(BaseConfig):
     churn: float = Field(0.0, ge=0, le=1e6, description="heun: noise that is added on the way, S_churn of EDM")
 
 
-BASIS = 2**20  # numbers of the principal components that the Gaussian denoiser has by default
+BASIS = 2**20  # numbers of the principal components that the known denoiser has by default
 SIZES = {"unet": (64, 1), "transformer": (128, 4), "mlp": (128, 4)}  # width and depth
-TRAINING = dict(optimizer="muon", warmup=0.02, averages=(0.05, 0.1), batch_size=64, precision="auto")
+TRAINING = dict(optimizer="muon", warmup=0.02, averages=(0.05, 0.1), batch_size=64, precision="auto", validation_examples=1000)
 
 PRESETS = {
     "default": TRAINING | dict(lr=7e-3, level_mean=0.3, level_std=1.3),
@@ -77,7 +82,7 @@ PRESETS = {
     "edm": TRAINING | dict(path="edm", level_mean=-0.5, level_std=1.2),
 }
 
-EARLIER = {"components": 0}  # runs from before the Gaussian denoiser have none
+EARLIER = {"components": 0, "gaussians": 1}  # runs from before the known denoiser have none; the first that had one had one Gaussian
 
 
 def preset_for(spec: DataSpec) -> str:
@@ -117,7 +122,11 @@ class Diffusion(Family):
         self.register_buffer("scale", torch.ones(()))
         most = max(1, BASIS // spec.dims)
         components = min(spec.dims, most if c.components is None else c.components)
-        self.gaussian = GaussianData(spec.dims, components) if components else None
+        self.gaussian: GaussianData | None = None                                   # one, or a mixture: what is known in closed form
+        if components and c.gaussians > 1:
+            self.gaussian = MixtureData(spec.dims, components, c.gaussians, spec.classes if c.conditional and not spec.caption else 0)
+        elif components:
+            self.gaussian = GaussianData(spec.dims, components)
 
     def phases(self):
         return (Phase("denoising", trains=("net",), lr=self.config.lr, betas=(0.9, 0.99)),)
@@ -132,10 +141,14 @@ class Diffusion(Family):
         self.shift.copy_(mean.view(self.shift.shape))
         self.scale.fill_(max(1e-6, float((squares / n - mean**2).mean().clamp(min=0).sqrt())))
         if self.gaussian is not None:
-            floor = RATIOS[0] ** 2
-            self.gaussian.fit(lambda: ((batch.x - self.shift) / self.scale for batch in batches()), floor, rng.key("pca"))
+            known = lambda batch: batch.y if self.config.conditional and not self.spec.caption else None
+            self.gaussian.fit(lambda: (((batch.x - self.shift) / self.scale, known(batch)) for batch in batches()), RATIOS[0] ** 2, rng)
 
     # -- the objective ---------------------------------------------------------------------------------------
+
+    def classes_of(self, condition: Tensor | None) -> Tensor | None:
+        """What of a condition the mixture knows: classes, and no captions."""
+        return None if self.spec.caption else condition
 
     def times(self, n: int, rng: Rng) -> Tensor:
         """Times t (n,) of a batch: one in each n-th part of their distribution, so that every batch sees all levels
@@ -162,11 +175,11 @@ class Diffusion(Family):
         return Loss(error.mean(), {"error": error.mean()})
 
     def predict(self, x_t: Tensor, t: Tensor, condition: Tensor | None, until: Tensor | None = None) -> Tensor:
-        """F(x_t, t), t (B,): what the Gaussian of the data predicts, and the network's correction of it.
+        """F(x_t, t), t (B,): what the mixture of Gaussians predicts, and the network's correction of it.
 
-        The network sees x_t with variance 1, its level as the angle between data and noise, and the Gaussian's x_hat. Its output
-        is scaled by the root of the share of the variance that the Gaussian explains (for a jump: where it ends): where noise
-        hides everything, nothing is left to correct. Without the Gaussian (--components 0) it is the network alone.
+        The network sees x_t with variance 1, its level as the angle between data and noise, and the mixture's x_hat. Its output
+        is scaled by the root of the share of the variance that one Gaussian explains (for a jump: where it ends): where noise
+        hides everything, nothing is left to correct. Without the mixture (--components 0) it is the network alone.
         """
         alpha, sigma = self.path.coefficients(t)
         size = (alpha**2 + sigma**2).sqrt()
@@ -174,12 +187,12 @@ class Diffusion(Family):
         angle_until = None if until is None else self.path.angle(until)
         if self.gaussian is None:
             return self.net(x_t / beside(size, x_t), angle, condition, angle_until)
-        x_hat = self.gaussian.denoise(x_t, alpha, sigma)
+        x_hat = self.gaussian.denoise(x_t, alpha, sigma, self.classes_of(condition))
         eps_hat = (x_t - beside(alpha, x_t) * x_hat) / beside(sigma, x_t)
         a, b = (beside(part, x_t) for part in self.path.target(self.target, t))
         # A jump is as large as what is known where it ends.
-        known = self.gaussian.explained(sigma / alpha if until is None else self.path.ratio(until))
-        share = beside(known.sqrt(), x_t)
+        explained = self.gaussian.explained(sigma / alpha if until is None else self.path.ratio(until))
+        share = beside(explained.sqrt(), x_t)
         return a * x_hat + b * eps_hat + share * self.net(x_t / beside(size, x_t), angle, condition, angle_until, x_hat)
 
     def jumping_loss(self, x: Tensor, eps: Tensor, t: Tensor, v: Tensor, condition: Tensor | None, rng: Rng) -> Loss:
@@ -279,13 +292,13 @@ class Diffusion(Family):
             return low, RATIOS[1]
         return low, min(RATIOS[1], max(10.0, 2.5 * float(self.gaussian.variances[0]) ** 0.5))
 
-    def walk(self, denoise: samplers.Denoise, x: Tensor, times: Tensor, options: Options, rng: Rng, on_step=None) -> Tensor:
+    def walk(self, y: Tensor | None, denoise: samplers.Denoise, x: Tensor, times: Tensor, options: Options, rng: Rng, on_step=None) -> Tensor:
         """x_t (B, *shape) at the first of the times -> an example, by the sampler that is asked for."""
         if options.sampler == "jump":
             raise UsageError("--sampler jump makes new samples only: choose another one here")
         sampler = self.sampler(options)
         if sampler == "dpm" and self.gaussian is not None:
-            x = samplers.dpm_with_gaussian(denoise, x, self.path, times, self.gaussian, on_step)
+            x = samplers.dpm_with_known(denoise, x, self.path, times, self.gaussian, self.classes_of(self.condition(y)), on_step)
         elif sampler in ("dpm", "sde"):
             x = samplers.dpm(denoise, x, self.path, times, sampler == "sde", rng, on_step=on_step)
         elif sampler == "heun":
@@ -294,27 +307,27 @@ class Diffusion(Family):
             x = samplers.ddim(denoise, x, self.path, times, float(sampler == "ddpm"), rng, on_step=on_step)
         return self.in_range(x * self.scale + self.shift)
 
-    def start(self, eps: Tensor, t: Tensor) -> Tensor:
-        """x_t (B, *shape) where sampling starts, from eps ~ N(0, I)."""
+    def start(self, eps: Tensor, t: Tensor, y: Tensor | None) -> Tensor:
+        """x_t (B, *shape) where sampling starts, from eps ~ N(0, I), for labels y."""
         if self.gaussian is None:
             return samplers.start(self.path, eps, t)
-        return self.gaussian.start(eps, *self.path.coefficients(t))
+        return self.gaussian.start(eps, *self.path.coefficients(t), self.classes_of(self.condition(y)))
 
     def in_range(self, x: Tensor) -> Tensor:
         return x.clamp(-1, 1) if self.spec.kind == "image" and self.spec.levels else x
 
     def sample(self, n: int, y: Tensor | None, options: Options, rng: Rng, on_step=None) -> Tensor:
         times = self.visited(options)
-        x = self.start(rng.normal("x", (n, *self.spec.shape)), times[0])
+        x = self.start(rng.normal("x", (n, *self.spec.shape)), times[0], y)
         if options.sampler == "jump":
             return self.in_range(samplers.jump(self.leap(y, options), x, times, on_step) * self.scale + self.shift)
-        return self.walk(self.denoiser(y, options), x, times, options, rng, on_step)
+        return self.walk(y, self.denoiser(y, options), x, times, options, rng, on_step)
 
     def trace(self, n: int, y: Tensor | None, options: Options, rng: Rng) -> list[Moment]:
         times, xs, seen = self.visited(options), [], []
         ratios = self.path.ratio(times)
         sample = self.sample(n, y, options, rng, lambda i, x, x_hat: (xs.append(x), seen.append(x_hat)))
-        xs = [self.start(rng.normal("x", sample.shape), times[0]), *xs]
+        xs = [self.start(rng.normal("x", sample.shape), times[0], y), *xs]
         own = lambda x: x * self.scale + self.shift
         moments = [Moment(s, own(x / self.place(s)[1]), own(x_hat)) for s, x, x_hat in zip((ratios / (1 + ratios)).tolist(), xs, seen)]
         return [*moments, Moment(0.0, sample, sample)]
@@ -336,12 +349,12 @@ class Diffusion(Family):
     def denoised(self, x_s: Tensor, level: float, y: Tensor | None, options: Options, rng: Rng) -> Tensor:
         times = self.visited(options)
         if level == 1:                                                              # nothing is known: new samples start so
-            x_t = self.start((x_s - self.shift) / self.scale, times[0])
+            x_t = self.start((x_s - self.shift) / self.scale, times[0], y)
         else:
             t, size = self.place(level)
             times = editing.below(times, t)
             x_t = (x_s - self.shift) / self.scale * size
-        return self.walk(self.denoiser(y, options), x_t, times, options, rng)
+        return self.walk(y, self.denoiser(y, options), x_t, times, options, rng)
 
     def to_noise(self, x: Tensor, y: Tensor | None, options: Options) -> Tensor:
         """Two evaluations for each of the steps. Raises UsageError for a sampler that would not come back."""
@@ -352,13 +365,13 @@ class Diffusion(Family):
         if self.gaussian is None:
             return z
         alpha, sigma = self.path.coefficients(times[0])
-        return self.gaussian.to_noise(torch.hypot(alpha, sigma).to(z) * z, alpha, sigma)
+        return self.gaussian.to_noise(torch.hypot(alpha, sigma).to(z) * z, alpha, sigma, self.classes_of(self.condition(y)))
 
     def complete(self, given: Tensor, mask: Tensor, y: Tensor | None, options: Options, rng: Rng) -> Tensor:
         times = self.visited(options)
         denoise = editing.pinned(self.denoiser(y, options), (given - self.shift) / self.scale, mask, self.path)
-        x = self.start(rng.normal("x", given.shape), times[0])
-        return torch.where(mask, given, self.walk(denoise, x, times, options, rng))
+        x = self.start(rng.normal("x", given.shape), times[0], y)
+        return torch.where(mask, given, self.walk(y, denoise, x, times, options, rng))
 
     # -- likelihood, of the model without guidance -----------------------------------------------------------
 

@@ -9,6 +9,7 @@ network: ``guide`` makes one denoiser of two.
 
 import math
 from collections.abc import Callable
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -125,44 +126,61 @@ def dpm(denoise: Denoise, x: Tensor, path: Path, times: Tensor, noise: bool = Fa
     return x
 
 
-def dpm_with_gaussian(denoise: Denoise, x: Tensor, path: Path, times: Tensor, gaussian: GaussianData, on_step=None) -> Tensor:
-    """DPM-Solver++ 2M with the Gaussian part of the data solved exactly.
+def dpm_with_known(
+    denoise: Denoise, x: Tensor, path: Path, times: Tensor, known: GaussianData, condition: Tensor | None = None, on_step=None
+) -> Tensor:  # fmt: skip
+    """DPM-Solver++ 2M that evaluates a known part of the denoiser as often as it likes (a Gaussian or a mixture, fitted to the data).
 
-    With y = x_t / alpha, r = sigma / alpha, and along each principal component of the data, of variance s and mean m:
+    Between two evaluations of the network, of which there is one a step, only the network's correction of the known denoiser
+    is extrapolated from the last two, over log r. The known denoiser is evaluated in each of ``known.substeps`` substeps. With
+    y = x_t / alpha, r = sigma / alpha, and along each principal component of the data, of variance s and mean m,
 
         w = (y - m) / sqrt(s + r^2),  theta = atan(r / sqrt(s)),  dw / dtheta = -n,
-        n = (x_hat - E[x | y]) sqrt(s + r^2) / (r sqrt(s)),  E[x | y] = m + s / (s + r^2) (y - m)
+        n = (x_hat - m - s / (s + r^2) (y - m)) sqrt(s + r^2) / (r sqrt(s))
 
-    n vanishes for Gaussian data, so that no error is made there, however few the steps; else it is extrapolated from the
-    last two evaluations (Adams-Bashforth of order 2). In the directions whose variance is not known it is DPM-Solver++ 2M.
+    n vanishes for Gaussian data: no error is made there, however few the steps. Else it is extrapolated from the last
+    two substeps (Adams-Bashforth of order 2). In the directions outside of the basis this is DPM-Solver++ 2M.
+    condition: the classes that ``known`` denoises for, one-hot rows (B, classes).
     """
     at = places(path, times)
-    ratios = [*path.ratio(times), times.new_zeros(())]
-    mean = gaussian.centre(x)
-    y = x / at[0][0].to(x.dtype)
-    before = None
+    ratios = path.ratio(times)
+    mean = known.centre(x)
+    s = known.variances.double()
+    along, outside = known.split(x / at[0][0].to(x.dtype) - mean)
+    before = None                                                                   # of the last step: r, correction, x_hat outside
+    substep_before = None                                                           # of the last substep: r, n
     for i, t in enumerate(times):
-        r, r_next = ratios[i], ratios[i + 1]
-        alpha = at[i][0].to(x.dtype)
-        last = i + 1 == len(times)
-        x_hat, _ = denoise(y * alpha, t)
-        residual = x_hat - mean - gaussian.scaled(y - mean, lambda s: s / (s + r**2), 0.0)
-        y = mean + gaussian.scaled(y - mean, lambda s: ((s + r_next**2) / (s + r**2)).sqrt(), float(r_next / r))
-        if last:
-            y = y + residual
-        else:
-            n = gaussian.scaled(residual, lambda s: (s + r**2).sqrt() / (r * s.sqrt()), 1.0)
+        r, alpha = ratios[i], at[i][0].to(x.dtype)
+        x_hat, _ = denoise((mean + outside + known.join(along, x.shape)) * alpha, t)
+        along_hat, outside_hat = known.split(x_hat - mean)
+        if i + 1 == len(times):
+            # Outside of the basis x_hat is taken. Along it, what the Gaussian has of less than this noise remains.
+            gain = (s / (s + r**2)).sqrt() - s / (s + r**2)
+            x = x_hat + known.join(gain.to(x.dtype) * along, x.shape)
+            if on_step:
+                on_step(i, x, x_hat)
+            return x
+        r_next = ratios[i + 1]
+        correction = along_hat - known.denoise_along(along, r, condition)
+        # The change of both with log r, from the last step to this one.
+        h = None if before is None else (before[0] / r).log()
+        correction_slope = 0.0 if before is None else (correction - before[1]) / float(h)
+        outside_slope = 0.0 if before is None else (outside_hat - before[2]) / float(h)
+        for a, b in pairwise(torch.linspace(float(r.log()), float(r_next.log()), known.substeps + 1, dtype=torch.float64).exp()):
+            hat = known.denoise_along(along, a, condition) + correction + float((r / a).log()) * correction_slope
+            n = ((s + a**2).sqrt() / (a * s.sqrt())).to(x.dtype) * (hat - (s / (s + a**2)).to(x.dtype) * along)
             slope = n
-            if before is not None:
-                r_before = ratios[i - 1]
-                on_rest = float((r / r_next).log() / (2 * (r_before / r).log()))
-                share = lambda s: turned(s, r, r_next) / (2 * turned(s, r_before, r))
-                slope = n + gaussian.scaled(n - before, share, on_rest)
-            y = y + gaussian.scaled(slope, lambda s: (s + r_next**2).sqrt() * turned(s, r, r_next), float(1 - r_next / r))
-            before = n
+            if substep_before is not None:
+                a_before, n_before = substep_before
+                slope = n + (turned(s, a, b) / (2 * turned(s, a_before, a))).to(x.dtype) * (n - n_before)
+            along = ((s + b**2) / (s + a**2)).sqrt().to(x.dtype) * along + ((s + b**2).sqrt() * turned(s, a, b)).to(x.dtype) * slope
+            substep_before = (a, n)
+        D = outside_hat + float((r / r_next).log()) / 2 * outside_slope
+        outside = float(r_next / r) * outside + float(1 - r_next / r) * D
+        before = (r, correction, outside_hat)
         if on_step:
-            on_step(i, y * at[i + 1][0].to(x.dtype), x_hat)
-    return y
+            on_step(i, (mean + outside + known.join(along, x.shape)) * at[i + 1][0].to(x.dtype), x_hat)
+    raise AssertionError("places() refuses an empty list of times")
 
 
 def turned(s: Tensor, r: Tensor, r_next: Tensor) -> Tensor:
