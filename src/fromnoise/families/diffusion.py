@@ -50,7 +50,7 @@ class Config(BaseConfig):
     patch: int | None = Field(None, ge=1, le=64, description="transformer: side of a patch in pixels [2 below 16 pixels, 4 below 64, then 8]")
     waves: int = Field(0, ge=0, le=16, description="mlp: frequencies at which it sees each number too, for what changes over short distances")
     components: int | None = Field(None, ge=0, le=4096, description="principal components of the data in the known denoiser, a mixture of Gaussians, that the network corrects; 0: the network alone [all up to 1,024 dimensions, then as many as fit 4 MB]")
-    gaussians: int = Field(64, ge=1, le=1024, description="Gaussians in the mixture, at most: as many as held-out examples ask for; 1: one Gaussian")
+    gaussians: int | None = Field(None, ge=1, le=1024, description="Gaussians in the mixture, at most: as many as held-out examples ask for; 1: one Gaussian [images 64, vectors 1]")
     conditional: bool = Field(False, description="learn p(x | y), and p(x) beside it for guidance")
     jumps: float = Field(0.0, ge=0, le=1, description="share of the training, at its end, in which the network also learns to jump: samples in one or two steps")
     label_dropout: float = Field(0.1, ge=0, le=1, description="conditional: share of the examples whose label is hidden")
@@ -123,8 +123,9 @@ class Diffusion(Family):
         most = max(1, BASIS // spec.dims)
         components = min(spec.dims, most if c.components is None else c.components)
         self.gaussian: GaussianData | None = None                                   # one, or a mixture: what is known in closed form
-        if components and c.gaussians > 1:
-            self.gaussian = MixtureData(spec.dims, components, c.gaussians, spec.classes if c.conditional and not spec.caption else 0)
+        gaussians = c.gaussians or (64 if spec.kind == "image" else 1)
+        if components and gaussians > 1:
+            self.gaussian = MixtureData(spec.dims, components, gaussians, spec.classes if c.conditional and not spec.caption else 0)
         elif components:
             self.gaussian = GaussianData(spec.dims, components)
 

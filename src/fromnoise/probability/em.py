@@ -20,6 +20,7 @@ from .gaussian import LOG_2PI
 CHUNK = 1024  # rows of which the products are held at once
 ROUNDS = 20  # of expectation and maximisation, at most
 GAIN = 0.1  # nats for each row: a round that gains less is the last one
+SIZES = (2, 4, 16, 64, 256)  # numbers of components that are tried, beside 1 and the largest that is allowed
 FEW = 20  # held-out rows that decide, at least
 FLOOR = 1e-5  # share of the mean variance that every component has in every direction
 
@@ -94,58 +95,78 @@ class Sums:
         return Mixture(self.size / n, means, torch.lerp(covariances, common.expand_as(covariances), prior) + added)
 
 
-def fit(z: Tensor, components: int, floor: float, rng: Rng) -> Mixture:
-    """A mixture of ``components`` for z (n, d) float64, by EM from k-means. The same z and rng give the same mixture."""
-    d = z.shape[1]
-    sums = Sums.zero(components, d)
-    for rows, own in zip(z.split(CHUNK), nearest(z, components, rng).split(CHUNK)):
-        sums.add(rows, products(rows), own)
+def fit(z: Tensor, components: int, floor: float, rng: Rng, y: Tensor | None = None, classes: int = 1) -> Mixture:
+    """A mixture for z (n, d) float64, by EM from k-means: of ``components`` for each class, and rows of class y (n,) belong to the
+    components of their own. The same z, y and rng give the same mixture."""
+    d, y = z.shape[1], torch.zeros(len(z), dtype=torch.int64) if y is None else y
+    owned = owners(components, classes)
+    own = z.new_zeros(len(z), classes * components)
+    for c in range(classes):
+        rows = torch.nonzero(y == c)[:, 0]
+        if len(rows):
+            own[rows, c * components : (c + 1) * components] = nearest(z[rows], components, rng.at(c))
+    sums = Sums.zero(classes * components, d)
+    for part, shares in zip(z.split(CHUNK), own.split(CHUNK)):
+        sums.add(part, products(part), shares)
     mixture, before = sums.maximise(floor), -float("inf")
     for _ in range(ROUNDS if components > 1 else 0):
-        joint, sums, total = mixture.log_joint(), Sums.zero(components, d), 0.0
-        for rows in z.split(CHUNK):
-            squares = products(rows)
-            log_joint = joint(rows, squares)
+        joint, sums, total = mixture.log_joint(), Sums.zero(classes * components, d), 0.0
+        for part, labels in zip(z.split(CHUNK), y.split(CHUNK)):
+            squares = products(part)
+            log_joint = joint(part, squares) + owned[labels].log()
             log_density = log_joint.logsumexp(1, keepdim=True)
             total += float(log_density.sum())
-            sums.add(rows, squares, (log_joint - log_density).exp())
+            sums.add(part, squares, (log_joint - log_density).exp())
         if total / len(z) - before < GAIN:
             break
         mixture, before = sums.maximise(floor), total / len(z)
     return mixture
 
 
+def owners(components: int, classes: int) -> Tensor:
+    """1 where a component (columns) belongs to a class (rows), else 0, (classes, classes * components)."""
+    return torch.eye(classes, dtype=torch.float64).repeat_interleave(components, 1)
+
+
 def nearest(z: Tensor, components: int, rng: Rng, rounds: int = 8) -> Tensor:
-    """One-hot rows (n, K): the nearest centre of each row, by k-means (Lloyd 1982) from rows drawn at random."""
+    """One-hot rows (n, components): the nearest centre of each row, by k-means (Lloyd 1982) from rows drawn at random."""
     order = torch.from_numpy(rng.numpy("centres").permutation(len(z)))
     centres = z[order[:components]]
     for _ in range(rounds):
         own = torch.cat([(centres.square().sum(1) - 2 * rows @ centres.T).argmin(1) for rows in z.split(CHUNK)])
-        size = own.bincount(minlength=components)[:, None]
+        size = own.bincount(minlength=len(centres))[:, None]
         total = torch.zeros_like(centres).index_add_(0, own, z)
         centres = torch.where(size > 0, total / size.clamp(min=1), centres)
     return torch.nn.functional.one_hot(own, components).to(z)
 
 
-def choose(z: Tensor, sizes: tuple[int, ...], floor: float, rng: Rng) -> Mixture:
-    """The mixture of one component or of sizes, which rise, that gives held-out rows the highest density.
+def choose(z: Tensor, most: int, floor: float, rng: Rng, y: Tensor | None = None, classes: int = 1) -> tuple[Mixture, int]:
+    """The mixture of up to ``most`` components that gives held-out rows the highest density p(z, y), and its size for each class.
 
-    A tenth of z (n, d) float64 is held out, or FEW rows if that is more: the first ones. A size is better than the one before it
-    if its gain is larger than two standard errors of the gain over those rows. The search ends at the first that is not. Of fewer
-    than 2 FEW rows the choice is one component.
+    Sizes are 1 and those of SIZES, the same for each class y (n,). A tenth of z (n, d) float64 is held out, or FEW rows if that is more:
+    the first ones. A size is better than the one before it if its gain is larger than two standard errors of the gain over those
+    rows. The search ends at the first that is not. Of fewer than 2 FEW rows the choice is one component for each class.
     """
-    if len(z) < 2 * FEW:
-        return fit(z, 1, floor, rng)
-    split = max(FEW, len(z) // 10)
-    held_out, rows = z[:split], z[split:]
-    best = fit(rows, 1, floor, rng)
-    density = best.log_density(held_out)
-    for size in sizes:
-        if size > len(rows):
+    y = torch.zeros(len(z), dtype=torch.int64) if y is None else y
+    split = max(FEW, len(z) // 10) if len(z) >= 2 * FEW else 0
+    held_out, rows = slice(0, split), slice(split, None)
+    trial = lambda size: fit(z[rows], size, floor, rng, y[rows], classes)
+    score = lambda mixture, size: torch.cat([
+        (mixture.log_joint()(part, products(part)) + owners(size, classes)[labels].log()).logsumexp(1)
+        for part, labels in zip(z[held_out].split(CHUNK), y[held_out].split(CHUNK))
+    ])  # fmt: skip
+    best, chosen = trial(1), 1
+    if not split:
+        return best, chosen
+    density = score(best, chosen)
+    largest = most // classes
+    for size in (*(size for size in SIZES if size < largest), largest):
+        if not 1 < size <= len(z[rows]) // classes:
+            continue
+        found = trial(size)
+        gain = score(found, size) - density
+        gain = gain[torch.isfinite(gain)]                                           # of a class without other rows both are log 0
+        if not len(gain) or gain.mean() <= 2 * gain.std() / len(gain) ** 0.5:
             break
-        found = fit(rows, size, floor, rng)
-        gain = found.log_density(held_out) - density
-        if gain.mean() <= 2 * gain.std() / len(gain) ** 0.5:
-            break
-        best, density = found, density + gain
-    return best
+        best, chosen, density = found, size, score(found, size)
+    return best, chosen

@@ -21,7 +21,6 @@ from .gaussian_data import GaussianData
 ROWS = 20_000  # rows that the mixture is fitted to, at most
 LEADING = 64  # principal components that it lives in, at most
 ENTRIES = 2**22  # numbers that the denoiser holds at once of rows x K x d
-SIZES = (4, 16, 64, 256, 1024)  # numbers of components that are tried, beside the largest that is allowed
 
 
 class MixtureData(GaussianData):
@@ -48,7 +47,7 @@ class MixtureData(GaussianData):
 
     def fit(self, batches: Callable[[], Iterable[tuple[Tensor, Tensor | None]]], floor: float, rng: Rng) -> tuple[int, float, float]:
         """As GaussianData's, and a mixture of up to ROWS of the rows. Held-out rows choose the number of components. With labels
-        y (B,) the weights and the mean of each class."""
+        y (B,) each component belongs to one class, as far as there are enough, and the mean of each class is kept."""
         n, share, average = super().fit(batches, floor, rng)
         most, d = self.means.shape
         chosen = torch.zeros(n, dtype=torch.bool)
@@ -65,7 +64,15 @@ class MixtureData(GaussianData):
             done += len(x)
         shuffled = torch.from_numpy(rng.numpy("order").permutation(int(chosen.sum())))  # data may be sorted
         z = torch.cat(rows)[shuffled]
-        mixture = em.choose(z, (*(size for size in SIZES if size < most), most), floor, rng.at("mixture"))
+        y = torch.cat(labels)[shuffled].long() if self.classes else None
+        separate = 0 < self.classes <= most                                         # components of one class each
+        mixture, each = em.choose(z, most, floor, rng.at("mixture"), y if separate else None, self.classes if separate else 1)
+        by_class = None
+        if separate:
+            own = em.owners(each, self.classes) * mixture.weights
+            by_class = weights_by_class((own / own.sum(1, keepdim=True).clamp(min=1e-300))[y], y, self.classes)
+        elif self.classes:
+            by_class = weights_by_class(mixture.responsibilities(z), y, self.classes)
         order = mixture.weights.argsort(descending=True)                            # what has no weight comes last
         mixture = em.Mixture(mixture.weights[order], mixture.means[order], mixture.covariances[order])
         used = len(order)
@@ -78,7 +85,7 @@ class MixtureData(GaussianData):
         self.spreads[:used] = spreads.clamp(min=floor).to(self.spreads)
         self.within.copy_(self.variances)
         if self.classes:
-            self.weights[:-1, :used] = weights_by_class(mixture.responsibilities(z), torch.cat(labels)[shuffled], self.classes).to(self.weights)
+            self.weights[:-1, :used] = by_class[:, order].to(self.weights)
             own = torch.eye(self.classes, device=self.weights.device)
             self.offsets.copy_(sums.offsets(self.class_means(own).double().cpu(), self.variances.double().cpu()))
             between = (sums.count / n) @ self.class_means(own).double().cpu().square()
