@@ -48,11 +48,12 @@ def measure(name: str, run, args: argparse.Namespace) -> None:
     dims = dataset.spec.dims
     examples = torch.cat([batch.x for batch in in_order(dataset, "train")])
     components = principal_components(lambda: iter([examples]), dims, min(dims, GROUPS[-1][1]))
-    features = PrincipalComponents(dataset, min(dims, 50))
+    features = PrincipalComponents(dataset, min(dims, 50, len(dataset.split("validation")) // 4))
     train = of_split(features, dataset, "train")
     held_out = frechet(of_split(features, dataset, "validation"), train)
     print(f"{name}: {run.run.events('interval')[-1]['step']:,} steps; held-out examples {held_out.value:.5g} ({held_out.interval[0]:.5g} to {held_out.interval[1]:.5g})", flush=True)
-    groups = [(a, min(b, dims)) for a, b in GROUPS if a < dims]
+    alive = int((components.eigenvalues > 1e-6 * components.eigenvalues[0]).sum())  # pixels that never change have no variance
+    groups = [(a, min(b, alive)) for a, b in GROUPS if a < alive]
     for evaluations in args.evaluations:
         x = sample.sample(run.restored, args.samples, args.seed, options={"steps": evaluations})
         found = frechet(extract(features, x.split(500)), train)
