@@ -1,6 +1,7 @@
-"""What the benchmarks of diffusion models share: their arguments, and a training, or a run that was trained before."""
+"""What the benchmarks of diffusion models share: their arguments, a training, and variances by principal component."""
 
 import argparse
+import statistics
 import time
 from pathlib import Path
 
@@ -9,6 +10,11 @@ from header import header
 
 import fromnoise as fn
 from fromnoise.api import TrainedRun
+from fromnoise.data.dataset import Dataset
+from fromnoise.data.stream import in_order
+from fromnoise.probability.pca import Components, principal_components
+
+GROUPS = ((0, 5), (5, 20), (20, 50), (50, 100), (100, 200), (200, 300))  # principal components whose variances are averaged
 
 
 def arguments(about: str, out: str, minutes: float, **more: dict) -> argparse.Namespace:
@@ -43,3 +49,19 @@ def trained(args: argparse.Namespace, data: str) -> TrainedRun:
         f"{event['items_per_second']:,.0f} images/s in training, validation and saving included", flush=True,
     )  # fmt: skip
     return run
+
+
+def components_of(dataset: Dataset) -> Components:
+    """The leading principal components of the training examples, as many as GROUPS need."""
+    dims = dataset.spec.dims
+    return principal_components(lambda: (batch.x for batch in in_order(dataset, "train")), dims, min(dims, GROUPS[-1][1]))
+
+
+def variance_line(x: torch.Tensor, components: Components) -> str:
+    """Variance of samples x (n, *shape) over that of the training examples, mean in each of GROUPS; 1 is right."""
+    alive = int((components.eigenvalues > 1e-6 * components.eigenvalues[0]).sum())  # pixels that never change have no variance
+    variances = (x.flatten(1).double() @ components.basis).var(0)
+    ratios = (variances[:alive] / components.eigenvalues[:alive]).tolist()
+    groups = [(a, min(b, alive)) for a, b in GROUPS if a < alive]
+    means = ", ".join(f"{a + 1} to {b} {statistics.mean(ratios[a:b]):.3f}" for a, b in groups)
+    return f"variance over that of the data, components {means}"

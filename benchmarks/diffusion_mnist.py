@@ -1,30 +1,28 @@
-"""Diffusion on MNIST: distance by number of network evaluations, and how often the asked digit is drawn.
+r"""Diffusion on MNIST: distance by number of network evaluations, and how often the asked digit is drawn.
 
 Trains the default conditional model and prints: images per second; the debiased Fréchet distance of 10,000 samples (the
 shipped evaluator, against training examples) and seconds for them, at each number of evaluations; the share of samples in
 which the evaluator's classifier, which no model of ours has seen, finds the digit that was asked for, without guidance and
-with; the variance of the samples along the principal components of the training examples over that of the examples, in six groups;
-seconds for 64 digits; of a model that learned to jump (--set jumps=0.5) the same for one and two jumps. Samples are rounded to 256 levels; label i % 10; grids are saved as PNG beside the run.
+with; the variance of the samples over that of the training examples, in six groups of principal components; seconds for
+64 digits; of a model that learned to jump (--set jumps=0.5) the same for one and two jumps. Samples are rounded to 256
+levels; label i % 10; grids are saved as PNG beside the run.
 
     python benchmarks/diffusion_mnist.py [--minutes 15] [--seed 0] [--samples 10000] [--run FOLDER] [--set NAME=VALUE ...]
 
 Unconditional, ten evaluations beside so many that more change nothing:
 
-    python benchmarks/diffusion_mnist.py --minutes 12 --threads 1 --set conditional=false --evaluations 10 60 --samples 2500 --guidance
+    python benchmarks/diffusion_mnist.py --minutes 12 --threads 1 --set conditional=false \
+        --evaluations 10 60 --samples 2500 --guidance
 """
 
 import statistics
 import time
 
 import torch
-from diffusion import arguments, trained
+from diffusion import arguments, components_of, trained, variance_line
 from mnist_scale import SAMPLES, Scale
 
 from fromnoise import sample
-from fromnoise.data.stream import in_order
-from fromnoise.probability.pca import principal_components
-
-GROUPS = ((0, 5), (5, 20), (20, 50), (50, 100), (100, 200), (200, 300))
 
 
 def main() -> None:
@@ -37,15 +35,14 @@ def main() -> None:
     print(f"official test set against training examples: {scale.real:.4f}; its classifier agrees with {scale.right:.2f} % of the test set's labels", flush=True)
     run = trained(args, "mnist")
     y = torch.arange(args.samples) % 10  # as sample() goes through the classes
-    components = principal_components(lambda: (batch.x for batch in in_order(scale.dataset, "train")), 784, GROUPS[-1][1])
+    components = components_of(scale.dataset)
     for steps, guidance in [*((steps, 1.0) for steps in args.evaluations), *((10, w) for w in args.guidance)]:
         begin = time.monotonic()
         x = scale.as_files(sample.sample(run.restored, args.samples, args.seed, options={"steps": steps, "guidance": guidance}))
         seconds = time.monotonic() - begin
         asked = f", asked digit {scale.agreement(x, y):.2f} %" if run.model.config.conditional else ""
         print(scale.line(f"{steps:3} evaluations, guidance {guidance:g}, {seconds:6.1f} s{asked}", x), flush=True)
-        ratios = ((x.flatten(1).double() @ components.basis).var(0) / components.eigenvalues).tolist()
-        print("    variance over that of the data, components " + ", ".join(f"{a + 1} to {b} {statistics.mean(ratios[a:b]):.3f}" for a, b in GROUPS), flush=True)
+        print(f"    {variance_line(x, components)}", flush=True)
         scale.save_grid(x[:100], args.out / f"grid-{steps}-{guidance:g}.png")
     print(f"64 digits at 10 evaluations: {seconds_for_64(run, args.seed, steps=10):.2f} s (median of 5)", flush=True)
     for steps in (1, 2) if run.model.config.jumps else ():

@@ -1,27 +1,24 @@
-"""Ten evaluations of a diffusion model beside a hundred, from the same noise: distance, and variance by principal component.
+"""Ten evaluations of a diffusion model beside a hundred, from the same noise.
 
-For each of the data sets a model is trained with its default preset, or with --runs measured as it is. Printed: the debiased
-Fréchet distance (features by principal components, against training examples) at 10 and 100 evaluations, that of held-out
-examples, and the variance of the samples over that of the training examples in groups of principal components.
+For each of the data sets a model is trained with its default preset. Printed: the debiased Fréchet distance (features by
+principal components, against training examples) at each number of evaluations, that of held-out examples, and the variance
+of the samples over that of the training examples in groups of principal components.
 
-    python benchmarks/solver.py [--data digits faces grid25] [--minutes 3] [--samples 2500] [--seed 0]
+    python benchmarks/solver.py [--data digits faces grid25] [--minutes 3] [--samples 2500] [--evaluations 10 100] [--seed 0]
 """
 
 import argparse
-import statistics
 from pathlib import Path
 
 import torch
+from diffusion import components_of, variance_line
 from header import header
 
 import fromnoise as fn
 from fromnoise import sample
-from fromnoise.data.stream import in_order
+from fromnoise.measures.estimate import Estimate
 from fromnoise.measures.features import PrincipalComponents, extract, of_split
 from fromnoise.measures.frechet import frechet
-from fromnoise.probability.pca import principal_components
-
-GROUPS = ((0, 5), (5, 20), (20, 50), (50, 100), (100, 200), (200, 300))
 
 
 def main() -> None:
@@ -45,21 +42,21 @@ def main() -> None:
 
 def measure(name: str, run, args: argparse.Namespace) -> None:
     dataset = run.dataset
-    dims = dataset.spec.dims
-    examples = torch.cat([batch.x for batch in in_order(dataset, "train")])
-    components = principal_components(lambda: iter([examples]), dims, min(dims, GROUPS[-1][1]))
-    features = PrincipalComponents(dataset, min(dims, 50, len(dataset.split("validation")) // 4))
+    components = components_of(dataset)
+    features = PrincipalComponents(dataset, min(dataset.spec.dims, 50, len(dataset.split("validation")) // 4))
     train = of_split(features, dataset, "train")
     held_out = frechet(of_split(features, dataset, "validation"), train)
-    print(f"{name}: {run.run.events('interval')[-1]['step']:,} steps; held-out examples {held_out.value:.5g} ({held_out.interval[0]:.5g} to {held_out.interval[1]:.5g})", flush=True)
-    alive = int((components.eigenvalues > 1e-6 * components.eigenvalues[0]).sum())  # pixels that never change have no variance
-    groups = [(a, min(b, alive)) for a, b in GROUPS if a < alive]
+    steps = run.run.events("interval")[-1]["step"]
+    print(f"{name}: {steps:,} steps; held-out examples {with_interval(held_out)}", flush=True)
     for evaluations in args.evaluations:
         x = sample.sample(run.restored, args.samples, args.seed, options={"steps": evaluations})
         found = frechet(extract(features, x.split(500)), train)
-        ratios = ((x.flatten(1).double() @ components.basis).var(0) / components.eigenvalues.clamp(min=1e-12)).tolist()
-        said = ", ".join(f"{a + 1} to {b} {statistics.mean(ratios[a:b]):.3f}" for a, b in groups)
-        print(f"  {evaluations} evaluations: {found.value:.5g} ({found.interval[0]:.5g} to {found.interval[1]:.5g}); variance, components {said}", flush=True)
+        print(f"  {evaluations} evaluations: {with_interval(found)}; {variance_line(x, components)}", flush=True)
+
+
+def with_interval(distance: Estimate) -> str:
+    low, high = distance.interval
+    return f"{distance.value:.5g} ({low:.5g} to {high:.5g})"
 
 
 if __name__ == "__main__":

@@ -236,6 +236,21 @@ def test_a_class_has_its_own_mean_where_the_components_do_not_know_it():
     assert float(known.within[0]) < 0.8 * float(known.variances[0])
 
 
+def test_the_law_of_a_class_is_the_mixture_moved_to_its_mean():
+    """More classes than components, so that the one component belongs to none."""
+    which = torch.arange(2000) % 2
+    x = Rng(16).normal("x", (2000, 2)).double()
+    x[:, 0] += 2.0 * (2 * which - 1)
+    known = MixtureData(2, 2, 1, classes=2).double()
+    known.fit(lambda: iter([(x, which)]), 1e-6, Rng(0))
+    u, r = Rng(17).normal("u", (50, 2)).double(), torch.tensor(0.8).double()
+    for label in range(2):
+        condition = torch.eye(2).double()[[label]].expand(50, 2)
+        offset = known.class_means(condition)
+        assert torch.allclose(known.denoise_along(u + offset, r, condition), offset + known.denoise_along(u, r))
+        assert float(offset.abs().max()) > 1.5
+
+
 def test_classes_of_few_rows_do_not_leak():
     rng = Rng(14)
     which = torch.arange(200) % 10
@@ -331,3 +346,16 @@ def test_images_have_a_mixture_and_vectors_one_gaussian():
     assert type(Diffusion(Config(), vector).gaussian) is GaussianData
     assert isinstance(Diffusion(Config(gaussians=8), vector).gaussian, MixtureData)
     assert Diffusion(Config(components=0), vector).gaussian is None
+
+
+def test_a_model_of_one_gaussian_has_the_names_that_earlier_checkpoints_have():
+    model = Diffusion(Config(gaussians=1), DataSpec("vector", (3,)))
+    names = {name for name in model.state_dict() if name.startswith("gaussian.")}
+    assert names == {"gaussian.mean", "gaussian.basis", "gaussian.variances", "gaussian.rest"}
+
+
+def test_a_ratio_on_the_cpu_goes_with_a_gaussian_on_another_device():
+    """As the solver calls it, whose times are on the CPU. The meta device refuses what a GPU refuses."""
+    gaussian = GaussianData(6, 6).to("meta")
+    found = gaussian.denoise_along(torch.zeros(5, 6, device="meta"), torch.tensor(0.5).double())
+    assert found.shape == (5, 6) and found.device.type == "meta"

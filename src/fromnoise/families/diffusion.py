@@ -142,8 +142,8 @@ class Diffusion(Family):
         self.shift.copy_(mean.view(self.shift.shape))
         self.scale.fill_(max(1e-6, float((squares / n - mean**2).mean().clamp(min=0).sqrt())))
         if self.gaussian is not None:
-            known = lambda batch: batch.y if self.config.conditional and not self.spec.caption else None
-            self.gaussian.fit(lambda: (((batch.x - self.shift) / self.scale, known(batch)) for batch in batches()), RATIOS[0] ** 2, rng)
+            label = lambda batch: batch.y if self.config.conditional and not self.spec.caption else None
+            self.gaussian.fit(lambda: (((batch.x - self.shift) / self.scale, label(batch)) for batch in batches()), RATIOS[0] ** 2, rng)
 
     # -- the objective ---------------------------------------------------------------------------------------
 

@@ -143,9 +143,10 @@ def nearest(z: Tensor, components: int, rng: Rng, rounds: int = 8) -> Tensor:
 def choose(z: Tensor, most: int, floor: float, rng: Rng, y: Tensor | None = None, classes: int = 1) -> tuple[Mixture, int]:
     """The mixture of up to ``most`` components that gives held-out rows the highest density p(z, y), and its size for each class.
 
-    Sizes are 1 and those of SIZES, the same for each class y (n,). A tenth of z (n, d) float64 is held out, or FEW rows if that is more:
-    the first ones. A size is better than the one before it if its gain is larger than two standard errors of the gain over those
-    rows. The search ends at the first that is not. Of fewer than 2 FEW rows the choice is one component for each class.
+    Sizes are 1, those of SIZES and the largest that ``most`` allows, the same for each class y (n,). The first tenth of
+    z (n, d) float64 is held out, or FEW rows if that is more. A size is better than the one before it if its gain is
+    larger than two standard errors of the gain over those rows. The search ends at the first size that is not better. Of
+    fewer than 2 FEW rows the choice is one component for each class.
     """
     y = torch.zeros(len(z), dtype=torch.int64) if y is None else y
     split = max(FEW, len(z) // 10) if len(z) >= 2 * FEW else 0
@@ -164,9 +165,10 @@ def choose(z: Tensor, most: int, floor: float, rng: Rng, y: Tensor | None = None
         if not 1 < size <= len(z[rows]) // classes:
             continue
         found = trial(size)
-        gain = score(found, size) - density
+        found_density = score(found, size)
+        gain = found_density - density
         gain = gain[torch.isfinite(gain)]                                           # of a class without other rows both are log 0
         if not len(gain) or gain.mean() <= 2 * gain.std() / len(gain) ** 0.5:
             break
-        best, chosen, density = found, size, score(found, size)
+        best, chosen, density = found, size, found_density
     return best, chosen

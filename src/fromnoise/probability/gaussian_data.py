@@ -113,8 +113,8 @@ class GaussianData(nn.Module):
 
 
 def shrinkage(batches: Callable[[], Iterable[Tensor]], components: Components, dims: int) -> tuple[int, float]:
-    """The number n of rows, and how far the covariance of n rows is best shrunk towards the identity's multiple, from 0 to 1 (Ledoit & Wolf 2004):
-    the mean square of its error over that of its distance to the multiple."""
+    """The number n of rows, and how far their covariance is best shrunk towards a multiple of the identity, from 0 to 1
+    (Ledoit & Wolf 2004): the mean square of its error over that of its distance to the multiple."""
     n = 0
     fourth = 0.0
     for x in batches():

@@ -6,7 +6,7 @@
 
 One Gaussian (gaussian_data.py) is right where noise hides everything but mean and covariance. A mixture is right at less noise
 too: there it is decided which kind of example comes out, and a network needs long to learn that. The mixture lives in the
-leading principal components; along the others x is Gaussian and independent. With labels, w_k is p(k | y).
+leading principal components; along the others x is Gaussian and independent. With labels, w_k is p(k | class).
 """
 
 from collections.abc import Callable, Iterable
@@ -56,10 +56,10 @@ class MixtureData(GaussianData):
         sums = ClassMeans(self.classes, len(self.variances))
         for x, y in batches():
             along = ((x.flatten(1) - self.mean) @ self.basis).cpu().double()
-            own = chosen[done : done + len(x)]
-            rows.append(along[own, :d])
+            taken = chosen[done : done + len(x)]
+            rows.append(along[taken, :d])
             if self.classes:
-                labels.append(y.cpu()[own])
+                labels.append(y.cpu()[taken])
                 sums.add(along, y.cpu())
             done += len(x)
         shuffled = torch.from_numpy(rng.numpy("order").permutation(int(chosen.sum())))  # data may be sorted
@@ -86,10 +86,11 @@ class MixtureData(GaussianData):
         self.within.copy_(self.variances)
         if self.classes:
             self.weights[:-1, :used] = by_class[:, order].to(self.weights)
-            own = torch.eye(self.classes, device=self.weights.device)
-            self.offsets.copy_(sums.offsets(self.class_means(own).double().cpu(), self.variances.double().cpu()))
-            between = (sums.count / n) @ self.class_means(own).double().cpu().square()
-            self.within.copy_((self.variances.double().cpu() - between).clamp(min=floor))
+            each_class = torch.eye(self.classes, device=self.weights.device)
+            variances = self.variances.double().cpu()
+            self.offsets.copy_(sums.offsets(self.class_means(each_class).double().cpu(), variances))
+            between = (sums.count / n) @ self.class_means(each_class).double().cpu().square()
+            self.within.copy_((variances - between).clamp(min=floor))
         return n, share, average
 
     def used(self) -> int:
@@ -97,7 +98,7 @@ class MixtureData(GaussianData):
         return int((self.weights[-1] > 0).sum())
 
     def weights_of(self, condition: Tensor | None) -> Tensor:
-        """p(k | y), (B or 1, K), for classes as one-hot rows (B, classes); a row of zeros stands for no label."""
+        """p(k | class), (B or 1, K), for classes as one-hot rows (B, classes); a row of zeros stands for no label."""
         weights = self.weights[:, : self.used()]
         if condition is None or not self.classes:
             return weights[-1:]
@@ -143,7 +144,7 @@ class MixtureData(GaussianData):
 
 
 class ClassMeans:
-    """Sums for the mean of each class along the basis: count (classes,), total (classes, P), squares ()."""
+    """Sums for the mean of each class along the basis: count (classes,) and total (classes, P)."""
 
     def __init__(self, classes: int, size: int):
         self.count = torch.zeros(classes, dtype=torch.float64)
@@ -163,8 +164,8 @@ class ClassMeans:
 
 
 def weights_by_class(responsibilities: Tensor, y: Tensor, classes: int) -> Tensor:
-    """p(k | y), (classes, K), from p(k | x_i) (n, K) and labels y (n,). Each class counts as a thousandth of an example of all
-    the data too, so that one without examples has the weights of all."""
+    """p(k | class), (classes, K), from p(k | x_i) (n, K) and labels y (n,). A thousandth of an average example is added to each
+    class, so that a class without examples has the weights of all."""
     total = torch.zeros(classes, responsibilities.shape[1], dtype=responsibilities.dtype).index_add_(0, y.long(), responsibilities)
     total = total + 1e-3 * responsibilities.mean(0)
     return total / total.sum(1, keepdim=True)
