@@ -9,7 +9,15 @@ from scipy import linalg
 
 from fromnoise.core.errors import DataError, UsageError
 from fromnoise.core.rng import Rng
-from fromnoise.measures.frechet import frechet, gaussian_frechet, moments, noise_floor, plug_in, score_interval
+from fromnoise.measures.frechet import (
+    STEEPEST,
+    frechet,
+    gaussian_frechet,
+    moments,
+    noise_floor,
+    plug_in,
+    score_interval,
+)
 
 f64 = lambda *values: torch.tensor(values, dtype=torch.float64)
 normal = lambda seed, name, n, d: Rng(seed).normal(name, (n, d)).double()
@@ -133,8 +141,12 @@ def test_labels_in_turn_change_nothing():
 
 
 def test_the_interval_leans_to_the_right_and_meets_the_normal_one_without_slope():
+    z = 1.959963985
     low, high = score_interval(1.0, 0.04, 0.0)
     assert 1 - low < high - 1 and low > 0
+    linear = 1 + z * z * 0.02 + z * math.sqrt(z * z * 0.02**2 + 0.04)
+    assert linear < high < linear + 0.1  # above the value the variance grows faster than the distance
+    assert (high - 1) ** 2 == pytest.approx(z * z * 0.04 * high * min(high, STEEPEST))
     assert score_interval(0.5, 0.0, 0.01) == pytest.approx((0.5 - 0.1959964, 0.5 + 0.1959964))
 
 

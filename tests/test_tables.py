@@ -297,3 +297,34 @@ def test_cells_that_float32_cannot_tell_apart_are_no_cells(tmp_path):
     widths = [width for width, _, _ in dataset.spec.cells]
     assert widths[0] == 0 and widths[1] > 0
     assert dataset.spec.densities == 1
+
+
+def test_a_value_that_many_rows_share_among_continuous_ones_has_no_density(tmp_path):
+    """Money that is often exactly 0: a narrow peak there would give a model any log-likelihood."""
+    g = np.random.default_rng(0)
+    zeros = np.where(g.random(400) < 0.3, 0.0, g.lognormal(3, 1, 400))
+    dataset = table_of(tmp_path / "money.csv", plain=g.normal(size=400), money=zeros)
+    restored = untrained("classical", dataset)
+    reason = likelihood.why_none(restored)
+    assert "column 'money' has one value" in reason and "round it to 3 decimals" in reason
+    assert {row["bound"]: row["value"] for row in likelihood.rows(restored, 2, 20, 0)}["exact"] is None
+    rounded = table_of(tmp_path / "rounded.csv", plain=g.normal(size=400), money=zeros.round(3))
+    assert likelihood.repeated_value(rounded) == ""
+    free = table_of(tmp_path / "free.csv", plain=g.normal(size=400), money=g.lognormal(3, 1, 400))
+    assert likelihood.repeated_value(free) == ""
+    assert likelihood.repeated_value(load("grid25")) == ""
+
+
+@pytest.mark.parametrize("unit", [1e-7, 1.0, 300.0, 1e9])
+def test_a_column_that_is_rounded_as_advised_has_probabilities(tmp_path, unit):
+    g = np.random.default_rng(1)
+    amounts = unit * np.where(g.random(300) < 0.3, 0.0, g.lognormal(3, 1, 300))
+    column = Columns.fit({"money": amounts, "free": g.normal(size=300)}, np.arange(300)).columns[0]
+    words = column.coarser().replace(",", "").split()
+    if words[0] == "round":
+        amounts = amounts.round(int(words[3]))
+    else:
+        factor = float(words[3])
+        amounts = (amounts * factor if words[0] == "multiply" else amounts / factor).round()
+    rounded = Columns.fit({"money": amounts}, np.arange(300)).columns[0]
+    assert rounded.cells[0][0] > 0

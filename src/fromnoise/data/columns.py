@@ -7,14 +7,14 @@ model sees it, no measure counts it, and it is written back as it was. The codec
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from math import isfinite
+from math import ceil, isfinite, log10
 
 import numpy as np
 
 from ..core.errors import DataError, did_you_mean
 from ..core.words import shown
 
-FLOAT32_STEP = 2.0**-23  # relative distance of neighbouring float32 numbers
+FINEST = 2.0**-21  # width of the narrowest cells over the largest value: rows are float32, with steps of 2^-23 of it
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Column:
             return ((0.0, 0.0, 1.0),) * self.width
         ends = ((self.low - self.mean) / self.std, (self.high - self.mean) / self.std)
         width = 0.0 if self.decimals is None else 10.0**-self.decimals / self.std
-        if width < 4 * FLOAT32_STEP * max(map(abs, ends)):  # rows are float32, which cannot tell such cells apart
+        if width < FINEST * max(map(abs, ends)):
             width = 0.0
         return ((width, *ends),) * self.width
 
@@ -59,6 +59,16 @@ class Column:
         if self.values:
             return self.values[0]
         return int(self.low) + self.offset if self.whole else self.low
+
+    def coarser(self) -> str:
+        """How the user's numbers must be rounded to become cells of a grid that float32 can tell apart, in words."""
+        largest = max(abs(self.low - self.mean), abs(self.high - self.mean))
+        decimals = -ceil(log10(FINEST * largest))
+        if decimals > 6:
+            return f"multiply it by {10**decimals:,} and round it to whole numbers"
+        if decimals < 0:
+            return f"divide it by {10**-decimals:,} and round it to whole numbers"
+        return f"round it to {decimals} decimals"
 
     def numbers(self, x: np.ndarray) -> np.ndarray:
         """Standardised numbers (N,) -> float64 in the user's units, within the range and with the decimals of the data."""

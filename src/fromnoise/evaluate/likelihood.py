@@ -10,6 +10,8 @@ from ..core.errors import FromNoiseError
 from ..core.family import Classifies, HasFlow, HasLikelihood, HasPosterior
 from ..core.rng import Rng
 from ..core.spec import Batch
+from ..core.words import shown
+from ..data.columns import Column
 from ..data.dataset import Dataset
 from ..data.stream import in_order
 from ..measures.estimate import share
@@ -21,6 +23,9 @@ from ..training.restore import Restored
 from .protocol import absent, row
 
 CLASSIFIED = 2000  # test examples whose class is asked for: each costs as many likelihoods as there are classes
+ROWS_FOR_REPEATS = 20_000  # training rows in which a value that occurs again and again is looked for
+FEWEST_REPEATS = 5  # rows with the same value
+SHARE_OF_REPEATS = 0.01  # of the rows
 NUMBERS_AT_ONCE = 2**20  # examples times z samples times dimensions at once: what stays in a core's cache, twice as fast as 2**24
 
 
@@ -157,7 +162,44 @@ def why_none(restored: Restored) -> str:
     if model.bound == "none":
         return model.reason
     columns = restored.dataset.columns
-    return OLD if columns is not None and columns.cells and not model.spec.cells else ""
+    if columns is not None and columns.cells and not model.spec.cells:
+        return OLD
+    return repeated_value(restored.dataset)
+
+
+def repeated_value(dataset: Dataset) -> str:
+    """Why the log-likelihood of these rows would have no upper limit, or "".
+
+    A continuous number that takes one value in many rows (money: often exactly 0) has a probability there, not a density:
+    a model that puts a narrow peak on the value reaches any log-likelihood.
+    """
+    spec = dataset.spec
+    if spec.kind != "vector" or not spec.densities:
+        return ""
+    x = torch.cat([batch.x for batch in in_order(dataset, "train", limit=ROWS_FOR_REPEATS)])
+    fewest = max(FEWEST_REPEATS, SHARE_OF_REPEATS * len(x))
+    for component, (name, column) in continuous_components(dataset).items():
+        most = int(x[:, component].unique(return_counts=True)[1].max())
+        if most >= fewest:
+            mend = "" if column is None else f"; {column.coarser()}, then each row has a probability"
+            return f"{name} has one value in {most:,} of {len(x):,} rows, but is continuous: a density has no upper limit there{mend}"
+    return ""
+
+
+def continuous_components(dataset: Dataset) -> dict[int, tuple[str, Column | None]]:
+    """The components of a vector whose likelihood is a density: their names, and their columns in a table."""
+    spec = dataset.spec
+    sizes = spec.blocks or (1,) * spec.dims
+    columns = [None] * len(sizes)
+    if dataset.columns is not None:
+        columns = [column for column in dataset.columns.columns if not column.constant]
+    found, component = {}, 0
+    for column, size in zip(columns, sizes):
+        if size == 1 and not (spec.cells and spec.cells[component][0] > 0):
+            name = f"component {component}" if column is None else f"column {shown(column.name)}"
+            found[component] = (name, column)
+        component += size
+    return found
 
 
 def bounds(k: int) -> dict:
