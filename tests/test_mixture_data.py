@@ -1,5 +1,7 @@
 """The mixture of Gaussians of the data: how it is fitted, its denoiser, and the solver that evaluates it between two evaluations of a network."""
 
+import math
+
 import pytest
 import torch
 from sklearn.mixture import GaussianMixture
@@ -7,7 +9,7 @@ from sklearn.mixture import GaussianMixture
 from fromnoise.core.rng import Rng
 from fromnoise.core.spec import Batch, DataSpec
 from fromnoise.families.diffusion import Config, Diffusion, Options
-from fromnoise.probability import em
+from fromnoise.probability import em, samplers
 from fromnoise.probability.gaussian_data import GaussianData
 from fromnoise.probability.mixture_data import MixtureData, weights_by_class
 from fromnoise.probability.path import PATHS
@@ -322,6 +324,29 @@ def test_a_correction_of_the_mixture_is_extrapolated_in_second_order():
     exact = at_the_last_time(1500)
     errors = [float((at_the_last_time(n) - exact).square().mean().sqrt()) for n in (25, 50, 100)]
     assert errors[0] / errors[1] > 2.8 and errors[1] / errors[2] > 2.8, errors
+
+
+def test_four_long_steps_overshoot_less_than_full_slopes_would(monkeypatch):
+    """A network corrects what it knows at noise like the data's: over long steps of log r that is no straight line."""
+    x, _ = three_groups(3000)
+    known, path = fitted(x), PATHS["flow"]()
+    exact = denoiser_of(known, path)
+    z = Rng(9).normal("z", (500, 3)).double()
+
+    def denoise(x_t, t):
+        alpha, sigma = path.coefficients(t)
+        x_hat, _ = exact(x_t, t)
+        near = float(torch.exp(-((sigma / alpha).log() ** 2)))
+        return x_hat + 0.3 * near * torch.sin(x_t), None
+
+    def solved(evaluations):
+        times = spaced(path, evaluations, "log", 0.05, 60.0)
+        return dpm_with_known(denoise, known.start(z, *path.coefficients(times[0])), path, times, known)
+
+    converged = solved(400)
+    error = float((solved(4) - converged).square().mean())
+    monkeypatch.setattr(samplers, "REACH", math.inf)
+    assert error < 0.6 * float((solved(4) - converged).square().mean())
 
 
 # -- the model -----------------------------------------------------------------------------------------------

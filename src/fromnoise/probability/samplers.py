@@ -20,6 +20,7 @@ from .gaussian_data import GaussianData
 from .path import RATIOS, RHO, Path
 
 Denoise = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+REACH = 0.8  # of log r, over which the slope of a network's correction is extrapolated in full: four long steps overshoot
 Leap = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
@@ -132,7 +133,7 @@ def dpm_with_known(
     """DPM-Solver++ 2M that evaluates a known part of the denoiser as often as it likes (a Gaussian or a mixture, fitted to the data).
 
     Between two evaluations of the network, of which there is one a step, only the network's correction of the known denoiser
-    is extrapolated from the last two, over log r. The known denoiser is evaluated in each of ``known.substeps`` substeps. With
+    is extrapolated from the last two, over log r; with less of its slope where the steps are longer than REACH. The known denoiser is evaluated in each of ``known.substeps`` substeps. With
     y = x_t / alpha, r = sigma / alpha, and along each principal component of the data, of variance s and mean m,
 
         w = (y - m) / sqrt(s + r^2),  theta = atan(r / sqrt(s)),  dw / dtheta = -n,
@@ -164,7 +165,8 @@ def dpm_with_known(
         correction = along_hat - known.denoise_along(along, r, condition)
         # The change of both with log r, from the last step to this one.
         h = None if before is None else (before[0] / r).log()
-        correction_slope = 0.0 if before is None else (correction - before[1]) / float(h)
+        trust = 0.0 if h is None else min(1.0, (REACH / float(h)) ** 2)
+        correction_slope = 0.0 if before is None else trust * (correction - before[1]) / float(h)
         outside_slope = 0.0 if before is None else (outside_hat - before[2]) / float(h)
         for a, b in pairwise(torch.linspace(float(r.log()), float(r_next.log()), known.substeps + 1, dtype=torch.float64).exp()):
             hat = known.denoise_along(along, a, condition) + correction + float((r / a).log()) * correction_slope
