@@ -174,10 +174,7 @@ def _without_pictures(files: list[File], visited: list[str]) -> list[str]:
     if not empty or not files:
         return []
     more = f" and {len(empty) - LISTED} more" if len(empty) > LISTED else ""
-    plural = len(empty) > 1
-    return [
-        f"folder{'s' * plural} without a picture, and so no class{'es' * plural}: {', '.join(map(shown, empty[:LISTED]))}{more}"
-    ]
+    return [f"folder{'s' * (len(empty) > 1)} left out, without a picture: {', '.join(map(shown, empty[:LISTED]))}{more}"]
 
 
 def _what(path: Path) -> str:
