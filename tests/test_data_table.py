@@ -156,7 +156,8 @@ def test_missing_cells(write):
     refused(path, "3 missing cells in 3 of 40 rows", "line 6", "'count'", "--missing drop")
     dataset = load(str(path), DataConfig(missing="drop"))
     assert sum(map(len, dataset.splits.values())) == 37 and dataset.notes == (
-        "3 of 40 rows left out: a cell is missing",
+        "3 of 40 rows left out: a cell is missing; as missing counts 'NaN', 'null' in column 'count': "
+        "--categorical keeps it as a category",
     )
     assert not load(str(path), DataConfig(drop=("count",))).notes
     refused(write("x,y\n" + "1,\n" * 20), "'y' is empty", "--drop 'y'")
@@ -223,7 +224,7 @@ def test_parquet(tmp_path):
     assert all(table["x"][i] == pytest.approx(v, abs=1e-5) for i, v in zip(back["n"], back["x"]))
     assert all(flag == str(i % 2 == 0) for i, flag in zip(back["n"], back["flag"]))
     pyarrow.parquet.write_table(pyarrow.table(table | {"x": [None, *table["x"][1:]]}), path)
-    refused(path, "1 missing cells", "line 1", "'x'", "--missing drop")
+    refused(path, "1 missing cell in 1 of 30 rows", "line 1", "'x'", "--missing drop")
     pyarrow.parquet.write_table(pyarrow.table(table | {"x": [[1]] * n}), path)
     refused(path, "'x'", "list<", "keep numbers and text only")
     pyarrow.parquet.write_table(pyarrow.table(table), path)

@@ -139,7 +139,7 @@ def test_pictures_that_use_little_of_their_range_are_said_and_can_be_spread(tmp_
     for i, one in enumerate(values):
         Image.fromarray(one).save(tmp_path / "p" / f"{i:02}.png")
     full = opened(tmp_path / "p")
-    note(full, f"use {(2**bits - 1) / 65535:.0%} of the range", "dark", "--range data")
+    note(full, f"use {100 * (2**bits - 1) / 65535:.0f} % of the range", "dark", "--range data")
     spread = opened(tmp_path / "p", range="data")
     assert not any("use " in line for line in spread.notes)
     note(spread, f"stand for values 40 to {2**bits - 1}", "value = 40 + level")
@@ -184,6 +184,57 @@ def test_white_sprites_on_nothing_are_said_and_have_another_background(tmp_path)
         x = dataset.split("train").x
         assert tuple(x[0, :, 15, 15][[0, -1]]) == (ground[0], ground[2]) and len({one.tobytes() for one in x}) > 5
         assert not any("exactly the same" in line for line in dataset.notes) and dataset.settings["background"] == colour
+
+
+def sprite(path, background_alpha, place):
+    """A white square at that place on transparent ground."""
+    image = Image.new("RGBA", (16, 16), (255, 255, 255, background_alpha))
+    ImageDraw.Draw(image).rectangle([place, 4, place + 7, 11], fill="white")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image.save(path)
+
+
+def test_a_background_is_blamed_for_equal_pictures_only_where_it_hides_something(tmp_path):
+    for i in range(12):
+        sprite(tmp_path / "alike" / f"{i}.png", 0, 4)
+        sprite(tmp_path / "moving" / f"{i}.png", 0, i % 8)
+        sprite(tmp_path / "nothing" / f"{i}.png", 0, 40)
+        sprite(tmp_path / "veil" / f"{i}.png", 128, 4)
+    for name, background, blamed in (
+        ("alike", "black", False), ("alike", "#00ff00", False), ("alike", "white", True), ("moving", "white", True),
+        ("nothing", "black", False), ("veil", "black", False), ("veil", "white", True),
+    ):  # fmt: skip
+        said = note(opened(tmp_path / name, background=background), "12 of 12 pictures are exactly the same")
+        assert ("vanishes" in said) == blamed, (name, background, said)
+    assert not any("exactly the same" in line for line in opened(tmp_path / "moving", background="black").notes)
+
+
+def test_folders_without_a_picture_are_said(tmp_path):
+    for i, group in enumerate("ab"):
+        some(tmp_path / "p" / group, 8, 8 * i)
+    for name in ("c_empty", "d/deep/er", ".hidden", "a/inner"):
+        (tmp_path / "p" / name).mkdir(parents=True)
+    (tmp_path / "p" / "e").mkdir()
+    (tmp_path / "p" / "e" / "notes.md").write_text("text")
+    dataset = opened(tmp_path / "p")
+    assert dataset.class_names == ("a", "b")
+    assert note(dataset, "without a picture").endswith(": 'a/inner', 'c_empty', 'd', 'e'")
+    assert opened(tmp_path / "p").notes == dataset.notes  # from the store, too
+    (tmp_path / "q" / "empty").mkdir(parents=True)
+    some(tmp_path / "q", 12)
+    note(opened(tmp_path / "q"), "without a picture", "'empty'")
+
+
+def test_a_class_is_not_lost_in_silence_with_its_bad_pictures(tmp_path):
+    for i, group in enumerate("ab"):
+        some(tmp_path / "p" / group, 8, 8 * i)
+    (tmp_path / "p" / "c").mkdir()
+    for i in range(2):
+        (tmp_path / "p" / "c" / f"{i}.png").write_bytes(b"no picture")
+    refused(tmp_path / "p", "--skip-bad")
+    dataset = opened(tmp_path / "p", skip_bad=True)
+    assert dataset.class_names == ("a", "b")
+    note(dataset, "class lost", "'c' (2 files)")
 
 
 def test_opaque_pictures_with_an_alpha_channel_are_not_called_transparent(tmp_path):

@@ -233,8 +233,12 @@ def neutral_cells(names: list[str], columns: list[Sequence], warn: Callable[[str
     safe_columns = [[neutral(cell) if isinstance(cell, str) else cell for cell in cells] for cells in columns]
     changed = sum(a != b for a, b in zip(names, safe_names))
     cells = sum(a != b for before, after in zip(columns, safe_columns) for a, b in zip(before, after) if isinstance(a, str))
-    if cells or changed:
-        warn(f"{cells} cells and {changed} column names begin like a formula: an apostrophe was put before them (--raw-csv leaves it out)")
+    if changed_parts := [f"{n} {what}{'s' * (n > 1)}" for n, what in ((cells, "cell"), (changed, "column name")) if n]:
+        one = cells + changed == 1
+        warn(
+            f"{' and '.join(changed_parts)} begin{'s' * one} like a formula: an apostrophe was put before {'it' if one else 'them'} "
+            "(--raw-csv leaves it out)"
+        )
     return safe_names, safe_columns
 
 

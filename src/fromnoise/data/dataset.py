@@ -41,13 +41,13 @@ class DataConfig(BaseConfig):
     binarise: Literal["none", "dynamic", "static"] = Field(
         "none", description="images: black or white by chance, anew at each step (dynamic) or once (static)"
     )
-    label: str | None = Field(None, description="tables: the column that holds the class")
+    label: str | None = Field(None, description="tables: the column that holds the class; NA in it is a class, only empty cells are missing")
     learn_label: bool | None = Field(
         None, description="tables: learn the label as one more column [yes, unless the model is conditional and is told it]"
     )
     drop: tuple[str, ...] = Field((), description="tables: columns to leave out")
-    categorical: tuple[str, ...] = Field((), description="tables: columns of numbers that are categories")
-    missing: Literal["refuse", "drop"] = Field("refuse", description="tables: what to do with rows that have gaps")
+    categorical: tuple[str, ...] = Field((), description="tables: columns whose cells are all categories, numbers and NA too; only empty cells in them are missing")
+    missing: Literal["refuse", "drop"] = Field("refuse", description="tables: what to do with rows that have gaps: empty cells, or NA, NaN or null in columns not named by --label and --categorical")
     background: str = Field(
         "white", pattern=r"^(white|black|#[0-9a-fA-F]{6})$", description="folders: what lies behind transparent pictures: white, black or #rrggbb"
     )

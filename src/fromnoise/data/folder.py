@@ -29,7 +29,7 @@ from .store import cache_folder, open_or_build
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
 OPTIONS = ("resolution", "crop", "grey", "skip_bad", "max_pixels", "background", "range", "split_seed", "validation", "test")
-WAY = b"2"  # of reading a folder: part of the key, so that a store of an earlier version is not taken
+WAY = b"3"  # of reading a folder: part of the key, so that a store of an earlier version is not taken
 PARTS = {
     "train": "train", "training": "train", "val": "validation", "valid": "validation", "validation": "validation", "dev": "validation",
     "eval": "validation", "test": "test", "testing": "test",
@@ -62,8 +62,9 @@ def load(name: str, config: DataConfig) -> Dataset:
     if not folder.is_dir():
         raise DataError(f"data {shown(name)}: no such folder; name a folder that holds images")
     others: list[str] = []
-    files = sorted(_find(folder, others), key=lambda file: os.fsencode(file.name))
-    notes = _left_out(folder, files, others)
+    visited: list[str] = []
+    files = sorted(_find(folder, others, visited), key=lambda file: os.fsencode(file.name))
+    notes = _left_out(folder, files, others) + _without_pictures(files, visited)
     if not files:
         raise DataError(
             f"data {shown(name)}: neither images nor text in this folder; put files there, such as {' '.join(SUFFIXES)}, or text in UTF-8"
@@ -107,10 +108,11 @@ def pictures(folder: Path, n: int, side: int, channels: int, config: DataConfig)
     return np.stack(found)
 
 
-def _find(folder: Path, others: list[str] | None = None) -> Iterator[File]:
+def _find(folder: Path, others: list[str] | None = None, visited: list[str] | None = None) -> Iterator[File]:
     """Every image file at any depth; links are followed, but not back into a folder that they are in.
 
-    A file with an ending of SUFFIXES is taken for an image, and any other one if its content is. others: takes the names of the rest.
+    A file with an ending of SUFFIXES is taken for an image, and any other one if its content is. others: takes the names of the rest;
+    visited: takes the names of the folders in it.
     """
     todo: list[tuple[Path, str, frozenset]] = [(folder, "", frozenset())]
     while todo:
@@ -124,6 +126,8 @@ def _find(folder: Path, others: list[str] | None = None) -> Iterator[File]:
             raise DataError(
                 f"cannot read the folder {shown(at, 200)} ({error.strerror}): mend its permissions"
             ) from error
+        if visited is not None and prefix:
+            visited.append(prefix.removesuffix("/"))
         for entry in entries:
             name = prefix + entry.name
             if entry.name.startswith("."):
@@ -157,6 +161,20 @@ def _left_out(folder: Path, files: list[File], others: list[str]) -> list[str]:
         kinds = [f"{count} {ending or 'without an ending'} ({what})" for (ending, what), count in rest.most_common(LISTED)]
         notes.append(f"files left out, since they are no pictures: {', '.join(kinds)}{' ...' * (len(rest) > LISTED)}")
     return notes
+
+
+def _without_pictures(files: list[File], visited: list[str]) -> list[str]:
+    """A line about the folders without a picture at any depth, those within one of them aside."""
+    filled = {""}
+    for file in files:
+        above = file.name
+        while (above := above.rpartition("/")[0]) not in filled:
+            filled.add(above)
+    empty = sorted(name for name in visited if name not in filled and name.rpartition("/")[0] in filled)
+    if not empty or not files:
+        return []
+    more = f" and {len(empty) - LISTED} more" if len(empty) > LISTED else ""
+    return [f"folder{'s' * (len(empty) > 1)} left out, without a picture: {', '.join(map(shown, empty[:LISTED]))}{more}"]
 
 
 def _what(path: Path) -> str:
@@ -274,7 +292,8 @@ def _build(at: Path, name: str, files: list[File], config: DataConfig) -> dict:
         span = _measured_span(pool, sizes, bad, config) if config.range == "data" else _span(config.range)
         side = config.resolution or _usual_side([size for _, size in sizes], config)
         channels, good, all_grey, transparent, frames = 1 if config.grey else 3, [], True, 0, 0
-        lows, highs, prints = [], [], Counter()
+        lows, highs = [], []
+        prints, hidden = Counter(), {}
         with open(at / "raw", "wb") as out:
             decode = lambda path: picture(path, side, config.crop, config.grey, config.background, span)
             for file, made in _in_order(pool, decode, [file for file, _ in sizes if file.name not in bad]):
@@ -287,7 +306,11 @@ def _build(at: Path, name: str, files: list[File], config: DataConfig) -> dict:
                 transparent, frames = transparent + made.transparent, frames + made.frames
                 lows.append(int(pixels.min()))
                 highs.append(int(pixels.max()))
-                prints[hashlib.sha256(pixels).digest()] += 1
+                fingerprint = hashlib.sha256(pixels).digest()
+                prints[fingerprint] += 1
+                alpha = None if made.alpha is None else hashlib.sha256(made.alpha).digest()
+                first, vanished = hidden.get(fingerprint, (alpha, False))
+                hidden[fingerprint] = (first, vanished or made.vanished or alpha != first)
                 out.write(pixels)
     _judge(bad, name, files, config)
 
@@ -321,18 +344,31 @@ def _build(at: Path, name: str, files: list[File], config: DataConfig) -> dict:
         notes.append("every image is grey: stored with one channel")
     if groups[0] and not class_names:
         notes.append(f"one sub-folder only, {shown(groups[0])}: the images have no labels")
-    notes += _changes(len(good), transparent, frames, prints, lows, highs, span, config)
+    background_hides = hidden[prints.most_common(1)[0][0]][1]
+    notes += _changes(len(good), transparent, background_hides, frames, prints, lows, highs, span, config)
     if bad:
         notes.append(
             f"{len(bad)} of {len(files)} files left out: "
             + "; ".join(f"{shown(k)} ({v})" for k, v in sorted(bad.items()))
         )
+    if class_names or len({file.group for file in files}) > 1:
+        notes += _lost_classes(files, groups)
     return {
         "counts": {part: len(index) for part, index in rows.items()},
         "class_names": class_names,
         "notes": notes,
         "about": {"range": ":".join(map(_plain, span))} if span else {},
     }
+
+
+def _lost_classes(files: list[File], kept: list[str]) -> list[str]:
+    """A line about the classes whose pictures are all bad."""
+    lost = Counter(file.group for file in files if file.group not in kept)
+    if not lost:
+        return []
+    named = [f"{shown(_in_unicode(group))} ({count} file{'s' * (count != 1)})" for group, count in lost.most_common(LISTED)]
+    more = f" and {len(lost) - LISTED} more" if len(lost) > LISTED else ""
+    return [f"class{'es' * (len(lost) > 1)} lost, since no picture of {'them' if len(lost) > 1 else 'it'} can be read: {', '.join(named)}{more}"]
 
 
 def _in_unicode(name: str) -> str:
@@ -375,13 +411,16 @@ def _measured_span(pool, sizes: list[tuple[File, tuple]], bad: dict[str, str], c
     return low, high
 
 
-def _changes(n: int, transparent: int, frames: int, prints: Counter, lows: list[int], highs: list[int], span, config: DataConfig) -> list[str]:
-    """A line each about what conversion does to n pictures that their owner may not expect."""
+def _changes(n: int, transparent: int, background_hides: bool, frames: int, prints: Counter, lows: list[int], highs: list[int], span, config: DataConfig) -> list[str]:
+    """A line each about what conversion does to n pictures that their owner may not expect.
+
+    background_hides: another background would tell the most frequent picture from others, or from the background.
+    """
     notes, most = [], prints.most_common(1)[0][1]
     if transparent:
         notes.append(f"{transparent} of {n} pictures are transparent in places: laid over {config.background}; --background sets another colour")
     if most > 1 and most >= SAME * n:
-        hint = f"; what is {config.background} and transparent around vanishes over {config.background}: give another --background" if transparent else ""
+        hint = f"; what is {config.background} and transparent around vanishes over {config.background}: give another --background" if background_hides else ""
         notes.append(f"{most} of {n} pictures are exactly the same after conversion{hint}")
     if frames:
         notes.append(f"{frames} of {n} files hold several pictures: the first one of each is taken")
@@ -392,7 +431,7 @@ def _changes(n: int, transparent: int, frames: int, prints: Counter, lows: list[
     if 0 < high - low <= NARROW * 255:
         look = "dark" if high < 128 else "bright" if low >= 128 else "pale"
         notes.append(
-            f"the pictures use {(high - low) / 255:.0%} of the range of values, {low} to {high} of 255, and will be {look}: "
+            f"the pictures use {100 * (high - low) / 255:.0f} % of the range of values, {low} to {high} of 255, and will be {look}: "
             "--range data spreads what they use over the whole range"
         )
     return notes

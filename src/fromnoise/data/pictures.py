@@ -87,11 +87,24 @@ def size_of(path: Path, max_pixels: int) -> tuple[int, int]:
 
 @dataclass(frozen=True)
 class Picture:
-    """pixels: uint8 (3 or 1, side, side); transparent: a background was laid behind it; frames: it has more than the one taken."""
+    """pixels: uint8 (3 or 1, side, side); frames: it has more than the one taken; transparent: a background was laid behind it.
+
+    alpha: uint8 (side, side), how far each pixel hides the background; None unless transparent.
+    """
 
     pixels: np.ndarray
-    transparent: bool
     frames: bool
+    alpha: np.ndarray | None = None
+
+    @property
+    def transparent(self) -> bool:
+        return self.alpha is not None
+
+    @property
+    def vanished(self) -> bool:
+        """Whether the picture has a shape, which cannot be seen before the background."""
+        flat = self.pixels.reshape(len(self.pixels), -1)
+        return self.transparent and bool((flat == flat[:, :1]).all()) and bool((self.alpha != self.alpha[0, 0]).any())
 
 
 def decoded(
@@ -111,12 +124,14 @@ def picture(
     with _opened(path) as opened:
         frames = opened.format != "MPO" and bool(getattr(opened, "is_animated", False))
         opened.draft(None, (2 * side, 2 * side))  # JPEG: decodes at 1/2, 1/4 or 1/8 size where that is enough
-        image, transparent = _eight_bit(ImageOps.exif_transpose(opened), background, span)
-    image = _square(image, crop).convert("L" if grey else "RGB")
-    if image.size != (side, side):
-        image = image.resize((side, side), Image.Resampling.LANCZOS)
-    pixels = np.asarray(image)
-    return Picture(np.ascontiguousarray(pixels[None] if grey else pixels.transpose(2, 0, 1)), transparent, frames)
+        image, alpha = _eight_bit(ImageOps.exif_transpose(opened), background, span)
+    pixels = np.asarray(_resized(_square(image, crop).convert("L" if grey else "RGB"), side))
+    hides = None if alpha is None else np.asarray(_resized(_square(alpha, crop), side))
+    return Picture(np.ascontiguousarray(pixels[None] if grey else pixels.transpose(2, 0, 1)), frames, hides)
+
+
+def _resized(image: Image.Image, side: int) -> Image.Image:
+    return image if image.size == (side, side) else image.resize((side, side), Image.Resampling.LANCZOS)
 
 
 def extremes(path: Path, background: str) -> tuple[float, float]:
@@ -130,23 +145,23 @@ def extremes(path: Path, background: str) -> tuple[float, float]:
     return low, high
 
 
-def _eight_bit(image: Image.Image, background: str, span: tuple[float, float] | None) -> tuple[Image.Image, bool]:
-    """Any mode -> "L" or "RGB", and whether it was transparent. 16 bits are scaled (65535 -> 255); floats are 0 .. 1 or else 0 .. 255."""
+def _eight_bit(image: Image.Image, background: str, span: tuple[float, float] | None) -> tuple[Image.Image, Image.Image | None]:
+    """Any mode -> "L" or "RGB", and its alpha, "L", or None if nothing is transparent. 16 bits are scaled (65535 -> 255); floats are 0 .. 1 or else 0 .. 255."""
     if image.mode.startswith("I") or image.mode == "F":
         values = np.asarray(image, np.float64)
         if span:
-            return Image.fromarray(_spread(values, span)), False
+            return Image.fromarray(_spread(values, span)), None
         top = 65535 if image.mode != "F" else 1 if values.max() <= 1 else 255
         if not (values.min() >= 0 and values.max() <= top):  # NaN, too, is not within
             raise ValueError(f"values from {values.min():g} to {values.max():g}, not within 0 to {top}: --range data takes all of them")
-        return Image.fromarray(np.rint(values * (255 / top)).astype(np.uint8)), False
-    transparent = False
+        return Image.fromarray(np.rint(values * (255 / top)).astype(np.uint8)), None
+    alpha = None
     if image.has_transparency_data:
         image = image.convert("RGBA")
-        transparent = image.getextrema()[3][0] < 255
+        alpha = image.getchannel("A") if image.getextrema()[3][0] < 255 else None
         image = Image.alpha_composite(Image.new("RGBA", image.size, background), image)
     image = image if image.mode == "L" else image.convert("RGB")
-    return Image.fromarray(_spread(np.asarray(image, np.float64), span)) if span else image, transparent
+    return Image.fromarray(_spread(np.asarray(image, np.float64), span)) if span else image, alpha
 
 
 def _spread(values: np.ndarray, span: tuple[float, float]) -> np.ndarray:

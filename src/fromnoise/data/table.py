@@ -6,7 +6,9 @@ option that mends it; what was decided without asking is in ``Dataset.notes``.
 
 import csv
 import io
-from collections.abc import Sequence
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
 from itertools import islice
 from pathlib import Path
@@ -22,7 +24,11 @@ from .dataset import DataConfig, Dataset, Split, digest_of, refuse, split_rows
 from .encoding import decoded_text
 from .forms import calendar_form, first_code, is_year_and_month, text_form
 
-MISSING = frozenset(("", "na", "nan", "null"))  # compared in lower case
+MISSING = frozenset(("", "na", "nan", "null"))  # compared in lower case; in columns that the user names, "" alone
+SEPARATORS = ",;\t"
+HEAD_LINES = 1000  # that the separator is told by
+SEPARATOR_LINE = re.compile(r'"?sep=([^\r\n]*?)"?(?:\r\n|\r|\n|\Z)', re.IGNORECASE)  # as Excel writes and reads it
+DECIMAL_COMMA = re.compile(r"[-+]?\d[\d.]*,\d+|[-+]?,\d+")
 MOSTLY = 0.8  # share of cells that must be numbers to make a number column
 MOST_CLASSES = 10_000
 
@@ -61,14 +67,18 @@ def dataset(
         label_name = next(f"y{'_' * i}" for i in range(len(table) + 1) if f"y{'_' * i}" not in table)
         table = table | {label_name: np.array(list(map(str, y.tolist())), object)}
     table = {column: cells for column, cells in table.items() if column not in config.drop}
-    table, lines = _without_gaps(name, table, np.asarray(lines), config, notes)
+    table, lines, left_out = _without_gaps(name, table, np.asarray(lines), config, notes)
     place, label = list(table).index(label_name) if label_name else 0, table.pop(label_name, None)
     if not table:
-        raise UsageError(f"{shown(name)}: no column is left to learn from: drop fewer")
+        raise UsageError(f"{shown(name)}: {_why_nothing_is_left(label_name, config)}")
     table = {column: _typed(name, column, cells, lines, config, notes) for column, cells in table.items()}
+    for column, cells in table.items():
+        if cells.dtype == object:
+            _note_lost(f"of column {shown(column)} ", ("category", "categories"), left_out.get(column), cells, notes)
     class_names = ()
     if label is not None:
         label = _as_text(label)
+        _note_lost("", ("class", "classes"), left_out.get(label_name), label, notes)
         class_names = tuple(map(str, range(int(y.max()) + 1))) if y is not None else sorted_values(label)
         if y is None and len(class_names) > min(MOST_CLASSES, max(50, len(lines) // 10)):
             raise DataError(
@@ -105,34 +115,109 @@ def _check_names(table: dict[str, np.ndarray], config: DataConfig) -> None:
         raise UsageError(f"--label and --drop both name {shown(config.label)}: leave one out")
 
 
-def _without_gaps(name, table, lines, config: DataConfig, notes: list[str]):
-    """Refuses or drops the rows with a missing cell."""
-    gaps = {
-        column: np.isnan(cells)
-        if cells.dtype != object
-        else np.array([c.lower() in MISSING for c in cells], bool)
-        for column, cells in table.items()
-    }
+def _why_nothing_is_left(label: str, config: DataConfig) -> str:
+    """Why a table has no column to learn from, and what mends it."""
+    if config.drop:
+        return "no column is left to learn from: drop fewer"
+    if config.label is not None:
+        return f"the label {shown(label)} is the only column: leave --label out to learn it, or add columns to the file"
+    return "there is no column to learn from: add some"
+
+
+def _without_gaps(name: str, table: dict[str, np.ndarray], lines: np.ndarray, config: DataConfig, notes: list[str]):
+    """Refuses or drops the rows with a missing cell: (table, lines, cells of dropped rows by column, gaps aside).
+
+    Text such as NA is a gap, but not in the label and in the columns of --categorical: there only empty cells are.
+    """
+    gaps = {column: _gaps(cells, column == config.label or column in config.categorical) for column, cells in table.items()}
+    _note_kept_words(table, gaps, config, notes)
     rows = np.any(list(gaps.values()), axis=0) if gaps else np.zeros(len(lines), bool)
     if not rows.any():
-        return table, lines
+        return table, lines, {}
+    words = _missing_words(table, gaps)
     if empty := next((column for column, gap in gaps.items() if gap.all()), None):
+        if empty in words:
+            raise DataError(
+                f"{shown(name)}: every cell of column {shown(empty)} is missing, since {_listed(words[empty])} "
+                f"count{'s' * (len(words[empty]) == 1)} as missing: leave it out with --drop {shown(empty)}, "
+                f"or keep that text with --categorical {shown(empty)}"
+            )
         raise DataError(
             f"{shown(name)}: column {shown(empty)} is empty: leave it out with --drop {shown(empty)}"
         )
+    places = ", ".join(f"{_listed(texts)} in column {shown(column)}" for column, texts in list(words.items())[:5])
+    places += " ..." * (len(words) > 5)
     if config.missing == "refuse":
-        column = next(column for column, gap in gaps.items() if gap[rows.argmax()])
+        row = int(rows.argmax())
+        column = next(column for column, gap in gaps.items() if gap[row])
+        count = sum(int(gap.sum()) for gap in gaps.values())
+        text = table[column][row] if table[column].dtype == object else ""
+        keep = f". To keep such text ({places}) as a category, name its column in --categorical or --label" if words else ""
         raise DataError(
-            f"{shown(name)}: {sum(map(np.sum, gaps.values()))} missing cells in {rows.sum()} of "
-            f"{len(rows)} rows, first in line {lines[rows.argmax()]}, column {shown(column)}: "
-            "fill them, or leave those rows out with --missing drop"
+            f"{shown(name)}: {count} missing cell{'s' * (count != 1)} in {rows.sum()} of "
+            f"{len(rows)} rows, first in line {lines[row]}, column {shown(column)}"
+            f"{f' ({shown(text)} counts as missing)' if text else ''}: "
+            f"fill them, or leave those rows out with --missing drop{keep}"
         )
     if rows.all():
         raise DataError(
             f"{shown(name)}: every row has a missing cell: fill them, or --drop the columns with most gaps"
+            + (f" (as missing counts {places}; --categorical keeps it)" if words else "")
         )
-    notes.append(f"{rows.sum()} of {len(rows)} rows left out: a cell is missing")
-    return {column: cells[~rows] for column, cells in table.items()}, lines[~rows]
+    why = f"; as missing counts {places}: --categorical keeps it as a category" if words else ""
+    notes.append(f"{rows.sum()} of {len(rows)} rows left out: a cell is missing{why}")
+    left_out = {column: cells[rows & ~gaps[column]] for column, cells in table.items()}
+    return {column: cells[~rows] for column, cells in table.items()}, lines[~rows], left_out
+
+
+def _gaps(cells: np.ndarray, only_empty: bool) -> np.ndarray:
+    """Which cells (N,) are missing, bool (N,)."""
+    if cells.dtype != object:
+        return np.isnan(cells)
+    return np.array([not cell if only_empty else cell.lower() in MISSING for cell in cells], bool)
+
+
+def _missing_words(table: Mapping[str, np.ndarray], gaps: Mapping[str, np.ndarray]) -> dict[str, list[str]]:
+    """Column -> the different texts in it that are gaps, for columns with such text."""
+    texts = {column: {cell for cell in cells[gaps[column]] if cell} for column, cells in table.items() if cells.dtype == object}
+    return {column: sorted(words) for column, words in texts.items() if words}
+
+
+def _note_kept_words(table: Mapping[str, np.ndarray], gaps: Mapping[str, np.ndarray], config: DataConfig, notes: list[str]) -> None:
+    """A line about each column that the user named and that holds text which is a gap elsewhere."""
+    for column, cells in table.items():
+        if cells.dtype != object or not (column == config.label or column in config.categorical):
+            continue
+        counts = Counter(cell for cell in cells[~gaps[column]] if cell.lower() in MISSING)
+        if not counts:
+            continue
+        is_label = column == config.label
+        kind = ("a class" if is_label else "a category") if len(counts) == 1 else "classes" if is_label else "categories"
+        named = ", ".join(f"{shown(cell)} in {count} row{'s' * (count != 1)}" for cell, count in sorted(counts.items()))
+        notes.append(
+            f"column {shown(column)}: {named} {'is' if len(counts) == 1 else 'are'} {kind}, since --{'label' if is_label else 'categorical'} "
+            "names the column: only empty cells count as missing in it"
+        )
+
+
+def _note_lost(where: str, words: tuple[str, str], left_out: np.ndarray | None, kept: np.ndarray, notes: list[str]) -> None:
+    """A line about the categories or classes that only rows with a gap have. words: what one and several are called."""
+    if left_out is None:
+        return
+    lost = Counter(_as_text(left_out).tolist())
+    for value in set(kept.tolist()):
+        lost.pop(value, None)
+    if not lost:
+        return
+    named = [f"{shown(value)} ({count} row{'s' * (count != 1)})" for value, count in lost.most_common(5)]
+    notes.append(
+        f"{words[len(lost) > 1]} {where}lost with the rows left out, since no other row has {'them' if len(lost) > 1 else 'it'}: "
+        f"{', '.join(named)}{f' and {len(lost) - 5} more' if len(lost) > 5 else ''}"
+    )
+
+
+def _listed(texts: Iterable[str]) -> str:
+    return ", ".join(map(shown, texts))
 
 
 def _typed(
@@ -246,18 +331,19 @@ def _read_csv(path: Path, notes: list[str]) -> tuple[dict[str, np.ndarray], list
     notes += [note] if note else []
     if "\0" in text:
         raise DataError(f"{shown(path, 200)} is not a text table: save it as CSV in UTF-8")
-    reader = csv.reader(
-        io.StringIO(text, newline=""), delimiter=_delimiter(text), strict=True, skipinitialspace=True
-    )
+    text, delimiter = _separator_line(path, text)
+    skipped = delimiter is not None
+    delimiter = delimiter or _delimiter(text, notes)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True, skipinitialspace=delimiter != " ")
     rows, lines = [], []
     try:
         for row in reader:
             if row:
                 rows.append([cell.strip() for cell in row])
-                lines.append(reader.line_num)
+                lines.append(reader.line_num + skipped)
     except csv.Error as error:
         raise DataError(
-            f"{shown(path, 200)}, line {reader.line_num}: {error}: mend the quotes there"
+            f"{shown(path, 200)}, line {reader.line_num + skipped}: {error}: mend the quotes there"
         ) from error
     if not rows:
         raise DataError(f"{shown(path, 200)} is empty: give a header and rows")
@@ -270,7 +356,16 @@ def _read_csv(path: Path, notes: list[str]) -> tuple[dict[str, np.ndarray], list
     if all(np.isfinite(as_number(cell)) for cell in header):
         notes.append(f"the first line holds numbers: no header, columns are named c0 to c{len(header) - 1}")
         header = [f"c{i}" for i in range(len(header))]
+    elif _is_row(header, rows[1:]):
+        notes.append(f"the first line has the form of the rows below it: no header, columns are named c0 to c{len(header) - 1}")
+        header = [f"c{i}" for i in range(len(header))]
     else:
+        if numbers := [cell for cell in header if np.isfinite(as_number(cell))]:
+            more = f" and {len(numbers) - 5} more" if len(numbers) > 5 else ""
+            notes.append(
+                f"the first line is taken for the names of the columns, and {_listed(numbers[:5])}{more} in it "
+                f"{'are numbers' if len(numbers) > 1 else 'is a number'}: if it is a row, put a line of names above it"
+            )
         for i, cell in enumerate(header):
             if not cell:
                 notes.append(f"column {i + 1} has no name: it is named 'c{i}' and learned; --drop c{i} leaves it out")
@@ -282,18 +377,75 @@ def _read_csv(path: Path, notes: list[str]) -> tuple[dict[str, np.ndarray], list
     return {column: np.array(cells, object) for column, cells in zip(header, zip(*rows))}, lines
 
 
-def _delimiter(text: str) -> str:
-    """The separator that gives the most columns, if possible the same number in each of the first lines."""
-    head = list(islice(io.StringIO(text, newline=""), 20))
+def _is_row(first: Sequence[str], rest: Sequence[Sequence[str]]) -> bool:
+    """Whether each cell of the first line has the form of those below: a number, a date or an amount as they are, or a text that is there again."""
+    return bool(rest) and all(_is_among(cell, [row[i] for row in rest]) for i, cell in enumerate(first))
 
-    def merit(delimiter):
+
+def _is_among(cell: str, below: list[str]) -> bool:
+    given = [other for other in below if other.lower() not in MISSING]
+    if not given or cell.lower() in MISSING:
+        return False
+    if np.isfinite([as_number(other) for other in given]).mean() >= MOSTLY:
+        return bool(np.isfinite(as_number(cell)))
+    form = text_form([cell])
+    return cell in given or (form is not None and text_form(given) == form)
+
+
+def _separator_line(path: Path, text: str) -> tuple[str, str | None]:
+    """The text without a first line such as ``sep=;``, and the separator that it names, or None. Raises DataError on more than one character.
+
+    Excel writes that line, and takes the separator from it.
+    """
+    match = SEPARATOR_LINE.match(text)
+    if match is None:
+        return text, None
+    separator = "\t" if match[1] == "\\t" else match[1]
+    if len(separator) != 1 or separator in '"\0':
+        raise DataError(
+            f"{shown(path, 200)}: the first line, {shown(match[0].strip())}, should name the separator by one character: "
+            "mend it, such as sep=; or remove it"
+        )
+    return text[match.end() :], separator
+
+
+def _delimiter(text: str, notes: list[str]) -> str:
+    """The separator that gives the same number of columns, and most of them, in each of the first lines.
+
+    A semicolon or tab goes before a comma that stands in the decimals of a column. Notes on a choice between several.
+    """
+    head = list(islice(io.StringIO(text, newline=""), HEAD_LINES))
+    merits = {}
+    for separator in SEPARATORS:
         try:
-            widths = [len(row) for row in csv.reader(head, delimiter=delimiter) if row]
+            rows = [row for row in csv.reader(head, delimiter=separator, skipinitialspace=True) if row]
         except csv.Error:
-            return (False, 0)
-        return (len(set(widths)) == 1 and widths[0] > 1, widths[0] if widths else 0)
+            rows = []
+        if len(head) == HEAD_LINES:
+            rows = rows[:-1]  # a quoted cell may have been cut in two
+        widths = {len(row) for row in rows}
+        width = len(rows[0]) if rows else 0
+        even = len(widths) == 1 and width > 1
+        merits[separator] = (even, separator != "," and min(widths, default=0) > 1 and _has_decimal_commas(rows), width)
+    best = max(SEPARATORS, key=merits.__getitem__)
+    others = [other for other in SEPARATORS if other != best and merits[other][0]]
+    if others and merits[best][0]:
+        names = {",": "comma", ";": "semicolon", "\t": "tab"}
+        why = ", since numbers are written with a decimal comma" if merits[best][1] else ""
+        rest = " or ".join(f"a {names[other]} ({merits[other][2]} columns)" for other in others)
+        notes.append(f"cells are separated by a {names[best]} ({merits[best][2]} columns), not by {rest}{why}")
+    return best
 
-    return max(",;\t", key=merit)
+
+def _has_decimal_commas(rows: list[list[str]]) -> bool:
+    """Whether a column below the first row holds numbers alone, some of them with a decimal comma."""
+    below = rows[1:] or rows
+    for i in range(min(map(len, rows))):
+        cells = [cell for row in below if (cell := row[i].strip()).lower() not in MISSING]
+        commas = sum(DECIMAL_COMMA.fullmatch(cell) is not None for cell in cells)
+        if commas and commas + sum(bool(np.isfinite(as_number(cell))) for cell in cells) >= MOSTLY * len(cells):
+            return True
+    return False
 
 
 def _read_parquet(path: Path, notes: list[str]) -> tuple[dict[str, np.ndarray], Sequence[int]]:

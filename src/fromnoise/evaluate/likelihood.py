@@ -250,7 +250,7 @@ def rows(restored: Restored, k: int, n: int | None, seed: int, anneal: int = 0) 
     more = []
     if anneal and isinstance(model, HasPosterior) and not noisy:
         found, accepted = annealed(restored, anneal, seed=seed, **AIS)
-        how = f"annealed importance sampling from q(z|x): {AIS['chains'] - 4} chains and 4 pilots, {AIS['steps']} temperatures, {accepted:.0%} of the moves accepted"
+        how = f"annealed importance sampling from q(z|x): {AIS['chains'] - 4} chains and 4 pilots, {AIS['steps']} temperatures, {100 * accepted:.0f} % of the moves accepted"
         more = [row("annealed", "annealed importance sampling", found.mean, unit, se=found.se, n=found.n, bound="lower", k=AIS["steps"], better="higher", **(common | {"reason": how}))]
     return [
         *more,

@@ -66,7 +66,7 @@ def draw_forward(subject: Subject, shown: int = 3) -> Drawing:
     for j, share in enumerate(explained):
         sheet.text(centre(j), top, f"{100 * max(share, 0):.0f}%", size=7.5, color=SOFT, ha="center")
     sheet.text(LEFT - 10, top, "explained", size=7.5, color=SOFT, ha="right")
-    alt = f"{shown} images at {len(LEVELS)} levels of noise, and what the model sees in each; one look explains {explained[5]:.0%} of the variance at half noise."
+    alt = f"{shown} images at {len(LEVELS)} levels of noise, and what the model sees in each; one look explains {100 * explained[5]:.0f} % of the variance at half noise."
     return sheet.done({"levels": LEVELS, "explained": explained, "n": len(batch)}, alt)
 
 
@@ -147,7 +147,7 @@ def draw_trajectories(subject: Subject) -> Drawing:
 
     side, small = (WIDTH - 24) / 2, (WIDTH - 8 * (len(CLOUDS) - 1)) / len(CLOUDS)
     note = (
-        f"Left: {PATHS} ways from noise (○) to a sample (●), {len(moments) - 1} steps. Right: at {AT:.0%} noise, arrows from where a point is towards what the model takes it for, at a "
+        f"Left: {PATHS} ways from noise (○) to a sample (●), {len(moments) - 1} steps. Right: at {100 * AT:.0f} % noise, arrows from where a point is towards what the model takes it for, at a "
         f"quarter of their length: the velocity of the flow, and up to a drift to the middle the score, the direction in which the noised data (grey) get denser. Below: {POINTS} points on their way."
     )
     sheet = Sheet(f"Ways from noise to data of {plain(restored.run.name)}", note, subject.caption("trajectories"), side + 38 + small + 6)
@@ -161,7 +161,7 @@ def draw_trajectories(subject: Subject) -> Drawing:
     axes = sheet.axes(side + 24, 18, side, side)
     axes.scatter(*cloud.T, s=6, color=REAL, alpha=0.35, linewidths=0)
     axes.quiver(*grid.cpu().numpy().T, *(push / 4).T, angles="xy", scale_units="xy", scale=1, color=ACCENT, width=0.0032, headwidth=4, headlength=4.5, headaxislength=4, zorder=3)
-    framed(axes, (near[0] - wide, near[0] + wide, near[1] - wide, near[1] + wide), f"field at {AT:.0%} noise")
+    framed(axes, (near[0] - wide, near[0] + wide, near[1] - wide, near[1] + wide), f"field at {100 * AT:.0f} % noise")
     for j, level in enumerate(CLOUDS):
         i = int(np.abs(levels - level).argmin())
         axes = sheet.axes(j * (small + 8), side + 42, small, small)
@@ -169,7 +169,7 @@ def draw_trajectories(subject: Subject) -> Drawing:
         axes.scatter(*states[i].T, s=3, color=MODEL, alpha=0.7, linewidths=0)
         framed(axes, extent, f"{of_level(levels[i])} noise")
     numbers = {"steps": len(moments) - 1, "ends": states[-1, :PATHS], "starts": states[0, :PATHS], "level": AT, "grid": grid, "push": push}
-    return sheet.done(numbers, f"Ways of {PATHS} points from noise to the data, the field of arrows that moves them at {AT:.0%} noise, and clouds of points at {len(CLOUDS)} moments.")
+    return sheet.done(numbers, f"Ways of {PATHS} points from noise to the data, the field of arrows that moves them at {100 * AT:.0f} % noise, and clouds of points at {len(CLOUDS)} moments.")
 
 
 def density(axes, subject: Subject, extent, points: np.ndarray, cells: int = 200) -> None:

@@ -72,7 +72,7 @@ def draw_solver(subject: Subject) -> Drawing:
         "components": [[a + 1, b] for a, b in groups], "variance_ratio": ratios,
     }  # fmt: skip
     worst = max(abs(few / many - 1) for few, many in zip(ratios[EVALUATIONS.index(10)], ratios[-1]))
-    return sheet.done(numbers, f"{name} {converged.value:.3g} converged; at 10 evaluations variances differ from converged ones by {worst:.0%} at most.")
+    return sheet.done(numbers, f"{name} {converged.value:.3g} converged; at 10 evaluations variances differ from converged ones by {100 * worst:.0f} % at most.")
 
 
 def draw_variances(sheet: Sheet, groups: list[tuple[int, int]], ratios: list[list[float]], left: float, height: float) -> None:

@@ -34,7 +34,7 @@ def _plane(subject: Subject, real: np.ndarray, generated: np.ndarray, note: str)
         numbers["mean_log_density"] = {name: _mean_finite(subject.dataset.log_density(x)) for name, x in (("real", real), ("generated", generated))}
         (a, _), (b, outside) = numbers["mean_log_density"].values()
         note += f" Mean true log p(x): {a:.2f} nats for real points, {b:.2f} for generated ones."
-        note += f" {outside:.0%} of the generated points lie where the true density is 0." if outside else ""
+        note += f" {100 * outside:.0f} % of the generated points lie where the true density is 0." if outside else ""
     sheet = Sheet(f"Samples of {plain(subject.restored.run.name)}", note, subject.caption("samples"), side + 44)
     low, high = real.min(0), real.max(0)
     centre, half = (low + high) / 2, float((high - low).max()) / 2 * 1.15
