@@ -47,7 +47,7 @@ def normal_interval(value: float, se: float) -> tuple[float, float]:
     return value - 1.959963985 * se, value + 1.959963985 * se
 
 
-def share(successes: int, n: int, null: float | None = None, m: int = 0) -> Estimate:
+def share(successes: float, n: float, null: float | None = None, m: int = 0) -> Estimate:
     """A proportion with Wilson's 95 % interval (Wilson 1927), which holds near 0 and 1 too."""
     z = 1.959963985
     p = successes / n
