@@ -10,6 +10,10 @@ class NotFiniteError(DataError):
     """A measure that came out as no finite number, of rows that are finite themselves."""
 
 
+class NoSpreadError(DataError):
+    """Examples that do not differ: there is nothing to measure."""
+
+
 @dataclass(frozen=True)
 class Estimate:
     """value    the number, free of bias where a way to be so is known

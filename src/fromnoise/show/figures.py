@@ -183,7 +183,7 @@ FIGURES: dict[str, Kind] = {
     "bigrams": Kind("p(next symbol | symbol), learned and counted", _is_text, counting.draw_bigrams),
     "completions": Kind("upper halves, several ways to go on, the truth", _all(_is_image, _completes), order.draw_completions),
     "order": Kind("samples as they fill symbol by symbol, as an animated picture too", _all(_is_image, _predicts, _has_pixels), order.draw_order),
-    "kl": Kind("KL by latent dimension, active units", _all(_encodes, _has_kl), curves.draw_kl),
+    "kl": Kind("KL by latent dimension, active units", _all(_encodes, _has_kl, curves.why_no_kl), curves.draw_kl),
 }  # fmt: skip
 
 

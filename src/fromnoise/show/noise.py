@@ -13,7 +13,7 @@ from ..core.family import Moment
 from ..core.rng import Rng
 from ..evaluate.report import yardstick_for
 from ..measures import frechet
-from ..measures.distances import kernel_distance
+from ..measures.distances import scaled_kernel_distance
 from ..measures.estimate import Estimate
 from ..measures.features import extract
 from .images import GAP, image_cell, row_height, rows_of_images
@@ -220,8 +220,8 @@ def measured(subject: Subject) -> tuple[str, object, Estimate | None]:
     if subject.spec.kind == "image" and len(train) >= frechet.FEW * train.shape[1]:
         name, distance = f"Fréchet distance ({main.name.partition('/')[0]})", lambda features: frechet.frechet(features, train)
     else:
-        few, centre, scale = min(len(train), SAMPLES["vector"]), train.mean(0), train.var(0).mean().sqrt().clamp(min=1e-12)
-        name, distance = "kernel distance", lambda features: kernel_distance((features[:few] - centre) / scale, (train[:few] - centre) / scale)
+        most = min(len(train), SAMPLES["vector"])
+        name, distance = "kernel distance", lambda features: scaled_kernel_distance(features, train, most, features is not test)
     try:
         real = distance(test)
     except UsageError:  # too few
@@ -274,7 +274,7 @@ def curve(sheet: Sheet, found: list[tuple[int, Estimate, float]], real: Estimate
     if real and real.value > floor:
         axes.axhline(real.value, color=REAL, linewidth=1, linestyle=(0, (4, 3)))
     for step, value, told in zip(steps, at, values):
-        axes.annotate((f"{told:.2g}" if told < 10 else f"{told:,.0f}") if told > 0 else "≤ 0", (step, value), xytext=(0, 7), textcoords="offset points", fontsize=7.5, color=INK, ha="center", path_effects=halo())
+        axes.annotate((f"{told:,.0f}" if 10 <= told < 1e7 else f"{told:.2g}") if told > 0 else "≤ 0", (step, value), xytext=(0, 7), textcoords="offset points", fontsize=7.5, color=INK, ha="center", path_effects=halo())
     axes.set_xticks(steps, [f"{step}\n{words(seconds)}" for step, _, seconds in found], fontsize=7.5)
     axes.xaxis.set_minor_locator(NullLocator()), axes.yaxis.set_minor_formatter(NullFormatter())
     axes.set_ylim(bottom=floor)
