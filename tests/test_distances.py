@@ -10,7 +10,13 @@ from fromnoise.core.errors import DataError, UsageError
 from fromnoise.core.rng import Rng
 from fromnoise.core.spec import DataSpec
 from fromnoise.data.dataset import Dataset, Split
-from fromnoise.measures.distances import kernel_distance, rbf, scaled_kernel_distance, sliced_wasserstein, wasserstein_1d
+from fromnoise.measures.distances import (
+    kernel_distance,
+    rbf,
+    scaled_kernel_distance,
+    sliced_wasserstein,
+    wasserstein_1d,
+)
 from fromnoise.measures.estimate import NoSpreadError
 from fromnoise.measures.features import coordinates
 from fromnoise.measures.twosample import class_score, two_sample_accuracy
