@@ -2,12 +2,23 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 
 from fromnoise.core.errors import DataError, UsageError
 from fromnoise.core.rng import Rng
-from fromnoise.measures.distances import kernel_distance, rbf, sliced_wasserstein, wasserstein_1d
+from fromnoise.core.spec import DataSpec
+from fromnoise.data.dataset import Dataset, Split
+from fromnoise.measures.distances import (
+    kernel_distance,
+    rbf,
+    scaled_kernel_distance,
+    sliced_wasserstein,
+    wasserstein_1d,
+)
+from fromnoise.measures.estimate import NoSpreadError
+from fromnoise.measures.features import coordinates
 from fromnoise.measures.twosample import class_score, two_sample_accuracy
 
 normal = lambda seed, name, n, d: Rng(seed).normal(name, (n, d)).double()
@@ -138,3 +149,36 @@ def test_what_cannot_be_measured_is_refused(measure):
     for x, y, error in ((good[:2], good, UsageError), (good, good[:, :2], UsageError), (good / 0, good, DataError)):
         with pytest.raises(error):
             measure(x, y)
+
+
+def test_a_model_that_copies_its_reference_has_an_interval_that_holds_0():
+    for rows, dims in ((60, 64), (1000, 8)):  # few rows for the features; many, where the copies are seen
+        y = normal(3, "y", rows, dims)
+        copies = y[Rng(3).integers("rows", rows, (400,))]
+        plain, known = kernel_distance(copies, y), kernel_distance(copies, y, trained_on_y=True)
+        assert plain.value == known.value < 0
+        if plain.interval[1] < 0 or rows < 4 * dims:
+            assert known.interval[1] > 0 and known.interval[0] == plain.interval[0] and "trained on these" in known.note
+    other = kernel_distance(normal(4, "x", 400, 8) + 1, y, trained_on_y=True)
+    assert other.interval[0] > 0 and not other.note
+
+
+@pytest.mark.parametrize("shift, holds", [(0.0, 0.9), (0.5, 0.0)])
+def test_kernel_distance_on_features_of_few_pictures_of_noise(shift, holds):
+    """Fresh pictures of the same law, and of another one. Components that were fitted on the 80 rows put all of them below 0."""
+    spec = DataSpec("image", (1, 16, 16), levels=256)
+    hits = []
+    for i in range(20):
+        y, x = normal(i, "y", 80, 256), normal(i, "x", 80, 256) + shift
+        dataset = Dataset("noise", spec, {"train": Split(y.view(80, 1, 16, 16).numpy())}, digest="0" * 16)
+        features = coordinates(dataset)
+        low, high = scaled_kernel_distance(features(x), features(y), 5000).interval
+        hits.append(low <= 0 <= high)
+    assert features.name.startswith("projection") and abs(np.mean(hits) - holds) <= 0.1
+
+
+@pytest.mark.parametrize("measure", [lambda x, y: scaled_kernel_distance(x, y, 500), lambda x, y: sliced_wasserstein(x, y, Rng(0))])
+def test_a_reference_without_spread_is_refused(measure):
+    rounding = 1e-15 * normal(0, "y", 60, 4)
+    with pytest.raises(NoSpreadError, match="all reference examples have the same features"):
+        measure(normal(0, "x", 60, 4), rounding)

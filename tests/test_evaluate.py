@@ -2,6 +2,7 @@
 
 import json
 import math
+import warnings
 
 import numpy as np
 import pytest
@@ -15,12 +16,13 @@ from fromnoise.core.rng import Rng
 from fromnoise.core.spec import DataSpec
 from fromnoise.data import DataConfig, Dataset, Split
 from fromnoise.evaluate import reconstruction
-from fromnoise.evaluate.likelihood import score
+from fromnoise.evaluate.likelihood import score, scores
 from fromnoise.evaluate.protocol import columns_of
 from fromnoise.evaluate.report import evaluate
 from fromnoise.evaluate.table import plain_table
 from fromnoise.families import load
 from fromnoise.training import launch
+from fromnoise.training.health import active_units
 from fromnoise.training.restore import Restored, restore
 
 SMALL = dict(steps=12, batch_size=32, intervals=2, validation_examples=50, threads=1)
@@ -204,3 +206,17 @@ def test_the_summary_tells_the_copies_of_a_perfect_model():
     near = row("near_copies", "near-copies", Estimate(1.0, null=0.997, n=60), "share")
     report = {"title": "m", "metrics": [near], "cost": {"train_seconds": 1.0}}
     assert "a perfect model has 99.7 % copies" in summary([report])
+
+
+def test_the_elbo_of_few_examples_is_never_above_the_bound(tmp_path):
+    restored = trained(tmp_path / "vae")
+    for n in (1, 2, 6):
+        for seed in range(4):
+            mean, bound = scores(restored, 20, n, seed=seed)
+            assert mean.mean < bound.mean and bound == score(restored, 20, n, seed=seed)
+
+
+def test_one_example_has_no_active_units_and_no_warning():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert not active_units(torch.ones(1, 3), torch.ones(3)).any()

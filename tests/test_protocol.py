@@ -3,7 +3,7 @@
 import pytest
 
 from fromnoise.evaluate.protocol import CARD, absent, columns_of, identity, overlap, row
-from fromnoise.evaluate.table import cell, plain_table, real_of
+from fromnoise.evaluate.table import cell, explanations, plain_table, real_of
 from fromnoise.measures.estimate import Estimate, NotFiniteError, share
 
 BASE = dict(n=100, m=200, split="train", reference="abc:train[:200]", evaluator="e-1", bound="lower", k=8, dequantisation=None, seed=0, drawn="defaults")
@@ -85,3 +85,23 @@ def test_wilson_intervals_hold_at_the_edges():
     assert some.interval == pytest.approx((0.2189, 0.3958), abs=1e-4)
     with pytest.raises(NotFiniteError):
         Estimate(float("nan"))
+
+
+def test_repeats_are_best_near_to_what_real_data_have():
+    def report(value):
+        return {"metrics": [row("duplicates", "samples that repeat another sample", Estimate(value, 0.01, (value - 0.02, value + 0.02), 0.96, n=500, m=500), "share", better="near")]}
+
+    (column,) = columns_of([report(0.52), report(0.64), report(0.96), report(0.99)])
+    assert column.ordered() == [2, 3, 1, 0] and column.ranks() == {2: 1, 3: 1, 1: 3, 0: 4}
+
+
+@pytest.mark.parametrize("value, half, expected", [(3.5e71, 6e70, "3.5e+71 ± 6e+70"), (2e-9, 1e-9, "2e-09 ± 1e-09"), (0.5, 0.01, "0.5000 ± 0.0100"), (0.0, None, "0.00000")])
+def test_very_large_and_small_numbers_are_short(value, half, expected):
+    found = row("kernel_distance", "kernel distance", Estimate(value, interval=half and (value - half, value + half)), "squared mean discrepancy")
+    assert cell(found) == expected
+
+
+def test_a_distance_below_zero_is_explained_beside_the_table():
+    made = lambda value: [{"metrics": [row("frechet", "Fréchet distance", Estimate(value, 0.1, (value - 0.2, value + 0.2), 0.0), "squared feature units", better="lower")]}]
+    assert any("below 0" in text for text in explanations(columns_of(made(-0.05))))
+    assert not explanations(columns_of(made(0.05)))

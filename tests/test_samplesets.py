@@ -93,15 +93,35 @@ def test_a_model_that_is_too_wide_has_recall_and_no_precision():
 
 def test_duplicates_are_inside_however_the_ball_is():
     y = normal("y", 10, 6)[torch.arange(80) % 10] + 1e4  # eight of each: every radius is 0
-    assert {key: found.value for key, found in manifold(y[:40], y, k_coverage=3).items()} == {"precision": 1, "recall": 1, "density": 8 / 3, "coverage": 1}
+    found = {key: found.value for key, found in manifold(y[:40], y, k_coverage=3).items()}
+    missed = math.comb(7, 3) / math.comb(11, 3)  # none of 4 samples is among the first 3 of 7 + 4 equal rows
+    assert found == pytest.approx({"precision": 1, "recall": 1, "density": 1, "coverage": 1 - missed})
+
+
+TIED_LAWS = {
+    "mostly zeros": lambda name, n: torch.where(Rng(0).uniform(name + "where", (n, 1)) < 0.91, 0.0, Rng(0).normal(name, (n, 1))).double(),
+    "one category": lambda name, n: torch.eye(3)[Rng(0).integers(name, 3, (n,))].double(),
+    "a grid": lambda name, n: Rng(0).integers(name, 9, (n, 2)).double(),
+    "one value": lambda name, n: torch.ones(n, 2).double(),
+}
+
+
+@pytest.mark.parametrize("law", TIED_LAWS.values(), ids=TIED_LAWS)
+def test_density_and_coverage_of_a_perfect_model_are_their_nulls_where_rows_repeat(law):
+    found = [manifold(law(f"x{i}", 120), law(f"y{i}", 150)) for i in range(30)]
+    for key in ("density", "coverage"):
+        values = np.array([f[key].value for f in found])
+        assert values.mean() == pytest.approx(found[0][key].null, abs=4 * values.std() / math.sqrt(30) + 0.003), key
 
 
 def test_ties_of_tables_and_pixels_are_inside():
     grid = torch.cartesian_prod(torch.arange(9.0), torch.arange(9.0)).double()  # the nearest neighbour is at distance 1
+    squared = (grid[:40, None] + torch.tensor([1.0, 0.0]) - grid).square().sum(2)
+    tied = (torch.cdist(grid, grid) == 1).sum(1)  # one of them is in the ball for k = 1, as often the sample at its edge
+    expected = float(((squared == 0).double() + (squared == 1) / (tied + 1)).sum(1).mean())
     for step in (1.0, 0.1, 2 / 255):
-        assert manifold((grid[:40] + torch.tensor([1.0, 0.0])) * step + 7, grid * step + 7, k_coverage=1)["density"].value == pytest.approx(
-            sum(((grid[i] + torch.tensor([1.0, 0.0]) - grid).square().sum(1) <= 1).sum().item() for i in range(40)) / 40
-        )
+        found = manifold((grid[:40] + torch.tensor([1.0, 0.0])) * step + 7, grid * step + 7, k_coverage=1)
+        assert found["density"].value == pytest.approx(expected)
 
 
 def test_the_control_is_the_null_of_precision_and_recall():

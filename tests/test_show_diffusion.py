@@ -1,6 +1,7 @@
 """Figures of what denoises and samples step by step: who has them, that they say what is true, that the page holds them."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -152,3 +153,24 @@ def test_steps_of_a_few_pictures_of_ones_own(few, tmp_path):
     with drawing():
         drawn = noise.draw_steps(Subject(restored))
     assert drawn.numbers["metric"] == "kernel distance" and np.isfinite(drawn.numbers["value"]).all()
+
+
+def test_one_image_and_equal_images_have_a_figure_of_noise(models):
+    for rows in (slice(0, 1), np.zeros(5, dtype=int)):
+        base = models["digits"]
+        splits = {name: replace(base.dataset.split(name), x=base.dataset.split(name).x[rows], y=None) for name in ("train", "validation", "test")}
+        with drawing():
+            drawn = noise.draw_forward(Subject(replace(base, dataset=replace(base.dataset, splits=splits))))
+        assert drawn.numbers["explained"] == []
+
+
+def test_a_figure_that_the_data_do_not_allow_is_an_error_only_by_name(models, monkeypatch, tmp_path):
+    def refuse(subject):
+        raise UsageError("the training examples do not differ")
+
+    lines = []
+    monkeypatch.setattr("fromnoise.show.figures.FIGURES", {name: replace(FIGURES[name], draw=refuse) if name == "solver" else FIGURES[name] for name in ("solver", "forward")})
+    files = show(models["digits"], out=tmp_path, say=lines.append)
+    assert {file.stem for file in files} == {"forward"} and lines == ["figure 'solver' is skipped: the training examples do not differ"]
+    with pytest.raises(UsageError, match="do not differ"):
+        show(models["digits"], ["solver"], out=tmp_path)

@@ -239,8 +239,11 @@ class TrainedRun:
 
     def show(self, *names: str, **options) -> list[Path]:
         """Draws figures (all that apply when none is named) into the run's ``figures`` folder."""
+        import warnings
+
         from .show.figures import show
 
+        options.setdefault("say", lambda text: warnings.warn(escaped(text), stacklevel=4))
         return show(self.restored, list(names) or None, **options)
 
     def resume(self, **changes) -> "TrainedRun":

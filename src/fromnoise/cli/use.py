@@ -152,7 +152,7 @@ def evaluate(run, quick, samples, k, n, ais, evaluator, evaluator_digest, seed, 
         say=lambda text: None if quiet or as_json else say(text, True), warn=warn,
     )  # fmt: skip
     if figures and not quick:
-        draw(restored, seed=whole(seed, "--seed", 0))
+        draw(restored, seed=whole(seed, "--seed", 0), say=warn)
     if as_json:
         return finish(report, True, "")
     if sys.stdout.isatty():
@@ -225,6 +225,6 @@ def show(run, names, dims, sampled, seed, beside, out, checkpoint, data, device,
     plain = None if beside is None else opened(beside, "last", device)
     files = draw(
         restored, list(names) or None, seed=whole(seed, "--seed", 0), dims=tuple(whole(d, "--dims", 0) for d in pair),
-        sampled=sampled, plain=plain, command=command_line(), out=out,
+        sampled=sampled, plain=plain, command=command_line(), out=out, say=warn,
     )  # fmt: skip
     finish({"run": str(run), "files": [str(f) for f in files]}, as_json, *(str(f) for f in files if f.suffix == ".png"))

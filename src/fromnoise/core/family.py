@@ -224,6 +224,17 @@ class HasLikelihood(Protocol):
 
 
 @runtime_checkable
+class WeighsDraws(Protocol):
+    """log p(x, z) - log q(z | x) in nats for k draws of z ~ q(z | x) for each x, (B, k).
+
+    Their mean estimates the ELBO, the log of the mean of their exponentials the k-sample bound: of the same draws the
+    former is never above the latter.
+    """
+
+    def log_weights(self, x: Tensor, y: Tensor | None, rng: Rng, k: int) -> Tensor: ...
+
+
+@runtime_checkable
 class HasFlow(Protocol):
     """log p(x) by the differential equation that carries x to noise: a density, for data with levels the caller dequantises.
 

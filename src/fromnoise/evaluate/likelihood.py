@@ -7,7 +7,7 @@ from functools import lru_cache
 import torch
 
 from ..core.errors import FromNoiseError
-from ..core.family import Classifies, HasFlow, HasLikelihood, HasPosterior
+from ..core.family import Classifies, HasFlow, HasLikelihood, HasPosterior, WeighsDraws
 from ..core.rng import Rng
 from ..core.spec import Batch
 from ..core.words import shown
@@ -37,6 +37,13 @@ class Score:
     se: float | None
     n: int
 
+    @staticmethod
+    def of(parts: list[torch.Tensor]) -> "Score":
+        """parts: nats of the examples of each batch."""
+        values = torch.cat(parts).cpu().double()
+        se = float(values.std() / math.sqrt(len(values))) if len(values) > 1 else None
+        return Score(float(values.mean()), se, len(values))
+
 
 @torch.no_grad()
 def score(restored: Restored, k: int = 1, n: int | None = None, split="test", seed: int = 0, chunk: int = 256) -> Score:
@@ -47,34 +54,56 @@ def score(restored: Restored, k: int = 1, n: int | None = None, split="test", se
     dequantisation noise when the model's likelihood is a density: the result is then a lower bound (Theis
     et al. 2016).
     """
+    return scores(restored, k, n, split, seed, chunk)[-1]
+
+
+@torch.no_grad()
+def scores(restored: Restored, k: int = 1, n: int | None = None, split="test", seed: int = 0, chunk: int = 256) -> tuple[Score, Score]:
+    """The ELBO of the draws of z that ``score`` makes, and what ``score`` gives.
+
+    Both are of the same draws, so that the mean over k draws is never above the k-sample bound, in any example. Of a model
+    that does not weigh its draws, and for k = 1, the first is ``score`` with k = 1.
+    """
     model, dataset, device = restored.model, restored.dataset, restored.device
     assert isinstance(model, HasLikelihood) and model.bound != "none"
     # a block of examples shares a key, in blocks of fixed size: one call for many random numbers
     chunk = max(1, min(chunk, NUMBERS_AT_ONCE // dataset.spec.dims))
     block = max(1, min(256, NUMBERS_AT_ONCE // dataset.spec.dims // min(k, chunk)))
-    values, done = [], 0
+    means, values, done = [], [], 0
     for batch in in_order(dataset, split, block, n, device):
         rng = Rng(seed, ("likelihood", split), device=device).at(done)
         done += len(batch)
-        values.append(log_likelihoods(model, dataset.spec, batch, rng, k, chunk))
-    values = torch.cat(values).cpu().double()
-    se = float(values.std() / math.sqrt(len(values))) if len(values) > 1 else None
-    return Score(float(values.mean()), se, len(values))
+        mean, value = both_bounds(model, dataset.spec, batch, rng, k, chunk)
+        means.append(mean)
+        values.append(value)
+    return Score.of(means), Score.of(values)
 
 
 @torch.no_grad()
 def log_likelihoods(model, spec, batch: Batch, rng: Rng, k: int, chunk: int = 256) -> torch.Tensor:
     """log p(x) or its bound for each example of one batch, (B,) nats; the sum over k draws in chunks."""
+    return both_bounds(model, spec, batch, rng, k, chunk)[1]
+
+
+@torch.no_grad()
+def both_bounds(model, spec, batch: Batch, rng: Rng, k: int, chunk: int = 256) -> tuple[torch.Tensor, torch.Tensor]:
+    """The ELBO, and log p(x) or its bound, for each example of one batch, each (B,) nats; the sum over k draws in chunks."""
     x, extra = dequantised(batch.x, spec, rng) if model.continuous else (batch.x, 0.0)
     if k == 1 or model.bound == "exact" or isinstance(model, HasFlow):
-        return model.log_likelihood(x, batch.y, rng, 1) + extra
-    total = None
+        value = model.log_likelihood(x, batch.y, rng, 1) + extra
+        return value, value
+    total, added, weighs = None, 0.0, isinstance(model, WeighsDraws)
     chunks = -(-k // max(3, chunk))
     for i in range(chunks):  # chunks of nearly equal size: none of one draw, which would mean the ELBO
         size = k // chunks + (i < k % chunks)
-        part = model.log_likelihood(x, batch.y, rng.at("chunk", i), size) + math.log(size)
+        if weighs:
+            log_weights = model.log_weights(x, batch.y, rng.at("chunk", i), size)
+            added, part = added + log_weights.double().sum(1), log_weights.logsumexp(1)
+        else:
+            part = model.log_likelihood(x, batch.y, rng.at("chunk", i), size) + math.log(size)
         total = part if total is None else torch.logaddexp(total, part)
-    return total - math.log(k) + extra
+    mean = added / k if weighs else model.log_likelihood(x, batch.y, rng, 1)
+    return mean + extra, total - math.log(k) + extra
 
 
 def dequantised(x: torch.Tensor, spec, rng: Rng) -> tuple[torch.Tensor, float]:
@@ -252,10 +281,12 @@ def rows(restored: Restored, k: int, n: int | None, seed: int, anneal: int = 0) 
         found, accepted = annealed(restored, anneal, seed=seed, **AIS)
         how = f"annealed importance sampling from q(z|x): {AIS['chains'] - 4} chains and 4 pilots, {AIS['steps']} temperatures, {100 * accepted:.0f} % of the moves accepted"
         more = [row("annealed", "annealed importance sampling", found.mean, unit, se=found.se, n=found.n, bound="lower", k=AIS["steps"], better="higher", **(common | {"reason": how}))]
+    mean, bound = scores(restored, k, n, seed=seed)
+    how = {"reason": "; ".join(filter(None, (f"mean over the same {k} draws of z as the importance-weighted bound", note)))}
     return [
         *more,
-        *told("elbo", "ELBO", score(restored, 1, n, seed=seed), "lower", 1, bits=False),
-        *told("importance_weighted", "importance-weighted bound", score(restored, k, n, seed=seed), "lower", k),
+        *told("elbo", "ELBO", mean, "lower", 1, bits=False, **(how if isinstance(model, WeighsDraws) and k > 1 else {})),
+        *told("importance_weighted", "importance-weighted bound", bound, "lower", k),
         *_absent(EXACT, "only bounded, from below", unit),
     ]
 

@@ -30,7 +30,7 @@ def row(name: str, label: str, value: float | Estimate | None, unit: str, **more
     solver_error  by how much a numerical solver may be off, in the row's unit
     seed          of the evaluation's own random numbers; drawn: how samples were drawn
     of            what a count is a part of
-    better        "lower", "higher" or None
+    better        "lower", "higher", "near" (to ``null``, or ``real`` where there is no null) or None
     reason        why there is no value, or a note about the value: an Estimate's own note is one
     """
     if isinstance(value, Estimate):
@@ -85,6 +85,23 @@ def overlap(one: dict, other: dict) -> bool:
     return a <= d and c <= b
 
 
+def badness(found: dict, better: str | None = None) -> tuple[float, float, float]:
+    """How bad a value is, and the ends of its 95 % interval: lower is better here.
+
+    better: the direction that is better, by default the row's own. Of a row without an interval both ends are the value.
+    """
+    better = better or found.get("better")
+    value = found["value"]
+    low, high = interval(found) or (value, value)
+    if better == "higher":
+        return -value, -high, -low
+    if better != "near":
+        return value, low, high
+    aim = found["null"] if found.get("null") is not None else found.get("real") or 0.0
+    ends = abs(low - aim), abs(high - aim)
+    return abs(value - aim), 0.0 if low <= aim <= high else min(ends), max(ends)
+
+
 @dataclass
 class Column:
     """Numbers that may be compared: one metric under one protocol. rows: index of the report -> row, with or without value."""
@@ -101,16 +118,15 @@ class Column:
 
     def ordered(self) -> list[int]:
         """Reports with a number, best first; empty when no direction is better."""
-        if self.card.get("better") not in ("lower", "higher"):
+        if self.card.get("better") not in ("lower", "higher", "near"):
             return []
-        sign = 1 if self.card["better"] == "lower" else -1
         there = self.there()
-        return sorted(there, key=lambda i: sign * there[i]["value"])
+        return sorted(there, key=lambda i: badness(there[i], self.card["better"])[0])
 
     def ranks(self) -> dict[int, int]:
         """Report -> 1 + how many models are better for sure, their whole interval on the better side of this one's."""
-        there, sign = self.there(), 1 if self.card.get("better") == "lower" else -1
-        surely = lambda i, j: sign * there[i]["value"] < sign * there[j]["value"] and not overlap(there[i], there[j])
+        there = {i: badness(found, self.card.get("better")) for i, found in self.there().items()}
+        surely = lambda i, j: there[i][2] < there[j][1]
         return {j: 1 + sum(surely(i, j) for i in there) for j in self.ordered()}
 
 

@@ -16,7 +16,7 @@ from ..core.rng import Rng
 from ..data.dataset import Dataset
 from ..data.stream import in_order
 from ..measures import coverage, distances, frechet, labels, memory, pyramid, twosample
-from ..measures.estimate import Estimate, NotFiniteError
+from ..measures.estimate import Estimate, NoSpreadError, NotFiniteError
 from ..measures.evaluator import Evaluator
 from ..measures.features import FeatureMap, PrincipalComponents, extract, of_split, referees
 from .modes import Modes, modes_of
@@ -133,7 +133,7 @@ class Yardstick:
     @cached_property
     def pixels(self) -> FeatureMap:
         """The map that nearness to training examples is judged by: nothing trained, near the pixels themselves."""
-        return next((m for m in self.maps if m.name.startswith(("pca", "columns"))), None) or PrincipalComponents(self.dataset)
+        return next((m for m in self.maps if m.name.startswith(("pca", "projection", "columns"))), None) or PrincipalComponents(self.dataset)
 
     def labels(self, split: str) -> Tensor:
         """Of the same examples as the features."""
@@ -181,13 +181,13 @@ def attempt(name: str, words: str, unit: str, measure: Callable, real: Callable 
     """A row, or its absence in the words of the refusal. real: the same measure with real examples as the samples."""
     try:
         found = measure()
-    except (UsageError, NotFiniteError) as error:
+    except (UsageError, NotFiniteError, NoSpreadError) as error:
         return absent(name, words, unit, str(error), **{key: value for key, value in card.items() if key != "reason"})
     control = None
     if real is not None:
         try:
             control = real()
-        except (UsageError, NotFiniteError):  # too few real examples to say
+        except (UsageError, NotFiniteError, NoSpreadError):  # too few real examples to say
             pass
     return row(name, words, found, unit, real=control, **card)
 
@@ -208,25 +208,30 @@ def _others(yardstick: Yardstick, m: FeatureMap, x: Tensor, rng: Rng) -> list[di
     train, test = yardstick.features(m, "train"), yardstick.features(m, "test")
     few, some = min(len(train), NEIGHBOURS), min(len(x), len(train), TOLD_APART)
     n = min(len(x), few)
-    centre, scale = train.mean(0), train.var(0).mean().sqrt().clamp(min=1e-12)  # one number: the kernel is not blind to scale
-    kernel = lambda z: distances.kernel_distance((z[:few] - centre) / scale, (train[:few] - centre) / scale)
+    kernel = lambda z, trained=False: distances.scaled_kernel_distance(z, train, few, trained)
     sliced = lambda z: distances.sliced_wasserstein(z, train, rng.at("sliced"))
     apart = lambda z: twosample.two_sample_accuracy(z[:some], train[:some], rng.at("two-sample"))
     control = lambda measure: (lambda: measure(test)) if len(test) >= CONTROL else None
     card = lambda count: dict(split="train", reference=reference(yardstick.dataset, "train", count), evaluator=m.name, group="samples")
     rows = [
-        attempt("kernel_distance", "kernel distance", "squared mean discrepancy", lambda: kernel(x), control(kernel), better="lower", **card(few)),
+        attempt("kernel_distance", "kernel distance", "squared mean discrepancy", lambda: kernel(x, True), control(kernel), better="lower", **card(few)),
         attempt("sliced_wasserstein", "sliced Wasserstein distance", "squared feature units", lambda: sliced(x), control(sliced), better="lower", **card(len(train))),
         attempt("two_sample", "told apart by a classifier", "share", lambda: apart(x), control(apart), better="lower", **card(some)),
     ]
-    by_samples = cache(lambda: coverage.manifold(x[:n], train[:n]))
-    by_real = cache(lambda: coverage.manifold(test[:n], train[:n]))
+    by_samples = cache(lambda: neighbours(x[:n], train[:n]))
+    by_real = cache(lambda: neighbours(test[:n], train[:n]))
     for name in ("precision", "recall", "density", "coverage"):
         fair = len(test) >= n or (name in ("precision", "density") and len(test) >= CONTROL)  # recall and coverage depend on how many samples there are
         unit = "balls of real examples around a sample, relative" if name == "density" else "share"
         k = coverage.K if name in ("precision", "recall") else coverage.K_COVERAGE
         rows.append(attempt(name, name, unit, lambda name=name: by_samples()[name], (lambda name=name: by_real()[name]) if fair else None, better="higher", k=k, **card(n)))
     return rows
+
+
+def neighbours(x: Tensor, y: Tensor) -> dict[str, Estimate]:
+    """``coverage.manifold``; NoSpreadError where all rows of the reference are equal but for rounding."""
+    frechet.refuse_equal(y)
+    return coverage.manifold(x, y)
 
 
 def _scales(scales: Scales, patches: list[Tensor]) -> list[dict]:
@@ -286,7 +291,7 @@ def _labels(yardstick: Yardstick, x: Tensor, samples: Samples) -> list[dict]:
 def _memory(yardstick: Yardstick, x: Tensor) -> list[dict]:
     m = yardstick.pixels
     train, test = yardstick.features(m, "train", everything=True), yardstick.features(m, "test")
-    card = dict(split="train", reference=reference(yardstick.dataset, "train", len(train)), evaluator=m.name, group="memory", better="lower")
+    card = dict(split="train", reference=reference(yardstick.dataset, "train", len(train)), evaluator=m.name, group="memory", better="near")
     copies, about = (lambda: memory.near_copy_rate(x, train, test)), {}
     if len(test) + 1 < CONTROL:  # 1 % of fewer is none
         copies = lambda: memory.near_copy_rate_within(x, train)

@@ -23,7 +23,7 @@ from .cost import cost
 from .quality import Samples, Yardstick, quality, reference
 from .text import TextYardstick
 
-FORMAT = 5  # of reports; another one when a number means something else than before
+FORMAT = 6  # of reports; another one when a number means something else than before
 K = 100  # z samples of the importance-weighted bound
 SAMPLES = 10_000
 FEATURES = 2048  # numbers that the largest feature map sees in an example

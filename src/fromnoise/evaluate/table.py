@@ -19,11 +19,17 @@ GROUPS = {
 }
 
 
+LARGE, SMALL = 1e7, 1e-5  # numbers from here on, or below it, are written as 3.5e+71
+
+
 def number(value: float, like: float | None = None) -> str:
-    """About four digits; an error is told to the decimals of the value it belongs to."""
-    if isinstance(value, int):
+    """About four digits; an error is told to the decimals of the value it belongs to. Very large and very small numbers
+    are short: 3.5e+71."""
+    if isinstance(value, int) and abs(value) < LARGE:
         return f"{value:,}"
     size = abs(value if like is None else like)
+    if max(size, abs(value)) >= LARGE or 0 < max(size, abs(value)) < SMALL:
+        return f"{value:.2g}" if value else "0"
     return f"{value:.{5 if size < 0.1 else 4 if size < 1 else 3 if size < 10 else 2}f}"
 
 
@@ -50,7 +56,7 @@ def cell(found: dict | None) -> str:
 def heading(column: Column, features: bool = True) -> str:
     """The name of a line; features: with the feature map, which tells lines of one metric apart."""
     card = column.card
-    sign = {"lower": " ↓", "higher": " ↑"}.get(card["better"], "")
+    sign = {"lower": " ↓", "higher": " ↑", "near": " ≈"}.get(card["better"], "")
     words = [card["label"]]
     if (card["k"] or 1) > 1:
         words.append(f"k = {card['k']}")
@@ -133,9 +139,23 @@ def rich_table(reports: list[dict], title: str | None = None):
     others = {(f["label"], f["reason"]) for r in reports for f in r["metrics"] if f.get("group") in ("samples", "memory", "baselines") and not has_value(f)}
     notes = [*(["likelihood: " + "; ".join(sorted(missing))] if missing else []), *(f"{label}: {reason}" for label, reason in sorted(others))]
     notes += doubts(reports)
+    notes += explanations(columns_of(reports))
     if notes:
         table.caption = plain("; ".join(notes))
     return table
+
+
+DOUBTED = ("frechet", "frechet_held_out", "kernel_distance")
+BELOW_ZERO = "a distance below 0: its bias is taken off, so that chance takes it below 0 where the laws are nearly the same"
+NEAR = "≈: near to a perfect model is best"
+
+
+def explanations(columns: list[Column]) -> list[str]:
+    """What a reader may wonder about in these columns, a sentence each."""
+    distances = [c for c in columns if c.card.get("better") == "lower" and any(f["null"] == 0 for f in c.there().values())]
+    below = any(found["value"] < 0 for column in distances for found in column.there().values())
+    near = any(column.card.get("better") == "near" and column.there() for column in columns)
+    return [text for text, needed in ((BELOW_ZERO, below), (NEAR, near)) if needed]
 
 
 def doubts(reports: list[dict]) -> list[str]:
@@ -144,7 +164,7 @@ def doubts(reports: list[dict]) -> list[str]:
         f"{report['title']}: {found['label']}, {found['evaluator'].partition('/')[0]}: {found['reason']}"
         for report in reports
         for found in report["metrics"]
-        if found["name"] in ("frechet", "frechet_held_out") and has_value(found) and found.get("reason")
+        if found["name"] in DOUBTED and has_value(found) and found.get("reason")
     ]
 
 

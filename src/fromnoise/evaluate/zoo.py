@@ -15,7 +15,7 @@ from ..data.dataset import Dataset, Split
 from ..data.stream import in_order
 from ..measures.features import FeatureMap
 from ..probability.pca import principal_components
-from .protocol import Column, has_value, overlap
+from .protocol import Column, badness, has_value, overlap
 from .quality import Samples, Yardstick, quality
 from .table import heading
 
@@ -128,8 +128,7 @@ def sees(perfect: dict, found: dict) -> bool | None:
     assert perfect["name"] == found["name"]
     if not has_value(found):
         return None
-    worse = found["value"] > perfect["value"] if perfect["better"] == "lower" else found["value"] < perfect["value"]
-    return worse and not overlap(perfect, found)
+    return badness(found)[0] > badness(perfect)[0] and not overlap(perfect, found)
 
 
 def halved(dataset: Dataset) -> Dataset:

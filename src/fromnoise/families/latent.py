@@ -293,14 +293,18 @@ class Latent(Family):
 
     def log_likelihood(self, x: Tensor, y: Tensor | None, rng: Rng, k: int = 1) -> Tensor:
         """k = 1: the bound above; k > 1: its importance-weighted form. (B,) nats."""
+        log_weights = self.log_weights(x, y, rng, k)
+        return importance_weighted_bound(log_weights) if k > 1 else log_weights[:, 0]
+
+    def log_weights(self, x: Tensor, y: Tensor | None, rng: Rng, k: int) -> Tensor:
+        """log p(x | z) + log p_second(z) - log q(z | x) for k draws of z, (B, k) nats."""
         many = lambda t: None if t is None else t.repeat_interleave(k, 0)
         z, x, y = self.first.draw_posterior(x, y, rng, k).flatten(0, 1), many(x), many(y)   # B k, D
         log_p, log_q = self.first.log_densities(z, x, y)                            # log p_first(x, z), log q(z | x)
         own = sum_per_example(log_normal(z, 0.0, 0.0))                              # log p_first(z), which goes
         v = self.scale(z)
         prior = self.second.log_likelihood(v, y, rng.at("second"), 1) - self.scale.std.log().sum()
-        log_weights = (log_p - own + prior - log_q).view(-1, k)
-        return importance_weighted_bound(log_weights) if k > 1 else log_weights[:, 0]
+        return (log_p - own + prior - log_q).view(-1, k)
 
 
 def made(stage: Stage, spec: DataSpec) -> Family:

@@ -292,6 +292,9 @@ class VAEGAN(Family):
     def log_likelihood(self, x: Tensor, y: Tensor | None, rng: Rng, k: int = 1) -> Tensor:
         return self.vae.log_likelihood(x, y, rng, k)
 
+    def log_weights(self, x: Tensor, y: Tensor | None, rng: Rng, k: int) -> Tensor:
+        return self.vae.log_weights(x, y, rng, k)
+
     def log_densities(self, z: Tensor, x: Tensor, y: Tensor | None = None) -> tuple[Tensor, Tensor]:
         return self.vae.log_densities(z, x, y)
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from ..core.errors import DataError, UsageError
 from ..core.rng import Rng
 from .estimate import Estimate, normal_interval
-from .frechet import score_interval
+from .frechet import FEW, refuse_equal, score_interval
 
 ENTRIES = 2**22  # numbers of a Gram matrix, or of projections, that are held at once
 
@@ -49,15 +49,23 @@ def squared_distances(x: Tensor, y: Tensor) -> Tensor:
     return torch.addmm(x.square().sum(1, keepdim=True) + y.square().sum(1), x, y.T, alpha=-2).clamp_(min=0)
 
 
-def kernel_distance(x: Tensor, y: Tensor, kernel: Kernel = cubic) -> Estimate:
+def kernel_distance(x: Tensor, y: Tensor, kernel: Kernel = cubic, trained_on_y: bool = False) -> Estimate:
     """Squared maximum mean discrepancy of samples x (n, d) and reference y (m, d), over *all* pairs ("KID").
 
         mean_{i != j} k(x_i, x_j) + mean_{i != j} k(y_i, y_j) - 2 mean_{ij} k(x_i, y_j)      (Gretton et al. 2012, eq. 3)
 
     Free of bias, so that about half of the values are negative where the laws agree. Unusual: no random subsets, whose
-    spread is most of what others print as +-; the error is that of the U-statistic itself. Raises UsageError, DataError.
+    spread is most of what others print as +-; the error is that of the U-statistic itself.
+
+    trained_on_y: the model that made x has seen y. Its samples then depend on y, which the formula takes to be independent:
+    those of a model that has learned y by heart come out at -L, L = (mean of k(y_i, y_i) - mean of k(y_i, y_j)) / m, where a
+    new draw of y would give +L. Where y has fewer than 4 rows for each feature, and where the interval would lie below
+    0 as a whole, its upper end is raised by 2 L, and a note says so.
+
+    Raises UsageError (too few rows), DataError (not finite, or a reference without any spread).
     """
     x, y = checked(x, y)
+    refuse_equal(y)
     n, m = len(x), len(y)
     (xx, xx2), (yy, yy2), (xy, yx, xy2) = _within(x, kernel), _within(y, kernel), _between(x, y, kernel)
     linear = 4 * float((xx - xy).var() / n + (yy - yx).var() / m)
@@ -67,7 +75,24 @@ def kernel_distance(x: Tensor, y: Tensor, kernel: Kernel = cubic) -> Estimate:
     pairs = 2 * max(0.0, float(within(xx, xx2) / (n * (n - 1)) + within(yy, yy2) / (m * (m - 1)) + 2 * between / (n * m)))
     value = float(xx.mean() + yy.mean() - 2 * xy.mean())
     slope = max(linear - 2 * pairs, 0.0)  # the row means that ``linear`` is taken from err by as much as the pairs: 2 pairs too much
-    return Estimate(value, math.sqrt(slope + pairs), score_interval(value, slope, pairs), null=0.0, n=n, m=m)
+    (low, high), note = score_interval(value, slope, pairs), ""
+    if trained_on_y and (m < FEW * x.shape[1] or high < 0):
+        own = torch.cat([kernel(row[None], row[None])[0] for row in y]).mean()
+        high += 2 * max(float(own - yy.mean()) / m, 0.0)
+        note = f"the interval is wider, as the model was trained on these {m:,} reference examples, which makes a distance to them too low"
+    return Estimate(value, math.sqrt(slope + pairs), (low, high), null=0.0, n=n, m=m, note=note)
+
+
+def scaled_kernel_distance(x: Tensor, y: Tensor, most: int, trained_on_y: bool = False) -> Estimate:
+    """``kernel_distance`` of the first ``most`` rows of x (n, d) and y (m, d), y's mean taken off, in units of its spread.
+
+    The spread is one number for all features, so that the kernel is not blind to their scale. Raises what
+    ``kernel_distance`` raises.
+    """
+    checked(x, y)
+    refuse_equal(y)
+    centre, spread = y.mean(0), y.var(0).mean().sqrt()
+    return kernel_distance((x[:most] - centre) / spread, (y[:most] - centre) / spread, trained_on_y=trained_on_y)
 
 
 def _within(x: Tensor, kernel: Kernel) -> tuple[Tensor, Tensor]:
@@ -102,9 +127,10 @@ def sliced_wasserstein(x: Tensor, y: Tensor, rng: Rng, directions: int = 512) ->
     x (n, d), y (m, d), in squared feature units: |mu|^2 / d for a shift by mu. Exact in one dimension, also for n != m.
     value = raw - bias, where the bias is what two draws of n and m from the *reference* give (bootstrap, anew for each
     direction). se: over samples, by the optimal potentials, and over directions; somewhat large where the laws agree.
-    Raises UsageError, DataError.
+    Raises UsageError, DataError (not finite, or a reference without any spread).
     """
     x, y = checked(x, y)
+    refuse_equal(y)
     (n, d), m = x.shape, len(y)
     axes = rng.normal("directions", (directions, d)).double()
     axes /= axes.norm(dim=1, keepdim=True)

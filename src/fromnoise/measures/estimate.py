@@ -10,6 +10,10 @@ class NotFiniteError(DataError):
     """A measure that came out as no finite number, of rows that are finite themselves."""
 
 
+class NoSpreadError(DataError):
+    """Examples that do not differ: there is nothing to measure."""
+
+
 @dataclass(frozen=True)
 class Estimate:
     """value    the number, free of bias where a way to be so is known
@@ -47,7 +51,7 @@ def normal_interval(value: float, se: float) -> tuple[float, float]:
     return value - 1.959963985 * se, value + 1.959963985 * se
 
 
-def share(successes: int, n: int, null: float | None = None, m: int = 0) -> Estimate:
+def share(successes: float, n: float, null: float | None = None, m: int = 0) -> Estimate:
     """A proportion with Wilson's 95 % interval (Wilson 1927), which holds near 0 and 1 too."""
     z = 1.959963985
     p = successes / n

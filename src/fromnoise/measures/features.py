@@ -5,7 +5,11 @@ trained on the data (an evaluator) sees what people see; beside it always stand 
 
     pca-64       coordinates on the principal components of the training set's pixels (or columns)
     random-conv  means and spreads of fixed random filters; images only
+    projection   coordinates on fixed random directions, instead of pca-64 where the training set is small
     columns      a vector's own numbers, when they are few
+
+Principal components that were fitted on few rows fit the noise of just these rows: the other rows of the same law have
+another law in them, and a distance between the two is off (benchmark in docs/log.md). Nothing is fitted to a projection.
 """
 
 import hashlib
@@ -23,6 +27,7 @@ from ..nets.features import RandomConv
 from ..probability.pca import principal_components
 
 FEW = 64  # columns that are features themselves; principal components where there are more
+ROWS_A_COMPONENT = 4  # training examples for each principal component: the fewest that are used for distances
 FIT = 20_000  # training examples that principal components are fitted on
 
 
@@ -60,6 +65,20 @@ class PrincipalComponents:
         return (x.flatten(1).double().cpu() - self.mean) @ self.basis
 
 
+class RandomProjection:
+    """Coordinates on random orthonormal directions from a counter: the same on every machine. Lengths are kept on average
+    (Johnson & Lindenstrauss 1984), and exactly where there are as many directions as numbers."""
+
+    def __init__(self, dims: int, size: int = 64):
+        self.dims = min(size, dims)
+        directions = Rng(0, ("random-projection",)).normal("directions", (dims, self.dims)).double()
+        self.basis = torch.linalg.qr(directions).Q * (dims / self.dims) ** 0.5
+        self.name = f"projection-{self.dims}/of {dims}"
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return x.flatten(1).double().cpu() @ self.basis
+
+
 class FixedRandomConv:
     """Random filters from a counter: the same on every machine, for any number of channels."""
 
@@ -82,8 +101,17 @@ def referees(dataset: Dataset) -> list[FeatureMap]:
     """The maps that need no training."""
     spec = dataset.spec
     if spec.kind == "image":
-        return [PrincipalComponents(dataset), FixedRandomConv(spec.shape[0])]
-    return [Columns(spec.dims) if spec.dims <= FEW else PrincipalComponents(dataset)]
+        return [coordinates(dataset), FixedRandomConv(spec.shape[0])]
+    return [Columns(spec.dims) if spec.dims <= FEW else coordinates(dataset)]
+
+
+def coordinates(dataset: Dataset, size: int = 64) -> FeatureMap:
+    """Principal components; random directions where the training set has too few rows to find them."""
+    rows, dims = len(dataset.split("train")), dataset.spec.dims
+    only_turned = dims <= size and rows > dims  # all components are taken: nothing is chosen by the rows
+    if only_turned or rows >= ROWS_A_COMPONENT * size:
+        return PrincipalComponents(dataset, size)
+    return RandomProjection(dims, size)
 
 
 def extract(feature_map: FeatureMap, batches: Iterable[Tensor], what: str = "the samples") -> Tensor:

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from ..core.errors import DataError, UsageError
-from .estimate import Estimate
+from .estimate import Estimate, NoSpreadError
 
 WELL = 1e-3  # smallest over largest entry of a Cholesky factor's diagonal: below it the factor comes from a QR
 FEW = 4  # rows for each feature: the fewest that are measured
@@ -31,6 +31,7 @@ WIDEST = 256
 RATIO = 16  # rows of the larger set for each of the smaller one that take part in the shufflings: more change little
 STEEPEST = 1.3  # of the growth of a variance above the value: chosen on the cases of benchmarks/measuring.py
 ENOUGH = 25  # effective rows that a variance must rest on: its root is then known to one part in ten
+ROUNDING = 1e-12  # of the features' size: rows that differ by less are equal
 RIDGE = 1e-12  # of the trace, added to a covariance whose factor only serves differences
 TINY = 1e-12  # eigenvalues below this share of the largest one belong to dead directions
 
@@ -206,6 +207,12 @@ def noise_floor(y: Tensor, n: int, m: int) -> float:
     return float(values.sum() + 0.5 * (kappa / (values[:, None] + values)).sum()) * (1 / n + 1 / m)
 
 
+def refuse_equal(y: Tensor) -> None:
+    """Raises NoSpreadError where all rows of a reference (m, d) are equal but for rounding."""
+    if float((y - y.mean(0)).abs().max()) <= ROUNDING * max(1.0, float(y.abs().max())):
+        raise NoSpreadError("all reference examples have the same features: there is nothing to measure against")
+
+
 def frechet(x: Tensor, y: Tensor) -> Estimate:
     """Debiased Fréchet distance of samples x (n, d) from a reference y (m, d), squared feature units.
 
@@ -223,8 +230,7 @@ def frechet(x: Tensor, y: Tensor) -> Estimate:
         if rows < (fewest := max(FEW * d, 10)):
             raise UsageError(f"{rows:,} {what} are too few for a Fréchet distance of {d} features: {fewest:,} or more are needed")
     p, q = moments(x), moments(y, "the reference")
-    if not float(q.factor.abs().max()) > 0:
-        raise DataError("all reference examples have the same features: there is nothing to measure against")
+    refuse_equal(y)
     raw = plug_in(p, q)
     null = Null.of(x, y)
     value = raw + null.added - null.middle

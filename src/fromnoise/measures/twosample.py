@@ -10,7 +10,7 @@ from torch import Tensor
 from ..core.errors import DataError
 from ..core.rng import Rng
 from .distances import checked
-from .estimate import Estimate, normal_interval, share
+from .estimate import Estimate, NoSpreadError, normal_interval, share
 
 WAVES = 256  # random Fourier features
 FAR = 5.0  # standard deviations beyond which a feature's value is taken as this
@@ -47,7 +47,7 @@ def _features(z: Tensor, rng: Rng) -> Tensor:
     """(2 n, d) -> (2 n, 3 d + WAVES), centred."""
     z = z[:, (z != z[0]).any(0)]
     if not z.shape[1]:
-        raise DataError("all samples and reference rows have the same features: there is nothing to tell apart")
+        raise NoSpreadError("all samples and reference rows have the same features: there is nothing to tell apart")
     z = ((z - z.mean(0)) / z.std(0)).clamp(-FAR, FAR)
     some = z[torch.from_numpy(rng.numpy("some").permutation(len(z))[:500])]
     distance = float(torch.pdist(some).square().mean().sqrt())

@@ -204,6 +204,11 @@ def kl_of_dims(subject: Subject) -> np.ndarray:
     return (total / n).cpu().numpy()
 
 
+def why_no_kl(subject: Subject) -> str:
+    """"" where codes have a variance."""
+    return "" if len(subject.dataset.split(subject.split)) > 1 else f"it needs two or more examples in the {subject.split} split"
+
+
 def draw_kl(subject: Subject) -> Drawing:
     kl, variance = kl_of_dims(subject), subject.codes.z.var(0, ddof=1)
     order = np.argsort(-kl, kind="stable")

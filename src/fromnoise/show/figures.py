@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..core.errors import UsageError, did_you_mean
+from ..core.errors import DataError, UsageError, did_you_mean
 from ..core.family import (
     Completes,
     Corrupts,
@@ -183,8 +183,12 @@ FIGURES: dict[str, Kind] = {
     "bigrams": Kind("p(next symbol | symbol), learned and counted", _is_text, counting.draw_bigrams),
     "completions": Kind("upper halves, several ways to go on, the truth", _all(_is_image, _completes), order.draw_completions),
     "order": Kind("samples as they fill symbol by symbol, as an animated picture too", _all(_is_image, _predicts, _has_pixels), order.draw_order),
-    "kl": Kind("KL by latent dimension, active units", _all(_encodes, _has_kl), curves.draw_kl),
+    "kl": Kind("KL by latent dimension, active units", _all(_encodes, _has_kl, curves.why_no_kl), curves.draw_kl),
 }  # fmt: skip
+
+
+def print_nothing(text: str) -> None:
+    """Where nobody asked to be told."""
 
 
 def show(
@@ -199,6 +203,8 @@ def show(
     sampled: bool = False,
     label: int | None = None,
     plain: Restored | None = None,
+    say: Callable[[str], None] = print_nothing,
+    skip: bool | None = None,
 ) -> list[Path]:
     """Draws figures of a model into ``out`` (the run's own figures/) as PNG, SVG and JSON; returns the files.
 
@@ -206,9 +212,13 @@ def show(
     dims     the latent dimensions of ``scatter`` and ``grid``
     sampled  ``scatter`` draws z ~ q(z | x) instead of the posterior's mean
     label    the class that a conditional model decodes in ``grid`` and ``traverse`` (the first that it learned when not given)
+    skip     leave out a figure that these data do not allow, instead of an error (None: where names is None)
+    say      receives one line for each figure that is left out
     plain    the model beside this one: in ``denoise`` an ordinary autoencoder, in ``planes`` the other plane
-    Raises UsageError: an unknown figure, or one that this model cannot have, with the reason.
+    Raises UsageError: an unknown figure, or one that this model cannot have, with the reason. UsageError, DataError: a figure
+    that these data do not allow, unless it is left out.
     """
+    skip = names is None if skip is None else skip
     restored.dataset.split(split)
     subject = Subject(restored, seed, split, tuple(dims), command, sampled, label, plain)
     if names is None:
@@ -223,6 +233,13 @@ def show(
     files = []
     with drawing():
         for name in names:
-            files += save(FIGURES[name].draw(subject), out or restored.run.path / "figures", name)
+            try:
+                made = FIGURES[name].draw(subject)
+            except (UsageError, DataError) as error:
+                if not skip:
+                    raise
+                say(f"figure '{name}' is skipped: {error}")
+                continue
+            files += save(made, out or restored.run.path / "figures", name)
     restored.run.note_outputs(files)
     return files

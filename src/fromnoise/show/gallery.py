@@ -51,8 +51,8 @@ def page_figures(
         own += ["curves"]
         wanted = [figure for figure in own if can(runs[i], figure)]
         for figure in wanted:
-            found[f"{name}/{figure}"] = show(runs[i], [figure], out=out / str(i), **given)
-    return {key: next(path for path in files if path.suffix == ".png") for key, files in found.items()}
+            found[f"{name}/{figure}"] = show(runs[i], [figure], out=out / str(i), skip=True, **given)
+    return {key: next(path for path in files if path.suffix == ".png") for key, files in found.items() if files}
 
 
 def names_of(runs: Sequence[Restored]) -> dict[int, str]:

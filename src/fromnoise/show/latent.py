@@ -8,6 +8,7 @@ from matplotlib.patches import Circle, Rectangle
 
 from ..core.family import EncodesDistribution
 from .images import tile
+from .progress import half_side
 from .style import ACCENT, CLASSES, INK, WIDTH, Drawing, Sheet, halo, plain, show_image
 from .subject import Codes, Subject
 
@@ -78,7 +79,7 @@ def square(axes: Axes, z: np.ndarray, prior: bool) -> None:
     low, high = z.min(0), z.max(0)
     if prior:
         low, high = np.minimum(low, -2.1), np.maximum(high, 2.1)
-    centre, half = (low + high) / 2, max(float((high - low).max()) / 2 * 1.05, 1e-6)
+    centre, half = (low + high) / 2, half_side(low, high, 1.05)
     axes.set_xlim(centre[0] - half, centre[0] + half)
     axes.set_ylim(centre[1] - half, centre[1] + half)
     axes.set_aspect("equal")

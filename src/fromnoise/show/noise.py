@@ -13,7 +13,7 @@ from ..core.family import Moment
 from ..core.rng import Rng
 from ..evaluate.report import yardstick_for
 from ..measures import frechet
-from ..measures.distances import kernel_distance
+from ..measures.distances import scaled_kernel_distance
 from ..measures.estimate import Estimate
 from ..measures.features import extract
 from .images import GAP, image_cell, row_height, rows_of_images
@@ -23,6 +23,7 @@ from .subject import Subject
 
 LEVELS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 LOOKS = 256  # images that the share of what one look explains is computed from
+LEAST_VARIANCE = 1e-9  # of pixels in [-1, 1]: below it images do not differ
 LEFT = 76  # pixels left of image rows
 
 
@@ -41,18 +42,26 @@ def draw_forward(subject: Subject, shown: int = 3) -> Drawing:
     y = batch.y if subject.conditional else None
     z = subject.rng("forward").per_row(range(len(batch))).normal("z", batch.x.shape)
     noisy, seen, explained = [], [], []
-    variance = float((batch.x - batch.x.mean(0)).square().mean())
+    mean = subject.dataset.batch("train", slice(0, LOOKS), device=batch.x.device).x.mean(0)
+    variance = float((batch.x - mean).square().mean())
     for level in LEVELS:
         x_s = model.noised(batch.x, level, z)
         x_hat = model.clean(x_s, level, y, options)
-        explained.append(1 - float((x_hat - batch.x).square().mean()) / variance)
+        if variance > LEAST_VARIANCE:
+            explained.append(1 - float((x_hat - batch.x).square().mean()) / variance)
         noisy.append(subject.pixels(x_s[:shown])), seen.append(subject.pixels(x_hat[:shown].clamp(-1, 1)))
+    shown = min(shown, len(batch))
     cell = image_cell(spec, len(LEVELS), label=LEFT, most=64)
     line = row_height(spec, cell)
+    counted = f"{len(batch)} {subject.split} image{'s' * (len(batch) != 1)}"
+    share = (
+        f"The last line is the share of the variance of {counted} about the training images' mean which one look explains."
+        if explained else f"There is no share of explained variance: the {counted} and the training images do not differ."
+    )  # fmt: skip
     note = (
         "Each column mixes one image with one noise, (1 - s) x + s ε with s on top: that is all that training data are. Below it what the model "
-        "takes the mixture for in one look: the mean of all images that it could be, so that it blurs as the noise hides more. The last line is the share of "
-        f"the variance of {len(batch)} {subject.split} images which one look explains."
+        "takes the mixture for in one look: the mean of all images that it could be, so that it blurs as the noise hides more. "
+        + share
     )
     sheet = Sheet(f"An image drowns in noise, and what {plain(subject.restored.run.name)} still sees", note, subject.caption("forward"), 18 + shown * (2 * line + 8) + 16)
     centre = lambda j: LEFT + (j + 0.5) * (cell + GAP) - GAP / 2
@@ -65,8 +74,10 @@ def draw_forward(subject: Subject, shown: int = 3) -> Drawing:
         top = rows_of_images(sheet, rows, cell, top, label=LEFT) + 8
     for j, share in enumerate(explained):
         sheet.text(centre(j), top, f"{100 * max(share, 0):.0f}%", size=7.5, color=SOFT, ha="center")
-    sheet.text(LEFT - 10, top, "explained", size=7.5, color=SOFT, ha="right")
-    alt = f"{shown} images at {len(LEVELS)} levels of noise, and what the model sees in each; one look explains {100 * explained[5]:.0f} % of the variance at half noise."
+    alt = f"{shown} images at {len(LEVELS)} levels of noise, and what the model sees in each."
+    if explained:
+        sheet.text(LEFT - 10, top, "explained", size=7.5, color=SOFT, ha="right")
+        alt = alt[:-1] + f"; one evaluation explains {100 * explained[5]:.0f} % of the variance at half noise."
     return sheet.done({"levels": LEVELS, "explained": explained, "n": len(batch)}, alt)
 
 
@@ -209,8 +220,8 @@ def measured(subject: Subject) -> tuple[str, object, Estimate | None]:
     if subject.spec.kind == "image" and len(train) >= frechet.FEW * train.shape[1]:
         name, distance = f"Fréchet distance ({main.name.partition('/')[0]})", lambda features: frechet.frechet(features, train)
     else:
-        few, centre, scale = min(len(train), SAMPLES["vector"]), train.mean(0), train.var(0).mean().sqrt().clamp(min=1e-12)
-        name, distance = "kernel distance", lambda features: kernel_distance((features[:few] - centre) / scale, (train[:few] - centre) / scale)
+        most = min(len(train), SAMPLES["vector"])
+        name, distance = "kernel distance", lambda features: scaled_kernel_distance(features, train, most, features is not test)
     try:
         real = distance(test)
     except UsageError:  # too few
@@ -263,7 +274,7 @@ def curve(sheet: Sheet, found: list[tuple[int, Estimate, float]], real: Estimate
     if real and real.value > floor:
         axes.axhline(real.value, color=REAL, linewidth=1, linestyle=(0, (4, 3)))
     for step, value, told in zip(steps, at, values):
-        axes.annotate((f"{told:.2g}" if told < 10 else f"{told:,.0f}") if told > 0 else "≤ 0", (step, value), xytext=(0, 7), textcoords="offset points", fontsize=7.5, color=INK, ha="center", path_effects=halo())
+        axes.annotate((f"{told:,.0f}" if 10 <= told < 1e7 else f"{told:.2g}") if told > 0 else "≤ 0", (step, value), xytext=(0, 7), textcoords="offset points", fontsize=7.5, color=INK, ha="center", path_effects=halo())
     axes.set_xticks(steps, [f"{step}\n{words(seconds)}" for step, _, seconds in found], fontsize=7.5)
     axes.xaxis.set_minor_locator(NullLocator()), axes.yaxis.set_minor_formatter(NullFormatter())
     axes.set_ylim(bottom=floor)

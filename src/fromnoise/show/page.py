@@ -13,7 +13,7 @@ from ..core.files import storage_error, write_atomic
 from ..evaluate.cost import most_at_once
 from ..evaluate.protocol import Column, columns_of, has_value
 from ..evaluate.report import data_id
-from ..evaluate.table import grouped, heading, perfect_of, rate, real_of, told
+from ..evaluate.table import NEAR, explanations, grouped, heading, perfect_of, rate, real_of, told
 from ..evaluate.text import COPIED
 from ..evaluate.zoo import Defects
 from ..families import options_of, short_name
@@ -232,6 +232,7 @@ def _table(reports: list[dict], titles: list[str], same_data: bool) -> str:
     return _scroll(table, "Models and numbers") + (
         '<p class="small">★ no other model of its line is better for sure, its whole 95 % interval on the better side. Under a number: its 95 % interval, over the draw of samples '
         "and examples. Only numbers of one protocol share a line: the same metric, examples, reference, feature map, kind of bound, k and unit.</p>"
+        + "".join(f'<p class="small">{_(words)}.</p>' for words in explanations(columns_of(reports)) if words != NEAR)
         + "".join(f'<p class="small"><sup>{i}</sup> {_(note)}</p>' for i, note in enumerate(notes, 1))
     )
 
@@ -260,7 +261,7 @@ def _groups(reports: list[dict]) -> list[tuple[str, list[Column]]]:
 def _about(column: Column) -> str:
     """The protocol of a line, in words."""
     card = column.card
-    direction = {"lower": "lower is better", "higher": "higher is better"}.get(card["better"] or "", "")
+    direction = {"lower": "lower is better", "higher": "higher is better", "near": "near to a perfect model is best"}.get(card["better"] or "", "")
     counted = "samples" if card.get("drawn") else COUNTED.get(card["unit"], "examples")
     over = f"{card['n']:,} {counted}" if card.get("n") else ""
     against = f"against {card['m']:,} of the {card['split']} split" if card.get("m") else (f"{card['split']} split" if card.get("n") and not card.get("drawn") else "")

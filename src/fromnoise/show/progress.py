@@ -62,7 +62,13 @@ def short(step: int) -> str:
 def frame_of(real: np.ndarray, widen: float = 1.15) -> tuple[np.ndarray, float]:
     """Centre (2,) and half the side of the square that holds the real points (N, 2)."""
     low, high = real.min(0), real.max(0)
-    return (low + high) / 2, max(float((high - low).max()) / 2 * widen, 1e-6)
+    return (low + high) / 2, half_side(low, high, widen)
+
+
+def half_side(low: np.ndarray, high: np.ndarray, widen: float) -> float:
+    """Half the side of a square that holds the box from low (2,) to high (2,); never 0, also where all points are equal."""
+    half = float((high - low).max()) / 2 * widen
+    return half if half > 1e-6 * max(1.0, float(np.abs([low, high]).max())) else 1.0
 
 
 def _points(subject: Subject, steps: list[int], values: list[np.ndarray], note: str) -> Drawing:

@@ -3,6 +3,7 @@
 import numpy as np
 
 from .. import sample
+from .progress import frame_of
 from .style import MODEL, REAL, WIDTH, Drawing, Sheet, plain
 from .subject import Subject
 
@@ -36,8 +37,7 @@ def _plane(subject: Subject, real: np.ndarray, generated: np.ndarray, note: str)
         note += f" Mean true log p(x): {a:.2f} nats for real points, {b:.2f} for generated ones."
         note += f" {100 * outside:.0f} % of the generated points lie where the true density is 0." if outside else ""
     sheet = Sheet(f"Samples of {plain(subject.restored.run.name)}", note, subject.caption("samples"), side + 44)
-    low, high = real.min(0), real.max(0)
-    centre, half = (low + high) / 2, float((high - low).max()) / 2 * 1.15
+    centre, half = frame_of(real)
     beyond = int((np.abs(generated - centre) > half).any(1).sum())
     for i, (name, x, color) in enumerate((("real", real, REAL), ("generated", generated, MODEL))):
         axes = sheet.axes(36 + i * (side + 56), 18, side, side)

@@ -7,6 +7,7 @@ number of models that are better for sure.
 import math
 
 from ..evaluate.protocol import Column, columns_of, interval
+from ..evaluate.table import LARGE, SMALL
 
 RATIO_TO_PCA = "ratio_to_pca"
 NEAR_COPIES, COPIED_TEXT = "near_copies", "copied_share"
@@ -24,7 +25,9 @@ QUESTIONS = {
 
 
 def number(value: float, se: float | None = None) -> str:
-    """``0.0396 ± 0.0008``: as many digits as the standard error supports, four without one."""
+    """``0.0396 ± 0.0008``: as many digits as the standard error supports, four without one; short where it is very large."""
+    if abs(value) >= LARGE:
+        return f"{value:.3g}" + (f" ± {se:.2g}" if se else "")
     if se is None or not se > 0 or not math.isfinite(se):
         return f"{value:,.0f}" if value == int(value) and abs(value) < 1e9 or 1e4 <= abs(value) < 1e9 else f"{value:,.4g}"
     digits = max(0, 1 - math.floor(math.log10(se)))
@@ -60,6 +63,8 @@ def spread(found: dict) -> str:
     size = known[1] - known[0]
     if size <= 1e-6 * max(abs(known[0]), abs(known[1])):
         return ""
+    if max(abs(known[0]), abs(known[1])) >= LARGE or size < SMALL:
+        return f"{known[0]:.3g} to {known[1]:.3g}"
     digits = min(7, max(0, 1 - math.floor(math.log10(size))))
     return f"{known[0]:,.{digits}f} to {known[1]:,.{digits}f}"
 

@@ -23,6 +23,8 @@ def active_units(means: torch.Tensor, kl: torch.Tensor) -> torch.Tensor:
     In a hierarchy the mean moves with the levels above even where posterior and prior agree: so the KL, too,
     must be above the threshold.
     """
+    if len(means) < 2:
+        return torch.zeros_like(kl, dtype=torch.bool)  # one mean has no variance
     return (means.var(0) > ACTIVE) & (kl > ACTIVE)
 
 
