@@ -197,7 +197,7 @@ def show(
     command: str = "",
     out: Path | None = None,
     sampled: bool = False,
-    label: int | None = None,
+    label: int | str | None = None,
     plain: Restored | None = None,
 ) -> list[Path]:
     """Draws figures of a model into ``out`` (the run's own figures/) as PNG, SVG and JSON; returns the files.
@@ -205,11 +205,12 @@ def show(
     names    of FIGURES; None draws every one that this model can have
     dims     the latent dimensions of ``scatter`` and ``grid``
     sampled  ``scatter`` draws z ~ q(z | x) instead of the posterior's mean
-    label    the class that a conditional model decodes in ``grid`` and ``traverse`` (the first that it learned when not given)
+    label    the class, by name or number, that a conditional model decodes in ``grid`` and ``traverse`` (the first that it learned when not given)
     plain    the model beside this one: in ``denoise`` an ordinary autoencoder, in ``planes`` the other plane
     Raises UsageError: an unknown figure, or one that this model cannot have, with the reason.
     """
     restored.dataset.split(split)
+    label = None if label is None else restored.dataset.class_number(label)
     subject = Subject(restored, seed, split, tuple(dims), command, sampled, label, plain)
     if names is None:
         names = [name for name, kind in FIGURES.items() if not kind.why_not(subject)]
