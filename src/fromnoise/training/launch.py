@@ -328,8 +328,9 @@ def _train(trainer: Trainer, run: Run, steps: int, on_event, stop: Stop) -> None
         raise
     finally:
         trainer.stream.close()
+        saved = {} if trainer.saved is None else {"saved": trainer.saved}
         with contextlib.suppress(StorageError):  # a full disk has been told already
-            run.append({"ended": time.time(), "step": trainer.state.step, "seconds": clock.seconds(), "outcome": outcome}, "sessions.jsonl")
+            run.append({"ended": time.time(), "step": trainer.state.step, "seconds": clock.seconds(), "outcome": outcome} | saved, "sessions.jsonl")
     if stop.signal:
         raise StoppedError(f"{run.path} had just finished when the signal came: nothing is lost", stop.signal)
 

@@ -91,6 +91,7 @@ class Trainer:
         self.build = build
         self.compile = config.compile and can_compile()
         self.stream, self._watch, self._fitted = None, None, None
+        self.saved: int | None = None  # step of the newest checkpoint on the disk
         self.start_afresh()
         if len(config.averages) > 1 and isinstance(self.model, Judges):
             raise UsageError("--averages: the losses of this family rank no averages, so give one width, such as --averages 0.05")
@@ -193,6 +194,7 @@ class Trainer:
         parts = {"model": self.model.state_dict(), "ema": self.ema.model.state_dict(), "optim": optim | self.ema.others()}
         keep = {self.state.good} | ({self.state.best["step"]} if self.state.best else set())
         checkpoint.save(run, self.state.step, parts, vars(self.state) | {"threads": self.threads, "progress": self.ema.model.progress}, keep)
+        self.saved = self.state.step
 
     def load(self, saved: checkpoint.Checkpoint) -> None:
         """Takes over a checkpoint. Raises StorageError where it is of another model."""
@@ -207,6 +209,7 @@ class Trainer:
         except (RuntimeError, ValueError, KeyError, IndexError) as error:
             raise StorageError(f"{saved.path} does not fit this version of its family: {error}") from None
         self.set_state(State(**{name: known[name] for name in vars(State()) if name in known}))
+        self.saved = saved.step
 
     def roll_back(self, run: Run, error: DivergedError) -> dict:
         """Back to the last good checkpoint, to go on from there with half the learning rate and other random numbers.
