@@ -131,7 +131,8 @@ class TrainedRun:
             if len(y) != n or not all(isinstance(caption, str) for caption in y):
                 raise UsageError(f"this model's conditions are captions: give {n} strings")
             return self.dataset.words.encode(y).to(self.restored.device)
-        y = [self.dataset.class_number(label) if isinstance(label, str) else label for label in y]
+        if any(isinstance(label, str) for label in y):
+            y = [self.dataset.class_number(label) if isinstance(label, str) else label for label in y]
         check_labels(y, n, self.dataset.spec.classes)
         self.dataset.check_learned(np.asarray(y, np.int64))
         return torch.as_tensor(np.asarray(y), dtype=torch.int64, device=self.restored.device)
