@@ -166,8 +166,7 @@ def test_a_damaged_event_is_said_on_resume_and_the_file_is_kept_aside(tmp_path):
     path = run.path / "events.jsonl"
     damaged = path.read_bytes().replace(b'"step": 5,', b'"step": 4,', 1)
     path.write_bytes(damaged)
-    with pytest.raises(StorageError, match="line 1 of .*events.jsonl"):
-        run.events()
+    assert run.events() == [] and "line 1 of" in run.sound_events()[1]
     launch.resume(Run(run.path), warn=said.append)
     assert any("line 1 of" in line and "2 are kept" in line for line in said)
     assert [event["step"] for event in run.events()] == [10, 15, 20] and (run.path / "events-damaged-0001.jsonl").read_bytes() == damaged

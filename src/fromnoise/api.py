@@ -66,17 +66,16 @@ class TrainedRun:
     def sample(self, n: int = 64, seed: int = 0, label: int | str | None = None, prompt: str | None = None, guide_with: "TrainedRun | None" = None, **options) -> np.ndarray | dict | list[str]:
         """n samples: images uint8 (n, H, W[, 3]), points (n, D) in the data's units, tables {column: values}, texts as long as in training.
 
-        label: one class for all, by number or name; the label is a column of a table's samples; prompt: one caption for all, for a model that was trained with captions; guide_with: a weaker
+        label: one class for all, by name or number (where names are numbers, by name only); the label is a column of a table's samples; prompt: one caption for all, for a model that was trained with captions; guide_with: a weaker
         diffusion model of the same data, away from which ``guidance`` above 1 leads.
         """
         import warnings
 
-        from .core.spec import class_number
         from .sample import check_takes_labels, guided_by, in_own_units, labels_of, lost_label, sample
 
-        if isinstance(label, str):
+        if label is not None and self.dataset.words is None:  # with captions the sampler says what to give instead
             check_takes_labels(self.restored)
-            label = class_number(label, self.dataset.class_names)
+            label = self.dataset.class_number(label)
         if lost := lost_label(self.restored):
             warnings.warn(lost, stacklevel=2)
         with guided_by(self.restored, guide_with and guide_with.restored, options):
@@ -122,13 +121,18 @@ class TrainedRun:
         return out.to(self.restored.device)
 
     def _labels(self, y, n: int) -> torch.Tensor | None:
-        """Labels (n,), or a list of captions, for a conditional model; other models take none. Raises UsageError."""
+        """Labels (n,), or a list of captions, for a conditional model; other models take none. Raises UsageError.
+
+        Whole numbers are positions from 0 on, as in ``run.dataset.split("test").labels``; strings are names of classes.
+        """
         if y is None:
             return None
         if self.dataset.words is not None:
             if len(y) != n or not all(isinstance(caption, str) for caption in y):
                 raise UsageError(f"this model's conditions are captions: give {n} strings")
             return self.dataset.words.encode(y).to(self.restored.device)
+        if any(isinstance(label, str) for label in y):
+            y = [self.dataset.class_number(label) if isinstance(label, str) else label for label in y]
         check_labels(y, n, self.dataset.spec.classes)
         self.dataset.check_learned(np.asarray(y, np.int64))
         return torch.as_tensor(np.asarray(y), dtype=torch.int64, device=self.restored.device)
@@ -264,7 +268,7 @@ def train(
     """Trains a model and returns its run.
 
     family: a name or a path to a family file. data: digits, or those of ``within``, a run in whose codes the family is
-    trained, as one model with it. trust_code: of ``within``, see ``open``. options: those of ``fromnoise train FAMILY --help``, with
+    trained; the new run then holds both. trust_code: of ``within``, see ``open``. options: those of ``fromnoise train FAMILY --help``, with
     underscores (``latent_dim=2, minutes=2``). What was decided about the data without asking is warned of. Raises UsageError,
     DataError, DivergedError, StorageError.
     """

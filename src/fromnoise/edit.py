@@ -18,7 +18,6 @@ from .core.files import make_folder, write_atomic
 from .core.limits import refuse_larger
 from .core.picture import image_grid, png_bytes, under_each_other
 from .core.rng import Rng
-from .core.spec import class_number
 from .data.dataset import DataConfig
 from .data.pictures import FORMATS, attempted, size_of
 from .probability.editing import arc
@@ -219,7 +218,7 @@ def chosen(restored: Restored, n: int, images: Path | None = None, label: str | 
     else:
         x, y = own_images(restored, images, n).to(restored.device), None
     if label is not None:
-        number = class_number(label, dataset.class_names)
+        number = dataset.class_number(label)
         dataset.check_learned([number])
         y = torch.full((len(x),), number, device=restored.device)
     return x, y

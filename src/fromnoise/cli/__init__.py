@@ -1,12 +1,16 @@
 """The command line. ``main`` is the only place where an error becomes a line and an exit code."""
 
-import contextlib
-import os
-import signal
-import sys
-import threading
+try:
+    import contextlib
+    import os
+    import signal
+    import sys
+    import threading
 
-from ..core.words import escaping_output
+    from ..core.signals import FIRST, SIGNALS
+    from ..core.words import escaping_output
+except KeyboardInterrupt:  # Ctrl-C before ``run`` can set a handler
+    raise SystemExit(130) from None
 
 KEPT = {  # what is still there when a signal ends a verb
     "sample": "the run is as it was, and so is each file of samples that was finished",
@@ -19,26 +23,35 @@ KEPT = {  # what is still there when a signal ends a verb
 
 
 class Stopped(KeyboardInterrupt):
-    """SIGTERM or SIGHUP, where no training is going on that saves its state first."""
+    """SIGINT, SIGTERM or SIGHUP, where no training is going on that saves its state first."""
 
     def __init__(self, number: int):
         super().__init__()
         self.number = number
 
 
-@escaping_output()
 def main(argv: list[str] | None = None) -> int:
     """Runs one command; returns its exit code (0, 2 usage, 3 data, 4 storage, 5 diverged, 128 + signal)."""
+    argv = sys.argv[1:] if argv is None else argv
+    with Stoppable(argv) as stoppable, escaping_output():
+        try:
+            code = _main(argv, stoppable)
+            stoppable.at_once = True  # within the try: a signal before this line is caught, one after it raises nothing
+        except KeyboardInterrupt as error:  # one that came while an error was being printed
+            code = _say(*stopped(argv, error))
+        return code
+
+
+def _main(argv: list[str], stoppable: "Stoppable") -> int:
     from ..core.output import Unfailing
 
-    argv = sys.argv[1:] if argv is None else argv
     if sys.stdout is None:  # closed by the caller
         sys.stdout = open(os.devnull, "w")
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
-    with contextlib.redirect_stderr(Unfailing(sys.stderr)), _stoppable():
-        code = _run(argv)
+    with contextlib.redirect_stderr(Unfailing(sys.stderr)):
+        code = _run(argv, stoppable)
         try:
             sys.stdout.flush()
         except OSError as error:
@@ -46,13 +59,14 @@ def main(argv: list[str] | None = None) -> int:
         return code
 
 
-def _run(argv: list[str]) -> int:
+def _run(argv: list[str], stoppable: "Stoppable") -> int:
     import click
 
     from ..core.errors import FromNoiseError
     from .verbs import fromnoise
 
     try:
+        stoppable.at_once = False
         if os.environ.get("_FROMNOISE_COMPLETE"):  # click answers a shell that completes a line
             fromnoise.main(args=argv, prog_name="fromnoise", standalone_mode=False)
         with fromnoise.make_context("fromnoise", list(argv)) as context:  # not .main(), which judges a failing output itself
@@ -68,9 +82,7 @@ def _run(argv: list[str]) -> int:
     except click.ClickException as error:
         return _say(error.format_message(), 2)
     except (KeyboardInterrupt, click.Abort) as error:
-        number = error.number if isinstance(error, Stopped) else signal.SIGINT
-        kept = KEPT.get(argv[0] if argv else "", "each file that was finished is kept")
-        return _say(f"stopped by {signal.Signals(number).name}: {kept}", 128 + number)
+        return _say(*stopped(argv, error))
     except MemoryError:
         return _say("out of memory: choose a smaller --batch-size, --resolution or network", 1)
     except OSError as error:
@@ -95,25 +107,53 @@ def _no_output(error: OSError, code: int) -> int:
     return _say(f"the output cannot be written: {error.strerror or error}", 4) if not code else code
 
 
-@contextlib.contextmanager
-def _stoppable():
-    """SIGTERM and SIGHUP end a verb in the way of Ctrl-C, unless they are ignored (``nohup``); a second one at once."""
+def stopped(argv: list[str], error: BaseException) -> tuple[str, int]:
+    """What is said of a command that a signal ended, and its exit code."""
+    number = error.number if isinstance(error, Stopped) else signal.SIGINT
+    kept = KEPT.get(argv[0] if argv else "", "each file that was finished is kept")
+    return f"stopped by {signal.Signals(number).name}: {kept}", 128 + number
 
-    def stop(number, frame):
-        signal.signal(number, signal.SIG_DFL)
+
+class Stoppable:
+    """Signals end a verb in the way of Ctrl-C, unless they are ignored (``nohup``). See ``core.signals`` for several.
+
+    at_once: the process ends without an exception, as it does before and after the work of a verb, and while modules
+    are imported: Python prints an exception that is raised in a callback of the import system and goes on.
+    """
+
+    def __init__(self, argv: list[str]):
+        self.argv, self.at_once, self.before = argv, True, {}
+
+    def __enter__(self):
+        if threading.current_thread() is threading.main_thread():
+            FIRST.forget()
+            for number in SIGNALS:
+                if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):
+                    self.before[number] = signal.signal(number, self.stop)
+        return self
+
+    def stop(self, number, frame):
+        if not FIRST.is_first(number):
+            return
+        if self.at_once or imports(frame):
+            message, code = stopped(self.argv, Stopped(number))
+            with contextlib.suppress(OSError):
+                os.write(2, f"fromnoise: {message}\n".encode())
+            os._exit(code)
         raise Stopped(number)
 
-    before = {}
-    if threading.current_thread() is threading.main_thread():
-        for name in ("SIGTERM", "SIGHUP"):
-            number = getattr(signal, name, None)
-            if number is not None and signal.getsignal(number) is signal.SIG_DFL:
-                before[number] = signal.signal(number, stop)
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
+    def __exit__(self, *_):
+        for number, handler in self.before.items():
             signal.signal(number, handler)
+
+
+def imports(frame) -> bool:
+    """Whether a module is being imported in a frame or in one that called it."""
+    while frame is not None:
+        if frame.f_code.co_filename.startswith("<frozen importlib"):
+            return True
+        frame = frame.f_back
+    return False
 
 
 def _say(message: str, code: int) -> int:
@@ -122,4 +162,7 @@ def _say(message: str, code: int) -> int:
 
 
 def run() -> None:
+    """The program. Outside of ``main`` nothing is there to be saved, and Ctrl-C ends it as the other signals do."""
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
     sys.exit(main())

@@ -32,7 +32,7 @@ from .root import (
 @click.option("--images", type=PATH, metavar="DIR", help="a folder of images of your own, instead of the test split")
 @click.option("-n", metavar="N", help="how many of them [8]")
 @click.option("--draws", metavar="N", help="how often each is changed [4]")
-@click.option("--label", metavar="CLASS", help="the class that they are to be, by number or name (conditional models) [their own]")
+@click.option("--label", metavar="CLASS", help="the class that they are to be, by name or number (conditional models) [their own]")
 @click.option("--seed", default="0", metavar="N", help="[0]")
 @click.option("-o", "--out", type=PATH, metavar="TARGET", help=".png (the given ones on top), or what was made as a folder or .npy [the run's samples folder]")
 @checkpoint_flag

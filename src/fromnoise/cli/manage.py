@@ -23,19 +23,20 @@ def runs(folder, root, as_json):
     root = folder or root or Path("runs")
     rows, damaged = [], []
     for path, run in examine_runs(root).items():
-        try:
-            events = run.events("interval") if isinstance(run, Run) else []
-        except StorageError as error:
-            run = str(error)
+        if isinstance(run, Run):
+            events, damage = run.sound_events()
+            run = damage or run
         if isinstance(run, str):
             damaged.append({"run": str(path), "damaged": run})
             continue
+        events = [event for event in events if event["kind"] == "interval"]
         last = events[-1] if events else None
         best = min(e["validation"]["value"] for e in events) if events else None
         rows.append({
             "run": str(run.path), "family": run.record.family, "preset": run.record.preset, "data": run.record.data.name,
             "step": last["step"] if last else 0, "steps": run.record.steps, "held_out": last and last["validation"]["value"],
             "best": best, "health": last["health"] if last else [],
+            "missing": run.missing_checkpoint(),
         })  # fmt: skip
     if as_json:
         return finish({"runs": rows, "damaged": damaged}, True)
@@ -48,9 +49,14 @@ def runs(folder, root, as_json):
     say(f"{'run':<{width}}  {'data':<{wide}} {'step':>15}  held-out")
     for row, path, name in zip(rows, paths, names):
         value = "-" if row["held_out"] is None else f"{row['held_out']:.4g}"
-        say(f"{path:<{width}}  {name:<{wide}} {row['step']:>7}/{row['steps']:<7}  {value}  {'! ' + row['health'][0].split(':')[0] if row['health'] else ''}")
+        say(f"{path:<{width}}  {name:<{wide}} {row['step']:>7}/{row['steps']:<7}  {value}  {'! ' + '; '.join(_notes(row)) if _notes(row) else ''}")
     for row, path in zip(damaged, broken):
         say(f"{path:<{width}}  damaged: {shown(row['damaged'].removeprefix(row['run'] + '/').split(': ', 1)[-1], 100)[1:-1]}")
+
+
+def _notes(row: dict) -> list[str]:
+    """What a line of ``runs`` warns of."""
+    return ["its newest checkpoint is missing"] * bool(row["missing"]) + [line.split(":")[0] for line in row["health"][:1]]
 
 
 @fromnoise.command()

@@ -46,7 +46,7 @@ def train_command(name: str) -> click.Command:
     family = families.load(name)
     params = [
         click.Option(["--data", "data_name"], metavar="NAME|PATH", help="a known data set (`fromnoise data list`), a folder of images or texts, .txt, .npy, .npz, .csv, .parquet [digits; those of --within]"),
-        click.Option(["--within"], type=PATH, metavar="RUN", help="train in the codes of this run (autoencoder, vae, vaegan, vqvae, classical), as one model with it"),
+        click.Option(["--within"], type=PATH, metavar="RUN", help="train on the codes of this run (autoencoder, vae, vaegan, vqvae, classical); the new run holds both models"),
         click.Option(["--preset"], metavar="|".join(family.PRESETS), help="a set of options to start from; chosen by the data when left out"),
         click.Option(["--out"], type=PATH, metavar="DIR", help="the run's folder [runs/DATA-FAMILY-NNNN]"),
         click.Option(["--dry-run"], is_flag=True, help="print the resolved options, parameters, seconds and memory, then stop"),
@@ -107,9 +107,9 @@ def train(family, config_model, data_name, within, preset, out, dry_run, as_json
 
 @fromnoise.command(context_settings=LOOSE)
 @click.argument("run", type=PATH)
-@click.option("--minutes", help="train on for so many minutes")
-@click.option("--epochs", help="train on for so many passes over the data")
-@click.option("--steps", help="train on for so many steps")
+@click.option("--minutes", help="train so many minutes more")
+@click.option("--epochs", help="train so many passes over the data more")
+@click.option("--steps", help="train so many steps more")
 @click.option("--workers", help="threads that prepare batches ahead")
 @click.option("--data", help="where the data are now, if they moved")
 @trust_flags
@@ -117,7 +117,12 @@ def train(family, config_model, data_name, within, preset, out, dry_run, as_json
 @quiet_flag
 @click.pass_context
 def resume(ctx, run, minutes, epochs, steps, workers, data, as_json, quiet):
-    """Go on with a stopped run, to the same bits; or train a finished one further."""
+    """Continue a stopped run, or train a finished one further.
+
+    A stopped run that is continued ends with exactly the result of a run without the stop.
+
+    --minutes, --epochs and --steps say how much is added: `--steps 20` after 400 steps ends at step 420.
+    """
     from .. import families
     from ..core.run import Run
     from ..training import launch

@@ -37,7 +37,7 @@ digest_flag = click.option("--evaluator-digest", metavar="SHA256", help="what pu
 @fromnoise.command(context_settings=LOOSE)
 @click.argument("run", type=PATH)
 @click.option("-n", metavar="N", help="how many [64; of texts 1]")
-@click.option("--label", metavar="CLASS", help="one class, by number or name (conditional models)")
+@click.option("--label", metavar="CLASS", help="one class, by name or number (conditional models)")
 @click.option("--seed", default="0", metavar="N", help="sample i depends on the seed and i only [0]")
 @click.option("-o", "--out", type=PATH, metavar="TARGET", help="a folder, .png (one grid), .npy, .csv or .txt [the run's samples folder; texts are printed]")
 @click.option("--raw-csv", is_flag=True, help=".csv: leave text that a spreadsheet would execute (=, +, -, @ first) as it is, without an apostrophe before it")
@@ -80,12 +80,9 @@ def sample(ctx, run, n, label, seed, out, raw_csv, guide_with, prompt, prompt_fi
         whom = "models of text, or of captions (data that has them, --conditional)" if given[0] == "--prompt" else "models of text"
         raise UsageError(f"{given[0]} is for {whom}, and this one makes {THINGS[restored.dataset.spec.kind]}: leave it out")
     options = loose(restored.family.Options, ctx.args)
-    names = list(restored.dataset.class_names)
     if label is not None and not captions:  # with captions the sampler says what to give instead
-        from ..core.spec import class_number
-
         sampling.check_takes_labels(restored)
-        label = class_number(label, names) if names else whole(label, "--label")
+        label = restored.dataset.class_number(label)
     n, seed = whole("64" if n is None else n, "-n", 1), whole(seed, "--seed", 0)
     kind = restored.dataset.spec.kind
     told = {"step": restored.step, "seed": seed, "n": n, **({} if label is None else {"label": label}), **({} if prompt is None else {"prompt": "-".join(re.findall(r"\w+", prompt))}), **options}

@@ -194,10 +194,11 @@ def sealed_line(value: dict) -> str:
 LINE = re.compile(rb'^(.*?)(?:, )?"digest": "([0-9a-f]{64})"\}$', re.DOTALL)
 
 
-def read_lines(path: Path, needed: bool = True) -> tuple[list[dict], list[str]]:
+def read_lines(path: Path, needed: bool = True, up_to_damage: bool = False) -> tuple[list[dict], list[str]]:
     """The records of a file of ``sealed_line``, and one sentence for each line that is damaged or was not finished.
 
     needed: False accepts lines without a digest, which earlier versions wrote. A file that is not there has no lines.
+    up_to_damage: only the lines before the first damaged one, and the sentence of that one.
     Raises StorageError when the file cannot be read, or is too large.
     """
     if not path.exists():
@@ -212,6 +213,8 @@ def read_lines(path: Path, needed: bool = True) -> tuple[list[dict], list[str]]:
             records.append(_read_line(line, f"line {number} of {path}", needed))
         except StorageError as error:
             problems.append(str(error))
+            if up_to_damage:
+                return records, problems
     if rest:
         problems.append(f"line {len(lines) + 1} of {path} was not written to its end")
     return records, problems

@@ -330,7 +330,7 @@ class OtherEvent(Record):
 
 
 class SessionRecord(Record):
-    """A start or an end of the training process."""
+    """A start or an end of the training process. saved: at an end, the step of the newest checkpoint."""
 
     started: float | None = None
     ended: float | None = None
@@ -339,6 +339,7 @@ class SessionRecord(Record):
     pid: int = 0
     seconds: float | None = None
     outcome: str = ""
+    saved: Count | None = None
 
 
 class OutputRecord(Record):
@@ -358,12 +359,12 @@ class OutputRecord(Record):
 EVENTS: dict[str, type[Record]] = {"interval": IntervalEvent, "rollback": RollbackEvent}
 
 
-def read_records(path: Path, needed: bool = True) -> tuple[list[dict], list[str]]:
+def read_records(path: Path, needed: bool = True, up_to_damage: bool = False) -> tuple[list[dict], list[str]]:
     """The checked records of a file of lines, as dictionaries, and one sentence for each line that is none.
 
-    Events have a ``kind``, outputs a ``file``; other lines are of sessions. needed: see ``files.read_lines``.
+    Events have a ``kind``, outputs a ``file``; other lines are of sessions. needed, up_to_damage: see ``files.read_lines``.
     """
-    lines, problems = read_lines(path, needed)
+    lines, problems = read_lines(path, needed, up_to_damage)
     records = []
     for line in lines:
         kind = line.get("kind")
@@ -374,6 +375,8 @@ def read_records(path: Path, needed: bool = True) -> tuple[list[dict], list[str]
         try:
             checked(model, line, f"a line of {path}")
         except StorageError as error:
+            if up_to_damage:
+                return records, [str(error)]
             problems.append(str(error))
         else:
             records.append(line)

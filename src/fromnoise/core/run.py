@@ -77,19 +77,67 @@ class Run:
         append_line(self.path / file, event)
 
     def events(self, kind: str | None = None) -> list[dict]:
-        """All events, or those of one kind, checked; a last line that was not written to its end is left out.
+        """All events before the first damaged one, or those of one kind, checked. ``sound_events`` says what is damaged."""
+        return [event for event in self.sound_events()[0] if kind in (None, event["kind"])]
 
-        Raises StorageError where another line is damaged.
+    def sound_events(self) -> tuple[list[dict], str]:
+        """The events before the first damaged line, and a sentence about that line, or "".
+
+        Events behind a damaged line are not trusted. A last line that was not written to its end is no damage: a killed
+        process leaves it.
         """
-        found, problems = self.lines("events.jsonl")
-        if problems and not (len(problems) == 1 and problems[0].endswith(UNFINISHED)):
-            raise StorageError(f"{problems[0]}: bring the file back from a copy, or `fromnoise resume {self.path}` goes on without")
-        return [event for event in found if kind in (None, event["kind"])]
+        try:
+            found, problems = read_records(self.path / "events.jsonl", self.record.format >= 2, up_to_damage=True)
+        except StorageError as error:
+            return [], str(error)
+        return found, next((problem for problem in problems if not problem.endswith(UNFINISHED)), "")
 
     def seconds(self) -> float:
         """Of training, in all sessions; of one that was killed those to its last interval."""
-        lines = [*self.lines("events.jsonl")[0], *self.lines("sessions.jsonl")[0]]
+        lines = [*self.events(), *self._sessions()]
         return max((line["seconds"] for line in lines if line.get("seconds") is not None), default=0.0)
+
+    def _sessions(self) -> list[dict]:
+        try:
+            return self.lines("sessions.jsonl")[0]
+        except StorageError:
+            return []
+
+    # -- checkpoints: which there are, and which there must be ------------------------------------------------
+
+    def checkpoint_folders(self) -> dict[int, Path]:
+        """The folders of checkpoints by their step, whatever is in them."""
+        root = self.path / "checkpoints"
+        return {int(m[1]): p for p in root.glob("step-*") if (m := re.fullmatch(r"step-([0-9]{8,18})", p.name))}
+
+    def last_saved(self) -> int:
+        """The step of the newest checkpoint that was certainly saved; 0 where none of a later step is proven.
+
+        Proof is the end of the last session, which names its last checkpoint (those of earlier versions: that it was
+        finished); its start, which was from a checkpoint; and an interval that other events follow, since an
+        interval's checkpoint is saved right after its event. A rollback takes back what was saved after its target.
+        """
+        sessions = self._sessions()
+        last = sessions[-1] if sessions else {}
+        if last.get("saved") is not None:
+            return last["saved"]
+        if last.get("outcome") == "finished":
+            return last["step"]
+        starts = [line["step"] for line in sessions if line.get("started") is not None]
+        saved, events = starts[-1] if starts else 0, self.events()
+        for event, following in zip(events, [*events[1:], None]):
+            if event["kind"] == "interval" and following is not None:
+                saved = max(saved, event["step"])
+            elif event["kind"] == "rollback":
+                saved = min(saved, event["to"])
+        return saved
+
+    def missing_checkpoint(self) -> str:
+        """A sentence where the newest checkpoint that was saved is gone, or ""."""
+        step = self.last_saved()  # before the folders are listed: training may save one in between
+        if step <= max(self.checkpoint_folders(), default=0):
+            return ""
+        return f"{self.path / 'checkpoints' / f'step-{step:08d}'} is missing: that checkpoint was saved, and is not there any more"
 
     def lines(self, file: str) -> tuple[list[dict], list[str]]:
         """The records of a file of lines, and a sentence for each line that is damaged or unfinished. Raises StorageError."""

@@ -5,7 +5,7 @@ Shapes: B batch, C channels, H height, W width, T tokens, D dimensions.
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from math import prod
+from math import isfinite, nan, prod
 from typing import Literal
 
 import torch
@@ -111,14 +111,28 @@ def require_labels(spec: DataSpec, option: str = "--conditional") -> None:
         raise UsageError(f"{option} needs labels, and this data has none")
 
 
-def class_number(label: str, names: Sequence[str]) -> int:
-    """The class that is given by its name or number. Raises UsageError, which offers the names."""
+def class_number(label: str | int, names: Sequence[str]) -> int:
+    """The class that is given by its name, or by its number from 0 on. Raises UsageError, which offers the names.
+
+    A name comes first. Where names are numbers themselves (grades 1, 2, 3), a number is a name and nothing else: as a
+    position it would give another class than the one that was meant.
+    """
+    label, names = str(label), list(names)
     if label in names:
         return names.index(label)
-    if label.isdecimal() and int(label) < len(names):
+    numeric = any(isfinite(as_float(name)) for name in names)
+    if not numeric and label in map(str, range(len(names))):
         return int(label)
-    known = ", ".join(name if name == str(i) else f"{i} {escaped(name)}" for i, name in enumerate(names[:20]))
+    known = ", ".join(escaped(name) if numeric or name == str(i) else f"{i} {escaped(name)}" for i, name in enumerate(names[:20]))
     raise UsageError(f"there is no class {shown(label)}.{did_you_mean(label, names)} Known: {known}{' ...' * (len(names) > 20)}")
+
+
+def as_float(text: str) -> float:
+    """The number that a text is, or NaN."""
+    try:
+        return float(text.replace(",", "."))
+    except ValueError:
+        return nan
 
 
 def check_labels(y, n: int, classes: int) -> None:

@@ -18,7 +18,7 @@ from pydantic import Field
 from ..core.config import BaseConfig
 from ..core.errors import DataError, UsageError, did_you_mean
 from ..core.rng import Rng
-from ..core.spec import Batch, DataSpec, labels_in
+from ..core.spec import Batch, DataSpec, class_number, labels_in
 from .captions import Captions
 from .tokenizer import Tokenizer, symbol_dtype
 
@@ -214,6 +214,12 @@ class Dataset:
                 f"choose from {', '.join(named)}{' ...' * (len(learned) > 20)}"
             )
 
+    def class_number(self, label: str | int) -> int:
+        """The class that is given by its name or number, see ``core.spec.class_number``. Raises UsageError."""
+        if not self.spec.classes:
+            raise UsageError("this model was trained without labels: leave the label out")
+        return class_number(label, self.class_names or [str(i) for i in range(self.spec.classes)])
+
     def class_in_words(self, y: int) -> str:
         """The number of a class, and its name where it has another one."""
         name = self.class_names[y] if y < len(self.class_names) else str(y)
@@ -316,7 +322,7 @@ def note_unlearned(labels: dict[str, np.ndarray], class_names: Sequence[str], no
     if len(unlearned := np.flatnonzero((counts["train"] == 0) & (held_out > 0))):
         notes.append(f"classes without a training example, which no model learns: {listed(unlearned)}")
     if len(unmeasured := np.flatnonzero((counts["train"] > 0) & (held_out == 0))):
-        notes.append(f"classes with all their examples in training, and none held out to be measured by: {listed(unmeasured)}")
+        notes.append(f"classes whose examples are all training examples, so that no validation or test example measures them: {listed(unmeasured)}")
 
 
 def digest_of(spec: DataSpec, splits: dict[str, Split]) -> str:

@@ -201,7 +201,7 @@ def show(
     command: str = "",
     out: Path | None = None,
     sampled: bool = False,
-    label: int | None = None,
+    label: int | str | None = None,
     plain: Restored | None = None,
     say: Callable[[str], None] = print_nothing,
     skip: bool | None = None,
@@ -211,7 +211,7 @@ def show(
     names    of FIGURES; None draws every one that this model can have
     dims     the latent dimensions of ``scatter`` and ``grid``
     sampled  ``scatter`` draws z ~ q(z | x) instead of the posterior's mean
-    label    the class that a conditional model decodes in ``grid`` and ``traverse`` (the first that it learned when not given)
+    label    the class, by name or number, that a conditional model decodes in ``grid`` and ``traverse`` (the first that it learned when not given)
     skip     leave out a figure that these data do not allow, instead of an error (None: where names is None)
     say      receives one line for each figure that is left out
     plain    the model beside this one: in ``denoise`` an ordinary autoencoder, in ``planes`` the other plane
@@ -220,6 +220,7 @@ def show(
     """
     skip = names is None if skip is None else skip
     restored.dataset.split(split)
+    label = None if label is None else restored.dataset.class_number(label)
     subject = Subject(restored, seed, split, tuple(dims), command, sampled, label, plain)
     if names is None:
         names = [name for name, kind in FIGURES.items() if not kind.why_not(subject)]

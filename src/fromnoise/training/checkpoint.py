@@ -133,7 +133,7 @@ def save(run: Run, step: int, parts: dict[str, dict[str, Tensor]], state: dict, 
         if isinstance(error, StorageError):
             raise
         raise storage_error(error, final, size) from error
-    _retain(root, step, keep)
+    _retain(run, step, keep)
     return final
 
 
@@ -154,10 +154,10 @@ def _put(temporary: Path, final: Path, manifest: str) -> None:
     _remove(aside)
 
 
-def _retain(root: Path, step: int, keep: set[int]) -> None:
+def _retain(run: Run, step: int, keep: set[int]) -> None:
     """Removes the checkpoints before the newest two valid ones up to ``step``, except ``keep``."""
     valid = 1  # the one that was just written
-    for older, path in sorted(_steps(root).items(), reverse=True):
+    for older, path in sorted(run.checkpoint_folders().items(), reverse=True):
         if older >= step:
             continue
         if valid >= 2:
@@ -181,10 +181,6 @@ def _remove(path: Path) -> None:
     path.unlink() if path.is_symlink() else shutil.rmtree(path, ignore_errors=True)
 
 
-def _steps(root: Path) -> dict[int, Path]:
-    return {int(m[1]): p for p in root.glob("step-*") if (m := re.fullmatch(r"step-([0-9]{8,18})", p.name))}
-
-
 def read(path: Path) -> Checkpoint:
     """The checkpoint in a folder, every file checked. Raises StorageError naming what is wrong."""
     if path.is_symlink():
@@ -200,7 +196,7 @@ def read(path: Path) -> Checkpoint:
 def examine(run: Run) -> tuple[list[Checkpoint], list[str]]:
     """All valid checkpoints, oldest first, and one line for each damaged one."""
     valid, damaged = [], []
-    for _, path in sorted(_steps(run.path / "checkpoints").items()):
+    for _, path in sorted(run.checkpoint_folders().items()):
         try:
             valid.append(read(path))
         except StorageError as error:
@@ -211,10 +207,11 @@ def examine(run: Run) -> tuple[list[Checkpoint], list[str]]:
 def find(run: Run, which: str = "last", warn=lambda line: None, until: int | None = None) -> Checkpoint:
     """The newest valid checkpoint ("last"), the one with the best held-out metric ("best"), or that of a step.
 
-    until: look at those up to this step only. Damaged ones that had to be passed over are told to ``warn``. Raises
+    until: look at those up to this step only. Damaged ones that had to be passed over, and a newest one that is gone,
+    are told to ``warn``. Raises
     StorageError when none is left.
     """
-    folders = {step: path for step, path in _steps(run.path / "checkpoints").items() if until is None or step <= until}
+    folders = {step: path for step, path in run.checkpoint_folders().items() if until is None or step <= until}
     if which not in ("last", "best"):
         if not re.fullmatch(r"[0-9]{1,18}", which):
             raise UsageError(f"--checkpoint takes last, best or the number of a step, not '{which}'")
@@ -222,7 +219,7 @@ def find(run: Run, which: str = "last", warn=lambda line: None, until: int | Non
             known = ", ".join(map(str, sorted(folders))) or "none"
             raise UsageError(f"{run.path} has no checkpoint of step {which}: choose from {known}")
         return read(folders[int(which)])
-    last, damaged = None, []
+    last, damaged = None, [gone] if until is None and (gone := run.missing_checkpoint()) else []
     for step in sorted(folders, reverse=True):
         try:
             last = read(folders[step])
@@ -245,7 +242,7 @@ def find(run: Run, which: str = "last", warn=lambda line: None, until: int | Non
 
 def discard_after(run: Run, step: int) -> None:
     """Deletes the checkpoints of later steps: those of a course that training does not take any more."""
-    for later, path in _steps(run.path / "checkpoints").items():
+    for later, path in run.checkpoint_folders().items():
         if later > step:
             _discard(path)
 

@@ -328,8 +328,9 @@ def _train(trainer: Trainer, run: Run, steps: int, on_event, stop: Stop) -> None
         raise
     finally:
         trainer.stream.close()
+        saved = {} if trainer.saved is None else {"saved": trainer.saved}
         with contextlib.suppress(StorageError):  # a full disk has been told already
-            run.append({"ended": time.time(), "step": trainer.state.step, "seconds": clock.seconds(), "outcome": outcome}, "sessions.jsonl")
+            run.append({"ended": time.time(), "step": trainer.state.step, "seconds": clock.seconds(), "outcome": outcome} | saved, "sessions.jsonl")
     if stop.signal:
         raise StoppedError(f"{run.path} had just finished when the signal came: nothing is lost", stop.signal)
 
@@ -380,7 +381,7 @@ def resume(
     run: Run, changes: dict | None = None, on_plan=lambda info: None, on_event=lambda e: None, warn: Callable[[str], None] = warn,
     say: Callable[[str], None] = lambda line: None, trust: families.Trust = families.NO_TRUST,
 ) -> Run:
-    """Goes on from the newest valid checkpoint, or from step 0 where there is none, with the same bits as if it had never stopped.
+    """Goes on from the newest valid checkpoint, or from step 0 where there is none, with exactly the result of a run without the stop.
 
     changes: options given now. A budget counts from the last checkpoint (its schedules are stretched over the new end); ``workers`` is free;
     any other difference is refused by name. Raises UsageError, DataError, StorageError, StoppedError.
@@ -408,7 +409,7 @@ def resume(
         begin = saved.step if saved else 0
         steps, note = run.record.steps, ""
         if saved and saved.step >= steps and not budget:
-            more = "give --minutes, --epochs or --steps to train it further" if steps else "it was fitted in closed form"
+            more = "to train it further give --minutes, --epochs or --steps, each the amount to add (`--steps 20`: 20 more steps)" if steps else "it was fitted in closed form"
             raise UsageError(f"{run.path} is finished ({steps} steps): {more}")
         trainer = plan.trainer()
         if saved:

@@ -26,6 +26,7 @@ from ..core.files import sha256
 from ..core.output import warn
 from ..core.rng import Rng
 from ..core.run import Run
+from ..core.signals import FIRST, SIGNALS
 from ..core.spec import Batch
 from ..data.dataset import Dataset
 from ..data.stream import Stream, comfortable, in_order
@@ -39,7 +40,6 @@ from .step import train_step, turns
 
 LONG = 10**9  # steps of the imagined training that ``measure`` takes steps of
 PATIENCE = 20.0  # seconds after which two steps of a kind are enough to time it
-SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]  # no SIGHUP on Windows
 TIMES = 3  # that a run may diverge: twice it goes back and on with half the learning rate, the third time it ends
 
 
@@ -91,6 +91,7 @@ class Trainer:
         self.build = build
         self.compile = config.compile and can_compile()
         self.stream, self._watch, self._fitted = None, None, None
+        self.saved: int | None = None  # step of the newest checkpoint on the disk
         self.start_afresh()
         if len(config.averages) > 1 and isinstance(self.model, Judges):
             raise UsageError("--averages: the losses of this family rank no averages, so give one width, such as --averages 0.05")
@@ -193,6 +194,7 @@ class Trainer:
         parts = {"model": self.model.state_dict(), "ema": self.ema.model.state_dict(), "optim": optim | self.ema.others()}
         keep = {self.state.good} | ({self.state.best["step"]} if self.state.best else set())
         checkpoint.save(run, self.state.step, parts, vars(self.state) | {"threads": self.threads, "progress": self.ema.model.progress}, keep)
+        self.saved = self.state.step
 
     def load(self, saved: checkpoint.Checkpoint) -> None:
         """Takes over a checkpoint. Raises StorageError where it is of another model."""
@@ -207,6 +209,7 @@ class Trainer:
         except (RuntimeError, ValueError, KeyError, IndexError) as error:
             raise StorageError(f"{saved.path} does not fit this version of its family: {error}") from None
         self.set_state(State(**{name: known[name] for name in vars(State()) if name in known}))
+        self.saved = saved.step
 
     def roll_back(self, run: Run, error: DivergedError) -> dict:
         """Back to the last good checkpoint, to go on from there with half the learning rate and other random numbers.
@@ -371,8 +374,9 @@ def kinds_of_step(trainer: Trainer) -> list[tuple[int, float]]:
 
 
 class Stop:
-    """SIGINT, SIGTERM and SIGHUP set a flag that the loop reads between steps; a second one ends the process at once.
+    """SIGINT, SIGTERM and SIGHUP set a flag that the loop reads between steps.
 
+    Which of several signals counts: ``core.signals``.
     A signal that the process was started to ignore (``nohup``) stays ignored.
     """
 
@@ -381,16 +385,15 @@ class Stop:
 
     def __enter__(self):
         if threading.current_thread() is threading.main_thread():
+            FIRST.forget()
             for number in SIGNALS:
                 if signal.getsignal(number) is not signal.SIG_IGN:
                     self._old[number] = signal.signal(number, self._on_signal)
         return self
 
     def _on_signal(self, number, frame):
-        if self.signal:
-            signal.signal(number, signal.SIG_DFL)
-            signal.raise_signal(number)
-        self.signal = number
+        if FIRST.is_first(number):
+            self.signal = number
 
     def __exit__(self, *_):
         for number, handler in self._old.items():

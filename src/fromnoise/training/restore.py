@@ -52,6 +52,10 @@ def restore(
     family = families.of_run(run.info, trust, str(run.path), warn)
     config = recorded(family.Config, family.earlier | run.info["config"], run)
     saved = checkpoint.find(run, which, warn)
+    events, damage = run.sound_events()
+    if damage or len(events) < saved.manifest.events:
+        reason = damage or f"{run.path / 'events.jsonl'} has {len(events)} of the {saved.manifest.events} events of step {saved.step}"
+        warn(f"{reason}; using the {len(events)} events before that. The weights are not touched; bring the file back from a copy to see the rest")
     unfitted = hasattr(family.FAMILY, "fit") and (saved.step < record.steps or not isinstance(weights, str))
     dataset = dataset_of(run, data_name) if with_data or unfitted else described_data(run)
     check_example(dataset.spec.dims, str(run.path))

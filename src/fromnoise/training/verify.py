@@ -42,6 +42,10 @@ def verify(run: Run) -> Findings:
                 found.problems.append(str(error))
                 return
 
+    if gone := run.missing_checkpoint():
+        problems.append(gone)
+    if valid and (best := valid[-1].manifest.best) and best.step not in run.checkpoint_folders():
+        problems.append(f"{run.path / 'checkpoints' / f'step-{best.step:08d}'} is missing: it is the best checkpoint by held-out value")
     if not valid and not problems:
         found.problems.append(f"{run.path} has no checkpoint")
     if run.record.format >= 2:
