@@ -26,7 +26,9 @@ def test_nats(opened) -> np.ndarray:
 
 
 def main() -> None:
-    for run in trained(__doc__, "runs/binary-mnist", "binary", [10], data="mnist", binarise="dynamic"):
+    for run in trained(
+        __doc__, "runs/binary-mnist", "binary", [10], data="mnist", binarise="dynamic"
+    ):
         nats, last, opened = test_nats(run.opened), run.last, run.opened
         given = " given the label" if opened.model.config.conditional else ""
         print(

@@ -45,7 +45,9 @@ def main() -> None:
         begin = time.perf_counter()
         model.get_nll(x, n_samples=k, batch_size=k)
     theirs = (time.perf_counter() - begin) / len(x)
-    print(f"k = {k}: ours {1e3 * ours:.3f} ms an image ({found.n} images), pythae {1e3 * theirs:.3f} ms; ratio {ours / theirs:.3f}")
+    print(
+        f"k = {k}: ours {1e3 * ours:.3f} ms an image ({found.n} images), pythae {1e3 * theirs:.3f} ms; ratio {ours / theirs:.3f}"
+    )
 
 
 if __name__ == "__main__":

@@ -152,10 +152,16 @@ def child(folder: Path, plan: launch.Plan, last: int, seed: int) -> tuple[int, i
     return status, int(said) if status == 0 else last
 
 
-def trial(folder: Path, plan: launch.Plan, whole: Run, operations: int, rng: np.random.Generator) -> tuple[str, int]:
+def trial(
+    folder: Path, plan: launch.Plan, whole: Run, operations: int, rng: np.random.Generator
+) -> tuple[str, int]:
     """One run that is killed once, in a third of the cases once more while it resumes: what is wrong with it, and the kills."""
     kills = 0
-    for last in (int(rng.integers(1, operations + 1)), int(rng.integers(1, operations + 1)) if rng.random() < 1 / 3 else 0, 0):
+    for last in (
+        int(rng.integers(1, operations + 1)),
+        int(rng.integers(1, operations + 1)) if rng.random() < 1 / 3 else 0,
+        0,
+    ):
         try:
             status, _ = child(folder, plan, last, int(rng.integers(2**62)))
         except AssertionError as error:
@@ -164,8 +170,16 @@ def trial(folder: Path, plan: launch.Plan, whole: Run, operations: int, rng: np.
     try:
         run = Run(folder)
         found = verify(run)
-        leftovers = [path.name for path in folder.rglob("*") if path.name.endswith((".tmp", checkpoint.REPLACED, checkpoint.DISCARDED))]
-        problems = [first_difference(whole, run), *found.problems, *[f"{name} is left" for name in leftovers]]
+        leftovers = [
+            path.name
+            for path in folder.rglob("*")
+            if path.name.endswith((".tmp", checkpoint.REPLACED, checkpoint.DISCARDED))
+        ]
+        problems = [
+            first_difference(whole, run),
+            *found.problems,
+            *[f"{name} is left" for name in leftovers],
+        ]
         return "; ".join(filter(None, problems)), kills
     except FromNoiseError as error:
         return f"{type(error).__name__}: {error}", kills
@@ -191,7 +205,12 @@ def campaign(root: Path, kills: int, seed: int, say=lambda line: None) -> tuple[
             if problem:
                 failures.append(f"{name} {number}: {problem}")
                 say(failures[-1])
-        say(f"{name}: {operations} file operations a run; " + ", ".join(f"{what} {count}" for (whose, what), count in counts.items() if whose == name))
+        say(
+            f"{name}: {operations} file operations a run; "
+            + ", ".join(
+                f"{what} {count}" for (whose, what), count in counts.items() if whose == name
+            )
+        )
     return counts, failures
 
 
@@ -203,11 +222,15 @@ def main() -> None:
     begin = time.monotonic()
     memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # where flushing costs nothing
     with tempfile.TemporaryDirectory(dir=memory) as folder:
-        counts, failures = campaign(Path(folder), options.kills, options.seed, functools.partial(print, flush=True))
+        counts, failures = campaign(
+            Path(folder), options.kills, options.seed, functools.partial(print, flush=True)
+        )
     total = Counter()
     for (_, what), count in counts.items():
         total[what] += count
-    print(f"{total['kills']} kills in {total['runs']} runs, {total['to the same bits']} of {total['runs']} to the same bits, {time.monotonic() - begin:.0f} s")
+    print(
+        f"{total['kills']} kills in {total['runs']} runs, {total['to the same bits']} of {total['runs']} to the same bits, {time.monotonic() - begin:.0f} s"
+    )
     sys.exit(bool(failures))
 
 

@@ -34,26 +34,50 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=0, help="0: all cores")
     parser.add_argument("--out", type=Path, default=Path("runs/stacked-mnist"))
     parser.add_argument("--run", type=Path, help="measure this run, without training")
-    parser.add_argument("--set", nargs="*", default=[], metavar="NAME=VALUE", help=f"further options of the training, or others than {SETTING}")
+    parser.add_argument(
+        "--set",
+        nargs="*",
+        default=[],
+        metavar="NAME=VALUE",
+        help=f"further options of the training, or others than {SETTING}",
+    )
     args = parser.parse_args()
     header(args.seed, args.threads)
-    print("published, by other classifiers, of generators alone: DCGAN 99 modes, KL 3.40; PacDCGAN2 1000, 0.06; R3GAN's loss 1000, 0.078")
+    print(
+        "published, by other classifiers, of generators alone: DCGAN 99 modes, KL 3.40; PacDCGAN2 1000, 0.06; R3GAN's loss 1000, 0.078"
+    )
     if args.run:
         return measure(fn.load(args.run), args.seed)
     begin = time.perf_counter()
     more = SETTING | dict(item.split("=", 1) for item in args.set)
-    run = fn.train("gan", data="stacked-mnist", minutes=args.minutes, seed=args.seed, threads=args.threads, out=args.out, **more)
-    print(f"trained in {(time.perf_counter() - begin) / 60:.1f} minutes, {run.run.events('interval')[-1]['items_per_second']:,.0f} images/s", flush=True)
+    run = fn.train(
+        "gan",
+        data="stacked-mnist",
+        minutes=args.minutes,
+        seed=args.seed,
+        threads=args.threads,
+        out=args.out,
+        **more,
+    )
+    print(
+        f"trained in {(time.perf_counter() - begin) / 60:.1f} minutes, {run.run.events('interval')[-1]['items_per_second']:,.0f} images/s",
+        flush=True,
+    )
     measure(run, args.seed)
 
 
 def measure(run: TrainedRun, seed: int) -> None:
-    print(f"real test images: all three digits sure {100 * sure(run.dataset, run.dataset.batch('test', range(5000)).x):.1f} %")
+    print(
+        f"real test images: all three digits sure {100 * sure(run.dataset, run.dataset.batch('test', range(5000)).x):.1f} %"
+    )
     for what, options in ((", the generator alone", {"candidates": 1}), ("", {})):
         x = sample.sample(run.restored, STACKED, seed, options=options)
         found = mode_estimates(run.dataset, x)
         for name, estimate in found.items():
-            print(f"{name}{what}: {estimate.value:.4g} (a perfect model: {estimate.null:.4g})", flush=True)
+            print(
+                f"{name}{what}: {estimate.value:.4g} (a perfect model: {estimate.null:.4g})",
+                flush=True,
+            )
         print(f"all three digits sure{what}: {100 * sure(run.dataset, x):.1f} %", flush=True)
 
 

@@ -68,20 +68,30 @@ def averages_of(weights: list[torch.Tensor], widths) -> list[torch.Tensor]:
 def test_the_profile_is_a_power_of_time(steps):
     """Unit vectors for weights: the average shows the share of each step, the integral of tau^gamma over it."""
     edges = torch.arange(steps + 1, dtype=torch.float64) / steps
-    for width, shares in zip(WIDTHS, averages_of(list(torch.eye(steps, dtype=torch.float64)), WIDTHS)):
-        torch.testing.assert_close(shares, (edges ** (gamma_of(width) + 1)).diff(), rtol=0, atol=1e-12)
+    for width, shares in zip(
+        WIDTHS, averages_of(list(torch.eye(steps, dtype=torch.float64)), WIDTHS)
+    ):
+        torch.testing.assert_close(
+            shares, (edges ** (gamma_of(width) + 1)).diff(), rtol=0, atol=1e-12
+        )
 
 
 def test_the_relative_width_is_as_asked():
     for width in (0.001, 0.01, 0.05, 0.1, 0.2, 0.28):
         gamma = gamma_of(width)
-        assert math.sqrt((gamma + 1) / ((gamma + 2) ** 2 * (gamma + 3))) == pytest.approx(width, rel=1e-9)
+        assert math.sqrt((gamma + 1) / ((gamma + 2) ** 2 * (gamma + 3))) == pytest.approx(
+            width, rel=1e-9
+        )
     assert gamma_of(12**-0.5) == pytest.approx(0, abs=1e-12)  # equal weights
-    assert gamma_of(0.05) == pytest.approx(16.97, abs=0.005) and gamma_of(0.1) == pytest.approx(6.94, abs=0.005)  # of the paper
+    assert gamma_of(0.05) == pytest.approx(16.97, abs=0.005) and gamma_of(0.1) == pytest.approx(
+        6.94, abs=0.005
+    )  # of the paper
     tau = (torch.arange(1000, dtype=torch.float64) + 0.5) / 1000
     for width, p in zip(WIDTHS, averages_of(list(torch.eye(1000, dtype=torch.float64)), WIDTHS)):
         mean = float(p @ tau)
-        assert float(p @ (tau - mean) ** 2) ** 0.5 == pytest.approx(width, rel=1e-3)  # of a training of any length
+        assert float(p @ (tau - mean) ** 2) ** 0.5 == pytest.approx(
+            width, rel=1e-3
+        )  # of a training of any length
 
 
 def test_widths_between_are_made_of_those_kept():
@@ -92,9 +102,13 @@ def test_widths_between_are_made_of_those_kept():
         shares = torch.tensor(blend(WIDTHS, width), dtype=torch.float64)
         off = lambda shares: float((shares @ kept - exact).norm() / exact.norm())
         assert off(shares) < most and float(shares.sum()) == pytest.approx(1, abs=1e-12)
-        for shift in torch.tensor([[1.0, -1, 0], [0, 1, -1]], dtype=torch.float64) * 0.02:  # nothing near is nearer
+        for shift in (
+            torch.tensor([[1.0, -1, 0], [0, 1, -1]], dtype=torch.float64) * 0.02
+        ):  # nothing near is nearer
             assert off(shares) < off(shares + shift) and off(shares) < off(shares - shift)
-    assert float(torch.tensor(blend((0.05, 0.1), 0.05)) @ tau[:2].float()) == pytest.approx(float(tau[0]))
+    assert float(torch.tensor(blend((0.05, 0.1), 0.05)) @ tau[:2].float()) == pytest.approx(
+        float(tau[0])
+    )
     assert blend((0.1,), 0.1) == pytest.approx([1.0])
 
 
@@ -116,7 +130,9 @@ def test_the_average_in_use_is_one_memory_with_the_model_and_goes_on():
     assert not any(torch.equal(p, q) for p, q in zip(t.ema.weights[2], t.ema.weights[1]))
 
 
-@pytest.mark.parametrize("values", [[3.0, 1.0, 2.0], [1.0, 2.0, 3.0], [math.nan, 2.0, 1.0], [2.0, 2.0, 2.0]])
+@pytest.mark.parametrize(
+    "values", [[3.0, 1.0, 2.0], [1.0, 2.0, 3.0], [math.nan, 2.0, 1.0], [2.0, 2.0, 2.0]]
+)
 def test_the_choice_takes_the_lowest_held_out_value(values, monkeypatch):
     t, seen = trainer(), []
     for _ in range(3):
@@ -131,9 +147,16 @@ def test_the_choice_takes_the_lowest_held_out_value(values, monkeypatch):
     assert t.validate() == {"value": values[best]} and len(seen) == 3
     for (weights, noise), average in zip(seen, t.ema.weights):
         assert torch.equal(weights, average[0]) and noise == seen[0][1]
-    assert t.state.average == best and torch.equal(next(t.ema.model.parameters()), t.ema.weights[best][0])
+    assert t.state.average == best and torch.equal(
+        next(t.ema.model.parameters()), t.ema.weights[best][0]
+    )
     held_out = {"0.05": values[0], "0.1": values[1], "0.2": values[2]}
-    assert t.averages() == {"average": {"width": WIDTHS[best], "held_out": {k: v if v == v else None for k, v in held_out.items()}}}
+    assert t.averages() == {
+        "average": {
+            "width": WIDTHS[best],
+            "held_out": {k: v if v == v else None for k, v in held_out.items()},
+        }
+    }
 
 
 def test_what_is_chosen_is_told_saved_and_restored(tmp_path):
@@ -141,21 +164,37 @@ def test_what_is_chosen_is_told_saved_and_restored(tmp_path):
     run = launch.start(launch.plan("vae", **TINY | {"averages": widths}), tmp_path / "run")
     for event in run.events("interval"):
         chosen = event["average"]
-        assert list(chosen["held_out"]) == ["0.1", "0.05", "0.2"] and len(set(chosen["held_out"].values())) == 3
-        assert event["validation"]["value"] == min(chosen["held_out"].values()) == chosen["held_out"][str(chosen["width"])]
+        assert (
+            list(chosen["held_out"]) == ["0.1", "0.05", "0.2"]
+            and len(set(chosen["held_out"].values())) == 3
+        )
+        assert (
+            event["validation"]["value"]
+            == min(chosen["held_out"].values())
+            == chosen["held_out"][str(chosen["width"])]
+        )
     saved, last = checkpoint.find(run), run.events("interval")[-1]["average"]["width"]
     assert widths[saved.manifest.average] == last == 0.05
     left = {name.split("/")[0] for name in saved.tensors("optim") if name.startswith("average")}
     assert left == {f"average {width}" for width in widths if width != last}
     for width in widths:
-        alone = launch.start(launch.plan("vae", **TINY | {"averages": (width,)}), tmp_path / f"{width}")
+        alone = launch.start(
+            launch.plan("vae", **TINY | {"averages": (width,)}), tmp_path / f"{width}"
+        )
         assert "average" not in alone.events("interval")[-1]
         expected = restore(alone).model.state_dict()
         for weights in ("ema", width) if width == last else (width,):
             found = restore(run, weights=weights).model.state_dict()
-            assert all(torch.allclose(found[name], expected[name], rtol=1e-5, atol=1e-6) for name in expected)
+            assert all(
+                torch.allclose(found[name], expected[name], rtol=1e-5, atol=1e-6)
+                for name in expected
+            )
     between = restore(run, weights=0.07).model.state_dict()
-    assert not any(torch.equal(between[name], t) for name, t in restore(run).model.named_parameters() if t.numel() > 1)
+    assert not any(
+        torch.equal(between[name], t)
+        for name, t in restore(run).model.named_parameters()
+        if t.numel() > 1
+    )
     with pytest.raises(UsageError, match="no average of width 0.25: from 0.05 to 0.2"):
         restore(run, weights=0.25)
     with pytest.raises(UsageError, match="trained without --averages"):
@@ -213,7 +252,9 @@ def test_a_rollback_takes_back_all_averages_and_the_choice(tmp_path, monkeypatch
         t.advance(20)
     t.roll_back(run, error.value)
     assert t.state.average == t.ema.index == 1 and t.state.rollbacks == 1
-    assert all(torch.equal(p, q) for mine, then in zip(t.ema.weights, before) for p, q in zip(mine, then))
+    assert all(
+        torch.equal(p, q) for mine, then in zip(t.ema.weights, before) for p, q in zip(mine, then)
+    )
     assert all(torch.equal(p, q) for p, q in zip(t.ema.model.parameters(), before[1]))
     t.start_afresh()
     assert t.ema.index == t.state.average == 0
@@ -224,14 +265,23 @@ def test_what_is_fitted_at_the_end_belongs_to_the_average_that_is_taken(tmp_path
     from fromnoise.families.autoencoder import Autoencoder
 
     seen, original = [], Autoencoder.fit
-    fit = lambda self, batches, rng: seen.append([p.clone() for p in self.parameters()]) or original(self, batches, rng)
+    fit = lambda self, batches, rng: (
+        seen.append([p.clone() for p in self.parameters()]) or original(self, batches, rng)
+    )
     monkeypatch.setattr(Autoencoder, "fit", fit)
-    run = launch.start(launch.plan("autoencoder", **TINY | {"averages": WIDTHS[::-1], "intervals": 1}), tmp_path / "run")
-    assert run.events("interval")[-1]["average"]["width"] != WIDTHS[-1]  # the first one, or this shows nothing
+    run = launch.start(
+        launch.plan("autoencoder", **TINY | {"averages": WIDTHS[::-1], "intervals": 1}),
+        tmp_path / "run",
+    )
+    assert (
+        run.events("interval")[-1]["average"]["width"] != WIDTHS[-1]
+    )  # the first one, or this shows nothing
     averaged = restore(run).model
     assert all(torch.equal(p, q) for p, q in zip(averaged.parameters(), seen[-1]))
     other = restore(run, weights=0.15).model  # fitted anew
-    assert all(torch.equal(p, q) for p, q in zip(other.parameters(), seen[-1])) and not torch.equal(seen[-1][0], next(averaged.parameters()))
+    assert all(torch.equal(p, q) for p, q in zip(other.parameters(), seen[-1])) and not torch.equal(
+        seen[-1][0], next(averaged.parameters())
+    )
 
 
 def test_old_runs_and_old_manifests_open_and_go_on(tmp_path):

@@ -28,7 +28,9 @@ from fromnoise.training.settings import TrainConfig
 NAMES = ("OMP_WAIT_POLICY", "KMP_LIBRARY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
 
 
-@pytest.mark.parametrize("name,value", [("OMP_WAIT_POLICY", "ACTIVE"), ("GOMP_SPINCOUNT", "7"), ("KMP_BLOCKTIME", "200")])
+@pytest.mark.parametrize(
+    "name,value", [("OMP_WAIT_POLICY", "ACTIVE"), ("GOMP_SPINCOUNT", "7"), ("KMP_BLOCKTIME", "200")]
+)
 def test_what_the_user_says_of_waiting_threads_stays(name, value):
     environment = {"HOME": "/root", name: value}
     fromnoise._spin_less(environment)
@@ -41,10 +43,18 @@ def test_the_library_that_torch_loads_is_told_in_time_to_spin_less():
     if not library.exists():
         pytest.skip("this torch brings no libgomp of its own")
     script = f"import sys, fromnoise, ctypes; assert 'torch' not in sys.modules; ctypes.CDLL({str(library)!r})"
-    environment = {key: value for key, value in os.environ.items() if key not in NAMES} | {"OMP_DISPLAY_ENV": "VERBOSE"}
+    environment = {key: value for key, value in os.environ.items() if key not in NAMES} | {
+        "OMP_DISPLAY_ENV": "VERBOSE"
+    }
 
     def spins(**more) -> str:
-        shown = subprocess.run([sys.executable, "-c", script], env=environment | more, capture_output=True, text=True, check=True).stderr
+        shown = subprocess.run(
+            [sys.executable, "-c", script],
+            env=environment | more,
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stderr
         (line,) = [line for line in shown.splitlines() if "GOMP_SPINCOUNT" in line]
         return line.split("=")[1].strip(" '")
 
@@ -59,7 +69,9 @@ def random_plan(draw: random.Random) -> list[list[int]]:
     plan = [[0, draw.randint(1, 300)]]
     while draw.random() < 0.7 and plan[-1][1] - plan[-1][0] > 2:
         step = draw.randint(plan[-1][0] + 1, plan[-1][1] - 1)
-        plan.append([step, plan[-1][1] if draw.random() < 0.3 else draw.randint(step + 1, 2 * step + 50)])
+        plan.append(
+            [step, plan[-1][1] if draw.random() < 0.3 else draw.randint(step + 1, 2 * step + 50)]
+        )
     return plan
 
 
@@ -68,8 +80,14 @@ def test_progress_grows_from_0_to_1_whatever_was_decided():
     for plan in (random_plan(draw) for _ in range(300)):
         total = plan[-1][1]
         budget.check(plan)
-        shares = [here.at(step) / here.total for step in range(total) for here in [section(plan, step)]] + [section(plan, total - 1).at(total) / total]
-        assert shares[0] == 0 and shares[-1] == 1 and all(earlier < later for earlier, later in pairwise(shares))
+        shares = [
+            here.at(step) / here.total for step in range(total) for here in [section(plan, step)]
+        ] + [section(plan, total - 1).at(total) / total]
+        assert (
+            shares[0] == 0
+            and shares[-1] == 1
+            and all(earlier < later for earlier, later in pairwise(shares))
+        )
         for step, _ in plan[1:]:  # nothing jumps where something is decided
             before = section(plan, step - 1)
             assert before.at(step) / before.total == pytest.approx(shares[step], abs=1e-12)
@@ -82,13 +100,17 @@ def test_without_a_change_the_numbers_are_those_of_the_steps_to_the_bit():
             for plan in ([[0, total]], [[0, total], [max(1, step // 2), total]]):
                 here = section(plan, step)
                 assert here.at(step) / here.total == step / total
-                assert lr_factor(here.at(step), here.total, config) == lr_factor(step, total, config)
+                assert lr_factor(here.at(step), here.total, config) == lr_factor(
+                    step, total, config
+                )
 
 
 def test_intervals_are_as_many_as_were_asked_for():
     for total, intervals in ((100, 3), (20, 4), (7, 20), (1, 1)):
         every = -(-total // intervals)
-        assert [s for s in range(1, total + 1) if ends_interval([[0, total]], s, intervals)] == sorted({*range(every, total + 1, every), total})
+        assert [
+            s for s in range(1, total + 1) if ends_interval([[0, total]], s, intervals)
+        ] == sorted({*range(every, total + 1, every), total})
     draw = random.Random(1)
     for _ in range(200):
         first, intervals = draw.randint(200, 2000), draw.randint(2, 20)
@@ -100,7 +122,9 @@ def test_intervals_are_as_many_as_were_asked_for():
         assert all(later - earlier > 0.5 / intervals for earlier, later in pairwise(shares[:-1]))
 
 
-@pytest.mark.parametrize("words", ["5:20", "0:20,0:10", "0:20,10:10", "0:20,25:30", "0:20,10:30,5:40", "0:0"])
+@pytest.mark.parametrize(
+    "words", ["5:20", "0:20,0:10", "0:20,10:10", "0:20,25:30", "0:20,10:30,5:40", "0:0"]
+)
 def test_a_plan_that_makes_no_sense_is_refused(words):
     with pytest.raises(UsageError, match="--plan"):
         launch.plan("vae", plan=words.split(","))
@@ -112,7 +136,9 @@ def test_a_plan_that_makes_no_sense_is_refused(words):
 
 # -- timing ------------------------------------------------------------------------------------------------------
 
-SMALL = dict(batch_size=16, validation_examples=20, threads=1, hidden=(8,), latent_dim=2, intervals=4)
+SMALL = dict(
+    batch_size=16, validation_examples=20, threads=1, hidden=(8,), latent_dim=2, intervals=4
+)
 
 
 class Clock:
@@ -156,8 +182,16 @@ def train(path, on_event=lambda event: None, **options):
 
 def is_whole(run: Run) -> None:
     """It ended where its plan does, with an event, a checkpoint and all of its budget done."""
-    assert run.info["steps"] == run.info["plan"][-1][1] == run.events("interval")[-1]["step"] == checkpoint.find(run).step
-    assert run.events("interval")[-1]["steps"] == run.info["steps"] and restore(run).model.progress == 1.0
+    assert (
+        run.info["steps"]
+        == run.info["plan"][-1][1]
+        == run.events("interval")[-1]["step"]
+        == checkpoint.find(run).step
+    )
+    assert (
+        run.events("interval")[-1]["steps"] == run.info["steps"]
+        and restore(run).model.progress == 1.0
+    )
 
 
 @pytest.mark.parametrize("timed,later", [(0.1, 0.3), (0.1, 1.5), (0.5, 0.1)])
@@ -172,7 +206,11 @@ def test_minutes_are_kept_when_the_machine_was_or_becomes_busy(clock, tmp_path, 
     first = next(event for event in told if event["kind"] == "plan")
     assert first["planned"] == planned and [first["step"], first["steps"]] in plan
     line = replanned_line(first)
-    assert f"{planned:,} steps were planned, {first['steps']:,} are made" in line and ("was busy" in line) == (later < timed) and "\n" not in line
+    assert (
+        f"{planned:,} steps were planned, {first['steps']:,} are made" in line
+        and ("was busy" in line) == (later < timed)
+        and "\n" not in line
+    )
     assert len(told) == len(run.events()) + sum(one[1] != other[1] for one, other in pairwise(plan))
 
 
@@ -188,7 +226,9 @@ def test_a_machine_that_keeps_its_pace_keeps_its_plan(clock, tmp_path):
     clock.cost = lambda step, timing: 0.1 * (1 + 0.1 * (step % 2))
     run = train(tmp_path / "run", minutes=0.5)
     planned = run.info["plan"][0][1]
-    assert [total for _, total in run.info["plan"]] == [planned] * (1 + len(budget.CHECKS))  # looked at, and left
+    assert [total for _, total in run.info["plan"]] == [planned] * (
+        1 + len(budget.CHECKS)
+    )  # looked at, and left
     is_whole(run)
     again = train(tmp_path / "again", steps=planned)
     assert not first_difference(run, again)  # what leaves the plan changes no bit
@@ -218,7 +258,11 @@ def test_a_run_is_a_function_of_its_plan(clock, tmp_path, timed, later):
     again = train(tmp_path / "again", plan=words)
     assert again.info["plan"] == run.info["plan"] and not first_difference(run, again)
     decided = run.info["plan"][1][0]
-    cut = interrupted(launch.plan("vae", "digits", **SMALL, plan=words), tmp_path / "cut", [decided - 1, decided, decided + 2])
+    cut = interrupted(
+        launch.plan("vae", "digits", **SMALL, plan=words),
+        tmp_path / "cut",
+        [decided - 1, decided, decided + 2],
+    )
     assert cut.info["plan"] == run.info["plan"] and not first_difference(run, cut)
     other = train(tmp_path / "other", steps=run.info["steps"])
     assert first_difference(run, other)  # the number of steps alone is not enough
@@ -237,7 +281,10 @@ def test_a_kill_after_a_decision_and_before_its_checkpoint_changes_no_bit(clock,
     with pytest.raises(Killed):
         train(tmp_path / "run", kill, minutes=0.3)
     run, killed_at = Run(tmp_path / "run"), decisions[-1]["step"]
-    assert run.info["plan"][-1] == [killed_at, decisions[-1]["steps"]] and checkpoint.find(run).step < killed_at
+    assert (
+        run.info["plan"][-1] == [killed_at, decisions[-1]["steps"]]
+        and checkpoint.find(run).step < killed_at
+    )
     kept = run.info["plan"]
     done = launch.resume(run)
     assert done.info["plan"][: len(kept)] == kept
@@ -250,7 +297,9 @@ def test_a_stopped_run_is_timed_further(clock, tmp_path):
     """Stopped before anything is decided; the rest goes slower, and the minutes are kept by the session that follows."""
     clock.cost = lambda step, timing: 0.1
     with pytest.raises(Killed):
-        train(tmp_path / "run", lambda event: (_ for _ in ()).throw(Killed), minutes=0.5, intervals=50)
+        train(
+            tmp_path / "run", lambda event: (_ for _ in ()).throw(Killed), minutes=0.5, intervals=50
+        )
     run = Run(tmp_path / "run")
     planned, before = run.info["steps"], run.seconds()
     clock.cost = lambda step, timing: 0.3
@@ -267,10 +316,15 @@ def test_minutes_on_resume_are_timed_again_too(clock, tmp_path):
     begin = clock.now
     longer = launch.resume(run, {"minutes": 0.5})
     is_whole(longer)
-    assert 26 < clock.now - begin < 34 and longer.info["plan"][0][1] > 300 > 200 > longer.info["steps"] > 120
+    assert (
+        26 < clock.now - begin < 34
+        and longer.info["plan"][0][1] > 300 > 200 > longer.info["steps"] > 120
+    )
     assert longer.info["extended"] == [{"from": 100, "steps": longer.info["plan"][0][1]}]
     first, planned = longer.info["plan"][1][0], longer.info["plan"][0][1]
-    assert first == 100 + math.ceil(budget.CHECKS[0] * (planned - 100))  # shares are of the steps that were added
+    assert first == 100 + math.ceil(
+        budget.CHECKS[0] * (planned - 100)
+    )  # shares are of the steps that were added
     plan, steps = longer.info["plan"], longer.info["steps"]
     again = launch.resume(longer, {"steps": 10})
     is_whole(again)
@@ -281,11 +335,25 @@ def test_minutes_on_resume_are_timed_again_too(clock, tmp_path):
 def test_the_cost_of_later_steps_is_part_of_the_plan(tmp_path):
     """A network that grows: four times as slow in the second half. A slow first half is not taken for the machine's pace."""
     data = {"name": "x", "settings": {}, "spec": {"kind": "vector", "shape": [2]}, "digest": ""}
-    info = {"family": "x", "preset": "default", "config": {}, "train": {}, "data": data, "seed": 0, "steps": 100}
+    info = {
+        "family": "x",
+        "preset": "default",
+        "config": {},
+        "train": {},
+        "data": data,
+        "seed": 0,
+        "steps": 100,
+    }
     costs = [[0.5, 0.1], [1.0, 0.4]]
-    run = Run.create(tmp_path / "run", info | {"budget": {"seconds": 25.0, "look": 0.0, "costs": costs, "start": 0}})
+    run = Run.create(
+        tmp_path / "run",
+        info | {"budget": {"seconds": 25.0, "look": 0.0, "costs": costs, "start": 0}},
+    )
     plan = [[0, 100]]
-    for factor, total in ((1.0, 100), (2.0, 10 + int((25 - 2.0) / (2 * (0.4 * 0.1 + 0.5 * 0.4) / 0.9)))):
+    for factor, total in (
+        (1.0, 100),
+        (2.0, 10 + int((25 - 2.0) / (2 * (0.4 * 0.1 + 0.5 * 0.4) / 0.9))),
+    ):
         timer = Timer(run, 2)
         for step in range(10):
             timer.stepped(step / 100, factor * 0.1)
@@ -301,7 +369,16 @@ def test_a_damaged_plan_is_told_by_the_name_of_its_file(tmp_path):
             plan_of(Run(run.path))
     good = {"seconds": 5.0, "look": 0.1, "costs": [[1.0, 0.1]], "start": 0}
     assert budget.budget_of(run) is None
-    for damaged in ("x", 5, {}, good | {"seconds": "x"}, good | {"costs": []}, good | {"costs": [[1.0, 0.0]]}, good | {"costs": [3]}, good | {"start": 4}):
+    for damaged in (
+        "x",
+        5,
+        {},
+        good | {"seconds": "x"},
+        good | {"costs": []},
+        good | {"costs": [[1.0, 0.0]]},
+        good | {"costs": [3]},
+        good | {"start": 4},
+    ):
         with pytest.raises(StorageError, match="run.json is damaged: budget"):
             run.update(budget=damaged)
             Timer(Run(run.path), 4)
@@ -318,20 +395,46 @@ def test_a_damaged_plan_is_told_by_the_name_of_its_file(tmp_path):
 def test_slow_steps_are_told_by_their_seconds():
     info = {"parameters": 5, "steps": 10, "seconds": 500.0, "memory_mb": 3.0}
     assert "| 12 s a step |" in plan_line(info | {"items_per_second": 0.4, "step_seconds": 12.2})
-    assert "| 1,234 examples/s |" in plan_line(info | {"items_per_second": 1234.4, "step_seconds": 0.1})
-    event = {"train": {}, "validation": {"value": 1.0}, "best": {"step": 5, "value": 1.0}, "step": 5, "steps": 10, "seconds": 60.0, "eta": 60.0}
-    assert "| 2.5 s a step, 60 s left" in event_line(event | {"items_per_second": 0.4, "step_seconds": 2.5})
-    assert "0 examples/s" not in event_line(event | {"items_per_second": 0.3})  # an event of an earlier version
+    assert "| 1,234 examples/s |" in plan_line(
+        info | {"items_per_second": 1234.4, "step_seconds": 0.1}
+    )
+    event = {
+        "train": {},
+        "validation": {"value": 1.0},
+        "best": {"step": 5, "value": 1.0},
+        "step": 5,
+        "steps": 10,
+        "seconds": 60.0,
+        "eta": 60.0,
+    }
+    assert "| 2.5 s a step, 60 s left" in event_line(
+        event | {"items_per_second": 0.4, "step_seconds": 2.5}
+    )
+    assert "0 examples/s" not in event_line(
+        event | {"items_per_second": 0.3}
+    )  # an event of an earlier version
 
 
 def test_what_is_being_timed_is_told_while_it_takes_its_time(clock, tmp_path, capsys):
     from fromnoise.cli import main
 
     clock.cost = lambda step, timing: 15.0
-    command = ["train", "vae", "--hidden=8", "--latent-dim=2", "--steps=3", "--validation-examples=20", "--threads=1"]
+    command = [
+        "train",
+        "vae",
+        "--hidden=8",
+        "--latent-dim=2",
+        "--steps=3",
+        "--validation-examples=20",
+        "--threads=1",
+    ]
     assert main([*command, "--dry-run"]) == 0
     first, second, plan, *_ = capsys.readouterr().out.splitlines()
-    assert first == "timing the first steps ..." and second.startswith("a step takes about 15 s") and " | 15 s a step" in plan
+    assert (
+        first == "timing the first steps ..."
+        and second.startswith("a step takes about 15 s")
+        and " | 15 s a step" in plan
+    )
     assert clock.now == 1000 + 2 * 15 + clock.look  # two steps are enough to know that
     clock.cost = lambda step, timing: 0.01
     assert main([*command, "--json", "--out", "a"]) == 0
@@ -347,7 +450,21 @@ def test_the_commands_of_a_tour_make_its_runs_again(clock, tmp_path):
     from fromnoise.tour import Stop, planned, trained
 
     clock.cost = lambda step, timing: 0.05 if timing else 0.15
-    stops = [Stop("vae", "vae", "lecture", "VAE", {"batch_size": 16, "validation_examples": 20, "threads": 1})]
-    _, (command,) = trained(stops, planned(tuple(stops), "digits", 12, 0), "digits", tmp_path / "tour", lambda line: None)
+    stops = [
+        Stop(
+            "vae",
+            "vae",
+            "lecture",
+            "VAE",
+            {"batch_size": 16, "validation_examples": 20, "threads": 1},
+        )
+    ]
+    _, (command,) = trained(
+        stops,
+        planned(tuple(stops), "digits", 12, 0),
+        "digits",
+        tmp_path / "tour",
+        lambda line: None,
+    )
     run = Run(tmp_path / "tour" / "vae")
     assert f"--plan {as_option(run.info['plan'])}" in command and len(run.info["plan"]) > 1

@@ -47,7 +47,9 @@ def test_held_out_binarisation_is_fixed_and_does_not_depend_on_chunks(mode):
         for rows in ([0, 1, 2], slice(3, 60), range(60, 100))
     ]
     assert torch.equal(whole, torch.cat(parts))
-    assert torch.equal(whole, load("digits", DataConfig(binarise=mode)).batch("test", slice(0, 100)).x)
+    assert torch.equal(
+        whole, load("digits", DataConfig(binarise=mode)).batch("test", slice(0, 100)).x
+    )
 
 
 def test_dynamic_draws_training_images_anew_and_static_does_not():
@@ -65,7 +67,9 @@ def test_dynamic_draws_training_images_anew_and_static_does_not():
 def test_binarisation_is_white_with_the_pixels_probability():
     x = np.repeat(np.arange(17, dtype=np.uint8), 4000).reshape(17, 1, 40, 100)
     _, splits = binarised(
-        DataSpec("image", (1, 40, 100), 17), {"train": Split(x, levels=17)}, DataConfig(binarise="static")
+        DataSpec("image", (1, 40, 100), 17),
+        {"train": Split(x, levels=17)},
+        DataConfig(binarise="static"),
     )
     share = splits["train"].x.reshape(17, -1).mean(1)
     assert share[0] == 0 and share[16] == 1
@@ -73,7 +77,9 @@ def test_binarisation_is_white_with_the_pixels_probability():
 
 
 def test_names_and_mistakes(tmp_path):
-    assert {"digits", "faces", "ring8", "grid25", "mnist", "fashion-mnist", "kmnist"} <= set(catalogue())
+    assert {"digits", "faces", "ring8", "grid25", "mnist", "fashion-mnist", "kmnist"} <= set(
+        catalogue()
+    )
     assert all("\n" not in line for line in catalogue().values())
     for name, words in [("mnits", "Did you mean 'mnist'?"), ("no/such", "no such file or folder")]:
         with pytest.raises(DataError) as error:

@@ -14,7 +14,9 @@ from fromnoise.training.settings import TrainConfig
 
 B, K = 3, 5
 NETWORKS = {
-    "transformer": lambda **more: PatchTransformer((2, 9, 6), width=32, depth=2, heads=2, patch=4, **more),
+    "transformer": lambda **more: PatchTransformer(
+        (2, 9, 6), width=32, depth=2, heads=2, patch=4, **more
+    ),
     "mlp": lambda **more: MLP(7, width=32, depth=2, waves=3, **more),
     "unet": lambda **more: UNet((2, 17, 22), width=16, depth=1, **more),
 }
@@ -61,17 +63,27 @@ def test_does_not_look_at_batch_mates(name):
 
 
 def test_all_that_it_is_told_reaches_every_output(name):
-    net, (x, level, condition) = make(name, reads=K, two_levels=True).requires_grad_(False), inputs(name)
+    net, (x, level, condition) = (
+        make(name, reads=K, two_levels=True).requires_grad_(False),
+        inputs(name),
+    )
     out = net(x, level, condition, level)
-    for other in (net(x, level + 0.1, condition, level), net(x, level, condition + 1, level), net(x, level, condition, level - 0.1)):
+    for other in (
+        net(x, level + 0.1, condition, level),
+        net(x, level, condition + 1, level),
+        net(x, level, condition, level - 0.1),
+    ):
         assert float((other - out).abs().flatten(1).median(1).values.min()) > 1e-4
-    assert torch.equal(net(x, level, condition), out)                               # no second level: it does not jump
+    assert torch.equal(net(x, level, condition), out)  # no second level: it does not jump
 
 
 def test_captions_are_read(name):
     """A word more, and the same words in another order: the outputs differ; the empty caption is one, too."""
     net, (x, level, _) = make(name, reads=(4, 9)).requires_grad_(False), inputs(name)
-    outs = [net(x, level, torch.tensor([words] * B)) for words in ([3, 4, 0, 0], [4, 3, 0, 0], [3, 4, 5, 0], [0, 0, 0, 0])]
+    outs = [
+        net(x, level, torch.tensor([words] * B))
+        for words in ([3, 4, 0, 0], [4, 3, 0, 0], [3, 4, 5, 0], [0, 0, 0, 0])
+    ]
     assert all(bool(out.isfinite().all()) for out in outs)
     for i, one in enumerate(outs):
         for other in outs[:i]:
@@ -84,10 +96,15 @@ def test_attention_reads_each_word(name, monkeypatch):
     net, (x, level, _) = make(name, reads=(4, 9)).requires_grad_(False), inputs(name)
     told, words = net.told(level, torch.tensor([[3, 4, 5, 0]] * B))
     outs = []
-    for i in range(4):                                                              # the place of the whole, three words
-        monkeypatch.setattr(net.told, "forward", lambda *_: (told, words.index_fill(1, torch.tensor([i]), 0.0)))
+    for i in range(4):  # the place of the whole, three words
+        monkeypatch.setattr(
+            net.told, "forward", lambda *_: (told, words.index_fill(1, torch.tensor([i]), 0.0))
+        )
         outs.append(net(x, level, None))
-    assert min(float((one - other).abs().max()) for i, one in enumerate(outs) for other in outs[:i]) > 1e-5
+    assert (
+        min(float((one - other).abs().max()) for i, one in enumerate(outs) for other in outs[:i])
+        > 1e-5
+    )
 
 
 def test_hidden_condition_is_a_row_of_zeros(name):
@@ -99,13 +116,18 @@ def test_forward_derivative_is_that_of_differences(name):
     net, (x, level, condition) = make(name, reads=K, two_levels=True).double(), inputs(name)
     x, level, condition = x.double(), level.double(), condition.double()
     f = lambda x, level, until: net(x, level, condition, until)
-    tangents, h = (numbers(*x.shape, seed=3).double(), torch.ones(B).double(), -0.5 * torch.ones(B).double()), 1e-4
+    tangents, h = (
+        (numbers(*x.shape, seed=3).double(), torch.ones(B).double(), -0.5 * torch.ones(B).double()),
+        1e-4,
+    )
     at = (x, level, 0.5 * level)
     out, slope = torch.func.jvp(f, at, tangents)
     ahead, behind = (f(*(a + s * h * t for a, t in zip(at, tangents))) for s in (1, -1))
     torch.testing.assert_close(out, f(*at))
     assert bool((slope.abs() > 0.01).any())
-    torch.testing.assert_close(slope, (ahead - behind) / (2 * h), rtol=2e-3, atol=2e-3)  # angles are float32
+    torch.testing.assert_close(
+        slope, (ahead - behind) / (2 * h), rtol=2e-3, atol=2e-3
+    )  # angles are float32
 
 
 def test_learns_with_every_weight(name):
@@ -135,7 +157,13 @@ def test_half_precision_is_near(name):
 
 def test_levels_are_told_apart_and_smooth():
     """Neighbours at a hundredth differ, and by less than those at a tenth: no wave is so short that it aliases."""
-    waves = lambda level: torch.cat([(torch.tensor([level])[:, None] * Levels(8).frequency).cos(), (torch.tensor([level])[:, None] * Levels(8).frequency).sin()], 1)
+    waves = lambda level: torch.cat(
+        [
+            (torch.tensor([level])[:, None] * Levels(8).frequency).cos(),
+            (torch.tensor([level])[:, None] * Levels(8).frequency).sin(),
+        ],
+        1,
+    )
     near = [float((waves(t + 0.01) - waves(t)).norm()) for t in (0.0, 0.3, 0.9)]
     far = [float((waves(t + 0.05) - waves(t)).norm()) for t in (0.0, 0.3, 0.9)]
     assert all(0.1 < a < b for a, b in zip(near, far))
@@ -175,7 +203,9 @@ def test_waves_show_fine_detail():
     net(torch.tensor([[0.5, -1.0]]), torch.tensor([0.5]))
     turn = lambda x: [2 * math.pi * x / period for period in (8, 4, 2)]
     angles = turn(0.5) + turn(-1.0)
-    torch.testing.assert_close(seen[0], torch.tensor([[0.5, -1.0, *map(math.cos, angles), *map(math.sin, angles)]]))
+    torch.testing.assert_close(
+        seen[0], torch.tensor([[0.5, -1.0, *map(math.cos, angles), *map(math.sin, angles)]])
+    )
 
 
 def test_patches_know_their_places():
@@ -185,14 +215,24 @@ def test_patches_know_their_places():
     assert float((out[:, :, 0:4, 0:4] - out[:, :, 4:8, 0:4]).abs().max()) > 1e-3
 
 
-@pytest.mark.parametrize("options", [dict(network="mlp"), dict(network="transformer", width=100), dict(network="unet", width=50)])
+@pytest.mark.parametrize(
+    "options",
+    [dict(network="mlp"), dict(network="transformer", width=100), dict(network="unet", width=50)],
+)
 def test_any_width_and_network_takes_images_and_captions(options):
     from fromnoise.core.rng import Rng
     from fromnoise.core.spec import Batch, DataSpec
     from fromnoise.families.diffusion import Config, Diffusion
 
-    model = Diffusion(Config(conditional=True, depth=1, **options), DataSpec("image", (3, 16, 16), levels=256, caption=(4, 9)))
-    loss = model.loss(Batch(numbers(2, 3, 16, 16), torch.tensor([[1, 2, 3, 0], [4, 5, 6, 7]])), "denoising", Rng(0))
+    model = Diffusion(
+        Config(conditional=True, depth=1, **options),
+        DataSpec("image", (3, 16, 16), levels=256, caption=(4, 9)),
+    )
+    loss = model.loss(
+        Batch(numbers(2, 3, 16, 16), torch.tensor([[1, 2, 3, 0], [4, 5, 6, 7]])),
+        "denoising",
+        Rng(0),
+    )
     assert torch.isfinite(loss.value)
 
 

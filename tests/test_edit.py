@@ -30,11 +30,18 @@ def runs(tmp_path_factory):
         "given": ("diffusion", "digits", small | dict(conditional=True, steps=5)),
         "edm": ("diffusion", "digits", small | dict(preset="edm", steps=5)),
         "points": ("diffusion", "ring8", small),
-        "captions": ("diffusion", "shapes", small | dict(conditional=True, depth=1, steps=2, validation_examples=10)),
+        "captions": (
+            "diffusion",
+            "shapes",
+            small | dict(conditional=True, depth=1, steps=2, validation_examples=10),
+        ),
         "ar": ("autoregressive", "digits", dict(size=1, steps=2, threads=1, intervals=1)),
         "pca": ("classical", "digits", dict(preset="lecture", threads=1)),
     }
-    return {name: launch.start(launch.plan(family, data, **options), root / name, "").path for name, (family, data, options) in made.items()}
+    return {
+        name: launch.start(launch.plan(family, data, **options), root / name, "").path
+        for name, (family, data, options) in made.items()
+    }
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +65,11 @@ def denoiser(path):
 
     def denoise(x_t, t):
         alpha, sigma = path.coefficients(t)
-        gain = alpha * COVARIANCE @ torch.linalg.inv(alpha**2 * COVARIANCE + sigma**2 * torch.eye(2, dtype=torch.float64))
+        gain = (
+            alpha
+            * COVARIANCE
+            @ torch.linalg.inv(alpha**2 * COVARIANCE + sigma**2 * torch.eye(2, dtype=torch.float64))
+        )
         x_hat = x_t @ gain.T
         return x_hat, (x_t - alpha * x_hat) / sigma
 
@@ -74,11 +85,22 @@ def begin(path, times, n=4000):
 def test_what_is_filled_in_follows_what_is_known(name, sampler):
     path = PATHS[name]()
     times = samplers.spaced(path, 40)
-    given, known = torch.tensor([1.5, 0.0]).double().expand(4000, 2), torch.tensor([True, False]).expand(4000, 2)
+    given, known = (
+        torch.tensor([1.5, 0.0]).double().expand(4000, 2),
+        torch.tensor([True, False]).expand(4000, 2),
+    )
     denoise = editing.pinned(denoiser(path), given, known, path)
-    run = {"ddim": samplers.ddim, "ddpm": lambda *a: samplers.ddim(*a, eta=1.0, rng=Rng(4)), "dpm": samplers.dpm, "sde": lambda *a: samplers.dpm(*a, noise=True, rng=Rng(4)), "heun": samplers.heun}[sampler]
+    run = {
+        "ddim": samplers.ddim,
+        "ddpm": lambda *a: samplers.ddim(*a, eta=1.0, rng=Rng(4)),
+        "dpm": samplers.dpm,
+        "sde": lambda *a: samplers.dpm(*a, noise=True, rng=Rng(4)),
+        "heun": samplers.heun,
+    }[sampler]
     x = run(denoise, begin(path, times), path, times)
-    assert torch.allclose(x[:, 0], given[:, 0], rtol=0, atol=1e-12)  # the sampler itself keeps what is known
+    assert torch.allclose(
+        x[:, 0], given[:, 0], rtol=0, atol=1e-12
+    )  # the sampler itself keeps what is known
     assert abs(float(x[:, 1].mean()) - 0.9 * 1.5) < 0.12  # projection alone gives .66
     assert abs(float(x[:, 1].std()) - (1 - 0.81) ** 0.5) < 0.08
 
@@ -104,15 +126,21 @@ def test_the_rest_of_the_times():
     times = torch.tensor([0.9, 0.6, 0.3, 0.1], dtype=torch.float64)
     assert editing.below(times, torch.tensor(0.9, dtype=torch.float64)).tolist() == times.tolist()
     assert editing.below(times, torch.tensor(0.5, dtype=torch.float64)).tolist() == [0.5, 0.3, 0.1]
-    assert editing.below(times, torch.tensor(0.31, dtype=torch.float64)).tolist() == pytest.approx([0.31, 0.1])
-    assert editing.below(times, torch.tensor(0.01, dtype=torch.float64)).tolist() == pytest.approx([0.01])
+    assert editing.below(times, torch.tensor(0.31, dtype=torch.float64)).tolist() == pytest.approx(
+        [0.31, 0.1]
+    )
+    assert editing.below(times, torch.tensor(0.01, dtype=torch.float64)).tolist() == pytest.approx(
+        [0.01]
+    )
 
 
 # -- trained models ------------------------------------------------------------------------------------------
 
 
 def test_capabilities(runs):
-    assert {c for c in (Completes, Denoises, Traces) if isinstance(TrainedRun(runs["digits"]).model, c)} == {Completes, Denoises, Traces}
+    assert {
+        c for c in (Completes, Denoises, Traces) if isinstance(TrainedRun(runs["digits"]).model, c)
+    } == {Completes, Denoises, Traces}
     assert not isinstance(TrainedRun(runs["pca"]).model, Denoises | Completes)
 
 
@@ -122,13 +150,23 @@ def test_what_is_known_is_kept_to_the_bit(model, images, fill):
     open = edit.open_part(fill, model.dataset.spec)[0].numpy()
     assert (made[:, ~open] == images[:, ~open]).all()
     assert (made[:, open] != images[:, open]).any()
-    assert (model.complete(images, fill) == made).all() and (model.complete(images, fill, seed=1) != made).any()
+    assert (model.complete(images, fill) == made).all() and (
+        model.complete(images, fill, seed=1) != made
+    ).any()
 
 
 def test_parts_are_where_they_say(model):
     open = {name: edit.open_part(name, model.dataset.spec)[0] for name in edit.PARTS}
-    assert open["left"][:, :4].all() and not open["left"][:, 4:].any() and torch.equal(~open["left"], open["right"])
-    assert open["top"][:4].all() and not open["top"][4:].any() and torch.equal(~open["top"], open["bottom"])
+    assert (
+        open["left"][:, :4].all()
+        and not open["left"][:, 4:].any()
+        and torch.equal(~open["left"], open["right"])
+    )
+    assert (
+        open["top"][:4].all()
+        and not open["top"][4:].any()
+        and torch.equal(~open["top"], open["bottom"])
+    )
     assert open["centre"][2:6, 2:6].all() and open["centre"].sum() == 16
 
 
@@ -151,7 +189,9 @@ def error(a, b):
 def test_little_noise_changes_little_and_all_of_it_everything(model, images):
     errors = [error(model.redraw(images, s), images) for s in (0.001, 0.1, 0.4, 1.0)]
     assert errors[0] < 1e-4 and errors == sorted(errors) and errors[3] > 0.02
-    assert (model.redraw(images, 1.0) == model.redraw(255 - images, 1.0)).all()  # nothing of them is left
+    assert (
+        model.redraw(images, 1.0) == model.redraw(255 - images, 1.0)
+    ).all()  # nothing of them is left
 
 
 @pytest.mark.parametrize("name", ["digits", "edm", "points"])
@@ -161,7 +201,9 @@ def test_a_share_of_noise_is_the_same_mixture_on_every_path(runs, name):
     z, own = Rng(1).normal("z", x.shape), lambda x: (x - m.shift) / m.scale
     for share in (0.01, 0.4, 0.9):
         t, size = m.place(share)
-        assert torch.allclose(own(m.noised(x, share, z)) * size, m.path.mix(own(x), z, t), atol=1e-4)
+        assert torch.allclose(
+            own(m.noised(x, share, z)) * size, m.path.mix(own(x), z, t), atol=1e-4
+        )
 
 
 def test_all_noise_is_a_sample(model):
@@ -174,7 +216,10 @@ def test_all_noise_is_a_sample(model):
 @pytest.mark.parametrize("name", ["digits", "edm", "points"])
 def test_there_and_back_through_noise(runs, name):
     run = TrainedRun(runs[name], device="cpu")
-    x, options = run.dataset.batch("test", slice(0, 6)).x, run.restored.family.Options(steps=60, sampler="heun")
+    x, options = (
+        run.dataset.batch("test", slice(0, 6)).x,
+        run.restored.family.Options(steps=60, sampler="heun"),
+    )
     with torch.no_grad():
         z = run.model.to_noise(x, None, options)
         assert torch.allclose(edit.from_noise(run.model, z, None, options, Rng(0)), x, atol=0.05)
@@ -185,7 +230,9 @@ def test_the_ends_of_a_way_are_the_images_and_its_middle_is_no_blend(model, imag
     made = model.between(images[:2], images[2:4], n=5).reshape(2, 5, 8, 8)
     assert error(made[:, 0], images[:2]) < 2e-3 and error(made[:, -1], images[2:4]) < 2e-3
     assert error(made[:, 2], images[:2]) > 0.01 and error(made[:, 2], images[2:4]) > 0.01
-    assert (model.between(images[:1], images[2:3], n=5) == made[0]).all()  # whatever else goes its way
+    assert (
+        model.between(images[:1], images[2:3], n=5) == made[0]
+    ).all()  # whatever else goes its way
 
 
 def test_captioned_pictures_come_back_though_their_sampler_has_new_noise(runs):
@@ -194,7 +241,9 @@ def test_captioned_pictures_come_back_though_their_sampler_has_new_noise(runs):
     off = lambda a, b: float((a - b).square().mean())
     made = edit.between(run.restored, batch.x[:1], batch.x[1:], 3, batch.y[:1])[0]
     assert off(made[0], batch.x[0]) < 0.01 and off(made[-1], batch.x[1]) < 0.01
-    near, far = (edit.vary(run.restored, batch.x[:1], amount, batch.y[:1])[0, 0] for amount in (0.02, 1.0))
+    near, far = (
+        edit.vary(run.restored, batch.x[:1], amount, batch.y[:1])[0, 0] for amount in (0.02, 1.0)
+    )
     assert off(near, batch.x[0]) < off(far, batch.x[0]) / 4
     with pytest.raises(UsageError, match="does not bring a picture back"):
         edit.vary(run.restored, batch.x[:1], 0.1, batch.y[:1], options={"sampler": "sde"})
@@ -227,16 +276,25 @@ def test_a_trace_ends_in_the_sample(runs):
         for sampler in ("dpm", "sde", "heun", "ddpm"):
             options = TrainedRun(runs[name]).restored.family.Options(steps=7, sampler=sampler)
             with torch.no_grad():
-                moments, sample = m.trace(5, None, options, Rng(2)), m.sample(5, None, options, Rng(2))
-            assert torch.equal(moments[-1].x, sample) and len(moments) == (5 if sampler == "heun" else 8)
+                moments, sample = (
+                    m.trace(5, None, options, Rng(2)),
+                    m.sample(5, None, options, Rng(2)),
+                )
+            assert torch.equal(moments[-1].x, sample) and len(moments) == (
+                5 if sampler == "heun" else 8
+            )
             levels = [moment.level for moment in moments]
             assert levels == sorted(levels, reverse=True) and levels[-1] == 0 and levels[0] > 0.9
             z = Rng(2).normal("x", sample.shape)
             noise = m.noised(torch.zeros_like(z), 1.0, z)
-            assert torch.allclose(moments[0].x, noise, atol=0.6 * float(m.scale))  # of the data's own scale, and a little of their form
+            assert torch.allclose(
+                moments[0].x, noise, atol=0.6 * float(m.scale)
+            )  # of the data's own scale, and a little of their form
             assert float((moments[0].x - noise).std() / noise.std()) < 0.15
             if sampler != "heun":
-                assert torch.allclose(moments[3].x_hat, m.clean(moments[3].x, levels[3], None, options), atol=1e-4)
+                assert torch.allclose(
+                    moments[3].x_hat, m.clean(moments[3].x, levels[3], None, options), atol=1e-4
+                )
 
 
 # -- mistakes ------------------------------------------------------------------------------------------------
@@ -250,7 +308,10 @@ def test_a_share_of_noise_is_a_share(model, images, strength):
 
 
 def test_nothing_to_change(model, images):
-    for asked in (lambda: model.redraw(images[:0], 0.5), lambda: model.between(images[:0], images[:0])):
+    for asked in (
+        lambda: model.redraw(images[:0], 0.5),
+        lambda: model.between(images[:0], images[:0]),
+    ):
         with pytest.raises(UsageError, match="one or more"):
             asked()
     with pytest.raises(UsageError, match="as many of both"):
@@ -268,11 +329,19 @@ def test_masks_of_the_wrong_form(tmp_path):
     (tmp_path / "text.png").write_text("no picture")
     Image.fromarray(0 * pixels).save(tmp_path / "black.png")
     for fill, words in {
-        "turned.png": "size 8 x 10, and the data 10 x 8", "black.png": "nothing to fill in", "text.png": "cannot be read", "no.png": "there is no mask",
-    }.items():  # fmt: skip
+        "turned.png": "size 8 x 10, and the data 10 x 8",
+        "black.png": "nothing to fill in",
+        "text.png": "cannot be read",
+        "no.png": "there is no mask",
+    }.items():
         with pytest.raises((UsageError, DataError), match=words):
             edit.open_part(str(tmp_path / fill), spec)
-    for fill, words in ((np.zeros((8, 10), bool), "nothing"), (np.ones((4, 4), bool), "size 4 x 4"), (np.ones((8, 10)), "True"), ("middle", "there is no mask")):
+    for fill, words in (
+        (np.zeros((8, 10), bool), "nothing"),
+        (np.ones((4, 4), bool), "size 4 x 4"),
+        (np.ones((8, 10)), "True"),
+        ("middle", "there is no mask"),
+    ):
         with pytest.raises(UsageError, match=words):
             edit.open_part(fill, spec)
 
@@ -305,25 +374,83 @@ def said(*words):
 )
 def test_mistakes_get_one_line(runs, name, words, answer):
     result, line = said(runs[name], *words, "--device", "cpu")
-    assert isinstance(result.exception, UsageError | DataError) and answer in line and "\n" not in line, line
+    assert (
+        isinstance(result.exception, UsageError | DataError) and answer in line and "\n" not in line
+    ), line
 
 
 def test_pictures_of_ones_own_are_brought_to_the_models_form(runs, tmp_path):
     folder = tmp_path / "own"
     folder.mkdir()
     for i in range(3):
-        Image.fromarray(Rng(i).integers("p", 256, (30, 20, 3)).numpy().astype(np.uint8)).save(folder / f"{i}.png")
-    result, _ = said(runs["digits"], "--fill", "top", "--images", folder, "--draws", 2, "-o", tmp_path / "made.png", "--json", "--device", "cpu", "--steps", 3)
-    assert json.loads(result.output) == {"run": str(runs["digits"]), "n": 3, "draws": 2, "files": [str(tmp_path / "made.png")]}
+        Image.fromarray(Rng(i).integers("p", 256, (30, 20, 3)).numpy().astype(np.uint8)).save(
+            folder / f"{i}.png"
+        )
+    result, _ = said(
+        runs["digits"],
+        "--fill",
+        "top",
+        "--images",
+        folder,
+        "--draws",
+        2,
+        "-o",
+        tmp_path / "made.png",
+        "--json",
+        "--device",
+        "cpu",
+        "--steps",
+        3,
+    )
+    assert json.loads(result.output) == {
+        "run": str(runs["digits"]),
+        "n": 3,
+        "draws": 2,
+        "files": [str(tmp_path / "made.png")],
+    }
     with Image.open(tmp_path / "made.png") as picture:
-        assert picture.size == (3 * 34 - 2, 3 * 34 - 2)  # three columns; the given ones and two draws; 8 pixels fourfold
+        assert picture.size == (
+            3 * 34 - 2,
+            3 * 34 - 2,
+        )  # three columns; the given ones and two draws; 8 pixels fourfold
     result, line = said(runs["given"], "--strength", "0.5", "--images", folder, "--device", "cpu")
     assert "add --label" in line
-    result, _ = said(runs["given"], "--strength", "0.5", "--images", folder, "--label", "3", "-o", tmp_path / "folder", "--draws", 1, "--device", "cpu", "--steps", 2)
+    result, _ = said(
+        runs["given"],
+        "--strength",
+        "0.5",
+        "--images",
+        folder,
+        "--label",
+        "3",
+        "-o",
+        tmp_path / "folder",
+        "--draws",
+        1,
+        "--device",
+        "cpu",
+        "--steps",
+        2,
+    )
     assert result.exception is None and len(list((tmp_path / "folder").iterdir())) == 3
-    result, _ = said(runs["digits"], "--between", 4, "-n", 5, "-o", tmp_path / "way.png", "--device", "cpu", "--steps", 4)
+    result, _ = said(
+        runs["digits"],
+        "--between",
+        4,
+        "-n",
+        5,
+        "-o",
+        tmp_path / "way.png",
+        "--device",
+        "cpu",
+        "--steps",
+        4,
+    )
     with Image.open(tmp_path / "way.png") as picture:
-        assert result.exception is None and picture.size == (6 * 34 - 2, 2 * 34 - 2)  # two pairs: the ends, and the way of four
+        assert result.exception is None and picture.size == (
+            6 * 34 - 2,
+            2 * 34 - 2,
+        )  # two pairs: the ends, and the way of four
 
 
 def test_a_wild_slope_pulls_no_further_than_twice_the_error():
@@ -363,7 +490,23 @@ def test_few_that_are_known_move_many(known_places, least):
 
 def test_fewer_images_than_asked_for_are_told(runs, tmp_path):
     Image.new("L", (8, 8), 200).save(tmp_path / "one.png")
-    done = CliRunner().invoke(fromnoise, ["edit", str(runs["digits"]), "--strength", "0.5", "--images", str(tmp_path), "-n", "3", "-o", str(tmp_path / "out.png"), "--steps", "2"])
+    done = CliRunner().invoke(
+        fromnoise,
+        [
+            "edit",
+            str(runs["digits"]),
+            "--strength",
+            "0.5",
+            "--images",
+            str(tmp_path),
+            "-n",
+            "3",
+            "-o",
+            str(tmp_path / "out.png"),
+            "--steps",
+            "2",
+        ],
+    )
     assert done.exit_code == 0 and "only 1 images, not the 3" in done.stderr
 
 
@@ -382,20 +525,44 @@ def test_bounds_of_guidance_need_guidance(runs):
 
 def test_a_weaker_run_guides(runs, tmp_path):
     """Autoguidance from the command line and in Python; what it cannot be used for is said in a line."""
-    weak = launch.start(launch.plan("diffusion", "digits", width=32, depth=1, steps=3, intervals=1, threads=1), tmp_path / "weak", "").path
+    weak = launch.start(
+        launch.plan("diffusion", "digits", width=32, depth=1, steps=3, intervals=1, threads=1),
+        tmp_path / "weak",
+        "",
+    ).path
     model, other = (TrainedRun(path, device="cpu") for path in (runs["digits"], weak))
     plain = model.sample(2, steps=3)
     guided = model.sample(2, steps=3, guidance=2.0, guide_with=other)
-    assert not np.array_equal(plain, guided) and np.array_equal(model.sample(2, steps=3), plain)  # it is not remembered
-    sample = lambda run, *more: CliRunner().invoke(fromnoise, ["sample", str(run), "-n", "2", "--device", "cpu", "-o", str(tmp_path / "x.npy"), *map(str, more)])
-    assert sample(runs["digits"], "--guide-with", weak, "--guidance", 2, "--steps", 3).exit_code == 0
+    assert not np.array_equal(plain, guided) and np.array_equal(
+        model.sample(2, steps=3), plain
+    )  # it is not remembered
+    sample = lambda run, *more: CliRunner().invoke(
+        fromnoise,
+        [
+            "sample",
+            str(run),
+            "-n",
+            "2",
+            "--device",
+            "cpu",
+            "-o",
+            str(tmp_path / "x.npy"),
+            *map(str, more),
+        ],
+    )
+    assert (
+        sample(runs["digits"], "--guide-with", weak, "--guidance", 2, "--steps", 3).exit_code == 0
+    )
     assert np.array_equal(np.load(tmp_path / "x.npy"), guided)
     for run, more, said_of in (
-        ("digits", ["--guide-with", weak], "--guidance how much"), ("ar", ["--guide-with", weak], "only a diffusion model"),
+        ("digits", ["--guide-with", weak], "--guidance how much"),
+        ("ar", ["--guide-with", weak], "only a diffusion model"),
         ("digits", ["--guide-with", runs["points"], "--guidance", 2], "other data"),
         ("digits", ["--guide-with", runs["ar"], "--guidance", 2], "only a diffusion model"),
         ("edm", ["--guide-with", weak, "--guidance", 2], "same data and path"),
         ("digits", ["--guide-with", tmp_path / "none", "--guidance", 2], "none"),
     ):
         result = sample(runs[run], *more)
-        assert isinstance(result.exception, UsageError | DataError | StorageError) and said_of in str(result.exception), (run, more, result.exception)
+        assert isinstance(
+            result.exception, UsageError | DataError | StorageError
+        ) and said_of in str(result.exception), (run, more, result.exception)

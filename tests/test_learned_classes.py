@@ -24,12 +24,24 @@ def trained(tmp_path):
     rng = np.random.default_rng(0)
     x = rng.integers(0, 256, (200, 8, 8), dtype=np.uint8)
     np.savez(tmp_path / "two.npz", x=x, y=np.arange(200) % 2 * 5)
-    return fn.train("vae", data=str(tmp_path / "two.npz"), out=tmp_path / "run", hidden=(8,), network="mlp", latent_dim=2, **FAST)
+    return fn.train(
+        "vae",
+        data=str(tmp_path / "two.npz"),
+        out=tmp_path / "run",
+        hidden=(8,),
+        network="mlp",
+        latent_dim=2,
+        **FAST,
+    )
 
 
 def test_samples_go_through_learned_classes_only(trained, monkeypatch):
     restored, told = trained.restored, []
-    monkeypatch.setattr(restored.model, "sample", lambda n, y, options, rng: told.append(y) or torch.zeros(n, 1, 8, 8))
+    monkeypatch.setattr(
+        restored.model,
+        "sample",
+        lambda n, y, options, rng: told.append(y) or torch.zeros(n, 1, 8, 8),
+    )
     sample.sample(restored, 64)
     assert told[0].tolist() == [0, 5] * 32
 
@@ -87,7 +99,11 @@ def test_figures_name_and_draw_learned_classes(trained, tmp_path):
 
 def test_a_report_says_that_test_examples_are_of_an_unlearned_class(trained):
     restored = trained.restored
-    assert not any("training example" in line for line in evaluate(restored, quick=True, samples=60)["health"])
+    assert not any(
+        "training example" in line for line in evaluate(restored, quick=True, samples=60)["health"]
+    )
     restored.dataset.splits["test"].y[:3] = 3
     report = evaluate(restored, quick=True, samples=60)
-    assert any(line.startswith("3 of 20 test examples") and "(3)" in line for line in report["health"])
+    assert any(
+        line.startswith("3 of 20 test examples") and "(3)" in line for line in report["health"]
+    )

@@ -28,33 +28,46 @@ STANDARD = 1 - math.exp(-4.5)  # of a round Gaussian in the plane within three s
 
 # -- the divergence ---------------------------------------------------------------------------------------------
 def test_divergence_of_known_shares():
-    assert divergence_from_uniform(torch.arange(25).repeat(4), 25).value == pytest.approx(0, abs=1e-12)
+    assert divergence_from_uniform(torch.arange(25).repeat(4), 25).value == pytest.approx(
+        0, abs=1e-12
+    )
     assert divergence_from_uniform(torch.zeros(100).long(), 25).value == pytest.approx(math.log(25))
     assert divergence_from_uniform(torch.arange(100) % 4, 8).value == pytest.approx(math.log(2))
     uneven = torch.tensor([0] * 3 + [1])
-    assert divergence_from_uniform(uneven, 2).value == pytest.approx(0.75 * math.log(1.5) + 0.25 * math.log(0.5))
+    assert divergence_from_uniform(uneven, 2).value == pytest.approx(
+        0.75 * math.log(1.5) + 0.25 * math.log(0.5)
+    )
 
 
 @pytest.mark.parametrize("modes, n", [(2, 3), (3, 4), (4, 1)])
 def test_null_is_the_mean_over_all_draws(modes, n):
-    draws = [divergence_from_uniform(torch.tensor(draw), modes) for draw in itertools.product(range(modes), repeat=n)]
+    draws = [
+        divergence_from_uniform(torch.tensor(draw), modes)
+        for draw in itertools.product(range(modes), repeat=n)
+    ]
     assert draws[0].null == pytest.approx(np.mean([found.value for found in draws]), abs=1e-12)
 
 
 def test_null_is_the_floor_of_the_literature():
     floor = lambda modes, n: divergence_from_uniform(torch.arange(n) % modes, modes).null
-    assert floor(1000, 26_000) == pytest.approx(999 / 52_000, rel=0.01) and floor(25, 2500) == pytest.approx(24 / 5000, rel=0.01)
+    assert floor(1000, 26_000) == pytest.approx(999 / 52_000, rel=0.01) and floor(
+        25, 2500
+    ) == pytest.approx(24 / 5000, rel=0.01)
     assert floor(1, 10) == 0 and floor(1000, 100) < math.log(1000)
 
 
 def test_error_and_null_hold_over_draws():
     p = np.array([0.4, 0.3, 0.2, 0.1])
     for shares, tolerance in ((np.full(4, 0.25), 0.3), (p, 0.15)):
-        found = [divergence_from_uniform(Rng(i).categories("mode", shares, 400), 4) for i in range(300)]
+        found = [
+            divergence_from_uniform(Rng(i).categories("mode", shares, 400), 4) for i in range(300)
+        ]
         spread = np.std([f.value for f in found])
         assert np.sqrt(np.mean([f.se**2 for f in found])) == pytest.approx(spread, rel=tolerance)
         exact = float((shares * np.log(4 * shares)).sum())
-        assert np.mean([f.value for f in found]) - exact == pytest.approx(found[0].null, abs=4 * spread / math.sqrt(300))
+        assert np.mean([f.value for f in found]) - exact == pytest.approx(
+            found[0].null, abs=4 * spread / math.sqrt(300)
+        )
 
 
 def test_bad_labels_are_refused():
@@ -71,7 +84,10 @@ def perfect(name: str, n: int, seed: int = 0) -> torch.Tensor:
 
 def with_modes(name: str, n: int = 300):
     """A toy of few points: what is asked here needs no more."""
-    parts = {part: Split(*toys.density(name).sample(n, Rng(7).at(part))) for part in ("train", "validation", "test")}
+    parts = {
+        part: Split(*toys.density(name).sample(n, Rng(7).at(part)))
+        for part in ("train", "validation", "test")
+    }
     return replace(data.load(name), splits=parts)
 
 
@@ -79,9 +95,13 @@ def with_modes(name: str, n: int = 300):
 def test_a_perfect_model_scores_its_nulls(name, count):
     dataset = data.load(name)
     found = [mode_estimates(dataset, perfect(name, 2500, seed)) for seed in range(20)]
-    assert all(f["modes"].value == count for f in found) and found[0]["modes"].null == pytest.approx(count, abs=1e-6)
+    assert all(f["modes"].value == count for f in found) and found[0][
+        "modes"
+    ].null == pytest.approx(count, abs=1e-6)
     good, kl = ([f[key] for f in found] for key in ("good_samples", "mode_kl"))
-    assert good[0].null == pytest.approx(STANDARD) and np.mean([g.value for g in good]) == pytest.approx(STANDARD, abs=0.002)
+    assert good[0].null == pytest.approx(STANDARD) and np.mean(
+        [g.value for g in good]
+    ) == pytest.approx(STANDARD, abs=0.002)
     assert np.mean([k.value for k in kl]) == pytest.approx(kl[0].null, rel=0.25) and kl[0].n == 2500
     assert kl[0].null == pytest.approx((count - 1) / (2 * STANDARD * 2500), rel=0.02)
 
@@ -94,7 +114,9 @@ def test_collapse_and_strays_are_counted():
     assert found["modes"].value == 4 and found["good_samples"].value == pytest.approx(0.8)
     p = np.array([500, 100, 100, 100]) / 800
     assert found["mode_kl"].value == pytest.approx((p * np.log(8 * p)).sum())
-    near = centres[:1].float() + torch.tensor([[0.0299, 0.0], [0.0301, 0.0]])  # three standard deviations are 0.03
+    near = centres[:1].float() + torch.tensor(
+        [[0.0299, 0.0], [0.0301, 0.0]]
+    )  # three standard deviations are 0.03
     assert labels.mode_of(near.double(), centres, 0.03).tolist() == [0, -1]
 
 
@@ -112,13 +134,40 @@ def test_rows_of_a_report():
     dataset = with_modes("ring8")
     x = perfect("ring8", 3000)
     yardstick = Yardstick(dataset)
-    rows = {row["name"]: row for row in quality(yardstick, Samples(3000, lambda: iter(x.split(700)))) if row["group"] == "labels"}
-    assert list(rows) == ["modes", "good_samples", "mode_kl"] and all(row["n"] == 2500 and row["m"] is None and row["real"] is None for row in rows.values())
-    assert rows["modes"]["of"] == 8 and rows["mode_kl"]["null"] == pytest.approx(0.0014, abs=1e-4) and rows["good_samples"]["unit"] == "share"
-    few = {row["name"]: row for row in quality(yardstick, Samples.of(x[:100])) if row["group"] == "labels"}
-    assert few["modes"]["real"] == 8 and few["good_samples"]["real"] > 0.95 and few["mode_kl"]["real"] > 0 and few["modes"]["n"] == 100
-    lost = {row["name"]: row for row in quality(yardstick, Samples.of(x[:100] + 20)) if row["group"] == "labels"}
-    assert lost["modes"]["value"] == 0 and lost["mode_kl"]["value"] is None and "no sample" in lost["mode_kl"]["reason"]
+    rows = {
+        row["name"]: row
+        for row in quality(yardstick, Samples(3000, lambda: iter(x.split(700))))
+        if row["group"] == "labels"
+    }
+    assert list(rows) == ["modes", "good_samples", "mode_kl"] and all(
+        row["n"] == 2500 and row["m"] is None and row["real"] is None for row in rows.values()
+    )
+    assert (
+        rows["modes"]["of"] == 8
+        and rows["mode_kl"]["null"] == pytest.approx(0.0014, abs=1e-4)
+        and rows["good_samples"]["unit"] == "share"
+    )
+    few = {
+        row["name"]: row
+        for row in quality(yardstick, Samples.of(x[:100]))
+        if row["group"] == "labels"
+    }
+    assert (
+        few["modes"]["real"] == 8
+        and few["good_samples"]["real"] > 0.95
+        and few["mode_kl"]["real"] > 0
+        and few["modes"]["n"] == 100
+    )
+    lost = {
+        row["name"]: row
+        for row in quality(yardstick, Samples.of(x[:100] + 20))
+        if row["group"] == "labels"
+    }
+    assert (
+        lost["modes"]["value"] == 0
+        and lost["mode_kl"]["value"] is None
+        and "no sample" in lost["mode_kl"]["reason"]
+    )
 
 
 # -- stacks -----------------------------------------------------------------------------------------------------
@@ -142,7 +191,11 @@ def test_channels_are_classified_one_by_one():
 
 def test_all_stacks_belong_to_a_mode():
     found = Modes(1000, 26_000, lambda x: x, 1.0, "").estimates(torch.arange(990).repeat(20))
-    assert set(found) == {"modes", "mode_kl"} and found["modes"].value == 990 and found["mode_kl"].value == pytest.approx(math.log(1000 / 990))
+    assert (
+        set(found) == {"modes", "mode_kl"}
+        and found["modes"].value == 990
+        and found["mode_kl"].value == pytest.approx(math.log(1000 / 990))
+    )
 
 
 @pytest.mark.mnist
@@ -151,10 +204,16 @@ def test_real_stacks_find_all_modes_that_there_are():
     batch = dataset.batch("test", slice(0, 3000))
     modes = modes_of(dataset)
     index = modes.index(batch.x)
-    assert modes.count == 1000 and modes.most == 26_000 and float((index == batch.y).float().mean()) > 0.96
+    assert (
+        modes.count == 1000
+        and modes.most == 26_000
+        and float((index == batch.y).float().mean()) > 0.96
+    )
     found, truth = modes.estimates(index), modes.estimates(batch.y)
     assert found["modes"].value == pytest.approx(found["modes"].null, abs=15)
-    assert truth["mode_kl"].value == pytest.approx(truth["mode_kl"].null, abs=0.03) and found["mode_kl"].value == pytest.approx(truth["mode_kl"].value, abs=0.02)
+    assert truth["mode_kl"].value == pytest.approx(truth["mode_kl"].null, abs=0.03) and found[
+        "mode_kl"
+    ].value == pytest.approx(truth["mode_kl"].value, abs=0.02)
     red = batch.x.clone()
     red[:, 1:] = red[:1, 1:]  # one digit each in green and blue
     assert mode_estimates(dataset, red)["modes"].value == 10
@@ -162,18 +221,55 @@ def test_real_stacks_find_all_modes_that_there_are():
 
 # -- the last and the best checkpoint -----------------------------------------------------------------------------
 def test_reports_tell_the_last_and_the_best_checkpoint(tmp_path):
-    run = launch.start(launch.plan("vae", "digits", threads=1, intervals=4, steps=40, hidden=(8,), latent_dim=2, batch_size=32), tmp_path / "run")
+    run = launch.start(
+        launch.plan(
+            "vae",
+            "digits",
+            threads=1,
+            intervals=4,
+            steps=40,
+            hidden=(8,),
+            latent_dim=2,
+            batch_size=32,
+        ),
+        tmp_path / "run",
+    )
     events = run.events("interval")
     assert evaluate(restore(run), samples=60, k=2, n=20)["training"] == {
-        "last": {"step": 40, "value": events[-1]["validation"]["value"]}, "best": {"step": 40, "value": min(e["validation"]["value"] for e in events)}, "rollbacks": 0,
-    }  # fmt: skip
-    run.append({"kind": "rollback", "step": 45, "to": 40, "reason": "the loss is not finite", "lr_factor": 0.5})
-    run.append(events[-1] | {"step": 50, "validation": {"value": events[-1]["validation"]["value"] + 1.0}})
+        "last": {"step": 40, "value": events[-1]["validation"]["value"]},
+        "best": {"step": 40, "value": min(e["validation"]["value"] for e in events)},
+        "rollbacks": 0,
+    }
+    run.append(
+        {
+            "kind": "rollback",
+            "step": 45,
+            "to": 40,
+            "reason": "the loss is not finite",
+            "lr_factor": 0.5,
+        }
+    )
+    run.append(
+        events[-1] | {"step": 50, "validation": {"value": events[-1]["validation"]["value"] + 1.0}}
+    )
     report = evaluate(restore(run), samples=60, k=2, n=20)
-    assert report["training"]["last"]["step"] == 50 and report["training"]["best"]["step"] == 40 and report["training"]["rollbacks"] == 1
+    assert (
+        report["training"]["last"]["step"] == 50
+        and report["training"]["best"]["step"] == 40
+        and report["training"]["rollbacks"] == 1
+    )
     text = plain_table([report])
-    assert "last checkpoint" in text and "at step 50" in text and "best checkpoint" in text and "at step 40" in text
-    old = {key: value for key, value in report.items() if key != "training"}  # reports of before say nothing
+    assert (
+        "last checkpoint" in text
+        and "at step 50" in text
+        and "best checkpoint" in text
+        and "at step 40" in text
+    )
+    old = {
+        key: value for key, value in report.items() if key != "training"
+    }  # reports of before say nothing
     assert "best checkpoint" not in plain_table([old])
-    page = write_page(tmp_path / "p.html", "t", "", [restore(run)] * 2, [report, old], {}, []).read_text()
+    page = write_page(
+        tmp_path / "p.html", "t", "", [restore(run)] * 2, [report, old], {}, []
+    ).read_text()
     assert page.count("at step 50, best") == 1 and "rolled back 1 time" in page

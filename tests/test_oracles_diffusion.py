@@ -10,7 +10,19 @@ import math
 import numpy as np
 import pytest
 import torch
-from tests_exact import ABAR, DATA, GAUSSIAN, NLL, Fixed, Impulse, f64, family, nodes, on_table, times_of
+from tests_exact import (
+    ABAR,
+    DATA,
+    GAUSSIAN,
+    NLL,
+    Fixed,
+    Impulse,
+    f64,
+    family,
+    nodes,
+    on_table,
+    times_of,
+)
 from torch import nn
 
 from fromnoise.core.errors import DivergedError, UsageError
@@ -43,13 +55,19 @@ def test_schedule():
 
 def test_marginal_is_what_the_small_steps_make():
     """x_t = sqrt(1 - beta) x_{t-1} + sqrt(beta) eps, a thousand times: mean sqrt(abar) x, variance 1 - abar (eqs. 2 and 4)."""
-    betas, mean, variance = torch.linspace(1e-4, 0.02, 1000, dtype=torch.float64), f64(3.0), f64(0.0)
+    betas, mean, variance = (
+        torch.linspace(1e-4, 0.02, 1000, dtype=torch.float64),
+        f64(3.0),
+        f64(0.0),
+    )
     for i in range(1000):
         mean, variance = (1 - betas[i]).sqrt() * mean, (1 - betas[i]) * variance + betas[i]
         if i in (0, 10, 500, 999):
             (t,) = times_of([i])
             assert TABLE.mix(f64(3.0), f64(0.0), t).item() == pytest.approx(mean.item(), rel=1e-12)
-            assert TABLE.mix(f64(0.0), f64(1.0), t).item() ** 2 == pytest.approx(variance.item(), rel=1e-10)
+            assert TABLE.mix(f64(0.0), f64(1.0), t).item() ** 2 == pytest.approx(
+                variance.item(), rel=1e-10
+            )
 
 
 @pytest.mark.parametrize("t,s", [(500, 499), (500, 100), (999, 0), (1, 0)])
@@ -89,14 +107,22 @@ def test_bound_with_the_optimal_variance_is_tight():
     assert NLL == pytest.approx(entropy, abs=1e-9)
     gap = bound(step_variances(TABLE, ALL, "optimal", MSE)) - entropy
     assert gap == pytest.approx(2.3e-10, abs=0.05e-10)
-    last = 0.5 * (MARGINAL[-1] - 1 - MARGINAL[-1].log()).item()  # all of it: x_T is not quite N(0, 1)
+    last = (
+        0.5 * (MARGINAL[-1] - 1 - MARGINAL[-1].log()).item()
+    )  # all of it: x_T is not quite N(0, 1)
     assert gap == pytest.approx(last, abs=1e-12)
 
 
 def test_bound_with_beta_and_with_the_posteriors_variance():
-    model = family(GAUSSIAN, TABLE, "eps").denoiser(None, Options())  # through all of the family's conversions
-    assert bound(step_variances(TABLE, ALL, "beta"), model) - NLL == pytest.approx(1.09e-3, abs=0.005e-3)
-    assert bound(step_variances(TABLE, ALL, "posterior"), model) - NLL == pytest.approx(0.570, abs=0.0005)
+    model = family(GAUSSIAN, TABLE, "eps").denoiser(
+        None, Options()
+    )  # through all of the family's conversions
+    assert bound(step_variances(TABLE, ALL, "beta"), model) - NLL == pytest.approx(
+        1.09e-3, abs=0.005e-3
+    )
+    assert bound(step_variances(TABLE, ALL, "posterior"), model) - NLL == pytest.approx(
+        0.570, abs=0.0005
+    )
 
 
 def test_optimal_variance_is_optimal_for_a_wrong_denoiser_too():
@@ -120,8 +146,17 @@ def test_terms_add_up_over_components_and_come_from_rng():
     assert one.shape == (4, 21) and not torch.equal(one, two)
     assert torch.equal(one, step_bound(denoise, x, path, times, variances, Rng(1)))
     drawn = []
-    step_bound(lambda x_t, t: (drawn.append(x_t) or x_t, None), torch.zeros(500, 1), path, times, variances, Rng(0))
-    assert len(drawn) == 20 and torch.cat(drawn, 1).T.corrcoef().fill_diagonal_(0).abs().max() < 0.25  # each term its own
+    step_bound(
+        lambda x_t, t: (drawn.append(x_t) or x_t, None),
+        torch.zeros(500, 1),
+        path,
+        times,
+        variances,
+        Rng(0),
+    )
+    assert (
+        len(drawn) == 20 and torch.cat(drawn, 1).T.corrcoef().fill_diagonal_(0).abs().max() < 0.25
+    )  # each term its own
     eps, flat = Fixed(x.flip(0)), lambda v: v.reshape(24, 1)
     whole = step_bound(denoise, x, path, times, variances, eps)
     parts = step_bound(denoise, flat(x), path, times, variances, Fixed(flat(x.flip(0))))
@@ -133,9 +168,17 @@ def test_terms_add_up_over_components_and_come_from_rng():
 
 @pytest.mark.parametrize(
     "eta,steps,golden",
-    [(0.0, 10, 0.130763), (0.0, 50, 0.222704), (0.0, 250, 0.244304), (0.0, 1000, 0.248498),
-     (1.0, 10, 0.104222), (1.0, 50, 0.196420), (1.0, 250, 0.236016), (1.0, 1000, 0.246125)],
-)  # fmt: skip
+    [
+        (0.0, 10, 0.130763),
+        (0.0, 50, 0.222704),
+        (0.0, 250, 0.244304),
+        (0.0, 1000, 0.248498),
+        (1.0, 10, 0.104222),
+        (1.0, 50, 0.196420),
+        (1.0, 250, 0.236016),
+        (1.0, 1000, 0.246125),
+    ],
+)
 def test_variance_of_what_the_sampler_makes(eta, steps, golden):
     """Of N(0, 1), exact: the sum of the squares of its responses to the start and to each noise."""
     times = times_of(torch.linspace(999, 0, steps, dtype=torch.float64).round().int().tolist())
@@ -200,7 +243,9 @@ def test_shear_flow():
     found = ode_log_likelihood(shear, x, lambda z: log_normal(z).sum(1), steps=2)
     assert direct.item() == pytest.approx(-2.114127066, abs=1e-9)
     assert found.log_likelihood.item() == pytest.approx(-2.114127066, abs=1e-9)
-    back = ode_log_likelihood(shear, found.z, lambda x: direct, t0=1.0, t1=0.0, steps=2)  # the same way back
+    back = ode_log_likelihood(
+        shear, found.z, lambda x: direct, t0=1.0, t1=0.0, steps=2
+    )  # the same way back
     assert torch.allclose(back.z, x) and found.error.item() < 1e-12
 
 
@@ -225,14 +270,18 @@ def test_linear_flow_is_the_matrix_exponential():
     x = Rng(1).normal("x", (5, 6)).double()
     found = ode_log_likelihood(drift, x, lambda z: log_normal(z).sum(1), 0.0, 1.5, steps=40)
     expm = torch.linalg.matrix_exp(1.5 * A)
-    assert torch.allclose(found.log_likelihood, log_normal(x @ expm.T).sum(1) + 1.5 * A.trace(), atol=1e-6)
+    assert torch.allclose(
+        found.log_likelihood, log_normal(x @ expm.T).sum(1) + 1.5 * A.trace(), atol=1e-6
+    )
 
 
 def test_exact_and_estimated_traces_agree():
     net = nn.Sequential(nn.Linear(9, 16), nn.Tanh(), nn.Linear(16, 8)).double()
     for i, p in enumerate(net.parameters()):
         p.data = 0.5 * Rng(0).normal(f"p{i}", p.shape).double()
-    drift = lambda x, t: net(torch.cat([x.flatten(1), torch.full((len(x), 1), t).to(x)], 1)).view_as(x)
+    drift = lambda x, t: net(
+        torch.cat([x.flatten(1), torch.full((len(x), 1), t).to(x)], 1)
+    ).view_as(x)
     x, base = Rng(1).normal("x", (6, 2, 2, 2)).double(), lambda z: log_normal(z).flatten(1).sum(1)
     settings = dict(log_base=base, steps=4)
     exact = ode_log_likelihood(drift, x, **settings)
@@ -241,7 +290,9 @@ def test_exact_and_estimated_traces_agree():
     pull = (many.log_likelihood - exact.log_likelihood) / many.se
     assert bool((pull.abs() < 4).all()) and 0.3 < pull.square().mean().sqrt() < 2
     one = ode_log_likelihood(drift, x, divergence="hutchinson", rng=Rng(2), **settings)
-    assert bool(one.se.isnan().all()) and bool(((one.log_likelihood - exact.log_likelihood).abs() > 1e-6).any())
+    assert bool(one.se.isnan().all()) and bool(
+        ((one.log_likelihood - exact.log_likelihood).abs() > 1e-6).any()
+    )
     # with the same probe at both step numbers the error is the solver's, not the probe's
     assert one.error.max() < 0.1 * (one.log_likelihood - exact.log_likelihood).abs().max()
     single = ode_log_likelihood(lambda x, t: drift(x.double(), t).float(), x.float(), **settings)
@@ -257,10 +308,17 @@ def test_exact_and_estimated_traces_agree():
 def test_flow_likelihood_refuses():
     base = lambda z: log_normal(z).sum(1)
     x = torch.zeros(2, 2, dtype=torch.float64)
-    for wrong in (dict(steps=3), dict(steps=0), dict(divergence="hutchinson"), dict(divergence="trace")):
+    for wrong in (
+        dict(steps=3),
+        dict(steps=0),
+        dict(divergence="hutchinson"),
+        dict(divergence="trace"),
+    ):
         with pytest.raises(UsageError):
             ode_log_likelihood(shear, x, base, **wrong)
     with pytest.raises(DivergedError, match="finite"):
         ode_log_likelihood(lambda x, t: (1 + x) ** 3 * 50, x, base, steps=8)
     with pytest.raises(UsageError, match="at 64 steps, above 1e-09: take more steps"):
-        ode_log_likelihood(lambda x, t: (1e6 * x).cos(), x + 0.3, base, tolerance=1e-9, steps=16, most=100)
+        ode_log_likelihood(
+            lambda x, t: (1e6 * x).cos(), x + 0.3, base, tolerance=1e-9, steps=16, most=100
+        )

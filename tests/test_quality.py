@@ -41,19 +41,31 @@ def some(n=200, seed=0):
 
 def test_every_number_names_its_feature_map_and_reference(digits, yardstick):
     rows = quality(yardstick, Samples.of(some(), drawn="by hand"), seed=3)
-    assert {row["evaluator"].partition("/")[0] for row in rows if row["name"] == "frechet"} == {"digits-ca6b2a70", "pca-64", "random-conv"}
+    assert {row["evaluator"].partition("/")[0] for row in rows if row["name"] == "frechet"} == {
+        "digits-ca6b2a70",
+        "pca-64",
+        "random-conv",
+    }
     for row in rows:
-        assert row["evaluator"] and row["reference"].startswith(digits.digest[:12]) and row["drawn"] == "by hand" and row["seed"] == 3
+        assert (
+            row["evaluator"]
+            and row["reference"].startswith(digits.digest[:12])
+            and row["drawn"] == "by hand"
+            and row["seed"] == 3
+        )
         assert row["value"] is None or np.isfinite(row["value"])
     assert quality(yardstick, Samples.of(some(), drawn="by hand"), seed=3) == rows
 
 
-@pytest.mark.parametrize("x, error, says", [
-    (some(49), UsageError, "too few to measure anything"),
-    (torch.full((100, 1, 8, 8), float("nan")), DataError, "not finite"),
-    (torch.zeros(100, 1, 9, 9), DataError, "shape"),
-    (255 * some(100).abs(), DataError, r"lie in \[-1, 1\]"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "x, error, says",
+    [
+        (some(49), UsageError, "too few to measure anything"),
+        (torch.full((100, 1, 8, 8), float("nan")), DataError, "not finite"),
+        (torch.zeros(100, 1, 9, 9), DataError, "shape"),
+        (255 * some(100).abs(), DataError, r"lie in \[-1, 1\]"),
+    ],
+)
 def test_samples_that_cannot_be_measured_are_refused(yardstick, x, error, says):
     with pytest.raises(error, match=says):
         quality(yardstick, Samples.of(x))
@@ -61,35 +73,88 @@ def test_samples_that_cannot_be_measured_are_refused(yardstick, x, error, says):
 
 def test_fewer_samples_than_features_have_no_frechet_distance(yardstick):
     rows = quality(yardstick, Samples.of(some(200)))
-    pca = next(row for row in rows if row["name"] == "frechet" and row["evaluator"].startswith("pca"))
-    main_map = next(row for row in rows if row["name"] == "frechet" and row["evaluator"].startswith("digits"))
+    pca = next(
+        row for row in rows if row["name"] == "frechet" and row["evaluator"].startswith("pca")
+    )
+    main_map = next(
+        row for row in rows if row["name"] == "frechet" and row["evaluator"].startswith("digits")
+    )
     assert pca["value"] is None and "too few" in pca["reason"] and main_map["value"] > 0
 
 
 def test_constant_samples_are_measured_and_found_out(yardstick):
-    rows = {row["name"]: row for row in quality(yardstick, Samples.of(torch.zeros(300, 1, 8, 8))) if row["group"] in ("samples", "memory")}
-    assert rows["duplicates"]["value"] == 1 and rows["recall"]["value"] == 0 and rows["two_sample"]["value"] > 0.95
+    rows = {
+        row["name"]: row
+        for row in quality(yardstick, Samples.of(torch.zeros(300, 1, 8, 8)))
+        if row["group"] in ("samples", "memory")
+    }
+    assert (
+        rows["duplicates"]["value"] == 1
+        and rows["recall"]["value"] == 0
+        and rows["two_sample"]["value"] > 0.95
+    )
     assert rows["frechet"]["value"] > 10
 
 
 def test_real_examples_are_nearly_perfect(digits, yardstick):
     halves = halved(digits)
-    rows = quality(Yardstick(halves, shipped_for(digits)), Samples.of(ZOO["real"](halves, 700, Rng(0))))
+    rows = quality(
+        Yardstick(halves, shipped_for(digits)), Samples.of(ZOO["real"](halves, 700, Rng(0)))
+    )
     found = {row["name"]: row for row in rows if row["group"] in ("samples", "memory")}
     assert found["frechet"]["interval"][0] < 0 < found["frechet"]["interval"][1]
     assert found["two_sample"]["interval"][0] < 0.5 < found["two_sample"]["interval"][1]
-    assert found["coverage"]["interval"][0] - 0.02 < found["coverage"]["null"] < found["coverage"]["interval"][1] + 0.02
-    assert found["near_copies"]["interval"][0] <= found["near_copies"]["null"] <= found["near_copies"]["interval"][1]
+    assert (
+        found["coverage"]["interval"][0] - 0.02
+        < found["coverage"]["null"]
+        < found["coverage"]["interval"][1] + 0.02
+    )
+    assert (
+        found["near_copies"]["interval"][0]
+        <= found["near_copies"]["null"]
+        <= found["near_copies"]["interval"][1]
+    )
 
 
-@pytest.mark.parametrize("defect, metrics", [
-    ("copies of the training set", ["near-copies"]),
-    ("the mean", ["Fréchet distance, digits", "Fréchet distance, pca", "Fréchet distance, random-conv", "kernel", "sliced", "told apart", "recall", "coverage", "classes", "samples that repeat"]),
-    ("one example repeated", ["Fréchet distance, digits", "kernel", "told apart", "recall", "coverage", "near-copies", "samples that repeat"]),
-    ("one class dropped", ["Fréchet distance, digits", "coverage", "classes"]),
-    ("5 % noise", ["Fréchet distance, pca", "Fréchet distance, random-conv", "told apart", "precision"]),  # the evaluator looks through it
-    ("a fitted Gaussian", ["Fréchet distance, digits", "told apart", "precision", "density"]),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "defect, metrics",
+    [
+        ("copies of the training set", ["near-copies"]),
+        (
+            "the mean",
+            [
+                "Fréchet distance, digits",
+                "Fréchet distance, pca",
+                "Fréchet distance, random-conv",
+                "kernel",
+                "sliced",
+                "told apart",
+                "recall",
+                "coverage",
+                "classes",
+                "samples that repeat",
+            ],
+        ),
+        (
+            "one example repeated",
+            [
+                "Fréchet distance, digits",
+                "kernel",
+                "told apart",
+                "recall",
+                "coverage",
+                "near-copies",
+                "samples that repeat",
+            ],
+        ),
+        ("one class dropped", ["Fréchet distance, digits", "coverage", "classes"]),
+        (
+            "5 % noise",
+            ["Fréchet distance, pca", "Fréchet distance, random-conv", "told apart", "precision"],
+        ),  # the evaluator looks through it
+        ("a fitted Gaussian", ["Fréchet distance, digits", "told apart", "precision", "density"]),
+    ],
+)
 def test_each_defect_is_seen_by_the_metrics_that_should(matrix, defect, metrics):
     for metric in metrics:
         seeing = [name for name in matrix.seen if name.startswith(metric)]
@@ -104,32 +169,60 @@ def test_no_metric_but_memory_sees_copies(matrix):
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
     root = tmp_path_factory.mktemp("runs")
-    for name, family, options in (("vae", "vae", dict(hidden=(16,), latent_dim=2)), ("pca", "classical", dict(preset="pca", latent_dim=2))):
+    for name, family, options in (
+        ("vae", "vae", dict(hidden=(16,), latent_dim=2)),
+        ("pca", "classical", dict(preset="pca", latent_dim=2)),
+    ):
         budget = {"steps": 30} if family == "vae" else {}
-        launch.start(launch.plan(family, "digits", threads=1, intervals=2, batch_size=32, **budget, **options), root / name)
+        launch.start(
+            launch.plan(
+                family, "digits", threads=1, intervals=2, batch_size=32, **budget, **options
+            ),
+            root / name,
+        )
     return root
 
 
 def test_compare_measures_once_and_writes_one_page(runs, capsys):
     page = runs / "page.html"
-    command = ["compare", str(runs / "vae"), str(runs / "pca"), "-o", str(page), "--samples", "100", "--no-zoo", "--json"]
+    command = [
+        "compare",
+        str(runs / "vae"),
+        str(runs / "pca"),
+        "-o",
+        str(page),
+        "--samples",
+        "100",
+        "--no-zoo",
+        "--json",
+    ]
     assert main(command) == 0
     first = json.loads(capsys.readouterr().out)
     html = page.read_text("utf-8")
-    assert len(first["reports"]) == 2 and page.stat().st_size < 2_000_000 and "http://" not in html and "https://" not in html
+    assert (
+        len(first["reports"]) == 2
+        and page.stat().st_size < 2_000_000
+        and "http://" not in html
+        and "https://" not in html
+    )
     assert "Which metric" not in html and "What differs" in html
     before = (runs / "vae" / "report.json").stat().st_mtime_ns
     assert main(command) == 0 and (runs / "vae" / "report.json").stat().st_mtime_ns == before
     assert "measured before" in capsys.readouterr().err
-    assert main([*command, "--seed", "1"]) == 0 and (runs / "vae" / "report.json").stat().st_mtime_ns != before
+    assert (
+        main([*command, "--seed", "1"]) == 0
+        and (runs / "vae" / "report.json").stat().st_mtime_ns != before
+    )
 
 
 def test_compare_refuses_what_cannot_be_compared(runs, tmp_path, capsys):
     launch.start(launch.plan("classical", "moons", threads=1), tmp_path / "moons")
     for arguments, code, says in (
-        ([runs / "pca", tmp_path / "moons"], 2, "same data"), ([runs / "pca", runs / "pca"], 2, "once"),
-        ([runs / "pca", runs / "vae", "-o", tmp_path / "x.pdf"], 2, ".html"), ([runs / "none"], 2, "none"),
-    ):  # fmt: skip
+        ([runs / "pca", tmp_path / "moons"], 2, "same data"),
+        ([runs / "pca", runs / "pca"], 2, "once"),
+        ([runs / "pca", runs / "vae", "-o", tmp_path / "x.pdf"], 2, ".html"),
+        ([runs / "none"], 2, "none"),
+    ):
         assert main(["compare", *map(str, arguments)]) == code
         error = capsys.readouterr().err
         assert error.count("\n") == 1 and says in error, error
@@ -150,21 +243,52 @@ def test_a_report_of_other_settings_is_not_taken_for_this_one(runs):
 def test_conditional_and_unconditional_likelihoods_stand_apart(tmp_path):
     reports = []
     for name, conditional in (("plain", False), ("given", True)):
-        run = launch.start(launch.plan("vae", "digits", threads=1, intervals=2, steps=20, hidden=(8,), latent_dim=2, conditional=conditional), tmp_path / name)
+        run = launch.start(
+            launch.plan(
+                "vae",
+                "digits",
+                threads=1,
+                intervals=2,
+                steps=20,
+                hidden=(8,),
+                latent_dim=2,
+                conditional=conditional,
+            ),
+            tmp_path / name,
+        )
         reports.append(evaluate(restore(run), samples=150, k=5))
     elbo = [column for column in columns_of(reports) if column.name == "elbo" and column.there()]
     assert len(elbo) == 2 and {column.card["given"] for column in elbo} == {None, "labels"}
-    assert any(column.name == "frechet" and len(column.there()) == 2 for column in columns_of(reports))  # samples may be compared
+    assert any(
+        column.name == "frechet" and len(column.there()) == 2 for column in columns_of(reports)
+    )  # samples may be compared
 
 
 def test_black_and_white_samples_of_all_families_share_a_line(tmp_path):
     reports = []
     for family, options in (("vae", {}), ("autoencoder", {})):
-        run = launch.start(launch.plan(family, "digits", threads=1, intervals=2, steps=20, hidden=(8,), latent_dim=2, binarise="static", **options), tmp_path / family)
+        run = launch.start(
+            launch.plan(
+                family,
+                "digits",
+                threads=1,
+                intervals=2,
+                steps=20,
+                hidden=(8,),
+                latent_dim=2,
+                binarise="static",
+                **options,
+            ),
+            tmp_path / family,
+        )
         restored = restore(run)
-        assert all(set(x.unique().tolist()) <= {-1.0, 1.0} for x in drawn(restored, 100, 0).blocks())
+        assert all(
+            set(x.unique().tolist()) <= {-1.0, 1.0} for x in drawn(restored, 100, 0).blocks()
+        )
         reports.append(evaluate(restored, samples=150, k=5))
-    assert any(column.name == "frechet" and len(column.there()) == 2 for column in columns_of(reports))
+    assert any(
+        column.name == "frechet" and len(column.there()) == 2 for column in columns_of(reports)
+    )
 
 
 @pytest.mark.parametrize("count, classes", [(90, 0), (300, 1)])
@@ -173,8 +297,26 @@ def test_small_and_one_class_data_reach_a_page(tmp_path, count, classes):
     arrays = {"x": x, "y": np.zeros(count, np.int64)} if classes else {"x": x}
     np.savez(tmp_path / "d.npz", **arrays)
     for name, model in (("a", "pca"), ("b", "ppca")):
-        launch.start(launch.plan("classical", str(tmp_path / "d.npz"), threads=1, preset=model, latent_dim=2), tmp_path / name)
-    assert main(["compare", str(tmp_path / "a"), str(tmp_path / "b"), "-o", str(tmp_path / "p.html"), "--samples", "100"]) == 0
+        launch.start(
+            launch.plan(
+                "classical", str(tmp_path / "d.npz"), threads=1, preset=model, latent_dim=2
+            ),
+            tmp_path / name,
+        )
+    assert (
+        main(
+            [
+                "compare",
+                str(tmp_path / "a"),
+                str(tmp_path / "b"),
+                "-o",
+                str(tmp_path / "p.html"),
+                "--samples",
+                "100",
+            ]
+        )
+        == 0
+    )
     assert ("one quarter dropped" in (tmp_path / "p.html").read_text()) == (count >= 200)
 
 
@@ -182,8 +324,14 @@ def test_a_zoo_of_too_few_is_left_out(tmp_path, capsys):
     """Halves of some 80 training examples, and without one of two classes 40: what was measured is not lost."""
     x, y = Rng(0).integers("x", 256, (202, 6, 7, 3)).numpy().astype(np.uint8), np.arange(202) % 2
     np.savez(tmp_path / "d.npz", x=x, y=y)
-    launch.start(launch.plan("classical", str(tmp_path / "d.npz"), threads=1, preset="pca", latent_dim=2), tmp_path / "a")
-    assert main(["compare", str(tmp_path / "a"), "-o", str(tmp_path / "p.html"), "--samples", "100"]) == 0
+    launch.start(
+        launch.plan("classical", str(tmp_path / "d.npz"), threads=1, preset="pca", latent_dim=2),
+        tmp_path / "a",
+    )
+    assert (
+        main(["compare", str(tmp_path / "a"), "-o", str(tmp_path / "p.html"), "--samples", "100"])
+        == 0
+    )
     assert "no zoo of bad models" in "".join(capsys.readouterr()) and (tmp_path / "p.html").exists()
 
 
@@ -191,22 +339,46 @@ def test_page_of_compare_has_the_zoo(runs, digits):
     opened = [restore(launch.Run(runs / name)) for name in ("vae", "pca")]
     page, _ = compare(opened, runs / "zoo.html", samples=100)
     html = page.read_text("utf-8")
-    assert "Which metric sees which defect" in html and "copies of the training set" in html and html.count("sees it") > 20
+    assert (
+        "Which metric sees which defect" in html
+        and "copies of the training set" in html
+        and html.count("sees it") > 20
+    )
 
 
 def test_conditional_samples_are_asked_what_they_are(digits, yardstick):
     part = digits.batch("validation", slice(0, 150))
-    rows = {row["name"]: row for row in quality(yardstick, Samples.of(part.x, part.y)) if row["group"] == "labels"}
-    assert rows["label_agreement"]["value"] > 0.95 and rows["classification_accuracy_score"]["value"] > 0.9
-    wrong = {row["name"]: row for row in quality(yardstick, Samples.of(part.x, (part.y + 1) % 10)) if row["group"] == "labels"}
-    assert wrong["label_agreement"]["value"] < 0.1 and wrong["classification_accuracy_score"]["value"] < 0.1
+    rows = {
+        row["name"]: row
+        for row in quality(yardstick, Samples.of(part.x, part.y))
+        if row["group"] == "labels"
+    }
+    assert (
+        rows["label_agreement"]["value"] > 0.95
+        and rows["classification_accuracy_score"]["value"] > 0.9
+    )
+    wrong = {
+        row["name"]: row
+        for row in quality(yardstick, Samples.of(part.x, (part.y + 1) % 10))
+        if row["group"] == "labels"
+    }
+    assert (
+        wrong["label_agreement"]["value"] < 0.1
+        and wrong["classification_accuracy_score"]["value"] < 0.1
+    )
 
 
 def test_samples_too_large_to_measure_leave_a_reason_and_no_traceback():
     x = Rng(0).normal("x", (100, 2)) * 1e37
-    rows = {found["name"]: found for found in quality(Yardstick(data.load("ring8"), quick=True), Samples.of(x))}
+    rows = {
+        found["name"]: found
+        for found in quality(Yardstick(data.load("ring8"), quick=True), Samples.of(x))
+    }
     assert rows["precision"]["value"] == 0
-    assert rows["kernel_distance"]["value"] is None and "no finite number" in rows["kernel_distance"]["reason"]
+    assert (
+        rows["kernel_distance"]["value"] is None
+        and "no finite number" in rows["kernel_distance"]["reason"]
+    )
 
 
 def test_copies_of_a_small_data_set_have_a_number_and_it_says_how(tmp_path):

@@ -55,15 +55,21 @@ def test_sees_what_was_before_and_no_more_than_the_context(name):
     for j in range(20):
         other = s.clone()
         other[:, j] = (s[:, j] + 1) % V
-        same = (net(other, start) == before).all(2)                                 # (B, T), bit for bit
+        same = (net(other, start) == before).all(2)  # (B, T), bit for bit
         reach = 20 if net.context is None else net.context
-        assert same[:, : j + 1].all() and not same[:, j + 1 : j + 1 + reach].any() and same[:, j + 1 + reach :].all()
+        assert (
+            same[:, : j + 1].all()
+            and not same[:, j + 1 : j + 1 + reach].any()
+            and same[:, j + 1 + reach :].all()
+        )
 
 
 @every_net
 def test_the_start_token_matters(name):
     net, (s, _) = make(name), symbols(3, 20)
-    same = (net(s, torch.zeros(3, dtype=torch.int64)) == net(s, torch.ones(3, dtype=torch.int64))).all(2)
+    same = (
+        net(s, torch.zeros(3, dtype=torch.int64)) == net(s, torch.ones(3, dtype=torch.int64))
+    ).all(2)
     reach = 20 if net.context is None else net.context
     assert not same[:, :reach].any() and same[:, reach:].all()
 
@@ -134,7 +140,12 @@ def test_probabilities_of_all_sequences_sum_to_one(name):
     net = make(name, V=3).double()
     s = torch.tensor(list(itertools.product(range(3), repeat=5)))
     for start in range(STARTS):
-        log_p = net(s, torch.full((len(s),), start)).log_softmax(2).gather(2, s[..., None])[..., 0].sum(1)
+        log_p = (
+            net(s, torch.full((len(s),), start))
+            .log_softmax(2)
+            .gather(2, s[..., None])[..., 0]
+            .sum(1)
+        )
         assert log_p.exp().sum().item() == pytest.approx(1, abs=1e-12)
         assert log_p.std() > 0.1
 

@@ -23,8 +23,16 @@ TRAININGS = {
     "ae": ("autoencoder", "digits", dict(preset="lecture", steps=60, hidden=(32,))),
     "vae": ("vae", "digits", dict(preset="lecture", steps=60, hidden=(32,))),
     "pca": ("classical", "digits", dict(preset="lecture")),
-    "dae": ("autoencoder", "digits", dict(preset="denoising", steps=60, hidden=(32,), latent_dim=8)),
-    "given": ("vae", "digits", dict(preset="mlp", steps=20, hidden=(32,), latent_dim=4, conditional=True)),
+    "dae": (
+        "autoencoder",
+        "digits",
+        dict(preset="denoising", steps=60, hidden=(32,), latent_dim=8),
+    ),
+    "given": (
+        "vae",
+        "digits",
+        dict(preset="mlp", steps=20, hidden=(32,), latent_dim=4, conditional=True),
+    ),
     "points": ("vae", "ring8", dict(steps=20, hidden=(16,), latent_dim=2)),
 }
 
@@ -35,7 +43,9 @@ def models(tmp_path_factory):
     root, made = tmp_path_factory.mktemp("runs"), {}
     for name, (family, data, options) in TRAININGS.items():
         plan = launch.plan(family, data, threads=1, intervals=3, **options)
-        made[name] = restore(launch.start(plan, root / name, f"fromnoise train {family} --out {name}"), device="cpu")
+        made[name] = restore(
+            launch.start(plan, root / name, f"fromnoise train {family} --out {name}"), device="cpu"
+        )
     return made
 
 
@@ -45,7 +55,14 @@ def drawn(models, tmp_path_factory):
     root, found = tmp_path_factory.mktemp("figures"), {}
     for name in [*EXPECTED, "dae"]:
         wanted, beside = (["denoise", "planes"], models["ae"]) if name == "dae" else (None, None)
-        files = show(models[name], wanted, seed=3, command=f"fromnoise show {name} --seed 3", plain=beside, out=root / name)
+        files = show(
+            models[name],
+            wanted,
+            seed=3,
+            command=f"fromnoise show {name} --seed 3",
+            plain=beside,
+            out=root / name,
+        )
         found[name] = {}
         for path in files:
             found[name].setdefault(path.stem, {})[path.suffix[1:]] = path
@@ -53,27 +70,70 @@ def drawn(models, tmp_path_factory):
 
 
 EXPECTED = {
-    "ae": {"curves", "samples", "nearest", "film", "truncation", "invert", "recon", "worst", "scatter", "grid", "traverse", "interp"},
-    "vae": {"curves", "samples", "nearest", "film", "truncation", "invert", "recon", "worst", "scatter", "grid", "traverse", "interp", "kl"},
-    "pca": {"samples", "nearest", "truncation", "recon", "worst", "scatter", "grid", "traverse", "interp"},
+    "ae": {
+        "curves",
+        "samples",
+        "nearest",
+        "film",
+        "truncation",
+        "invert",
+        "recon",
+        "worst",
+        "scatter",
+        "grid",
+        "traverse",
+        "interp",
+    },
+    "vae": {
+        "curves",
+        "samples",
+        "nearest",
+        "film",
+        "truncation",
+        "invert",
+        "recon",
+        "worst",
+        "scatter",
+        "grid",
+        "traverse",
+        "interp",
+        "kl",
+    },
+    "pca": {
+        "samples",
+        "nearest",
+        "truncation",
+        "recon",
+        "worst",
+        "scatter",
+        "grid",
+        "traverse",
+        "interp",
+    },
     "points": {"curves", "samples", "scatter", "kl"},
 }
 
 
 @pytest.mark.parametrize("name", EXPECTED)
 def test_a_model_has_the_figures_of_its_capabilities(drawn, name):
-    assert set(drawn[name]) - {"progress"} == EXPECTED[name]  # which depends on the training, not on the model
+    assert (
+        set(drawn[name]) - {"progress"} == EXPECTED[name]
+    )  # which depends on the training, not on the model
 
 
 def test_denoiser_has_all_but_kl(models):
-    able = {name for name, kind in FIGURES.items() if not kind.why_not(Subject(models["dae"]))} - {"progress"}
+    able = {name for name, kind in FIGURES.items() if not kind.why_not(Subject(models["dae"]))} - {
+        "progress"
+    }
     assert able == EXPECTED["ae"] | {"denoise"}
 
 
 def test_every_figure_is_a_png_an_svg_and_numbers(drawn):
     for figures in drawn.values():
         for name, files in figures.items():
-            assert set(files) == {"png", "svg", "json"} | ({"webp"} if name == "film" else set()), name
+            assert set(files) == {"png", "svg", "json"} | ({"webp"} if name == "film" else set()), (
+                name
+            )
             with Image.open(files["png"]) as image:
                 pixels = np.asarray(image.convert("L"))
             assert pixels.shape[1] >= 1600, name  # twice what a README shows
@@ -85,16 +145,24 @@ def test_caption_holds_command_seed_run_and_step(drawn):
     for name, figures in drawn.items():
         for files in figures.values():
             caption = json.loads(files["json"].read_text())["caption"]
-            assert f"$ fromnoise show {name} --seed 3" in caption and "seed 3" in caption and name in caption
+            assert (
+                f"$ fromnoise show {name} --seed 3" in caption
+                and "seed 3" in caption
+                and name in caption
+            )
             with Image.open(files["png"]) as image:
                 assert caption in image.text["Description"]
-            assert re.search(r"<!--.*fromnoise show", files["svg"].read_text())  # drawn, not only recorded
+            assert re.search(
+                r"<!--.*fromnoise show", files["svg"].read_text()
+            )  # drawn, not only recorded
     assert "step 60" in json.loads(drawn["ae"]["recon"]["json"].read_text())["caption"]
 
 
 def test_the_same_bytes_twice(models, drawn, tmp_path):
     for name, figure in (("vae", "scatter"), ("ae", "grid"), ("vae", "curves")):
-        again = show(models[name], [figure], seed=3, command=f"fromnoise show {name} --seed 3", out=tmp_path)
+        again = show(
+            models[name], [figure], seed=3, command=f"fromnoise show {name} --seed 3", out=tmp_path
+        )
         for path in again:
             assert path.read_bytes() == drawn[name][figure][path.suffix[1:]].read_bytes(), path.name
 
@@ -103,8 +171,13 @@ def test_matplotlib_settings_of_the_caller_are_neither_used_nor_changed(models, 
     import matplotlib
 
     with matplotlib.rc_context({"font.size": 31.0, "svg.hashsalt": "mine"}):
-        (_, svg, _) = show(models["pca"], ["recon"], seed=3, command="fromnoise show pca --seed 3", out=tmp_path)
-        assert matplotlib.rcParams["font.size"] == 31.0 and matplotlib.rcParams["svg.hashsalt"] == "mine"
+        (_, svg, _) = show(
+            models["pca"], ["recon"], seed=3, command="fromnoise show pca --seed 3", out=tmp_path
+        )
+        assert (
+            matplotlib.rcParams["font.size"] == 31.0
+            and matplotlib.rcParams["svg.hashsalt"] == "mine"
+        )
     assert svg.read_bytes() == drawn["pca"]["recon"]["svg"].read_bytes()
 
 
@@ -114,10 +187,15 @@ def test_matplotlib_settings_of_the_caller_are_neither_used_nor_changed(models, 
 def test_scatter_says_mean_or_sample_and_draws_it(models, tmp_path):
     sheets = {}
     for sampled in (False, True):
-        _, svg, numbers = show(models["vae"], ["scatter"], sampled=sampled, out=tmp_path / str(sampled))
+        _, svg, numbers = show(
+            models["vae"], ["scatter"], sampled=sampled, out=tmp_path / str(sampled)
+        )
         sheets[sampled] = (svg.read_text(), json.loads(numbers.read_text())["numbers"])
     assert "posterior means μ" in sheets[False][0] and "not sampled z" in sheets[False][0]
-    assert "sampled z ~ q(z|x)" in sheets[True][0].replace("&lt;", "<") and "μ" not in sheets[True][1]["drawn"]
+    assert (
+        "sampled z ~ q(z|x)" in sheets[True][0].replace("&lt;", "<")
+        and "μ" not in sheets[True][1]["drawn"]
+    )
     mean, std = models["vae"].model.posterior(models["vae"].dataset.batch("test", slice(0, 180)).x)
     z = np.array(sheets[True][1]["z"])
     assert np.allclose(sheets[False][1]["z"], mean.numpy(), atol=1e-4)
@@ -135,7 +213,9 @@ def test_grid_covers_the_range_of_the_data(models, drawn):
         numbers = json.loads(drawn[name]["grid"]["json"].read_text())["numbers"]
         for dim, (low, high) in enumerate(numbers["range"]):
             assert low < codes[:, dim].min() and high > codes[:, dim].max()
-            assert (high - low) == pytest.approx(WIDEN * (codes[:, dim].max() - codes[:, dim].min()), rel=1e-4)
+            assert (high - low) == pytest.approx(
+                WIDEN * (codes[:, dim].max() - codes[:, dim].min()), rel=1e-4
+            )
         assert str(WIDEN) in drawn[name]["grid"]["svg"].read_text()
 
 
@@ -196,8 +276,13 @@ def test_points_beside_real_ones_with_the_true_density(drawn):
 
 
 def test_table_columns(tmp_path):
-    (tmp_path / "t.csv").write_text("age,$x^2$,town\n" + "".join(f"{20 + i % 40},{i / 7},{'ABC'[i % 3]}ville\n" for i in range(200)))
-    run = launch.start(launch.plan("vae", "t.csv", steps=5, hidden=(8,), threads=1, intervals=2), tmp_path / "run")
+    (tmp_path / "t.csv").write_text(
+        "age,$x^2$,town\n"
+        + "".join(f"{20 + i % 40},{i / 7},{'ABC'[i % 3]}ville\n" for i in range(200))
+    )
+    run = launch.start(
+        launch.plan("vae", "t.csv", steps=5, hidden=(8,), threads=1, intervals=2), tmp_path / "run"
+    )
     png, svg, numbers = show(restore(run, device="cpu"), ["samples"])
     assert png == tmp_path / "run" / "figures" / "samples.png" and png.is_file()
     numbers = json.loads(numbers.read_text())["numbers"]
@@ -241,7 +326,13 @@ def test_nothing_is_drawn_when_one_name_is_wrong(models, tmp_path):
 
 
 def test_planes_of_two_models(models, tmp_path):
-    png, svg, numbers = compare_planes([models["ae"], models["vae"]], ["AE <b>", "VAE $x$"], out=tmp_path, command="fromnoise tour", seed=1)
+    png, svg, numbers = compare_planes(
+        [models["ae"], models["vae"]],
+        ["AE <b>", "VAE $x$"],
+        out=tmp_path,
+        command="fromnoise tour",
+        seed=1,
+    )
     about = json.loads(numbers.read_text())
     assert [row["title"] for row in about["numbers"]["models"]] == ["AE <b>", "VAE $x$"]
     assert "$ fromnoise tour" in about["caption"] and "seed 1" in about["caption"]
@@ -251,8 +342,12 @@ def test_planes_of_two_models(models, tmp_path):
 
 def test_pca_row_is_the_pca_family(models, tmp_path):
     """Our PCA row and the classical family are fitted to the same data: one row, equal error."""
-    alone = json.loads(compare_recon([models["ae"]], out=tmp_path, name="a")[2].read_text())["numbers"]["rows"]
-    both = json.loads(compare_recon([models["ae"], models["pca"]], out=tmp_path, name="b")[2].read_text())["numbers"]["rows"]
+    alone = json.loads(compare_recon([models["ae"]], out=tmp_path, name="a")[2].read_text())[
+        "numbers"
+    ]["rows"]
+    both = json.loads(
+        compare_recon([models["ae"], models["pca"]], out=tmp_path, name="b")[2].read_text()
+    )["numbers"]["rows"]
     assert [row["mse"] for row in alone] == pytest.approx([row["mse"] for row in both], rel=1e-3)
     assert [row["title"] for row in alone if row["title"].startswith("PCA")] == ["PCA, 2-D"]
     assert len(both) == 2
@@ -273,9 +368,27 @@ def test_models_of_different_data_are_not_compared(models, tmp_path):
 
 def test_series_has_a_panel_for_each_term_of_each_phase():
     events = [
-        {"step": 1, "train": {"d": 1.0, "g": 2.0, "gradient_norm/discriminator": 3.0, "gradient_norm/generator": 4.0}, "validation": {"value": 5.0, "d": 6.0}},
-        {"step": 2, "train": {"d": 1.5, "g": 2.5, "gradient_norm/discriminator": 3.5, "gradient_norm/generator": 4.5}, "validation": {"value": 5.5, "d": 6.5}},
-    ]  # fmt: skip
+        {
+            "step": 1,
+            "train": {
+                "d": 1.0,
+                "g": 2.0,
+                "gradient_norm/discriminator": 3.0,
+                "gradient_norm/generator": 4.0,
+            },
+            "validation": {"value": 5.0, "d": 6.0},
+        },
+        {
+            "step": 2,
+            "train": {
+                "d": 1.5,
+                "g": 2.5,
+                "gradient_norm/discriminator": 3.5,
+                "gradient_norm/generator": 4.5,
+            },
+            "validation": {"value": 5.5, "d": 6.5},
+        },
+    ]
     panels = series(events)
     assert list(panels) == ["d", "g", "objective", "gradient norm"]
     assert panels["d"] == {"train": ([1, 2], [1.0, 1.5]), "held out": ([1, 2], [6.0, 6.5])}
@@ -284,13 +397,21 @@ def test_series_has_a_panel_for_each_term_of_each_phase():
 
 def test_tile_keeps_pixels():
     images = np.arange(4 * 2 * 2, dtype=np.uint8).reshape(4, 2, 2)
-    picture, width, height = tile(images, 2, cell=2, gap=1)  # two device pixels for each image pixel
-    assert np.array_equal(picture[:4:2, :4:2], images[0]) and np.array_equal(picture[-4::2, -4::2], images[3])
+    picture, width, height = tile(
+        images, 2, cell=2, gap=1
+    )  # two device pixels for each image pixel
+    assert np.array_equal(picture[:4:2, :4:2], images[0]) and np.array_equal(
+        picture[-4::2, -4::2], images[3]
+    )
     assert (width, height) == (picture.shape[1] / 2, picture.shape[0] / 2)
 
 
 def test_numbers_are_strict_json():
-    assert finite({"a": np.float32(np.nan), "b": [1 / 3, np.inf], 3: np.arange(2)}) == {"a": None, "b": [0.333333, None], "3": [0, 1]}
+    assert finite({"a": np.float32(np.nan), "b": [1 / 3, np.inf], 3: np.arange(2)}) == {
+        "a": None,
+        "b": [0.333333, None],
+        "3": [0, 1],
+    }
 
 
 def test_every_kind_says_what_it_is():

@@ -20,7 +20,15 @@ from fromnoise.training.checkpoint import find
 from fromnoise.training.loop import Stop
 from fromnoise.training.verify import verify
 
-TINY = dict(hidden=(8,), latent_dim=2, steps=20, batch_size=32, intervals=4, validation_examples=50, threads=1)
+TINY = dict(
+    hidden=(8,),
+    latent_dim=2,
+    steps=20,
+    batch_size=32,
+    intervals=4,
+    validation_examples=50,
+    threads=1,
+)
 
 
 @pytest.fixture(scope="module")
@@ -50,11 +58,22 @@ def rewrite_sessions(run: Run, *records: dict) -> None:
 # -- the newest checkpoint is gone --------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("args", [["sample", "run", "-n", "2", "-o", "x.npy"], ["show", "run", "curves"], ["eval", "run", "--quick", "--samples", "50"]])
+@pytest.mark.parametrize(
+    "args",
+    [
+        ["sample", "run", "-n", "2", "-o", "x.npy"],
+        ["show", "run", "curves"],
+        ["eval", "run", "--quick", "--samples", "50"],
+    ],
+)
 def test_a_verb_says_in_one_line_that_the_newest_checkpoint_is_gone(args, run, capsys):
     remove(run, 20)
     assert main(args) == 0
-    lines = [line for line in capsys.readouterr().err.splitlines() if "warning" in line and "step-00000020 is missing" in line]
+    lines = [
+        line
+        for line in capsys.readouterr().err.splitlines()
+        if "warning" in line and "step-00000020 is missing" in line
+    ]
     assert len(lines) == 1 and "using step 15 instead" in lines[0]
 
 
@@ -64,7 +83,10 @@ def test_verify_fails_and_runs_shows_it_where_the_newest_checkpoint_is_gone(run,
     remove(run, 20)
     assert main(["verify", "run"]) == 4 and "step-00000020 is missing" in capsys.readouterr().err
     assert main(["runs", "."]) == 0 and "newest checkpoint is missing" in capsys.readouterr().out
-    assert main(["runs", ".", "--json"]) == 0 and "step-00000020" in json.loads(capsys.readouterr().out)["runs"][0]["missing"]
+    assert (
+        main(["runs", ".", "--json"]) == 0
+        and "step-00000020" in json.loads(capsys.readouterr().out)["runs"][0]["missing"]
+    )
 
 
 def test_a_missing_best_checkpoint_fails_verify(run):
@@ -83,14 +105,39 @@ def test_resume_mends_a_run_whose_newest_checkpoint_is_gone(run):
     assert verify(Run("run")).problems == [] and Run("run").missing_checkpoint() == ""
 
 
-@pytest.mark.parametrize("sessions,expected", [
-    ([{"started": 1.0, "step": 0}], 15),                                                   # killed: the last interval may be unsaved
-    ([{"started": 1.0, "step": 0}, {"ended": 2.0, "step": 20, "outcome": "no room"}], 15),  # an earlier version, an error
-    ([{"started": 1.0, "step": 0}, {"ended": 2.0, "step": 20, "outcome": "finished"}], 20),
-    ([{"started": 1.0, "step": 0}, {"ended": 2.0, "step": 20, "outcome": "no room", "saved": 10}], 10),
-    ([{"started": 1.0, "step": 0}, {"ended": 2.0, "step": 18, "outcome": "stopped", "saved": 18}], 18),
-    ([{"started": 1.0, "step": 0}, {"ended": 2.0, "step": 18, "outcome": "stopped", "saved": 18}, {"started": 3.0, "step": 18}], 18),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "sessions,expected",
+    [
+        ([{"started": 1.0, "step": 0}], 15),  # killed: the last interval may be unsaved
+        (
+            [{"started": 1.0, "step": 0}, {"ended": 2.0, "step": 20, "outcome": "no room"}],
+            15,
+        ),  # an earlier version, an error
+        ([{"started": 1.0, "step": 0}, {"ended": 2.0, "step": 20, "outcome": "finished"}], 20),
+        (
+            [
+                {"started": 1.0, "step": 0},
+                {"ended": 2.0, "step": 20, "outcome": "no room", "saved": 10},
+            ],
+            10,
+        ),
+        (
+            [
+                {"started": 1.0, "step": 0},
+                {"ended": 2.0, "step": 18, "outcome": "stopped", "saved": 18},
+            ],
+            18,
+        ),
+        (
+            [
+                {"started": 1.0, "step": 0},
+                {"ended": 2.0, "step": 18, "outcome": "stopped", "saved": 18},
+                {"started": 3.0, "step": 18},
+            ],
+            18,
+        ),
+    ],
+)
 def test_the_newest_saved_step_is_only_as_new_as_is_proven(sessions, expected, run):
     rewrite_sessions(run, *sessions)
     assert run.last_saved() == expected
@@ -124,16 +171,25 @@ def test_an_interrupted_run_is_no_false_alarm():
 
 
 @pytest.mark.parametrize("damage", ["end", "middle", "first", "binary"])
-@pytest.mark.parametrize("args", [["show", "run", "samples"], ["eval", "run", "--quick", "--samples", "50"]])
+@pytest.mark.parametrize(
+    "args", [["show", "run", "samples"], ["eval", "run", "--quick", "--samples", "50"]]
+)
 def test_reading_verbs_warn_of_damaged_events_and_use_those_before(damage, args, run, capsys):
     path = run.path / "events.jsonl"
     lines = path.read_bytes().splitlines(keepends=True)
     at = {"end": 4, "middle": 2, "first": 0, "binary": 4}[damage]
-    path.write_bytes(b"".join([*lines[:at], b"\xff\x00\n" if damage == "binary" else b"garbage\n", *lines[at:]]))
+    path.write_bytes(
+        b"".join([*lines[:at], b"\xff\x00\n" if damage == "binary" else b"garbage\n", *lines[at:]])
+    )
     assert [event["step"] for event in run.events()] == [5, 10, 15, 20][:at]
     assert main(args) == 0
     said = capsys.readouterr().err
-    assert said.count("warning: ") == 1 and f"line {at + 1} of" in said and f"using the {at} events" in said and "resume" not in said
+    assert (
+        said.count("warning: ") == 1
+        and f"line {at + 1} of" in said
+        and f"using the {at} events" in said
+        and "resume" not in said
+    )
     assert main(["verify", "run"]) == 4 and f"line {at + 1} of" in capsys.readouterr().err
 
 
@@ -172,8 +228,17 @@ sys.meta_path.insert(0, Finder())
 from fromnoise.cli import run
 run()
 """
-    done = subprocess.run([sys.executable, "-c", code, "doctor"], preexec_fn=default_handlers, capture_output=True, text=True)
-    assert done.returncode in (128 + number, -number) and "Traceback" not in done.stderr and "Exception" not in done.stderr, done.stderr
+    done = subprocess.run(
+        [sys.executable, "-c", code, "doctor"],
+        preexec_fn=default_handlers,
+        capture_output=True,
+        text=True,
+    )
+    assert (
+        done.returncode in (128 + number, -number)
+        and "Traceback" not in done.stderr
+        and "Exception" not in done.stderr
+    ), done.stderr
 
 
 def test_a_signal_while_an_error_is_printed_ends_without_a_traceback(capsys, monkeypatch):
@@ -193,9 +258,36 @@ def test_a_signal_while_an_error_is_printed_ends_without_a_traceback(capsys, mon
 
 
 def test_signals_close_together_count_as_one_and_the_state_is_saved():
-    options = ["--batch-size", "16", "--hidden", "8", "--latent-dim", "2", "--threads", "1", "--validation-examples", "20", "--quiet"]
-    command = [sys.executable, "-m", "fromnoise", "train", "vae", *options, "--steps", "100000", "--intervals", "10", "--out", "cut"]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, preexec_fn=default_handlers)
+    options = [
+        "--batch-size",
+        "16",
+        "--hidden",
+        "8",
+        "--latent-dim",
+        "2",
+        "--threads",
+        "1",
+        "--validation-examples",
+        "20",
+        "--quiet",
+    ]
+    command = [
+        sys.executable,
+        "-m",
+        "fromnoise",
+        "train",
+        "vae",
+        *options,
+        "--steps",
+        "100000",
+        "--intervals",
+        "10",
+        "--out",
+        "cut",
+    ]
+    process = subprocess.Popen(
+        command, stderr=subprocess.PIPE, text=True, preexec_fn=default_handlers
+    )
     while not list(Path("cut/checkpoints").glob("step-*")):
         time.sleep(0.02)
         assert process.poll() is None
@@ -205,7 +297,9 @@ def test_signals_close_together_count_as_one_and_the_state_is_saved():
         time.sleep(0.003)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130 and "state saved" in err and err.count("\n") == 1, err
-    assert Run("cut").last_saved() == find(Run("cut")).step > 0 and verify(Run("cut")).problems == []
+    assert (
+        Run("cut").last_saved() == find(Run("cut")).step > 0 and verify(Run("cut")).problems == []
+    )
 
 
 def test_a_second_signal_after_a_second_ends_the_process(monkeypatch):

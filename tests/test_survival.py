@@ -24,8 +24,27 @@ from fromnoise.training.loop import Stop
 from fromnoise.training.restore import restore
 from fromnoise.training.verify import verify
 
-TINY = dict(hidden=(8,), latent_dim=2, steps=20, batch_size=32, intervals=4, validation_examples=50, threads=1)
-FLAGS = ["--hidden", "8", "--latent-dim", "2", "--batch-size", "16", "--validation-examples", "20", "--threads", "1"]
+TINY = dict(
+    hidden=(8,),
+    latent_dim=2,
+    steps=20,
+    batch_size=32,
+    intervals=4,
+    validation_examples=50,
+    threads=1,
+)
+FLAGS = [
+    "--hidden",
+    "8",
+    "--latent-dim",
+    "2",
+    "--batch-size",
+    "16",
+    "--validation-examples",
+    "20",
+    "--threads",
+    "1",
+]
 COMMAND = [sys.executable, "-m", "fromnoise"]
 
 
@@ -60,9 +79,15 @@ def test_a_training_that_is_killed_at_any_file_operation_resumes_to_the_same_bit
     assert sum(count for (_, what), count in counts.items() if what == "kills") >= 12
 
 
-@pytest.mark.parametrize("family,options", [("vae", {}), ("classical", {"hidden": None, "steps": None})])
+@pytest.mark.parametrize(
+    "family,options", [("vae", {}), ("classical", {"hidden": None, "steps": None})]
+)
 def test_a_run_without_a_checkpoint_begins_again_at_step_0(family, options, tmp_path):
-    whole, run, said = train(tmp_path / "whole", family, **options), train(tmp_path / "run", family, **options), []
+    whole, run, said = (
+        train(tmp_path / "whole", family, **options),
+        train(tmp_path / "run", family, **options),
+        [],
+    )
     for folder in (run.path / "checkpoints").glob("step-*"):
         checkpoint._remove(folder)
     launch.resume(Run(run.path), warn=said.append)
@@ -72,7 +97,14 @@ def test_a_run_without_a_checkpoint_begins_again_at_step_0(family, options, tmp_
 
 def test_a_run_in_the_codes_of_another_begins_again_with_the_first_stage_that_it_had(tmp_path):
     first = train(tmp_path / "first")
-    plan = launch.plan("classical", within=first.path, components=2, model="mixture", threads=1, validation_examples=20)
+    plan = launch.plan(
+        "classical",
+        within=first.path,
+        components=2,
+        model="mixture",
+        threads=1,
+        validation_examples=20,
+    )
     whole, run = launch.start(plan, tmp_path / "whole"), launch.start(plan, tmp_path / "run")
     for folder in (run.path / "checkpoints").glob("step-*"):
         checkpoint._remove(folder)
@@ -152,7 +184,9 @@ def test_a_manifest_of_another_step_and_a_linked_folder_are_damaged(tmp_path):
     run, said = train(tmp_path / "run"), []
     root = run.path / "checkpoints"
     manifest = json.loads((root / "step-00000020" / "manifest.json").read_text())
-    (root / "step-00000020" / "manifest.json").write_text(sealed(manifest | {"step": 19, "good": 19, "best": None}))
+    (root / "step-00000020" / "manifest.json").write_text(
+        sealed(manifest | {"step": 19, "good": 19, "best": None})
+    )
     assert checkpoint.find(run, warn=said.append).step == 15 and "step 19" in said[0]
     (root / "step-00000015").rename(tmp_path / "elsewhere")
     (root / "step-00000015").symlink_to(tmp_path / "elsewhere")
@@ -176,7 +210,10 @@ class Full:
     flush = lambda self: self.write("")
 
 
-@pytest.mark.parametrize("error", [BrokenPipeError(), OSError(28, "No space left"), ValueError("I/O operation on closed file")])
+@pytest.mark.parametrize(
+    "error",
+    [BrokenPipeError(), OSError(28, "No space left"), ValueError("I/O operation on closed file")],
+)
 def test_a_stream_that_fails_says_nothing_more_and_raises_nothing(error):
     stream = Full(error)
     quiet = Unfailing(stream)
@@ -188,20 +225,45 @@ def test_a_stream_that_fails_says_nothing_more_and_raises_nothing(error):
 def test_an_interval_is_saved_before_it_is_told(tmp_path):
     saved = []
     plan = launch.plan("vae", **TINY)
-    launch.start(plan, tmp_path / "run", on_event=lambda event: saved.append((event["step"], checkpoint.find(Run(tmp_path / "run")).step)))
+    launch.start(
+        plan,
+        tmp_path / "run",
+        on_event=lambda event: saved.append(
+            (event["step"], checkpoint.find(Run(tmp_path / "run")).step)
+        ),
+    )
     assert saved == [(5, 5), (10, 10), (15, 15), (20, 20)]
 
 
 def test_training_whose_reader_leaves_finishes_and_saves():
-    command = " ".join([*COMMAND, "train", "vae", *FLAGS, "--steps", "30", "--intervals", "10", "--out", "run"])
-    done = subprocess.run(["bash", "-c", f"set -o pipefail; {command} | head -1"], capture_output=True, text=True)
+    command = " ".join(
+        [*COMMAND, "train", "vae", *FLAGS, "--steps", "30", "--intervals", "10", "--out", "run"]
+    )
+    done = subprocess.run(
+        ["bash", "-c", f"set -o pipefail; {command} | head -1"], capture_output=True, text=True
+    )
     assert done.returncode == 0 and done.stdout.count("\n") == 1 and not done.stderr, done.stderr
-    assert restore(Run("run")).step == 30 and json.loads(Path("run/sessions.jsonl").read_text().splitlines()[-1])["outcome"] == "finished"
+    assert (
+        restore(Run("run")).step == 30
+        and json.loads(Path("run/sessions.jsonl").read_text().splitlines()[-1])["outcome"]
+        == "finished"
+    )
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
 def test_training_whose_outputs_are_full_finishes_and_saves():
-    command = [*COMMAND, "train", "vae", *FLAGS, "--steps", "30", "--intervals", "10", "--out", "run"]
+    command = [
+        *COMMAND,
+        "train",
+        "vae",
+        *FLAGS,
+        "--steps",
+        "30",
+        "--intervals",
+        "10",
+        "--out",
+        "run",
+    ]
     with open("/dev/full", "w") as full:
         done = subprocess.run(command, stdout=full, stderr=full)
     assert done.returncode == 4 and restore(Run("run")).step == 30
@@ -213,7 +275,12 @@ def test_a_list_that_cannot_be_printed_is_one_line_and_names_that_are_no_ascii_a
     with open("/dev/full", "w") as full:
         done = subprocess.run([*COMMAND, "runs"], stdout=full, stderr=subprocess.PIPE, text=True)
     assert done.returncode == 4 and "cannot be written" in one_line(done.stderr)
-    done = subprocess.run([*COMMAND, "runs"], capture_output=True, text=True, env=os.environ | {"PYTHONIOENCODING": "ascii"})
+    done = subprocess.run(
+        [*COMMAND, "runs"],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"PYTHONIOENCODING": "ascii"},
+    )
     assert done.returncode == 0 and "n\\xefcode" in done.stdout and not done.stderr
 
 
@@ -235,10 +302,15 @@ def test_a_hangup_saves_and_an_ignored_one_is_ignored():
         signal.signal(signal.SIGHUP, before)
 
 
-@pytest.mark.parametrize("verb,number", [("eval", signal.SIGTERM), ("sample", signal.SIGHUP), ("show", signal.SIGTERM)])
+@pytest.mark.parametrize(
+    "verb,number", [("eval", signal.SIGTERM), ("sample", signal.SIGHUP), ("show", signal.SIGTERM)]
+)
 def test_a_verb_that_is_stopped_says_what_is_kept(verb, number, tmp_path, capsys, monkeypatch):
     train("run")
-    monkeypatch.setattr("fromnoise.training.restore.restore", lambda *args, **options: os.kill(os.getpid(), number) or time.sleep(5))
+    monkeypatch.setattr(
+        "fromnoise.training.restore.restore",
+        lambda *args, **options: os.kill(os.getpid(), number) or time.sleep(5),
+    )
     assert main([verb, "run"]) == 128 + number
     said = one_line(capsys.readouterr().err)
     assert number.name in said and "as it was" in said.replace("as they were", "as it was")
@@ -264,7 +336,11 @@ def test_names_that_no_file_can_have_are_one_line_and_leave_nothing(capsys, monk
     told(capsys, 4, "sample", train("run").path, "-o", "x" * 300 + ".png")
     assert sorted(path.name for path in Path().iterdir()) == ["run"]
     monkeypatch.delenv("FROMNOISE_CACHE")
-    monkeypatch.setattr(Path, "home", lambda: (_ for _ in ()).throw(RuntimeError("Could not determine home directory.")))
+    monkeypatch.setattr(
+        Path,
+        "home",
+        lambda: (_ for _ in ()).throw(RuntimeError("Could not determine home directory.")),
+    )
     Path("t.txt").write_text("to be or not to be " * 200)
     assert "FROMNOISE_CACHE" in told(capsys, 4, "data", "info", "t.txt")
 
@@ -299,7 +375,11 @@ def test_a_configuration_that_does_not_fit_the_weights_is_named_with_the_first_t
     with pytest.raises(StorageError, match=r"hidden in the configuration") as error:
         restore(Run(run.path))
     first = next(name for name, t in checkpoint.find(run).tensors("ema").items() if 8 in t.shape)
-    assert "[9" in str(error.value) and "step-00000020" in str(error.value) and first.split(".")[0] in str(error.value)
+    assert (
+        "[9" in str(error.value)
+        and "step-00000020" in str(error.value)
+        and first.split(".")[0] in str(error.value)
+    )
 
 
 def test_the_advice_after_a_full_disk_fits_what_was_done(tmp_path, monkeypatch):
@@ -332,10 +412,20 @@ def as_format_1(run: Run) -> None:
 
 
 def test_a_diffusion_run_from_before_the_gaussian_denoiser_opens_and_samples_as_before(tmp_path):
-    options = dict(width=8, components=0, steps=4, batch_size=32, intervals=1, validation_examples=50, threads=1)
+    options = dict(
+        width=8,
+        components=0,
+        steps=4,
+        batch_size=32,
+        intervals=1,
+        validation_examples=50,
+        threads=1,
+    )
     run = launch.start(launch.plan("diffusion", "moons", **options), tmp_path / "run")
     expected = sampling.sample(restore(run), 4)
-    run.update(config={name: value for name, value in run.info["config"].items() if name != "components"})
+    run.update(
+        config={name: value for name, value in run.info["config"].items() if name != "components"}
+    )
     assert torch.equal(sampling.sample(restore(Run(run.path)), 4), expected)
     assert Run(launch.resume(Run(run.path), {"steps": 2}).path).record.steps == 6
 
@@ -365,7 +455,10 @@ def test_damaged_lines_of_an_earlier_version_are_kept_in_another_file(name, tmp_
     path.write_text("garbage\n" + path.read_text())
     launch.resume(Run(run.path), {"steps": 2})
     others = [other for other in run.path.glob("*.jsonl") if other.name != name]
-    assert any("garbage" in other.read_text() for other in others) and "garbage" not in path.read_text()
+    assert (
+        any("garbage" in other.read_text() for other in others)
+        and "garbage" not in path.read_text()
+    )
     assert Run(run.path).record.format == 2
 
 

@@ -36,10 +36,21 @@ from fromnoise.training.step import due
 
 SMALL = dict(steps=20, batch_size=32, intervals=4, validation_examples=50, threads=1)
 INFO = {
-    "family": "x", "preset": "default", "config": {}, "train": {}, "seed": 0, "steps": 20,
+    "family": "x",
+    "preset": "default",
+    "config": {},
+    "train": {},
+    "seed": 0,
+    "steps": 20,
     "data": {"name": "x", "settings": {}, "spec": {"kind": "vector", "shape": [2]}, "digest": ""},
-}  # fmt: skip
-INTERVAL = {"kind": "interval", "steps": 20, "train": {}, "validation": {"value": 1.0}, "best": {"step": 5, "value": 1.0}}
+}
+INTERVAL = {
+    "kind": "interval",
+    "steps": 20,
+    "train": {},
+    "validation": {"value": 1.0},
+    "best": {"step": 5, "value": 1.0},
+}
 TINY_VAE = dict(hidden=(8,), latent_dim=2, **SMALL)
 
 
@@ -87,7 +98,9 @@ def test_a_phase_updates_what_it_trains_and_nothing_else():
     assert all(not torch.equal(before[k], middle[k]) for k in before)
     trainer.advance(20)  # step 1: phase b rests (every = 2)
     after = state()
-    assert torch.equal(middle["b.weight"], after["b.weight"]) and not torch.equal(middle["a.weight"], after["a.weight"])
+    assert torch.equal(middle["b.weight"], after["b.weight"]) and not torch.equal(
+        middle["a.weight"], after["a.weight"]
+    )
 
 
 def test_an_alternating_family_with_dropout_resumes_exactly(tmp_path):
@@ -105,7 +118,10 @@ def test_an_alternating_family_with_dropout_resumes_exactly(tmp_path):
         c.advance(20)
     for part in ("model", "ema"):
         left, right = (t.model if part == "model" else t.ema.model for t in (a, c))
-        assert all(torch.equal(x, y) for x, y in zip(left.state_dict().values(), right.state_dict().values()))
+        assert all(
+            torch.equal(x, y)
+            for x, y in zip(left.state_dict().values(), right.state_dict().values())
+        )
 
 
 def test_repeats_take_batches_of_their_own():
@@ -123,7 +139,10 @@ def test_means_are_over_the_steps_that_had_a_term():
         trainer.state.add(norms)
     assert trainer.state.counts == {"a": 5, "b": 3}  # b runs at every second step
     sums = dict(trainer.state.sums)
-    assert trainer.state.take_means() == {"a": sums["a"] / 5, "b": sums["b"] / 3} and not trainer.state.sums
+    assert (
+        trainer.state.take_means() == {"a": sums["a"] / 5, "b": sums["b"] / 3}
+        and not trainer.state.sums
+    )
 
 
 # -- which phases run when ----------------------------------------------------------------------------------------
@@ -138,11 +157,18 @@ def at(step: int, *phases: Phase, batches_per_epoch=10) -> list[tuple[str, int]]
 def test_usually_every_phase_runs_at_each_step():
     assert at(0, D, G) == [("d", 0), ("g", 1)] and at(7, D, G) == [("d", 14), ("g", 15)]
     twice, lazy = replace(D, repeats=2), replace(G, every=3)
-    assert [at(step, twice, lazy) for step in range(4)] == [[("d", 0), ("g", 2)], [("d", 3)], [("d", 6)], [("d", 9), ("g", 11)]]
+    assert [at(step, twice, lazy) for step in range(4)] == [
+        [("d", 0), ("g", 2)],
+        [("d", 3)],
+        [("d", 6)],
+        [("d", 9), ("g", 11)],
+    ]
     assert due((), 3, 10) == []
 
 
-@pytest.mark.parametrize("k,m,repeats", [(1.0, 1.0, 1), (2.0, 1.0, 1), (0.5, 1.5, 1), (1.0, 1.0, 5)])
+@pytest.mark.parametrize(
+    "k,m,repeats", [(1.0, 1.0, 1), (2.0, 1.0, 1), (0.5, 1.5, 1), (1.0, 1.0, 5)]
+)
 def test_phases_take_turns(k, m, repeats):
     """Freeze G and train D for k epochs, then freeze D and train G for m epochs; batches come one after another."""
     phases = replace(D, epochs=k, repeats=repeats), replace(G, epochs=m)
@@ -162,7 +188,14 @@ def test_a_turn_is_a_step_at_least():
     assert [at(step, *short) for step in range(3)] == [[("d", 0)], [("g", 1)], [("d", 2)]]
 
 
-@pytest.mark.parametrize("phases", [(replace(D, epochs=1.0), G), (D, replace(G, epochs=0.5)), (replace(D, epochs=1.0, every=2), replace(G, epochs=1.0))])
+@pytest.mark.parametrize(
+    "phases",
+    [
+        (replace(D, epochs=1.0), G),
+        (D, replace(G, epochs=0.5)),
+        (replace(D, epochs=1.0, every=2), replace(G, epochs=1.0)),
+    ],
+)
 def test_half_of_both_is_refused(phases, monkeypatch):
     monkeypatch.setattr(Duel, "phases", lambda self: phases)
     with pytest.raises(UsageError, match="all phases take turns"):
@@ -173,12 +206,17 @@ def test_turns_freeze_resume_exactly_in_the_middle_and_are_timed(monkeypatch, tm
     turns = Phase("a", ("a",), lr=0.1, epochs=0.1), Phase("b", ("b",), lr=0.1, epochs=0.05)
     monkeypatch.setattr(Duel, "phases", lambda self: turns)
     whole = duel()
-    lengths = [round(0.1 * whole.stream.batches_per_epoch), round(0.05 * whole.stream.batches_per_epoch)]
+    lengths = [
+        round(0.1 * whole.stream.batches_per_epoch),
+        round(0.05 * whole.stream.batches_per_epoch),
+    ]
     assert lengths == [4, 2]
     for step in range(9):
         before = {k: v.clone() for k, v in whole.model.state_dict().items()}
         terms, norms = whole.advance(20)
-        changed = {k[0] for k, v in whole.model.state_dict().items() if not torch.equal(v, before[k])}
+        changed = {
+            k[0] for k, v in whole.model.state_dict().items() if not torch.equal(v, before[k])
+        }
         assert changed == set(norms) == {"aaaabb"[step % 6]}
         if step == 4:  # in the middle of the turn of b
             run = Run.create(tmp_path / "run", INFO)
@@ -187,7 +225,10 @@ def test_turns_freeze_resume_exactly_in_the_middle_and_are_timed(monkeypatch, tm
     again.load(checkpoint.find(run))
     for _ in range(4):
         again.advance(20)
-    assert all(torch.equal(x, y) for x, y in zip(whole.model.state_dict().values(), again.model.state_dict().values()))
+    assert all(
+        torch.equal(x, y)
+        for x, y in zip(whole.model.state_dict().values(), again.model.state_dict().values())
+    )
     kinds = kinds_of_step(again)
     assert kinds == [(0, pytest.approx(4 / 6)), (4, pytest.approx(2 / 6))]
 
@@ -195,7 +236,9 @@ def test_turns_freeze_resume_exactly_in_the_middle_and_are_timed(monkeypatch, tm
 @pytest.mark.parametrize("optimizer", ["adam", "adamw", "muon"])
 def test_optimisers_resume_exactly(optimizer, tmp_path):
     whole = train(tmp_path / "a", optimizer=optimizer)
-    cut = interrupted(launch.plan("vae", **TINY_VAE | {"optimizer": optimizer}), tmp_path / "b", [7])
+    cut = interrupted(
+        launch.plan("vae", **TINY_VAE | {"optimizer": optimizer}), tmp_path / "b", [7]
+    )
     assert not first_difference(whole, cut)
 
 
@@ -206,12 +249,16 @@ def test_gradients_are_clipped_to_the_norm():
     assert norms["a"] > 1e-3 and grads.norm().item() == pytest.approx(1e-3, rel=1e-3)
 
 
-@pytest.mark.parametrize("schedule,middle,end", [("constant", 1, 1), ("linear", 0.5, 0), ("cosine", 0.5, 0)])
+@pytest.mark.parametrize(
+    "schedule,middle,end", [("constant", 1, 1), ("linear", 0.5, 0), ("cosine", 0.5, 0)]
+)
 def test_learning_rate_over_the_budget(schedule, middle, end):
     config = TrainConfig(schedule=schedule, warmup=0.1)
     factor = [lr_factor(step, 1000, config) for step in range(1000)]
     assert factor[0] == pytest.approx(0.01) and factor[99] == pytest.approx(1, abs=0.01)
-    assert factor[550] == pytest.approx(middle, abs=0.01) and factor[999] == pytest.approx(end, abs=0.01)
+    assert factor[550] == pytest.approx(middle, abs=0.01) and factor[999] == pytest.approx(
+        end, abs=0.01
+    )
 
 
 def test_the_average_follows_the_weights():
@@ -232,7 +279,9 @@ def test_a_stream_visits_each_example_once_an_epoch_and_workers_change_nothing()
     epoch = torch.cat([stream.batch(i).x for i in range(stream.batches_per_epoch)]).flatten(1)
     everything = dataset.batch("train", slice(None)).x.flatten(1)
     count = lambda rows: sorted(map(tuple, rows.tolist()))
-    assert len(set(count(epoch)) - set(count(everything))) == 0 and len(epoch) == 100 * (len(everything) // 100)
+    assert len(set(count(epoch)) - set(count(everything))) == 0 and len(epoch) == 100 * (
+        len(everything) // 100
+    )
     assert not torch.equal(stream.batch(0).x, stream.batch(stream.batches_per_epoch).x)
     for workers in (1, 3):
         other = make(workers)
@@ -284,7 +333,10 @@ def test_a_training_whose_cost_changes_is_timed_in_all_of_its_parts(monkeypatch)
     monkeypatch.setattr(Trainer, "advance", advance)
     monkeypatch.setattr(time, "monotonic", lambda: clock[0])
     costs = measure(trainer, 0.01, 3)
-    assert costs == [[0.25, 1.0], [0.5, 1.0], [0.75, 1.0], [1.0, 3.0]] and mean_cost(costs) == (1 + 1 + 1 + 3) / 4
+    assert (
+        costs == [[0.25, 1.0], [0.5, 1.0], [0.75, 1.0], [1.0, 3.0]]
+        and mean_cost(costs) == (1 + 1 + 1 + 3) / 4
+    )
     assert sorted({round(share, 3) for share in seen}) == [0.125, 0.375, 0.625, 0.875]
     assert trainer.state.step == 0
 
@@ -295,7 +347,9 @@ def test_speed_is_told_before_training():
     plan = launch.plan("vae", **TINY_VAE)
     numbers = launch.estimate(plan.trainer(), plan.train)
     assert numbers["seconds"] > numbers["steps"] * 32 / numbers["items_per_second"] > 0
-    assert "| 1,234 examples/s |" in plan_line(numbers | {"items_per_second": 1234.4}) and plan_line(numbers).endswith(" MB")
+    assert "| 1,234 examples/s |" in plan_line(
+        numbers | {"items_per_second": 1234.4}
+    ) and plan_line(numbers).endswith(" MB")
 
 
 # -- progress and precision ---------------------------------------------------------------------------------------
@@ -310,31 +364,42 @@ def test_progress_is_the_share_of_the_budget_but_held_out_objectives_do_not_know
             return super().loss(batch, phase, rng)
 
     plan = launch.plan("classical", **SMALL)
-    trainer = Trainer(lambda: Watched(DuelConfig(), plan.dataset.spec), plan.dataset, TrainConfig(**SMALL))
+    trainer = Trainer(
+        lambda: Watched(DuelConfig(), plan.dataset.spec), plan.dataset, TrainConfig(**SMALL)
+    )
     for _ in range(10):
         trainer.advance(20)
     assert [p for name, _, p in seen if name == "a"][::2] == [step / 20 for step in range(10)]
     assert trainer.ema.model.progress == trainer.model.progress == 0.5
     seen.clear()
     trainer.validate()
-    assert {(steps, p) for _, steps, p in seen} == {(False, 1.0)} and trainer.ema.model.progress == 0.5
+    assert {(steps, p) for _, steps, p in seen} == {
+        (False, 1.0)
+    } and trainer.ema.model.progress == 0.5
 
 
 def test_an_opened_checkpoint_has_its_progress(tmp_path):
     run = train(tmp_path / "run")
     assert [restore(run, which).model.progress for which in ("15", "last")] == [0.75, 1.0]
-    assert restore(train(tmp_path / "b", "classical", latent_dim=2, hidden=None)).model.progress == 1.0
+    assert (
+        restore(train(tmp_path / "b", "classical", latent_dim=2, hidden=None)).model.progress == 1.0
+    )
 
 
 @pytest.mark.parametrize("able,chosen", [(True, "bfloat16"), (False, "float32")])
 def test_precision_auto_is_decided_once(able, chosen, monkeypatch, tmp_path):
-    ask = lambda answer: [monkeypatch.setattr(torch.cpu, name, lambda: answer, raising=False) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported")]
+    ask = lambda answer: [
+        monkeypatch.setattr(torch.cpu, name, lambda: answer, raising=False)
+        for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    ]
     ask(able)
     run = train(tmp_path / "run", precision="auto", steps=4, device="cpu")
     assert run.info["train"]["precision"] == chosen
     ask(not able)  # another machine
     assert launch.planned(run).train.precision == chosen
-    assert train(tmp_path / "b", steps=4).info["train"]["precision"] == "float32"  # the default asks nothing
+    assert (
+        train(tmp_path / "b", steps=4).info["train"]["precision"] == "float32"
+    )  # the default asks nothing
 
 
 def test_seconds_of_sessions_add_up(tmp_path):
@@ -352,7 +417,9 @@ def test_seconds_of_sessions_add_up(tmp_path):
     session(started=300.0, step=10)
     assert run.seconds() == 11.5
     with open(run.path / "sessions.jsonl", "ab") as file:
-        file.write(b'{"ended": 10{"started": 3}\n\xff\n[1]\n{"ended": 3')  # what full disks and others leave
+        file.write(
+            b'{"ended": 10{"started": 3}\n\xff\n[1]\n{"ended": 3'
+        )  # what full disks and others leave
     session(ended=302.0, step=12, seconds=13.5, outcome="stopped")
     session(ended=None, step=12, seconds=None)
     assert run.seconds() == 13.5
@@ -362,7 +429,11 @@ def test_seconds_of_sessions_add_up(tmp_path):
 
 def test_a_stopped_run_knows_all_of_its_seconds(tmp_path):
     """It was stopped before its first interval, which says nothing yet."""
-    run, trainer, stop = Run.create(tmp_path / "run", INFO), launch.plan("vae", **TINY_VAE).trainer(), Stop()
+    run, trainer, stop = (
+        Run.create(tmp_path / "run", INFO),
+        launch.plan("vae", **TINY_VAE).trainer(),
+        Stop(),
+    )
     stop.signal = signal.SIGINT
     begin = time.monotonic()
     with pytest.raises(StoppedError):
@@ -378,12 +449,24 @@ def test_best_and_last_are_both_said(tmp_path):
     events = run.events("interval")
     for i, event in enumerate(events):
         values = [e["validation"]["value"] for e in events[: i + 1]]
-        assert event["best"] == {"step": events[values.index(min(values))]["step"], "value": min(values)}
-    worse = events[0] | {"best": {"step": 3, "value": 1.25}, "step": 7, "validation": {"value": 2.5}}
+        assert event["best"] == {
+            "step": events[values.index(min(values))]["step"],
+            "value": min(values),
+        }
+    worse = events[0] | {
+        "best": {"step": 3, "value": 1.25},
+        "step": 7,
+        "validation": {"value": 2.5},
+    }
     duel = {"separation": 0.931, "modes_seen": 9, "modes": 10, "kind": "classes"}
     assert "at 3) | D right 93 %, 9/10 classes | " in event_line(worse | {"duel": duel})
-    assert "| held-out 2.5 (best 1.25 at 3) |" in event_line(worse) and "best" not in event_line(worse | {"step": 3})
-    assert scores(worse) == "held-out 2.5 at step 7 (best 1.25 at 3)" and scores(worse | {"step": 3}) == "held-out 2.5 at step 3, the best"
+    assert "| held-out 2.5 (best 1.25 at 3) |" in event_line(worse) and "best" not in event_line(
+        worse | {"step": 3}
+    )
+    assert (
+        scores(worse) == "held-out 2.5 at step 7 (best 1.25 at 3)"
+        and scores(worse | {"step": 3}) == "held-out 2.5 at step 3, the best"
+    )
 
 
 # -- reproducibility --------------------------------------------------------------------------------------------
@@ -397,7 +480,11 @@ run = fn.train("vae", hidden=(8,), latent_dim=2, steps=20, batch_size=32, interv
 def test_two_fresh_processes_give_the_same_digests(tmp_path):
     digests = []
     for i, seed in enumerate((3, 3, 4)):
-        subprocess.run([sys.executable, "-c", SCRIPT, str(tmp_path / str(i)), str(seed)], check=True, env=os.environ | {"PYTHONHASHSEED": str(i)})
+        subprocess.run(
+            [sys.executable, "-c", SCRIPT, str(tmp_path / str(i)), str(seed)],
+            check=True,
+            env=os.environ | {"PYTHONHASHSEED": str(i)},
+        )
         digests.append(checkpoint.find(Run(tmp_path / str(i))).manifest.files)
     assert digests[0] == digests[1] and digests[0] != digests[2]
 
@@ -408,7 +495,13 @@ def test_watching_changes_nothing(tmp_path):
 
     plain = train(tmp_path / "a")
     watched = launch.start(
-        launch.plan("vae", **TINY_VAE), tmp_path / "b", on_event=lambda e: (torch.manual_seed(9), torch.rand(5, generator=None), sample(restore(plain), 3))
+        launch.plan("vae", **TINY_VAE),
+        tmp_path / "b",
+        on_event=lambda e: (
+            torch.manual_seed(9),
+            torch.rand(5, generator=None),
+            sample(restore(plain), 3),
+        ),
     )
     assert not first_difference(plain, watched)
 
@@ -514,7 +607,10 @@ def test_a_header_that_claims_too_much_is_refused(tmp_path):
     lie = (2**62).to_bytes(8, "little") + b"{}"
     (folder / "model.safetensors").write_bytes(lie)
     manifest = json.loads((folder / "manifest.json").read_text())
-    manifest["files"]["model.safetensors"] = {"bytes": len(lie), "sha256": __import__("hashlib").sha256(lie).hexdigest()}
+    manifest["files"]["model.safetensors"] = {
+        "bytes": len(lie),
+        "sha256": __import__("hashlib").sha256(lie).hexdigest(),
+    }
     (folder / "manifest.json").write_text(sealed(manifest))
     with pytest.raises(StorageError, match="model.safetensors"):
         restore(run, weights="model")
@@ -559,7 +655,9 @@ def test_a_killed_save_is_not_a_checkpoint(tmp_path):
         process.wait()
         found = checkpoint.find(Run(out), warn=pytest.fail)
         assert found.step > 0
-        process = subprocess.Popen([sys.executable, "-m", "fromnoise", "resume", str(out), "--quiet"])
+        process = subprocess.Popen(
+            [sys.executable, "-m", "fromnoise", "resume", str(out), "--quiet"]
+        )
         while checkpoint.find(Run(out)).step <= found.step:
             time.sleep(0.02)
             assert process.poll() is None
@@ -590,7 +688,12 @@ def test_a_closed_form_run_is_finished(tmp_path):
 
 def test_resume_with_another_option_is_refused_by_name(tmp_path):
     run = train(tmp_path / "run")
-    for changes, word in (({"lr": 0.5}, "--lr"), ({"latent_dim": "3"}, "--latent-dim"), ({"batch_size": 64}, "--batch-size"), ({"seeed": 1}, "seed")):
+    for changes, word in (
+        ({"lr": 0.5}, "--lr"),
+        ({"latent_dim": "3"}, "--latent-dim"),
+        ({"batch_size": 64}, "--batch-size"),
+        ({"seeed": 1}, "seed"),
+    ):
         with pytest.raises(UsageError, match=word):
             launch.resume(run, changes)
 
@@ -612,7 +715,9 @@ def test_resume_with_other_data_is_refused(tmp_path):
 def test_a_run_remembers_where_its_data_went_once_they_are_proven(tmp_path):
     import numpy as np
 
-    draw = lambda seed: np.random.Generator(np.random.Philox(seed)).integers(0, 255, (60, 8, 8), np.uint8)
+    draw = lambda seed: np.random.Generator(np.random.Philox(seed)).integers(
+        0, 255, (60, 8, 8), np.uint8
+    )
     old, new, other = (tmp_path / name for name in ("old.npy", "new.npy", "other.npy"))
     np.save(old, draw(1))
     np.save(other, draw(2))
@@ -636,9 +741,15 @@ def test_a_budget_too_short_for_its_intervals_says_so():
         return launch.estimate(plan.trainer(), plan.train)
 
     short = about(minutes=1e-4)
-    assert short["steps"] == 20 and "20 intervals" in short["note"] and "--intervals" in short["note"]
+    assert (
+        short["steps"] == 20 and "20 intervals" in short["note"] and "--intervals" in short["note"]
+    )
     assert plan_line(short).splitlines()[1].strip() == f"! {short['note']}"
-    assert not about(minutes=0.2)["note"] and not about(steps=3)["note"] and "\n" not in plan_line(about(steps=3))
+    assert (
+        not about(minutes=0.2)["note"]
+        and not about(steps=3)["note"]
+        and "\n" not in plan_line(about(steps=3))
+    )
 
 
 def test_where_looking_takes_long_there_are_fewer_intervals(monkeypatch, tmp_path):
@@ -647,13 +758,27 @@ def test_where_looking_takes_long_there_are_fewer_intervals(monkeypatch, tmp_pat
     monkeypatch.setattr(Trainer, "look", lambda trainer: (time.sleep(0.3), look(trainer))[1])
 
     def about(**budget):
-        plan = launch.plan("vae", "digits", **TINY_VAE | {"steps": None, "intervals": None} | budget)
+        plan = launch.plan(
+            "vae", "digits", **TINY_VAE | {"steps": None, "intervals": None} | budget
+        )
         return launch.estimate(plan.trainer(), plan.train)["intervals"]
 
-    assert about(minutes=0.1) == 3 and about(minutes=0.01) == 2 and about(minutes=100) == about(steps=30) == 20
+    assert (
+        about(minutes=0.1) == 3
+        and about(minutes=0.01) == 2
+        and about(minutes=100) == about(steps=30) == 20
+    )
     assert about(minutes=0.1, intervals=7) == 7
-    run = launch.start(launch.plan("vae", "digits", **TINY_VAE | {"steps": None, "intervals": None, "minutes": 0.1}), tmp_path / "run")
-    assert len(run.events("interval")) == run.info["intervals"] == 3 and run.info["train"]["intervals"] is None
+    run = launch.start(
+        launch.plan(
+            "vae", "digits", **TINY_VAE | {"steps": None, "intervals": None, "minutes": 0.1}
+        ),
+        tmp_path / "run",
+    )
+    assert (
+        len(run.events("interval")) == run.info["intervals"] == 3
+        and run.info["train"]["intervals"] is None
+    )
     before, step = run.info["steps"], run.events("interval")[-1]["step"]
     launch.resume(run, {"steps": 40})  # 20 of them, as in a new run of so many steps, each of 2
     looked = [event["step"] for event in run.events("interval") if event["step"] > before]
@@ -670,8 +795,22 @@ def test_a_run_of_another_version_says_so_when_it_is_resumed(tmp_path):
 def test_what_is_computed_before_the_first_step_is_computed_once(monkeypatch, tmp_path):
     (tmp_path / "t.txt").write_text("to be or not to be, that is the question. " * 200)
     fitted, fit_before = [], AutoRegressive.fit_before
-    monkeypatch.setattr(AutoRegressive, "fit_before", lambda self, *args: (fitted.append(1), fit_before(self, *args))[1])
-    options = dict(data_name=str(tmp_path / "t.txt"), context=16, prior=True, width=16, depth=1, steps=4, batch_size=4, intervals=1, threads=1)
+    monkeypatch.setattr(
+        AutoRegressive,
+        "fit_before",
+        lambda self, *args: (fitted.append(1), fit_before(self, *args))[1],
+    )
+    options = dict(
+        data_name=str(tmp_path / "t.txt"),
+        context=16,
+        prior=True,
+        width=16,
+        depth=1,
+        steps=4,
+        batch_size=4,
+        intervals=1,
+        threads=1,
+    )
     run = launch.start(launch.plan("autoregressive", **options), tmp_path / "run")
     assert len(fitted) == 1
     longer = launch.resume(run, {"minutes": 1e-4})
@@ -714,7 +853,9 @@ def test_what_is_not_finite_changes_no_weight():
     trainer.advance(20)
     before = {k: v.clone() for k, v in trainer.model.state_dict().items()}
     original = trainer.model.loss
-    trainer.model.loss = lambda *a: Loss(original(*a).value * float("nan"), {"value": original(*a).value})
+    trainer.model.loss = lambda *a: Loss(
+        original(*a).value * float("nan"), {"value": original(*a).value}
+    )
     with pytest.raises(DivergedError, match="step 1"):
         trainer.advance(20)
     assert all(torch.equal(v, before[k]) for k, v in trainer.model.state_dict().items())
@@ -722,7 +863,9 @@ def test_what_is_not_finite_changes_no_weight():
 
 def test_a_collapsed_posterior_is_named(tmp_path):
     run = train(tmp_path / "run", beta=200.0, lr=1e-2, steps=200)
-    assert any("posterior collapse: 0 of 2" in s and "--beta" in s for s in run.events()[-1]["health"])
+    assert any(
+        "posterior collapse: 0 of 2" in s and "--beta" in s for s in run.events()[-1]["health"]
+    )
     healthy = train(tmp_path / "b", steps=400, lr=1e-2, hidden=(64,))
     assert not any("collapse" in s for s in healthy.events()[-1]["health"])
 
@@ -730,14 +873,18 @@ def test_a_collapsed_posterior_is_named(tmp_path):
 def test_no_progress_is_named():
     from fromnoise.training.health import examine
 
-    model = families.load("autoencoder").FAMILY(families.load("autoencoder").Config(hidden=(4,)), launch.plan("classical").dataset.spec)
+    model = families.load("autoencoder").FAMILY(
+        families.load("autoencoder").Config(hidden=(4,)), launch.plan("classical").dataset.spec
+    )
     batch = launch.plan("classical").dataset.batch("validation", slice(0, 20))
     assert "no progress" in examine(model, batch, [3.0, 1.0] + [1.5] * 6, 20)[0]
     assert not examine(model, batch, [3.0 - 0.1 * i for i in range(8)], 20)
 
 
 def test_bfloat16_learns_what_float32_learns(tmp_path):
-    value = lambda name, **o: train(tmp_path / name, steps=150, lr=1e-2, hidden=(64,), **o).events()[-1]["validation"]["value"]
+    value = lambda name, **o: train(
+        tmp_path / name, steps=150, lr=1e-2, hidden=(64,), **o
+    ).events()[-1]["validation"]["value"]
     full, mixed = value("a"), value("b", precision="bfloat16")
     assert mixed == pytest.approx(full, rel=0.03) and mixed != full
 
@@ -749,13 +896,17 @@ def test_sampling_needs_no_data(tmp_path):
 
     path = tmp_path / "t.csv"
     rows = np.random.Generator(np.random.Philox(1)).normal(10, 3, (60, 2))
-    path.write_text("a,b,c\n" + "".join(f"{a},{b},{'xy'[i % 2]}\n" for i, (a, b) in enumerate(rows)))
+    path.write_text(
+        "a,b,c\n" + "".join(f"{a},{b},{'xy'[i % 2]}\n" for i, (a, b) in enumerate(rows))
+    )
     run = train(tmp_path / "run", data_name=str(path))
     with_data = restore(run)
     expected = with_data.dataset.columns.undo(sample(with_data, 5).numpy())
     path.unlink()
     restored = restore(run, with_data=False)
-    assert restored.dataset.columns.undo(sample(restored, 5).numpy()) == expected and set(expected) == {"a", "b", "c"}
+    assert restored.dataset.columns.undo(sample(restored, 5).numpy()) == expected and set(
+        expected
+    ) == {"a", "b", "c"}
     with pytest.raises(DataError):
         restore(run)
 
@@ -763,7 +914,9 @@ def test_sampling_needs_no_data(tmp_path):
 def test_what_compile_takes_hold_of():
     from fromnoise.training.optim import callable_modules
 
-    names = lambda family, **o: [type(m).__name__ for m in callable_modules(launch.plan(family, **SMALL | o).build())]
+    names = lambda family, **o: [
+        type(m).__name__ for m in callable_modules(launch.plan(family, **SMALL | o).build())
+    ]
     assert names("vae", hidden=(8,)) == ["MLP", "Reshaped", "Scale"]
     assert names("autoencoder", hidden=(8,)) == ["MLP", "Reshaped"]
     assert "Sequential" in names("vae", preset="ladder", width=8, blocks=1)
@@ -773,7 +926,9 @@ def test_without_an_average_the_weights_are_the_models(tmp_path):
     run = train(tmp_path / "run", ema=0.0)
     saved = checkpoint.find(run)
     assert all(torch.equal(v, saved.tensors("ema")[k]) for k, v in saved.tensors("model").items())
-    assert not first_difference(run, interrupted(launch.plan("vae", **TINY_VAE | {"ema": 0.0}), tmp_path / "b", [7]))
+    assert not first_difference(
+        run, interrupted(launch.plan("vae", **TINY_VAE | {"ema": 0.0}), tmp_path / "b", [7])
+    )
 
 
 def test_a_plan_says_when_looking_costs_more_than_learning(monkeypatch):

@@ -1,10 +1,10 @@
 """fromnoise: train, sample, measure, compare and show generative models of every family.
 
-    import fromnoise as fn
-    run = fn.train("vae", data="mnist", latent_dim=2, minutes=2)
-    images = run.sample(64, seed=0)
-    print(run.evaluate())
-    run.show("grid")
+import fromnoise as fn
+run = fn.train("vae", data="mnist", latent_dim=2, minutes=2)
+images = run.sample(64, seed=0)
+print(run.evaluate())
+run.show("grid")
 """
 
 import os

@@ -32,12 +32,20 @@ class Report(dict):
 class TrainedRun:
     """A run directory with its model loaded when first needed (averaged weights, checkpoint ``which``)."""
 
-    def __init__(self, path: str | Path, which: str = "last", device: str = "auto", trust_code: TrustCode = False):
+    def __init__(
+        self,
+        path: str | Path,
+        which: str = "last",
+        device: str = "auto",
+        trust_code: TrustCode = False,
+    ):
         self.run, self._which, self._device = Run(path), which, device
         self._trust = Trust.of(trust_code)
 
     def __repr__(self) -> str:
-        return escaped(f"<fromnoise run {self.path}: {self.run.record.family} on {self.run.record.data.name}>")
+        return escaped(
+            f"<fromnoise run {self.path}: {self.run.record.family} on {self.run.record.data.name}>"
+        )
 
     @property
     def path(self) -> Path:
@@ -47,7 +55,12 @@ class TrainedRun:
     def restored(self) -> Restored:
         import warnings
 
-        options = {"which": self._which, "device": self._device, "warn": lambda line: warnings.warn(escaped(line), stacklevel=6), "trust": self._trust}
+        options = {
+            "which": self._which,
+            "device": self._device,
+            "warn": lambda line: warnings.warn(escaped(line), stacklevel=6),
+            "trust": self._trust,
+        }
         try:
             return restore(self.run, **options)
         except DataError as error:
@@ -63,7 +76,15 @@ class TrainedRun:
     def dataset(self):
         return self.restored.dataset
 
-    def sample(self, n: int = 64, seed: int = 0, label: int | str | None = None, prompt: str | None = None, guide_with: "TrainedRun | None" = None, **options) -> np.ndarray | dict | list[str]:
+    def sample(
+        self,
+        n: int = 64,
+        seed: int = 0,
+        label: int | str | None = None,
+        prompt: str | None = None,
+        guide_with: "TrainedRun | None" = None,
+        **options,
+    ) -> np.ndarray | dict | list[str]:
         """n samples: images uint8 (n, H, W[, 3]), points (n, D) in the data's units, tables {column: values}, texts as long as in training.
 
         label: one class for all, by name or number (where names are numbers, by name only); the label is a column of a table's samples; prompt: one caption for all, for a model that was trained with captions; guide_with: a weaker
@@ -71,9 +92,18 @@ class TrainedRun:
         """
         import warnings
 
-        from .sample import check_takes_labels, guided_by, in_own_units, labels_of, lost_label, sample
+        from .sample import (
+            check_takes_labels,
+            guided_by,
+            in_own_units,
+            labels_of,
+            lost_label,
+            sample,
+        )
 
-        if label is not None and self.dataset.words is None:  # with captions the sampler says what to give instead
+        if (
+            label is not None and self.dataset.words is None
+        ):  # with captions the sampler says what to give instead
             check_takes_labels(self.restored)
             label = self.dataset.class_number(label)
         if lost := lost_label(self.restored):
@@ -82,7 +112,15 @@ class TrainedRun:
             x = sample(self.restored, n, seed, label, options, prompt)
         return in_own_units(self.dataset, x, labels_of(self.restored, n, label))
 
-    def generate(self, prompt: str = "", n: int = 1, length: int = 500, seed: int = 0, stop: str | Sequence[str] = (), **options) -> list[str]:
+    def generate(
+        self,
+        prompt: str = "",
+        n: int = 1,
+        length: int = 500,
+        seed: int = 0,
+        stop: str | Sequence[str] = (),
+        **options,
+    ) -> list[str]:
         """n continuations of a prompt, each of ``length`` symbols or up to a stop string; the prompt is not in them.
 
         Text i depends on the seed and i only. options: as of ``fromnoise sample`` (``temperature=0.8, top_p=0.9``).
@@ -92,7 +130,10 @@ class TrainedRun:
         from .generate import write_on
 
         warn = lambda text: warnings.warn(escaped(text), stacklevel=3)
-        return [one.text for one in write_on(self.restored, prompt, n, length, seed, stop, options, warn=warn)]
+        return [
+            one.text
+            for one in write_on(self.restored, prompt, n, length, seed, stop, options, warn=warn)
+        ]
 
     def score(self, text: str):
         """How much a text surprises the model: a ``generate.Scored``, with nats, bits per character and byte, and each symbol's surprise."""
@@ -114,10 +155,14 @@ class TrainedRun:
             x = x[..., None] if x.ndim == 3 else x
             levels = torch.from_numpy(x).permute(0, 3, 1, 2).float() * ((spec.levels - 1) / 255)
             if exact and (levels - levels.round()).abs().max() > 0.51 * (spec.levels - 1) / 255:
-                raise UsageError(f"this model's pixels have {spec.levels} levels: give images with those grey values only")
+                raise UsageError(
+                    f"this model's pixels have {spec.levels} levels: give images with those grey values only"
+                )
             out = (levels.round() if exact else levels) * (2 / (spec.levels - 1)) - 1
         if tuple(out.shape[1:]) != spec.shape:
-            raise UsageError(f"examples of shape {tuple(out.shape[1:])} were given, this model takes {spec.shape}")
+            raise UsageError(
+                f"examples of shape {tuple(out.shape[1:])} were given, this model takes {spec.shape}"
+            )
         return out.to(self.restored.device)
 
     def _labels(self, y, n: int) -> torch.Tensor | None:
@@ -132,7 +177,9 @@ class TrainedRun:
                 raise UsageError(f"this model's conditions are captions: give {n} strings")
             return self.dataset.words.encode(y).to(self.restored.device)
         if any(isinstance(label, str) for label in y):
-            y = [self.dataset.class_number(label) if isinstance(label, str) else label for label in y]
+            y = [
+                self.dataset.class_number(label) if isinstance(label, str) else label for label in y
+            ]
         check_labels(y, n, self.dataset.spec.classes)
         self.dataset.check_learned(np.asarray(y, np.int64))
         return torch.as_tensor(np.asarray(y), dtype=torch.int64, device=self.restored.device)
@@ -151,7 +198,9 @@ class TrainedRun:
         self._needs(Decodes, "decode")
         z = torch.as_tensor(np.asarray(z), dtype=torch.float32, device=self.restored.device)
         if z.ndim != 2 or z.shape[1] != self.model.latent_dim:
-            raise UsageError(f"codes of shape {tuple(z.shape)} were given, this model takes (N, {self.model.latent_dim})")
+            raise UsageError(
+                f"codes of shape {tuple(z.shape)} were given, this model takes (N, {self.model.latent_dim})"
+            )
         y = self._labels(y, len(z))
         return in_own_units(self.dataset, self.model.decode(z, y), y)
 
@@ -167,7 +216,9 @@ class TrainedRun:
         if why_not(self.model):
             self._needs(Reconstructs, "reconstruct")
         rng = Rng(0, ("reconstruct",), device=self.restored.device)
-        return in_own_units(self.dataset, invert(self.model, x, y, self.restored.family.Options(), rng).x_hat, y)
+        return in_own_units(
+            self.dataset, invert(self.model, x, y, self.restored.family.Options(), rng).x_hat, y
+        )
 
     def complete(self, x: np.ndarray, fill, y=None, seed: int = 0, **options) -> np.ndarray | dict:
         """Examples with a part filled in anew, the rest as it was. y: labels, for conditional models; options: of the sampler.
@@ -179,26 +230,34 @@ class TrainedRun:
 
         return self._edited(edit.complete, x, fill, y, seed, options)
 
-    def redraw(self, x: np.ndarray, strength: float = 0.5, y=None, seed: int = 0, **options) -> np.ndarray | dict:
+    def redraw(
+        self, x: np.ndarray, strength: float = 0.5, y=None, seed: int = 0, **options
+    ) -> np.ndarray | dict:
         """Examples mixed with a share of noise, above 0 and up to 1, and denoised again: near 0 they stay, at 1 nothing of them is left."""
         from . import edit
 
         return self._edited(edit.redraw, x, strength, y, seed, options)
 
-    def vary(self, x: np.ndarray, amount: float = 0.2, y=None, seed: int = 0, **options) -> np.ndarray | dict:
+    def vary(
+        self, x: np.ndarray, amount: float = 0.2, y=None, seed: int = 0, **options
+    ) -> np.ndarray | dict:
         """Relatives of the examples: their own noise turned by a share, above 0 and up to 1, towards other noise."""
         from . import edit
 
         return self._edited(edit.vary, x, amount, y, seed, options)
 
-    def between(self, a: np.ndarray, b: np.ndarray, n: int = 8, y=None, seed: int = 0, **options) -> np.ndarray | dict:
+    def between(
+        self, a: np.ndarray, b: np.ndarray, n: int = 8, y=None, seed: int = 0, **options
+    ) -> np.ndarray | dict:
         """From each a to its b, (N, ...) each, through noise: n examples for each pair, ends included, pair after pair."""
         from . import edit
         from .sample import in_own_units
 
         a, b = self._input(a), self._input(b)
         if len(a) != len(b):
-            raise UsageError(f"{len(a)} examples were given to go from, and {len(b)} to go to: as many of both")
+            raise UsageError(
+                f"{len(a)} examples were given to go from, and {len(b)} to go to: as many of both"
+            )
         made = edit.between(self.restored, a, b, n, self._labels(y, len(a)), seed, options)
         return in_own_units(self.dataset, made.flatten(0, 1))
 
@@ -217,7 +276,12 @@ class TrainedRun:
         self._needs(HasLikelihood, "have a likelihood")
         if reason := why_none(self.restored):
             raise UsageError(f"this model has no likelihood: {reason}")
-        x, y, rng, out = self._input(x, exact=True), self._labels(y, len(x)), Rng(seed, ("log_prob",), device=self.restored.device), []
+        x, y, rng, out = (
+            self._input(x, exact=True),
+            self._labels(y, len(x)),
+            Rng(seed, ("log_prob",), device=self.restored.device),
+            [],
+        )
         for start in range(0, len(x), 16):
             part = slice(start, start + 16)
             batch = Batch(x[part], None if y is None else y[part])
@@ -229,9 +293,16 @@ class TrainedRun:
             raise UsageError(f"the family {self.run.record.family} does not {verb}")
 
     def evaluate(
-        self, k: int = 100, n: int | None = None, quick: bool = False, samples: int | None = None,
-        evaluator: str | Path | None = None, evaluator_digest: str | None = None, seed: int = 0, ais: int = 0,
-    ) -> Report:  # fmt: skip
+        self,
+        k: int = 100,
+        n: int | None = None,
+        quick: bool = False,
+        samples: int | None = None,
+        evaluator: str | Path | None = None,
+        evaluator_digest: str | None = None,
+        seed: int = 0,
+        ais: int = 0,
+    ) -> Report:
         """Measures samples, likelihood, reconstruction and code, and writes report.json; see ``fromnoise eval --help``."""
         import warnings
 
@@ -239,7 +310,20 @@ class TrainedRun:
 
         path = None if evaluator is None else Path(evaluator)
         warn = lambda text: warnings.warn(escaped(text), stacklevel=3)
-        return Report(evaluate(self.restored, k, n, quick, seed, samples, path, evaluator_digest, anneal=ais, warn=warn))
+        return Report(
+            evaluate(
+                self.restored,
+                k,
+                n,
+                quick,
+                seed,
+                samples,
+                path,
+                evaluator_digest,
+                anneal=ais,
+                warn=warn,
+            )
+        )
 
     def show(self, *names: str, **options) -> list[Path]:
         """Draws figures (all that apply when none is named) into the run's ``figures`` folder."""
@@ -252,7 +336,14 @@ class TrainedRun:
 
     def resume(self, **changes) -> "TrainedRun":
         """Goes on training; see ``fromnoise resume --help``."""
-        return TrainedRun(launch.resume(self.run, changes, warn=lambda line: print(escaped(line)), trust=self._trust).path, self._which, self._device, self._trust)
+        return TrainedRun(
+            launch.resume(
+                self.run, changes, warn=lambda line: print(escaped(line)), trust=self._trust
+            ).path,
+            self._which,
+            self._device,
+            self._trust,
+        )
 
 
 def train(
@@ -286,15 +377,27 @@ def train(
     return TrainedRun(launch.start(plan, out, command, on_event=on_event).path, trust_code=True)
 
 
-def compare(*runs: "TrainedRun | str | Path", out: str | Path = "compare.html", samples: int | None = None, seed: int = 0, zoo: bool = True, trust_code: TrustCode = False) -> Path:
+def compare(
+    *runs: "TrainedRun | str | Path",
+    out: str | Path = "compare.html",
+    samples: int | None = None,
+    seed: int = 0,
+    zoo: bool = True,
+    trust_code: TrustCode = False,
+) -> Path:
     """One page about several runs of the same data; see ``fromnoise compare --help``. Returns its path."""
     from .comparison import compare as make
 
-    opened = [run if isinstance(run, TrainedRun) else TrainedRun(run, trust_code=trust_code) for run in runs]
+    opened = [
+        run if isinstance(run, TrainedRun) else TrainedRun(run, trust_code=trust_code)
+        for run in runs
+    ]
     return make([run.restored for run in opened], Path(out), samples, seed=seed, zoo=zoo)[0]
 
 
-def open(path: str | Path, which: str = "last", device: str = "auto", trust_code: TrustCode = False) -> TrainedRun:  # noqa: A001
+def open(
+    path: str | Path, which: str = "last", device: str = "auto", trust_code: TrustCode = False
+) -> TrainedRun:  # noqa: A001
     """A run that was trained before. which: "last", "best" or a step.
 
     trust_code: a run of a family in a file of its own executes that file. True allows it where the file is as it was when the

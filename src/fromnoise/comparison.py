@@ -16,10 +16,20 @@ from .training.restore import Restored
 
 
 def compare(
-    runs: Sequence[Restored], out: Path, samples: int | None = None, evaluator: Path | None = None, seed: int = 0, zoo: bool = True,
-    say: Callable[[str], None] = lambda text: None, titles: Sequence[str] | None = None, head: tuple[str, str] | None = None,
-    commands: Sequence[str] = (), figures: Path | None = None, evaluator_digest: str | None = None, beside: Sequence = (),
-) -> tuple[Path, list[dict]]:  # fmt: skip
+    runs: Sequence[Restored],
+    out: Path,
+    samples: int | None = None,
+    evaluator: Path | None = None,
+    seed: int = 0,
+    zoo: bool = True,
+    say: Callable[[str], None] = lambda text: None,
+    titles: Sequence[str] | None = None,
+    head: tuple[str, str] | None = None,
+    commands: Sequence[str] = (),
+    figures: Path | None = None,
+    evaluator_digest: str | None = None,
+    beside: Sequence = (),
+) -> tuple[Path, list[dict]]:
     """Writes the page ``out`` and returns it with the reports. A report.json of the same protocol is not measured anew.
 
     titles    what to call the models; head: title and introduction of the page; commands: that make the runs again
@@ -32,13 +42,18 @@ def compare(
     from .show.page import write_page
 
     if len({data_id(r.dataset) for r in runs}) != 1:
-        raise UsageError("only runs of the same data can be compared: " + ", ".join(f"{r.run.name} has {r.dataset.name}" for r in runs))
+        raise UsageError(
+            "only runs of the same data can be compared: "
+            + ", ".join(f"{r.run.name} has {r.dataset.name}" for r in runs)
+        )
     if out.suffix.lower() not in (".html", ".htm"):
         raise UsageError(f"-o {out}: the page is an .html file")
     names = [r.run.name for r in runs]
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
-        raise UsageError(f"each run once, and no two with the same folder name: rename one of {', '.join(str(r.run.path) for r in runs if r.run.name == twice)}")
+        raise UsageError(
+            f"each run once, and no two with the same folder name: rename one of {', '.join(str(r.run.path) for r in runs if r.run.name == twice)}"
+        )
     dataset = runs[0].dataset
     reports, yardstick = measured(runs, samples, evaluator, seed, say, titles, evaluator_digest)
     found = None
@@ -54,16 +69,42 @@ def compare(
             say("no zoo of bad models: these data have too few examples for it")
     say("figures")
     named = [report["title"] for report in reports]
-    drawn = page_figures(runs, figures or out.parent / f"{out.stem}-figures", named, seed=seed, command=command_line(), reports=reports, yardstick=yardstick)
-    title, intro = head or (f"{len(runs)} model{'s' if len(runs) > 1 else ''} of {Path(dataset.name).name}", sizes(dataset))
-    page = write_page(out, title, intro, list(runs), reports, drawn, list(commands) or [r.run.record.command for r in runs], found, beside)
+    drawn = page_figures(
+        runs,
+        figures or out.parent / f"{out.stem}-figures",
+        named,
+        seed=seed,
+        command=command_line(),
+        reports=reports,
+        yardstick=yardstick,
+    )
+    title, intro = head or (
+        f"{len(runs)} model{'s' if len(runs) > 1 else ''} of {Path(dataset.name).name}",
+        sizes(dataset),
+    )
+    page = write_page(
+        out,
+        title,
+        intro,
+        list(runs),
+        reports,
+        drawn,
+        list(commands) or [r.run.record.command for r in runs],
+        found,
+        beside,
+    )
     return page, reports
 
 
 def measured(
-    runs: Sequence[Restored], samples: int | None = None, evaluator: Path | None = None, seed: int = 0, say: Callable[[str], None] = lambda text: None,
-    titles: Sequence[str] | None = None, evaluator_digest: str | None = None,
-) -> tuple[list[dict], Yardstick | TextYardstick]:  # fmt: skip
+    runs: Sequence[Restored],
+    samples: int | None = None,
+    evaluator: Path | None = None,
+    seed: int = 0,
+    say: Callable[[str], None] = lambda text: None,
+    titles: Sequence[str] | None = None,
+    evaluator_digest: str | None = None,
+) -> tuple[list[dict], Yardstick | TextYardstick]:
     """The report of each run, with its title, measured where it is not yet; and what the first was measured with."""
     from .show.compare import titles_of
 
@@ -74,19 +115,27 @@ def measured(
         if dataset.digest not in yardsticks:
             yardsticks[dataset.digest] = yardstick_for(dataset, evaluator, evaluator_digest)
         yardstick = yardsticks[dataset.digest]
-        report = known(restored, settings(samples or usual_samples(dataset), K, None, seed, yardstick))
+        report = known(
+            restored, settings(samples or usual_samples(dataset), K, None, seed, yardstick)
+        )
         before = " (measured before)" if report else ""
-        reports.append(report or evaluate(restored, samples=samples, seed=seed, yardstick=yardstick, warn=say))
+        reports.append(
+            report or evaluate(restored, samples=samples, seed=seed, yardstick=yardstick, warn=say)
+        )
         say(f"{titles[i] if titles else restored.run.name:<36} {headline(reports[-1])}{before}")
     titles = titles_of(runs, titles or [report["title"] for report in reports])
-    return [report | {"title": title} for report, title in zip(reports, titles)], yardsticks[runs[0].dataset.digest]
+    return [report | {"title": title} for report, title in zip(reports, titles)], yardsticks[
+        runs[0].dataset.digest
+    ]
 
 
 def sizes(dataset: Dataset) -> str:
     """How much there is to learn from and to be measured on, in words."""
     train, test = dataset.split("train"), dataset.split("test")
     if dataset.spec.kind == "tokens":
-        return f"{train.characters:,} characters of training text, {test.characters:,} for the test."
+        return (
+            f"{train.characters:,} characters of training text, {test.characters:,} for the test."
+        )
     return f"{len(train):,} training examples, {len(test):,} held out."
 
 
@@ -94,9 +143,18 @@ def headline(report: dict) -> str:
     """The few numbers that matter most, in one line."""
     found = {row["name"]: row for row in reversed(report["metrics"])}
     parts = [f"{report['cost']['train_seconds']:5.1f} s"]
-    for name, words in (("frechet", "Fréchet {:.2f}"), ("reconstruction_mse", "reconstruction {:.4f}"), ("importance_weighted", "bound {:.1f} nats"), ("log_likelihood", "log p {:.1f} nats"), ("bits_per_character", "{:.3f} bits per character")):
+    for name, words in (
+        ("frechet", "Fréchet {:.2f}"),
+        ("reconstruction_mse", "reconstruction {:.4f}"),
+        ("importance_weighted", "bound {:.1f} nats"),
+        ("log_likelihood", "log p {:.1f} nats"),
+        ("bits_per_character", "{:.3f} bits per character"),
+    ):
         if has_value(row := found.get(name)):
-            parts.append(words.format(row["value"]) + (f" given the {row['given']}" if row.get("given") else ""))
+            parts.append(
+                words.format(row["value"])
+                + (f" given the {row['given']}" if row.get("given") else "")
+            )
     return "  ".join(parts)
 
 
@@ -107,7 +165,11 @@ def known(restored: Restored, wanted: dict) -> dict | None:
         return None
     try:
         report = read_report(path)
-        same = report["step"] == restored.step and report["data"]["digest"] == restored.dataset.digest and report["settings"] | {"ais": 0} == wanted
+        same = (
+            report["step"] == restored.step
+            and report["data"]["digest"] == restored.dataset.digest
+            and report["settings"] | {"ais": 0} == wanted
+        )
     except StorageError:  # damaged, or of an older form: measured anew
         return None
     return report if same else None

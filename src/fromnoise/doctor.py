@@ -17,7 +17,16 @@ def examine() -> tuple[dict, bool]:
     ok, found = True, {}
     found["python"] = platform.python_version()
     found["system"] = f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores"
-    for package in ("fromnoise", "torch", "numpy", "pillow", "safetensors", "pydantic", "scikit-learn", "matplotlib"):
+    for package in (
+        "fromnoise",
+        "torch",
+        "numpy",
+        "pillow",
+        "safetensors",
+        "pydantic",
+        "scikit-learn",
+        "matplotlib",
+    ):
         try:
             found[package] = metadata.version(package)
         except metadata.PackageNotFoundError:
@@ -29,15 +38,22 @@ def examine() -> tuple[dict, bool]:
     begin = time.perf_counter()
     for _ in range(10):
         a @ a
-    found["speed"] = f"{10 * 2 * 1024**3 / (time.perf_counter() - begin) / 1e9:.0f} GFLOP/s in float32 matrix products"
-    found["compiler"] = shutil.which("g++") or shutil.which("clang++") or "none (--compile needs one)"
+    found["speed"] = (
+        f"{10 * 2 * 1024**3 / (time.perf_counter() - begin) / 1e9:.0f} GFLOP/s in float32 matrix products"
+    )
+    found["compiler"] = (
+        shutil.which("g++") or shutil.which("clang++") or "none (--compile needs one)"
+    )
     try:
         cache = cache_folder()
         writable = os.access(next(p for p in (cache, *cache.parents) if p.exists()), os.W_OK)
         found["cache"] = f"{cache}{'' if writable else ' (not writable: set FROMNOISE_CACHE)'}"
     except StorageError as error:
         found["cache"], writable = str(error), False
-    found["data"] = os.environ.get("FROMNOISE_DATA") or "FROMNOISE_DATA is not set (named data sets are downloaded)"
+    found["data"] = (
+        os.environ.get("FROMNOISE_DATA")
+        or "FROMNOISE_DATA is not set (named data sets are downloaded)"
+    )
     free = shutil.disk_usage(".").free / 1e9
     found["disk"] = f"{free:.1f} GB free here"
     return found, ok and writable

@@ -29,7 +29,10 @@ BLOCK = 8  # rows that are written together, the last block filled up: kernels r
 LONGEST_PROMPT = 1_000_000  # symbols that are read from the first to the last: minutes
 MOST = 10_000_000  # symbols that one call writes
 LONGEST = 10_000_000  # symbols of training text that copies are looked for in: each takes 50 bytes of memory
-SYMBOLS_AT_ONCE, NUMBERS_AT_ONCE = 2**12, 2**25  # that a score computes in one call: symbols (more are slower), log-probabilities
+SYMBOLS_AT_ONCE, NUMBERS_AT_ONCE = (
+    2**12,
+    2**25,
+)  # that a score computes in one call: symbols (more are slower), log-probabilities
 RECURRENT_SPAN = 2**15  # symbols that a recurrent model reads in one go
 
 
@@ -59,9 +62,16 @@ class Generated:
 
 @torch.no_grad()
 def generate(
-    model: Predicts, prompts: Sequence[Tensor], length: int, options: DecodingOptions, rng: Rng, y: Tensor | None = None,
-    stop: Sequence = (), tokenizer: Tokenizer | None = None, on_symbols: Callable[[int, str, Generated], None] | None = None,
-) -> list[Generated]:  # fmt: skip
+    model: Predicts,
+    prompts: Sequence[Tensor],
+    length: int,
+    options: DecodingOptions,
+    rng: Rng,
+    y: Tensor | None = None,
+    stop: Sequence = (),
+    tokenizer: Tokenizer | None = None,
+    on_symbols: Callable[[int, str, Generated], None] | None = None,
+) -> list[Generated]:
     """``length`` symbols after each prompt (1-D int64, may be empty); row i draws from ``rng`` under its number i.
 
     y: labels (n,) of a conditional model. stop: strings if there is a tokenizer, else sequences of symbols; a row ends
@@ -74,12 +84,18 @@ def generate(
     if any(len(prompt) and not 0 <= prompt.min() <= prompt.max() < V for prompt in prompts):
         raise UsageError(f"a prompt's symbols are whole numbers from 0 to {V - 1}")
     if model.context is None and any(len(prompt) > LONGEST_PROMPT for prompt in prompts):
-        raise UsageError(f"a recurrent model reads a prompt symbol by symbol: give {LONGEST_PROMPT:,} symbols or fewer")
+        raise UsageError(
+            f"a recurrent model reads a prompt symbol by symbol: give {LONGEST_PROMPT:,} symbols or fewer"
+        )
     out = []
     for start in range(0, len(prompts), BLOCK):
         rows = range(start, min(start + BLOCK, len(prompts)))
         filled = [prompts[row] for row in rows] + [np.empty(0, np.int64)] * (BLOCK - len(rows))
-        labels = None if y is None else torch.cat([y[start : rows.stop], y[:1].expand(BLOCK - len(rows))])
+        labels = (
+            None
+            if y is None
+            else torch.cat([y[start : rows.stop], y[:1].expand(BLOCK - len(rows))])
+        )
         chances = [rng.numpy("symbol", row) for row in range(start, start + BLOCK)]
         writers = [Writer(row, stops, tokenizer, on_symbols) for row in rows]
         _write(model, filled, length, options, chances, labels, writers)
@@ -90,21 +106,30 @@ def generate(
 def _write(model, prompts, length, options, chances, y, writers) -> None:
     """One block: each row reads its prompt, then what it wrote. A row draws one number for each symbol that it writes."""
     n = len(prompts)
-    seen = [len(prompt) if model.context is None else min(len(prompt), model.context) for prompt in prompts]
-    unseen = [prompt[: len(prompt) - count] for prompt, count in zip(prompts, seen)]  # too far back to matter
+    seen = [
+        len(prompt) if model.context is None else min(len(prompt), model.context)
+        for prompt in prompts
+    ]
+    unseen = [
+        prompt[: len(prompt) - count] for prompt, count in zip(prompts, seen)
+    ]  # too far back to matter
     prompts = [prompt[len(prompt) - count :].tolist() for prompt, count in zip(prompts, seen)]
     history = torch.full((n, RECENT), -1)
     for row, symbols in enumerate(unseen):
         if len(symbols):
             history[row, -len(symbols) :] = torch.from_numpy(symbols[-RECENT:])
     state = model.begin(n, y)
-    log_p = model.step(state)                                                   # n V, from the start
+    log_p = model.step(state)  # n V, from the start
     for t in itertools.count():
-        writing = [row for row, writer in enumerate(writers) if t >= len(prompts[row]) and not writer.done]
+        writing = [
+            row for row, writer in enumerate(writers) if t >= len(prompts[row]) and not writer.done
+        ]
         chosen = [0] * n
         if writing:
             u = torch.zeros(n, dtype=torch.float64)
-            u[writing] = torch.tensor([chances[row].random() for row in writing], dtype=torch.float64)
+            u[writing] = torch.tensor(
+                [chances[row].random() for row in writing], dtype=torch.float64
+            )
             symbols = choose(log_p, history, options, u)
             own = log_p.gather(1, symbols[:, None])[:, 0].tolist()
             chosen = symbols.tolist()
@@ -114,7 +139,9 @@ def _write(model, prompts, length, options, chances, y, writers) -> None:
                     writers[row].finish()
         if all(writer.done for writer in writers):
             return
-        read = torch.tensor([prompt[t] if t < len(prompt) else chosen[row] for row, prompt in enumerate(prompts)])
+        read = torch.tensor(
+            [prompt[t] if t < len(prompt) else chosen[row] for row, prompt in enumerate(prompts)]
+        )
         history = torch.cat([history[:, 1:], read[:, None]], 1)
         log_p = model.step(state, read.to(log_p.device))
 
@@ -123,25 +150,47 @@ class Writer:
     """The text of one row while its symbols come. Without a tokenizer symbol s is the character chr(s): one search for both."""
 
     def __init__(self, row: int, stops: tuple[str, ...], tokenizer, on_symbols):
-        self.row, self.stops, self.tokenizer, self.on_symbols = row, stops, tokenizer, on_symbols or (lambda *_: None)
+        self.row, self.stops, self.tokenizer, self.on_symbols = (
+            row,
+            stops,
+            tokenizer,
+            on_symbols or (lambda *_: None),
+        )
         self.decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self.generated, self.done = Generated(), False
-        self.parts, self.held = [], ""     # text that is certain; the end that may be the beginning of a stop string
-        self.starts, self.length = [], 0   # where in the text each symbol begins; whole characters so far
+        self.parts, self.held = (
+            [],
+            "",
+        )  # text that is certain; the end that may be the beginning of a stop string
+        self.starts, self.length = (
+            [],
+            0,
+        )  # where in the text each symbol begins; whole characters so far
 
     def read(self, symbol: int, log_p: float) -> None:
         """The next symbol: passes on what is certain now, ends the row at a stop string."""
         self.generated.symbols.append(symbol)
         self.generated.log_p.append(log_p)
         self.starts.append(self.length)
-        new = chr(symbol) if self.tokenizer is None else self.decoder.decode(self.tokenizer.token_bytes(symbol))
+        new = (
+            chr(symbol)
+            if self.tokenizer is None
+            else self.decoder.decode(self.tokenizer.token_bytes(symbol))
+        )
         self.length += len(new)
         self.held += new
         found = [place for stop in self.stops if (place := self.held.find(stop)) >= 0]
         if found:
             return self._stop(min(found))
         longest = max(map(len, self.stops), default=0)
-        keep = next((k for k in range(min(len(self.held), longest - 1), 0, -1) if any(stop.startswith(self.held[-k:]) for stop in self.stops)), 0)
+        keep = next(
+            (
+                k
+                for k in range(min(len(self.held), longest - 1), 0, -1)
+                if any(stop.startswith(self.held[-k:]) for stop in self.stops)
+            ),
+            0,
+        )
         self._release(len(self.held) - keep)
 
     def finish(self) -> None:
@@ -150,7 +199,9 @@ class Writer:
         self._end()
 
     def _stop(self, place: int) -> None:
-        kept = bisect_left(self.starts, self.length - len(self.held) + place)  # symbols that begin before the stop string
+        kept = bisect_left(
+            self.starts, self.length - len(self.held) + place
+        )  # symbols that begin before the stop string
         del self.generated.symbols[kept:], self.generated.log_p[kept:]
         self.held, self.generated.stopped = self.held[:place], True
         self._end()
@@ -173,7 +224,9 @@ def stop_strings(stop: Sequence, tokenizer) -> tuple[str, ...]:
     if tokenizer is None and not any(isinstance(one, str) for one in stops):
         stops = tuple("".join(map(chr, one)) for one in stops)
     elif tokenizer is None or not all(isinstance(one, str) for one in stops):
-        raise UsageError("stop strings are text for a model of text, and sequences of symbols for another one")
+        raise UsageError(
+            "stop strings are text for a model of text, and sequences of symbols for another one"
+        )
     if not all(stops):
         raise UsageError("--stop takes a text of at least one character: nothing stands everywhere")
     return stops
@@ -186,7 +239,9 @@ def check_length(n: int, length: int) -> None:
     if not 1 <= length <= MOST:
         raise UsageError(f"--length takes a number of symbols from 1 to {MOST:,}, not {length}")
     if n * length > MOST:
-        raise UsageError(f"-n {n} times --length {length} is more than {MOST:,} symbols: ask for less at once")
+        raise UsageError(
+            f"-n {n} times --length {length} is more than {MOST:,} symbols: ask for less at once"
+        )
 
 
 # -- scoring -------------------------------------------------------------------------------------------------
@@ -210,9 +265,14 @@ def score(model: Predicts, s: Tensor | np.ndarray, label: int | None = None) -> 
     starts = [min(start, last) for start in range(0, last + span - overlap, span - overlap)]
     out, end = np.empty(L), 0
     at_once = max(1, min(SYMBOLS_AT_ONCE, NUMBERS_AT_ONCE // V) // min(span, L))
-    device = next((tensor.device for tensor in itertools.chain(model.parameters(), model.buffers())), torch.device("cpu"))
+    device = next(
+        (tensor.device for tensor in itertools.chain(model.parameters(), model.buffers())),
+        torch.device("cpu"),
+    )
     for i in range(0, len(starts), at_once):
-        part = torch.stack([s[start : start + span] for start in starts[i : i + at_once]]).to(device)    # B T
+        part = torch.stack([s[start : start + span] for start in starts[i : i + at_once]]).to(
+            device
+        )  # B T
         y = None if label is None else torch.full((len(part),), label, device=device)
         log_p = model.log_probs(part, y).gather(2, part[:, :, None])[:, :, 0].cpu().double().numpy()
         for start, values in zip(starts[i : i + at_once], log_p):
@@ -237,7 +297,11 @@ def context_in_words(model: Predicts, L: int) -> str:
     """What stands before each symbol of a sequence of L when it is scored."""
     span, overlap = windows(model)
     if L <= span:
-        return "each symbol given all before it" if model.context is None or model.context >= L - 1 else f"each symbol given the {model.context} before it"
+        return (
+            "each symbol given all before it"
+            if model.context is None or model.context >= L - 1
+            else f"each symbol given the {model.context} before it"
+        )
     if overlap == model.context:
         return f"each symbol given the {model.context} before it"
     return f"each symbol given at least {overlap} before it (windows of {span}, {span - overlap} apart)"
@@ -288,7 +352,17 @@ class Scored:
         return perplexity(self.nats, self.symbols)
 
     def numbers(self) -> dict[str, float | int | str]:
-        names = ("nats", "symbols", "characters", "bytes", "bits_per_character", "bits_per_byte", "perplexity", "unknown", "context")
+        names = (
+            "nats",
+            "symbols",
+            "characters",
+            "bytes",
+            "bits_per_character",
+            "bits_per_byte",
+            "perplexity",
+            "unknown",
+            "context",
+        )
         return {name: getattr(self, name) for name in names}
 
     def __str__(self) -> str:
@@ -320,9 +394,16 @@ def tokenizer_of(restored: Restored) -> Tokenizer:
 
 
 def write_on(
-    restored: Restored, prompt: str = "", n: int = 1, length: int = 500, seed: int = 0, stop: Sequence[str] | str = (), options: dict | None = None,
-    on_symbols: Callable[[int, str, Generated], None] | None = None, warn: Callable[[str], None] = lambda line: None,
-) -> list[Generated]:  # fmt: skip
+    restored: Restored,
+    prompt: str = "",
+    n: int = 1,
+    length: int = 500,
+    seed: int = 0,
+    stop: Sequence[str] | str = (),
+    options: dict | None = None,
+    on_symbols: Callable[[int, str, Generated], None] | None = None,
+    warn: Callable[[str], None] = lambda line: None,
+) -> list[Generated]:
     """n continuations of a prompt, numbers 0 .. n-1. warn hears of characters in it that the model lacks. Raises UsageError."""
     tokenizer = tokenizer_of(restored)
     check_length(n, length)
@@ -331,7 +412,16 @@ def write_on(
     if lacking := tokenizer.unknowns(symbols):
         warn(f"{unknown_in_words(lacking)} in the prompt, read as the symbol for unknown ones")
     rng = Rng(seed, ("generate",), device=restored.device)
-    return generate(restored.model, [symbols] * n, length, chosen, rng, stop=stop, tokenizer=tokenizer, on_symbols=on_symbols)
+    return generate(
+        restored.model,
+        [symbols] * n,
+        length,
+        chosen,
+        rng,
+        stop=stop,
+        tokenizer=tokenizer,
+        on_symbols=on_symbols,
+    )
 
 
 def score_text(restored: Restored, text: str) -> Scored:
@@ -341,10 +431,22 @@ def score_text(restored: Restored, text: str) -> Scored:
     surprise = score(model, symbols)
     if not np.isfinite(surprise).all():
         where = int(np.flatnonzero(~np.isfinite(surprise))[0])
-        raise DataError(f"the model gives symbol {where + 1} of the text no probability at all: there is no finite score")
-    pieces = tuple(tokenizer.token_bytes(symbol).decode("utf-8", "replace") for symbol in symbols.tolist())
+        raise DataError(
+            f"the model gives symbol {where + 1} of the text no probability at all: there is no finite score"
+        )
+    pieces = tuple(
+        tokenizer.token_bytes(symbol).decode("utf-8", "replace") for symbol in symbols.tolist()
+    )
     context = context_in_words(model, len(symbols))
-    return Scored(pieces, surprise, len(text), len(utf8(text)), tokenizer.unknowns(symbols), context, tokenizer.unknown_nats)
+    return Scored(
+        pieces,
+        surprise,
+        len(text),
+        len(utf8(text)),
+        tokenizer.unknowns(symbols),
+        context,
+        tokenizer.unknown_nats,
+    )
 
 
 def read_text(raw: bytes, name: str, tokenizer: Tokenizer) -> str:
@@ -356,7 +458,9 @@ def read_text(raw: bytes, name: str, tokenizer: Tokenizer) -> str:
     try:
         return raw.decode("utf-8", "strict" if tokenizer.unknown is not None else "surrogateescape")
     except UnicodeDecodeError as error:
-        raise DataError(f"{name} is no UTF-8 at byte {error.start + 1}: save it as UTF-8, or use a model of bytes (--tokens byte)") from None
+        raise DataError(
+            f"{name} is no UTF-8 at byte {error.start + 1}: save it as UTF-8, or use a model of bytes (--tokens byte)"
+        ) from None
 
 
 def unknown_in_words(count: int) -> str:

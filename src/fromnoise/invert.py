@@ -36,18 +36,30 @@ class Inversion:
 
 
 def why_not(model: Family) -> str:
-    """"" when the model can be inverted, else the reason."""
+    """ "" when the model can be inverted, else the reason."""
     if not isinstance(model, Decodes) or not isinstance(model, DrawsLatents):
         return "this model has no latent vectors that it draws and decodes"
-    if getattr(model, "standard_dims", model.latent_dim) < model.latent_dim and getattr(model.config, "conditional", False):
+    if getattr(model, "standard_dims", model.latent_dim) < model.latent_dim and getattr(
+        model.config, "conditional", False
+    ):
         return "the latents of this hierarchy depend on the label"
     return ""
 
 
 def invert(
-    model: Family, x: Tensor, y: Tensor | None, options: BaseConfig, rng: Rng, *, steps: int = STEPS, starts: int = STARTS,
-    candidates: int = CANDIDATES, lr: float = 0.1, features: float = 0.1, prior: float = 0.01,
-) -> Inversion:  # fmt: skip
+    model: Family,
+    x: Tensor,
+    y: Tensor | None,
+    options: BaseConfig,
+    rng: Rng,
+    *,
+    steps: int = STEPS,
+    starts: int = STARTS,
+    candidates: int = CANDIDATES,
+    lr: float = 0.1,
+    features: float = 0.1,
+    prior: float = 0.01,
+) -> Inversion:
     """x (N, *shape), y (N,) or None -> the z that the model decodes to something like it.
 
     options     with which the model draws latents: the candidates, the best ``starts`` of which are optimised for each x
@@ -58,15 +70,22 @@ def invert(
     if reason := why_not(model):
         raise UsageError(f"nothing to invert: {reason}")
     if starts < 1 or candidates < starts or steps < 0:
-        raise UsageError(f"an inversion takes 1 or more starts, not more than its {candidates} candidates, and 0 or more steps")
+        raise UsageError(
+            f"an inversion takes 1 or more starts, not more than its {candidates} candidates, and 0 or more steps"
+        )
     see = model.features if isinstance(model, HasFeatures) and features else None
     with torch.no_grad():
         drawn = model.draw_latents(candidates, options, rng.at("candidates"))
-    centre, spread = drawn.mean(0), drawn.std(0).clamp(min=1e-6) if candidates > 1 else torch.ones_like(drawn[0])
+    centre, spread = (
+        drawn.mean(0),
+        drawn.std(0).clamp(min=1e-6) if candidates > 1 else torch.ones_like(drawn[0]),
+    )
     parts = []
     for start in range(0, len(x), max(1, BLOCK // starts)):
         part = slice(start, start + max(1, BLOCK // starts))
-        objective = _Objective(model, x[part], None if y is None else y[part], see, features, prior, centre, spread)
+        objective = _Objective(
+            model, x[part], None if y is None else y[part], see, features, prior, centre, spread
+        )
         parts.append(_search(objective, drawn, steps, starts, lr))
     z, x_hat = (torch.cat(found) for found in zip(*parts))
     how = f"found by latent optimisation: {steps} steps, {starts} start{'s' * (starts > 1)}"
@@ -95,7 +114,12 @@ class _Objective:
         value = torch.cdist(self.x.flatten(1), x_hat.flatten(1)).square() / self.x[0].numel()
         if self.see is None:
             return value
-        return value + self.features * torch.cdist(self.phi, self.see(x_hat)).square() / size(self.phi)[:, None]
+        return (
+            value
+            + self.features
+            * torch.cdist(self.phi, self.see(x_hat)).square()
+            / size(self.phi)[:, None]
+        )
 
     def shell(self, z: Tensor) -> Tensor:
         """((|z|^2 - d) / d)^2, (R,), z in units of its prior."""
@@ -126,7 +150,9 @@ def _candidates(objective: _Objective, drawn: Tensor, starts: int) -> Tensor:
     return drawn[values.topk(starts, largest=False).indices]
 
 
-def _search(objective: _Objective, drawn: Tensor, steps: int, starts: int, lr: float) -> tuple[Tensor, Tensor]:
+def _search(
+    objective: _Objective, drawn: Tensor, steps: int, starts: int, lr: float
+) -> tuple[Tensor, Tensor]:
     """Adam from each start; of each x the end with the lowest value: z (N, latent_dim) and x_hat (N, *shape)."""
     n = len(objective.x)
     z = _candidates(objective, drawn, starts).flatten(0, 1)

@@ -21,7 +21,9 @@ COLUMNS = 16
 
 
 @torch.no_grad()
-def reconstruct(restored: Restored, n: int, images: Path | None = None, out: Path | None = None) -> tuple[Path, float, int, str]:
+def reconstruct(
+    restored: Restored, n: int, images: Path | None = None, out: Path | None = None
+) -> tuple[Path, float, int, str]:
     """Writes a picture with inputs above their reconstructions. Returns it, the mean squared error per pixel in
     [0, 1], the number of examples, and in words how they were found ("by the encoder"). Raises UsageError, DataError.
     """
@@ -29,9 +31,13 @@ def reconstruct(restored: Restored, n: int, images: Path | None = None, out: Pat
     if dataset.spec.kind != "image":
         raise UsageError("reconstruct draws images: for this data use run.reconstruct(x) in Python")
     if not isinstance(model, Reconstructs) and (reason := why_not(model)):
-        raise UsageError(f"the family {restored.run.record.family} does not reconstruct: it has no encoder, and {reason}")
+        raise UsageError(
+            f"the family {restored.run.record.family} does not reconstruct: it has no encoder, and {reason}"
+        )
     if getattr(model.config, "conditional", False) and images is not None:
-        raise UsageError("this model needs labels, and pictures of your own have none: leave --images out")
+        raise UsageError(
+            "this model needs labels, and pictures of your own have none: leave --images out"
+        )
     if images is None:
         batch = dataset.batch("test", slice(0, n), device=restored.device)
         x, y = batch.x, batch.y
@@ -40,7 +46,9 @@ def reconstruct(restored: Restored, n: int, images: Path | None = None, out: Pat
     if isinstance(model, Reconstructs):
         x_hat, how = model.reconstruct(x, y), "by the encoder"
     else:
-        found = invert(model, x, y, restored.family.Options(), Rng(0, ("reconstruct",), device=restored.device))
+        found = invert(
+            model, x, y, restored.family.Options(), Rng(0, ("reconstruct",), device=restored.device)
+        )
         x_hat, how = found.x_hat, found.how
     mse = float((0.5 * (x_hat - x)).square().mean())
     rows = under_each_other([dataset.to_pixels(x), dataset.to_pixels(x_hat)], COLUMNS)
@@ -59,7 +67,9 @@ def own_images(restored: Restored, folder: Path, n: int) -> torch.Tensor:
 
     channels, height, width = restored.dataset.spec.shape
     if height != width:
-        raise UsageError("this run's images are not square, and pictures of a folder are brought to squares: leave --images out")
+        raise UsageError(
+            "this run's images are not square, and pictures of a folder are brought to squares: leave --images out"
+        )
     config = build(DataConfig, restored.run.record.data.settings)
     x = torch.from_numpy(pictures(folder, n, height, channels, config)).float() / 127.5 - 1
     return torch.where(x > 0, 1.0, -1.0) if restored.dataset.spec.levels == 2 else x

@@ -30,12 +30,29 @@ from .training.restore import Restored
 BLOCK = 64
 SMALLEST_FILE = 4096  # bytes of the disk that a picture takes at least
 MOST_FILES = 10**7  # in one folder
-FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")  # full width forms, too
+FORMULA = (
+    "=",
+    "+",
+    "-",
+    "@",
+    "\t",
+    "\r",
+    "\n",
+    "\uff1d",
+    "\uff0b",
+    "\uff0d",
+    "\uff20",
+)  # full width forms, too
 
 
 @torch.no_grad()
 def blocks(
-    restored: Restored, n: int, seed: int = 0, label: int | None = None, options: dict | None = None, labels: torch.Tensor | None = None,
+    restored: Restored,
+    n: int,
+    seed: int = 0,
+    label: int | None = None,
+    options: dict | None = None,
+    labels: torch.Tensor | None = None,
     prompt: str | None = None,
 ) -> Iterator[torch.Tensor]:
     """The samples 0 .. n-1 in model form, at most BLOCK at a time, (b, *shape); rows of a table as they are written.
@@ -50,11 +67,15 @@ def blocks(
     conditional = getattr(model.config, "conditional", False)
     if prompt is not None:
         if not (conditional and spec.caption):
-            raise UsageError("this model was not trained with captions (--conditional, data that has them): leave --prompt out")
+            raise UsageError(
+                "this model was not trained with captions (--conditional, data that has them): leave --prompt out"
+            )
         labels = dataset.words.encode([prompt]).expand(n, -1)
     if label is not None:
         if spec.caption:
-            raise UsageError(f"this data has captions and no classes: {'give --prompt instead of --label' if conditional else 'leave --label out'}")
+            raise UsageError(
+                f"this data has captions and no classes: {'give --prompt instead of --label' if conditional else 'leave --label out'}"
+            )
         check_takes_labels(restored)
         check_labels([label], 1, spec.classes)
         dataset.check_learned([label])
@@ -66,13 +87,22 @@ def blocks(
         if conditional and labels is not None:
             y = labels[torch.tensor(rows) % n].to(restored.device)
         elif conditional:
-            y = dataset.in_turn(rows).to(restored.device) if label is None else torch.full((BLOCK,), label, device=restored.device)
+            y = (
+                dataset.in_turn(rows).to(restored.device)
+                if label is None
+                else torch.full((BLOCK,), label, device=restored.device)
+            )
         x = model.sample(BLOCK, y, options, rng.per_row(rows))
         yield dataset.as_delivered(x[: min(BLOCK, n - start)])
 
 
 def sample(
-    restored: Restored, n: int, seed: int = 0, label: int | None = None, options: dict | None = None, prompt: str | None = None
+    restored: Restored,
+    n: int,
+    seed: int = 0,
+    label: int | None = None,
+    options: dict | None = None,
+    prompt: str | None = None,
 ) -> torch.Tensor:
     """n samples in model form (n, *shape). Raises UsageError, also for more than fit into the memory."""
     refuse_too_many(restored, n)
@@ -82,16 +112,27 @@ def sample(
 def refuse_too_many(restored: Restored, n: int) -> None:
     """Raises UsageError if n samples do not fit into the memory, in model form and in that of a file."""
     spec = restored.dataset.spec
-    each = spec.dims * (12 if spec.kind == "image" else 40)  # bytes; the values of a table are Python objects on their way
+    each = spec.dims * (
+        12 if spec.kind == "image" else 40
+    )  # bytes; the values of a table are Python objects on their way
     fits = int(SHARE * memory() / each)
-    mend = f"ask for {fits:,} or fewer" + (", or for a folder (-o NAME), which is written as they come" * (spec.kind == "image"))
+    mend = f"ask for {fits:,} or fewer" + (
+        ", or for a folder (-o NAME), which is written as they come" * (spec.kind == "image")
+    )
     refuse_larger(n * each, f"-n {n}: so many samples", mend)
 
 
 def sample_to(
-    restored: Restored, n: int, target: Path, seed: int = 0, label: int | None = None, options: dict | None = None, prompt: str | None = None,
-    raw_csv: bool = False, warn: Callable[[str], None] = lambda line: None,
-) -> list[Path]:  # fmt: skip
+    restored: Restored,
+    n: int,
+    target: Path,
+    seed: int = 0,
+    label: int | None = None,
+    options: dict | None = None,
+    prompt: str | None = None,
+    raw_csv: bool = False,
+    warn: Callable[[str], None] = lambda line: None,
+) -> list[Path]:
     """Draws n samples and writes them, see ``write``; images into a folder as they come. Raises UsageError, StorageError."""
     dataset = restored.dataset
     if dataset.spec.kind != "image" or target.suffix:
@@ -100,10 +141,16 @@ def sample_to(
     place = next(parent for parent in (target, *target.absolute().parents) if parent.exists())
     room = shutil.disk_usage(place).free // SMALLEST_FILE
     if n > min(room, MOST_FILES):
-        raise UsageError(f"-n {n}: so many files are too many for one folder, and the disk has room for {room:,}: ask for {min(room, MOST_FILES):,} or fewer")
+        raise UsageError(
+            f"-n {n}: so many files are too many for one folder, and the disk has room for {room:,}: ask for {min(room, MOST_FILES):,} or fewer"
+        )
     made = blocks(restored, n, seed, label, options, prompt=prompt)
-    made = itertools.chain([next(made)], made)  # what is wrong with the options is said before a folder is made
-    return write_folder(target, ".png", (png_bytes(picture) for x in made for picture in in_own_units(dataset, x)))
+    made = itertools.chain(
+        [next(made)], made
+    )  # what is wrong with the options is said before a folder is made
+    return write_folder(
+        target, ".png", (png_bytes(picture) for x in made for picture in in_own_units(dataset, x))
+    )
 
 
 @contextmanager
@@ -119,13 +166,23 @@ def guided_by(restored: Restored, weak: Restored | None, options: dict) -> Itera
         return
     stages = [getattr(one.model, "second", one.model) for one in (restored, weak)]
     if not all(hasattr(stage, "guide_with") for stage in stages):
-        raise UsageError("only a diffusion model is guided by another model, and only by a diffusion model: leave --guide-with out")
+        raise UsageError(
+            "only a diffusion model is guided by another model, and only by a diffusion model: leave --guide-with out"
+        )
     if weak.dataset.digest != restored.dataset.digest:
-        raise UsageError(f"{weak.run.path} was trained on other data than {restored.run.path}: guide with a model of the same data")
-    if any(one.family.second for one in (restored, weak)) and restored.run.info["config"].get("digest") != weak.run.info["config"].get("digest"):
-        raise UsageError(f"{weak.run.path} works on the codes of another first stage than {restored.run.path}: guide with a run within the same one")
+        raise UsageError(
+            f"{weak.run.path} was trained on other data than {restored.run.path}: guide with a model of the same data"
+        )
+    if any(one.family.second for one in (restored, weak)) and restored.run.info["config"].get(
+        "digest"
+    ) != weak.run.info["config"].get("digest"):
+        raise UsageError(
+            f"{weak.run.path} works on the codes of another first stage than {restored.run.path}: guide with a run within the same one"
+        )
     if build(restored.family.Options, options).guidance == 1:
-        raise UsageError("--guide-with says by what to guide, --guidance how much: add --guidance 1.5, or leave it out")
+        raise UsageError(
+            "--guide-with says by what to guide, --guidance how much: add --guidance 1.5, or leave it out"
+        )
     stages[0].guide_with(stages[1])
     try:
         yield
@@ -147,19 +204,28 @@ def is_conditional(restored: Restored) -> bool:
 def check_takes_labels(restored: Restored) -> None:
     """Raises UsageError unless the model draws the class that it is told."""
     if not is_conditional(restored):
-        raise UsageError(f"{restored.run.path} is not conditional: leave --label out, or train with --conditional for samples of one class")
+        raise UsageError(
+            f"{restored.run.path} is not conditional: leave --label out, or train with --conditional for samples of one class"
+        )
 
 
 def lost_label(restored: Restored) -> str:
     """In words, why samples have no label column although the table has one; or ""."""
     codec = restored.dataset.columns
     name = restored.dataset.settings.get("label") or (codec.label if codec is not None else "")
-    if codec is None or not name or is_conditional(restored) or any(column.name == name for column in codec.columns):
+    if (
+        codec is None
+        or not name
+        or is_conditional(restored)
+        or any(column.name == name for column in codec.columns)
+    ):
         return ""
     return f"the label column '{name}' is not in the samples, since this run did not learn it: train anew without --no-learn-label"
 
 
-def in_own_units(dataset: Dataset, x: torch.Tensor, y: torch.Tensor | None = None) -> np.ndarray | dict | list[str]:
+def in_own_units(
+    dataset: Dataset, x: torch.Tensor, y: torch.Tensor | None = None
+) -> np.ndarray | dict | list[str]:
     """Model form -> what the user gave: uint8 images (N, H, W[, C]), points (N, D), a table as {column: values}, texts.
 
     y: (N,) classes that a conditional model was told: they are the label column of a table.
@@ -180,9 +246,13 @@ def in_own_units(dataset: Dataset, x: torch.Tensor, y: torch.Tensor | None = Non
 
 
 def write(
-    dataset: Dataset, x: torch.Tensor, target: Path, y: torch.Tensor | None = None, raw_csv: bool = False,
+    dataset: Dataset,
+    x: torch.Tensor,
+    target: Path,
+    y: torch.Tensor | None = None,
+    raw_csv: bool = False,
     warn: Callable[[str], None] = lambda line: None,
-) -> list[Path]:  # fmt: skip
+) -> list[Path]:
     """Writes samples in the form that the ending names: folder of PNGs, .png grid, .npy, .csv, .txt. Returns the files.
 
     y: (N,) the classes that a conditional model was told: the label is a column of .csv, and no part of .npy.
@@ -195,23 +265,45 @@ def write(
     if isinstance(own, list):
         return write_texts(own, x.tolist(), target)
     is_image = dataset.spec.kind == "image"
-    if suffix not in (".npy", ".csv", ".png", "") or (is_image and suffix == ".csv") or (not is_image and suffix in (".png", "")):
-        allowed = "a folder, .png or .npy" if is_image else ".npy or .csv (`fromnoise show RUN samples` draws it)"
+    if (
+        suffix not in (".npy", ".csv", ".png", "")
+        or (is_image and suffix == ".csv")
+        or (not is_image and suffix in (".png", ""))
+    ):
+        allowed = (
+            "a folder, .png or .npy"
+            if is_image
+            else ".npy or .csv (`fromnoise show RUN samples` draws it)"
+        )
         raise UsageError(f"-o {target}: this data is written as {allowed}")
     make_folder(target.parent)
     if suffix == ".npy":
         if isinstance(own, dict):
             own = {name: cells for name, cells in own.items() if name != dataset.columns.label}
-        array = own if isinstance(own, np.ndarray) else np.column_stack([np.asarray(v) for v in own.values()])
+        array = (
+            own
+            if isinstance(own, np.ndarray)
+            else np.column_stack([np.asarray(v) for v in own.values()])
+        )
         if array.dtype.kind not in "uif":
             raise UsageError(f"-o {target}: a table with categories is written as .csv")
-        if array.dtype.kind == "f" and isinstance(own, dict) and any(column.offset for column in dataset.columns.columns):
-            raise UsageError(f"-o {target}: a table with numbers beyond 2^53 among others is written as .csv, which is exact")
+        if (
+            array.dtype.kind == "f"
+            and isinstance(own, dict)
+            and any(column.offset for column in dataset.columns.columns)
+        ):
+            raise UsageError(
+                f"-o {target}: a table with numbers beyond 2^53 among others is written as .csv, which is exact"
+            )
         write_atomic(target, npy_bytes(array))
     elif suffix == ".csv":
-        columns = own if isinstance(own, dict) else {f"x{i}": column for i, column in enumerate(own.T)}
+        columns = (
+            own if isinstance(own, dict) else {f"x{i}": column for i, column in enumerate(own.T)}
+        )
         if y is not None and not isinstance(own, dict):
-            columns["label"] = [dataset.class_names[i] if dataset.class_names else i for i in y.tolist()]
+            columns["label"] = [
+                dataset.class_names[i] if dataset.class_names else i for i in y.tolist()
+            ]
         names, cells = list(columns), list(columns.values())
         if not raw_csv:
             names, cells = neutral_cells(names, cells, warn)
@@ -227,13 +319,24 @@ def write(
     return [target]
 
 
-def neutral_cells(names: list[str], columns: list[Sequence], warn: Callable[[str], None]) -> tuple[list[str], list[Sequence]]:
+def neutral_cells(
+    names: list[str], columns: list[Sequence], warn: Callable[[str], None]
+) -> tuple[list[str], list[Sequence]]:
     """Names and columns of a table, ``neutral``; warn hears how many were changed."""
     safe_names = [neutral(name) for name in names]
-    safe_columns = [[neutral(cell) if isinstance(cell, str) else cell for cell in cells] for cells in columns]
+    safe_columns = [
+        [neutral(cell) if isinstance(cell, str) else cell for cell in cells] for cells in columns
+    ]
     changed = sum(a != b for a, b in zip(names, safe_names))
-    cells = sum(a != b for before, after in zip(columns, safe_columns) for a, b in zip(before, after) if isinstance(a, str))
-    if changed_parts := [f"{n} {what}{'s' * (n > 1)}" for n, what in ((cells, "cell"), (changed, "column name")) if n]:
+    cells = sum(
+        a != b
+        for before, after in zip(columns, safe_columns)
+        for a, b in zip(before, after)
+        if isinstance(a, str)
+    )
+    if changed_parts := [
+        f"{n} {what}{'s' * (n > 1)}" for n, what in ((cells, "cell"), (changed, "column name")) if n
+    ]:
         one = cells + changed == 1
         warn(
             f"{' and '.join(changed_parts)} begin{'s' * one} like a formula: an apostrophe was put before {'it' if one else 'them'} "
@@ -275,7 +378,9 @@ def text_ending(target: Path) -> str:
     """The ending of a file that texts are written to, "" for a folder. Raises UsageError."""
     suffix = target.suffix.lower()
     if suffix not in (".txt", ".npy", ""):
-        raise UsageError(f"-o {target}: texts are written as a folder, .txt, or .npy (their symbols)")
+        raise UsageError(
+            f"-o {target}: texts are written as a folder, .txt, or .npy (their symbols)"
+        )
     return suffix
 
 

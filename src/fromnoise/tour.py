@@ -36,15 +36,40 @@ STOPS = (
     Stop("autoencoder", "autoencoder", "lecture", "autoencoder, 2 numbers", {}),
     Stop("vae", "vae", "lecture", "VAE, 2 numbers", {}),
     Stop("mixture", "classical", "mixture", "Gaussian mixture", {}),
-    Stop("plain", "autoencoder", "denoising", "autoencoder, 16 numbers, and a mixture", {"corruption": "none", "latent_dim": 16}),
-    Stop("denoising", "autoencoder", "denoising", "denoising autoencoder, 16 numbers", {"latent_dim": 16}),
+    Stop(
+        "plain",
+        "autoencoder",
+        "denoising",
+        "autoencoder, 16 numbers, and a mixture",
+        {"corruption": "none", "latent_dim": 16},
+    ),
+    Stop(
+        "denoising",
+        "autoencoder",
+        "denoising",
+        "denoising autoencoder, 16 numbers",
+        {"latent_dim": 16},
+    ),
     Stop("vae-16", "vae", "mlp", "VAE, 16 numbers", {"latent_dim": 16}),
     Stop("ladder", "vae", "ladder", "hierarchical VAE", {}),
     Stop("vaegan", "vaegan", "conv", "VAE-GAN, 16 numbers", {"latent_dim": 16}),
     Stop("gan", "gan", "conv", "GAN", {}),
-    Stop("autoregressive", "autoregressive", "default", "auto-regressive, pixel by pixel", {"size": 1, "batch_size": 16}),
+    Stop(
+        "autoregressive",
+        "autoregressive",
+        "default",
+        "auto-regressive, pixel by pixel",
+        {"size": 1, "batch_size": 16},
+    ),
     Stop("diffusion", "diffusion", "default", "diffusion (flow)", {"width": 32, "batch_size": 64}),
-    Stop("latent", "diffusion", "default", "flow within the codes of the VAE, 16 numbers", {}, within="vae-16"),
+    Stop(
+        "latent",
+        "diffusion",
+        "default",
+        "flow within the codes of the VAE, 16 numbers",
+        {},
+        within="vae-16",
+    ),
 )
 TEXT = "python-docs"
 TEXT_STOPS = (
@@ -53,7 +78,9 @@ TEXT_STOPS = (
 )
 
 
-def tour(out: Path, data: str, seconds: int, seed: int, say: Callable[[str], None]) -> tuple[Path, list[dict]]:
+def tour(
+    out: Path, data: str, seconds: int, seed: int, say: Callable[[str], None]
+) -> tuple[Path, list[dict]]:
     """Trains, measures and draws all stops; returns the page and the reports. Raises as training does."""
     if out.exists() and not out.is_dir():
         raise UsageError(f"--out {out} is a file: name a folder")
@@ -61,7 +88,9 @@ def tour(out: Path, data: str, seconds: int, seed: int, say: Callable[[str], Non
     for note in plans["pca"].dataset.notes:
         say(f"data: {note}")
     if plans["autoregressive"].dataset.spec.dims > LONG:
-        say(f"without the auto-regressive model: it draws more than {LONG} components one after another, which takes long")
+        say(
+            f"without the auto-regressive model: it draws more than {LONG} components one after another, which takes long"
+        )
         del plans["autoregressive"]
     try:
         text_plans = planned(TEXT_STOPS, TEXT, seconds, seed)
@@ -77,13 +106,23 @@ def tour(out: Path, data: str, seconds: int, seed: int, say: Callable[[str], Non
         say(f"the tour that was in {out} is kept in {kept}")
     stops = [stop for stop in STOPS if stop.name in plans]
     runs, commands = trained(stops, plans, data, out, say)
-    text_runs, text_commands = trained([stop for stop in TEXT_STOPS if stop.name in text_plans], text_plans, TEXT, out, say)
+    text_runs, text_commands = trained(
+        [stop for stop in TEXT_STOPS if stop.name in text_plans], text_plans, TEXT, out, say
+    )
     say("")
     beside = [text_section(text_runs, seconds, seed, out, say)] if text_runs else []
     page, reports = compare(
-        runs, out / "report.html", samples=SAMPLES, seed=seed, say=say, titles=[stop.title for stop in stops],
-        head=("fromnoise tour", _intro(runs, seconds, bool(text_runs))), commands=commands + text_commands, figures=out / "figures", beside=beside,
-    )  # fmt: skip
+        runs,
+        out / "report.html",
+        samples=SAMPLES,
+        seed=seed,
+        say=say,
+        titles=[stop.title for stop in stops],
+        head=("fromnoise tour", _intro(runs, seconds, bool(text_runs))),
+        commands=commands + text_commands,
+        figures=out / "figures",
+        beside=beside,
+    )
     say("")
     for line in summary(reports).split("\n"):
         say(line)
@@ -94,22 +133,51 @@ def tour(out: Path, data: str, seconds: int, seed: int, say: Callable[[str], Non
     return page, reports
 
 
-def planned(stops: tuple[Stop, ...], data: str, seconds: int, seed: int) -> dict[str, launch.Plan | dict]:
+def planned(
+    stops: tuple[Stop, ...], data: str, seconds: int, seed: int
+) -> dict[str, launch.Plan | dict]:
     """Plans, as far as they can be made: of a stop within another one only the options. Raises UsageError, DataError."""
-    options = {s.name: dict(minutes=seconds / 60, seed=seed, intervals=8, **s.options) for s in stops}
-    return {s.name: options[s.name] if s.within else launch.plan(s.family, data, s.preset, **options[s.name]) for s in stops}
+    options = {
+        s.name: dict(minutes=seconds / 60, seed=seed, intervals=8, **s.options) for s in stops
+    }
+    return {
+        s.name: options[s.name]
+        if s.within
+        else launch.plan(s.family, data, s.preset, **options[s.name])
+        for s in stops
+    }
 
 
-def trained(stops: list[Stop], plans: dict[str, launch.Plan | dict], data: str, out: Path, say: Callable[[str], None]) -> tuple[list[Restored], list[str]]:
+def trained(
+    stops: list[Stop],
+    plans: dict[str, launch.Plan | dict],
+    data: str,
+    out: Path,
+    say: Callable[[str], None],
+) -> tuple[list[Restored], list[str]]:
     """The models, and the commands that make them again."""
     runs, commands = [], []
     for stop in stops:
-        plan = launch.plan(stop.family, data, None, out / stop.within, **plans[stop.name]) if stop.within else plans[stop.name]
+        plan = (
+            launch.plan(stop.family, data, None, out / stop.within, **plans[stop.name])
+            if stop.within
+            else plans[stop.name]
+        )
         run = launch.start(plan, out / stop.name, "fromnoise tour")
         exact = {"seed": run.record.seed, "intervals": 8, **stop.options}
         plan = plan_of(run)  # minutes depend on the machine
-        exact |= {"plan": as_option(plan)} if len({total for _, total in plan}) > 1 else {"steps": plan[-1][1]} if plan[-1][1] else {}
-        flags = [part for key, value in exact.items() for part in (f"--{key.replace('_', '-')}", str(value))]
+        exact |= (
+            {"plan": as_option(plan)}
+            if len({total for _, total in plan}) > 1
+            else {"steps": plan[-1][1]}
+            if plan[-1][1]
+            else {}
+        )
+        flags = [
+            part
+            for key, value in exact.items()
+            for part in (f"--{key.replace('_', '-')}", str(value))
+        ]
         where = ["--within", str(out / stop.within)] if stop.within else ["--preset", stop.preset]
         commands.append(launch.command_line(["train", stop.family, "--data", data, *where, *flags]))
         runs.append(restore(run))
@@ -117,7 +185,9 @@ def trained(stops: list[Stop], plans: dict[str, launch.Plan | dict], data: str, 
     return runs, commands
 
 
-def text_section(runs: list[Restored], seconds: int, seed: int, out: Path, say: Callable[[str], None]):
+def text_section(
+    runs: list[Restored], seconds: int, seed: int, out: Path, say: Callable[[str], None]
+):
     """The models of text, measured, with figures of the last."""
     from .show.gallery import page_figures
     from .show.page import Beside
@@ -128,7 +198,9 @@ def text_section(runs: list[Restored], seconds: int, seed: int, out: Path, say: 
         f"Two models of Python's own language reference ({sizes(runs[0].dataset).removesuffix('.')}), which predict each character from those before it. One counts; "
         f"the other is a network, trained for about {seconds} seconds. Counts are hard to beat in so little time."
     )
-    drawn = page_figures(runs[-1:], out / "figures" / "text", titles[-1:], seed=seed, command=launch.command_line())
+    drawn = page_figures(
+        runs[-1:], out / "figures" / "text", titles[-1:], seed=seed, command=launch.command_line()
+    )
     return Beside("text", "Text", intro, runs, reports, drawn)
 
 

@@ -69,7 +69,9 @@ def _run(argv: list[str], stoppable: "Stoppable") -> int:
         stoppable.at_once = False
         if os.environ.get("_FROMNOISE_COMPLETE"):  # click answers a shell that completes a line
             fromnoise.main(args=argv, prog_name="fromnoise", standalone_mode=False)
-        with fromnoise.make_context("fromnoise", list(argv)) as context:  # not .main(), which judges a failing output itself
+        with fromnoise.make_context(
+            "fromnoise", list(argv)
+        ) as context:  # not .main(), which judges a failing output itself
             fromnoise.invoke(context)
         return 0
     except click.exceptions.Exit as ending:  # after --help
@@ -86,16 +88,29 @@ def _run(argv: list[str], stoppable: "Stoppable") -> int:
     except MemoryError:
         return _say("out of memory: choose a smaller --batch-size, --resolution or network", 1)
     except OSError as error:
-        return _no_output(error, 0) if error.filename is None else _say(f"{error.filename}: {error.strerror or error}", 4)
+        return (
+            _no_output(error, 0)
+            if error.filename is None
+            else _say(f"{error.filename}: {error.strerror or error}", 4)
+        )
     except Exception as error:
         if isinstance(error, RuntimeError) and "home directory" in str(error):  # of ~ or ~name
-            return _say("a path begins with ~, and that user has no home folder: give the whole path", 2)
-        if type(error).__name__ == "OutOfMemoryError" or "not enough memory" in str(error) or "can't allocate memory" in str(error):
+            return _say(
+                "a path begins with ~, and that user has no home folder: give the whole path", 2
+            )
+        if (
+            type(error).__name__ == "OutOfMemoryError"
+            or "not enough memory" in str(error)
+            or "can't allocate memory" in str(error)
+        ):
             return _say("out of memory: choose a smaller --batch-size, --resolution or network", 1)
         if os.environ.get("FROMNOISE_DEBUG"):
             raise
         text = " ".join(str(error).split())[:300]
-        return _say(f"{type(error).__name__}: {text} (a bug of fromnoise: run again with FROMNOISE_DEBUG=1 and report it)", 1)
+        return _say(
+            f"{type(error).__name__}: {text} (a bug of fromnoise: run again with FROMNOISE_DEBUG=1 and report it)",
+            1,
+        )
 
 
 def _no_output(error: OSError, code: int) -> int:

@@ -25,16 +25,47 @@ from .root import (
 
 @fromnoise.command(context_settings=LOOSE)
 @click.argument("run", type=PATH)
-@click.option("--fill", metavar="PART|FILE", help="fill in the left, right, top, bottom or centre, or what is white in a picture; the rest stays")
-@click.option("--strength", metavar="X", help="mix with this share of noise and denoise again: above 0 and up to 1")
-@click.option("--vary", metavar="X", help="a relative: turn the image's own noise by this share towards other noise")
-@click.option("--between", metavar="N", help="N pictures on the way from the first image to the second, from the third to the fourth ...")
-@click.option("--images", type=PATH, metavar="DIR", help="a folder of images of your own, instead of the test split")
+@click.option(
+    "--fill",
+    metavar="PART|FILE",
+    help="fill in the left, right, top, bottom or centre, or what is white in a picture; the rest stays",
+)
+@click.option(
+    "--strength",
+    metavar="X",
+    help="mix with this share of noise and denoise again: above 0 and up to 1",
+)
+@click.option(
+    "--vary",
+    metavar="X",
+    help="a relative: turn the image's own noise by this share towards other noise",
+)
+@click.option(
+    "--between",
+    metavar="N",
+    help="N pictures on the way from the first image to the second, from the third to the fourth ...",
+)
+@click.option(
+    "--images",
+    type=PATH,
+    metavar="DIR",
+    help="a folder of images of your own, instead of the test split",
+)
 @click.option("-n", metavar="N", help="how many of them [8]")
 @click.option("--draws", metavar="N", help="how often each is changed [4]")
-@click.option("--label", metavar="CLASS", help="the class that they are to be, by name or number (conditional models) [their own]")
+@click.option(
+    "--label",
+    metavar="CLASS",
+    help="the class that they are to be, by name or number (conditional models) [their own]",
+)
 @click.option("--seed", default="0", metavar="N", help="[0]")
-@click.option("-o", "--out", type=PATH, metavar="TARGET", help=".png (the given ones on top), or what was made as a folder or .npy [the run's samples folder]")
+@click.option(
+    "-o",
+    "--out",
+    type=PATH,
+    metavar="TARGET",
+    help=".png (the given ones on top), or what was made as a folder or .npy [the run's samples folder]",
+)
 @checkpoint_flag
 @data_flag
 @device_flag
@@ -42,20 +73,45 @@ from .root import (
 @json_flag
 @quiet_flag
 @click.pass_context
-def edit(ctx, run, fill, strength, vary, between, images, n, draws, label, seed, out, checkpoint, data, device, as_json, quiet):
+def edit(
+    ctx,
+    run,
+    fill,
+    strength,
+    vary,
+    between,
+    images,
+    n,
+    draws,
+    label,
+    seed,
+    out,
+    checkpoint,
+    data,
+    device,
+    as_json,
+    quiet,
+):
     """Change images: fill parts in, redraw, vary, turn one into another. Options of the sampler (--steps ...) may follow."""
     from .. import edit as editing
 
     asked = {"fill": fill, "strength": strength, "vary": vary, "between": between}
     asked = {name: value for name, value in asked.items() if value is not None}
     if len(asked) != 1:
-        raise UsageError("say what to do, one thing at a time: --fill, --strength, --vary or --between")
+        raise UsageError(
+            "say what to do, one thing at a time: --fill, --strength, --vary or --between"
+        )
     ((name, value),) = asked.items()
     restored = opened(run, checkpoint, device, images is None, data)
     if name == "between" and draws is not None:
         raise UsageError("there is one way between two images: leave --draws out")
     options = loose(restored.family.Options, ctx.args)
-    asked_n, n, seed, draws = n, whole(n or "8", "-n", 1), whole(seed, "--seed", 0), whole(draws or "4", "--draws", 1)
+    asked_n, n, seed, draws = (
+        n,
+        whole(n or "8", "-n", 1),
+        whole(seed, "--seed", 0),
+        whole(draws or "4", "--draws", 1),
+    )
     x, y = editing.chosen(restored, n, images, label)
     if asked_n is not None and len(x) < n:
         warn(f"there are only {len(x)} images, not the {n} asked for")
@@ -68,16 +124,35 @@ def edit(ctx, run, fill, strength, vary, between, images, n, draws, label, seed,
         if len(x) % 2:
             warn("the last image has no partner, and is left out")
         x = x[: 2 * pairs].view(pairs, 2, *x.shape[1:])
-        made = editing.between(restored, x[:, 0], x[:, 1], whole(value, "--between", 2), None if y is None else y[: 2 * pairs : 2], seed, options)
+        made = editing.between(
+            restored,
+            x[:, 0],
+            x[:, 1],
+            whole(value, "--between", 2),
+            None if y is None else y[: 2 * pairs : 2],
+            seed,
+            options,
+        )
     else:
         change = editing.redraw if name == "strength" else editing.vary
         made = change(restored, x, number(value, f"--{name}"), y, draws, seed, options)
-    told = {name: Path(value).stem if name == "fill" else value, "step": restored.step, "seed": seed, **options}
-    target = out or restored.run.path / "samples" / ("edit-" + "-".join(f"{key}-{part}" for key, part in told.items()) + ".png")
+    told = {
+        name: Path(value).stem if name == "fill" else value,
+        "step": restored.step,
+        "seed": seed,
+        **options,
+    }
+    target = out or restored.run.path / "samples" / (
+        "edit-" + "-".join(f"{key}-{part}" for key, part in told.items()) + ".png"
+    )
     files = editing.save(restored, x, made, target, fill)
     restored.run.note_outputs(files)
     told = f"{len(made)} x {made.shape[1]} images: {target}"
-    finish({"run": str(run), "n": len(made), "draws": made.shape[1], "files": [str(f) for f in files]}, as_json, str(target) if quiet else told)
+    finish(
+        {"run": str(run), "n": len(made), "draws": made.shape[1], "files": [str(f) for f in files]},
+        as_json,
+        str(target) if quiet else told,
+    )
 
 
 def number(text: str, name: str) -> float:

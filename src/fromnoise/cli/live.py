@@ -15,8 +15,15 @@ class Live:
         from rich.console import Console
 
         self.stream = Unfailing(stream or sys.stdout)
-        self.console = Console(file=Unfailing(unescaped(stream or sys.stdout)), highlight=False, soft_wrap=True)
-        self.quiet, self.bar, self.task, self.told = quiet, None, None, set()  # told: names of what is wrong now
+        self.console = Console(
+            file=Unfailing(unescaped(stream or sys.stdout)), highlight=False, soft_wrap=True
+        )
+        self.quiet, self.bar, self.task, self.told = (
+            quiet,
+            None,
+            None,
+            set(),
+        )  # told: names of what is wrong now
 
     def on_plan(self, info: dict) -> None:
         if self.quiet:
@@ -26,7 +33,13 @@ class Live:
         if self.console.is_terminal and info.get("steps"):
             from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-            self.bar = Progress(BarColumn(), TextColumn("{task.percentage:3.0f} %"), TimeRemainingColumn(), console=self.console, transient=True)
+            self.bar = Progress(
+                BarColumn(),
+                TextColumn("{task.percentage:3.0f} %"),
+                TimeRemainingColumn(),
+                console=self.console,
+                transient=True,
+            )
             self.task = self.bar.add_task("", total=info["steps"], completed=info.get("from", 0))
             self.bar.start()
 
@@ -69,7 +82,10 @@ def plan_line(info: dict) -> str:
         parts.append(f"preset {info['preset']}")
     parts.append(f"{info['parameters']:,} parameters")
     if info.get("steps"):
-        parts.append(f"{info['steps']:,} steps" + (f", from step {info['from']:,}" if info.get("from") else ""))
+        parts.append(
+            f"{info['steps']:,} steps"
+            + (f", from step {info['from']:,}" if info.get("from") else "")
+        )
     if info.get("intervals", INTERVALS) < INTERVALS:
         parts.append(f"{info['intervals']} interval" + "s" * (info["intervals"] > 1))
     if info.get("seconds"):
@@ -83,9 +99,20 @@ def plan_line(info: dict) -> str:
 
 def event_line(event: dict) -> str:
     """step, loss parts in training, held-out metric, how a duel stands, speed, time left."""
-    train = [f"{name} {value:.4g}" for name, value in event["train"].items() if "gradient_norm" not in name]
-    held_out = [f"{name} {value:.4g}" for name, value in event["validation"].items() if name == "value" or not event["train"]]
-    held_out = [text.replace("value", "held-out") + best_words(event) * text.startswith("value") for text in held_out]
+    train = [
+        f"{name} {value:.4g}"
+        for name, value in event["train"].items()
+        if "gradient_norm" not in name
+    ]
+    held_out = [
+        f"{name} {value:.4g}"
+        for name, value in event["validation"].items()
+        if name == "value" or not event["train"]
+    ]
+    held_out = [
+        text.replace("value", "held-out") + best_words(event) * text.startswith("value")
+        for text in held_out
+    ]
     line = " ".join([*train, "|", *held_out]) + duel_words(event.get("duel"))
     if not event["steps"]:
         return f"fitted in closed form {line} | {event['seconds']:.1f} s"
@@ -110,7 +137,11 @@ def replanned_line(event: dict) -> str:
 
 def duel_words(duel: dict | None) -> str:
     """`` | D right 93 %, 10/10 classes``: of pairs of real and fake, and modes seen; empty where nobody duels."""
-    return f" | D right {100 * duel['separation']:.0f} %, {duel['modes_seen']}/{duel['modes']} {duel['kind']}" if duel else ""
+    return (
+        f" | D right {100 * duel['separation']:.0f} %, {duel['modes_seen']}/{duel['modes']} {duel['kind']}"
+        if duel
+        else ""
+    )
 
 
 def best_words(event: dict) -> str:
@@ -131,5 +162,9 @@ def duration(seconds: float) -> str:
     if seconds < 100:
         return f"{seconds} s"
     if seconds < 5400:
-        return f"{seconds // 60} min {seconds % 60} s" if seconds < 600 else f"{round(seconds / 60)} min"
+        return (
+            f"{seconds // 60} min {seconds % 60} s"
+            if seconds < 600
+            else f"{round(seconds / 60)} min"
+        )
     return f"{seconds / 3600:.1f} h"

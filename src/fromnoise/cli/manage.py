@@ -32,36 +32,57 @@ def runs(folder, root, as_json):
         events = [event for event in events if event["kind"] == "interval"]
         last = events[-1] if events else None
         best = min(e["validation"]["value"] for e in events) if events else None
-        rows.append({
-            "run": str(run.path), "family": run.record.family, "preset": run.record.preset, "data": run.record.data.name,
-            "step": last["step"] if last else 0, "steps": run.record.steps, "held_out": last and last["validation"]["value"],
-            "best": best, "health": last["health"] if last else [],
-            "missing": run.missing_checkpoint(),
-        })  # fmt: skip
+        rows.append(
+            {
+                "run": str(run.path),
+                "family": run.record.family,
+                "preset": run.record.preset,
+                "data": run.record.data.name,
+                "step": last["step"] if last else 0,
+                "steps": run.record.steps,
+                "held_out": last and last["validation"]["value"],
+                "best": best,
+                "health": last["health"] if last else [],
+                "missing": run.missing_checkpoint(),
+            }
+        )
     if as_json:
         return finish({"runs": rows, "damaged": damaged}, True)
     if not rows and not damaged:
         return say(f"no runs in {root}: `fromnoise train vae` makes one")
-    names = [shown(Path(row["data"]).name or row["data"], 40)[1:-1] for row in rows]  # without its quotes
+    names = [
+        shown(Path(row["data"]).name or row["data"], 40)[1:-1] for row in rows
+    ]  # without its quotes
     paths = [escaped(row["run"]) for row in rows]
     broken = [escaped(row["run"]) for row in damaged]
     width, wide = max(map(len, ["run", *paths, *broken])), max(map(len, ["data", *names]))
     say(f"{'run':<{width}}  {'data':<{wide}} {'step':>15}  held-out")
     for row, path, name in zip(rows, paths, names):
         value = "-" if row["held_out"] is None else f"{row['held_out']:.4g}"
-        say(f"{path:<{width}}  {name:<{wide}} {row['step']:>7}/{row['steps']:<7}  {value}  {'! ' + '; '.join(_notes(row)) if _notes(row) else ''}")
+        say(
+            f"{path:<{width}}  {name:<{wide}} {row['step']:>7}/{row['steps']:<7}  {value}  {'! ' + '; '.join(_notes(row)) if _notes(row) else ''}"
+        )
     for row, path in zip(damaged, broken):
-        say(f"{path:<{width}}  damaged: {shown(row['damaged'].removeprefix(row['run'] + '/').split(': ', 1)[-1], 100)[1:-1]}")
+        say(
+            f"{path:<{width}}  damaged: {shown(row['damaged'].removeprefix(row['run'] + '/').split(': ', 1)[-1], 100)[1:-1]}"
+        )
 
 
 def _notes(row: dict) -> list[str]:
     """What a line of ``runs`` warns of."""
-    return ["its newest checkpoint is missing"] * bool(row["missing"]) + [line.split(":")[0] for line in row["health"][:1]]
+    return ["its newest checkpoint is missing"] * bool(row["missing"]) + [
+        line.split(":")[0] for line in row["health"][:1]
+    ]
 
 
 @fromnoise.command()
 @click.argument("run", type=PATH)
-@click.option("--data/--no-data", "with_data", default=None, help="also compare the data with their recorded digest [data with a name yes; a path that the run names is opened only if asked]")
+@click.option(
+    "--data/--no-data",
+    "with_data",
+    default=None,
+    help="also compare the data with their recorded digest [data with a name yes; a path that the run names is opened only if asked]",
+)
 @json_flag
 def verify(run, with_data, as_json):
     """Check every file of a run against its digest, and the data against theirs.
@@ -86,9 +107,13 @@ def verify(run, with_data, as_json):
             problems.append(str(error))
             code = code if damaged else error.exit_code
     document = {
-        "run": str(run), "ok": not problems, "checkpoints": [c.step for c in valid], "problems": problems,
-        "uncovered": found.uncovered, "data_checked": not unasked and with_data is not False,
-    }  # fmt: skip
+        "run": str(run),
+        "ok": not problems,
+        "checkpoints": [c.step for c in valid],
+        "problems": problems,
+        "uncovered": found.uncovered,
+        "data_checked": not unasked and with_data is not False,
+    }
     lines = [f"ok: step {c.step}" for c in valid]
     lines += [f"damaged: {problem}" for problem in problems]
     lines += [f"no digest is kept of {name}" for name in found.uncovered]
@@ -113,7 +138,9 @@ def data_list(as_json):
 
     known = catalogue()
     lines = [f"{name:<15} {text}" for name, text in known.items()]
-    lines.append(f"{'PATH':<15} a folder of images (sub-folders are classes) or of IDX files, .npy, .npz, .csv, .tsv, .parquet, text or a folder of text")
+    lines.append(
+        f"{'PATH':<15} a folder of images (sub-folders are classes) or of IDX files, .npy, .npz, .csv, .tsv, .parquet, text or a folder of text"
+    )
     finish(known, as_json, *lines)
 
 
@@ -128,24 +155,49 @@ def data_info(ctx, name, as_json):
 
     dataset = data.load(name, build(data.DataConfig, loose(data.DataConfig, ctx.args)))
     document = {
-        "name": name, "spec": dataset.spec.to_json(), "splits": {k: len(v) for k, v in dataset.splits.items()},
-        "classes": list(dataset.class_names), "factors": list(dataset.factor_names), "binarise": dataset.binarise,
-        "digest": dataset.digest, "notes": list(dataset.notes),
-    }  # fmt: skip
+        "name": name,
+        "spec": dataset.spec.to_json(),
+        "splits": {k: len(v) for k, v in dataset.splits.items()},
+        "classes": list(dataset.class_names),
+        "factors": list(dataset.factor_names),
+        "binarise": dataset.binarise,
+        "digest": dataset.digest,
+        "notes": list(dataset.notes),
+    }
     if dataset.tokenizer:
         document["text"] = {"tokens": dataset.tokenizer.kind} | {
-            k: {"tokens": len(v.x), "characters": v.characters, "bytes": v.raw_bytes, "unknown": v.unknown} for k, v in dataset.splits.items()
+            k: {
+                "tokens": len(v.x),
+                "characters": v.characters,
+                "bytes": v.raw_bytes,
+                "unknown": v.unknown,
+            }
+            for k, v in dataset.splits.items()
         }
     lines = [
         f"{name}: {dataset.spec.kind} {'x'.join(map(str, dataset.spec.shape))}, {dataset.spec.levels or 'continuous'}{' levels' if dataset.spec.levels else ''}",
         "splits: " + ", ".join(f"{k} {v:,}" for k, v in document["splits"].items()),
         *([f"classes: {', '.join(dataset.class_names[:20])}"] if dataset.class_names else []),
-        *([f"words of captions: {' '.join(dataset.words.words)}", *(f"{k}: {dataset.captions(k)[0]}" for k in dataset.splits)] if dataset.words else []),
+        *(
+            [
+                f"words of captions: {' '.join(dataset.words.words)}",
+                *(f"{k}: {dataset.captions(k)[0]}" for k in dataset.splits),
+            ]
+            if dataset.words
+            else []
+        ),
         *([f"factors: {', '.join(dataset.factor_names)}"] if dataset.factor_names else []),
-        *([f"tokens: {dataset.tokenizer.kind}; characters: " + ", ".join(f"{k} {v.characters:,}" for k, v in dataset.splits.items())] if dataset.tokenizer else []),
+        *(
+            [
+                f"tokens: {dataset.tokenizer.kind}; characters: "
+                + ", ".join(f"{k} {v.characters:,}" for k, v in dataset.splits.items())
+            ]
+            if dataset.tokenizer
+            else []
+        ),
         f"digest: {dataset.digest[:16]}",
         *dataset.notes,
-    ]  # fmt: skip
+    ]
     finish(document, as_json, *lines)
 
 
@@ -157,7 +209,11 @@ def data_get(name, as_json):
     from .. import data
 
     dataset = data.load(name)
-    finish({"name": name, "digest": dataset.digest}, as_json, f"{name}: there, digest {dataset.digest[:16]}")
+    finish(
+        {"name": name, "digest": dataset.digest},
+        as_json,
+        f"{name}: there, digest {dataset.digest[:16]}",
+    )
 
 
 @fromnoise.command()
@@ -167,9 +223,20 @@ def check(file, as_json):
     """Run the conformance suite on a family: shapes, ranges, gradients, seeds, exact resume, learning."""
     from ..conformance import check_family
 
-    results = check_family(file, on_result=lambda r: say(f"{'ok  ' if r['ok'] else 'FAIL'} {r['check']}" + (f": {r['detail']}" if r["detail"] else ""), as_json))
+    results = check_family(
+        file,
+        on_result=lambda r: say(
+            f"{'ok  ' if r['ok'] else 'FAIL'} {r['check']}"
+            + (f": {r['detail']}" if r["detail"] else ""),
+            as_json,
+        ),
+    )
     failed = [r for r in results if not r["ok"]]
-    finish({"family": file, "ok": not failed, "results": results}, as_json, f"{len(results) - len(failed)} of {len(results)} checks passed")
+    finish(
+        {"family": file, "ok": not failed, "results": results},
+        as_json,
+        f"{len(results) - len(failed)} of {len(results)} checks passed",
+    )
     if failed:
         raise UsageError(f"{file} does not conform: {failed[0]['check']}: {failed[0]['detail']}")
 
@@ -181,7 +248,11 @@ def doctor(as_json):
     from ..doctor import examine
 
     findings, ok = examine()
-    finish({"ok": ok, **findings}, as_json, *(f"{name:<12} {value}" for name, value in findings.items()))
+    finish(
+        {"ok": ok, **findings},
+        as_json,
+        *(f"{name:<12} {value}" for name, value in findings.items()),
+    )
     if not ok:
         raise UsageError("this installation has a problem: see the lines above")
 
@@ -197,7 +268,13 @@ def tour(out, data_name, seconds, seed, as_json, quiet):
     """Train a small model of every family on real digits, measure and draw them, write one page."""
     from ..tour import tour as go
 
-    page, reports = go(out, data_name, whole(seconds, "--seconds", 1), whole(seed, "--seed", 0), say=lambda text: None if quiet else say(text, as_json))
+    page, reports = go(
+        out,
+        data_name,
+        whole(seconds, "--seconds", 1),
+        whole(seed, "--seed", 0),
+        say=lambda text: None if quiet else say(text, as_json),
+    )
     finish({"page": str(page), "reports": reports}, as_json, f"the page: {page}")
 
 
@@ -227,10 +304,20 @@ def evaluator_fit(ctx, data_name, out, steps, dims, width, seed, as_json):
     dataset = data.load(data_name, build(data.DataConfig, loose(data.DataConfig, ctx.args)))
     target = out or Path(f"{Path(data_name).stem}-evaluator.safetensors")
     if target.exists():
-        raise UsageError(f"{target} exists already and is never overwritten: name another file with -o")
+        raise UsageError(
+            f"{target} exists already and is never overwritten: name another file with -o"
+        )
     for note in dataset.notes:
         say(f"data: {note}", as_json)
-    numbers = [whole(text, name, least) for text, name, least in ((steps, "--steps", 10), (dims, "--dims", 2), (width, "--width", 1), (seed, "--seed", 0))]
+    numbers = [
+        whole(text, name, least)
+        for text, name, least in (
+            (steps, "--steps", 10),
+            (dims, "--dims", 2),
+            (width, "--width", 1),
+            (seed, "--seed", 0),
+        )
+    ]
     evaluator.write(evaluator.fit(dataset, *numbers), target)
     _describe(target, as_json)
 
@@ -248,6 +335,10 @@ def _describe(file: Path, as_json: bool) -> None:
 
     found = load(file)
     about = found.about
-    learned = f"{about['classes']} classes, validation accuracy {about['validation_accuracy']:.4f}" if about["classes"] else f"reconstruction, validation mean squared error {about['validation_mse']:.5f}"
+    learned = (
+        f"{about['classes']} classes, validation accuracy {about['validation_accuracy']:.4f}"
+        if about["classes"]
+        else f"reconstruction, validation mean squared error {about['validation_mse']:.5f}"
+    )
     text = f"{file}: evaluator {found.name} of {about['data']} {'x'.join(map(str, about['shape']))}, {about['dims']} features, {learned}"
     finish({"file": str(file), "name": found.name, **about}, as_json, text)

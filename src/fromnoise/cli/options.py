@@ -20,7 +20,9 @@ def flags_of(model: type[BaseConfig], preset: dict | None = None) -> list[click.
         if default is not None and default != () and not isinstance(default, bool):
             text += f" [{','.join(map(str, default)) if isinstance(default, tuple) else default}]"
         if kind == "bool":
-            made.append(click.Option([f"{flag(name)}/--no-{flag(name)[2:]}", name], default=None, help=text))
+            made.append(
+                click.Option([f"{flag(name)}/--no-{flag(name)[2:]}", name], default=None, help=text)
+            )
         else:
             metavar = "|".join(choices) if choices else {"int": "N", "float": "X"}.get(kind, "TEXT")
             if kind == "list":
@@ -51,7 +53,9 @@ def given(model: type[BaseConfig], values: dict[str, Any]) -> dict[str, Any]:
     return out
 
 
-def loose(models: type[BaseConfig] | tuple[type[BaseConfig], ...], args: list[str]) -> dict[str, Any]:
+def loose(
+    models: type[BaseConfig] | tuple[type[BaseConfig], ...], args: list[str]
+) -> dict[str, Any]:
     """``--name value`` and ``--name=value`` for configurations known only once the run is open. Raises UsageError."""
     models = models if isinstance(models, tuple) else (models,)
     fields = {name: model for model in models for name in model.model_fields}
@@ -61,11 +65,17 @@ def loose(models: type[BaseConfig] | tuple[type[BaseConfig], ...], args: list[st
         name, equals, value = word.removeprefix("--").partition("=")
         field = name.replace("-", "_")
         plain = field.removeprefix("no_")
-        if word.startswith("--") and plain in fields and _kind(fields[plain].model_fields[plain].annotation)[0] == "bool":
+        if (
+            word.startswith("--")
+            and plain in fields
+            and _kind(fields[plain].model_fields[plain].annotation)[0] == "bool"
+        ):
             out[plain] = field == plain
             continue
         if not word.startswith("--") or field not in fields:
-            raise UsageError(f"there is no option '{word}' here.{did_you_mean(name, [flag(known)[2:] for known in fields])}")
+            raise UsageError(
+                f"there is no option '{word}' here.{did_you_mean(name, [flag(known)[2:] for known in fields])}"
+            )
         if not equals and not rest:
             raise UsageError(f"{word} needs a value")
         out |= given(fields[field], {field: value if equals else rest.pop(0)})
@@ -84,7 +94,10 @@ class SectionedCommand(click.Command):
     def format_options(self, ctx, formatter):
         placed = set().union(*(names for _, names in self.sections)) if self.sections else set()
         groups = [*self.sections, ("Other", {p.name for p in self.get_params(ctx)} - placed)]
-        listed = [(heading, [p for p in self.get_params(ctx) if p.name in names]) for heading, names in groups]
+        listed = [
+            (heading, [p for p in self.get_params(ctx) if p.name in names])
+            for heading, names in groups
+        ]
         for heading, params in [*listed, self.elsewhere]:
             rows = [record for p in params if (record := p.get_help_record(ctx))]
             if rows:
@@ -99,5 +112,7 @@ class SuggestingGroup(click.Group):
         name = args[0]
         if self.get_command(ctx, name) is None:
             known = self.list_commands(ctx)
-            raise UsageError(f"there is no command '{name}'.{did_you_mean(name, known)} Known: {', '.join(known)}")
+            raise UsageError(
+                f"there is no command '{name}'.{did_you_mean(name, known)} Known: {', '.join(known)}"
+            )
         return super().resolve_command(ctx, args)

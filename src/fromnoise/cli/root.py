@@ -15,11 +15,24 @@ from .options import SuggestingGroup
 PATH = click.Path(path_type=Path)
 LOOSE = {"ignore_unknown_options": True, "allow_extra_args": True}
 
-json_flag = click.option("--json", "as_json", is_flag=True, help="print one JSON document; everything else goes to stderr")
+json_flag = click.option(
+    "--json",
+    "as_json",
+    is_flag=True,
+    help="print one JSON document; everything else goes to stderr",
+)
 quiet_flag = click.option("--quiet", is_flag=True, help="print only the result")
-checkpoint_flag = click.option("--checkpoint", default="last", metavar="last|best|STEP", help="which weights [last]")
-data_flag = click.option("--data", metavar="NAME|PATH", help="where the run's data are now, if they moved: proven by their digest, and remembered")
-device_flag = click.option("--device", default="auto", metavar="auto|cpu|cuda|mps", help="where to compute [auto]")
+checkpoint_flag = click.option(
+    "--checkpoint", default="last", metavar="last|best|STEP", help="which weights [last]"
+)
+data_flag = click.option(
+    "--data",
+    metavar="NAME|PATH",
+    help="where the run's data are now, if they moved: proven by their digest, and remembered",
+)
+device_flag = click.option(
+    "--device", default="auto", metavar="auto|cpu|cuda|mps", help="where to compute [auto]"
+)
 
 
 def say(line: str, as_json: bool = False) -> None:
@@ -38,7 +51,10 @@ def finish(document: dict, as_json: bool, *lines: str) -> None:
 
 def trust_flags(command):
     """Adds ``trust_options`` to a verb that opens runs."""
-    command.__click_params__ = [*reversed(trust_options()), *getattr(command, "__click_params__", [])]
+    command.__click_params__ = [
+        *reversed(trust_options()),
+        *getattr(command, "__click_params__", []),
+    ]
     return command
 
 
@@ -50,9 +66,21 @@ def trust_options() -> list[click.Option]:
 
     same = {"expose_value": False, "callback": keep}
     return [
-        click.Option(["--trust-code"], is_flag=True, help="execute the family file that a run names, if it is as it was when the run was trained", **same),
-        click.Option(["--trust-file"], type=PATH, multiple=True, metavar="FILE.py", help="execute this family file, as it is now, for a run that was trained with it", **same),
-    ]  # fmt: skip
+        click.Option(
+            ["--trust-code"],
+            is_flag=True,
+            help="execute the family file that a run names, if it is as it was when the run was trained",
+            **same,
+        ),
+        click.Option(
+            ["--trust-file"],
+            type=PATH,
+            multiple=True,
+            metavar="FILE.py",
+            help="execute this family file, as it is now, for a run that was trained with it",
+            **same,
+        ),
+    ]
 
 
 def trusted():
@@ -63,14 +91,31 @@ def trusted():
     return Trust(meta["fromnoise.trust_code"], meta["fromnoise.trust_file"])
 
 
-def opened(run: Path, checkpoint: str = "last", device: str = "auto", with_data: bool = True, data: str | None = None):
+def opened(
+    run: Path,
+    checkpoint: str = "last",
+    device: str = "auto",
+    with_data: bool = True,
+    data: str | None = None,
+):
     from ..core.run import Run
     from ..training.restore import restore
 
-    return restore(Run(run), checkpoint, device=device, warn=warn, with_data=with_data, data_name=data, trust=trusted())
+    return restore(
+        Run(run),
+        checkpoint,
+        device=device,
+        warn=warn,
+        with_data=with_data,
+        data_name=data,
+        trust=trusted(),
+    )
 
 
-@click.group(cls=SuggestingGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.group(
+    cls=SuggestingGroup,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+)
 @click.version_option(__version__, prog_name="fromnoise")
 def fromnoise():
     """Train, sample, measure, compare and show generative models of every family.

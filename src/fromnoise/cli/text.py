@@ -25,7 +25,9 @@ from .root import (
 SHOWN = 24  # characters of a symbol in the table of --by-symbol
 
 
-def go_on(restored, args, n, length, seed, prompt, prompt_file, stop, stream, out, as_json, quiet) -> None:
+def go_on(
+    restored, args, n, length, seed, prompt, prompt_file, stop, stream, out, as_json, quiet
+) -> None:
     """``sample`` of a model of text: prints, streams or writes the continuations of one prompt."""
     from .. import sample as sampling
     from ..generate import longest_copies, read_text, tokenizer_of, write_on
@@ -33,12 +35,16 @@ def go_on(restored, args, n, length, seed, prompt, prompt_file, stop, stream, ou
     if prompt is not None and prompt_file is not None:
         raise UsageError("give one prompt: --prompt or --prompt-file")
     if stream and (n > 1 or as_json):
-        raise UsageError(f"--stream prints one text as it comes: leave {'--json' if as_json else '-n'} out")
+        raise UsageError(
+            f"--stream prints one text as it comes: leave {'--json' if as_json else '-n'} out"
+        )
     if out is not None:
         sampling.text_ending(out)  # before any work
     tokenizer = tokenizer_of(restored)
     if prompt == "-" or prompt_file is not None:
-        raw, name = (_stdin(), "the prompt") if prompt == "-" else (_content(prompt_file), prompt_file)
+        raw, name = (
+            (_stdin(), "the prompt") if prompt == "-" else (_content(prompt_file), prompt_file)
+        )
         prompt = read_text(raw, str(name), tokenizer)
     prompt = prompt or ""
     show, waiting = ForPeople(), [prompt]
@@ -48,7 +54,9 @@ def go_on(restored, args, n, length, seed, prompt, prompt_file, stop, stream, ou
         waiting.clear()
 
     options = loose(restored.family.Options, args)
-    made = write_on(restored, prompt, n, length, seed, stop, options, on_symbols if stream else None, warn)
+    made = write_on(
+        restored, prompt, n, length, seed, stop, options, on_symbols if stream else None, warn
+    )
     texts = [prompt + one.text for one in made]
     files = []
     if out is not None:
@@ -58,10 +66,18 @@ def go_on(restored, args, n, length, seed, prompt, prompt_file, stop, stream, ou
     copied = None if quiet and not as_json else longest_copies(restored, [one.text for one in made])
     if as_json:
         document = {
-            "run": str(restored.run.path), "step": restored.step, "n": n, "seed": seed, "prompt": prompt,
-            "texts": [one.text for one in made], "symbols": [one.symbols for one in made], "surprise": [one.surprise for one in made],
-            "stopped": [one.stopped for one in made], "longest_copied": copied, "files": [str(file) for file in files],
-        }  # fmt: skip
+            "run": str(restored.run.path),
+            "step": restored.step,
+            "n": n,
+            "seed": seed,
+            "prompt": prompt,
+            "texts": [one.text for one in made],
+            "symbols": [one.symbols for one in made],
+            "surprise": [one.surprise for one in made],
+            "stopped": [one.stopped for one in made],
+            "longest_copied": copied,
+            "files": [str(file) for file in files],
+        }
         return finish(document, True, "")
     if stream:
         print()
@@ -77,8 +93,12 @@ def go_on(restored, args, n, length, seed, prompt, prompt_file, stop, stream, ou
 def _about(generated, copied: int | None) -> str:
     """What is said of a text beside it."""
     nats = generated.surprise
-    parts = [f"{len(nats):,} symbols" + (f", {sum(nats) / len(nats):.3f} nats each" if nats else "")]
-    parts += [] if copied is None else [f"longest copied: {copied:,} character{'s' * (copied != 1)}"]
+    parts = [
+        f"{len(nats):,} symbols" + (f", {sum(nats) / len(nats):.3f} nats each" if nats else "")
+    ]
+    parts += (
+        [] if copied is None else [f"longest copied: {copied:,} character{'s' * (copied != 1)}"]
+    )
     return " | ".join(parts)
 
 
@@ -97,7 +117,9 @@ def score(run, file, text, by_symbol, checkpoint, device, as_json, quiet):
     from ..generate import read_text, score_text, tokenizer_of
 
     if (file is None) == (text is None):
-        raise UsageError("score takes one text: a FILE, - for what comes in by a pipe, or --text TEXT")
+        raise UsageError(
+            "score takes one text: a FILE, - for what comes in by a pipe, or --text TEXT"
+        )
     restored = opened(run, checkpoint, device, with_data=False)
     tokenizer = tokenizer_of(restored)
     if text is None:
@@ -105,7 +127,13 @@ def score(run, file, text, by_symbol, checkpoint, device, as_json, quiet):
         text = read_text(raw, "stdin" if str(file) == "-" else str(file), tokenizer)
     scored = score_text(restored, text)
     if as_json:
-        document = {"run": str(run), "step": restored.step, **scored.numbers(), "pieces": list(scored.pieces), "surprise": scored.surprise.tolist()}
+        document = {
+            "run": str(run),
+            "step": restored.step,
+            **scored.numbers(),
+            "pieces": list(scored.pieces),
+            "surprise": scored.surprise.tolist(),
+        }
         return finish(document, True, "")
     if by_symbol:
         show = ForPeople()
@@ -118,7 +146,9 @@ def _content(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise DataError(f"{path} cannot be read ({error.strerror or error}): name a file of text") from None
+        raise DataError(
+            f"{path} cannot be read ({error.strerror or error}): name a file of text"
+        ) from None
 
 
 def _stdin() -> bytes:

@@ -8,7 +8,18 @@ from ..core.output import Unfailing
 from ..core.words import escaped
 from .live import Live, best_words, plan_line
 from .options import SectionedCommand, SuggestingGroup, flags_of, given, loose
-from .root import LOOSE, PATH, finish, fromnoise, json_flag, quiet_flag, trust_flags, trust_options, trusted, warn
+from .root import (
+    LOOSE,
+    PATH,
+    finish,
+    fromnoise,
+    json_flag,
+    quiet_flag,
+    trust_flags,
+    trust_options,
+    trusted,
+    warn,
+)
 
 
 class Families(SuggestingGroup):
@@ -30,7 +41,10 @@ class Families(SuggestingGroup):
         from ..families import names, summary
 
         with formatter.section("Families (each has its own --help)"):
-            formatter.write_dl([(name, summary(name)) for name in names()] + [("FILE.py", "a family file of your own")])
+            formatter.write_dl(
+                [(name, summary(name)) for name in names()]
+                + [("FILE.py", "a family file of your own")]
+            )
 
 
 @fromnoise.group("train", cls=Families)
@@ -45,33 +59,89 @@ def train_command(name: str) -> click.Command:
 
     family = families.load(name)
     params = [
-        click.Option(["--data", "data_name"], metavar="NAME|PATH", help="a known data set (`fromnoise data list`), a folder of images or texts, .txt, .npy, .npz, .csv, .parquet [digits; those of --within]"),
-        click.Option(["--within"], type=PATH, metavar="RUN", help="train on the codes of this run (autoencoder, vae, vaegan, vqvae, classical); the new run holds both models"),
-        click.Option(["--preset"], metavar="|".join(family.PRESETS), help="a set of options to start from; chosen by the data when left out"),
-        click.Option(["--out"], type=PATH, metavar="DIR", help="the run's folder [runs/DATA-FAMILY-NNNN]"),
-        click.Option(["--dry-run"], is_flag=True, help="print the resolved options, parameters, seconds and memory, then stop"),
-        click.Option(["--json", "as_json"], is_flag=True, help="print one JSON document; everything else goes to stderr"),
+        click.Option(
+            ["--data", "data_name"],
+            metavar="NAME|PATH",
+            help="a known data set (`fromnoise data list`), a folder of images or texts, .txt, .npy, .npz, .csv, .parquet [digits; those of --within]",
+        ),
+        click.Option(
+            ["--within"],
+            type=PATH,
+            metavar="RUN",
+            help="train on the codes of this run (autoencoder, vae, vaegan, vqvae, classical); the new run holds both models",
+        ),
+        click.Option(
+            ["--preset"],
+            metavar="|".join(family.PRESETS),
+            help="a set of options to start from; chosen by the data when left out",
+        ),
+        click.Option(
+            ["--out"], type=PATH, metavar="DIR", help="the run's folder [runs/DATA-FAMILY-NNNN]"
+        ),
+        click.Option(
+            ["--dry-run"],
+            is_flag=True,
+            help="print the resolved options, parameters, seconds and memory, then stop",
+        ),
+        click.Option(
+            ["--json", "as_json"],
+            is_flag=True,
+            help="print one JSON document; everything else goes to stderr",
+        ),
         click.Option(["--quiet"], is_flag=True, help="print only the result"),
         *trust_options(),
-    ]  # fmt: skip
-    sections = [("What", {"data_name", "within", "preset", "out", "dry_run", "as_json", "quiet", "trust_code", "trust_file"})]
-    for heading, model in (("The model", family.Config), ("Training", TrainConfig), ("Data", DataConfig)):
+    ]
+    sections = [
+        (
+            "What",
+            {
+                "data_name",
+                "within",
+                "preset",
+                "out",
+                "dry_run",
+                "as_json",
+                "quiet",
+                "trust_code",
+                "trust_file",
+            },
+        )
+    ]
+    for heading, model in (
+        ("The model", family.Config),
+        ("Training", TrainConfig),
+        ("Data", DataConfig),
+    ):
         params += flags_of(model)
         sections.append((heading, set(model.model_fields)))
 
     def callback(**values):
-        train(family.name if family.path.parent == families.HERE else str(family.path), family.Config, **values)
+        train(
+            family.name if family.path.parent == families.HERE else str(family.path),
+            family.Config,
+            **values,
+        )
 
     command = SectionedCommand(name, params=params, callback=callback, help=families_help(family))
-    command.sections, command.elsewhere = sections, ("Later, of fromnoise sample RUN", flags_of(family.Options))
+    command.sections, command.elsewhere = (
+        sections,
+        ("Later, of fromnoise sample RUN", flags_of(family.Options)),
+    )
     return command
 
 
 def families_help(family) -> str:
     import inspect
 
-    text = inspect.getdoc(sys.modules[family.FAMILY.__module__]) or "" if family.FAMILY.__module__ in sys.modules else ""
-    presets = "\n".join(f"  {name}: " + (", ".join(f"{k}={v}" for k, v in values.items()) or "the defaults below") for name, values in family.PRESETS.items())
+    text = (
+        inspect.getdoc(sys.modules[family.FAMILY.__module__]) or ""
+        if family.FAMILY.__module__ in sys.modules
+        else ""
+    )
+    presets = "\n".join(
+        f"  {name}: " + (", ".join(f"{k}={v}" for k, v in values.items()) or "the defaults below")
+        for name, values in family.PRESETS.items()
+    )
     return f"{text.split(chr(10))[0]}\n\n\b\nPresets:\n{presets}"
 
 
@@ -90,18 +160,50 @@ def train(family, config_model, data_name, within, preset, out, dry_run, as_json
             print(escaped(f"data: {note}"), file=Unfailing(stream))
     if dry_run:
         numbers = launch.estimate(plan.trainer(), plan.train, progress(quiet, stream))
-        document = {"preset": plan.preset, "config": plan.config.model_dump(), "train": plan.train.model_dump(), "data": plan.dataset.settings, **numbers}
-        settings = " ".join(f"{k}={v}" for k, v in (plan.options.model_dump() | plan.train.model_dump()).items() if v is not None)
-        finish(document, as_json, *plan_line(numbers | {"preset": plan.preset}).split("\n"), settings)
+        document = {
+            "preset": plan.preset,
+            "config": plan.config.model_dump(),
+            "train": plan.train.model_dump(),
+            "data": plan.dataset.settings,
+            **numbers,
+        }
+        settings = " ".join(
+            f"{k}={v}"
+            for k, v in (plan.options.model_dump() | plan.train.model_dump()).items()
+            if v is not None
+        )
+        finish(
+            document, as_json, *plan_line(numbers | {"preset": plan.preset}).split("\n"), settings
+        )
         return
     with Live(quiet, stream) as live:
-        run = launch.start(plan, out, launch.command_line(), live.on_plan, live.on_event, progress(quiet, stream))
+        run = launch.start(
+            plan, out, launch.command_line(), live.on_plan, live.on_event, progress(quiet, stream)
+        )
     last = run.events("interval")[-1]
-    draw = {"image": "-n 64 -o samples.png", "vector": "-n 64 -o samples.csv", "tokens": "--stream"}[plan.dataset.spec.kind]
+    draw = {
+        "image": "-n 64 -o samples.png",
+        "vector": "-n 64 -o samples.csv",
+        "tokens": "--stream",
+    }[plan.dataset.spec.kind]
     finish(
-        {"run": str(run.path), "step": last["step"], "validation": last["validation"], "best": last["best"], "seconds": last["seconds"], "health": last["health"]},
+        {
+            "run": str(run.path),
+            "step": last["step"],
+            "validation": last["validation"],
+            "best": last["best"],
+            "seconds": last["seconds"],
+            "health": last["health"],
+        },
         as_json,
-        *([str(run.path)] if quiet else [f"done: {run.path}, {scores(last)}", f"next: fromnoise eval {run.path}   fromnoise show {run.path}   fromnoise sample {run.path} {draw}"]),
+        *(
+            [str(run.path)]
+            if quiet
+            else [
+                f"done: {run.path}, {scores(last)}",
+                f"next: fromnoise eval {run.path}   fromnoise show {run.path}   fromnoise sample {run.path} {draw}",
+            ]
+        ),
     )
 
 
@@ -129,21 +231,31 @@ def resume(ctx, run, minutes, epochs, steps, workers, data, as_json, quiet):
     from ..training.settings import TrainConfig
 
     opened = Run(run)
-    changes = given(TrainConfig, {"minutes": minutes, "epochs": epochs, "steps": steps, "workers": workers})
+    changes = given(
+        TrainConfig, {"minutes": minutes, "epochs": epochs, "steps": steps, "workers": workers}
+    )
     changes |= {"data": data} if data else {}
     if ctx.args:  # any other option of the training: accepted if it says what the run has anyway
-        changes |= loose(launch.option_models(families.of_run(opened.info, trusted(), str(run))), ctx.args)
+        changes |= loose(
+            launch.option_models(families.of_run(opened.info, trusted(), str(run))), ctx.args
+        )
     stream = sys.stderr if as_json else sys.stdout
     with Live(quiet, stream) as live:
-        done = launch.resume(opened, changes, live.on_plan, live.on_event, warn, progress(quiet, stream), trusted())
+        done = launch.resume(
+            opened, changes, live.on_plan, live.on_event, warn, progress(quiet, stream), trusted()
+        )
     last = done.events("interval")[-1]
-    document = {"run": str(run), "step": last["step"], "validation": last["validation"], "best": last["best"]}
+    document = {
+        "run": str(run),
+        "step": last["step"],
+        "validation": last["validation"],
+        "best": last["best"],
+    }
     finish(document, as_json, str(run) if quiet else f"done: {run}, {scores(last)}")
 
 
 def progress(quiet: bool, stream):
     """Prints what is being timed before a training has its plan."""
-
 
     def show(line: str) -> None:
         if not quiet:

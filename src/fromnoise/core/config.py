@@ -18,7 +18,9 @@ Width = Annotated[int, Field(ge=1, le=65_536)]  # of a layer
 class BaseConfig(BaseModel):
     """Base of every configuration: immutable, no unknown keys, no NaN or infinity."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, protected_namespaces=())
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", allow_inf_nan=False, protected_namespaces=()
+    )
 
 
 def flag(name: str) -> str:
@@ -26,7 +28,9 @@ def flag(name: str) -> str:
     return "--" + name.replace("_", "-")
 
 
-def build(model: type[BaseConfig], values: Mapping[str, Any], known: tuple[str, ...] = ()) -> BaseConfig:
+def build(
+    model: type[BaseConfig], values: Mapping[str, Any], known: tuple[str, ...] = ()
+) -> BaseConfig:
     """``model(**values)``, its mistakes told in one line.
 
     known: further keys to offer in "did you mean". Raises UsageError.
@@ -42,14 +46,20 @@ def build(model: type[BaseConfig], values: Mapping[str, Any], known: tuple[str, 
         name = str(first["loc"][0]) if first["loc"] else ""
         if first["type"] == "extra_forbidden":
             hint = did_you_mean(name, [*model.model_fields, *known])
-            raise UsageError(f"there is no option {shown(name)} here.{hint.replace('_', '-')}") from None
+            raise UsageError(
+                f"there is no option {shown(name)} here.{hint.replace('_', '-')}"
+            ) from None
         raise UsageError(f"{flag(name)} {_say(first, model.model_fields.get(name))}") from None
 
 
 def literals(annotation) -> tuple:
     """The choices of a Literal, wherever in the annotation it stands."""
     parts = get_args(annotation)
-    return parts if get_origin(annotation) is Literal else tuple(choice for part in parts for choice in literals(part))
+    return (
+        parts
+        if get_origin(annotation) is Literal
+        else tuple(choice for part in parts for choice in literals(part))
+    )
 
 
 def _say(error: dict, field) -> str:
@@ -57,7 +67,12 @@ def _say(error: dict, field) -> str:
     choices = literals(field.annotation) if field is not None else ()
     if error["type"] == "literal_error":
         return f"cannot be {given}: choose from {', '.join(map(str, choices))}.{did_you_mean(str(error['input']), map(str, choices))}"
-    kinds = {"int": "a whole number", "float": "a finite number", "bool": "true or false", "finite": "a finite number"}
+    kinds = {
+        "int": "a whole number",
+        "float": "a finite number",
+        "bool": "true or false",
+        "finite": "a finite number",
+    }
     for start, kind in kinds.items():
         if error["type"].startswith(start):
             return f"takes {kind}, not {given}"

@@ -56,5 +56,7 @@ def did_you_mean(wrong: str, known: Iterable[str]) -> str:
     known = list(known)
     close = difflib.get_close_matches(wrong, known, n=1, cutoff=0.6)
     if not close:
-        close = [name for name in known if wrong and (name.startswith(wrong) or wrong.startswith(name))][:1]
+        close = [
+            name for name in known if wrong and (name.startswith(wrong) or wrong.startswith(name))
+        ][:1]
     return f" Did you mean '{escaped(close[0])}'?" if close else ""

@@ -243,7 +243,9 @@ class HasFlow(Protocol):
     of such a model's ``HasLikelihood`` is over levels of noise: it has no importance-weighted form, and any k is 1.
     """
 
-    def flow_log_likelihood(self, x: Tensor, y: Tensor | None, rng: Rng, probes: int | None = None) -> "object": ...
+    def flow_log_likelihood(
+        self, x: Tensor, y: Tensor | None, rng: Rng, probes: int | None = None
+    ) -> "object": ...
 
 
 @runtime_checkable
@@ -254,7 +256,9 @@ class HasPosterior(Protocol):
     draw_posterior: k draws of z ~ q(z | x) for each x, (B, k, latent_dim).
     """
 
-    def log_densities(self, z: Tensor, x: Tensor, y: Tensor | None = None) -> tuple[Tensor, Tensor]: ...
+    def log_densities(
+        self, z: Tensor, x: Tensor, y: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]: ...
 
     def draw_posterior(self, x: Tensor, y: Tensor | None, rng: Rng, k: int) -> Tensor: ...
 
@@ -330,7 +334,9 @@ class Completes(Protocol):
     given (n, *shape), mask (n, *shape) True where it is known, y (n,) for a conditional model. What is known is kept.
     """
 
-    def complete(self, given: Tensor, mask: Tensor, y: Tensor | None, options: BaseConfig, rng: Rng) -> Tensor: ...
+    def complete(
+        self, given: Tensor, mask: Tensor, y: Tensor | None, options: BaseConfig, rng: Rng
+    ) -> Tensor: ...
 
 
 @dataclass(frozen=True)
@@ -365,7 +371,9 @@ class Denoises(Protocol):
 
     def clean(self, x_s: Tensor, level: float, y: Tensor | None, options: BaseConfig) -> Tensor: ...
 
-    def denoised(self, x_s: Tensor, level: float, y: Tensor | None, options: BaseConfig, rng: Rng) -> Tensor: ...
+    def denoised(
+        self, x_s: Tensor, level: float, y: Tensor | None, options: BaseConfig, rng: Rng
+    ) -> Tensor: ...
 
     def to_noise(self, x: Tensor, y: Tensor | None, options: BaseConfig) -> Tensor: ...
 

@@ -75,8 +75,12 @@ def storage_error(error: OSError, path: Path, size: int | None = None) -> Storag
     if error.errno in (errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", None)):
         return StorageError(f"no room on the disk for {path}{needed}: {AGAIN}")
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        return StorageError(f"cannot write to {path}: choose another place with --out, or change its permissions")
-    return StorageError(f"cannot write {path} ({error.strerror or error}): choose another place with --out")
+        return StorageError(
+            f"cannot write to {path}: choose another place with --out, or change its permissions"
+        )
+    return StorageError(
+        f"cannot write {path} ({error.strerror or error}): choose another place with --out"
+    )
 
 
 def read_json(path: Path):
@@ -91,7 +95,9 @@ def read_limited(path: Path, limit: int) -> bytes:
         if not stat.S_ISREG(about.st_mode):
             raise StorageError(f"{path} is damaged: it is no ordinary file")
         if about.st_size > limit:
-            raise StorageError(f"{path} is damaged: {about.st_size} bytes, and at most {limit} are read")
+            raise StorageError(
+                f"{path} is damaged: {about.st_size} bytes, and at most {limit} are read"
+            )
         with open(path, "rb") as file:
             return file.read(about.st_size)  # read(limit) would reserve that many bytes
     except FileNotFoundError:
@@ -132,14 +138,22 @@ def parse_json(data: bytes, where):
         if data.count(b",") + data.count(b"[") + data.count(b"{") > JSON_PARTS:
             raise ValueError(f"it has more than {JSON_PARTS} parts")
         text = data.decode("utf-8")
-        value = json.loads(text, object_pairs_hook=unique, parse_constant=refuse, parse_int=whole, parse_float=finite)
+        value = json.loads(
+            text,
+            object_pairs_hook=unique,
+            parse_constant=refuse,
+            parse_int=whole,
+            parse_float=finite,
+        )
         if "\\u" in text:
             json.dumps(value, ensure_ascii=False).encode()  # half of a surrogate pair is no text
         if depth(value) > JSON_DEPTH:
             raise ValueError(f"it is nested more than {JSON_DEPTH} deep")
         return value
     except RecursionError:
-        raise StorageError(f"{where} is damaged: it is nested more than {JSON_DEPTH} deep") from None
+        raise StorageError(
+            f"{where} is damaged: it is nested more than {JSON_DEPTH} deep"
+        ) from None
     except ValueError as error:
         raise StorageError(f"{where} is damaged: {str(error)[:200]}") from None
 
@@ -149,7 +163,9 @@ def depth(value) -> int:
     level, parts = 0, [value]
     while parts := [part for part in parts if isinstance(part, dict | list)]:
         level += 1
-        parts = [inner for part in parts for inner in (part.values() if isinstance(part, dict) else part)]
+        parts = [
+            inner for part in parts for inner in (part.values() if isinstance(part, dict) else part)
+        ]
     return level
 
 
@@ -169,7 +185,9 @@ def check_seal(value: dict, path: Path, needed: bool) -> dict:
         if needed:
             raise StorageError(f"{path} is damaged: it has no digest")
     elif value["digest"] != text_digest(canonical_json(rest)):
-        raise StorageError(f"{path} is damaged or was edited: its content does not match its digest")
+        raise StorageError(
+            f"{path} is damaged or was edited: its content does not match its digest"
+        )
     return rest
 
 
@@ -194,7 +212,9 @@ def sealed_line(value: dict) -> str:
 LINE = re.compile(rb'^(.*?)(?:, )?"digest": "([0-9a-f]{64})"\}$', re.DOTALL)
 
 
-def read_lines(path: Path, needed: bool = True, up_to_damage: bool = False) -> tuple[list[dict], list[str]]:
+def read_lines(
+    path: Path, needed: bool = True, up_to_damage: bool = False
+) -> tuple[list[dict], list[str]]:
     """The records of a file of ``sealed_line``, and one sentence for each line that is damaged or was not finished.
 
     needed: False accepts lines without a digest, which earlier versions wrote. A file that is not there has no lines.
@@ -228,7 +248,9 @@ def _read_line(line: bytes, where: str, needed: bool) -> dict:
         return value
     match = LINE.match(line)
     if not match or hashlib.sha256(match[1]).hexdigest() != match[2].decode():
-        raise StorageError(f"{where} is damaged or was edited: its content does not match its digest")
+        raise StorageError(
+            f"{where} is damaged or was edited: its content does not match its digest"
+        )
     return {key: part for key, part in value.items() if key != "digest"}
 
 

@@ -14,14 +14,38 @@ from .errors import DataError, StorageError, UsageError
 from .words import shown
 
 SHARE = 0.5  # of the memory that one thing may take
-LARGEST_RATIO, SMALLEST_BOMB = 100, 2**28  # unpacked to packed, and unpacked bytes, above which a file is taken for a bomb
+LARGEST_RATIO, SMALLEST_BOMB = (
+    100,
+    2**28,
+)  # unpacked to packed, and unpacked bytes, above which a file is taken for a bomb
 EXAMPLE = 2**22  # numbers of one example that are always allowed: 1024 x 1024 in colour
-ROOM, ROOM_FACTOR = 2**24, 8  # elements that building a model may take besides so many times those of its weights
-CALLS, CALLS_FACTOR = 10_000, 1000  # calls of torch functions: in any case, and for each tensor of its weights
+ROOM, ROOM_FACTOR = (
+    2**24,
+    8,
+)  # elements that building a model may take besides so many times those of its weights
+CALLS, CALLS_FACTOR = (
+    10_000,
+    1000,
+)  # calls of torch functions: in any case, and for each tensor of its weights
 UNKNOWN_MEMORY = 2**33  # bytes: where the system does not tell
 
-ELSEWHERE = ("device", "generator", "out", "pin_memory")  # arguments of factories that go with real memory
-FACTORIES = {torch.empty, torch.zeros, torch.ones, torch.full, torch.rand, torch.randn, torch.eye, torch.tril_indices, torch.triu_indices}
+ELSEWHERE = (
+    "device",
+    "generator",
+    "out",
+    "pin_memory",
+)  # arguments of factories that go with real memory
+FACTORIES = {
+    torch.empty,
+    torch.zeros,
+    torch.ones,
+    torch.full,
+    torch.rand,
+    torch.randn,
+    torch.eye,
+    torch.tril_indices,
+    torch.triu_indices,
+}
 
 
 def memory() -> int:
@@ -46,7 +70,9 @@ def in_words(size: float) -> str:
 def refuse_larger(size: float, what: str, mend: str) -> None:
     """Raises UsageError if ``what`` would take more than its share of the memory; size: bytes; mend: what to do instead."""
     if size > SHARE * memory():
-        raise UsageError(f"{what} would take {in_words(size)} of memory, and this machine has {in_words(memory())}: {mend}")
+        raise UsageError(
+            f"{what} would take {in_words(size)} of memory, and this machine has {in_words(memory())}: {mend}"
+        )
 
 
 def check_unpacked(name, declared: int, packed: int, factor: int = 1) -> None:
@@ -56,15 +82,21 @@ def check_unpacked(name, declared: int, packed: int, factor: int = 1) -> None:
     """
     mend = "if that is right, unpack it and save it with numpy.save: a .npy file is read in place"
     if declared * factor > SHARE * memory():
-        raise DataError(f"{shown(name)} unpacks to {in_words(declared * factor)}, and this machine has {in_words(memory())} of memory: {mend}")
+        raise DataError(
+            f"{shown(name)} unpacks to {in_words(declared * factor)}, and this machine has {in_words(memory())} of memory: {mend}"
+        )
     if declared > SMALLEST_BOMB and declared > LARGEST_RATIO * packed:
-        raise DataError(f"{shown(name)} takes {in_words(packed)} and unpacks to {in_words(declared)}, which no real data do: {mend}")
+        raise DataError(
+            f"{shown(name)} takes {in_words(packed)} and unpacks to {in_words(declared)}, which no real data do: {mend}"
+        )
 
 
 def check_example(dims: int, whose: str) -> None:
     """Raises StorageError if a block of samples of so many numbers each is too large for this machine. whose: the run."""
     if not 0 < dims <= max(EXAMPLE, memory() // 2**12):
-        raise StorageError(f"{whose} describes examples of {dims:,} numbers each, too many for this machine: its run.json is damaged, or it needs a larger one")
+        raise StorageError(
+            f"{whose} describes examples of {dims:,} numbers each, too many for this machine: its run.json is damaged, or it needs a larger one"
+        )
 
 
 class Bounded(TorchFunctionMode):
@@ -106,4 +138,6 @@ class Bounded(TorchFunctionMode):
             self._refuse()
 
     def _refuse(self):
-        raise StorageError(f"{self.whose} describes a far larger model than the one whose weights it holds: its run.json is damaged or forged")
+        raise StorageError(
+            f"{self.whose} describes a far larger model than the one whose weights it holds: its run.json is damaged or forged"
+        )

@@ -7,7 +7,9 @@ import numpy as np
 from PIL import Image
 
 
-def image_grid(images: np.ndarray, columns: int | None = None, gap: int = 1, scale: int | None = None) -> np.ndarray:
+def image_grid(
+    images: np.ndarray, columns: int | None = None, gap: int = 1, scale: int | None = None
+) -> np.ndarray:
     """(N, H, W[, 3]) uint8 -> one picture, row by row, on a mid-grey ground.
 
     columns: about square when not given. scale: each pixel becomes scale x scale (small images: so that a
@@ -19,7 +21,9 @@ def image_grid(images: np.ndarray, columns: int | None = None, gap: int = 1, sca
     scale = scale or max(1, math.ceil(32 / w))
     images = images.repeat(scale, 1).repeat(scale, 2)
     h, w, gap = h * scale, w * scale, gap * max(1, scale // 2)
-    picture = np.full((rows * (h + gap) - gap, columns * (w + gap) - gap, *images.shape[3:]), 128, np.uint8)
+    picture = np.full(
+        (rows * (h + gap) - gap, columns * (w + gap) - gap, *images.shape[3:]), 128, np.uint8
+    )
     for i, image in enumerate(images):
         top, left = i // columns * (h + gap), i % columns * (w + gap)
         picture[top : top + h, left : left + w] = image

@@ -27,7 +27,9 @@ Words = Annotated[str, Field(max_length=2000)]  # what is laid out in a table or
 class Record(BaseModel):
     """Base of every record: immutable, strict, finite numbers."""
 
-    model_config = ConfigDict(frozen=True, strict=True, extra="ignore", allow_inf_nan=False, protected_namespaces=())
+    model_config = ConfigDict(
+        frozen=True, strict=True, extra="ignore", allow_inf_nan=False, protected_namespaces=()
+    )
 
 
 R = TypeVar("R", bound=Record)
@@ -141,7 +143,10 @@ class DataRecord(Record):
     def _fits(self):
         if self.class_names and len(self.class_names) != self.spec.classes:
             raise ValueError(f"{len(self.class_names)} names for {self.spec.classes} classes")
-        if self.columns and sum(column.width for column in self.columns.columns) != self.spec.shape[0]:
+        if (
+            self.columns
+            and sum(column.width for column in self.columns.columns) != self.spec.shape[0]
+        ):
             raise ValueError("the columns do not fit the shape of the examples")
         return self
 
@@ -152,7 +157,9 @@ class VersionsRecord(Record):
     fromnoise: str = "?"
 
 
-Decision = Annotated[list[Count], Field(min_length=2, max_length=2)]  # from a step on, so many steps in all
+Decision = Annotated[
+    list[Count], Field(min_length=2, max_length=2)
+]  # from a step on, so many steps in all
 
 
 class BudgetRecord(Record):
@@ -161,7 +168,9 @@ class BudgetRecord(Record):
     seconds: float
     look: float
     start: Count
-    costs: Annotated[list[Annotated[list[float], Field(min_length=2, max_length=2)]], Field(min_length=1)]
+    costs: Annotated[
+        list[Annotated[list[float], Field(min_length=2, max_length=2)]], Field(min_length=1)
+    ]
 
 
 class ExtensionRecord(Record):
@@ -247,7 +256,9 @@ class BestRecord(Record):
 class Manifest(Record):
     """manifest.json of a checkpoint: the digests of its files, and the state of the loop (``training.loop.State``)."""
 
-    model_config = ConfigDict(extra="allow")  # a state of a later version has more, which it reads itself
+    model_config = ConfigDict(
+        extra="allow"
+    )  # a state of a later version has more, which it reads itself
 
     format: Count
     step: Count
@@ -359,7 +370,9 @@ class OutputRecord(Record):
 EVENTS: dict[str, type[Record]] = {"interval": IntervalEvent, "rollback": RollbackEvent}
 
 
-def read_records(path: Path, needed: bool = True, up_to_damage: bool = False) -> tuple[list[dict], list[str]]:
+def read_records(
+    path: Path, needed: bool = True, up_to_damage: bool = False
+) -> tuple[list[dict], list[str]]:
     """The checked records of a file of lines, as dictionaries, and one sentence for each line that is none.
 
     Events have a ``kind``, outputs a ``file``; other lines are of sessions. needed, up_to_damage: see ``files.read_lines``.
@@ -434,7 +447,9 @@ class CostRecord(Record):
     train_seconds: float
     memory_mb: float | None = None
     threads: Count = 0
-    samples_per_second: dict[Annotated[str, Field(pattern=r"^[0-9]{1,9}$")], float]  # by how many are drawn at once
+    samples_per_second: dict[
+        Annotated[str, Field(pattern=r"^[0-9]{1,9}$")], float
+    ]  # by how many are drawn at once
     network_calls: Count
 
 

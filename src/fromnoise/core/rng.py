@@ -23,12 +23,16 @@ class Rng:
     entry depends on its own row index only.
     """
 
-    def __init__(self, seed: int, path: tuple = (), rows: Sequence[int] | None = None, device="cpu"):
+    def __init__(
+        self, seed: int, path: tuple = (), rows: Sequence[int] | None = None, device="cpu"
+    ):
         self.seed, self.path, self.rows, self.device = int(seed), path, rows, torch.device(device)
 
     def at(self, *path: str | int) -> "Rng":
         """The numbers under a longer path."""
-        return Rng(self.seed, self.path + tuple(_plain(part) for part in path), self.rows, self.device)
+        return Rng(
+            self.seed, self.path + tuple(_plain(part) for part in path), self.rows, self.device
+        )
 
     def per_row(self, rows: Sequence[int]) -> "Rng":
         """One independent stream for each index in ``rows``."""
@@ -83,7 +87,9 @@ class Rng:
     def seed_torch(self) -> None:
         """Seeds torch's global generators, for layers that take no generator (initial weights, dropout)."""
         seed = self.key("torch") % 2**63
-        torch.default_generator.manual_seed(seed)  # torch.manual_seed keeps a stack trace of every call for CUDA's sake
+        torch.default_generator.manual_seed(
+            seed
+        )  # torch.manual_seed keeps a stack trace of every call for CUDA's sake
         if self.device.type == "cuda":
             torch.cuda.manual_seed_all(seed)
         elif self.device.type == "mps":

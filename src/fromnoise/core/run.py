@@ -17,7 +17,15 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from .errors import StorageError, UsageError, did_you_mean
-from .files import append_line, cut_last_line, sealed, sealed_line, sha256, storage_error, write_atomic
+from .files import (
+    append_line,
+    cut_last_line,
+    sealed,
+    sealed_line,
+    sha256,
+    storage_error,
+    write_atomic,
+)
 from .records import RUN_FORMAT, RunRecord, checked, read_records, read_run
 
 try:
@@ -25,7 +33,13 @@ try:
 except ImportError:  # Windows: runs are not locked there
     fcntl = None
 
-CLOCK_FIELDS = ("seconds", "items_per_second", "step_seconds", "eta", "memory_mb")  # of an event; everything else is exact
+CLOCK_FIELDS = (
+    "seconds",
+    "items_per_second",
+    "step_seconds",
+    "eta",
+    "memory_mb",
+)  # of an event; everything else is exact
 FOLDERS = ("checkpoints", "samples", "figures")
 
 
@@ -40,7 +54,9 @@ class Run:
         if not is_file(self.path / "run.json"):
             near = list_runs(self.path.parent) if is_folder(self.path.parent) else []
             hint = did_you_mean(self.path.name, [run.name for run in near])
-            raise UsageError(f"{self.path} is no run (it has no run.json).{hint} `fromnoise runs` lists them")
+            raise UsageError(
+                f"{self.path} is no run (it has no run.json).{hint} `fromnoise runs` lists them"
+            )
         self.info, self.record = read_run(self.path / "run.json")
 
     @classmethod
@@ -56,8 +72,12 @@ class Run:
             write_atomic(path / "run.json", text)
         except OSError as error:
             with contextlib.suppress(OSError):  # nothing half-made stays behind
-                shutil.rmtree(path) if not there else [(path / folder).rmdir() for folder in FOLDERS]
-            raise error if isinstance(error, StorageError) else storage_error(error, path) from error
+                shutil.rmtree(path) if not there else [
+                    (path / folder).rmdir() for folder in FOLDERS
+                ]
+            raise (
+                error if isinstance(error, StorageError) else storage_error(error, path)
+            ) from error
         return cls(path)
 
     @property
@@ -87,15 +107,21 @@ class Run:
         process leaves it.
         """
         try:
-            found, problems = read_records(self.path / "events.jsonl", self.record.format >= 2, up_to_damage=True)
+            found, problems = read_records(
+                self.path / "events.jsonl", self.record.format >= 2, up_to_damage=True
+            )
         except StorageError as error:
             return [], str(error)
-        return found, next((problem for problem in problems if not problem.endswith(UNFINISHED)), "")
+        return found, next(
+            (problem for problem in problems if not problem.endswith(UNFINISHED)), ""
+        )
 
     def seconds(self) -> float:
         """Of training, in all sessions; of one that was killed those to its last interval."""
         lines = [*self.events(), *self._sessions()]
-        return max((line["seconds"] for line in lines if line.get("seconds") is not None), default=0.0)
+        return max(
+            (line["seconds"] for line in lines if line.get("seconds") is not None), default=0.0
+        )
 
     def _sessions(self) -> list[dict]:
         try:
@@ -108,7 +134,11 @@ class Run:
     def checkpoint_folders(self) -> dict[int, Path]:
         """The folders of checkpoints by their step, whatever is in them."""
         root = self.path / "checkpoints"
-        return {int(m[1]): p for p in root.glob("step-*") if (m := re.fullmatch(r"step-([0-9]{8,18})", p.name))}
+        return {
+            int(m[1]): p
+            for p in root.glob("step-*")
+            if (m := re.fullmatch(r"step-([0-9]{8,18})", p.name))
+        }
 
     def last_saved(self) -> int:
         """The step of the newest checkpoint that was certainly saved; 0 where none of a later step is proven.
@@ -159,7 +189,9 @@ class Run:
             reason = lost[0] if lost else f"{path} has {len(found)} lines"
             kept = f", and the file as it was in {aside}" if aside.exists() else ""
             found = [event for event in found if event.get("to", event.get("step", 0)) <= step]
-            warn(f"{reason}; the checkpoint of step {step} knows of {count}. The weights are not touched; {len(found[:count])} are kept{kept}")
+            warn(
+                f"{reason}; the checkpoint of step {step} knows of {count}. The weights are not touched; {len(found[:count])} are kept{kept}"
+            )
         write_atomic(path, "".join(map(sealed_line, found[:count])))
         return len(found[:count])
 
@@ -192,7 +224,14 @@ class Run:
         for file in files:
             where = file.resolve()
             if where.is_relative_to(root):
-                self.append({"file": where.relative_to(root).as_posix(), "bytes": where.stat().st_size, "sha256": sha256(where)}, "outputs.jsonl")
+                self.append(
+                    {
+                        "file": where.relative_to(root).as_posix(),
+                        "bytes": where.stat().st_size,
+                        "sha256": sha256(where),
+                    },
+                    "outputs.jsonl",
+                )
 
     # -- one writer at a time --------------------------------------------------------------------------------
 
@@ -210,10 +249,14 @@ class Run:
             except BlockingIOError:
                 file.seek(0)
                 other = re.sub(r"[^0-9]", "", file.read(20)) or "?"
-                raise StorageError(f"{self.path} is being trained by process {other}: wait, or stop it") from None
+                raise StorageError(
+                    f"{self.path} is being trained by process {other}: wait, or stop it"
+                ) from None
             except OSError as error:
                 raise storage_error(error, self.path) from error
-            with contextlib.suppress(OSError):  # on a full disk the name of the holder is missing, and nothing else
+            with contextlib.suppress(
+                OSError
+            ):  # on a full disk the name of the holder is missing, and nothing else
                 file.truncate(0)
                 file.write(str(os.getpid()))
                 file.flush()
@@ -250,7 +293,9 @@ def writable_text(info: dict) -> str:
         return text
     except UnicodeEncodeError as error:
         name = ascii(error.object[max(0, error.start - 30) : error.end + 30])
-        raise UsageError(f"a run cannot keep the name {name}, which is no UTF-8: rename the file or folder") from None
+        raise UsageError(
+            f"a run cannot keep the name {name}, which is no UTF-8: rename the file or folder"
+        ) from None
 
 
 def free_name(path: Path) -> Path:
@@ -267,17 +312,29 @@ def writable_name(path: str | Path, option: str = "--out") -> None:
         str(path).encode()
         Path(path).exists()
     except UnicodeEncodeError:
-        raise UsageError(f"{option} {ascii(str(path))}: the name is no UTF-8: rename it, or choose another") from None
+        raise UsageError(
+            f"{option} {ascii(str(path))}: the name is no UTF-8: rename it, or choose another"
+        ) from None
     except (OSError, ValueError) as error:
-        shown = str(path) if len(str(path)) < 80 else f"{str(path)[:60]}... ({len(str(path))} characters)"
-        raise UsageError(f"{option} {ascii(shown)}: {getattr(error, 'strerror', None) or error}: choose another name") from None
+        shown = (
+            str(path)
+            if len(str(path)) < 80
+            else f"{str(path)[:60]}... ({len(str(path))} characters)"
+        )
+        raise UsageError(
+            f"{option} {ascii(shown)}: {getattr(error, 'strerror', None) or error}: choose another name"
+        ) from None
 
 
 def refuse_taken(path: Path) -> None:
     """Raises UsageError when something is there already."""
     writable_name(path)
     if path.exists() and not is_empty(path):
-        mend = f"`fromnoise resume {path}`, or another --out" if (path / "run.json").is_file() else "it is no run: choose another --out"
+        mend = (
+            f"`fromnoise resume {path}`, or another --out"
+            if (path / "run.json").is_file()
+            else "it is no run: choose another --out"
+        )
         raise UsageError(f"{path} exists already and is never overwritten: {mend}")
 
 
@@ -295,7 +352,11 @@ def is_empty(path: Path) -> bool:
 def next_folder(root: Path, stem: str) -> Path:
     """root/stem-0001, or the first free number after the highest."""
     stem = re.sub(r"[^\w.-]+", "-", stem).strip("-.")[:80] or "run"
-    taken = [int(m[1]) for p in root.glob(f"{stem}-*") if (m := re.fullmatch(re.escape(stem) + r"-(\d{4,})", p.name))]
+    taken = [
+        int(m[1])
+        for p in root.glob(f"{stem}-*")
+        if (m := re.fullmatch(re.escape(stem) + r"-(\d{4,})", p.name))
+    ]
     return root / f"{stem}-{max(taken, default=0) + 1:04d}"
 
 

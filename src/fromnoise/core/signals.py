@@ -9,7 +9,9 @@ import signal
 import time
 
 NAMES = ("SIGINT", "SIGTERM", "SIGHUP")
-SIGNALS = tuple(getattr(signal, name) for name in NAMES if hasattr(signal, name))  # no SIGHUP on Windows
+SIGNALS = tuple(
+    getattr(signal, name) for name in NAMES if hasattr(signal, name)
+)  # no SIGHUP on Windows
 INSISTS = 1.0
 
 

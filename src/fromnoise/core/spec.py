@@ -106,7 +106,9 @@ def labels_in(y):
 def require_labels(spec: DataSpec, option: str = "--conditional") -> None:
     """Raises UsageError where there are no labels for a family that reads no captions."""
     if spec.caption:
-        raise UsageError(f"{option} needs labels, and this data has captions, which this family does not read: leave {option} out, or train diffusion")
+        raise UsageError(
+            f"{option} needs labels, and this data has captions, which this family does not read: leave {option} out, or train diffusion"
+        )
     if not spec.classes:
         raise UsageError(f"{option} needs labels, and this data has none")
 
@@ -123,8 +125,13 @@ def class_number(label: str | int, names: Sequence[str]) -> int:
     numeric = any(isfinite(as_float(name)) for name in names)
     if not numeric and label in map(str, range(len(names))):
         return int(label)
-    known = ", ".join(escaped(name) if numeric or name == str(i) else f"{i} {escaped(name)}" for i, name in enumerate(names[:20]))
-    raise UsageError(f"there is no class {shown(label)}.{did_you_mean(label, names)} Known: {known}{' ...' * (len(names) > 20)}")
+    known = ", ".join(
+        escaped(name) if numeric or name == str(i) else f"{i} {escaped(name)}"
+        for i, name in enumerate(names[:20])
+    )
+    raise UsageError(
+        f"there is no class {shown(label)}.{did_you_mean(label, names)} Known: {known}{' ...' * (len(names) > 20)}"
+    )
 
 
 def as_float(text: str) -> float:

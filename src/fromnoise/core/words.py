@@ -29,7 +29,9 @@ def safe(text) -> str:
 
 def shown(text, width: int = 70) -> str:
     """A name from outside, quoted and fit for a message of one line: escaped, and shortened to ``width`` characters."""
-    text = os.fsencode(text).decode(errors="replace") if isinstance(text, os.PathLike) else str(text)
+    text = (
+        os.fsencode(text).decode(errors="replace") if isinstance(text, os.PathLike) else str(text)
+    )
     if len(text) > width:
         text = f"{text[: width // 2]}…{text[-width // 2 :]}"
     return f"'{escaped(text)}'"
@@ -59,7 +61,9 @@ class EscapingStream:
 def escaping_output():
     """Within it whatever is printed to stdout and stderr is escaped."""
     before = sys.stdout, sys.stderr
-    sys.stdout, sys.stderr = (stream and EscapingStream(stream) for stream in before)  # None: closed by the caller
+    sys.stdout, sys.stderr = (
+        stream and EscapingStream(stream) for stream in before
+    )  # None: closed by the caller
     try:
         yield
     finally:
@@ -77,4 +81,6 @@ def _unsafe(c: str) -> bool:
 
 
 def _code(c: str) -> str:
-    return c.encode("unicode_escape").decode() if not "\ud800" <= c <= "\udfff" else f"\\u{ord(c):04x}"
+    return (
+        c.encode("unicode_escape").decode() if not "\ud800" <= c <= "\udfff" else f"\\u{ord(c):04x}"
+    )

@@ -34,10 +34,16 @@ def load(name: str, config: DataConfig | None = None) -> Dataset:
         known = catalogue()
         looks_like_path = "/" in name or path.suffix
         hint = "" if looks_like_path else did_you_mean(name, known)
-        kind = "no such file or folder" if looks_like_path else "neither a known data set nor a path that exists"
+        kind = (
+            "no such file or folder"
+            if looks_like_path
+            else "neither a known data set nor a path that exists"
+        )
         raise DataError(f"data {shown(name, 200)}: {kind}.{hint} Known names: {', '.join(known)}")
     if not (path.is_dir() or path.is_file()):
-        raise DataError(f"data {shown(name)} is no file or folder, but a device or a pipe: name one that can be read more than once")
+        raise DataError(
+            f"data {shown(name)} is no file or folder, but a device or a pipe: name one that can be read more than once"
+        )
     from . import arrays, folder, idx, table, text
 
     if path.is_dir():
@@ -53,7 +59,11 @@ def _refuse_packed(name: str, path: Path, config: DataConfig) -> None:
     from ..core.words import shown
     from .encoding import archive_kind
 
-    if path.suffix.lower() in (".npy", ".npz", ".parquet") or config.tokens == "byte" or not path.is_file():
+    if (
+        path.suffix.lower() in (".npy", ".npz", ".parquet")
+        or config.tokens == "byte"
+        or not path.is_file()
+    ):
         return
     try:
         with open(path, "rb") as file:
@@ -61,6 +71,10 @@ def _refuse_packed(name: str, path: Path, config: DataConfig) -> None:
     except OSError:
         return  # the source says why it cannot be read
     if path.suffix.lower() in (".xlsx", ".xlsm", ".ods", ".docx", ".odt"):
-        raise DataError(f"data {shown(name)} is a document of an office program: save it as CSV or as plain text")
+        raise DataError(
+            f"data {shown(name)} is a document of an office program: save it as CSV or as plain text"
+        )
     if kind:
-        raise DataError(f"data {shown(name)} is {kind}: unpack it first (unzip, tar xf), and name the folder or file that comes out")
+        raise DataError(
+            f"data {shown(name)} is {kind}: unpack it first (unzip, tar xf), and name the folder or file that comes out"
+        )

@@ -22,10 +22,21 @@ EXAMPLES, LABELS = ("x", "images", "data", "arr_0"), ("y", "labels", "targets")
 MOST_CLASSES = 10_000
 # Everything that numpy is known to raise on a damaged file or a lying header.
 DAMAGE = (
-    ValueError, EOFError, LookupError, SyntaxError, TypeError, ArithmeticError, MemoryError,
-    NotImplementedError, tokenize.TokenError, zipfile.BadZipFile, zlib.error,
-)  # fmt: skip
-SMALLEST_SIDE = 4  # a "picture" with a side of 1 to 3 is most likely one picture whose channels come last
+    ValueError,
+    EOFError,
+    LookupError,
+    SyntaxError,
+    TypeError,
+    ArithmeticError,
+    MemoryError,
+    NotImplementedError,
+    tokenize.TokenError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+SMALLEST_SIDE = (
+    4  # a "picture" with a side of 1 to 3 is most likely one picture whose channels come last
+)
 
 
 def load(name: str, config: DataConfig) -> Dataset:
@@ -42,10 +53,17 @@ def load(name: str, config: DataConfig) -> Dataset:
     x = _levels(name, _channels_first(name, x), notes)
     classes = 0 if y is None else int(y.max()) + 1
     rows = split_rows(len(x), config, y, notes, tuple(map(str, range(classes))))
-    splits = {part: Split(x[index], None if y is None else y[index], 256) for part, index in rows.items()}
+    splits = {
+        part: Split(x[index], None if y is None else y[index], 256) for part, index in rows.items()
+    }
     return image_dataset(
-        name, splits, classes, config, class_names=tuple(map(str, range(classes))), notes=tuple(notes)
-    )  # fmt: skip
+        name,
+        splits,
+        classes,
+        config,
+        class_names=tuple(map(str, range(classes))),
+        notes=tuple(notes),
+    )
 
 
 def _read(name: str) -> tuple[np.ndarray, np.ndarray | None]:
@@ -92,15 +110,25 @@ def _check_sizes(name: str, archive, keys: list[str]) -> None:
 
     A member may declare more in its own header than in the archive's: numpy asks for the memory of the former.
     """
-    members = [archive.zip.getinfo(key if key in archive.zip.namelist() else f"{key}.npy") for key in keys]
+    members = [
+        archive.zip.getinfo(key if key in archive.zip.namelist() else f"{key}.npy") for key in keys
+    ]
     packed, declared = sum(member.compress_size for member in members), 0
-    if any(member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) for member in members):
-        raise DataError(f"{shown(name)} is packed in a way that numpy does not write: save it again with numpy.savez_compressed")
+    if any(
+        member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) for member in members
+    ):
+        raise DataError(
+            f"{shown(name)} is packed in a way that numpy does not write: save it again with numpy.savez_compressed"
+        )
     check_unpacked(name, sum(member.file_size for member in members), packed)
     for member in members:
         with archive.zip.open(member) as file:
             version = np.lib.format.read_magic(file)
-            read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+            read = (
+                np.lib.format.read_array_header_1_0
+                if version == (1, 0)
+                else np.lib.format.read_array_header_2_0
+            )
             shape, _, dtype = read(file)
         declared += max(member.file_size, math.prod(shape) * dtype.itemsize)
     check_unpacked(name, declared, packed)
@@ -119,10 +147,16 @@ def _checked(name: str, x: np.ndarray) -> np.ndarray:
         )
     if x.dtype.kind == "f":
         for start in range(0, len(x), 1024):
-            good = np.isfinite(x[start : start + 1024]).reshape(len(x[start : start + 1024]), -1).all(1)
+            good = (
+                np.isfinite(x[start : start + 1024])
+                .reshape(len(x[start : start + 1024]), -1)
+                .all(1)
+            )
             if not good.all():
                 row = start + int((~good).argmax())
-                raise DataError(f"{shown(name)}: row {row} holds NaN or infinity: remove that row or fill it")
+                raise DataError(
+                    f"{shown(name)}: row {row} holds NaN or infinity: remove that row or fill it"
+                )
     return x
 
 
@@ -166,9 +200,10 @@ def _levels(name: str, x: np.ndarray, notes: list[str]) -> np.ndarray:
     low, high = x.min(), x.max()
     if x.dtype.kind != "f" or low < -1 or high > 1:
         mend = (
-            "save x.astype('uint8')" if low >= 0 and high <= 255 and (x.dtype.kind != "f" or high > 1)
+            "save x.astype('uint8')"
+            if low >= 0 and high <= 255 and (x.dtype.kind != "f" or high > 1)
             else "scale them to [0, 1] or [-1, 1], or save 0 .. 255 as uint8"
-        )  # fmt: skip
+        )
         raise DataError(
             f"{shown(name)}: images of type {x.dtype} with values from {low:g} to {high:g}: {mend}"
         )

@@ -37,16 +37,22 @@ class Captions:
             found = re.findall(r"[\w'-]+", caption.lower())
             for word in found:
                 if word not in token:
-                    raise UsageError(f"this model does not know the word '{word[:40]}'.{did_you_mean(word, token)} It knows: {' '.join(self.words)}")
+                    raise UsageError(
+                        f"this model does not know the word '{word[:40]}'.{did_you_mean(word, token)} It knows: {' '.join(self.words)}"
+                    )
             if len(found) > self.length:
-                raise UsageError(f"a caption has at most {self.length} words here, and '{' '.join(found[:6])} ...' has {len(found)}: say less")
+                raise UsageError(
+                    f"a caption has at most {self.length} words here, and '{' '.join(found[:6])} ...' has {len(found)}: say less"
+                )
             row[: len(found)] = torch.tensor([token[word] for word in found], dtype=torch.int64)
         return out
 
     def decode(self, tokens: np.ndarray | Tensor) -> list[str]:
         """(n, L) -> captions."""
         names = ("", "?", *self.words)
-        return [" ".join(names[token] for token in row if token != PADDING) for row in tokens.tolist()]
+        return [
+            " ".join(names[token] for token in row if token != PADDING) for row in tokens.tolist()
+        ]
 
     def to_json(self) -> dict:
         return {"words": list(self.words), "length": self.length, "examples": list(self.examples)}

@@ -14,7 +14,9 @@ import numpy as np
 from ..core.errors import DataError, did_you_mean
 from ..core.words import shown
 
-FINEST = 2.0**-21  # width of the narrowest cells over the largest value: rows are float32, with steps of 2^-23 of it
+FINEST = (
+    2.0**-21
+)  # width of the narrowest cells over the largest value: rows are float32, with steps of 2^-23 of it
 
 
 @dataclass(frozen=True)
@@ -92,7 +94,9 @@ class Columns:
     label_at: int = 0
 
     @classmethod
-    def fit(cls, table: Mapping[str, np.ndarray], train: np.ndarray, label: str = "", label_at: int = 0) -> "Columns":
+    def fit(
+        cls, table: Mapping[str, np.ndarray], train: np.ndarray, label: str = "", label_at: int = 0
+    ) -> "Columns":
         """table: arrays of float64 (numbers), int64 or uint64 (whole numbers beyond 2^53), or text; train: rows to learn from.
 
         Raises DataError where float64 cannot hold the differences of the numbers, or float32 their standardised form.
@@ -110,7 +114,9 @@ class Columns:
                 cells = (cells - cells.min()).astype(np.float64)
             with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
                 mean, std = float(cells[train].mean()), float(cells[train].std())
-                if (cells[train] == cells[train][0]).all():  # constant: kept as it is, its mean without rounding
+                if (
+                    cells[train] == cells[train][0]
+                ).all():  # constant: kept as it is, its mean without rounding
                     mean, std = float(cells[train][0]), 1.0
                 elif std == 0:
                     raise DataError(
@@ -124,7 +130,19 @@ class Columns:
             whole = bool((cells == np.rint(cells)).all() and np.abs(cells).max() < 2**53)
             exact = (d for d in range(7) if np.array_equal(np.round(cells, d), cells))
             low, high = float(cells.min()), float(cells.max())
-            done.append(Column(name, mean, std, whole, next(exact, None), low, high, constant=low == high, offset=offset))
+            done.append(
+                Column(
+                    name,
+                    mean,
+                    std,
+                    whole,
+                    next(exact, None),
+                    low,
+                    high,
+                    constant=low == high,
+                    offset=offset,
+                )
+            )
         if all(column.constant for column in done):  # a vector needs a component
             done = [replace(column, constant=False) for column in done]
         return cls(tuple(done), label, label_at)
@@ -158,7 +176,9 @@ class Columns:
             if column.constant:
                 if other := next((cell for cell in cells if cell != column.only), None):
                     known = f"it is {shown(str(column.only))} in every row of the data"
-                    raise DataError(f"column {shown(column.name)}: {shown(str(other))} is not possible, {known}")
+                    raise DataError(
+                        f"column {shown(column.name)}: {shown(str(other))} is not possible, {known}"
+                    )
             elif not column.values:
                 if column.offset:
                     cells = [int(cell) - column.offset for cell in np.asarray(cells).tolist()]
@@ -189,7 +209,11 @@ class Columns:
                 out[column.name] = [column.values[i] for i in part.argmax(1)]
             else:
                 numbers = column.numbers(part[:, 0]).tolist()
-                out[column.name] = [int(v) + column.offset if isfinite(v) else v for v in numbers] if column.whole else numbers
+                out[column.name] = (
+                    [int(v) + column.offset if isfinite(v) else v for v in numbers]
+                    if column.whole
+                    else numbers
+                )
             at += column.width
         return out
 
@@ -218,14 +242,23 @@ class Columns:
 
     def to_json(self) -> dict:
         label = {"label": self.label, "label_at": self.label_at} if self.label else {}
-        columns = [asdict(column) | {"values": list(column.values), "offset": str(column.offset)} for column in self.columns]
-        return {"columns": columns, **label}  # offsets as text: JSON readers need not keep more than 53 bits
+        columns = [
+            asdict(column) | {"values": list(column.values), "offset": str(column.offset)}
+            for column in self.columns
+        ]
+        return {
+            "columns": columns,
+            **label,
+        }  # offsets as text: JSON readers need not keep more than 53 bits
 
     @classmethod
     def from_json(cls, value: dict) -> "Columns":
         return cls(
             tuple(
-                Column(**column | {"values": tuple(column["values"]), "offset": int(column.get("offset", 0))})
+                Column(
+                    **column
+                    | {"values": tuple(column["values"]), "offset": int(column.get("offset", 0))}
+                )
                 for column in value["columns"]
             ),
             value.get("label", ""),
@@ -245,4 +278,6 @@ def sorted_values(cells: np.ndarray) -> tuple[str, ...]:
     """The different texts, by number if all are numbers."""
     values = sorted(set(cells))
     numbers = [as_number(value) for value in values]
-    return tuple(values if np.isnan(numbers).any() else [value for _, value in sorted(zip(numbers, values))])
+    return tuple(
+        values if np.isnan(numbers).any() else [value for _, value in sorted(zip(numbers, values))]
+    )

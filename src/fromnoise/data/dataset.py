@@ -33,37 +33,67 @@ _NUMBER = r"-?\d+(\.\d+)?(e[-+]?\d+)?"
 class DataConfig(BaseConfig):
     """How a source becomes a data set. Options that a source has no use for are refused by it."""
 
-    resolution: int | None = Field(None, ge=4, le=1024, description="side in pixels that images are brought to")
+    resolution: int | None = Field(
+        None, ge=4, le=1024, description="side in pixels that images are brought to"
+    )
     crop: Literal["centre", "stretch", "pad"] = Field(
-        "centre", description="images that are not square: cut the centre, stretch, or pad with the edge's mean"
+        "centre",
+        description="images that are not square: cut the centre, stretch, or pad with the edge's mean",
     )
     grey: bool = Field(False, description="images: turn colour into grey")
     binarise: Literal["none", "dynamic", "static"] = Field(
-        "none", description="images: black or white by chance, anew at each step (dynamic) or once (static)"
+        "none",
+        description="images: black or white by chance, anew at each step (dynamic) or once (static)",
     )
-    label: str | None = Field(None, description="tables: the column that holds the class; NA in it is a class, only empty cells are missing")
+    label: str | None = Field(
+        None,
+        description="tables: the column that holds the class; NA in it is a class, only empty cells are missing",
+    )
     learn_label: bool | None = Field(
-        None, description="tables: learn the label as one more column [yes, unless the model is conditional and is told it]"
+        None,
+        description="tables: learn the label as one more column [yes, unless the model is conditional and is told it]",
     )
     drop: tuple[str, ...] = Field((), description="tables: columns to leave out")
-    categorical: tuple[str, ...] = Field((), description="tables: columns whose cells are all categories, numbers and NA too; only empty cells in them are missing")
-    missing: Literal["refuse", "drop"] = Field("refuse", description="tables: what to do with rows that have gaps: empty cells, or NA, NaN or null in columns not named by --label and --categorical")
+    categorical: tuple[str, ...] = Field(
+        (),
+        description="tables: columns whose cells are all categories, numbers and NA too; only empty cells in them are missing",
+    )
+    missing: Literal["refuse", "drop"] = Field(
+        "refuse",
+        description="tables: what to do with rows that have gaps: empty cells, or NA, NaN or null in columns not named by --label and --categorical",
+    )
     background: str = Field(
-        "white", pattern=r"^(white|black|#[0-9a-fA-F]{6})$", description="folders: what lies behind transparent pictures: white, black or #rrggbb"
+        "white",
+        pattern=r"^(white|black|#[0-9a-fA-F]{6})$",
+        description="folders: what lies behind transparent pictures: white, black or #rrggbb",
     )
     range: str = Field(
-        "full", pattern=rf"^(full|data|{_NUMBER}:{_NUMBER})$",
+        "full",
+        pattern=rf"^(full|data|{_NUMBER}:{_NUMBER})$",
         description="folders: values of the files that become black and white: those of their type (full), the lowest and highest that occur (data), or LOW:HIGH",
     )
-    skip_bad: bool = Field(False, description="folders: leave out files that cannot be read, and list them")
-    max_pixels: int = Field(64_000_000, ge=1, description="folders: refuse pictures with more pixels than this")
-    split_seed: int = Field(0, ge=0, lt=2**63, description="seed of the splits and of fixed binarisations")
-    validation: float | None = Field(None, gt=0, lt=0.5, description="share of examples held out for validation [0.1; text 0.05]")
-    test: float | None = Field(None, gt=0, lt=0.5, description="share of examples held out for the test [0.1; text 0.05]")
-    tokens: Literal["auto", "char", "byte", "bpe"] = Field(
-        "auto", description="text: characters, bytes, or frequent runs of bytes; auto: characters where they are few, else bytes"
+    skip_bad: bool = Field(
+        False, description="folders: leave out files that cannot be read, and list them"
     )
-    vocabulary: int = Field(512, ge=257, le=65_536, description="text: number of symbols of --tokens bpe")
+    max_pixels: int = Field(
+        64_000_000, ge=1, description="folders: refuse pictures with more pixels than this"
+    )
+    split_seed: int = Field(
+        0, ge=0, lt=2**63, description="seed of the splits and of fixed binarisations"
+    )
+    validation: float | None = Field(
+        None, gt=0, lt=0.5, description="share of examples held out for validation [0.1; text 0.05]"
+    )
+    test: float | None = Field(
+        None, gt=0, lt=0.5, description="share of examples held out for the test [0.1; text 0.05]"
+    )
+    tokens: Literal["auto", "char", "byte", "bpe"] = Field(
+        "auto",
+        description="text: characters, bytes, or frequent runs of bytes; auto: characters where they are few, else bytes",
+    )
+    vocabulary: int = Field(
+        512, ge=257, le=65_536, description="text: number of symbols of --tokens bpe"
+    )
     context: int = Field(128, ge=2, le=1_048_576, description="text: tokens of one example")
 
 
@@ -110,10 +140,16 @@ class TextSplit(Split):
     def windows(self, rows: Sequence[int] | slice, rng: Rng | None = None) -> np.ndarray:
         """(B, T) int64: window i begins at token i T; with rng it is moved on by 0 .. T-1, as far as the part goes."""
         T = self.window
-        starts = T * (np.arange(*rows.indices(len(self))) if isinstance(rows, slice) else np.asarray(rows, np.int64))
+        starts = T * (
+            np.arange(*rows.indices(len(self)))
+            if isinstance(rows, slice)
+            else np.asarray(rows, np.int64)
+        )
         if rng is not None:
             room = np.minimum(T, len(self.x) - T - starts + 1)
-            starts = starts + (rng.uniform("shift", starts.shape).numpy() * room.astype(np.float64)).astype(np.int64)
+            starts = starts + (
+                rng.uniform("shift", starts.shape).numpy() * room.astype(np.float64)
+            ).astype(np.int64)
         return self.x[starts[:, None] + np.arange(T)].astype(np.int64)
 
 
@@ -153,20 +189,31 @@ class Dataset:
 
     def split(self, name: str) -> Split:
         if name not in self.splits:
-            raise UsageError(f"there is no split '{name}': choose from {', '.join(self.splits)}.{did_you_mean(name, self.splits)}")
+            raise UsageError(
+                f"there is no split '{name}': choose from {', '.join(self.splits)}.{did_you_mean(name, self.splits)}"
+            )
         return self.splits[name]
 
-    def batch(self, split: str, rows: Sequence[int] | slice, rng: Rng | None = None, device="cpu") -> Batch:
+    def batch(
+        self, split: str, rows: Sequence[int] | slice, rng: Rng | None = None, device="cpu"
+    ) -> Batch:
         """The examples ``rows`` of a split in model form.
 
         rng: where binarisation anew gets its numbers from, without it each row has one fixed draw; and by how much
         windows of text are shifted, without it they are not.
         """
         part = self.split(split)
-        indices = np.arange(*rows.indices(len(part))) if isinstance(rows, slice) else np.asarray(rows, np.int64)
+        indices = (
+            np.arange(*rows.indices(len(part)))
+            if isinstance(rows, slice)
+            else np.asarray(rows, np.int64)
+        )
         places = torch.from_numpy(indices).to(device)
         if isinstance(part, TextSplit):
-            return Batch(torch.from_numpy(part.windows(indices, rng and rng.to("cpu"))).to(device), rows=places)
+            return Batch(
+                torch.from_numpy(part.windows(indices, rng and rng.to("cpu"))).to(device),
+                rows=places,
+            )
         stored = np.array(part.x[rows])  # a copy: the data set itself is never handed out
         y = None if part.y is None else torch.from_numpy(np.array(part.y[rows])).to(device)
         x = torch.from_numpy(stored).to(device)
@@ -257,7 +304,9 @@ class Dataset:
 
     def to_pixels(self, x: torch.Tensor) -> np.ndarray:
         """Model form of images -> uint8 0 .. 255 (N, H, W) or (N, H, W, 3), means between levels kept."""
-        pixels = ((x.detach().cpu().float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).numpy()
+        pixels = (
+            ((x.detach().cpu().float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).numpy()
+        )
         return pixels[:, 0] if pixels.shape[1] == 1 else pixels.transpose(0, 2, 3, 1)
 
     def text(self, split: str) -> str:
@@ -272,7 +321,11 @@ class Dataset:
 
 
 def split_rows(
-    n: int, config: DataConfig, y: np.ndarray | None = None, notes: list[str] | None = None, class_names: Sequence[str] = ()
+    n: int,
+    config: DataConfig,
+    y: np.ndarray | None = None,
+    notes: list[str] | None = None,
+    class_names: Sequence[str] = (),
 ) -> dict[str, np.ndarray]:
     """Disjoint row numbers of the three splits; they depend on n, the shares and the seed, and on labels only as far as needed.
 
@@ -281,12 +334,16 @@ def split_rows(
     notes: takes a line about each of these. Raises DataError, UsageError.
     """
     if n < FEWEST:
-        raise DataError(f"{n} example{'s' * (n != 1)} cannot be split for training, validation and test: give at least {FEWEST}")
+        raise DataError(
+            f"{n} example{'s' * (n != 1)} cannot be split for training, validation and test: give at least {FEWEST}"
+        )
     order = Rng(config.split_seed).at("split").numpy("order").permutation(n)
     n_test = max(1, round(n * (config.test or SHARE)))
     n_validation = max(1, round(n * (config.validation or SHARE)))
     if n_test + n_validation >= n:
-        raise UsageError(f"--validation and --test leave none of the {n} examples for training: choose smaller shares")
+        raise UsageError(
+            f"--validation and --test leave none of the {n} examples for training: choose smaller shares"
+        )
     test, validation, train = np.split(order, [n_test, n_test + n_validation])
     rows = {"train": train, "validation": validation, "test": test}
     if y is not None:
@@ -302,13 +359,17 @@ def _give_every_class_an_example(rows: dict[str, np.ndarray], y: np.ndarray) -> 
         largest = counts.argmax()
         if counts[largest] < 2:
             return
-        held_out = next(at for part, at in rows.items() if part != "train" and (y[at] == missing).any())
+        held_out = next(
+            at for part, at in rows.items() if part != "train" and (y[at] == missing).any()
+        )
         here, there = np.flatnonzero(y[train] == largest)[-1], (y[held_out] == missing).argmax()
         train[here], held_out[there] = held_out[there], train[here]
         counts[[largest, missing]] += (-1, 1)
 
 
-def note_unlearned(labels: dict[str, np.ndarray], class_names: Sequence[str], notes: list[str] | None) -> None:
+def note_unlearned(
+    labels: dict[str, np.ndarray], class_names: Sequence[str], notes: list[str] | None
+) -> None:
     """A line in notes about the classes without a training example, and one about those without a held-out one."""
     if notes is None:
         return
@@ -320,9 +381,13 @@ def note_unlearned(labels: dict[str, np.ndarray], class_names: Sequence[str], no
         return ", ".join(named) + " ..." * (len(classes) > 5)
 
     if len(unlearned := np.flatnonzero((counts["train"] == 0) & (held_out > 0))):
-        notes.append(f"classes without a training example, which no model learns: {listed(unlearned)}")
+        notes.append(
+            f"classes without a training example, which no model learns: {listed(unlearned)}"
+        )
     if len(unmeasured := np.flatnonzero((counts["train"] > 0) & (held_out == 0))):
-        notes.append(f"classes whose examples are all training examples, so that no validation or test example measures them: {listed(unmeasured)}")
+        notes.append(
+            f"classes whose examples are all training examples, so that no validation or test example measures them: {listed(unmeasured)}"
+        )
 
 
 def digest_of(spec: DataSpec, splits: dict[str, Split]) -> str:
@@ -337,7 +402,9 @@ def digest_of(spec: DataSpec, splits: dict[str, Split]) -> str:
     return h.hexdigest()
 
 
-def binarised(dataset_spec: DataSpec, splits: dict[str, Split], config: DataConfig) -> tuple[DataSpec, dict[str, Split]]:
+def binarised(
+    dataset_spec: DataSpec, splits: dict[str, Split], config: DataConfig
+) -> tuple[DataSpec, dict[str, Split]]:
     """Applies ``config.binarise``: fixed draws are made here, draws anew are left to ``Dataset.batch``.
 
     Pixel value v of L levels becomes white with probability v / (L - 1).
@@ -360,20 +427,29 @@ def binarised(dataset_spec: DataSpec, splits: dict[str, Split], config: DataConf
     return spec, done
 
 
-def image_dataset(name: str, images: dict[str, Split], classes: int, config: DataConfig, **more) -> Dataset:
+def image_dataset(
+    name: str, images: dict[str, Split], classes: int, config: DataConfig, **more
+) -> Dataset:
     """Finishes a data set of images stored as levels (N, C, H, W): binarisation, digest, settings."""
     first = next(iter(images.values()))
     spec = DataSpec("image", first.x.shape[1:], levels=first.levels, classes=classes)
     digest = more.pop("digest", None)
     spec, splits = binarised(spec, images, config)
     return Dataset(
-        name, spec, splits, digest or digest_of(spec, splits),
-        binarise=config.binarise, settings=config.model_dump(exclude_defaults=True), **more,
-    )  # fmt: skip
+        name,
+        spec,
+        splits,
+        digest or digest_of(spec, splits),
+        binarise=config.binarise,
+        settings=config.model_dump(exclude_defaults=True),
+        **more,
+    )
 
 
 def refuse(config: DataConfig, source: str, *allowed: str) -> None:
     """Raises UsageError when an option was given that this source has no use for."""
     for name in sorted(config.model_fields_set - {"split_seed"} - set(allowed)):
         if getattr(config, name) != DataConfig.model_fields[name].default:
-            raise UsageError(f"--{name.replace('_', '-')} has no meaning for {source}: leave it out")
+            raise UsageError(
+                f"--{name.replace('_', '-')} has no meaning for {source}: leave it out"
+            )

@@ -17,5 +17,7 @@ def load(name: str, config: DataConfig) -> Dataset:
     raw = load_digits()
     x = raw.images.astype(np.uint8)[:, None]  # (N, 1, 8, 8), levels 0 .. 16
     y = raw.target.astype(np.int64)
-    splits = {part: Split(x[rows], y[rows], 17) for part, rows in split_rows(len(x), config).items()}
+    splits = {
+        part: Split(x[rows], y[rows], 17) for part, rows in split_rows(len(x), config).items()
+    }
     return image_dataset(name, splits, 10, config, class_names=tuple("0123456789"))

@@ -20,7 +20,10 @@ HEAD = 2**16  # bytes that NULs are counted in
 UNDEFINED = (0x81, 0x8D, 0x8F, 0x90, 0x9D)  # bytes that cp1252 has no character for
 MOST_FOREIGN = 0.3  # share of characters beyond ASCII in text of a Western encoding
 MOST_CONTROLS = 0.02  # share of control characters in a text
-OFTEN, SELDOM = 0.4, 0.05  # shares of NULs at even or odd places: text of European languages in UTF-16 has about 1 and 0
+OFTEN, SELDOM = (
+    0.4,
+    0.05,
+)  # shares of NULs at even or odd places: text of European languages in UTF-16 has about 1 and 0
 
 
 def wide_encoding(head: bytes) -> str:
@@ -36,7 +39,9 @@ def wide_encoding(head: bytes) -> str:
     if not (max(even, odd) > OFTEN and min(even, odd) < SELDOM):
         return ""
     encoding = "utf-16-le" if odd > even else "utf-16-be"
-    text = head[: HEAD // 2 * 2].decode(encoding, "ignore")  # numbers of 16 bits, too, have NULs at every second place
+    text = head[: HEAD // 2 * 2].decode(
+        encoding, "ignore"
+    )  # numbers of 16 bits, too, have NULs at every second place
     controls = sum(character < " " and character not in "\t\n\r\f" for character in text)
     return encoding if controls <= MOST_CONTROLS * len(text) else ""
 
@@ -63,15 +68,23 @@ def encoding_of(head: bytes, blocks: Iterable[bytes]) -> str:
         seen[list(set(block))] = True
     if invalid <= valid or invalid > MOST_FOREIGN * size:
         return ""
-    return "cp1252" if seen[0x80:0xA0].any() and not seen[list(UNDEFINED)].any() else "latin-1"  # the same, but for 0x80 to 0x9f
+    return (
+        "cp1252" if seen[0x80:0xA0].any() and not seen[list(UNDEFINED)].any() else "latin-1"
+    )  # the same, but for 0x80 to 0x9f
 
 
 def archive_kind(head: bytes) -> str:
     """What kind of archive or packed file begins so, in words; or ""."""
     kinds = {
-        b"PK\x03\x04": "a zip archive", b"PK\x05\x06": "a zip archive", b"\x1f\x8b": "a gzip file", b"7z\xbc\xaf\x27\x1c": "a 7z archive",
-        b"Rar!": "a rar archive", b"\xfd7zXZ\0": "an xz file", b"BZh": "a bzip2 file", b"\x28\xb5\x2f\xfd": "a zstd file",
-    }  # fmt: skip
+        b"PK\x03\x04": "a zip archive",
+        b"PK\x05\x06": "a zip archive",
+        b"\x1f\x8b": "a gzip file",
+        b"7z\xbc\xaf\x27\x1c": "a 7z archive",
+        b"Rar!": "a rar archive",
+        b"\xfd7zXZ\0": "an xz file",
+        b"BZh": "a bzip2 file",
+        b"\x28\xb5\x2f\xfd": "a zstd file",
+    }
     if head[257:262] == b"ustar":
         return "a tar archive"
     return next((kind for mark, kind in kinds.items() if head.startswith(mark)), "")

@@ -11,7 +11,9 @@ from ..core.limits import refuse_larger
 from ..core.rng import Rng
 from .dataset import SHARE, DataConfig, Dataset, Split, image_dataset, refuse
 
-NAMES = {"faces": "10,000 cartoon faces drawn from 6 known factors, 32x32 colour, 4 hair colours (made here)"}
+NAMES = {
+    "faces": "10,000 cartoon faces drawn from 6 known factors, 32x32 colour, 4 hair colours (made here)"
+}
 COUNT = 10_000
 FACTORS = ("head_size", "hair_colour", "smile_size", "skin_tone", "eye_size", "background")
 HAIR = ("black", "brown", "red", "blond")  # class k: hair_colour in [k/4, (k+1)/4)
@@ -28,13 +30,21 @@ BACK_RAMP = ((0, 1), ((58, 104, 140), (222, 242, 250)))
 def load(name: str, config: DataConfig) -> Dataset:
     """8,000 / 1,000 / 1,000 faces, or other shares of the 10,000 if the configuration says so."""
     refuse(config, "faces", "resolution", "grey", "binarise", "validation", "test")
-    refuse_larger(COUNT * 3 * (config.resolution or 32) ** 2, f"{COUNT:,} faces at --resolution {config.resolution}", "choose a smaller one")
+    refuse_larger(
+        COUNT * 3 * (config.resolution or 32) ** 2,
+        f"{COUNT:,} faces at --resolution {config.resolution}",
+        "choose a smaller one",
+    )
     factors = draw_factors(range(COUNT), config.split_seed)
     x = draw(factors, config.resolution or 32)
     if config.grey:
-        x = np.rint(np.tensordot(x, np.float32((0.299, 0.587, 0.114)), (1, 0))).astype(np.uint8)[:, None]
+        x = np.rint(np.tensordot(x, np.float32((0.299, 0.587, 0.114)), (1, 0))).astype(np.uint8)[
+            :, None
+        ]
     y = np.minimum(factors[:, 1] * len(HAIR), len(HAIR) - 1).astype(np.int64)
-    n_test, n_validation = (max(1, round(COUNT * (share or SHARE))) for share in (config.test, config.validation))
+    n_test, n_validation = (
+        max(1, round(COUNT * (share or SHARE))) for share in (config.test, config.validation)
+    )
     ends = {"train": COUNT - n_validation - n_test, "validation": COUNT - n_test, "test": COUNT}
     splits, start = {}, 0
     for part, end in ends.items():
@@ -61,8 +71,10 @@ def draw(factors: np.ndarray, resolution: int = 32) -> np.ndarray:
 def _paint(factors: np.ndarray, resolution: int) -> np.ndarray:
     head, hair, smile, skin, eye, back = (f[:, None, None] for f in factors.T)  # each (N, 1, 1)
     hair_colour, skin_colour, back_colour = (
-        _ramp(HAIR_RAMP, factors[:, 1]), _ramp(SKIN_RAMP, factors[:, 3]), _ramp(BACK_RAMP, factors[:, 5])
-    )  # fmt: skip
+        _ramp(HAIR_RAMP, factors[:, 1]),
+        _ramp(SKIN_RAMP, factors[:, 3]),
+        _ramp(BACK_RAMP, factors[:, 5]),
+    )
     scale = 0.78 + 0.34 * head
     centres = (np.arange(resolution, dtype=np.float32) + 0.5) * (2 / resolution) - 1
     # The face's own coordinates: origin between eyes and mouth, y down, the head about 1.2 wide at any size.
@@ -108,7 +120,11 @@ def _paint(factors: np.ndarray, resolution: int) -> np.ndarray:
     upper, lower = lift + 0.3 * deep * bow - 0.02, lift + deep * bow + 0.02
     mouth = np.maximum(np.maximum(upper - y, y - lower) / slope, side - width)
     paint((138, 30, 42), mouth)
-    paint((255, 255, 255), np.maximum(mouth + 0.02, y - upper - 0.35 * deep), np.clip(smile * 3 - 1, 0, 1))
+    paint(
+        (255, 255, 255),
+        np.maximum(mouth + 0.02, y - upper - 0.35 * deep),
+        np.clip(smile * 3 - 1, 0, 1),
+    )
     return np.rint(canvas).astype(np.uint8)
 
 
@@ -122,4 +138,6 @@ def _ellipse(x, y, a, b):
 def _ramp(ramp, t: np.ndarray) -> np.ndarray:
     """Colours (N, 3) at t (N,) on a piecewise linear ramp."""
     knots, colours = ramp
-    return np.stack([np.interp(t, knots, channel) for channel in zip(*colours)], 1).astype(np.float32)
+    return np.stack([np.interp(t, knots, channel) for channel in zip(*colours)], 1).astype(
+        np.float32
+    )

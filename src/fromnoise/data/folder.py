@@ -28,12 +28,32 @@ from .pictures import attempted, calm_pillow, decoded, extremes, is_picture, pic
 from .store import cache_folder, open_or_build
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
-OPTIONS = ("resolution", "crop", "grey", "skip_bad", "max_pixels", "background", "range", "split_seed", "validation", "test")
-WAY = b"3"  # of reading a folder: part of the key, so that a store of an earlier version is not taken
+OPTIONS = (
+    "resolution",
+    "crop",
+    "grey",
+    "skip_bad",
+    "max_pixels",
+    "background",
+    "range",
+    "split_seed",
+    "validation",
+    "test",
+)
+WAY = (
+    b"3"  # of reading a folder: part of the key, so that a store of an earlier version is not taken
+)
 PARTS = {
-    "train": "train", "training": "train", "val": "validation", "valid": "validation", "validation": "validation", "dev": "validation",
-    "eval": "validation", "test": "test", "testing": "test",
-}  # fmt: skip
+    "train": "train",
+    "training": "train",
+    "val": "validation",
+    "valid": "validation",
+    "validation": "validation",
+    "dev": "validation",
+    "eval": "validation",
+    "test": "test",
+    "testing": "test",
+}
 LISTED = 20  # files that one message names
 NARROW = 0.51  # share of the range of values, up to which the pictures' use of it is said
 SAME = 0.5  # share of the pictures that are exactly the same, from which on that is said
@@ -72,7 +92,8 @@ def load(name: str, config: DataConfig) -> Dataset:
         )
     files = _arranged(name, files, config, notes)
     store = open_or_build(
-        cache_folder("folders", _key(folder, files, config)), lambda at: _build(at, name, files, config)
+        cache_folder("folders", _key(folder, files, config)),
+        lambda at: _build(at, name, files, config),
     )
     digest = {"digest": store.digest} if config.binarise == "none" else {}
     config = config.model_copy(update={"range": store.about.get("range", config.range)})
@@ -101,14 +122,20 @@ def pictures(folder: Path, n: int, side: int, channels: int, config: DataConfig)
     with calm_pillow():
         for file in files:
             how = (side, config.crop, channels == 1, config.background, _span(config.range))
-            pixels = attempted(lambda path: (size_of(path, config.max_pixels), decoded(path, *how))[1], file.path)
+            pixels = attempted(
+                lambda path: (size_of(path, config.max_pixels), decoded(path, *how))[1], file.path
+            )
             if isinstance(pixels, str):
-                raise DataError(f"{shown(file.name)} cannot be read ({pixels}): take it out of the folder")
+                raise DataError(
+                    f"{shown(file.name)} cannot be read ({pixels}): take it out of the folder"
+                )
             found.append(pixels)
     return np.stack(found)
 
 
-def _find(folder: Path, others: list[str] | None = None, visited: list[str] | None = None) -> Iterator[File]:
+def _find(
+    folder: Path, others: list[str] | None = None, visited: list[str] | None = None
+) -> Iterator[File]:
     """Every image file at any depth; links are followed, but not back into a folder that they are in.
 
     A file with an ending of SUFFIXES is taken for an image, and any other one if its content is. others: takes the names of the rest;
@@ -148,18 +175,33 @@ def _left_out(folder: Path, files: list[File], others: list[str]) -> list[str]:
     base = [os.path.basename(name).lower() for name in others]
     labels = [name for name, short in zip(others, base) if short == "dataset.json"]
     captions = [
-        name for name, short in zip(others, base)
+        name
+        for name, short in zip(others, base)
         if short in ("metadata.csv", "metadata.jsonl", "metadata.parquet")
-        or short.endswith((".txt", ".caption", ".json")) and os.path.splitext(name)[0] in stems
-    ]  # fmt: skip
+        or short.endswith((".txt", ".caption", ".json"))
+        and os.path.splitext(name)[0] in stems
+    ]
     if labels:
-        notes.append(f"{shown(labels[0])} is ignored: labels are not read from it; pictures in one sub-folder for each class have labels")
+        notes.append(
+            f"{shown(labels[0])} is ignored: labels are not read from it; pictures in one sub-folder for each class have labels"
+        )
     if captions:
-        notes.append(f"{len(captions)} file{'s' * (len(captions) > 1)} beside the pictures ignored, such as {shown(captions[0])}: captions are not read")
-    rest = Counter((os.path.splitext(name)[1].lower(), _what(folder / name)) for name in others if name not in {*labels, *captions})
+        notes.append(
+            f"{len(captions)} file{'s' * (len(captions) > 1)} beside the pictures ignored, such as {shown(captions[0])}: captions are not read"
+        )
+    rest = Counter(
+        (os.path.splitext(name)[1].lower(), _what(folder / name))
+        for name in others
+        if name not in {*labels, *captions}
+    )
     if rest:
-        kinds = [f"{count} {ending or 'without an ending'} ({what})" for (ending, what), count in rest.most_common(LISTED)]
-        notes.append(f"files left out, since they are no pictures: {', '.join(kinds)}{' ...' * (len(rest) > LISTED)}")
+        kinds = [
+            f"{count} {ending or 'without an ending'} ({what})"
+            for (ending, what), count in rest.most_common(LISTED)
+        ]
+        notes.append(
+            f"files left out, since they are no pictures: {', '.join(kinds)}{' ...' * (len(rest) > LISTED)}"
+        )
     return notes
 
 
@@ -170,11 +212,15 @@ def _without_pictures(files: list[File], visited: list[str]) -> list[str]:
         above = file.name
         while (above := above.rpartition("/")[0]) not in filled:
             filled.add(above)
-    empty = sorted(name for name in visited if name not in filled and name.rpartition("/")[0] in filled)
+    empty = sorted(
+        name for name in visited if name not in filled and name.rpartition("/")[0] in filled
+    )
     if not empty or not files:
         return []
     more = f" and {len(empty) - LISTED} more" if len(empty) > LISTED else ""
-    return [f"folder{'s' * (len(empty) > 1)} left out, without a picture: {', '.join(map(shown, empty[:LISTED]))}{more}"]
+    return [
+        f"folder{'s' * (len(empty) > 1)} left out, without a picture: {', '.join(map(shown, empty[:LISTED]))}{more}"
+    ]
 
 
 def _what(path: Path) -> str:
@@ -207,14 +253,21 @@ def _arranged(name: str, files: list[File], config: DataConfig, notes: list[str]
         parts = _parts_at(folders, place)
         if all(parts) and "train" in parts and len(set(parts)) > 1:
             files = [
-                replace(file, part=part, group=dirs[group] if len(dirs) > group else "") for file, part, dirs in zip(files, parts, folders)
+                replace(file, part=part, group=dirs[group] if len(dirs) > group else "")
+                for file, part, dirs in zip(files, parts, folders)
             ]
             return _as_splits(name, files, config, notes)
     parts = _parts_at(folders, above)
     known = sorted({dirs[above] for dirs, part in zip(folders, parts) if part})
     if len(known) > 1 and "train" in parts:
-        other = next(dirs[above] if len(dirs) > above else file.name for dirs, file, part in zip(folders, files, parts) if not part)
-        notes.append(f"folders {', '.join(map(shown, known))} are not taken for splits, since {shown(other)} lies beside them")
+        other = next(
+            dirs[above] if len(dirs) > above else file.name
+            for dirs, file, part in zip(folders, files, parts)
+            if not part
+        )
+        notes.append(
+            f"folders {', '.join(map(shown, known))} are not taken for splits, since {shown(other)} lies beside them"
+        )
     _refuse_mixed(name, files)
     return files
 
@@ -226,14 +279,21 @@ def _parts_at(folders: list[list[str]], place: int) -> list[str]:
 
 def _as_splits(name: str, files: list[File], config: DataConfig, notes: list[str]) -> list[File]:
     """The files of folders that are splits, with notes on what they hold. Raises DataError, UsageError."""
-    held_out = {part: [file for file in files if file.part == part] for part in ("train", "validation", "test")}
+    held_out = {
+        part: [file for file in files if file.part == part]
+        for part in ("train", "validation", "test")
+    }
     for part, inside in held_out.items():
         if inside and part != "train" and getattr(config, part) is not None:
-            raise UsageError(f"--{part}: data {shown(name)} has a folder for it: leave the option out")
+            raise UsageError(
+                f"--{part}: data {shown(name)} has a folder for it: leave the option out"
+            )
         _refuse_mixed(name, inside)
     for part, inside in held_out.items():
         if inside and held_out["train"][0].group and not inside[0].group:
-            notes.append(f"the {len(inside)} pictures for {part} are left out: they are not in folders of classes, as those for training are")
+            notes.append(
+                f"the {len(inside)} pictures for {part} are left out: they are not in folders of classes, as those for training are"
+            )
             held_out[part] = []
         elif inside and inside[0].group and not held_out["train"][0].group:
             held_out[part] = [replace(file, group="") for file in inside]
@@ -241,7 +301,10 @@ def _as_splits(name: str, files: list[File], config: DataConfig, notes: list[str
     missing = [part for part, inside in held_out.items() if not inside]
     drawn = f"; {' and '.join(missing)} drawn from train" if missing else ""
     notes.append(f"folders are taken for the splits that they are named after: {sizes}{drawn}")
-    return sorted((file for inside in held_out.values() for file in inside), key=lambda file: os.fsencode(file.name))
+    return sorted(
+        (file for inside in held_out.values() for file in inside),
+        key=lambda file: os.fsencode(file.name),
+    )
 
 
 def _refuse_mixed(name: str, files: list[File]) -> None:
@@ -289,14 +352,22 @@ def _build(at: Path, name: str, files: list[File], config: DataConfig) -> dict:
                 sizes.append((file, size))
         if not sizes:
             _judge(bad, name, files, config)
-        span = _measured_span(pool, sizes, bad, config) if config.range == "data" else _span(config.range)
+        span = (
+            _measured_span(pool, sizes, bad, config)
+            if config.range == "data"
+            else _span(config.range)
+        )
         side = config.resolution or _usual_side([size for _, size in sizes], config)
         channels, good, all_grey, transparent, frames = 1 if config.grey else 3, [], True, 0, 0
         lows, highs = [], []
         prints, hidden = Counter(), {}
         with open(at / "raw", "wb") as out:
-            decode = lambda path: picture(path, side, config.crop, config.grey, config.background, span)
-            for file, made in _in_order(pool, decode, [file for file, _ in sizes if file.name not in bad]):
+            decode = lambda path: picture(
+                path, side, config.crop, config.grey, config.background, span
+            )
+            for file, made in _in_order(
+                pool, decode, [file for file, _ in sizes if file.name not in bad]
+            ):
                 if isinstance(made, str):
                     bad[file.name] = made
                     continue
@@ -318,7 +389,9 @@ def _build(at: Path, name: str, files: list[File], config: DataConfig) -> dict:
     groups = sorted({file.group for file in good}, key=os.fsencode)
     class_names = tuple(_in_unicode(group) for group in groups) if len(groups) > 1 else ()
     if odd := [made for group, made in zip(groups, class_names) if group != made]:
-        notes.append(f"names of folders that are no UTF-8 are read as Latin-1: {', '.join(map(shown, odd[:5]))}{' ...' * (len(odd) > 5)}")
+        notes.append(
+            f"names of folders that are no UTF-8 are read as Latin-1: {', '.join(map(shown, odd[:5]))}{' ...' * (len(odd) > 5)}"
+        )
     y = np.array([groups.index(file.group) for file in good], np.int64) if class_names else None
     rows = _rows(good, y, config)
     if y is not None:
@@ -345,7 +418,9 @@ def _build(at: Path, name: str, files: list[File], config: DataConfig) -> dict:
     if groups[0] and not class_names:
         notes.append(f"one sub-folder only, {shown(groups[0])}: the images have no labels")
     background_hides = hidden[prints.most_common(1)[0][0]][1]
-    notes += _changes(len(good), transparent, background_hides, frames, prints, lows, highs, span, config)
+    notes += _changes(
+        len(good), transparent, background_hides, frames, prints, lows, highs, span, config
+    )
     if bad:
         notes.append(
             f"{len(bad)} of {len(files)} files left out: "
@@ -366,9 +441,14 @@ def _lost_classes(files: list[File], kept: list[str]) -> list[str]:
     lost = Counter(file.group for file in files if file.group not in kept)
     if not lost:
         return []
-    named = [f"{shown(_in_unicode(group))} ({count} file{'s' * (count != 1)})" for group, count in lost.most_common(LISTED)]
+    named = [
+        f"{shown(_in_unicode(group))} ({count} file{'s' * (count != 1)})"
+        for group, count in lost.most_common(LISTED)
+    ]
     more = f" and {len(lost) - LISTED} more" if len(lost) > LISTED else ""
-    return [f"class{'es' * (len(lost) > 1)} lost, since no picture of {'them' if len(lost) > 1 else 'it'} can be read: {', '.join(named)}{more}"]
+    return [
+        f"class{'es' * (len(lost) > 1)} lost, since no picture of {'them' if len(lost) > 1 else 'it'} can be read: {', '.join(named)}{more}"
+    ]
 
 
 def _in_unicode(name: str) -> str:
@@ -394,39 +474,70 @@ def _rows(files: list[File], y: np.ndarray | None, config: DataConfig) -> dict[s
     train = rows["train"]
     drawn = split_rows(len(train), config, None if y is None else y[train])
     kept = [drawn["train"], *(drawn[part] for part in SPLITS[1:] if len(rows[part]))]
-    return {part: train[np.concatenate(kept)] if part == "train" else rows[part] if len(rows[part]) else train[drawn[part]] for part in SPLITS}
+    return {
+        part: train[np.concatenate(kept)]
+        if part == "train"
+        else rows[part]
+        if len(rows[part])
+        else train[drawn[part]]
+        for part in SPLITS
+    }
 
 
-def _measured_span(pool, sizes: list[tuple[File, tuple]], bad: dict[str, str], config: DataConfig) -> tuple[float, float]:
+def _measured_span(
+    pool, sizes: list[tuple[File, tuple]], bad: dict[str, str], config: DataConfig
+) -> tuple[float, float]:
     """The smallest and the largest value of all files; what cannot be read becomes bad. Raises DataError where they are equal."""
     found = []
-    for file, values in _in_order(pool, lambda path: extremes(path, config.background), [file for file, _ in sizes]):
+    for file, values in _in_order(
+        pool, lambda path: extremes(path, config.background), [file for file, _ in sizes]
+    ):
         if isinstance(values, str):
             bad[file.name] = values
         else:
             found.append(values)
-    low, high = (min(low for low, _ in found), max(high for _, high in found)) if found else (0.0, 255.0)
+    low, high = (
+        (min(low for low, _ in found), max(high for _, high in found)) if found else (0.0, 255.0)
+    )
     if low == high:
         raise DataError(f"--range data: every pixel has the value {low:g}: leave the option out")
     return low, high
 
 
-def _changes(n: int, transparent: int, background_hides: bool, frames: int, prints: Counter, lows: list[int], highs: list[int], span, config: DataConfig) -> list[str]:
+def _changes(
+    n: int,
+    transparent: int,
+    background_hides: bool,
+    frames: int,
+    prints: Counter,
+    lows: list[int],
+    highs: list[int],
+    span,
+    config: DataConfig,
+) -> list[str]:
     """A line each about what conversion does to n pictures that their owner may not expect.
 
     background_hides: another background would tell the most frequent picture from others, or from the background.
     """
     notes, most = [], prints.most_common(1)[0][1]
     if transparent:
-        notes.append(f"{transparent} of {n} pictures are transparent in places: laid over {config.background}; --background sets another colour")
+        notes.append(
+            f"{transparent} of {n} pictures are transparent in places: laid over {config.background}; --background sets another colour"
+        )
     if most > 1 and most >= SAME * n:
-        hint = f"; what is {config.background} and transparent around vanishes over {config.background}: give another --background" if background_hides else ""
+        hint = (
+            f"; what is {config.background} and transparent around vanishes over {config.background}: give another --background"
+            if background_hides
+            else ""
+        )
         notes.append(f"{most} of {n} pictures are exactly the same after conversion{hint}")
     if frames:
         notes.append(f"{frames} of {n} files hold several pictures: the first one of each is taken")
     if span:
         low, high = map(_plain, span)
-        notes.append(f"levels 0 to 255 stand for values {low} to {high} of the files: value = {low} + level * ({high} - {low}) / 255")
+        notes.append(
+            f"levels 0 to 255 stand for values {low} to {high} of the files: value = {low} + level * ({high} - {low}) / 255"
+        )
     low, high = np.quantile(lows, 0.01, method="lower"), np.quantile(highs, 0.99, method="higher")
     if 0 < high - low <= NARROW * 255:
         look = "dark" if high < 128 else "bright" if low >= 128 else "pale"

@@ -13,16 +13,22 @@ YEARS = (1800, 2199)
 FEWEST_TIMES = 20  # different numbers, below which a form without a year may be chance
 
 _MONTH = r"(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*\.?"
-_DAY = "|".join((
-    r"\d{4}[-/.]\d{1,2}(?:[-/.]\d{1,2})?",  # 2020-01-05, 2020/1
-    r"\d{1,2}[-/.]\d{1,2}[-/.](?:\d{4}|\d{2})",  # 05.01.2020, 1/5/20
-    rf"\d{{1,2}}(?:st|nd|rd|th)?[ -]{_MONTH}[ ,-]*(?:\d{{4}}|\d{{2}})",  # 5 Jan 2020
-    rf"{_MONTH}[ -](?:\d{{1,2}}(?:st|nd|rd|th)?,? )?(?:\d{{4}}|\d{{2}})",  # Jan 5, 2020
-    r"\d{4}-?(?:W\d{2}|Q[1-4])(?:-?\d)?",  # 2020-W05, 2020Q1
-))  # fmt: skip
-_CLOCK = r"\d{1,2}:\d{2}(?::\d{2}(?:[.,]\d+)?)?(?: ?[ap]\.?m\.?)?(?: ?(?:Z|UTC|GMT|[-+]\d{2}:?\d{2}))?"
+_DAY = "|".join(
+    (
+        r"\d{4}[-/.]\d{1,2}(?:[-/.]\d{1,2})?",  # 2020-01-05, 2020/1
+        r"\d{1,2}[-/.]\d{1,2}[-/.](?:\d{4}|\d{2})",  # 05.01.2020, 1/5/20
+        rf"\d{{1,2}}(?:st|nd|rd|th)?[ -]{_MONTH}[ ,-]*(?:\d{{4}}|\d{{2}})",  # 5 Jan 2020
+        rf"{_MONTH}[ -](?:\d{{1,2}}(?:st|nd|rd|th)?,? )?(?:\d{{4}}|\d{{2}})",  # Jan 5, 2020
+        r"\d{4}-?(?:W\d{2}|Q[1-4])(?:-?\d)?",  # 2020-W05, 2020Q1
+    )
+)
+_CLOCK = (
+    r"\d{1,2}:\d{2}(?::\d{2}(?:[.,]\d+)?)?(?: ?[ap]\.?m\.?)?(?: ?(?:Z|UTC|GMT|[-+]\d{2}:?\d{2}))?"
+)
 _WEEKDAY = r"(?:(?:mon|tue|wed|thu|fri|sat|sun)[a-z]*\.?,? )?"
-DATE = re.compile(rf"{_WEEKDAY}(?:{_DAY})(?:(?:T|,? ){_CLOCK})?|{_CLOCK}|\d{{8}}T\d{{4,6}}Z?", re.IGNORECASE)
+DATE = re.compile(
+    rf"{_WEEKDAY}(?:{_DAY})(?:(?:T|,? ){_CLOCK})?|{_CLOCK}|\d{{8}}T\d{{4,6}}Z?", re.IGNORECASE
+)
 PERCENTAGE = re.compile(r"[-+]?\d[\d.,]*\s*[%‰]")
 MONEY = re.compile(
     r"[-+(]?\s*(?:[$€£¥₹₽₩]|[A-Z]{2,3}[$€£]?|Rs\.?)\s*[-+]?\d[\d.,' \u00a0\u202f]*\)?|[-+(]?\d[\d.,' \u00a0\u202f]*\s*(?:[$€£¥₹₽₩]|[A-Z]{3})\)?"
@@ -37,8 +43,16 @@ YEAR_MONTH = re.compile(r"(?:18|19|20|21)\d\d\.(?:0[1-9]|1[0-2])")
 FORMS = (
     (DATE, "dates or times", "write them as numbers, such as days since a fixed day"),
     (PERCENTAGE, "percentages", "write plain numbers, without the sign"),
-    (MONEY, "amounts of money", "write plain numbers, without the currency and separators of thousands"),
-    (SEPARATED, "numbers with commas or other separators", "write a decimal point, not a comma, and no separators of thousands"),
+    (
+        MONEY,
+        "amounts of money",
+        "write plain numbers, without the currency and separators of thousands",
+    ),
+    (
+        SEPARATED,
+        "numbers with commas or other separators",
+        "write a decimal point, not a comma, and no separators of thousands",
+    ),
 )
 
 
@@ -72,7 +86,12 @@ def calendar_form(numbers: np.ndarray) -> str:
     At least 95 % of them must be valid; forms that chance may give take more different numbers.
     """
     values, counts = np.unique(numbers, return_counts=True)
-    if not (np.isfinite(values).all() and (values == np.rint(values)).all() and values[0] >= 0 and values[-1] < 1e15):
+    if not (
+        np.isfinite(values).all()
+        and (values == np.rint(values)).all()
+        and values[0] >= 0
+        and values[-1] < 1e15
+    ):
         return ""
     v, fewest = values.astype(np.int64), FEWEST_TIMES
 
@@ -97,7 +116,12 @@ def calendar_form(numbers: np.ndarray) -> str:
         return "dates and times written YYYYMMDDHHMMSS"
     if most(_is_year(v // 1000) & (v % 1000 >= 1) & (v % 1000 <= 366), fewest):
         return "dates written YYYYDDD"
-    if most((v >= 10101) & _is_day(2000 + v // 10**4, v // 100 % 100, v % 100), fewest, v // 100 % 100, v % 100):
+    if most(
+        (v >= 10101) & _is_day(2000 + v // 10**4, v // 100 % 100, v % 100),
+        fewest,
+        v // 100 % 100,
+        v % 100,
+    ):
         return "dates written YYMMDD"
     if most(_is_clock(v * 100), fewest, v // 100, v % 100):
         return "times of day written HHMM"
@@ -112,7 +136,9 @@ def _is_year(year: np.ndarray) -> np.ndarray:
 
 def _is_day(year: np.ndarray, month: np.ndarray, day: np.ndarray) -> np.ndarray:
     leap = (year % 4 == 0) & ((year % 100 != 0) | (year % 400 == 0))
-    lengths = np.array([0, 31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31])[np.where((month >= 1) & (month <= 12), month, 0)]
+    lengths = np.array([0, 31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31])[
+        np.where((month >= 1) & (month <= 12), month, 0)
+    ]
     return _is_year(year) & (day >= 1) & (day <= lengths + (leap & (month == 2)))
 
 

@@ -36,7 +36,9 @@ NAMES = {
 }
 PARTS = ("train-images", "train-labels", "t10k-images", "t10k-labels")
 GZIP = b"\x1f\x8b"  # how such a file begins
-LARGEST = 2**31  # bytes of one unpacked file: three times the largest of the family, EMNIST by class
+LARGEST = (
+    2**31
+)  # bytes of one unpacked file: three times the largest of the family, EMNIST by class
 
 
 @dataclass(frozen=True)
@@ -57,27 +59,53 @@ SIZES = (16 + 60_000 * 784, 8 + 60_000, 16 + 10_000 * 784, 8 + 10_000)
 # is known, which the authors publish: against chance, not against a forger, so that https and the sizes must do.
 SOURCES = {
     "mnist": Source(
-        ("https://ossci-datasets.s3.amazonaws.com/mnist/", "https://storage.googleapis.com/cvdf-datasets/mnist/"),
-        ("ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
-         "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
-         "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
-         "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2"),
-        tuple("0123456789"), SIZES,
+        (
+            "https://ossci-datasets.s3.amazonaws.com/mnist/",
+            "https://storage.googleapis.com/cvdf-datasets/mnist/",
+        ),
+        (
+            "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
+            "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
+            "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
+            "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
+        ),
+        tuple("0123456789"),
+        SIZES,
     ),
     "fashion-mnist": Source(
         ("https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/master/data/fashion/",),
-        ("8d4fb7e6c68d591d4c3dfef9ec88bf0d", "25c81989df183df01b3e8a0aad5dffbe",
-         "bef4ecab320f06d8554ea6380940ec79", "bb300cfdad3c16e7a12a480ee83cd310"),
-        ("T-shirt", "trouser", "pullover", "dress", "coat",
-         "sandal", "shirt", "sneaker", "bag", "ankle boot"), SIZES,
+        (
+            "8d4fb7e6c68d591d4c3dfef9ec88bf0d",
+            "25c81989df183df01b3e8a0aad5dffbe",
+            "bef4ecab320f06d8554ea6380940ec79",
+            "bb300cfdad3c16e7a12a480ee83cd310",
+        ),
+        (
+            "T-shirt",
+            "trouser",
+            "pullover",
+            "dress",
+            "coat",
+            "sandal",
+            "shirt",
+            "sneaker",
+            "bag",
+            "ankle boot",
+        ),
+        SIZES,
     ),
     "kmnist": Source(
         ("https://codh.rois.ac.jp/kmnist/dataset/kmnist/",),
-        ("bdb82020997e1d708af4cf47b453dcf7", "e144d726b3acfaa3e44228e80efcd344",
-         "5c965bf0a639b31b8f53240b1b52f4d7", "7320c461ea6c1c855c0b718fb2a4b134"),
-        ("o", "ki", "su", "tsu", "na", "ha", "ma", "ya", "re", "wo"), SIZES,
+        (
+            "bdb82020997e1d708af4cf47b453dcf7",
+            "e144d726b3acfaa3e44228e80efcd344",
+            "5c965bf0a639b31b8f53240b1b52f4d7",
+            "7320c461ea6c1c855c0b718fb2a4b134",
+        ),
+        ("o", "ki", "su", "tsu", "na", "ha", "ma", "ya", "re", "wo"),
+        SIZES,
     ),
-}  # fmt: skip
+}
 
 
 def is_idx_folder(path: Path) -> bool:
@@ -122,7 +150,9 @@ def load(name: str, config: DataConfig) -> Dataset:
             f"data {shown(name)}: training and test images differ in size: use files of one data set"
         )
     class_names = (
-        source.class_names if source else tuple(map(str, range(int(arrays["train-labels"].max()) + 1)))
+        source.class_names
+        if source
+        else tuple(map(str, range(int(arrays["train-labels"].max()) + 1)))
     )
     for part in ("train-labels", "t10k-labels"):
         if (largest := int(arrays[part].max())) >= len(class_names):
@@ -141,9 +171,17 @@ def load(name: str, config: DataConfig) -> Dataset:
         "train": pair("train", order[cut:]),
         "validation": pair("train", order[:cut]),
         # shuffled too: the first half of MNIST's test images is easier than the second
-        "test": pair("t10k", Rng(config.split_seed).at("split").numpy("test").permutation(len(arrays["t10k-images"]))),
+        "test": pair(
+            "t10k",
+            Rng(config.split_seed)
+            .at("split")
+            .numpy("test")
+            .permutation(len(arrays["t10k-images"])),
+        ),
     }
-    return image_dataset(name, splits, len(class_names), config, class_names=class_names, notes=tuple(notes))
+    return image_dataset(
+        name, splits, len(class_names), config, class_names=class_names, notes=tuple(notes)
+    )
 
 
 def read(path: Path, part: str) -> np.ndarray:
@@ -178,18 +216,24 @@ def unpack(raw: bytes, path: Path, part: str) -> bytearray:
         size = 4 + 4 * dimensions + prod(shape)
         if raw[:2] == GZIP:
             check_unpacked(path, size, len(raw))
-        read_to(size + 1)  # one more than there should be: reading to the end also checks gzip's own checksum
+        read_to(
+            size + 1
+        )  # one more than there should be: reading to the end also checks gzip's own checksum
     except (OSError, EOFError, zlib.error) as error:
         raise bad(f"is damaged ({error})") from error
     if len(content) != size:
-        raise bad(f"holds {'more' if len(content) > size else 'fewer'} bytes than its header says ({size})")
+        raise bad(
+            f"holds {'more' if len(content) > size else 'fewer'} bytes than its header says ({size})"
+        )
     return content
 
 
 def _bytes(path: Path) -> bytes:
     try:
         if path.stat().st_size > LARGEST:
-            raise DataError(f"{shown(path, 200)} is far larger than an IDX file should be: replace it")
+            raise DataError(
+                f"{shown(path, 200)} is far larger than an IDX file should be: replace it"
+            )
         return path.read_bytes()
     except OSError as error:
         raise DataError(
@@ -223,7 +267,11 @@ def _official(raw: bytes, path: Path, part: str, source: Source) -> bool:
 
 def _provide(name: str, source: Source) -> tuple[dict[str, Path], list[str]]:
     """The four files of a data set with a name: yours, the cache's, or the mirrors'; and notes on them."""
-    own = Path(os.environ["FROMNOISE_DATA"]).expanduser() / name if os.environ.get("FROMNOISE_DATA") else None
+    own = (
+        Path(os.environ["FROMNOISE_DATA"]).expanduser() / name
+        if os.environ.get("FROMNOISE_DATA")
+        else None
+    )
     cache, files, notes = cache_folder(name), {}, []
     for part in PARTS:
         if own and (path := _find(own, part)):

@@ -18,15 +18,50 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 # Only these decoders may run, whatever a file claims to be: Pillow would hand an EPS file to Ghostscript.
 FORMATS = (
-    "PNG", "JPEG", "MPO", "BMP", "DIB", "GIF", "WEBP", "TIFF", "PPM", "JPEG2000", "AVIF", "ICO", "CUR", "ICNS", "PCX", "DCX", "SGI",
-    "DDS", "QOI", "PSD", "XBM", "XPM", "FITS", "BLP", "MSP",
-)  # fmt: skip
-TARGA = (".tga", ".icb", ".vda", ".vst")  # this format has no mark at its beginning, so that the ending must say it
+    "PNG",
+    "JPEG",
+    "MPO",
+    "BMP",
+    "DIB",
+    "GIF",
+    "WEBP",
+    "TIFF",
+    "PPM",
+    "JPEG2000",
+    "AVIF",
+    "ICO",
+    "CUR",
+    "ICNS",
+    "PCX",
+    "DCX",
+    "SGI",
+    "DDS",
+    "QOI",
+    "PSD",
+    "XBM",
+    "XPM",
+    "FITS",
+    "BLP",
+    "MSP",
+)
+TARGA = (
+    ".tga",
+    ".icb",
+    ".vda",
+    ".vst",
+)  # this format has no mark at its beginning, so that the ending must say it
 # Everything that Pillow is known to raise on a damaged file.
 DAMAGE = (
-    OSError, SyntaxError, ValueError, LookupError, TypeError, ArithmeticError, EOFError,
-    struct.error, zlib.error,
-)  # fmt: skip
+    OSError,
+    SyntaxError,
+    ValueError,
+    LookupError,
+    TypeError,
+    ArithmeticError,
+    EOFError,
+    struct.error,
+    zlib.error,
+)
 
 
 def attempted(work: Callable[[Path], object], path: Path):
@@ -64,7 +99,9 @@ def _formats() -> tuple[str, ...]:
 
 def _opened(path: Path) -> Image.Image:
     """The picture, told by its content. Raises what DAMAGE lists."""
-    return Image.open(path, formats=(*_formats(), *(("TGA",) if path.suffix.lower() in TARGA else ())))
+    return Image.open(
+        path, formats=(*_formats(), *(("TGA",) if path.suffix.lower() in TARGA else ()))
+    )
 
 
 def is_picture(path: Path) -> bool:
@@ -104,18 +141,32 @@ class Picture:
     def vanished(self) -> bool:
         """Whether the picture has a shape, which cannot be seen before the background."""
         flat = self.pixels.reshape(len(self.pixels), -1)
-        return self.transparent and bool((flat == flat[:, :1]).all()) and bool((self.alpha != self.alpha[0, 0]).any())
+        return (
+            self.transparent
+            and bool((flat == flat[:, :1]).all())
+            and bool((self.alpha != self.alpha[0, 0]).any())
+        )
 
 
 def decoded(
-    path: Path, side: int, crop: str, grey: bool, background: str = "white", span: tuple[float, float] | None = None
+    path: Path,
+    side: int,
+    crop: str,
+    grey: bool,
+    background: str = "white",
+    span: tuple[float, float] | None = None,
 ) -> np.ndarray:
     """One file -> uint8 (3 or 1, side, side): see ``picture``."""
     return picture(path, side, crop, grey, background, span).pixels
 
 
 def picture(
-    path: Path, side: int, crop: str, grey: bool, background: str = "white", span: tuple[float, float] | None = None
+    path: Path,
+    side: int,
+    crop: str,
+    grey: bool,
+    background: str = "white",
+    span: tuple[float, float] | None = None,
 ) -> Picture:
     """One file, upright, over the background, square, resampled with antialiasing.
 
@@ -123,15 +174,23 @@ def picture(
     """
     with _opened(path) as opened:
         frames = opened.format != "MPO" and bool(getattr(opened, "is_animated", False))
-        opened.draft(None, (2 * side, 2 * side))  # JPEG: decodes at 1/2, 1/4 or 1/8 size where that is enough
+        opened.draft(
+            None, (2 * side, 2 * side)
+        )  # JPEG: decodes at 1/2, 1/4 or 1/8 size where that is enough
         image, alpha = _eight_bit(ImageOps.exif_transpose(opened), background, span)
     pixels = np.asarray(_resized(_square(image, crop).convert("L" if grey else "RGB"), side))
     hides = None if alpha is None else np.asarray(_resized(_square(alpha, crop), side))
-    return Picture(np.ascontiguousarray(pixels[None] if grey else pixels.transpose(2, 0, 1)), frames, hides)
+    return Picture(
+        np.ascontiguousarray(pixels[None] if grey else pixels.transpose(2, 0, 1)), frames, hides
+    )
 
 
 def _resized(image: Image.Image, side: int) -> Image.Image:
-    return image if image.size == (side, side) else image.resize((side, side), Image.Resampling.LANCZOS)
+    return (
+        image
+        if image.size == (side, side)
+        else image.resize((side, side), Image.Resampling.LANCZOS)
+    )
 
 
 def extremes(path: Path, background: str) -> tuple[float, float]:
@@ -145,7 +204,9 @@ def extremes(path: Path, background: str) -> tuple[float, float]:
     return low, high
 
 
-def _eight_bit(image: Image.Image, background: str, span: tuple[float, float] | None) -> tuple[Image.Image, Image.Image | None]:
+def _eight_bit(
+    image: Image.Image, background: str, span: tuple[float, float] | None
+) -> tuple[Image.Image, Image.Image | None]:
     """Any mode -> "L" or "RGB", and its alpha, "L", or None if nothing is transparent. 16 bits are scaled (65535 -> 255); floats are 0 .. 1 or else 0 .. 255."""
     if image.mode.startswith("I") or image.mode == "F":
         values = np.asarray(image, np.float64)
@@ -153,7 +214,9 @@ def _eight_bit(image: Image.Image, background: str, span: tuple[float, float] | 
             return Image.fromarray(_spread(values, span)), None
         top = 65535 if image.mode != "F" else 1 if values.max() <= 1 else 255
         if not (values.min() >= 0 and values.max() <= top):  # NaN, too, is not within
-            raise ValueError(f"values from {values.min():g} to {values.max():g}, not within 0 to {top}: --range data takes all of them")
+            raise ValueError(
+                f"values from {values.min():g} to {values.max():g}, not within 0 to {top}: --range data takes all of them"
+            )
         return Image.fromarray(np.rint(values * (255 / top)).astype(np.uint8)), None
     alpha = None
     if image.has_transparency_data:
@@ -180,7 +243,10 @@ def _square(image: Image.Image, crop: str) -> Image.Image:
         return image.crop((left, top, left + side, top + side))
     pixels = np.asarray(image)
     edge = (
-        np.concatenate([pixels[0], pixels[-1], pixels[1:-1, 0], pixels[1:-1, -1]]).mean(0).round().astype(int)
+        np.concatenate([pixels[0], pixels[-1], pixels[1:-1, 0], pixels[1:-1, -1]])
+        .mean(0)
+        .round()
+        .astype(int)
     )
     side = max(width, height)
     padded = Image.new(image.mode, (side, side), tuple(edge.tolist()) if edge.ndim else int(edge))

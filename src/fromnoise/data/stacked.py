@@ -11,7 +11,9 @@ from ..core.rng import Rng
 from . import idx
 from .dataset import DataConfig, Dataset, Split, image_dataset, refuse
 
-NAMES = {"stacked-mnist": "159,000 colour images of three MNIST digits each, 28x28, 1000 classes (from mnist)"}
+NAMES = {
+    "stacked-mnist": "159,000 colour images of three MNIST digits each, 28x28, 1000 classes (from mnist)"
+}
 # The test has as many as the protocol has samples, so that real images can stand in their place; each of MNIST's 10,000
 # test digits comes 7.8 times there. Its 5,000 validation digits come 3 times each, a training digit 7.
 COUNTS = {"train": 128_000, "validation": 5_000, "test": 26_000}
@@ -44,7 +46,16 @@ def load(name: str, config: DataConfig) -> Dataset:
     splits = {}
     for part, count in COUNTS.items():
         digits = mnist.split(part)
-        rows = Rng(config.split_seed).at("stacked", part).integers("rows", len(digits), (count, 3)).numpy()
-        splits[part] = Split(Stack(digits.x[:, 0], rows), digits.y[rows] @ np.array([100, 10, 1]), 256)
+        rows = (
+            Rng(config.split_seed)
+            .at("stacked", part)
+            .integers("rows", len(digits), (count, 3))
+            .numpy()
+        )
+        splits[part] = Split(
+            Stack(digits.x[:, 0], rows), digits.y[rows] @ np.array([100, 10, 1]), 256
+        )
     names = tuple(f"{i:03}" for i in range(1000))
-    return image_dataset(name, splits, 1000, config, class_names=names, channels_of="mnist", notes=mnist.notes)
+    return image_dataset(
+        name, splits, 1000, config, class_names=names, channels_of="mnist", notes=mnist.notes
+    )

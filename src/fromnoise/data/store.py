@@ -35,9 +35,13 @@ def cache_folder(*parts: str) -> Path:
     """A folder under $FROMNOISE_CACHE, or else under ~/.cache/fromnoise. It need not exist yet. Raises StorageError."""
     root = os.environ.get("FROMNOISE_CACHE")
     try:
-        return (Path(root).expanduser() if root else Path.home() / ".cache" / "fromnoise").joinpath(*parts)
+        return (Path(root).expanduser() if root else Path.home() / ".cache" / "fromnoise").joinpath(
+            *parts
+        )
     except RuntimeError:
-        raise StorageError("this user has no home folder to keep data in: set FROMNOISE_CACHE to a folder") from None
+        raise StorageError(
+            "this user has no home folder to keep data in: set FROMNOISE_CACHE to a folder"
+        ) from None
 
 
 @contextmanager
@@ -50,7 +54,9 @@ def cache_writes(folder: Path):
         if not isinstance(cause, OSError):
             raise
         reason = (
-            "no room is left on the disk" if cause.errno in (errno.ENOSPC, errno.EDQUOT) else cause.strerror
+            "no room is left on the disk"
+            if cause.errno in (errno.ENOSPC, errno.EDQUOT)
+            else cause.strerror
         )
         raise StorageError(
             f"cannot write to the cache folder {shown(folder, 200)} ({reason or error}): "
@@ -105,7 +111,9 @@ def open_or_build(folder: Path, build: Callable[[Path], dict]) -> Store:
         try:
             _finish(temporary, build(temporary))
             if (store := _place(temporary, folder)) is None:
-                raise StorageError(f"the store {shown(folder, 200)} cannot be read back: is the disk sound?")
+                raise StorageError(
+                    f"the store {shown(folder, 200)} cannot be read back: is the disk sound?"
+                )
             return store
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
@@ -164,7 +172,15 @@ def _read(folder: Path, record: dict) -> Store:
         or (has_labels and len(y) != len(x))
     ):
         raise ValueError("the arrays do not fit the record")
-    return Store(x, y, counts, record["digest"], tuple(record["class_names"]), tuple(record["notes"]), record.get("about", {}))
+    return Store(
+        x,
+        y,
+        counts,
+        record["digest"],
+        tuple(record["class_names"]),
+        tuple(record["notes"]),
+        record.get("about", {}),
+    )
 
 
 def _stamp(path: Path) -> list[int]:

@@ -23,7 +23,15 @@ class Stream:
     examples that do not fill a last batch are left out of that epoch (others in each epoch).
     """
 
-    def __init__(self, dataset: Dataset, batch_size: int, rng: Rng, split="train", device="cpu", workers: int = 0):
+    def __init__(
+        self,
+        dataset: Dataset,
+        batch_size: int,
+        rng: Rng,
+        split="train",
+        device="cpu",
+        workers: int = 0,
+    ):
         self.dataset, self.split, self.device = dataset, split, device
         self.n = len(dataset.split(split))
         self.batch_size = min(batch_size, self.n)
@@ -65,12 +73,19 @@ class Stream:
 
 def comfortable(spec: DataSpec, most: int = 1000) -> int:
     """How many examples to take at once where nothing is learned: fewer when they, or predictions of them, are large."""
-    predictions = spec.dims * spec.levels if spec.kind == "tokens" else 0  # a number for each symbol at each place
+    predictions = (
+        spec.dims * spec.levels if spec.kind == "tokens" else 0
+    )  # a number for each symbol at each place
     return max(1, min(most, 2**22 // spec.dims, 2**24 // max(1, predictions)))
 
 
 def in_order(
-    dataset: Dataset, split: str, batch_size: int = 0, limit: int | None = None, device="cpu", rest: bool = False
+    dataset: Dataset,
+    split: str,
+    batch_size: int = 0,
+    limit: int | None = None,
+    device="cpu",
+    rest: bool = False,
 ) -> Iterator[Batch]:
     """The first ``limit`` examples of a split, in fixed order, with their fixed draws; batch_size 0: a comfortable one.
 
@@ -82,4 +97,6 @@ def in_order(
         yield dataset.batch(split, slice(start, min(start + batch_size, n)), device=device)
     part = dataset.split(split)
     if rest and isinstance(part, TextSplit) and len(part.x) > len(part) * part.window:
-        yield Batch(torch.from_numpy(part.x[len(part) * part.window :][None].astype(np.int64)).to(device))
+        yield Batch(
+            torch.from_numpy(part.x[len(part) * part.window :][None].astype(np.int64)).to(device)
+        )

@@ -32,13 +32,24 @@ from .dataset import SPLITS, DataConfig, Dataset, TextSplit, refuse
 from .download import FetchError, fetch
 from .encoding import encoding_note, encoding_of, wide_encoding
 from .store import cache_folder, cache_writes, open_or_build
-from .tokenizer import CODE_POINTS, BytePairs, Bytes, Characters, Tokenizer, code_points, decoded, learn_merges
+from .tokenizer import (
+    CODE_POINTS,
+    BytePairs,
+    Bytes,
+    Characters,
+    Tokenizer,
+    code_points,
+    decoded,
+    learn_merges,
+)
 
 NAMES = {
     "python-docs": "the language reference that comes with Python, 0.5 MB of text (differs between versions)",
     "tinyshakespeare": "from Shakespeare's plays, 1.1 MB of text, 65 characters (downloaded)",
 }
-SHAKESPEARE = "https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/input.txt"
+SHAKESPEARE = (
+    "https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/input.txt"
+)
 SHAKESPEARE_SHA256 = "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed"
 OTHER_FORMS = (".npy", ".npz", ".csv", ".tsv", ".parquet")  # that another source reads
 
@@ -46,11 +57,18 @@ WAY = b"2"  # of reading text: part of the key, so that a store of an earlier ve
 BLOCK = 2**21  # bytes that are read at once
 HEAD = 2**16  # bytes by which a file is told to be text
 MERGES_FROM = 2**24  # bytes, the first of the training part, that pairs are counted in
-LARGEST_ALPHABET = 256  # characters of the training part up to which they, and not bytes, are the tokens
+LARGEST_ALPHABET = (
+    256  # characters of the training part up to which they, and not bytes, are the tokens
+)
 SHARE = 0.05  # of the characters for validation, and again for the test: together nanoGPT's 10 %
 
 BOM = codecs.BOM_UTF8
-CONTROLS = [*range(9), *range(14, 27), *range(28, 32), 127]  # all but tab, line and page feeds, and escape
+CONTROLS = [
+    *range(9),
+    *range(14, 27),
+    *range(28, 32),
+    127,
+]  # all but tab, line and page feeds, and escape
 MOST_CONTROLS = 0.02  # share of a text that is no UTF-8; bytes by chance have 0.11
 
 
@@ -66,10 +84,16 @@ class Document:
     def opened(self):
         """The document as a file of bytes. Raises DataError where that fails, also while it is read."""
         try:
-            with io.BytesIO(self.content) if isinstance(self.content, bytes) else open(self.content, "rb") as file:
+            with (
+                io.BytesIO(self.content)
+                if isinstance(self.content, bytes)
+                else open(self.content, "rb") as file
+            ):
                 yield file
         except OSError as error:
-            raise DataError(f"{self.name} cannot be read ({error.strerror or error}): mend its permissions") from error
+            raise DataError(
+                f"{self.name} cannot be read ({error.strerror or error}): mend its permissions"
+            ) from error
 
     def head(self) -> bytes:
         with self.opened() as file:
@@ -102,21 +126,32 @@ def load(name: str, config: DataConfig) -> Dataset:
     written or a download cannot be kept.
     """
     refuse(config, "text", "tokens", "vocabulary", "context", "validation", "test")
-    if config.tokens != "bpe" and config.vocabulary != DataConfig.model_fields["vocabulary"].default:
-        raise UsageError("--vocabulary goes with --tokens bpe: the other kinds have as many symbols as they need")
+    if (
+        config.tokens != "bpe"
+        and config.vocabulary != DataConfig.model_fields["vocabulary"].default
+    ):
+        raise UsageError(
+            "--vocabulary goes with --tokens bpe: the other kinds have as many symbols as they need"
+        )
     documents, notes = _documents(name, config)
     key = _key(documents, config)
 
     def build(at: Path) -> dict:
         about = _build(at, name, documents, config)
         if _key(documents, config) != key:
-            raise DataError(f"data {shown(name)} changed while it was read: try again when nothing writes to it")
+            raise DataError(
+                f"data {shown(name)} changed while it was read: try again when nothing writes to it"
+            )
         return about
 
     store = open_or_build(cache_folder("texts", key), build)
     fewest = min(store.counts.values())
     if fewest < config.context:
-        mend = f"choose --context {fewest} or less, or give more text" if fewest > 1 else "give more text"
+        mend = (
+            f"choose --context {fewest} or less, or give more text"
+            if fewest > 1
+            else "give more text"
+        )
         raise DataError(
             f"data {shown(name)} is too short: the smallest of its three parts has {fewest} tokens, "
             f"and one window takes {config.context}: {mend}"
@@ -127,11 +162,18 @@ def load(name: str, config: DataConfig) -> Dataset:
         for part, split in store.splits().items()
     }
     # Of the store's digest and the alphabet: "abab" and "cdcd" are the same tokens.
-    digest = hashlib.sha256(f"{spec} {store.digest} {canonical_json(tokenizer.to_json())}".encode()).hexdigest()
+    digest = hashlib.sha256(
+        f"{spec} {store.digest} {canonical_json(tokenizer.to_json())}".encode()
+    ).hexdigest()
     return Dataset(
-        name, spec, splits, digest, tokenizer=tokenizer,
-        settings=config.model_dump(exclude_defaults=True), notes=(*store.notes, *notes),
-    )  # fmt: skip
+        name,
+        spec,
+        splits,
+        digest,
+        tokenizer=tokenizer,
+        settings=config.model_dump(exclude_defaults=True),
+        notes=(*store.notes, *notes),
+    )
 
 
 def is_text_folder(path: Path) -> bool:
@@ -157,13 +199,22 @@ def _documents(name: str, config: DataConfig) -> tuple[list[Document], list[str]
     if path.is_dir():
         documents, others = _sorted_out(path, _files(path))
         shortened = f"{', '.join(others[:3])}{' ...' * (len(others) > 3)}"
-        notes = [f"left out since they are no text: {len(others)} files, {shortened}"] if others else []
-        parts = {folder.PARTS.get(file.relative_to(path).parts[0].split(".")[0].lower(), "") for file in _files(path)}
+        notes = (
+            [f"left out since they are no text: {len(others)} files, {shortened}"] if others else []
+        )
+        parts = {
+            folder.PARTS.get(file.relative_to(path).parts[0].split(".")[0].lower(), "")
+            for file in _files(path)
+        }
         if "train" in parts and len(parts - {""}) > 1:
-            notes.append("files or folders named train, validation or test are not taken for splits: all is one text, divided anew")
+            notes.append(
+                "files or folders named train, validation or test are not taken for splits: all is one text, divided anew"
+            )
         return documents, notes
     if not path.is_file():
-        raise DataError(f"data {shown(name)} is no file or folder: name one that can be read more than once")
+        raise DataError(
+            f"data {shown(name)} is no file or folder: name one that can be read more than once"
+        )
     document = Document(shown(name), path)
     if config.tokens != "byte" and (reason := _no_text(document.head())):
         raise DataError(
@@ -177,15 +228,23 @@ def _python_docs() -> tuple[list[Document], list[str]]:
     try:
         from pydoc_data.topics import topics
     except ImportError as error:
-        raise DataError("python-docs: this Python came without pydoc_data: use one with its whole library") from error
+        raise DataError(
+            "python-docs: this Python came without pydoc_data: use one with its whole library"
+        ) from error
     documents = [Document(shown(topic), topics[topic].encode()) for topic in sorted(topics)]
-    return documents, [f"the text is that of Python {platform.python_version()}: other versions have others"]
+    return documents, [
+        f"the text is that of Python {platform.python_version()}: other versions have others"
+    ]
 
 
 def _tinyshakespeare() -> tuple[list[Document], list[str]]:
     """The file under $FROMNOISE_DATA, or the cache's, or the download; yours may differ, which is then told."""
     place = ("tinyshakespeare", "input.txt")
-    own = Path(os.environ["FROMNOISE_DATA"]).expanduser().joinpath(*place) if os.environ.get("FROMNOISE_DATA") else None
+    own = (
+        Path(os.environ["FROMNOISE_DATA"]).expanduser().joinpath(*place)
+        if os.environ.get("FROMNOISE_DATA")
+        else None
+    )
     path = own if own and own.is_file() else cache_folder(*place)
     document = Document(shown(path, 200), path)
     if path.is_file():
@@ -195,7 +254,9 @@ def _tinyshakespeare() -> tuple[list[Document], list[str]]:
             other = f"{document.name} could not be verified: its checksum is not that of the official file"
             return [document], [] if official else [other]
     try:
-        raw = fetch([SHAKESPEARE], lambda raw: hashlib.sha256(raw).hexdigest() == SHAKESPEARE_SHA256)
+        raw = fetch(
+            [SHAKESPEARE], lambda raw: hashlib.sha256(raw).hexdigest() == SHAKESPEARE_SHA256
+        )
     except FetchError as error:
         more = "" if own else f", or as {'/'.join(place)} into a folder that FROMNOISE_DATA names"
         raise DataError(
@@ -211,7 +272,9 @@ def _files(path: Path) -> list[Path]:
     """Every file at any depth, by path; what is hidden is left out, and links to folders are not followed."""
 
     def unreadable(error: OSError):
-        raise DataError(f"cannot read the folder {shown(error.filename, 200)} ({error.strerror}): mend its permissions")
+        raise DataError(
+            f"cannot read the folder {shown(error.filename, 200)} ({error.strerror}): mend its permissions"
+        )
 
     found = []
     for at, folders, names in os.walk(path, onerror=unreadable):
@@ -248,7 +311,12 @@ def _no_text(head: bytes) -> str:
 
 
 def _key(documents: list[Document], config: DataConfig) -> str:
-    h = hashlib.sha256(WAY + canonical_json(config.model_dump(include={"tokens", "vocabulary", "validation", "test"})).encode())
+    h = hashlib.sha256(
+        WAY
+        + canonical_json(
+            config.model_dump(include={"tokens", "vocabulary", "validation", "test"})
+        ).encode()
+    )
     for document in documents:
         h.update(document.stamp().encode() + b"\n")
     return h.hexdigest()[:32]
@@ -270,9 +338,14 @@ def _build(at: Path, name: str, documents: list[Document], config: DataConfig) -
             "save it as UTF-8, or give --tokens byte, which takes any bytes"
         )
     else:
-        notes.append(f"no UTF-8 at {invalid}: {'the tokens are bytes' if config.tokens == 'auto' else 'kept as it is'}")
+        notes.append(
+            f"no UTF-8 at {invalid}: {'the tokens are bytes' if config.tokens == 'auto' else 'kept as it is'}"
+        )
         cuts = _cuts(size, config)
-    training = lambda end: (block for _, block in takewhile(lambda found: not found[0], _parts(_blocks(documents), [end])))
+    training = lambda end: (
+        block
+        for _, block in takewhile(lambda found: not found[0], _parts(_blocks(documents), [end]))
+    )
     tokenizer = _tokenizer(config, training, cuts[0], not invalid, notes)
 
     parts = {part: {"characters": 0, "raw_bytes": 0, "unknown": 0} for part in SPLITS}
@@ -289,29 +362,43 @@ def _build(at: Path, name: str, documents: list[Document], config: DataConfig) -
         _header(out, tokenizer.dtype, sum(counts.values()))
     for part, about in parts.items():
         if about["unknown"]:
-            notes.append(f"{part}: {about['unknown']:,} characters do not occur in training; all are the unknown symbol")
+            notes.append(
+                f"{part}: {about['unknown']:,} characters do not occur in training; all are the unknown symbol"
+            )
     return {
         "counts": counts,
         "class_names": (),
         "notes": notes,
-        "about": {"vocabulary": tokenizer.vocabulary, "tokenizer": tokenizer.to_json(), "parts": parts},
+        "about": {
+            "vocabulary": tokenizer.vocabulary,
+            "tokenizer": tokenizer.to_json(),
+            "parts": parts,
+        },
     }
 
 
 def _tokenizer(
-    config: DataConfig, training: Callable[[int], Iterator[bytes]], end: int, valid: bool, notes: list[str]
+    config: DataConfig,
+    training: Callable[[int], Iterator[bytes]],
+    end: int,
+    valid: bool,
+    notes: list[str],
 ) -> Tokenizer:
     """Made from training(end), the blocks of the training part; valid: whether they are UTF-8."""
     if config.tokens == "bpe":
         tokenizer = BytePairs(learn_merges(training(min(end, MERGES_FROM)), config.vocabulary))
         if tokenizer.vocabulary < config.vocabulary:
-            notes.append(f"{tokenizer.vocabulary} symbols instead of {config.vocabulary}: no other pair occurs twice")
+            notes.append(
+                f"{tokenizer.vocabulary} symbols instead of {config.vocabulary}: no other pair occurs twice"
+            )
         return tokenizer
     if config.tokens == "byte" or not valid:
         return Bytes()
     alphabet = _alphabet(training(end))
     if config.tokens == "auto" and len(alphabet) > LARGEST_ALPHABET:
-        notes.append(f"{len(alphabet):,} different characters: the tokens are bytes (--tokens char for characters)")
+        notes.append(
+            f"{len(alphabet):,} different characters: the tokens are bytes (--tokens char for characters)"
+        )
         return Bytes()
     return Characters(alphabet)
 
@@ -343,7 +430,12 @@ def _in_utf8(documents: list[Document], config: DataConfig) -> tuple[list[Docume
     notes = []
     for encoding in sorted({document.encoding for document in known} - {""}):
         names = [document.name for document in known if document.encoding == encoding]
-        notes.append(encoding_note(names[0] if len(names) == 1 else f"each of {len(names)} files, such as {names[0]},", encoding))
+        notes.append(
+            encoding_note(
+                names[0] if len(names) == 1 else f"each of {len(names)} files, such as {names[0]},",
+                encoding,
+            )
+        )
     return known, notes
 
 
@@ -352,7 +444,10 @@ def _scan(documents: list[Document]) -> tuple[int, int, str]:
     size = characters = max(0, len(documents) - 1)  # the newlines
     invalid = ""
     for document in documents:
-        decoder, place = codecs.getincrementaldecoder("utf-8")(), len(BOM) * document.head().startswith(BOM)
+        decoder, place = (
+            codecs.getincrementaldecoder("utf-8")(),
+            len(BOM) * document.head().startswith(BOM),
+        )
         for block in chain(document.blocks(), [b""]):
             size += len(block)
             if invalid:

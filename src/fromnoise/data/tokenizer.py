@@ -20,7 +20,9 @@ from ..core.errors import StorageError
 CODE_POINTS = 0x110000  # that Unicode has room for
 UNKNOWN = "\N{REPLACEMENT CHARACTER}"
 
-MOST_PIECES = 2**14  # different ones, the most frequent, that merges are learned from: rarer ones would hardly count
+MOST_PIECES = (
+    2**14
+)  # different ones, the most frequent, that merges are learned from: rarer ones would hardly count
 
 # A piece is a word with the space before it, or other white space: merges never cross its ends. It holds whole
 # characters, at most 24, so that a line without any space is no endless word. Every byte is in some piece.
@@ -66,7 +68,9 @@ class Tokenizer:
 
     def unknowns(self, tokens) -> int:
         """How many tokens stand for a character that was not seen in training."""
-        return 0 if self.unknown is None else int(np.count_nonzero(np.asarray(tokens) == self.unknown))
+        return (
+            0 if self.unknown is None else int(np.count_nonzero(np.asarray(tokens) == self.unknown))
+        )
 
     @property
     def unknown_nats(self) -> float:
@@ -92,11 +96,15 @@ class Tokenizer:
                 case "bpe":
                     return BytePairs([tuple(map(int, pair.split())) for pair in stored["merges"]])
                 case kind:
-                    raise StorageError(f"the tokeniser '{kind}' is not known to this version: update fromnoise")
+                    raise StorageError(
+                        f"the tokeniser '{kind}' is not known to this version: update fromnoise"
+                    )
         except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
             if isinstance(error, StorageError):
                 raise
-            raise StorageError("the record of the tokeniser is damaged: bring back its file from a copy") from error
+            raise StorageError(
+                "the record of the tokeniser is damaged: bring back its file from a copy"
+            ) from error
 
 
 class Characters(Tokenizer):
@@ -156,7 +164,9 @@ class BytePairs(Tokenizer):
         for first, second in self.merges:
             self.symbols.append(self.symbols[first] + self.symbols[second])
         self._rank = {pair: rank for rank, pair in enumerate(self.merges)}
-        self._tokens = lru_cache(2**16)(self._encode_piece)  # most pieces of a text are its few frequent ones
+        self._tokens = lru_cache(2**16)(
+            self._encode_piece
+        )  # most pieces of a text are its few frequent ones
 
     def _encode_piece(self, piece: bytes) -> list[int]:
         """Merges in the order in which they were learned, each wherever it applies, until none does."""
@@ -260,4 +270,6 @@ def utf8(text: str) -> bytes:
 
 def symbol_dtype(vocabulary: int) -> np.dtype:
     """The smallest type that holds 0 .. vocabulary-1 and that torch knows well."""
-    return np.dtype(np.uint8 if vocabulary <= 2**8 else np.uint16 if vocabulary <= 2**16 else np.int32)
+    return np.dtype(
+        np.uint8 if vocabulary <= 2**8 else np.uint16 if vocabulary <= 2**16 else np.int32
+    )

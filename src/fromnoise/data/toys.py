@@ -53,7 +53,9 @@ class Mixture:
             part = points[start : start + 4096, None] - nodes
             energy = (part**2).sum(-1) / 2  # (n, K)
             least = energy.min(1)
-            out[start : start + 4096] = np.log(np.exp(least[:, None] - energy).sum(1)) - least - constant
+            out[start : start + 4096] = (
+                np.log(np.exp(least[:, None] - energy).sum(1)) - least - constant
+            )
         return out
 
 
@@ -87,8 +89,13 @@ def density(name: str) -> Mixture | Checkerboard:
         return Mixture(np.stack([across.ravel(), up.ravel()], 1), 0.05 * np.eye(2), np.arange(25))
     if name == "moons":
         t = np.linspace(0, np.pi, 64)
-        upper, lower = np.stack([np.cos(t), np.sin(t)], 1), np.stack([1 - np.cos(t), 0.5 - np.sin(t)], 1)
-        return Mixture(np.concatenate([upper, lower]) - (0.5, 0.25), 0.1 * np.eye(2), np.repeat((0, 1), 64))
+        upper, lower = (
+            np.stack([np.cos(t), np.sin(t)], 1),
+            np.stack([1 - np.cos(t), 0.5 - np.sin(t)], 1),
+        )
+        return Mixture(
+            np.concatenate([upper, lower]) - (0.5, 0.25), 0.1 * np.eye(2), np.repeat((0, 1), 64)
+        )
     if name == "spiral":
         t = np.linspace(0.25, 1, 20_001)
         curve = 2 * t[:, None] * np.stack([np.cos(4 * np.pi * t), np.sin(4 * np.pi * t)], 1)
@@ -118,6 +125,12 @@ def load(name: str, config: DataConfig) -> Dataset:
     classes = 0 if splits["train"].y is None else int(source.labels.max()) + 1
     spec = DataSpec("vector", (2,), classes=classes)
     return Dataset(
-        name, spec, splits, digest_of(spec, splits), class_names=tuple(map(str, range(classes))),
-        log_density=source.log_density, modes=modes(name) if name in SEPARATE else None, settings=config.model_dump(exclude_defaults=True),
-    )  # fmt: skip
+        name,
+        spec,
+        splits,
+        digest_of(spec, splits),
+        class_names=tuple(map(str, range(classes))),
+        log_density=source.log_density,
+        modes=modes(name) if name in SEPARATE else None,
+        settings=config.model_dump(exclude_defaults=True),
+    )

@@ -13,14 +13,19 @@ from .protocol import row
 PICTURES, QUICK_PICTURES = 1000, 200  # of each split
 SPLITS = {"test": "seen", "unseen": "unseen"}
 WORDS = {
-    "number": "of the right number of shapes", "colours": "with all colours right", "shapes": "with all shapes right",
-    "sizes": "with all sizes right", "relation": "with the relation right",
-}  # fmt: skip
+    "number": "of the right number of shapes",
+    "colours": "with all colours right",
+    "shapes": "with all shapes right",
+    "sizes": "with all sizes right",
+    "relation": "with the relation right",
+}
 
 
 def has_attributes(restored: Restored) -> bool:
     """Is it a model that was told captions, of pictures whose rules of drawing are known?"""
-    return restored.dataset.name in shapes.NAMES and getattr(restored.model.config, "conditional", False)
+    return restored.dataset.name in shapes.NAMES and getattr(
+        restored.model.config, "conditional", False
+    )
 
 
 def rows(restored: Restored, quick: bool, seed: int) -> list[dict]:
@@ -34,8 +39,24 @@ def rows(restored: Restored, quick: bool, seed: int) -> list[dict]:
         for name in ("correct", *ATTRIBUTES):
             label = f"{'fully correct pictures' if name == 'correct' else f'pictures {WORDS[name]}'}, {words} combinations"
             told = share_of(made, name)
-            card = dict(split=split, given="captions", evaluator="rules of drawing", group="captions", better="higher", drawn="as sampled")
-            found.append(row(f"caption_{name}_{words}", label, told, "share", real=share_of(real, name), **card))
+            card = dict(
+                split=split,
+                given="captions",
+                evaluator="rules of drawing",
+                group="captions",
+                better="higher",
+                drawn="as sampled",
+            )
+            found.append(
+                row(
+                    f"caption_{name}_{words}",
+                    label,
+                    told,
+                    "share",
+                    real=share_of(real, name),
+                    **card,
+                )
+            )
     return found
 
 

@@ -13,9 +13,13 @@ from ..training.restore import Restored
 from .protocol import row
 
 SCORES = {
-    "mig": "mutual information gap", "dci_disentanglement": "DCI disentanglement", "dci_completeness": "DCI completeness",
-    "dci_informativeness": "DCI informativeness", "sap": "SAP", "factor_vae": "FactorVAE score",
-}  # fmt: skip
+    "mig": "mutual information gap",
+    "dci_disentanglement": "DCI disentanglement",
+    "dci_completeness": "DCI completeness",
+    "dci_informativeness": "DCI informativeness",
+    "sap": "SAP",
+    "factor_vae": "FactorVAE score",
+}
 
 
 @torch.no_grad()
@@ -31,7 +35,9 @@ def rows(restored: Restored, seed: int) -> list[dict]:
     for batch in in_order(dataset, "test", device=restored.device):
         if isinstance(model, EncodesDistribution):
             mean, std = model.posterior(batch.x, batch.y)
-            codes.append(mean + std * rng.per_row(range(n, n + len(batch))).normal("eps", mean.shape))
+            codes.append(
+                mean + std * rng.per_row(range(n, n + len(batch))).normal("eps", mean.shape)
+            )
             kl = kl + len(batch) * model.kl_per_dimension(batch.x, batch.y, rng.at(n))
         else:
             mean = model.encode(batch.x, batch.y)
@@ -41,16 +47,49 @@ def rows(restored: Restored, seed: int) -> list[dict]:
     if isinstance(model, EncodesDistribution):
         kl = (kl / n).double().cpu()
         found += [
-            row("active_units", "active units", int(active_units(means, kl).sum()), "latent dimensions", of=means.shape[1], **group),
-            row("kl", "KL of the posterior from the prior", float(kl.sum()), "nats per example", **group),
+            row(
+                "active_units",
+                "active units",
+                int(active_units(means, kl).sum()),
+                "latent dimensions",
+                of=means.shape[1],
+                **group,
+            ),
+            row(
+                "kl",
+                "KL of the posterior from the prior",
+                float(kl.sum()),
+                "nats per example",
+                **group,
+            ),
         ]
         z = torch.cat(codes).double().cpu()[:, : model.standard_dims]
         if n >= 50:
-            found.append(row("prior_distance", "distance of the aggregate posterior from the prior", latents.prior_distance(z), "squared mean discrepancy", better="lower", group="latents"))
+            found.append(
+                row(
+                    "prior_distance",
+                    "distance of the aggregate posterior from the prior",
+                    latents.prior_distance(z),
+                    "squared mean discrepancy",
+                    better="lower",
+                    group="latents",
+                )
+            )
     known = dataset.split("test").factors
     if known is not None and n >= factors.FEWEST and means.shape[1] >= 2:
-        for name, value in factors.disentanglement(means, torch.from_numpy(known), Rng(seed, ("factors",))).items():
-            found.append(row(f"factors_{name}", f"{SCORES[name]} on the known factors", value, "score from 0 to 1", better="higher", **group))
+        for name, value in factors.disentanglement(
+            means, torch.from_numpy(known), Rng(seed, ("factors",))
+        ).items():
+            found.append(
+                row(
+                    f"factors_{name}",
+                    f"{SCORES[name]} on the known factors",
+                    value,
+                    "score from 0 to 1",
+                    better="higher",
+                    **group,
+                )
+            )
     return found
 
 
@@ -58,11 +97,31 @@ def codebook(restored: Restored) -> list[dict]:
     """How much a grid of symbols can say of x, and how much of the codebook is in use, on the test split."""
     model, counts, n = restored.model, 0, 0
     for batch in in_order(restored.dataset, "test", device=restored.device):
-        counts = counts + torch.bincount(model.quantise(batch.x, batch.y).flatten(), minlength=model.codes).double().cpu()
+        counts = (
+            counts
+            + torch.bincount(model.quantise(batch.x, batch.y).flatten(), minlength=model.codes)
+            .double()
+            .cpu()
+        )
         n += len(batch)
     places, group = math.prod(model.grid), {"group": "latents", "n": n}
     return [
-        row("code_bits", f"size of the code: {places} of {model.codes} symbols", places * math.log2(model.codes), "bits per example", **group),
-        row("codes_used", "codes in use", int((counts > 0).sum()), "codes", of=model.codes, **group),
-        row("code_perplexity", "as many codes, used equally, would say as much", float(torch.special.entr(counts / counts.sum()).sum().exp()), "codes", of=model.codes, **group),
+        row(
+            "code_bits",
+            f"size of the code: {places} of {model.codes} symbols",
+            places * math.log2(model.codes),
+            "bits per example",
+            **group,
+        ),
+        row(
+            "codes_used", "codes in use", int((counts > 0).sum()), "codes", of=model.codes, **group
+        ),
+        row(
+            "code_perplexity",
+            "as many codes, used equally, would say as much",
+            float(torch.special.entr(counts / counts.sum()).sum().exp()),
+            "codes",
+            of=model.codes,
+            **group,
+        ),
     ]

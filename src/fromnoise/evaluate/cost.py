@@ -11,7 +11,13 @@ from ..core.rng import Rng
 from ..training.optim import callable_modules
 from ..training.restore import Restored
 
-SIZES = (1, 4, 16, 64, 256)  # batch sizes: the first and the largest that is affordable are reported
+SIZES = (
+    1,
+    4,
+    16,
+    64,
+    256,
+)  # batch sizes: the first and the largest that is affordable are reported
 REPEATS = 100  # draws of one size at most
 
 
@@ -28,7 +34,9 @@ def cost(restored: Restored, seconds: float = 1.0, limit: float = 60.0) -> dict:
         "train_seconds": restored.run.seconds(),
         "memory_mb": events[-1]["memory_mb"] if events else 0.0,
         "threads": restored.run.record.threads,
-        "samples_per_second": {str(size): speed for size, speed in speeds(restored, seconds, limit).items()},
+        "samples_per_second": {
+            str(size): speed for size, speed in speeds(restored, seconds, limit).items()
+        },
         "network_calls": calls,
     }
 
@@ -70,14 +78,19 @@ def most_at_once(cost: dict) -> tuple[int, float] | None:
 
 @torch.no_grad()
 def network_calls(restored: Restored) -> int:
-    if isinstance(restored.model, Predicts) and restored.model.phases():  # one step for each symbol, which is no forward()
+    if (
+        isinstance(restored.model, Predicts) and restored.model.phases()
+    ):  # one step for each symbol, which is no forward()
         return restored.model.length
     counts: dict[int, int] = {}
 
     def count(module, *_):
         counts[id(module)] = counts.get(id(module), 0) + 1
 
-    hooks = [module.register_forward_hook(count) for module in callable_modules(restored.model, differentiated_twice=True)]
+    hooks = [
+        module.register_forward_hook(count)
+        for module in callable_modules(restored.model, differentiated_twice=True)
+    ]
     try:
         _sampler(restored, 1)()
     finally:
@@ -91,4 +104,6 @@ def _sampler(restored: Restored, size: int):
     if getattr(model.config, "conditional", False):
         y = restored.dataset.in_turn(range(size)).to(restored.device)
     options, rng = build(restored.family.Options, {}), Rng(0, ("cost",), device=restored.device)
-    return lambda: float(model.sample(size, y, options, rng).flatten()[0])  # to the number: an accelerator only queues
+    return lambda: float(
+        model.sample(size, y, options, rng).flatten()[0]
+    )  # to the number: an accelerator only queues

@@ -23,10 +23,14 @@ from ..training.restore import Restored
 from .protocol import absent, row
 
 CLASSIFIED = 2000  # test examples whose class is asked for: each costs as many likelihoods as there are classes
-ROWS_FOR_REPEATS = 20_000  # training rows in which a value that occurs again and again is looked for
+ROWS_FOR_REPEATS = (
+    20_000  # training rows in which a value that occurs again and again is looked for
+)
 FEWEST_REPEATS = 5  # rows with the same value
 SHARE_OF_REPEATS = 0.01  # of the rows
-NUMBERS_AT_ONCE = 2**20  # examples times z samples times dimensions at once: what stays in a core's cache, twice as fast as 2**24
+NUMBERS_AT_ONCE = (
+    2**20
+)  # examples times z samples times dimensions at once: what stays in a core's cache, twice as fast as 2**24
 
 
 @dataclass(frozen=True)
@@ -46,7 +50,14 @@ class Score:
 
 
 @torch.no_grad()
-def score(restored: Restored, k: int = 1, n: int | None = None, split="test", seed: int = 0, chunk: int = 256) -> Score:
+def score(
+    restored: Restored,
+    k: int = 1,
+    n: int | None = None,
+    split="test",
+    seed: int = 0,
+    chunk: int = 256,
+) -> Score:
     """Mean log-likelihood (exact), ELBO (k = 1) or k-sample importance-weighted bound over n held-out examples.
 
     Example i has the same noise whatever n and the batch size are. With k above ``chunk`` the sum over z goes
@@ -58,7 +69,14 @@ def score(restored: Restored, k: int = 1, n: int | None = None, split="test", se
 
 
 @torch.no_grad()
-def scores(restored: Restored, k: int = 1, n: int | None = None, split="test", seed: int = 0, chunk: int = 256) -> tuple[Score, Score]:
+def scores(
+    restored: Restored,
+    k: int = 1,
+    n: int | None = None,
+    split="test",
+    seed: int = 0,
+    chunk: int = 256,
+) -> tuple[Score, Score]:
     """The ELBO of the draws of z that ``score`` makes, and what ``score`` gives.
 
     Both are of the same draws, so that the mean over k draws is never above the k-sample bound, in any example. Of a model
@@ -86,7 +104,9 @@ def log_likelihoods(model, spec, batch: Batch, rng: Rng, k: int, chunk: int = 25
 
 
 @torch.no_grad()
-def both_bounds(model, spec, batch: Batch, rng: Rng, k: int, chunk: int = 256) -> tuple[torch.Tensor, torch.Tensor]:
+def both_bounds(
+    model, spec, batch: Batch, rng: Rng, k: int, chunk: int = 256
+) -> tuple[torch.Tensor, torch.Tensor]:
     """The ELBO, and log p(x) or its bound, for each example of one batch, each (B,) nats; the sum over k draws in chunks."""
     x, extra = dequantised(batch.x, spec, rng) if model.continuous else (batch.x, 0.0)
     if k == 1 or model.bound == "exact" or isinstance(model, HasFlow):
@@ -94,7 +114,9 @@ def both_bounds(model, spec, batch: Batch, rng: Rng, k: int, chunk: int = 256) -
         return value, value
     total, added, weighs = None, 0.0, isinstance(model, WeighsDraws)
     chunks = -(-k // max(3, chunk))
-    for i in range(chunks):  # chunks of nearly equal size: none of one draw, which would mean the ELBO
+    for i in range(
+        chunks
+    ):  # chunks of nearly equal size: none of one draw, which would mean the ELBO
         size = k // chunks + (i < k % chunks)
         if weighs:
             log_weights = model.log_weights(x, batch.y, rng.at("chunk", i), size)
@@ -112,7 +134,9 @@ def dequantised(x: torch.Tensor, spec, rng: Rng) -> tuple[torch.Tensor, float]:
         return Cells(spec).noise(x, rng), dequantisation_nats(spec)
     if not spec.levels:
         return x, 0.0
-    return x + (rng.uniform("dequantise", x.shape) - 0.5) * (2 / (spec.levels - 1)), dequantisation_nats(spec)
+    return x + (rng.uniform("dequantise", x.shape) - 0.5) * (
+        2 / (spec.levels - 1)
+    ), dequantisation_nats(spec)
 
 
 @torch.no_grad()
@@ -129,18 +153,40 @@ def by_flow(restored: Restored, n: int, split="test", seed: int = 0) -> tuple[Sc
         rng = Rng(seed, ("flow", split), device=restored.device).at(done)
         x, extra = dequantised(batch.x, spec, rng)
         found = model.flow_log_likelihood(x, batch.y, rng, 0 if exact else PROBES)
-        values.append(found.log_likelihood + extra), errors.append(found.error), ses.append(found.se)
+        (
+            values.append(found.log_likelihood + extra),
+            errors.append(found.error),
+            ses.append(found.se),
+        )
         done, steps = done + len(batch), max(steps, found.steps)
     values, se = torch.cat(values).cpu(), float(torch.cat(ses).square().sum().sqrt()) / done
-    trace = "exact trace" if exact else f"trace from {PROBES} random probes, whose part of the standard error is {se:.2g} nats"
+    trace = (
+        "exact trace"
+        if exact
+        else f"trace from {PROBES} random probes, whose part of the standard error is {se:.2g} nats"
+    )
     over = float(values.std() / math.sqrt(len(values))) if len(values) > 1 else None
-    return Score(float(values.mean()), over, len(values)), float(torch.cat(errors).mean()), f"probability flow, {steps} Runge-Kutta steps; {trace}"
+    return (
+        Score(float(values.mean()), over, len(values)),
+        float(torch.cat(errors).mean()),
+        f"probability flow, {steps} Runge-Kutta steps; {trace}",
+    )
 
 
-AIS = dict(chains=16, steps=500, leapfrogs=5)  # of the chains four tune the step and are thrown away
+AIS = dict(
+    chains=16, steps=500, leapfrogs=5
+)  # of the chains four tune the step and are thrown away
 
 
-def annealed(restored: Restored, n: int, split="test", seed: int = 0, chains: int = 16, steps: int = 500, leapfrogs: int = 5) -> tuple[Score, float]:
+def annealed(
+    restored: Restored,
+    n: int,
+    split="test",
+    seed: int = 0,
+    chains: int = 16,
+    steps: int = 500,
+    leapfrogs: int = 5,
+) -> tuple[Score, float]:
     """log p(x) by annealed importance sampling from q(z | x), of the first n examples; and the share of accepted moves.
 
     The nearest to the truth that a decoder allows, and slow: ``steps * leapfrogs`` gradients for every chain. Still a
@@ -152,8 +198,12 @@ def annealed(restored: Restored, n: int, split="test", seed: int = 0, chains: in
         z = model.draw_posterior(batch.x, batch.y, rng, chains).transpose(0, 1)  # (C, B, D)
         x = batch.x.repeat(chains, *[1] * (batch.x.ndim - 1))
         y = None if batch.y is None else batch.y.repeat(chains)
-        both = lru_cache(1)(lambda z, x=x, y=y: model.log_densities(z.flatten(0, 1), x, y))  # asked for twice at each z
-        log_p, log_q = (lambda z, part=part, both=both: both(z)[part].view(z.shape[:2]) for part in (0, 1))
+        both = lru_cache(1)(
+            lambda z, x=x, y=y: model.log_densities(z.flatten(0, 1), x, y)
+        )  # asked for twice at each z
+        log_p, log_q = (
+            lambda z, part=part, both=both: both(z)[part].view(z.shape[:2]) for part in (0, 1)
+        )
         log_w, moved = ais.ais(log_q, log_p, z, rng, ais.sigmoid_schedule(steps), leapfrogs)
         values.append(ais.log_mean_weight(log_w)[0])
         accepted.append(moved)
@@ -210,7 +260,9 @@ def repeated_value(dataset: Dataset) -> str:
     for component, (name, column) in continuous_components(dataset).items():
         most = int(x[:, component].unique(return_counts=True)[1].max())
         if most >= fewest:
-            mend = "" if column is None else f"; {column.coarser()}, then each row has a probability"
+            mend = (
+                "" if column is None else f"; {column.coarser()}, then each row has a probability"
+            )
             return f"{name} has one value in {most:,} of {len(x):,} rows, but is continuous: a density has no upper limit there{mend}"
     return ""
 
@@ -232,7 +284,10 @@ def continuous_components(dataset: Dataset) -> dict[int, tuple[str, Column | Non
 
 
 def bounds(k: int) -> dict:
-    return {"elbo": ("ELBO", "lower", 1), "importance_weighted": ("importance-weighted bound", "lower", k)}
+    return {
+        "elbo": ("ELBO", "lower", 1),
+        "importance_weighted": ("importance-weighted bound", "lower", k),
+    }
 
 
 def rows(restored: Restored, k: int, n: int | None, seed: int, anneal: int = 0) -> list[dict]:
@@ -246,7 +301,9 @@ def rows(restored: Restored, k: int, n: int | None, seed: int, anneal: int = 0) 
         return _absent(EXACT | bounds(k), reason, unit)
     noisy = model.continuous and (spec.levels > 0 or spec.has_cells)
     what = "levels" if spec.levels else "cells"
-    note = f"uniform dequantisation: a lower bound of the probability of the {what}" if noisy else ""
+    note = (
+        f"uniform dequantisation: a lower bound of the probability of the {what}" if noisy else ""
+    )
     if model.continuous and not noisy:
         note = "a density, in the model's own units"
     elif not noisy and spec.has_cells:
@@ -254,38 +311,107 @@ def rows(restored: Restored, k: int, n: int | None, seed: int, anneal: int = 0) 
     given = None
     if getattr(model.config, "conditional", False):
         given = "captions" if spec.caption else "labels"  # log p(x | y): they are for free
-    common = {"reason": note, "dequantisation": "uniform" if noisy else None, "given": given, "group": "likelihood"}
+    common = {
+        "reason": note,
+        "dequantisation": "uniform" if noisy else None,
+        "given": given,
+        "group": "likelihood",
+    }
 
     def told(name, label, s, bound, k, bits=True, error=None, **more):
-        about, scale = common | {"n": s.n, "bound": bound, "k": k} | more, 1 / (spec.dims * math.log(2))
-        found = [row(name, label, s.mean, unit, se=s.se, solver_error=error, better="higher", **about)]
+        about, scale = (
+            common | {"n": s.n, "bound": bound, "k": k} | more,
+            1 / (spec.dims * math.log(2)),
+        )
+        found = [
+            row(name, label, s.mean, unit, se=s.se, solver_error=error, better="higher", **about)
+        ]
         if spec.levels and bits:
-            found.append(row("bits_per_dim", "bits per dimension", -s.mean * scale, "bits per dimension", se=s.se and s.se * scale, solver_error=error and error * scale, better="lower", **about))
+            found.append(
+                row(
+                    "bits_per_dim",
+                    "bits per dimension",
+                    -s.mean * scale,
+                    "bits per dimension",
+                    se=s.se and s.se * scale,
+                    solver_error=error and error * scale,
+                    better="lower",
+                    **about,
+                )
+            )
         return found
 
     if model.bound == "exact":
         bound = "lower" if noisy else "exact"
-        found = told("log_likelihood", "log-likelihood", score(restored, 1, n, seed=seed), bound, None)
-        return [*found, *classification(restored, n), *_absent(bounds(k), "the likelihood is computed, not bounded", unit)]
+        found = told(
+            "log_likelihood", "log-likelihood", score(restored, 1, n, seed=seed), bound, None
+        )
+        return [
+            *found,
+            *classification(restored, n),
+            *_absent(bounds(k), "the likelihood is computed, not bounded", unit),
+        ]
     if isinstance(model, HasFlow):
         bound = score(restored, 1, n, seed=seed)
-        kind = f"of the probability of the {what}, without dequantisation" if spec.levels or spec.has_cells else note
+        kind = (
+            f"of the probability of the {what}, without dequantisation"
+            if spec.levels or spec.has_cells
+            else note
+        )
         return [
-            *told("elbo", "ELBO", bound, "lower", 1, reason=f"variational, over levels of noise: {kind}"),
+            *told(
+                "elbo",
+                "ELBO",
+                bound,
+                "lower",
+                1,
+                reason=f"variational, over levels of noise: {kind}",
+            ),
             *flow_rows(restored, bound.n, seed, told),
             *_absent(EXACT, "only bounded, and estimated by the flow", unit),
-            *_absent({"importance_weighted": bounds(k)["importance_weighted"]}, "a bound over levels of noise has no such form", unit),
+            *_absent(
+                {"importance_weighted": bounds(k)["importance_weighted"]},
+                "a bound over levels of noise has no such form",
+                unit,
+            ),
         ]
     more = []
     if anneal and isinstance(model, HasPosterior) and not noisy:
         found, accepted = annealed(restored, anneal, seed=seed, **AIS)
         how = f"annealed importance sampling from q(z|x): {AIS['chains'] - 4} chains and 4 pilots, {AIS['steps']} temperatures, {100 * accepted:.0f} % of the moves accepted"
-        more = [row("annealed", "annealed importance sampling", found.mean, unit, se=found.se, n=found.n, bound="lower", k=AIS["steps"], better="higher", **(common | {"reason": how}))]
+        more = [
+            row(
+                "annealed",
+                "annealed importance sampling",
+                found.mean,
+                unit,
+                se=found.se,
+                n=found.n,
+                bound="lower",
+                k=AIS["steps"],
+                better="higher",
+                **(common | {"reason": how}),
+            )
+        ]
     mean, bound = scores(restored, k, n, seed=seed)
-    how = {"reason": "; ".join(filter(None, (f"mean over the same {k} draws of z as the importance-weighted bound", note)))}
+    how = {
+        "reason": "; ".join(
+            filter(
+                None, (f"mean over the same {k} draws of z as the importance-weighted bound", note)
+            )
+        )
+    }
     return [
         *more,
-        *told("elbo", "ELBO", mean, "lower", 1, bits=False, **(how if isinstance(model, WeighsDraws) and k > 1 else {})),
+        *told(
+            "elbo",
+            "ELBO",
+            mean,
+            "lower",
+            1,
+            bits=False,
+            **(how if isinstance(model, WeighsDraws) and k > 1 else {}),
+        ),
         *told("importance_weighted", "importance-weighted bound", bound, "lower", k),
         *_absent(EXACT, "only bounded, from below", unit),
     ]
@@ -295,12 +421,25 @@ def flow_rows(restored: Restored, n: int, seed: int, told) -> list[dict]:
     """Of fewer examples than the n of the bound: each costs hundreds of evaluations of the network."""
     spec, name, label = restored.dataset.spec, "flow_likelihood", "log-likelihood by the flow"
     try:
-        found, error, how = by_flow(restored, min(n, max(16, n // (10 if spec.dims <= SMALL else 100))), seed=seed)
+        found, error, how = by_flow(
+            restored, min(n, max(16, n // (10 if spec.dims <= SMALL else 100))), seed=seed
+        )
     except FromNoiseError as refusal:
-        return _absent({name: (label, "ode", None)}, f"refused: {refusal}", unit_of(restored.dataset))
+        return _absent(
+            {name: (label, "ode", None)}, f"refused: {refusal}", unit_of(restored.dataset)
+        )
     noisy = spec.levels > 0 or spec.has_cells
     how += f", solver off by {error:.2g} nats" + ("; uniform dequantisation" if noisy else "")
-    return told(name, label, found, "ode", None, error=error, reason=how, dequantisation="uniform" if noisy else None)
+    return told(
+        name,
+        label,
+        found,
+        "ode",
+        None,
+        error=error,
+        reason=how,
+        dequantisation="uniform" if noisy else None,
+    )
 
 
 @torch.no_grad()
@@ -309,9 +448,14 @@ def classification(restored: Restored, n: int | None) -> list[dict]:
     model, dataset = restored.model, restored.dataset
     if not isinstance(model, Classifies) or not dataset.spec.classes:
         return []
-    about, more = ("bayes_accuracy", "accuracy of p(class | x) by Bayes' rule", "share"), {"group": "likelihood", "better": "higher"}
+    about, more = (
+        ("bayes_accuracy", "accuracy of p(class | x) by Bayes' rule", "share"),
+        {"group": "likelihood", "better": "higher"},
+    )
     if not getattr(model.config, "conditional", False):
-        return [absent(*about, "it needs a model of p(x | class): train with --conditional", **more)]
+        return [
+            absent(*about, "it needs a model of p(x | class): train with --conditional", **more)
+        ]
     right = total = 0
     for batch in in_order(dataset, "test", 100, min(n or CLASSIFIED, CLASSIFIED), restored.device):
         right += int((model.class_log_probs(batch.x).argmax(1) == batch.y).sum())
@@ -320,4 +464,7 @@ def classification(restored: Restored, n: int | None) -> list[dict]:
 
 
 def _absent(kinds: dict, reason: str, unit: str = NATS) -> list[dict]:
-    return [absent(name, label, unit, reason, bound=bound, k=k, group="likelihood") for name, (label, bound, k) in kinds.items()]
+    return [
+        absent(name, label, unit, reason, bound=bound, k=k, group="likelihood")
+        for name, (label, bound, k) in kinds.items()
+    ]

@@ -44,7 +44,9 @@ class Modes:
         if self.good < 1:
             found["good_samples"] = share(len(good), len(index), self.good)
         if len(good):
-            found["mode_kl"] = replace(labels.divergence_from_uniform(good, self.count), n=len(index))  # n: samples looked at
+            found["mode_kl"] = replace(
+                labels.divergence_from_uniform(good, self.count), n=len(index)
+            )  # n: samples looked at
         return found
 
 
@@ -52,23 +54,43 @@ def modes_of(dataset: Dataset) -> Modes | None:
     """The modes of data that have separate ones; None otherwise."""
     if dataset.modes is not None:
         centres, std = dataset.modes
-        index = partial(labels.mode_of, centres=torch.as_tensor(centres).double(), radius=GOOD * std)
+        index = partial(
+            labels.mode_of, centres=torch.as_tensor(centres).double(), radius=GOOD * std
+        )
         good = labels.share_within(GOOD, dataset.spec.dims)
-        return Modes(len(centres), POINTS, lambda x: index(x.flatten(1).double().cpu()), good, "nearest centre/3 std")
+        return Modes(
+            len(centres),
+            POINTS,
+            lambda x: index(x.flatten(1).double().cpu()),
+            good,
+            "nearest centre/3 std",
+        )
     if dataset.channels_of:
         channels, height, width = dataset.spec.shape
-        one = Dataset(dataset.channels_of, replace(dataset.spec, shape=(1, height, width), classes=0), {}, "")
+        one = Dataset(
+            dataset.channels_of, replace(dataset.spec, shape=(1, height, width), classes=0), {}, ""
+        )
         classifier = shipped_for(one)
         if classifier is not None and classifier.classes:
             count = classifier.classes**channels
-            return Modes(count, STACKED, partial(class_of_channels, classifier=classifier), 1.0, f"{classifier.name} by channel")
+            return Modes(
+                count,
+                STACKED,
+                partial(class_of_channels, classifier=classifier),
+                1.0,
+                f"{classifier.name} by channel",
+            )
     return None
 
 
 def class_of_channels(x: Tensor, classifier: Evaluator) -> Tensor:
     """x (n, C, H, W): each channel's class by a classifier of K classes, the first being the leading digit: (n,) in 0 .. K^C - 1."""
     n, channels = x.shape[:2]
-    each = classifier.logits(classifier(x.reshape(n * channels, 1, *x.shape[2:]))).argmax(1).view(n, channels)
+    each = (
+        classifier.logits(classifier(x.reshape(n * channels, 1, *x.shape[2:])))
+        .argmax(1)
+        .view(n, channels)
+    )
     return (each * classifier.classes ** torch.arange(channels - 1, -1, -1)).sum(1)
 
 

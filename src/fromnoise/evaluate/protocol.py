@@ -10,7 +10,21 @@ from dataclasses import dataclass, field
 from ..measures.estimate import Estimate, normal_interval
 
 # what must be equal before two numbers may be compared
-CARD = ("name", "unit", "split", "n", "m", "reference", "evaluator", "bound", "k", "dequantisation", "given", "seed", "drawn")
+CARD = (
+    "name",
+    "unit",
+    "split",
+    "n",
+    "m",
+    "reference",
+    "evaluator",
+    "bound",
+    "k",
+    "dequantisation",
+    "given",
+    "seed",
+    "drawn",
+)
 
 
 def row(name: str, label: str, value: float | Estimate | None, unit: str, **more) -> dict:
@@ -35,17 +49,55 @@ def row(name: str, label: str, value: float | Estimate | None, unit: str, **more
     """
     if isinstance(value, Estimate):
         found = value
-        known = {"se": found.se, "interval": found.interval and list(found.interval), "null": found.null, "raw": found.raw, "n": found.n or None, "m": found.m or None, "reason": found.note or None}
-        more, value = {key: entry for key, entry in known.items() if entry is not None} | more, found.value
+        known = {
+            "se": found.se,
+            "interval": found.interval and list(found.interval),
+            "null": found.null,
+            "raw": found.raw,
+            "n": found.n or None,
+            "m": found.m or None,
+            "reason": found.note or None,
+        }
+        more, value = (
+            {key: entry for key, entry in known.items() if entry is not None} | more,
+            found.value,
+        )
     if isinstance(real := more.get("real"), Estimate):
         more |= {"real": real.value, "real_interval": real.interval and list(real.interval)}
     if value is not None and not math.isfinite(value):
-        value, more = None, more | {"se": None, "interval": None, "reason": "none: it is not a finite number; did the training diverge?"}
+        value, more = (
+            None,
+            more
+            | {
+                "se": None,
+                "interval": None,
+                "reason": "none: it is not a finite number; did the training diverge?",
+            },
+        )
     base = {
-        "se": None, "interval": None, "null": None, "real": None, "real_interval": None, "raw": None, "n": None, "m": None, "split": "test", "group": "",
-        "reference": None, "evaluator": None, "bound": None, "k": None, "dequantisation": None, "given": None, "solver_error": None,
-        "seed": None, "drawn": None, "of": None, "better": None, "reason": "",
-    }  # fmt: skip
+        "se": None,
+        "interval": None,
+        "null": None,
+        "real": None,
+        "real_interval": None,
+        "raw": None,
+        "n": None,
+        "m": None,
+        "split": "test",
+        "group": "",
+        "reference": None,
+        "evaluator": None,
+        "bound": None,
+        "k": None,
+        "dequantisation": None,
+        "given": None,
+        "solver_error": None,
+        "seed": None,
+        "drawn": None,
+        "of": None,
+        "better": None,
+        "reason": "",
+    }
     assert not set(more) - set(base), set(more) - set(base)
     made = {"name": name, "label": label, "value": value, "unit": unit} | base | more
     if made["interval"] is None and made["se"] is not None and value is not None:
@@ -65,7 +117,11 @@ def identity(found: dict) -> tuple:
 
 def difference(one: dict, other: dict) -> list[str]:
     """What keeps two rows of one name out of one column, in words."""
-    return [f"{key} {one.get(key)} and {other.get(key)}" for key in CARD if one.get(key) != other.get(key)]
+    return [
+        f"{key} {one.get(key)} and {other.get(key)}"
+        for key in CARD
+        if one.get(key) != other.get(key)
+    ]
 
 
 def has_value(found: dict | None) -> bool:

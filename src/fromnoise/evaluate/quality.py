@@ -51,11 +51,19 @@ class Samples:
         shape = dataset.spec.shape
         for x in self.blocks():
             if tuple(x.shape[1:]) != shape:
-                raise DataError(f"the samples have shape {tuple(x.shape[1:])}, {dataset.name} has {shape}: nothing can be measured")
+                raise DataError(
+                    f"the samples have shape {tuple(x.shape[1:])}, {dataset.name} has {shape}: nothing can be measured"
+                )
             if not bool(torch.isfinite(x).all()):
-                raise DataError("some samples are not finite numbers (NaN or infinite): nothing can be measured; did the training diverge?")
-            if dataset.spec.kind == "image" and float(x.abs().max()) > 10:  # linear models overshoot a little
-                raise DataError(f"images lie in [-1, 1], and these samples reach {float(x.abs().max()):.3g}: nothing can be measured")
+                raise DataError(
+                    "some samples are not finite numbers (NaN or infinite): nothing can be measured; did the training diverge?"
+                )
+            if (
+                dataset.spec.kind == "image" and float(x.abs().max()) > 10
+            ):  # linear models overshoot a little
+                raise DataError(
+                    f"images lie in [-1, 1], and these samples reach {float(x.abs().max()):.3g}: nothing can be measured"
+                )
             yield x.clamp(-1, 1) if dataset.spec.kind == "image" else dataset.as_delivered(x)
 
 
@@ -72,7 +80,9 @@ class Scales:
         return pyramid.cut(x, [corner[start : start + len(x)] for corner in self.places])
 
     def of_split(self, split: str) -> list[Tensor]:
-        return pyramid.cut_all((batch.x for batch in in_order(self.dataset, split, limit=self.n)), self.places)
+        return pyramid.cut_all(
+            (batch.x for batch in in_order(self.dataset, split, limit=self.n)), self.places
+        )
 
     @cached_property
     def train(self) -> list[Tensor]:
@@ -96,7 +106,11 @@ class Yardstick:
     def __init__(self, dataset: Dataset, evaluator: FeatureMap | None = None, quick: bool = False):
         assert dataset.spec.kind != "tokens", "text is measured by a TextYardstick"
         self.dataset, self.evaluator = dataset, evaluator
-        self.most = {"train": REFERENCE // 4, "test": REFERENCE // 16} if quick else {"train": REFERENCE, "test": REFERENCE}
+        self.most = (
+            {"train": REFERENCE // 4, "test": REFERENCE // 16}
+            if quick
+            else {"train": REFERENCE, "test": REFERENCE}
+        )
         self.maps: list[FeatureMap] = ([evaluator] if evaluator else []) + referees(dataset)
         self._known: dict[tuple[str, str, bool], Tensor] = {}
         self._modes_of_test = torch.zeros(0, dtype=torch.int64)
@@ -106,7 +120,9 @@ class Yardstick:
         """Of the first ``most`` examples of a split, or of all of them."""
         key = (feature_map.name, split, everything)
         if key not in self._known:
-            self._known[key] = of_split(feature_map, self.dataset, split, None if everything else self.most[split])
+            self._known[key] = of_split(
+                feature_map, self.dataset, split, None if everything else self.most[split]
+            )
         return self._known[key]
 
     def scales(self, n: int, rng: Rng) -> Scales | None:
@@ -116,7 +132,9 @@ class Yardstick:
             return None
         n = pyramid.images_of(spec.shape, n, self.most["train"], len(self.dataset.split("train")))
         if (n, rng.seed) not in self._scales:
-            self._scales = {(n, rng.seed): Scales(self.dataset, n, rng.at("pyramid"))}  # patches are large: one set of them
+            self._scales = {
+                (n, rng.seed): Scales(self.dataset, n, rng.at("pyramid"))
+            }  # patches are large: one set of them
         return self._scales[n, rng.seed]
 
     @cached_property
@@ -127,13 +145,17 @@ class Yardstick:
         """Which mode each of the first n test examples belongs to; fewer where there are fewer."""
         n = min(n, len(self.dataset.split("test")))
         if len(self._modes_of_test) < n:
-            self._modes_of_test = torch.cat([self.modes.index(batch.x) for batch in in_order(self.dataset, "test", limit=n)])
+            self._modes_of_test = torch.cat(
+                [self.modes.index(batch.x) for batch in in_order(self.dataset, "test", limit=n)]
+            )
         return self._modes_of_test[:n]
 
     @cached_property
     def pixels(self) -> FeatureMap:
         """The map that nearness to training examples is judged by: nothing trained, near the pixels themselves."""
-        return next((m for m in self.maps if m.name.startswith(("pca", "projection", "columns"))), None) or PrincipalComponents(self.dataset)
+        return next(
+            (m for m in self.maps if m.name.startswith(("pca", "projection", "columns"))), None
+        ) or PrincipalComponents(self.dataset)
 
     def labels(self, split: str) -> Tensor:
         """Of the same examples as the features."""
@@ -143,7 +165,9 @@ class Yardstick:
 def quality(yardstick: Yardstick, samples: Samples, seed: int = 0) -> list[dict]:
     """Rows of a report about a set of samples. Raises UsageError (too few), DataError (not finite, shape, range)."""
     if samples.n < FEWEST:
-        raise UsageError(f"{samples.n} samples are too few to measure anything: take {FEWEST} or more")
+        raise UsageError(
+            f"{samples.n} samples are too few to measure anything: take {FEWEST} or more"
+        )
     rng = Rng(seed, ("quality",))
     features: dict[str, list[Tensor]] = {m.name: [] for m in yardstick.maps}
     modes, scales = yardstick.modes, yardstick.scales(samples.n, rng)
@@ -177,12 +201,20 @@ def reference(dataset: Dataset, split: str, m: int) -> str:
     return f"{dataset.digest[:12]}:{split}[:{m}]"
 
 
-def attempt(name: str, words: str, unit: str, measure: Callable, real: Callable | None = None, **card) -> dict:
+def attempt(
+    name: str, words: str, unit: str, measure: Callable, real: Callable | None = None, **card
+) -> dict:
     """A row, or its absence in the words of the refusal. real: the same measure with real examples as the samples."""
     try:
         found = measure()
     except (UsageError, NotFiniteError, NoSpreadError) as error:
-        return absent(name, words, unit, str(error), **{key: value for key, value in card.items() if key != "reason"})
+        return absent(
+            name,
+            words,
+            unit,
+            str(error),
+            **{key: value for key, value in card.items() if key != "reason"},
+        )
     control = None
     if real is not None:
         try:
@@ -195,11 +227,32 @@ def attempt(name: str, words: str, unit: str, measure: Callable, real: Callable 
 def _frechet(yardstick: Yardstick, m: FeatureMap, x: Tensor) -> list[dict]:
     dataset, rows = yardstick.dataset, []
     train, test = yardstick.features(m, "train"), yardstick.features(m, "test")
-    for split, y, name, words in (("train", train, "frechet", "Fréchet distance"), ("test", test, "frechet_held_out", "Fréchet distance to held-out examples")):
-        real = (lambda: frechet.frechet(test, train)) if split == "train" and len(test) >= CONTROL else None
-        card = dict(split=split, reference=reference(dataset, split, len(y)), evaluator=m.name, better="lower")
+    for split, y, name, words in (
+        ("train", train, "frechet", "Fréchet distance"),
+        ("test", test, "frechet_held_out", "Fréchet distance to held-out examples"),
+    ):
+        real = (
+            (lambda: frechet.frechet(test, train))
+            if split == "train" and len(test) >= CONTROL
+            else None
+        )
+        card = dict(
+            split=split,
+            reference=reference(dataset, split, len(y)),
+            evaluator=m.name,
+            better="lower",
+        )
         card["group"] = "samples" if m is yardstick.maps[0] and split == "train" else "referees"
-        rows.append(attempt(name, words, "squared feature units", lambda y=y: frechet.frechet(x, y), real, **card))
+        rows.append(
+            attempt(
+                name,
+                words,
+                "squared feature units",
+                lambda y=y: frechet.frechet(x, y),
+                real,
+                **card,
+            )
+        )
     return rows
 
 
@@ -212,19 +265,61 @@ def _others(yardstick: Yardstick, m: FeatureMap, x: Tensor, rng: Rng) -> list[di
     sliced = lambda z: distances.sliced_wasserstein(z, train, rng.at("sliced"))
     apart = lambda z: twosample.two_sample_accuracy(z[:some], train[:some], rng.at("two-sample"))
     control = lambda measure: (lambda: measure(test)) if len(test) >= CONTROL else None
-    card = lambda count: dict(split="train", reference=reference(yardstick.dataset, "train", count), evaluator=m.name, group="samples")
+    card = lambda count: dict(
+        split="train",
+        reference=reference(yardstick.dataset, "train", count),
+        evaluator=m.name,
+        group="samples",
+    )
     rows = [
-        attempt("kernel_distance", "kernel distance", "squared mean discrepancy", lambda: kernel(x, True), control(kernel), better="lower", **card(few)),
-        attempt("sliced_wasserstein", "sliced Wasserstein distance", "squared feature units", lambda: sliced(x), control(sliced), better="lower", **card(len(train))),
-        attempt("two_sample", "told apart by a classifier", "share", lambda: apart(x), control(apart), better="lower", **card(some)),
+        attempt(
+            "kernel_distance",
+            "kernel distance",
+            "squared mean discrepancy",
+            lambda: kernel(x, True),
+            control(kernel),
+            better="lower",
+            **card(few),
+        ),
+        attempt(
+            "sliced_wasserstein",
+            "sliced Wasserstein distance",
+            "squared feature units",
+            lambda: sliced(x),
+            control(sliced),
+            better="lower",
+            **card(len(train)),
+        ),
+        attempt(
+            "two_sample",
+            "told apart by a classifier",
+            "share",
+            lambda: apart(x),
+            control(apart),
+            better="lower",
+            **card(some),
+        ),
     ]
     by_samples = cache(lambda: neighbours(x[:n], train[:n]))
     by_real = cache(lambda: neighbours(test[:n], train[:n]))
     for name in ("precision", "recall", "density", "coverage"):
-        fair = len(test) >= n or (name in ("precision", "density") and len(test) >= CONTROL)  # recall and coverage depend on how many samples there are
+        fair = len(test) >= n or (
+            name in ("precision", "density") and len(test) >= CONTROL
+        )  # recall and coverage depend on how many samples there are
         unit = "balls of real examples around a sample, relative" if name == "density" else "share"
         k = coverage.K if name in ("precision", "recall") else coverage.K_COVERAGE
-        rows.append(attempt(name, name, unit, lambda name=name: by_samples()[name], (lambda name=name: by_real()[name]) if fair else None, better="higher", k=k, **card(n)))
+        rows.append(
+            attempt(
+                name,
+                name,
+                unit,
+                lambda name=name: by_samples()[name],
+                (lambda name=name: by_real()[name]) if fair else None,
+                better="higher",
+                k=k,
+                **card(n),
+            )
+        )
     return rows
 
 
@@ -239,13 +334,36 @@ def _scales(scales: Scales, patches: list[Tensor]) -> list[dict]:
     dataset, n = scales.dataset, scales.n
     found = cache(lambda: scales.distances(patches))
     names, rows = pyramid.names_of(dataset.spec.shape), []
-    fair = len(dataset.split("test")) >= n  # the distance of two draws depends on how many there are
-    card = dict(split="train", reference=reference(dataset, "train", n), evaluator=f"pyramid/{scales.patches} patches of 7x7 an image", group="referees", better="lower")
+    fair = (
+        len(dataset.split("test")) >= n
+    )  # the distance of two draws depends on how many there are
+    card = dict(
+        split="train",
+        reference=reference(dataset, "train", n),
+        evaluator=f"pyramid/{scales.patches} patches of 7x7 an image",
+        group="referees",
+        better="lower",
+    )
     for i, name in enumerate(names if len(names) > 2 else names[:1]):
-        which = "" if i == 0 else f", details of {name} pixels" if i < len(names) - 1 else f", what is left at {name} pixels"
+        which = (
+            ""
+            if i == 0
+            else f", details of {name} pixels"
+            if i < len(names) - 1
+            else f", what is left at {name} pixels"
+        )
         label = "sliced Wasserstein distance of patches" + which
         control = (lambda i=i: scales.of_test[i]) if fair else None
-        rows.append(attempt("pyramid_swd" + (f"_{name}" if i else ""), label, "thousandths of a deviation", lambda i=i: found()[i], control, **card))
+        rows.append(
+            attempt(
+                "pyramid_swd" + (f"_{name}" if i else ""),
+                label,
+                "thousandths of a deviation",
+                lambda i=i: found()[i],
+                control,
+                **card,
+            )
+        )
     return rows
 
 
@@ -253,11 +371,21 @@ def _modes(yardstick: Yardstick, modes: Modes, index: Tensor) -> list[dict]:
     """By PacGAN's protocol, beside as many test examples."""
     n, test = len(index), yardstick.modes_of_test(len(index))
     found, real = modes.estimates(index), modes.estimates(test) if len(test) == n else {}
-    card = dict(n=n, m=None, reference=f"{yardstick.dataset.digest[:12]}:modes", evaluator=modes.judge, group="labels")
+    card = dict(
+        n=n,
+        m=None,
+        reference=f"{yardstick.dataset.digest[:12]}:modes",
+        evaluator=modes.judge,
+        group="labels",
+    )
     about = {
         "modes": ("modes that samples hit", "modes", dict(of=modes.count, better="higher")),
         "good_samples": ("samples that belong to a mode", "share", dict(better="higher")),
-        "mode_kl": ("divergence of the modes' shares from equal ones", "nats", dict(better="lower")),
+        "mode_kl": (
+            "divergence of the modes' shares from equal ones",
+            "nats",
+            dict(better="lower"),
+        ),
     }
     rows = []
     for name, (label, unit, more) in about.items():
@@ -273,25 +401,76 @@ def _labels(yardstick: Yardstick, x: Tensor, samples: Samples) -> list[dict]:
     evaluator, dataset = yardstick.evaluator, yardstick.dataset
     if not isinstance(evaluator, Evaluator) or not evaluator.classes:
         return []
-    card = dict(evaluator=evaluator.name, group="labels", reference=reference(dataset, "test", len(yardstick.features(evaluator, "test"))))
+    card = dict(
+        evaluator=evaluator.name,
+        group="labels",
+        reference=reference(dataset, "test", len(yardstick.features(evaluator, "test"))),
+    )
     test, truth = yardstick.features(evaluator, "test"), yardstick.labels("test")
     seen, real = evaluator.logits(x).argmax(1), evaluator.logits(test).argmax(1)
-    rows = [row("classes_seen", "classes that samples fall into", labels.classes_seen(seen, real, evaluator.classes), "classes", of=evaluator.classes, better="higher", **card)]
+    rows = [
+        row(
+            "classes_seen",
+            "classes that samples fall into",
+            labels.classes_seen(seen, real, evaluator.classes),
+            "classes",
+            of=evaluator.classes,
+            better="higher",
+            **card,
+        )
+    ]
     if samples.y is None:
         unit = "chi-squared per degree of freedom"
-        rows.append(attempt("class_histogram", "classes in other shares than real", unit, lambda: labels.class_chi_square(seen, real, evaluator.classes), better="lower", **card))
+        rows.append(
+            attempt(
+                "class_histogram",
+                "classes in other shares than real",
+                unit,
+                lambda: labels.class_chi_square(seen, real, evaluator.classes),
+                better="lower",
+                **card,
+            )
+        )
         return rows
     train, train_y = yardstick.features(evaluator, "train"), yardstick.labels("train")
     score = lambda z, y: labels.classification_accuracy_score(z, y, test, truth)
-    rows.append(attempt("label_agreement", "samples of the class asked for", "share", lambda: labels.label_agreement(seen, samples.y), lambda: labels.label_agreement(real, truth), better="higher", **card))
-    rows.append(attempt("classification_accuracy_score", "accuracy of a classifier trained on samples", "share", lambda: score(x, samples.y), lambda: score(train[: len(x)], train_y[: len(x)]), better="higher", n=len(x), m=len(test), **card))
+    rows.append(
+        attempt(
+            "label_agreement",
+            "samples of the class asked for",
+            "share",
+            lambda: labels.label_agreement(seen, samples.y),
+            lambda: labels.label_agreement(real, truth),
+            better="higher",
+            **card,
+        )
+    )
+    rows.append(
+        attempt(
+            "classification_accuracy_score",
+            "accuracy of a classifier trained on samples",
+            "share",
+            lambda: score(x, samples.y),
+            lambda: score(train[: len(x)], train_y[: len(x)]),
+            better="higher",
+            n=len(x),
+            m=len(test),
+            **card,
+        )
+    )
     return rows
 
 
 def _memory(yardstick: Yardstick, x: Tensor) -> list[dict]:
     m = yardstick.pixels
     train, test = yardstick.features(m, "train", everything=True), yardstick.features(m, "test")
-    card = dict(split="train", reference=reference(yardstick.dataset, "train", len(train)), evaluator=m.name, group="memory", better="near")
+    card = dict(
+        split="train",
+        reference=reference(yardstick.dataset, "train", len(train)),
+        evaluator=m.name,
+        group="memory",
+        better="near",
+    )
     copies, about = (lambda: memory.near_copy_rate(x, train, test)), {}
     if len(test) + 1 < CONTROL:  # 1 % of fewer is none
         copies = lambda: memory.near_copy_rate_within(x, train)
@@ -299,7 +478,13 @@ def _memory(yardstick: Yardstick, x: Tensor) -> list[dict]:
         about = {"reference": card["reference"] + ", leave-one-out", "reason": why}
     return [
         attempt("near_copies", "near-copies of training examples", "share", copies, **card | about),
-        attempt("duplicates", "samples that repeat another sample", "share", lambda: memory.duplicates(x, test), **card),
+        attempt(
+            "duplicates",
+            "samples that repeat another sample",
+            "share",
+            lambda: memory.duplicates(x, test),
+            **card,
+        ),
     ]
 
 

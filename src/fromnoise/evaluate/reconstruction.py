@@ -44,7 +44,9 @@ def pca_errors(restored: Restored, found: Components, split="test") -> torch.Ten
         x = batch.x.flatten(1).double() - mean
         parts.append((unit * (x - x @ basis @ basis.T)).square().mean(1))
     errors = torch.cat(parts)
-    return torch.where(errors < 1e-12, 0.0, errors)  # as many components as dimensions: only rounding is left
+    return torch.where(
+        errors < 1e-12, 0.0, errors
+    )  # as many components as dimensions: only rounding is left
 
 
 def psnr(mse: float) -> float:
@@ -53,7 +55,9 @@ def psnr(mse: float) -> float:
 
 
 @torch.no_grad()
-def denoising_psnr(restored: Restored, corrupter: Corrupts, level: float | None = None, split="test", seed: int = 0) -> dict:
+def denoising_psnr(
+    restored: Restored, corrupter: Corrupts, level: float | None = None, split="test", seed: int = 0
+) -> dict:
     """PSNR in decibels of the corrupted input and of its reconstruction, against the clean image.
 
     corrupter: whose corruption is used; level: its strength (None: as in training). Corrupted pixels are
@@ -61,7 +65,9 @@ def denoising_psnr(restored: Restored, corrupter: Corrupts, level: float | None 
     """
     totals, n = torch.zeros(2, dtype=torch.float64), 0
     for batch in in_order(restored.dataset, split, device=restored.device):
-        rng = Rng(seed, ("denoise", split), device=restored.device).per_row(range(n, n + len(batch)))
+        rng = Rng(seed, ("denoise", split), device=restored.device).per_row(
+            range(n, n + len(batch))
+        )
         noisy = corrupter.corrupt(batch.x, rng, level)
         clean = restored.model.reconstruct(noisy)
         for i, image in enumerate((noisy.clamp(-1, 1), clean)):
@@ -94,19 +100,79 @@ def _beside_pca(restored: Restored) -> list[dict]:
     mine, pca = errors(restored), pca_errors(restored, found)
     fitted = f"PCA fitted to {found.rows:,} training examples"
     image = restored.dataset.spec.kind == "image"
-    unit = "squared error per pixel, pixels in [0, 1]" if image else "squared error per column, standardised"
+    unit = (
+        "squared error per pixel, pixels in [0, 1]"
+        if image
+        else "squared error per column, standardised"
+    )
     se = lambda values: float(values.std() / len(values) ** 0.5) if len(values) > 1 else None
     common = {"n": len(mine), "group": "reconstruction"}
     if size >= restored.dataset.spec.dims:
         why = f"a code of {size} numbers is not smaller than the data's {restored.dataset.spec.dims}: a small error shows nothing"
-        return [row("reconstruction_mse", "reconstruction error", float(mine.mean()), unit, se=se(mine), reason=why, **common)]
-    found = [row("reconstruction_mse", "reconstruction error", float(mine.mean()), unit, se=se(mine), better="lower", **common)]
+        return [
+            row(
+                "reconstruction_mse",
+                "reconstruction error",
+                float(mine.mean()),
+                unit,
+                se=se(mine),
+                reason=why,
+                **common,
+            )
+        ]
+    found = [
+        row(
+            "reconstruction_mse",
+            "reconstruction error",
+            float(mine.mean()),
+            unit,
+            se=se(mine),
+            better="lower",
+            **common,
+        )
+    ]
     if float(pca.mean()) > 1e-12:
-        ratio = mine / pca.mean() - mine.mean() * pca / pca.mean() ** 2  # influence of each example on the ratio of means
+        ratio = (
+            mine / pca.mean() - mine.mean() * pca / pca.mean() ** 2
+        )  # influence of each example on the ratio of means
         return [
             *found,
-            row("pca_reconstruction_mse", "the same of PCA with a code of equal size", float(pca.mean()), unit, se=se(pca), reason=fitted, **common),
-            row("ratio_to_pca", "error relative to PCA of equal code size", float(mine.mean() / pca.mean()), "ratio", se=se(ratio), better="lower", **common),
+            row(
+                "pca_reconstruction_mse",
+                "the same of PCA with a code of equal size",
+                float(pca.mean()),
+                unit,
+                se=se(pca),
+                reason=fitted,
+                **common,
+            ),
+            row(
+                "ratio_to_pca",
+                "error relative to PCA of equal code size",
+                float(mine.mean() / pca.mean()),
+                "ratio",
+                se=se(ratio),
+                better="lower",
+                **common,
+            ),
         ]
     why = f"PCA with {size} numbers loses nothing"
-    return [*found, row("pca_reconstruction_mse", "the same of PCA with a code of equal size", None, unit, reason=why, **common), row("ratio_to_pca", "error relative to PCA of equal code size", None, "ratio", reason=why, **common)]
+    return [
+        *found,
+        row(
+            "pca_reconstruction_mse",
+            "the same of PCA with a code of equal size",
+            None,
+            unit,
+            reason=why,
+            **common,
+        ),
+        row(
+            "ratio_to_pca",
+            "error relative to PCA of equal code size",
+            None,
+            "ratio",
+            reason=why,
+            **common,
+        ),
+    ]

@@ -58,7 +58,9 @@ def evaluate(
     Raises UsageError, DataError, StorageError.
     """
     if k > MOST_K:
-        raise UsageError(f"-k takes at most {MOST_K:,} draws, not {k}: the bound hardly moves beyond")
+        raise UsageError(
+            f"-k takes at most {MOST_K:,} draws, not {k}: the bound hardly moves beyond"
+        )
     if quick:
         k, n = min(k, QUICK_K), min(n or QUICK_N, QUICK_N)
     dataset = restored.dataset
@@ -69,7 +71,9 @@ def evaluate(
         rows, texts = text.measure(restored, yardstick, n, samples, seed)
     else:
         if yardstick.evaluator is None and dataset.spec.kind == "image":
-            say(f"no evaluator of this data is known: `fromnoise evaluator fit {dataset.name}` makes one, which sees more than pixels")
+            say(
+                f"no evaluator of this data is known: `fromnoise evaluator fit {dataset.name}` makes one, which sees more than pixels"
+            )
         say(f"{samples:,} samples")
         rows, texts = quality(yardstick, drawn(restored, samples, seed), seed), {}
         rows += attributes.rows(restored, quick, seed)
@@ -78,14 +82,22 @@ def evaluate(
         rows += reconstruction.rows(restored, seed)
         rows += codes.rows(restored, seed)
     for found in rows:
-        found["reference"] = found["reference"] or reference(dataset, found["split"], found["n"] or 0)
+        found["reference"] = found["reference"] or reference(
+            dataset, found["split"], found["n"] or 0
+        )
         found["seed"] = seed
     asked = settings(samples, k, n, seed, yardstick, anneal)
-    report = describe(restored, yardstick) | {"metrics": rows, "cost": cost(restored, **(QUICK_COST if quick else {})), "settings": asked}
+    report = describe(restored, yardstick) | {
+        "metrics": rows,
+        "cost": cost(restored, **(QUICK_COST if quick else {})),
+        "settings": asked,
+    }
     report["seeds"] = {"training": restored.run.record.seed, "evaluation": seed}
     if texts:
         report["texts"] = texts
-    target = restored.run.path / ("report-quick.json" if quick else "report.json")  # a quick look never replaces a measurement
+    target = restored.run.path / (
+        "report-quick.json" if quick else "report.json"
+    )  # a quick look never replaces a measurement
     keep_other(target, report, warn)
     write_atomic(target, sealed(report))
     return report
@@ -98,26 +110,41 @@ def usual_samples(dataset: Dataset, quick: bool = False) -> int:
     return QUICK_SAMPLES if quick else SAMPLES
 
 
-def yardstick_for(dataset: Dataset, evaluator: Path | None = None, digest: str | None = None, quick: bool = False) -> Yardstick | TextYardstick:
+def yardstick_for(
+    dataset: Dataset, evaluator: Path | None = None, digest: str | None = None, quick: bool = False
+) -> Yardstick | TextYardstick:
     """What models of this data are measured with. Raises UsageError, DataError (an evaluator of other data)."""
     if dataset.spec.kind != "tokens":
         return Yardstick(dataset, evaluator_for(dataset, evaluator, digest), quick)
     if evaluator is not None:
-        raise UsageError("text is measured in bits for each character, without a feature network: leave --evaluator out")
+        raise UsageError(
+            "text is measured in bits for each character, without a feature network: leave --evaluator out"
+        )
     return TextYardstick(dataset, quick)
 
 
 def data_id(dataset: Dataset) -> tuple[str, str]:
     """Equal for data whose numbers may stand beside each other: the same examples; the same text, whatever its tokens."""
-    return (text.text_id(dataset) if dataset.spec.kind == "tokens" else dataset.digest, dataset.binarise)
+    return (
+        text.text_id(dataset) if dataset.spec.kind == "tokens" else dataset.digest,
+        dataset.binarise,
+    )
 
 
 def describe(restored: Restored, yardstick: Yardstick | TextYardstick) -> dict:
     """What was measured, and with what."""
     run, found = restored.run, yardstick.evaluator
     events = run.events("interval")
-    untrained = ["untrained: these are the weights of step 0, before any training: train anew"] if run.record.steps and not restored.step else []
-    unlearned = unlearned_in_words(restored.dataset) if getattr(restored.model.config, "conditional", False) else []
+    untrained = (
+        ["untrained: these are the weights of step 0, before any training: train anew"]
+        if run.record.steps and not restored.step
+        else []
+    )
+    unlearned = (
+        unlearned_in_words(restored.dataset)
+        if getattr(restored.model.config, "conditional", False)
+        else []
+    )
     return {
         "run": run.name,
         "family": run.record.family,
@@ -125,7 +152,12 @@ def describe(restored: Restored, yardstick: Yardstick | TextYardstick) -> dict:
         "title": title(restored),
         "step": restored.step,
         "weights": "ema",
-        "data": {"name": run.record.data.name, "digest": restored.dataset.digest, "binarise": restored.dataset.binarise, **tokens(restored.dataset)},
+        "data": {
+            "name": run.record.data.name,
+            "digest": restored.dataset.digest,
+            "binarise": restored.dataset.binarise,
+            **tokens(restored.dataset),
+        },
         "evaluator": found and {"name": found.name, **getattr(found, "about", {})},
         "health": untrained + unlearned + (events[-1]["health"] if events else []),
         "training": training(run),
@@ -155,10 +187,17 @@ def tokens(dataset: Dataset) -> dict:
 
 def training(run: Run) -> dict | None:
     """The held-out value (lower is better) of the last and of the best checkpoint, and how often weights were rolled back."""
-    values = [{"step": event["step"], "value": event["validation"]["value"]} for event in run.events("interval")]
+    values = [
+        {"step": event["step"], "value": event["validation"]["value"]}
+        for event in run.events("interval")
+    ]
     if not values:
         return None
-    return {"last": values[-1], "best": min(values, key=lambda found: found["value"]), "rollbacks": len(run.events("rollback"))}
+    return {
+        "last": values[-1],
+        "best": min(values, key=lambda found: found["value"]),
+        "rollbacks": len(run.events("rollback")),
+    }
 
 
 def keep_other(target: Path, report: dict, warn: Callable[[str], None]) -> None:
@@ -181,10 +220,25 @@ def keep_other(target: Path, report: dict, warn: Callable[[str], None]) -> None:
             return
 
 
-def settings(samples: int, k: int, n: int | None, seed: int, yardstick: Yardstick | TextYardstick, anneal: int = 0) -> dict:
+def settings(
+    samples: int,
+    k: int,
+    n: int | None,
+    seed: int,
+    yardstick: Yardstick | TextYardstick,
+    anneal: int = 0,
+) -> dict:
     """What a report was asked for: two reports of one run with the same settings hold the same numbers."""
     name = yardstick.evaluator and yardstick.evaluator.name
-    return {"format": FORMAT, "samples": samples, "k": k, "n": n, "seed": seed, "evaluator": name, "ais": anneal}
+    return {
+        "format": FORMAT,
+        "samples": samples,
+        "k": k,
+        "n": n,
+        "seed": seed,
+        "evaluator": name,
+        "ais": anneal,
+    }
 
 
 def drawn(restored: Restored, n: int, seed: int) -> Samples:
@@ -194,7 +248,11 @@ def drawn(restored: Restored, n: int, seed: int) -> Samples:
     samples of every family, each pixel by chance of its grey: a mean is not an example.
     """
     spec, rng, y = restored.dataset.spec, Rng(seed, ("drawn",)), None
-    refuse_larger(n * 8 * (spec.dims + FEATURES), f"--samples {n}: so many samples and their features", "ask for fewer")
+    refuse_larger(
+        n * 8 * (spec.dims + FEATURES),
+        f"--samples {n}: so many samples and their features",
+        "ask for fewer",
+    )
     conditional = getattr(restored.model.config, "conditional", False)
     if conditional and spec.caption:
         test = torch.from_numpy(restored.dataset.split("test").y)
@@ -211,7 +269,13 @@ def drawn(restored: Restored, n: int, seed: int) -> Samples:
             done += len(x)
             yield x
 
-    how = "black or white" if spec.levels == 2 else "as written" if restored.dataset.columns is not None else "as sampled"
+    how = (
+        "black or white"
+        if spec.levels == 2
+        else "as written"
+        if restored.dataset.columns is not None
+        else "as sampled"
+    )
     return Samples(n, blocks, y, how)
 
 
@@ -221,7 +285,9 @@ def title(restored: Restored) -> str:
     named = record.preset == "default" or record.has_two_stages
     words = [short_name(restored.run.info) if named else f"{record.family} {record.preset}"]
     if isinstance(restored.model, Predicts) and config.get("network"):
-        words[0] = f"{record.family} {config['network']}" + (" beside counts" if config.get("prior") else "")
+        words[0] = f"{record.family} {config['network']}" + (
+            " beside counts" if config.get("prior") else ""
+        )
         words += [f"context {restored.model.context}"] if restored.model.context is not None else []
     if config.get("model") and config["model"] != record.preset:
         words[0] = f"{record.family} {config['model']}"

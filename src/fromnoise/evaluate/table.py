@@ -35,7 +35,11 @@ def number(value: float, like: float | None = None) -> str:
 
 def rate(per_second: float) -> str:
     """Whole numbers, and two digits below 10: what is slow is not 0."""
-    return f"{per_second:,.0f}" if isinstance(per_second, int) or per_second >= 10 else f"{per_second:.2g}"
+    return (
+        f"{per_second:,.0f}"
+        if isinstance(per_second, int) or per_second >= 10
+        else f"{per_second:.2g}"
+    )
 
 
 def cell(found: dict | None) -> str:
@@ -45,7 +49,9 @@ def cell(found: dict | None) -> str:
     value, known = found["value"], interval(found)
     half = (known[1] - known[0]) / 2 if known else None
     if found["unit"] == "share":
-        return f"{100 * value:.1f} %" + (f" ({100 * known[0]:.1f} to {100 * known[1]:.1f})" if half else "")
+        return f"{100 * value:.1f} %" + (
+            f" ({100 * known[0]:.1f} to {100 * known[1]:.1f})" if half else ""
+        )
     if found.get("of"):
         return f"{value:,} of {found['of']:,}"
     if half and abs(known[0] + known[1] - 2 * value) > 0.1 * half:
@@ -82,7 +88,16 @@ def real_of(column: Column) -> dict | None:
     """What held-out real examples score, as a row of its own."""
     known = [found for found in column.there().values() if found.get("real") is not None]
     known.sort(key=lambda found: not found.get("real_interval"))  # reports of before have none
-    return {**column.card, "value": known[0]["real"], "interval": known[0].get("real_interval"), "se": None} if known else None
+    return (
+        {
+            **column.card,
+            "value": known[0]["real"],
+            "interval": known[0].get("real_interval"),
+            "se": None,
+        }
+        if known
+        else None
+    )
 
 
 def perfect_of(column: Column) -> dict | None:
@@ -115,29 +130,63 @@ def rich_table(reports: list[dict], title: str | None = None):
         table.add_section()
         table.add_row(f"[bold]{words}[/bold]")
         for column in columns:
-            beside = [cell(found) if found else "" for found in (perfect_of(column), real_of(column))]
-            table.add_row(*map(plain, (heading(column), *(cell(column.rows.get(i)) for i in range(len(reports))), *beside)))
+            beside = [
+                cell(found) if found else "" for found in (perfect_of(column), real_of(column))
+            ]
+            table.add_row(
+                *map(
+                    plain,
+                    (
+                        heading(column),
+                        *(cell(column.rows.get(i)) for i in range(len(reports))),
+                        *beside,
+                    ),
+                )
+            )
     table.add_section()
     table.add_row("[bold]cost[/bold]")
     table.add_row("parameters", *(f"{report['cost']['parameters']:,}" for report in reports))
-    table.add_row("training seconds", *(f"{report['cost']['train_seconds']:.1f}" for report in reports))
+    table.add_row(
+        "training seconds", *(f"{report['cost']['train_seconds']:.1f}" for report in reports)
+    )
     for which in ("last", "best"):
         if any(report.get("training") for report in reports):
-            table.add_row(f"held-out value of the {which} checkpoint ↓", *(told(report["training"], which) if report.get("training") else "-" for report in reports))
+            table.add_row(
+                f"held-out value of the {which} checkpoint ↓",
+                *(
+                    told(report["training"], which) if report.get("training") else "-"
+                    for report in reports
+                ),
+            )
     sizes = [most_at_once(report["cost"]) for report in reports]
     if all(sizes):
         alone = [report["cost"]["samples_per_second"]["1"] for report in reports]
         table.add_row("samples a second, 1 at once", *map(rate, alone))
         most = max(size for size, _ in sizes)
         fewer = lambda size: "" if size == most else f" ({size} at once)"
-        table.add_row(f"samples a second, {most} at once", *(rate(speed) + fewer(size) for size, speed in sizes))
+        table.add_row(
+            f"samples a second, {most} at once",
+            *(rate(speed) + fewer(size) for size, speed in sizes),
+        )
     likelihoods = ("log_likelihood", "elbo", "importance_weighted", "bits_per_character")
     missing = set()
     for report in reports:  # why a model has no likelihood of any kind
         rows = [found for found in report["metrics"] if found["name"] in likelihoods]
-        missing |= {f"{report['title']}: {found['reason']}" for found in rows} if rows and not any(map(has_value, rows)) else set()
-    others = {(f["label"], f["reason"]) for r in reports for f in r["metrics"] if f.get("group") in ("samples", "memory", "baselines") and not has_value(f)}
-    notes = [*(["likelihood: " + "; ".join(sorted(missing))] if missing else []), *(f"{label}: {reason}" for label, reason in sorted(others))]
+        missing |= (
+            {f"{report['title']}: {found['reason']}" for found in rows}
+            if rows and not any(map(has_value, rows))
+            else set()
+        )
+    others = {
+        (f["label"], f["reason"])
+        for r in reports
+        for f in r["metrics"]
+        if f.get("group") in ("samples", "memory", "baselines") and not has_value(f)
+    }
+    notes = [
+        *(["likelihood: " + "; ".join(sorted(missing))] if missing else []),
+        *(f"{label}: {reason}" for label, reason in sorted(others)),
+    ]
     notes += doubts(reports)
     notes += explanations(columns_of(reports))
     if notes:
@@ -152,7 +201,11 @@ NEAR = "≈: near to a perfect model is best"
 
 def explanations(columns: list[Column]) -> list[str]:
     """What a reader may wonder about in these columns, a sentence each."""
-    distances = [c for c in columns if c.card.get("better") == "lower" and any(f["null"] == 0 for f in c.there().values())]
+    distances = [
+        c
+        for c in columns
+        if c.card.get("better") == "lower" and any(f["null"] == 0 for f in c.there().values())
+    ]
     below = any(found["value"] < 0 for column in distances for found in column.there().values())
     near = any(column.card.get("better") == "near" and column.there() for column in columns)
     return [text for text, needed in ((BELOW_ZERO, below), (NEAR, near)) if needed]
@@ -178,9 +231,15 @@ def plain_table(reports: list[dict]) -> str:
 
 
 HEADLINES = {
-    "frechet": "Fréchet", "near_copies": "copies", "reconstruction_mse": "error", "importance_weighted": "bound", "log_likelihood": "log p",
-    "bits_per_character": "bits/character", "kneser_ney": "counts, bits/byte", "copied_share": "copied text",
-}  # fmt: skip
+    "frechet": "Fréchet",
+    "near_copies": "copies",
+    "reconstruction_mse": "error",
+    "importance_weighted": "bound",
+    "log_likelihood": "log p",
+    "bits_per_character": "bits/character",
+    "kneser_ney": "counts, bits/byte",
+    "copied_share": "copied text",
+}
 LIKELIHOODS = ("importance_weighted", "log_likelihood")
 
 
@@ -188,26 +247,59 @@ def summary(reports: list[dict]) -> str:
     """Many models, one a line, with the few numbers that matter most; fits 110 columns."""
     columns, chosen = [column for column in columns_of(reports) if column.there()], []
     for name in HEADLINES:  # the first column of a name is the one with the main feature map
-        chosen += [column for column in columns if column.name == name][: None if name in LIKELIHOODS else 1]
-    cells = lambda card: ", cells" if card["dequantisation"] and sum(c.name == card["name"] for c in chosen) > 1 else ""
+        chosen += [column for column in columns if column.name == name][
+            : None if name in LIKELIHOODS else 1
+        ]
+    cells = lambda card: (
+        ", cells"
+        if card["dequantisation"] and sum(c.name == card["name"] for c in chosen) > 1
+        else ""
+    )
     given = lambda card: f", given {card['given']}" if card.get("given") else ""
-    heads = [HEADLINES[c.name] + (f" k={c.card['k']}" if (c.card["k"] or 1) > 1 else "") + cells(c.card) + given(c.card) for c in chosen]
+    heads = [
+        HEADLINES[c.name]
+        + (f" k={c.card['k']}" if (c.card["k"] or 1) > 1 else "")
+        + cells(c.card)
+        + given(c.card)
+        for c in chosen
+    ]
     brief = lambda found: cell(found).partition(" ±")[0].partition(" (")[0]
-    rows = [[escaped(report["title"]), *(brief(column.rows.get(i)) for column in chosen), f"{report['cost']['train_seconds']:.0f} s"] for i, report in enumerate(reports)]
+    rows = [
+        [
+            escaped(report["title"]),
+            *(brief(column.rows.get(i)) for column in chosen),
+            f"{report['cost']['train_seconds']:.0f} s",
+        ]
+        for i, report in enumerate(reports)
+    ]
     grid = [["", *heads, "trained"], *rows]
     widths = [max(len(line[i]) for line in grid) for i in range(len(grid[0]))]
-    line = lambda row: "  ".join([row[0].ljust(widths[0]), *(text.rjust(width) for text, width in zip(row[1:], widths[1:]))])
+    line = lambda row: "  ".join(
+        [row[0].ljust(widths[0]), *(text.rjust(width) for text, width in zip(row[1:], widths[1:]))]
+    )
     ruled = [line(grid[0]), "-" * len(line(grid[0])), *map(line, grid[1:])]
-    maps = {column.card["evaluator"].partition("/")[0] for column in chosen if column.name == "frechet"}
-    said = [f"Fréchet: debiased distance of samples from the training set (features {', '.join(sorted(maps))})"] if maps else []
+    maps = {
+        column.card["evaluator"].partition("/")[0] for column in chosen if column.name == "frechet"
+    }
+    said = (
+        [
+            f"Fréchet: debiased distance of samples from the training set (features {', '.join(sorted(maps))})"
+        ]
+        if maps
+        else []
+    )
     there = {column.name for column in chosen}
     if there & {"near_copies", "reconstruction_mse"}:
         null = next((perfect_of(column) for column in chosen if column.name == "near_copies"), None)
-        said.append("copies: as close to training examples as 1 % of real ones are; error: of reconstructions; others in nats")
+        said.append(
+            "copies: as close to training examples as 1 % of real ones are; error: of reconstructions; others in nats"
+        )
         if null:
             said.append(f"a perfect model has {brief(null)} copies on this data")
     if "bits_per_character" in there:
-        said.append("bits/character, of held-out text; counts: Kneser-Ney, the same text; copied text: in long runs that stand in the training text")
+        said.append(
+            "bits/character, of held-out text; counts: Kneser-Ney, the same text; copied text: in long runs that stand in the training text"
+        )
     if any("cells" in head for head in heads):
         said.append("cells: a density, made comparable by noise over each grey level's cell")
     return "\n".join([*ruled, *said])

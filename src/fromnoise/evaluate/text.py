@@ -27,7 +27,10 @@ from .protocol import absent, row
 BLOCKS = 50  # of a text: standard errors are found from their spread
 SYMBOLS = 1_000_000  # of a held-out part that are predicted, the first ones
 ORDER = 6  # of the counts that stand beside a model
-COUNTED, QUICK_COUNTED = 20_000_000, 2_000_000  # symbols of training text that are counted at most: some 100 bytes of memory each
+COUNTED, QUICK_COUNTED = (
+    20_000_000,
+    2_000_000,
+)  # symbols of training text that are counted at most: some 100 bytes of memory each
 PACKED = 880_000  # bytes: what bzip2 looks at together is 900,000
 TEXTS, QUICK_TEXTS, LENGTH = 20, 4, 500  # texts of a model, symbols of each
 COPIED = 30  # characters: a shorter run may stand in two texts by chance
@@ -81,13 +84,32 @@ def passage(dataset: Dataset, split: str, most: int = SYMBOLS) -> Passage:
     part, tokenizer = dataset.split(split), dataset.tokenizer
     tokens = np.asarray(part.x[:most]).astype(np.int64)
     symbols = [tokenizer.token_bytes(i) for i in range(tokenizer.vocabulary)]
-    begins = lambda symbol: sum((byte & 0xC0) != 0x80 for byte in symbol)  # characters: what is no continuation byte
-    bytes_of, characters_of = (np.array([measure(symbol) for symbol in symbols])[tokens] for measure in (len, begins))
+    begins = lambda symbol: sum(
+        (byte & 0xC0) != 0x80 for byte in symbol
+    )  # characters: what is no continuation byte
+    bytes_of, characters_of = (
+        np.array([measure(symbol) for symbol in symbols])[tokens] for measure in (len, begins)
+    )
     whole = len(tokens) == len(part.x)
-    size, characters = (part.raw_bytes, part.characters) if whole else (int(bytes_of.sum()), int(characters_of.sum()))
+    size, characters = (
+        (part.raw_bytes, part.characters)
+        if whole
+        else (int(bytes_of.sum()), int(characters_of.sum()))
+    )
     digest = hashlib.sha256(tokenizer.decode_bytes(tokens)).hexdigest()
-    unknown_nats = tokenizer.unknown_nats * (tokens == (-1 if tokenizer.unknown is None else tokenizer.unknown))
-    return Passage(split, tokens, bytes_of, characters_of, size, characters, f"text {digest[:12]}:{split}", unknown_nats)
+    unknown_nats = tokenizer.unknown_nats * (
+        tokens == (-1 if tokenizer.unknown is None else tokenizer.unknown)
+    )
+    return Passage(
+        split,
+        tokens,
+        bytes_of,
+        characters_of,
+        size,
+        characters,
+        f"text {digest[:12]}:{split}",
+        unknown_nats,
+    )
 
 
 def text_id(dataset: Dataset) -> str:
@@ -128,7 +150,11 @@ class TextYardstick:
 
     @cached_property
     def counts(self) -> KneserNey | None:
-        return None if len(self.train) > self.most else KneserNey(ORDER, self.dataset.tokenizer.vocabulary).fit(self.train)
+        return (
+            None
+            if len(self.train) > self.most
+            else KneserNey(ORDER, self.dataset.tokenizer.vocabulary).fit(self.train)
+        )
 
     def baselines(self, of: Passage) -> dict[str, np.ndarray | float]:
         """Name -> -log p of each symbol (L,) nats, or of the passage as a whole; without what was too much to count."""
@@ -139,12 +165,22 @@ class TextYardstick:
             seen = sum(np.bincount(block, minlength=V) for block in blocks(self.train))
             raw, tail = tokenizer.decode_bytes(of.tokens), b""
             if len(raw) < PACKED:
-                tail = tokenizer.decode_bytes(self.train[-(PACKED - len(raw)) :])[-(PACKED - len(raw)) :]
+                tail = tokenizer.decode_bytes(self.train[-(PACKED - len(raw)) :])[
+                    -(PACKED - len(raw)) :
+                ]
             self._baselines[key] = {
                 "uniform": np.full(len(of), math.log(V)),
                 "unigram": -np.log((seen + 1) / (seen.sum() + V))[of.tokens],
-                **({} if self.counts is None else {"kneser_ney": self.counts.score(of.tokens).double().numpy()}),
-                "bzip2": 8 * math.log(2) * max(0, len(bz2.compress(tail + raw)) - len(bz2.compress(tail))),  # it may even shrink
+                **(
+                    {}
+                    if self.counts is None
+                    else {"kneser_ney": self.counts.score(of.tokens).double().numpy()}
+                ),
+                "bzip2": 8
+                * math.log(2)
+                * max(
+                    0, len(bz2.compress(tail + raw)) - len(bz2.compress(tail))
+                ),  # it may even shrink
             }
         return self._baselines[key]
 
@@ -183,7 +219,17 @@ def predicted(of: Passage, nats: np.ndarray, how: str) -> list[dict]:
         ("bits_per_byte", bits, of.bytes_of, of.size),
     ):
         label, unit = PREDICTION[name]
-        rows.append(row(name, label, float(values.sum() / n), unit, se=block_error(values, of_each), n=n, **common))
+        rows.append(
+            row(
+                name,
+                label,
+                float(values.sum() / n),
+                unit,
+                se=block_error(values, of_each),
+                n=n,
+                **common,
+            )
+        )
     label, unit = PREDICTION["perplexity"]
     between = rows[0]["interval"] and [exp(end) for end in rows[0]["interval"]]
     return [*rows, row("perplexity", label, exp(mean), unit, interval=between, n=len(of), **common)]
@@ -210,15 +256,30 @@ def in_windows(restored: Restored, most: int) -> list[dict]:
     how = f"windows of {T} symbols that know nothing of the text before them, all but their first symbol (nanoGPT's validation text is this one and the test text together)"
     found = passage(dataset, "validation", len(nats) * T)
     per = np.full(len(nats), float(T - left.start))
-    return [row(
-        f"nats_per_symbol_windows_{T}", f"nats per symbol of the validation text, in windows of {T}", float(nats.sum() / per.sum()), "nats per symbol",
-        se=block_error(nats, per), n=int(per.sum()), bound="exact", better="lower", group="text", reason=how, **card(found),
-    )]  # fmt: skip
+    return [
+        row(
+            f"nats_per_symbol_windows_{T}",
+            f"nats per symbol of the validation text, in windows of {T}",
+            float(nats.sum() / per.sum()),
+            "nats per symbol",
+            se=block_error(nats, per),
+            n=int(per.sum()),
+            bound="exact",
+            better="lower",
+            group="text",
+            reason=how,
+            **card(found),
+        )
+    ]
 
 
 def beside(of: Passage, nats: np.ndarray, yardstick: TextYardstick) -> list[dict]:
     """What counts and a compressor make of the same passage, in bits per byte; and how much better the model is than counts."""
-    found, common, rows = yardstick.baselines(of), card(of) | {"group": "baselines", "n": of.size}, []
+    found, common, rows = (
+        yardstick.baselines(of),
+        card(of) | {"group": "baselines", "n": of.size},
+        [],
+    )
     for name, label in BASELINES.items():
         if name not in found:
             rows.append(absent(name, label, "bits per byte", yardstick.why_no_counts, **common))
@@ -226,16 +287,45 @@ def beside(of: Passage, nats: np.ndarray, yardstick: TextYardstick) -> list[dict
         symbolwise, alone = isinstance(found[name], np.ndarray), float(np.sum(found[name]))
         each = found[name] + (of.unknown_nats if symbolwise else of.unknown_nats.sum())
         total = float(np.sum(each))
-        se = block_error(each / math.log(2), of.bytes_of) if symbolwise and name != "uniform" else None
-        how = f"{alone / len(of):.4f} nats per symbol" if symbolwise else f"bytes that it adds to the packed form of the last {PACKED:,} before it at most, which is all that it looks at"
-        rows.append(row(name, label, total / of.size / math.log(2), "bits per byte", se=se, reason=how, **common))
+        se = (
+            block_error(each / math.log(2), of.bytes_of)
+            if symbolwise and name != "uniform"
+            else None
+        )
+        how = (
+            f"{alone / len(of):.4f} nats per symbol"
+            if symbolwise
+            else f"bytes that it adds to the packed form of the last {PACKED:,} before it at most, which is all that it looks at"
+        )
+        rows.append(
+            row(
+                name,
+                label,
+                total / of.size / math.log(2),
+                "bits per byte",
+                se=se,
+                reason=how,
+                **common,
+            )
+        )
     name, label, unit = GAIN
     common |= {"group": "text", "better": "higher"}
     if "kneser_ney" not in found:
         return [*rows, absent(name, label, unit, yardstick.why_no_counts, **common)]
     gain = (found["kneser_ney"] - nats) / math.log(2)
     how = "symbol by symbol, so that it is surer than the two numbers apart"
-    return [*rows, row(name, label, float(gain.sum() / of.size), unit, se=block_error(gain, of.bytes_of), reason=how, **common)]
+    return [
+        *rows,
+        row(
+            name,
+            label,
+            float(gain.sum() / of.size),
+            unit,
+            se=block_error(gain, of.bytes_of),
+            reason=how,
+            **common,
+        ),
+    ]
 
 
 # -- copies --------------------------------------------------------------------------------------------------
@@ -256,31 +346,67 @@ def pieces(of: Passage, dataset: Dataset, n: int, length: int = LENGTH) -> list[
 def copying(texts: list[str], real: list[str], yardstick: TextYardstick) -> tuple[list[dict], dict]:
     """Rows about what the texts of a model copy from its training text; and the texts, with runs of them that are copied."""
     n, train = len(texts), yardstick.train
-    common = dict(n=n, split="train", reference=f"{yardstick.text}:train", drawn=f"{LENGTH} symbols each", group="memory", better="lower")
+    common = dict(
+        n=n,
+        split="train",
+        reference=f"{yardstick.text}:train",
+        drawn=f"{LENGTH} symbols each",
+        group="memory",
+        better="lower",
+    )
     if yardstick.corpus is None:
         why = f"copies are looked for in training texts of up to {generate.LONGEST:,} symbols, and this one has {len(train):,}"
-        return [absent(name, *about, why, **common) for name, about in COPYING.items()], {"sampled": [{"text": text, "copied": []} for text in texts]}
+        return [absent(name, *about, why, **common) for name, about in COPYING.items()], {
+            "sampled": [{"text": text, "copied": []} for text in texts]
+        }
     marks, rows, shown = {}, [], {}
     for whose, some in (("sampled", texts), ("real", real)):
         marks[whose] = [copied(text, yardstick.corpus, COPIED) for text in some]
-        shown[whose] = [{"text": text, "copied": runs_of(mark)} for text, mark in zip(some, marks[whose])]
-    longest, longest_real = (np.array([longest_copied(text, yardstick.corpus)[0] for text in some]) for some in (texts, real))
-    share, share_real = (np.array([mark.mean() if len(mark) else 0.0 for mark in marks[whose]]) for whose in ("sampled", "real"))
+        shown[whose] = [
+            {"text": text, "copied": runs_of(mark)} for text, mark in zip(some, marks[whose])
+        ]
+    longest, longest_real = (
+        np.array([longest_copied(text, yardstick.corpus)[0] for text in some])
+        for some in (texts, real)
+    )
+    share, share_real = (
+        np.array([mark.mean() if len(mark) else 0.0 for mark in marks[whose]])
+        for whose in ("sampled", "real")
+    )
     for name, values, control, how in (
-        ("longest_copied", longest, longest_real, f"the mean over texts; the longest of all has {longest.max():,} characters"),
+        (
+            "longest_copied",
+            longest,
+            longest_real,
+            f"the mean over texts; the longest of all has {longest.max():,} characters",
+        ),
         ("copied_share", share, share_real, ""),
     ):
         (label, unit), mean = COPYING[name], float(values.mean())
         se = float(values.std(ddof=1) / math.sqrt(n)) if n > 1 else None
         between = None if se is None else [max(0.0, mean - 1.96 * se), mean + 1.96 * se]
-        rows.append(row(name, label, mean, unit, se=se, interval=between, real=float(control.mean()), reason=how, **common))
+        rows.append(
+            row(
+                name,
+                label,
+                mean,
+                unit,
+                se=se,
+                interval=between,
+                real=float(control.mean()),
+                reason=how,
+                **common,
+            )
+        )
     return rows, shown
 
 
 # -- rows of a report ----------------------------------------------------------------------------------------
 
 
-def measure(restored: Restored, yardstick: TextYardstick, n: int | None, texts: int, seed: int) -> tuple[list[dict], dict]:
+def measure(
+    restored: Restored, yardstick: TextYardstick, n: int | None, texts: int, seed: int
+) -> tuple[list[dict], dict]:
     """Rows of a report about a model of text, and its texts for the page.
 
     n: windows of the test text that are predicted (None: all, up to SYMBOLS symbols). Raises DataError (a diverged model).
@@ -288,26 +414,44 @@ def measure(restored: Restored, yardstick: TextYardstick, n: int | None, texts: 
     model, dataset = restored.model, restored.dataset
     if not isinstance(model, Predicts):
         why = "this family does not predict one symbol after another"
-        return [absent(name, *about, why, bound="exact", group="text") for name, about in PREDICTION.items()], {}
+        return [
+            absent(name, *about, why, bound="exact", group="text")
+            for name, about in PREDICTION.items()
+        ], {}
     most = min(SYMBOLS, SYMBOLS if n is None else n * dataset.spec.dims)
     test, validation = (passage(dataset, split, most) for split in ("test", "validation"))
     nats = generate.score(model, test.tokens)
     rows = predicted(test, nats, context(model, test, dataset))
-    first = predicted(validation, generate.score(model, validation.tokens), context(model, validation, dataset))[0]
-    rows.append(first | {"name": "nats_per_symbol_validation", "label": "nats per symbol of the validation text"})
+    first = predicted(
+        validation, generate.score(model, validation.tokens), context(model, validation, dataset)
+    )[0]
+    rows.append(
+        first
+        | {"name": "nats_per_symbol_validation", "label": "nats per symbol of the validation text"}
+    )
     if isinstance(model, HasLikelihood) and model.bound == "exact":
         rows += in_windows(restored, most)
     rows += beside(test, nats, yardstick)
-    written = [found.text for found in generate.write_on(restored, n=texts, length=LENGTH, seed=seed)]
+    written = [
+        found.text for found in generate.write_on(restored, n=texts, length=LENGTH, seed=seed)
+    ]
     about, shown = copying(written, pieces(test, dataset, texts), yardstick)
     why = "a text is no point among features: what it copies is measured instead"
-    return [*rows, *about, absent("frechet", "Fréchet distance", "squared feature units", why, group="samples")], shown
+    return [
+        *rows,
+        *about,
+        absent("frechet", "Fréchet distance", "squared feature units", why, group="samples"),
+    ], shown
 
 
 def context(model: Predicts, of: Passage, dataset: Dataset) -> str:
     """What each symbol was predicted from, and what was not told apart, in words."""
     part = dataset.split(of.split)
     lacking = dataset.tokenizer.unknowns(of.tokens)
-    unknown = f"; {generate.unknown_in_words(lacking)}, predicted as the one symbol that stands for all of them, and {dataset.tokenizer.unknown_nats / math.log(2):.1f} bits each for which one it is" if lacking else ""
+    unknown = (
+        f"; {generate.unknown_in_words(lacking)}, predicted as the one symbol that stands for all of them, and {dataset.tokenizer.unknown_nats / math.log(2):.1f} bits each for which one it is"
+        if lacking
+        else ""
+    )
     some = "" if len(of) == len(part.x) else f"the first {len(of):,} of {len(part.x):,} symbols; "
     return f"{some}each once, {generate.context_in_words(model, len(of))}{unknown}"

@@ -49,10 +49,14 @@ def part_dropped(dataset: Dataset, n: int, rng: Rng) -> Tensor:
     if dataset.spec.classes > 1:
         rows = (split.y != 0).nonzero()[0]
     else:
-        everything = torch.cat([batch.x.flatten(1).mean(1) for batch in in_order(dataset, "validation")])
+        everything = torch.cat(
+            [batch.x.flatten(1).mean(1) for batch in in_order(dataset, "validation")]
+        )
         rows = everything.argsort()[: max(1, 3 * len(everything) // 4)].sort().values.numpy()
     rows = rows[:n].tolist()
-    return torch.cat([dataset.batch("validation", rows[i : i + 500]).x for i in range(0, len(rows), 500)])
+    return torch.cat(
+        [dataset.batch("validation", rows[i : i + 500]).x for i in range(0, len(rows), 500)]
+    )
 
 
 def noisy(dataset: Dataset, n: int, rng: Rng) -> Tensor:
@@ -70,7 +74,9 @@ def noisy(dataset: Dataset, n: int, rng: Rng) -> Tensor:
 def fitted_gaussian(dataset: Dataset, n: int, rng: Rng) -> Tensor:
     """A Gaussian with the mean and the covariance of the training set: right to second order, wrong to look at."""
     some = _some(dataset, MOST)
-    found = principal_components(lambda: some.split(1000), dataset.spec.dims, min(dataset.spec.dims, 512, len(some) - 1))
+    found = principal_components(
+        lambda: some.split(1000), dataset.spec.dims, min(dataset.spec.dims, 512, len(some) - 1)
+    )
     scale = found.eigenvalues.sqrt().float()
     x = found.mean.float() + (rng.normal("z", (n, len(scale))) * scale) @ found.basis.T.float()
     x = x.view(n, *dataset.spec.shape)
@@ -109,17 +115,24 @@ class Defects:
     n: int
 
 
-def defects(dataset: Dataset, evaluator: FeatureMap | None = None, most: int = 2000, seed: int = 0) -> Defects:
+def defects(
+    dataset: Dataset, evaluator: FeatureMap | None = None, most: int = 2000, seed: int = 0
+) -> Defects:
     """Scores the zoo. One half of the training set is the reference, the other half plays the perfect model."""
     halves = halved(dataset)
     yardstick = Yardstick(halves, evaluator)
     n = min(most, len(halves.split("validation")))
-    rows = {name: quality(yardstick, Samples.of(make(halves, n, Rng(seed, ("zoo", name)))), seed) for name, make in ZOO.items()}
+    rows = {
+        name: quality(yardstick, Samples.of(make(halves, n, Rng(seed, ("zoo", name)))), seed)
+        for name, make in ZOO.items()
+    }
     bad, seen = tuple(name for name in ZOO if name != "real"), {}
     called = {} if dataset.spec.classes > 1 else {"one class dropped": "one quarter dropped"}
     for i, perfect in enumerate(rows["real"]):
         if has_value(perfect) and perfect["better"]:
-            seen[heading(Column(perfect))] = {called.get(name, name): sees(perfect, rows[name][i]) for name in bad}
+            seen[heading(Column(perfect))] = {
+                called.get(name, name): sees(perfect, rows[name][i]) for name in bad
+            }
     return Defects(tuple(called.get(name, name) for name in bad), seen, n)
 
 
@@ -137,5 +150,8 @@ def halved(dataset: Dataset) -> Dataset:
     middle = min(len(part) // 2, MOST)
     cut = lambda array, rows: None if array is None else array[rows]
     halves = {"train": slice(0, middle), "validation": slice(middle, 2 * middle)}
-    splits = {name: Split(part.x[rows], cut(part.y, rows), part.levels, cut(part.factors, rows)) for name, rows in halves.items()}
+    splits = {
+        name: Split(part.x[rows], cut(part.y, rows), part.levels, cut(part.factors, rows))
+        for name, rows in halves.items()
+    }
     return replace(dataset, splits=splits | {"test": dataset.split("test")})

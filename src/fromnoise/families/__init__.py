@@ -47,7 +47,11 @@ class FamilyFile:
 
 def names() -> list[str]:
     """The families that come with the package."""
-    return sorted(path.stem for path in HERE.glob("*.py") if not path.stem.startswith("_") and path.stem != "latent")
+    return sorted(
+        path.stem
+        for path in HERE.glob("*.py")
+        if not path.stem.startswith("_") and path.stem != "latent"
+    )
 
 
 def summary(name: str) -> str:
@@ -78,7 +82,9 @@ class Trust:
 
 
 NO_TRUST = Trust()
-_executed: dict[tuple[str, str], FamilyFile] = {}  # (name in a run.json, recorded sha256) -> what was executed for it
+_executed: dict[
+    tuple[str, str], FamilyFile
+] = {}  # (name in a run.json, recorded sha256) -> what was executed for it
 
 
 def load(name: str) -> FamilyFile:
@@ -86,9 +92,13 @@ def load(name: str) -> FamilyFile:
     if is_file_name(name):
         return _execute(Path(name).expanduser())
     if name == "latent":
-        raise UsageError("latent is any family in the codes of a trained run: `fromnoise train FAMILY --within RUN`")
+        raise UsageError(
+            "latent is any family in the codes of a trained run: `fromnoise train FAMILY --within RUN`"
+        )
     if name not in names():
-        raise UsageError(f"there is no family '{name}'.{did_you_mean(name, names())} Known: {', '.join(names())}")
+        raise UsageError(
+            f"there is no family '{name}'.{did_you_mean(name, names())} Known: {', '.join(names())}"
+        )
     return _from_module(name, HERE / f"{name}.py", importlib.import_module(f".{name}", __name__))
 
 
@@ -102,12 +112,17 @@ def loaded(name: str, sha256: str) -> FamilyFile:
     if not is_file_name(name):
         return load(name)
     if (name, sha256) not in _executed:
-        raise UsageError(f"the code in {shown(name, 200)} is not trusted: open the run that it belongs to")
+        raise UsageError(
+            f"the code in {shown(name, 200)} is not trusted: open the run that it belongs to"
+        )
     return _executed[name, sha256]
 
 
 def of_run(
-    info: dict, trust: Trust = NO_TRUST, whose: str = "this run", warn: Callable[[str], None] = lambda line: None
+    info: dict,
+    trust: Trust = NO_TRUST,
+    whose: str = "this run",
+    warn: Callable[[str], None] = lambda line: None,
 ) -> FamilyFile:
     """The family of a run, from its run.json.
 
@@ -118,10 +133,18 @@ def of_run(
             part = info["config"][stage]
             _trusted(part["family"], part.get("sha256", ""), trust, whose, warn)
         return importlib.import_module(".latent", __name__).of(info["config"])
-    return _trusted(info.get("family_file") or info["family"], info.get("family_sha256") or "", trust, whose, warn)
+    return _trusted(
+        info.get("family_file") or info["family"],
+        info.get("family_sha256") or "",
+        trust,
+        whose,
+        warn,
+    )
 
 
-def _trusted(name: str, sha256: str, trust: Trust, whose: str, warn: Callable[[str], None]) -> FamilyFile:
+def _trusted(
+    name: str, sha256: str, trust: Trust, whose: str, warn: Callable[[str], None]
+) -> FamilyFile:
     """The family that a run names, recorded with that sha256 ("" in runs of before). Raises UsageError."""
     if not is_file_name(name):
         return load(name)
@@ -142,8 +165,14 @@ def _trusted(name: str, sha256: str, trust: Trust, whose: str, warn: Callable[[s
             f"the old file back, or accept it as it is with --trust-file {path} (in Python trust_code={str(path)!r})"
         )
     if now != sha256:
-        why = f"sha256 {sha256[:12]} then, {now[:12]} now" if sha256 else "it recorded no digest of it"
-        warn(f"{shown(named or path, 200)} may not be the code that {whose} was trained with: {why}")
+        why = (
+            f"sha256 {sha256[:12]} then, {now[:12]} now"
+            if sha256
+            else "it recorded no digest of it"
+        )
+        warn(
+            f"{shown(named or path, 200)} may not be the code that {whose} was trained with: {why}"
+        )
     _executed[name, sha256] = found = _execute(named or path, now)
     return found
 
@@ -165,7 +194,9 @@ def _source(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise UsageError(f"the family file {shown(path, 200)} cannot be read ({error.strerror or error})") from None
+        raise UsageError(
+            f"the family file {shown(path, 200)} cannot be read ({error.strerror or error})"
+        ) from None
 
 
 def _execute(path: Path, expected: str = "") -> FamilyFile:
@@ -183,7 +214,9 @@ def _execute(path: Path, expected: str = "") -> FamilyFile:
     try:
         exec(compile(source, str(path), "exec", dont_inherit=True), vars(module))
     except Exception as error:
-        raise UsageError(f"{shown(path, 200)} cannot be imported: {type(error).__name__}: {error}") from error
+        raise UsageError(
+            f"{shown(path, 200)} cannot be imported: {type(error).__name__}: {error}"
+        ) from error
     found = _from_module(path.stem, path, module, sha256)
     _executed[str(path.resolve()), sha256] = found
     return found
@@ -208,10 +241,23 @@ def short_name(info: dict) -> str:
 
 
 def _from_module(name, path, module, sha256="") -> FamilyFile:
-    missing = [part for part in ("Config", "Options", "PRESETS", "FAMILY") if not hasattr(module, part)]
+    missing = [
+        part for part in ("Config", "Options", "PRESETS", "FAMILY") if not hasattr(module, part)
+    ]
     if missing:
         raise UsageError(f"{path} is no family file: it does not define {', '.join(missing)}")
     preset_for = getattr(module, "preset_for", lambda spec: "default")
     watching = getattr(module, "WATCHING", {})
     earlier = getattr(module, "EARLIER", {})
-    return FamilyFile(name, path, module.Config, module.Options, module.PRESETS, module.FAMILY, preset_for, watching=watching, earlier=earlier, sha256=sha256)
+    return FamilyFile(
+        name,
+        path,
+        module.Config,
+        module.Options,
+        module.PRESETS,
+        module.FAMILY,
+        preset_for,
+        watching=watching,
+        earlier=earlier,
+        sha256=sha256,
+    )

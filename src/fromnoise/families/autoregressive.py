@@ -40,25 +40,48 @@ Network = Literal["ngram", "counts", "window", "conv", "gru", "lstm", "gpt", "pi
 
 
 class Config(BaseConfig):
-    network: Network = Field("gpt", description="n-grams, counts of the pixels around, an MLP over a window, causal convolutions, recurrent, Transformer, masked convolutions")
-    size: int = Field(2, ge=1, le=16, description="the dial: width 64 x size, depth 2 x size, unless these are given")
+    network: Network = Field(
+        "gpt",
+        description="n-grams, counts of the pixels around, an MLP over a window, causal convolutions, recurrent, Transformer, masked convolutions",
+    )
+    size: int = Field(
+        2,
+        ge=1,
+        le=16,
+        description="the dial: width 64 x size, depth 2 x size, unless these are given",
+    )
     width: Width | None = Field(None, description="features of a layer [64 x size]")
     depth: int | None = Field(None, ge=1, le=64, description="layers [2 x size]")
     heads: int | None = Field(None, ge=1, le=64, description="gpt: attention heads [width / 32]")
-    order: int = Field(6, ge=0, le=32, description="ngram, window, prior: symbols that are looked back at")
+    order: int = Field(
+        6, ge=0, le=32, description="ngram, window, prior: symbols that are looked back at"
+    )
     kernel: int = Field(4, ge=2, le=16, description="conv: symbols that one layer looks at")
-    prior: bool = Field(False, description="hybrid: a network together with the counts of an n-gram model")
-    pack: bool = Field(True, description="black and white images: 2 x 4 pixels as one symbol, where the sides allow it")
-    gated: bool = Field(False, description="pixelcnn: gated, with a vertical and a horizontal stack (no blind spot)")
-    head: Literal["categorical", "logistic"] = Field("categorical", description="pixelcnn: softmax over the levels, or a mixture of logistics")
+    prior: bool = Field(
+        False, description="hybrid: a network together with the counts of an n-gram model"
+    )
+    pack: bool = Field(
+        True,
+        description="black and white images: 2 x 4 pixels as one symbol, where the sides allow it",
+    )
+    gated: bool = Field(
+        False, description="pixelcnn: gated, with a vertical and a horizontal stack (no blind spot)"
+    )
+    head: Literal["categorical", "logistic"] = Field(
+        "categorical", description="pixelcnn: softmax over the levels, or a mixture of logistics"
+    )
     mixtures: int = Field(5, ge=1, le=50, description="pixelcnn: logistics of the mixture")
     rotary: bool = Field(True, description="gpt: positions as rotations")
     qk_norm: bool = Field(True, description="gpt: queries and keys of unit size")
     squared_relu: bool = Field(True, description="gpt: squared ReLU, else GELU")
     zero_init: bool = Field(True, description="gpt: every branch begins as zero")
-    value_residual: bool = Field(True, description="gpt: values mixed with those of the first layer")
+    value_residual: bool = Field(
+        True, description="gpt: values mixed with those of the first layer"
+    )
     shortcut: bool = Field(True, description="gpt: the embedding mixed in before each layer")
-    soft_cap: float = Field(15.0, ge=0, le=1000, description="gpt: logits stay within this; 0: no limit")
+    soft_cap: float = Field(
+        15.0, ge=0, le=1000, description="gpt: logits stay within this; 0: no limit"
+    )
     bigram: bool = Field(True, description="gpt: a table for pairs of symbols")
     dropout: float = Field(0.0, ge=0, lt=1, description="share of features left out in training")
     conditional: bool = Field(False, description="learn p(x | y): the start token is the class")
@@ -71,12 +94,24 @@ class Options(DecodingOptions):
 
 COUNTING = ("ngram", "counts")  # networks that learn nothing by gradients
 PIXEL_BY_PIXEL = ("counts", "pixelcnn")
-LONGEST = 1024  # components of an image up to which a Transformer reads all of them at once by default
+LONGEST = (
+    1024  # components of an image up to which a Transformer reads all of them at once by default
+)
 COUNTED = 10**8  # symbols that are counted at most: some 100 bytes of memory each, in a hybrid 250
-FOLDS = 10  # of the training set, for the counts of a hybrid: each about as long as what is held out
+FOLDS = (
+    10  # of the training set, for the counts of a hybrid: each about as long as what is held out
+)
 MOST_LOGITS = 2**24  # in memory at once where nothing is learned
 
-GPT_TRAINING = dict(optimizer="muon", schedule="wsd", warmup=0.02, ema=0.995, batch_size=32, precision="auto", validation_examples=1000)
+GPT_TRAINING = dict(
+    optimizer="muon",
+    schedule="wsd",
+    warmup=0.02,
+    ema=0.995,
+    batch_size=32,
+    precision="auto",
+    validation_examples=1000,
+)
 
 PRESETS = {
     "default": GPT_TRAINING,
@@ -93,7 +128,7 @@ PRESETS = {
     "pixelcnn": dict(network="pixelcnn", width=32, depth=8, lr=1e-3),
     "gated": dict(network="pixelcnn", gated=True, width=32, depth=6, lr=1e-3),
     "logistic": dict(network="pixelcnn", gated=True, head="logistic", width=32, depth=6, lr=1e-3),
-}  # fmt: skip
+}
 
 
 def preset_for(spec: DataSpec) -> str:
@@ -118,8 +153,14 @@ class AutoRegressive(Family):
         self.starts = spec.classes if config.conditional else 1
         counted = config.network == "ngram" or config.prior
         self.counts = KneserNey(config.order, self.vocabulary) if counted else None
-        self.net = None if config.network == "ngram" else make_network(config, spec, self.symbols, self.starts)
-        self.mix = nn.ParameterDict({name: torch.tensor(0.5) for name in ("counts", "network") if config.prior})
+        self.net = (
+            None
+            if config.network == "ngram"
+            else make_network(config, spec, self.symbols, self.starts)
+        )
+        self.mix = nn.ParameterDict(
+            {name: torch.tensor(0.5) for name in ("counts", "network") if config.prior}
+        )
         self.context = config.order if self.net is None else self.net.context
         if config.prior and self.context is not None:
             self.context = max(self.context, config.order)
@@ -145,7 +186,9 @@ class AutoRegressive(Family):
             labels = [None] * len(s) if y is None else y.split(rows)
             return torch.cat([self.nll(*part) for part in zip(s.split(rows), labels)])
         start = self.start(len(s), y, s.device)
-        if self.counts is None and hasattr(self.net, "nll"):                        # a head that need not compare all levels
+        if self.counts is None and hasattr(
+            self.net, "nll"
+        ):  # a head that need not compare all levels
             return self.net.nll(s, start)
         return cross_entropy(self.logits(s, start), s)
 
@@ -153,7 +196,9 @@ class AutoRegressive(Family):
         """log p up to a constant, (B, T, V)."""
         return self.mixed(*self.parts(s, start))
 
-    def parts(self, s: Tensor, start: Tensor, fold: Tensor | None = None) -> tuple[Tensor | None, Tensor | None]:
+    def parts(
+        self, s: Tensor, start: Tensor, fold: Tensor | None = None
+    ) -> tuple[Tensor | None, Tensor | None]:
         """What the network says, log p up to a constant, and what the counts say, log p; (B, T, V), None where there is none.
 
         fold (B,): what the counts leave out.
@@ -162,7 +207,9 @@ class AutoRegressive(Family):
         if self.counts is None:
             return logits, None
         fold = None if fold is None else fold.repeat_interleave(s.shape[1])
-        return logits, self.counts.log_probs(contexts(s, self.config.order).flatten(0, 1), fold).view(*s.shape, -1)
+        return logits, self.counts.log_probs(
+            contexts(s, self.config.order).flatten(0, 1), fold
+        ).view(*s.shape, -1)
 
     def mixed(self, logits: Tensor | None, log_p: Tensor | None) -> Tensor:
         """One of the two, or of a hybrid the weighted sum of both."""
@@ -173,11 +220,18 @@ class AutoRegressive(Family):
     def loss(self, batch: Batch, phase: str, rng: Rng) -> Loss:
         s = self.to_symbols(batch.x)
         if not (self.config.prior and self.training):
-            nll = self.nll(s, batch.y)                                              # (B, T)
+            nll = self.nll(s, batch.y)  # (B, T)
             return Loss(nll.mean(), {"nats_per_symbol": nll.mean(), "nll": nll.sum(1).mean()})
         logits, log_p = self.parts(s, self.start(len(s), batch.y, s.device), self.fold(batch))
         nll, alone = (cross_entropy(said, s) for said in (self.mixed(logits, log_p), logits))
-        return Loss((nll.mean() + alone.mean()) / 2, {"nats_per_symbol": nll.mean(), "nll": nll.sum(1).mean(), "network_alone": alone.mean()})
+        return Loss(
+            (nll.mean() + alone.mean()) / 2,
+            {
+                "nats_per_symbol": nll.mean(),
+                "nll": nll.sum(1).mean(),
+                "network_alone": alone.mean(),
+            },
+        )
 
     def log_likelihood(self, x: Tensor, y: Tensor | None, rng: Rng, k: int = 1) -> Tensor:
         return -self.nll(self.to_symbols(x), y).sum(1)
@@ -185,13 +239,17 @@ class AutoRegressive(Family):
     def fold(self, batch: Batch) -> Tensor:
         """Which fold of the training set each example is from, (B,)."""
         if batch.rows is None:
-            raise UsageError("a hybrid is trained on batches that say which rows of the training set they are (Batch.rows)")
+            raise UsageError(
+                "a hybrid is trained on batches that say which rows of the training set they are (Batch.rows)"
+            )
         return batch.rows * self.counts.folds // self.counted
 
     def fit_before(self, batches, rng: Rng) -> None:
         """Counts the training set, once, before the first step: a text as a whole, images one by one, the classes."""
         if self.config.conditional:
-            self.class_shares.copy_(sum(torch.bincount(b.y, minlength=self.spec.classes) for b in batches()))
+            self.class_shares.copy_(
+                sum(torch.bincount(b.y, minlength=self.spec.classes) for b in batches())
+            )
             self.class_shares /= self.class_shares.sum()
         if self.counts is None and self.config.network != "counts":
             return
@@ -201,13 +259,19 @@ class AutoRegressive(Family):
             s = self.to_symbols(batch.x).to("cpu", torch.int32)
             parts.append(s.flatten() if text else s)
             if (total := total + s.numel()) > COUNTED:
-                raise UsageError(f"more than {COUNTED:,} symbols are too many to count in memory: take a smaller part, or a network without --prior")
+                raise UsageError(
+                    f"more than {COUNTED:,} symbols are too many to count in memory: take a smaller part, or a network without --prior"
+                )
         s = torch.cat(parts)
         if self.counts is not None:
             self.counted = max(1, total // self.length)
-            folds = folds_of(self.counted, self.length if text else 1, len(s)) if self.config.prior else ()
+            folds = (
+                folds_of(self.counted, self.length if text else 1, len(s))
+                if self.config.prior
+                else ()
+            )
             self.counts.fit(s, folds)
-        else:                                                                       # a tenth says how to mix near and far
+        else:  # a tenth says how to mix near and far
             x = s.view(-1, *self.spec.shape[1:])
             self.net.fit(x[: -(len(x) // 10 or 1)], x[-(len(x) // 10 or 1) :])
 
@@ -233,18 +297,26 @@ class AutoRegressive(Family):
         return self.from_symbols(self.draw(n, y, options, rng, lambda i, log_p: log_p))
 
     @torch.no_grad()
-    def complete(self, given: Tensor, mask: Tensor, y: Tensor | None, options: Options, rng: Rng) -> Tensor:
+    def complete(
+        self, given: Tensor, mask: Tensor, y: Tensor | None, options: Options, rng: Rng
+    ) -> Tensor:
         """Draws what the mask leaves open. Exact where all that is known stands before all that is open: a prefix."""
 
         def agreeing(i, log_p):
-            return log_p.masked_fill(~self.symbols.allowed(given, mask, i), -torch.inf).log_softmax(1)
+            return log_p.masked_fill(~self.symbols.allowed(given, mask, i), -torch.inf).log_softmax(
+                1
+            )
 
         return self.from_symbols(self.draw(len(given), y, options, rng, agreeing))
 
     def draw(self, n: int, y: Tensor | None, options: Options, rng: Rng, restrict) -> Tensor:
         """n sequences (n, T); restrict(i, log_p (n, V)) changes the law of symbol i."""
-        u = rng.fine_uniform("u", (n, self.length))                                 # float32 lacks symbols rarer than 1e-7
-        state, s, symbol = self.begin(n, y), torch.empty((n, self.length), dtype=torch.int64, device=rng.device), None
+        u = rng.fine_uniform("u", (n, self.length))  # float32 lacks symbols rarer than 1e-7
+        state, s, symbol = (
+            self.begin(n, y),
+            torch.empty((n, self.length), dtype=torch.int64, device=rng.device),
+            None,
+        )
         for i in range(self.length):
             symbol = choose(restrict(i, self.step(state, symbol)), s[:, :i], options, u[:, i])
             s[:, i] = symbol
@@ -256,7 +328,10 @@ class AutoRegressive(Family):
         if not self.config.conditional:
             raise UsageError("p(class | x) needs a model of p(x | class): train with --conditional")
         s = self.to_symbols(x)
-        log_p = [-self.nll(s, torch.full((len(s),), y, device=s.device)).sum(1) for y in range(self.starts)]
+        log_p = [
+            -self.nll(s, torch.full((len(s),), y, device=s.device)).sum(1)
+            for y in range(self.starts)
+        ]
         return (torch.stack(log_p, 1) + self.class_shares.log()).log_softmax(1)
 
 
@@ -271,7 +346,7 @@ def folds_of(rows: int, size: int, end: int) -> list[tuple[int, int]]:
     Windows of text, size > 1, are moved on in training, so that each part reaches into the next by a window.
     """
     K = min(FOLDS, rows)
-    cuts = [-(-rows * k // K) for k in range(K + 1)]                                # row r is in part r K // rows
+    cuts = [-(-rows * k // K) for k in range(K + 1)]  # row r is in part r K // rows
     return [(size * a, end if b == rows else size * (b + (size > 1))) for a, b in pairwise(cuts)]
 
 
@@ -279,7 +354,9 @@ class Reader:
     """What a model has read of n sequences: the state of its network, and the last symbols for its counts."""
 
     def __init__(self, model: AutoRegressive, n: int, y: Tensor | None):
-        device = next((t.device for t in chain(model.parameters(), model.buffers())), torch.device("cpu"))
+        device = next(
+            (t.device for t in chain(model.parameters(), model.buffers())), torch.device("cpu")
+        )
         self.model, self.start = model, model.start(n, y, device)
         self.state = model.net.begin(n) if model.net is not None else None
         self.last = torch.full((n, model.config.order), -1, device=device)
@@ -291,7 +368,13 @@ class Reader:
             if symbol is not None and m.config.order:
                 self.last = torch.cat([self.last[:, 1:], symbol[:, None]], 1)
             log_p = m.counts.log_probs(self.last)
-        logits = None if m.net is None else m.net.step(self.state, m.vocabulary + self.start if symbol is None else symbol).float()
+        logits = (
+            None
+            if m.net is None
+            else m.net.step(
+                self.state, m.vocabulary + self.start if symbol is None else symbol
+            ).float()
+        )
         return m.mixed(logits, log_p).log_softmax(1)
 
 
@@ -308,20 +391,38 @@ def make_network(c: Config, spec: DataSpec, symbols, starts: int) -> nn.Module:
     if c.network == "pixelcnn":
         kind = "gated" if c.gated else "plain"
         return PixelCNN(spec.shape, spec.levels, starts, width, depth, kind, c.head, c.mixtures)
-    switches = {name: getattr(c, name) for name in ("rotary", "qk_norm", "squared_relu", "zero_init", "value_residual", "shortcut", "soft_cap", "bigram")}
-    return GPT(V, starts, symbols.length, width, depth, heads_of(c), c.dropout, symbols.grid, **switches)
+    switches = {
+        name: getattr(c, name)
+        for name in (
+            "rotary",
+            "qk_norm",
+            "squared_relu",
+            "zero_init",
+            "value_residual",
+            "shortcut",
+            "soft_cap",
+            "bigram",
+        )
+    }
+    return GPT(
+        V, starts, symbols.length, width, depth, heads_of(c), c.dropout, symbols.grid, **switches
+    )
 
 
 def heads_of(c: Config) -> int:
     """Attention heads: about 32 features each, of a number that divides the width."""
     width = c.width or 64 * c.size
-    return c.heads or next((h for h in range(max(1, width // 32), 1, -1) if width % (2 * h) == 0), 1)
+    return c.heads or next(
+        (h for h in range(max(1, width // 32), 1, -1) if width % (2 * h) == 0), 1
+    )
 
 
 def check(c: Config, spec: DataSpec) -> None:
     """Options that do not go together. Raises UsageError."""
     if spec.kind == "vector":
-        raise UsageError("the family autoregressive is for text and images: for points and tables take gan, vae or classical")
+        raise UsageError(
+            "the family autoregressive is for text and images: for points and tables take gan, vae or classical"
+        )
     if spec.kind == "image" and not 2 <= spec.levels <= 256:
         raise UsageError("the family autoregressive needs images with 2 to 256 levels")
     if c.conditional:
@@ -329,20 +430,30 @@ def check(c: Config, spec: DataSpec) -> None:
     if c.network == "pixelcnn" and spec.kind != "image":
         raise UsageError("--network pixelcnn is for images: use conv, gru, lstm or gpt for text")
     if c.network == "pixelcnn" and (c.width or 64 * c.size) < 2 * spec.shape[0]:
-        raise UsageError(f"--width is too small for images of {spec.shape[0]} channels: give {2 * spec.shape[0]} or more")
+        raise UsageError(
+            f"--width is too small for images of {spec.shape[0]} channels: give {2 * spec.shape[0]} or more"
+        )
     if c.network == "window" and c.order < 1:
         raise UsageError("--network window looks at --order symbols: give 1 or more")
     if c.head == "logistic" and (c.network != "pixelcnn" or spec.levels < 3):
         raise UsageError("--head logistic is for --network pixelcnn on grey or colour levels")
     if c.conditional and (c.prior or c.network in COUNTING):
-        raise UsageError("counts know no labels: leave --conditional out, or choose a network without them")
+        raise UsageError(
+            "counts know no labels: leave --conditional out, or choose a network without them"
+        )
     if c.network == "counts" and (spec.kind != "image" or spec.levels != 2 or spec.shape[0] != 1):
-        raise UsageError("--network counts is for black and white images: add --binarise dynamic, or take ngram")
+        raise UsageError(
+            "--network counts is for black and white images: add --binarise dynamic, or take ngram"
+        )
     if c.prior and c.network in COUNTING:
-        raise UsageError(f"--network {c.network} is the counts alone: leave --prior out, or choose a network")
+        raise UsageError(
+            f"--network {c.network} is the counts alone: leave --prior out, or choose a network"
+        )
     width, heads = c.width or 64 * c.size, heads_of(c)
     if c.network == "gpt" and (width % heads or width // heads % 2 or width // heads < 4):
-        raise UsageError(f"--width {width} must be an even multiple of the {heads} heads, 4 or more for each")
+        raise UsageError(
+            f"--width {width} must be an even multiple of the {heads} heads, 4 or more for each"
+        )
 
 
 FAMILY = AutoRegressive

@@ -39,7 +39,9 @@ class Config(BaseConfig):
 
 class Options(BaseConfig):
     temperature: float = Field(1.0, ge=0, le=10, description="scales the spread of the codes")
-    draw: Literal["auto", "mean", "sample"] = Field("auto", description="mean given the code, or noise added; auto: mean for images")
+    draw: Literal["auto", "mean", "sample"] = Field(
+        "auto", description="mean given the code, or noise added; auto: mean for images"
+    )
 
 
 PRESETS = {
@@ -63,17 +65,24 @@ class Classical(Family):
             raise UsageError("the family classical is for images and vectors")
         D, self.latent_dim = spec.dims, min(config.latent_dim, spec.dims)
         self.register_buffer("mean", torch.zeros(D))
-        self.register_buffer("basis", torch.eye(D, self.latent_dim))   # V: D K, orthonormal
-        self.register_buffer("eigenvalues", torch.ones(self.latent_dim))            # of S, leading ones
-        self.register_buffer("noise", torch.ones(()))                               # sigma^2
-        self.density = GaussianMixture(config.components if config.model == "mixture" else 1, self.latent_dim)
+        self.register_buffer("basis", torch.eye(D, self.latent_dim))  # V: D K, orthonormal
+        self.register_buffer("eigenvalues", torch.ones(self.latent_dim))  # of S, leading ones
+        self.register_buffer("noise", torch.ones(()))  # sigma^2
+        self.density = GaussianMixture(
+            config.components if config.model == "mixture" else 1, self.latent_dim
+        )
         self.cells = Cells(spec) if spec.has_cells else None
         self.continuous = self.cells is None
         several = self.cells is not None and int(self.cells.is_cell.sum()) > 1
         self.bound: Bound = "none" if config.model == "pca" else "lower" if several else "exact"
-        self.reason = "PCA is a projection, not a density: use --model ppca" if config.model == "pca" else ""
+        self.reason = (
+            "PCA is a projection, not a density: use --model ppca" if config.model == "pca" else ""
+        )
         if any(block > 1 for block in spec.blocks):
-            self.bound, self.reason = "none", "a density over one-hot columns is no probability of a category: use the family vae"
+            self.bound, self.reason = (
+                "none",
+                "a density over one-hot columns is no probability of a category: use the family vae",
+            )
 
     def phases(self):
         return ()
@@ -81,13 +90,21 @@ class Classical(Family):
     def fit(self, batches, rng: Rng) -> None:
         """Principal components, then what is put on the codes."""
         K = self.latent_dim
-        found = principal_components(lambda: (batch.x for batch in batches()), self.spec.dims, K, rng.key("pca"))
+        found = principal_components(
+            lambda: (batch.x for batch in batches()), self.spec.dims, K, rng.key("pca")
+        )
         everything = found.eigenvalues.sum() + found.rest * (self.spec.dims - K)
         # grey levels stand for cells: uniform noise over a cell has this variance in every direction
         cell = (2 / (self.spec.levels - 1)) ** 2 / 12 if self.spec.levels else 0.0
-        floor = 1e-6 * max(float(everything) / self.spec.dims, 1e-12)                # constant data keep a density
+        floor = 1e-6 * max(
+            float(everything) / self.spec.dims, 1e-12
+        )  # constant data keep a density
         self.noise.fill_(max(found.rest, floor) + cell)
-        self.mean.copy_(found.mean), self.basis.copy_(found.basis), self.eigenvalues.copy_(found.eigenvalues + cell)
+        (
+            self.mean.copy_(found.mean),
+            self.basis.copy_(found.basis),
+            self.eigenvalues.copy_(found.eigenvalues + cell),
+        )
         if self.config.model == "mixture":
             self.density.fit(torch.cat([self.project(batch.x) for batch in batches()]), rng, cell)
         else:
@@ -103,7 +120,7 @@ class Classical(Family):
         return (self.eigenvalues - self.noise).clamp(min=0).sqrt()
 
     def encode(self, x: Tensor, y: Tensor | None = None) -> Tensor:
-        if self.config.model == "ppca":                                             # E[z | x] = M^-1 W^T (x - mean)
+        if self.config.model == "ppca":  # E[z | x] = M^-1 W^T (x - mean)
             return self.project(x) * self.shrink / (self.shrink.square() + self.noise)
         return self.project(x)
 
@@ -123,7 +140,7 @@ class Classical(Family):
         x = self.decode(z)
         if options.draw == "sample" or (options.draw == "auto" and self.spec.kind == "vector"):
             eps = self.noise.sqrt() * rng.normal("x", x.flatten(1).shape)
-            if self.config.model == "mixture":                                      # noise lives beside the basis
+            if self.config.model == "mixture":  # noise lives beside the basis
                 eps = eps - eps @ self.basis @ self.basis.T
             x = x + eps.view_as(x)
         return x
@@ -153,7 +170,7 @@ class Classical(Family):
         if self.config.model == "ppca":
             variance = precise(self.eigenvalues.clamp(min=float(self.noise)))
             return mean.new_zeros(1), mean[None], (basis * variance @ basis.T + beside)[None]
-        factors = basis @ precise(self.density.factors)                             # K D latent_dim
+        factors = basis @ precise(self.density.factors)  # K D latent_dim
         means = mean + precise(self.density.means) @ basis.T
         return precise(self.density.log_weights), means, factors @ factors.transpose(1, 2) + beside
 

@@ -35,7 +35,7 @@ from ..core.family import (
     Moment,
     Quantises,
     sum_per_example,
-)  # fmt: skip
+)
 from ..core.rng import Rng
 from ..core.spec import Batch, DataSpec
 from ..probability.gaussian import importance_weighted_bound, log_normal
@@ -88,7 +88,7 @@ class Standardised(nn.Module):
         self.register_buffer("std", torch.ones_like(self.mean))
 
     def fit(self, z: Tensor) -> None:
-        rows = z.double().transpose(0, 1).flatten(1)                                # D, N h w
+        rows = z.double().transpose(0, 1).flatten(1)  # D, N h w
         std = rows.std(1, correction=0)
         std = torch.where(std > 1e-6 * std.max(), std, 0.0)
         self.mean.copy_(rows.mean(1).view_as(self.mean)), self.std.copy_(std.view_as(self.std))
@@ -111,7 +111,7 @@ class Binned(nn.Module):
 
     def fit(self, z: Tensor) -> None:
         levels = torch.arange(1, 2 * BINS, device=z.device, dtype=torch.double) / (2 * BINS)
-        found = z.double().quantile(levels, 0).T                                    # D, 2 BINS - 1
+        found = z.double().quantile(levels, 0).T  # D, 2 BINS - 1
         self.edges.copy_(found[:, 1::2]), self.medians.copy_(found[:, ::2])
 
     def forward(self, z: Tensor) -> Tensor:
@@ -150,7 +150,11 @@ def spec_of(first: Family, form: Form) -> DataSpec:
         return DataSpec("tokens", (prod(first.grid),), levels=first.codes, separate=True, **told)
     if form == "bins":
         return DataSpec("tokens", shape, levels=BINS, separate=True, **told)
-    return DataSpec("image", shape, **told) if form == "image" else DataSpec("vector", (prod(shape),), **told)
+    return (
+        DataSpec("image", shape, **told)
+        if form == "image"
+        else DataSpec("vector", (prod(shape),), **told)
+    )
 
 
 def form_for(first: Family, second: FamilyFile) -> Form:
@@ -161,7 +165,11 @@ def form_for(first: Family, second: FamilyFile) -> Form:
             continue
         spec = spec_of(first, form)
         try:
-            values = {k: v for k, v in second.PRESETS[second.preset_for(spec)].items() if k in second.Config.model_fields}
+            values = {
+                k: v
+                for k, v in second.PRESETS[second.preset_for(spec)].items()
+                if k in second.Config.model_fields
+            }
             second.FAMILY(build(second.Config, values), spec)
             return form
         except UsageError as error:
@@ -172,9 +180,15 @@ def form_for(first: Family, second: FamilyFile) -> Form:
 def check_first(first: Family, name: str) -> None:
     """Raises UsageError unless it can be a first stage."""
     if isinstance(first, Latent):
-        raise UsageError(f"{name} has two stages already: go --within its first one, {first.config.within}")
-    if not isinstance(first, Quantises) and not (isinstance(first, Encodes) and isinstance(first, Decodes)):
-        raise UsageError(f"{name} has no encoder and decoder: go --within a run of autoencoder, vae, vaegan, vqvae or classical")
+        raise UsageError(
+            f"{name} has two stages already: go --within its first one, {first.config.within}"
+        )
+    if not isinstance(first, Quantises) and not (
+        isinstance(first, Encodes) and isinstance(first, Decodes)
+    ):
+        raise UsageError(
+            f"{name} has no encoder and decoder: go --within a run of autoencoder, vae, vaegan, vqvae or classical"
+        )
 
 
 # -- the model ------------------------------------------------------------------------------------------------------
@@ -189,7 +203,7 @@ class Latent(Family):
         second_spec, shape = spec_of(self.first, config.form), code_shape(self.first)
         self.second = made(config.second, second_spec)
         if isinstance(self.second, ChoosesSamples):
-            self.second.measured = False                                            # samples are judged as they are, not as codes
+            self.second.measured = False  # samples are judged as they are, not as codes
         if config.form in ("codes", "bins"):
             self.scale = Symbols(self.first.grid) if config.form == "codes" else Binned(*shape)
         else:
@@ -218,13 +232,16 @@ class Latent(Family):
 
     def train(self, mode: bool = True):
         super().train(mode)
-        self.first.eval()                                                           # frozen: never in training
+        self.first.eval()  # frozen: never in training
         return self
 
     def phases(self):
         """The second stage's, under their own names: a duel is watched by them."""
         prefixed = lambda phase: tuple(f"second.{name}" for name in phase.trains)
-        return tuple(type(phase)(**(vars(phase) | {"trains": prefixed(phase)})) for phase in self.second.phases())
+        return tuple(
+            type(phase)(**(vars(phase) | {"trains": prefixed(phase)}))
+            for phase in self.second.phases()
+        )
 
     def loss(self, batch: Batch, phase: str, rng: Rng) -> Loss:
         with torch.no_grad():
@@ -258,9 +275,14 @@ class Latent(Family):
             return self.first.decode(z, y)
         return self.first.from_codes(z if self.config.form == "codes" else self.first.nearest(z), y)
 
-    def encoded(self, batches: Callable[[], Iterator[Batch]], rng: Rng) -> Callable[[], Iterator[Batch]]:
+    def encoded(
+        self, batches: Callable[[], Iterator[Batch]], rng: Rng
+    ) -> Callable[[], Iterator[Batch]]:
         """The same batches as the second stage sees them; the same draws each time."""
-        return lambda: (Batch(self.latents(b.x, b.y, rng.at("codes", i)), b.y, b.rows) for i, b in enumerate(batches()))
+        return lambda: (
+            Batch(self.latents(b.x, b.y, rng.at("codes", i)), b.y, b.rows)
+            for i, b in enumerate(batches())
+        )
 
     @torch.no_grad()
     def fit_before(self, batches, rng: Rng) -> None:
@@ -277,7 +299,7 @@ class Latent(Family):
     # -- likelihood --------------------------------------------------------------------------------------------
 
     def why_no_bound(self) -> str:
-        """"" where E_q[log p(x | z) + log p_second(z) - log q(z | x)] can be computed, else what is missing."""
+        """ "" where E_q[log p(x | z) + log p_second(z) - log q(z | x)] can be computed, else what is missing."""
         first, second = self.first, self.second
         if not isinstance(first, HasPosterior):
             return "its first stage has one code for each x and no p(x | z)"
@@ -289,7 +311,11 @@ class Latent(Family):
             return "its second stage sees rounded codes"
         if not isinstance(second, HasLikelihood) or second.bound == "none":
             return "its second stage defines no density of z"
-        return "" if second.bound == "exact" else "its second stage's density of z is known by a bound only"
+        return (
+            ""
+            if second.bound == "exact"
+            else "its second stage's density of z is known by a bound only"
+        )
 
     def log_likelihood(self, x: Tensor, y: Tensor | None, rng: Rng, k: int = 1) -> Tensor:
         """k = 1: the bound above; k > 1: its importance-weighted form. (B,) nats."""
@@ -299,9 +325,9 @@ class Latent(Family):
     def log_weights(self, x: Tensor, y: Tensor | None, rng: Rng, k: int) -> Tensor:
         """log p(x | z) + log p_second(z) - log q(z | x) for k draws of z, (B, k) nats."""
         many = lambda t: None if t is None else t.repeat_interleave(k, 0)
-        z, x, y = self.first.draw_posterior(x, y, rng, k).flatten(0, 1), many(x), many(y)   # B k, D
-        log_p, log_q = self.first.log_densities(z, x, y)                            # log p_first(x, z), log q(z | x)
-        own = sum_per_example(log_normal(z, 0.0, 0.0))                              # log p_first(z), which goes
+        z, x, y = self.first.draw_posterior(x, y, rng, k).flatten(0, 1), many(x), many(y)  # B k, D
+        log_p, log_q = self.first.log_densities(z, x, y)  # log p_first(x, z), log q(z | x)
+        own = sum_per_example(log_normal(z, 0.0, 0.0))  # log p_first(z), which goes
         v = self.scale(z)
         prior = self.second.log_likelihood(v, y, rng.at("second"), 1) - self.scale.std.log().sum()
         return (log_p - own + prior - log_q).view(-1, k)
@@ -358,7 +384,10 @@ class Traces:
 
     def trace(self, n: int, y: Tensor | None, options: BaseConfig, rng: Rng) -> list[Moment]:
         own = lambda v: self.from_latents(v, y)
-        return [Moment(moment.level, own(moment.x), own(moment.x_hat)) for moment in self.second.trace(n, y, options, rng)]
+        return [
+            Moment(moment.level, own(moment.x), own(moment.x_hat))
+            for moment in self.second.trace(n, y, options, rng)
+        ]
 
 
 class Fits:
@@ -369,12 +398,16 @@ class Fits:
 
 
 @lru_cache
-def put_together(first: type, second: type, conditional_first: bool, conditional_second: bool) -> type[Latent]:
+def put_together(
+    first: type, second: type, conditional_first: bool, conditional_second: bool
+) -> type[Latent]:
     """The class for a pair of stages. One class a pair, so that two models of a pair are of one class."""
-    able = lambda stage, part: all(hasattr(stage, name) for name in vars(part) if not name.startswith("__"))
+    able = lambda stage, part: all(
+        hasattr(stage, name) for name in vars(part) if not name.startswith("__")
+    )
     parts = [part for part in (Codes, Reconstructs) if able(first, part)]
     parts += [part for part in (Judges, Features, Traces, Fits) if able(second, part)]
-    if conditional_first and Features in parts:                                     # a code that needs a label
+    if conditional_first and Features in parts:  # a code that needs a label
         parts.remove(Features)
     if Codes in parts and not conditional_second:
         parts.append(Draws)
@@ -386,5 +419,17 @@ def of(config: Config | dict) -> FamilyFile:
     config = config if isinstance(config, Config) else build(Config, config)
     first, second = (loaded(stage.family, stage.sha256) for stage in (config.first, config.second))
     conditional = lambda stage: bool(stage.config.get("conditional"))
-    model = put_together(first.FAMILY, second.FAMILY, conditional(config.first), conditional(config.second))
-    return FamilyFile("latent", Path(__file__), Config, second.Options, second.PRESETS, model, second.preset_for, second, second.watching)
+    model = put_together(
+        first.FAMILY, second.FAMILY, conditional(config.first), conditional(config.second)
+    )
+    return FamilyFile(
+        "latent",
+        Path(__file__),
+        Config,
+        second.Options,
+        second.PRESETS,
+        model,
+        second.preset_for,
+        second,
+        second.watching,
+    )

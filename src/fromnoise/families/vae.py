@@ -26,34 +26,70 @@ from ..probability.likelihood import LIKELIHOODS, suited
 
 class Config(BaseConfig):
     latent_dim: int = Field(16, ge=1, le=4096, description="dimensions of the latent vector z")
-    network: Literal["mlp", "conv", "ladder"] = Field("mlp", description="fully connected, convolutional, or hierarchical")
-    hidden: tuple[Width, ...] = Field((400, 400), description="mlp: widths of the encoder's layers, mirrored in the decoder")
-    activation: Literal["relu", "silu", "gelu", "tanh", "linear"] = Field("silu", description="mlp: non-linearity")
-    width: int = Field(32, ge=4, le=1024, description="conv, ladder: channels at the finest resolution")
-    blocks: int = Field(2, ge=1, le=16, description="ladder: residual blocks at each place")
-    maps: tuple[Width, ...] = Field((6,), description="ladder: channels of each latent map below the vector")
-    likelihood: Literal["auto", "bernoulli", "gaussian", "logistic", "table"] = Field(
-        "auto", description="p(x|z): bernoulli, gaussian or discretised logistic with learned scale, mixed table"
+    network: Literal["mlp", "conv", "ladder"] = Field(
+        "mlp", description="fully connected, convolutional, or hierarchical"
     )
-    sigma: float | None = Field(None, ge=1e-3, le=100, description="fixed standard deviation of p(x|z), images in [-1, 1], not a learned one")
-    objective: Literal["elbo", "iwae"] = Field("elbo", description="ELBO, or the importance-weighted bound (k samples)")
+    hidden: tuple[Width, ...] = Field(
+        (400, 400), description="mlp: widths of the encoder's layers, mirrored in the decoder"
+    )
+    activation: Literal["relu", "silu", "gelu", "tanh", "linear"] = Field(
+        "silu", description="mlp: non-linearity"
+    )
+    width: int = Field(
+        32, ge=4, le=1024, description="conv, ladder: channels at the finest resolution"
+    )
+    blocks: int = Field(2, ge=1, le=16, description="ladder: residual blocks at each place")
+    maps: tuple[Width, ...] = Field(
+        (6,), description="ladder: channels of each latent map below the vector"
+    )
+    likelihood: Literal["auto", "bernoulli", "gaussian", "logistic", "table"] = Field(
+        "auto",
+        description="p(x|z): bernoulli, gaussian or discretised logistic with learned scale, mixed table",
+    )
+    sigma: float | None = Field(
+        None,
+        ge=1e-3,
+        le=100,
+        description="fixed standard deviation of p(x|z), images in [-1, 1], not a learned one",
+    )
+    objective: Literal["elbo", "iwae"] = Field(
+        "elbo", description="ELBO, or the importance-weighted bound (k samples)"
+    )
     k: int = Field(8, ge=2, le=1000, description="iwae: samples of z for each example")
-    beta: float = Field(1.0, ge=0, description="weight of the KL term; 1 is the ELBO (Higgins et al. 2017)")
-    kl_warmup: float = Field(0.0, ge=0, le=1, description="share of the training over which beta grows from 0")
-    free_bits: float = Field(0.0, ge=0, description="nats of KL that each latent dimension has for free (Kingma et al. 2016)")
-    conditional: bool = Field(False, description="learn p(x | y): labels go to the encoder and the decoder")
+    beta: float = Field(
+        1.0, ge=0, description="weight of the KL term; 1 is the ELBO (Higgins et al. 2017)"
+    )
+    kl_warmup: float = Field(
+        0.0, ge=0, le=1, description="share of the training over which beta grows from 0"
+    )
+    free_bits: float = Field(
+        0.0,
+        ge=0,
+        description="nats of KL that each latent dimension has for free (Kingma et al. 2016)",
+    )
+    conditional: bool = Field(
+        False, description="learn p(x | y): labels go to the encoder and the decoder"
+    )
     lr: float = Field(1e-3, gt=0, le=1e31, description="learning rate")
 
 
 class Options(BaseConfig):
     temperature: float = Field(1.0, ge=0, le=10, description="scales the standard deviation of z")
-    draw: Literal["auto", "mean", "sample"] = Field("auto", description="mean of p(x|z), or x drawn from it; auto: mean for images")
+    draw: Literal["auto", "mean", "sample"] = Field(
+        "auto", description="mean of p(x|z), or x drawn from it; auto: mean for images"
+    )
 
 
 PRESETS = {
     "default": {},
     "lecture": dict(
-        network="mlp", hidden=(512,), activation="relu", latent_dim=2, likelihood="gaussian", optimizer="adam", batch_size=128
+        network="mlp",
+        hidden=(512,),
+        activation="relu",
+        latent_dim=2,
+        likelihood="gaussian",
+        optimizer="adam",
+        batch_size=128,
     ),
     "mlp": dict(network="mlp", hidden=(400, 400), latent_dim=40),
     "conv": dict(network="conv", width=32, latent_dim=32),
@@ -100,19 +136,25 @@ class VAE(Family):
         if c.conditional:
             require_labels(spec)
         if c.objective == "iwae" and (c.beta != 1 or c.free_bits or c.kl_warmup):
-            raise UsageError("--objective iwae is a bound of its own: it goes without --beta, --free-bits and --kl-warmup")
+            raise UsageError(
+                "--objective iwae is a bound of its own: it goes without --beta, --free-bits and --kl-warmup"
+            )
         if c.network != "mlp" and spec.kind != "image":
             raise UsageError(f"--network {c.network} is for images: use mlp for this data")
         name = suited(spec) if c.likelihood == "auto" else c.likelihood
         if name in ("bernoulli", "logistic") and spec.kind != "image":
             raise UsageError(f"--likelihood {name} is for images: use {suited(spec)} for this data")
         if name == "table" and spec.kind != "vector":
-            raise UsageError("--likelihood table is for tables: use bernoulli, gaussian or logistic for images")
+            raise UsageError(
+                "--likelihood table is for tables: use bernoulli, gaussian or logistic for images"
+            )
         n_condition = spec.classes if c.conditional else 0
         if c.network == "ladder":
             self.net = Ladder(spec.shape, c.latent_dim, c.maps, c.width, c.blocks, n_condition)
         else:
-            options = dict(hidden=c.hidden, width=c.width, activation=c.activation, n_condition=n_condition)
+            options = dict(
+                hidden=c.hidden, width=c.width, activation=c.activation, n_condition=n_condition
+            )
             self.net = Flat(c.network, spec.shape, c.latent_dim, **options)
         self.likelihood = LIKELIHOODS[name](spec)
         self.scale = Scale(spec, 1.0 if name == "bernoulli" else c.sigma)
@@ -143,7 +185,11 @@ class VAE(Family):
         def draw(level, prior, posterior):
             mu, logvar = bounded(posterior)
             prior = prior and bounded(prior)
-            z = mu if rng is None else reparameterise(mu, logvar, self.normal(rng, f"eps{level}", mu.shape, k))
+            z = (
+                mu
+                if rng is None
+                else reparameterise(mu, logvar, self.normal(rng, f"eps{level}", mu.shape, k))
+            )
             out.levels.append((z, mu, logvar, *(prior or (0.0, 0.0))))
             return z
 
@@ -157,29 +203,36 @@ class VAE(Family):
 
     def nll(self, params: Tensor, x: Tensor) -> Tensor:
         """-log p(x | z), (B,) nats."""
-        params = params.float() if params.dtype == torch.bfloat16 else params      # nats are never summed in bfloat16
+        params = (
+            params.float() if params.dtype == torch.bfloat16 else params
+        )  # nats are never summed in bfloat16
         return sum_per_example(self.likelihood.nll(params, x, self.scale()))
 
     def loss(self, batch: Batch, phase: str, rng: Rng) -> Loss:
         c = self.config
         if c.objective == "iwae":
-            log_weights = self.log_weights(batch.x, batch.y, rng, c.k)              # (B, K)
+            log_weights = self.log_weights(batch.x, batch.y, rng, c.k)  # (B, K)
             bound = importance_weighted_bound(log_weights).mean()
             return Loss(-bound, {"negative_bound": -bound, "negative_elbo": -log_weights.mean()})
         q = self.infer(batch.x, batch.y, rng)
-        reconstruction = self.nll(q.params, batch.x).mean()                         # nats
+        reconstruction = self.nll(q.params, batch.x).mean()  # nats
         levels = q.kl()
-        kl = sum(sum_per_example(level).mean() for level in levels)                 # nats
+        kl = sum(sum_per_example(level).mean() for level in levels)  # nats
         penalty = kl
-        if c.free_bits:                                                             # max(lambda, KL_j), by dimension
+        if c.free_bits:  # max(lambda, KL_j), by dimension
             penalty = sum(level.mean(0).clamp(min=c.free_bits).sum() for level in levels)
         beta = c.beta * min(1.0, self.progress / c.kl_warmup) if c.kl_warmup else c.beta
-        value = reconstruction + beta * penalty                                     # beta = 1: the negative ELBO
-        return Loss(value, {"reconstruction": reconstruction, "kl": kl, "negative_elbo": reconstruction + kl})
+        value = reconstruction + beta * penalty  # beta = 1: the negative ELBO
+        return Loss(
+            value,
+            {"reconstruction": reconstruction, "kl": kl, "negative_elbo": reconstruction + kl},
+        )
 
     # -- sampling, codes, likelihood -------------------------------------------------------------------------
 
-    def from_prior(self, n: int, y: Tensor | None, options: Options, rng: Rng) -> tuple[list[Tensor], Tensor]:
+    def from_prior(
+        self, n: int, y: Tensor | None, options: Options, rng: Rng
+    ) -> tuple[list[Tensor], Tensor]:
         """n draws of z ~ p(z) from the top down, by level (n, *level shape), and the parameters of p(x | z)."""
         levels = []
 
@@ -209,7 +262,9 @@ class VAE(Family):
         """Means and standard deviations of q(z | x), each (B, latent_dim), levels one after the other."""
         q = self.infer(x, y, None)
         join = lambda parts: torch.cat([part.flatten(1) for part in parts], 1)
-        return join(mu for _, mu, *_ in q.levels), join((0.5 * logvar).exp() for _, _, logvar, *_ in q.levels)
+        return join(mu for _, mu, *_ in q.levels), join(
+            (0.5 * logvar).exp() for _, _, logvar, *_ in q.levels
+        )
 
     def encode(self, x: Tensor, y: Tensor | None = None) -> Tensor:
         return self.posterior(x, y)[0]
@@ -238,13 +293,24 @@ class VAE(Family):
         parts = z.split([torch.Size(shape).numel() for shape in shapes], 1)
 
         def given(level, prior, posterior):
-            q.levels.append((parts[level].reshape(len(z), *shapes[level]), posterior[0], posterior[1].clamp(-20, 20), *(prior or (0.0, 0.0))))
+            q.levels.append(
+                (
+                    parts[level].reshape(len(z), *shapes[level]),
+                    posterior[0],
+                    posterior[1].clamp(-20, 20),
+                    *(prior or (0.0, 0.0)),
+                )
+            )
             return q.levels[-1][0]
 
         condition = self.condition(y)
         params = self.net.top_down(given, self.net.bottom_up(x, condition), condition)
-        log_p = sum(sum_per_example(log_normal(z, mu_p, logvar_p)) for z, _, _, mu_p, logvar_p in q.levels)
-        log_q = sum(sum_per_example(log_normal(z, mu_q, logvar_q)) for z, mu_q, logvar_q, *_ in q.levels)
+        log_p = sum(
+            sum_per_example(log_normal(z, mu_p, logvar_p)) for z, _, _, mu_p, logvar_p in q.levels
+        )
+        log_q = sum(
+            sum_per_example(log_normal(z, mu_q, logvar_q)) for z, mu_q, logvar_q, *_ in q.levels
+        )
         return log_p - self.nll(params, x), log_q
 
     def draw_posterior(self, x: Tensor, y: Tensor | None, rng: Rng, k: int) -> Tensor:

@@ -38,33 +38,92 @@ LARGEST = 1e4  # lambda for each component of x: a D without slope must not blow
 
 class Config(BaseConfig):
     latent_dim: int = Field(32, ge=1, le=4096, description="dimensions of the latent vector z")
-    network: Literal["mlp", "conv"] = Field("conv", description="fully connected or convolutional, the VAE's own")
-    hidden: tuple[Width, ...] = Field((400, 400), min_length=1, description="mlp: widths of the encoder's and D's layers, mirrored in the decoder")
-    activation: Literal["relu", "silu", "gelu", "tanh", "linear"] = Field("silu", description="mlp: non-linearity of encoder and decoder")
+    network: Literal["mlp", "conv"] = Field(
+        "conv", description="fully connected or convolutional, the VAE's own"
+    )
+    hidden: tuple[Width, ...] = Field(
+        (400, 400),
+        min_length=1,
+        description="mlp: widths of the encoder's and D's layers, mirrored in the decoder",
+    )
+    activation: Literal["relu", "silu", "gelu", "tanh", "linear"] = Field(
+        "silu", description="mlp: non-linearity of encoder and decoder"
+    )
     width: int = Field(32, ge=4, le=1024, description="conv: channels at the finest resolution")
     blocks: int = Field(0, ge=0, le=16, description="conv: residual blocks of D at each resolution")
-    objective: Literal["modern", "larsen"] = Field("modern", description="reconstruct x, or reconstruct what D sees of it (Larsen et al. 2016)")
-    reconstruction: Literal["likelihood", "l1"] = Field("likelihood", description="modern: -log p(x|z), or the sum of |x - x_hat|")
-    likelihood: Literal["auto", "bernoulli", "gaussian", "logistic", "table"] = Field("auto", description="modern: p(x|z), as in the family vae")
-    beta: float = Field(1.0, ge=0, description="weight of the KL term; more of it: better samples, coarser reconstructions")
-    adversarial_weight: float = Field(1.0, ge=0, le=1e6, description="modern: pull of the generator's loss on the last layer, relative to the reconstruction's")
-    adversarial_start: float = Field(0.1, ge=0, le=1, description="share of the training before the generator's loss sets in")
-    adversarial_ramp: float = Field(0.1, ge=0, le=1, description="share of the training over which it grows")
-    gamma: float = Field(0.01, ge=0, le=1e6, description="larsen: weight of the reconstruction in the decoder's loss")
-    feature_sigma: float = Field(1.0, gt=0, le=100, description="larsen: s, in units of each feature's spread over the batch")
-    loss: Literal["relativistic", "non-saturating", "minimax", "least-squares", "hinge", "wasserstein"] = Field(
-        "relativistic", description="what the duel is about; probability/adversarial.py has the formulas"
+    objective: Literal["modern", "larsen"] = Field(
+        "modern", description="reconstruct x, or reconstruct what D sees of it (Larsen et al. 2016)"
     )
-    r1: float = Field(0.3, ge=0, le=1e6, description="gamma of R1, the penalty on D's slope at real examples; 0 leaves it out")
-    r2: float = Field(0.3, ge=0, le=1e6, description="gamma of R2, the same at reconstructions and samples")
-    lazy: int = Field(4, ge=1, le=1000, description="penalise one in so many examples of each batch; cheaper, the same on average")
-    label_weight: float = Field(0.0, ge=0, le=1e6, description="weight of a classifier on the latent mean, nats; 0: there is none")
-    label_hidden: tuple[Width, ...] = Field((), description="widths of the classifier's hidden layers; none: it is linear")
-    labelled: float = Field(1.0, gt=0, le=1, description="share of the examples whose labels the classifier learns from")
-    conditional: bool = Field(False, description="learn p(x | y): labels go to encoder, decoder and D")
+    reconstruction: Literal["likelihood", "l1"] = Field(
+        "likelihood", description="modern: -log p(x|z), or the sum of |x - x_hat|"
+    )
+    likelihood: Literal["auto", "bernoulli", "gaussian", "logistic", "table"] = Field(
+        "auto", description="modern: p(x|z), as in the family vae"
+    )
+    beta: float = Field(
+        1.0,
+        ge=0,
+        description="weight of the KL term; more of it: better samples, coarser reconstructions",
+    )
+    adversarial_weight: float = Field(
+        1.0,
+        ge=0,
+        le=1e6,
+        description="modern: pull of the generator's loss on the last layer, relative to the reconstruction's",
+    )
+    adversarial_start: float = Field(
+        0.1, ge=0, le=1, description="share of the training before the generator's loss sets in"
+    )
+    adversarial_ramp: float = Field(
+        0.1, ge=0, le=1, description="share of the training over which it grows"
+    )
+    gamma: float = Field(
+        0.01, ge=0, le=1e6, description="larsen: weight of the reconstruction in the decoder's loss"
+    )
+    feature_sigma: float = Field(
+        1.0, gt=0, le=100, description="larsen: s, in units of each feature's spread over the batch"
+    )
+    loss: Literal[
+        "relativistic", "non-saturating", "minimax", "least-squares", "hinge", "wasserstein"
+    ] = Field(
+        "relativistic",
+        description="what the duel is about; probability/adversarial.py has the formulas",
+    )
+    r1: float = Field(
+        0.3,
+        ge=0,
+        le=1e6,
+        description="gamma of R1, the penalty on D's slope at real examples; 0 leaves it out",
+    )
+    r2: float = Field(
+        0.3, ge=0, le=1e6, description="gamma of R2, the same at reconstructions and samples"
+    )
+    lazy: int = Field(
+        4,
+        ge=1,
+        le=1000,
+        description="penalise one in so many examples of each batch; cheaper, the same on average",
+    )
+    label_weight: float = Field(
+        0.0,
+        ge=0,
+        le=1e6,
+        description="weight of a classifier on the latent mean, nats; 0: there is none",
+    )
+    label_hidden: tuple[Width, ...] = Field(
+        (), description="widths of the classifier's hidden layers; none: it is linear"
+    )
+    labelled: float = Field(
+        1.0, gt=0, le=1, description="share of the examples whose labels the classifier learns from"
+    )
+    conditional: bool = Field(
+        False, description="learn p(x | y): labels go to encoder, decoder and D"
+    )
     lr: float = Field(2e-3, gt=0, le=1e31, description="learning rate of encoder and decoder")
     lr_d: float = Field(4e-3, gt=0, le=1e31, description="learning rate of D")
-    beta1: float = Field(0.0, ge=0, lt=1, description="Adam: momentum of encoder and decoder; D goes without")
+    beta1: float = Field(
+        0.0, ge=0, lt=1, description="Adam: momentum of encoder and decoder; D goes without"
+    )
     beta2: float = Field(0.99, ge=0, lt=1, description="Adam: memory of squared gradients")
 
 
@@ -81,11 +140,21 @@ PRESETS = {
     "larsen": RECIPE | dict(objective="larsen"),
     "mlp": RECIPE | dict(network="mlp"),
     "points": dict(
-        network="mlp", hidden=(128, 128, 128), latent_dim=4, adversarial_weight=3.0, r1=0.1, r2=0.1, lazy=1,
-        lr=1e-3, lr_d=1e-3, beta1=0.5, batch_size=256, ema=0.999,
+        network="mlp",
+        hidden=(128, 128, 128),
+        latent_dim=4,
+        adversarial_weight=3.0,
+        r1=0.1,
+        r2=0.1,
+        lazy=1,
+        lr=1e-3,
+        lr_d=1e-3,
+        beta1=0.5,
+        batch_size=256,
+        ema=0.999,
     ),
     "table": RECIPE | dict(network="mlp", hidden=(128, 128), latent_dim=8),
-}  # fmt: skip
+}
 
 
 def preset_for(spec: DataSpec) -> str:
@@ -108,29 +177,41 @@ class VAEGAN(Family):
             self.discriminator = MLPCritic(spec.shape, c.hidden, n_classes)
         if c.label_weight:
             self.head = MLP(c.latent_dim, c.label_hidden, spec.classes)
-        if c.objective == "modern" and c.adversarial_weight:                        # lambda takes gradients of its own
+        if c.objective == "modern" and c.adversarial_weight:  # lambda takes gradients of its own
             self.second_order = ("vae", "discriminator")
         elif c.r1 or c.r2:
             self.second_order = ("discriminator",)
         if c.objective == "modern" and c.adversarial_weight and c.adversarial_start:
-            self.cost_stages = 10                                                   # steps without g are cheaper
+            self.cost_stages = 10  # steps without g are cheaper
         self.latent_dim = self.standard_dims = c.latent_dim
         self.continuous = self.vae.continuous
         self.bound: Bound = self.vae.bound if has_likelihood(c) else "none"
-        self.reason = self.vae.reason if has_likelihood(c) else "its reconstruction error is no likelihood of x: use --objective modern --reconstruction likelihood"
+        self.reason = (
+            self.vae.reason
+            if has_likelihood(c)
+            else "its reconstruction error is no likelihood of x: use --objective modern --reconstruction likelihood"
+        )
 
     def phases(self):
         c, betas = self.config, (self.config.beta1, self.config.beta2)
         head = ("head",) if c.label_weight else ()
         learn = lambda name, *parts: Phase(name, trains=parts, lr=c.lr, betas=betas)
-        discriminator = Phase("discriminator", trains=("discriminator",), lr=c.lr_d, betas=(0.0, c.beta2))
+        discriminator = Phase(
+            "discriminator", trains=("discriminator",), lr=c.lr_d, betas=(0.0, c.beta2)
+        )
         if c.objective == "modern":
             return (learn("autoencoder", "vae", *head), discriminator)
-        return (learn("encoder", "vae.net.encoder", *head), learn("decoder", "vae.net.decoder"), discriminator)
+        return (
+            learn("encoder", "vae.net.encoder", *head),
+            learn("decoder", "vae.net.decoder"),
+            discriminator,
+        )
 
     def loss(self, batch: Batch, phase: str, rng: Rng) -> Loss:
         if len(batch) < 2:
-            raise UsageError("vaegan needs batches of 2 examples or more, one to reconstruct and one to make up: take --batch-size 2 or more")
+            raise UsageError(
+                "vaegan needs batches of 2 examples or more, one to reconstruct and one to make up: take --batch-size 2 or more"
+            )
         return getattr(self, f"{phase}_loss")(batch, rng)
 
     # -- modern ----------------------------------------------------------------------------------------------
@@ -153,11 +234,17 @@ class VAEGAN(Family):
 
     def reconstruction_error(self, params: Tensor, x: Tensor) -> Tensor:
         """(B,) nats, or the sum of absolute differences."""
-        return sum_per_example((self.seen(params) - x).abs()) if self.config.reconstruction == "l1" else self.vae.nll(params, x)
+        return (
+            sum_per_example((self.seen(params) - x).abs())
+            if self.config.reconstruction == "l1"
+            else self.vae.nll(params, x)
+        )
 
     def balance(self, reconstruction: Tensor, g: Tensor) -> Tensor:
         """lambda = |d reconstruction / d last| / (|d g / d last| + EPS), last: the decoder's last weights. A constant."""
-        last = [m.weight for m in self.vae.net.decoder.modules() if isinstance(m, nn.Conv2d | nn.Linear)][-1]
+        last = [
+            m.weight for m in self.vae.net.decoder.modules() if isinstance(m, nn.Conv2d | nn.Linear)
+        ][-1]
         pull = lambda term: torch.autograd.grad(term, last, retain_graph=True)[0].norm()
         return (pull(reconstruction) / (pull(g) + EPS)).clamp(max=LARGEST * self.spec.dims).detach()
 
@@ -200,18 +287,20 @@ class VAEGAN(Family):
 
     def discriminator_loss(self, batch: Batch, rng: Rng) -> Loss:
         c, x, y = self.config, batch.x, batch.y
-        with torch.no_grad():                                                       # encoder and decoder are frozen
-            even = slice(0, None, 2)                                                # only these are reconstructed
+        with torch.no_grad():  # encoder and decoder are frozen
+            even = slice(0, None, 2)  # only these are reconstructed
             x_hat = self.decode(self.draw_code(x[even], labels(y, even), rng), labels(y, even))
             x_fake = self.with_samples(x_hat, y, len(x), rng)
-        value, terms = adversarial.duel(self.score, x, x_fake, self.vae.condition(y), c.loss, c.r1, c.r2, c.lazy)
+        value, terms = adversarial.duel(
+            self.score, x, x_fake, self.vae.condition(y), c.loss, c.r1, c.r2, c.lazy
+        )
         return Loss(value, terms)
 
     def generator_loss(self, batch: Batch, x_hat: Tensor, rng: Rng) -> Tensor:
         """g: what reconstructions and samples lack in D's eyes."""
         label = self.vae.condition(batch.y)
         fake = real = self.score(self.with_samples(x_hat[::2], batch.y, len(batch), rng), label)
-        if self.config.loss == "relativistic":                                      # the only g that looks at x
+        if self.config.loss == "relativistic":  # the only g that looks at x
             with torch.no_grad():
                 real = self.score(batch.x, label)
         return adversarial.GENERATOR[self.config.loss](real, fake)
@@ -241,11 +330,16 @@ class VAEGAN(Family):
         """The loss, and the classifier's if there is one: it learns from the labels of ``keeps_label``, accuracy is that of all."""
         if not self.config.label_weight:
             return Loss(value, terms)
-        logits = self.head(q.levels[0][1])                                          # on the mean of q(z | x)
+        logits = self.head(q.levels[0][1])  # on the mean of q(z | x)
         kept = keeps_label(batch.x, self.spec, self.config.labelled)
-        nats = (cross_entropy(logits.float(), batch.y, reduction="none") * kept).sum() / kept.sum().clamp(min=1)
+        nats = (
+            cross_entropy(logits.float(), batch.y, reduction="none") * kept
+        ).sum() / kept.sum().clamp(min=1)
         accuracy = (logits.argmax(1) == batch.y).float().mean()
-        return Loss(value + self.config.label_weight * nats, terms | {"label_nll": nats, "label_accuracy": accuracy})
+        return Loss(
+            value + self.config.label_weight * nats,
+            terms | {"label_nll": nats, "label_accuracy": accuracy},
+        )
 
     def classify(self, x: Tensor) -> Tensor:
         """Logits of the classes, (B, classes). Raises UsageError when there is no label head."""
@@ -323,9 +417,9 @@ def keeps_label(x: Tensor, spec: DataSpec, share: float) -> Tensor:
     else:
         whole = x.float().contiguous().view(torch.int32).long()
     keys = Rng(0, ("labelled",), device=x.device).integers("keys", 2**63 - 1, (spec.dims + 1,))
-    mixed = keys[0] + (whole * keys[1:]).sum(1)                                     # all modulo 2^64
+    mixed = keys[0] + (whole * keys[1:]).sum(1)  # all modulo 2^64
     for _ in range(2):
-        mixed = (mixed ^ ((mixed >> 32) & (2**32 - 1))) * 0x2545F4914F6CDD1D        # an odd number
+        mixed = (mixed ^ ((mixed >> 32) & (2**32 - 1))) * 0x2545F4914F6CDD1D  # an odd number
     return ((mixed >> 32) & (2**31 - 1)) < share * 2**31
 
 
@@ -335,10 +429,15 @@ def has_likelihood(c: Config) -> bool:
 
 def vae_config(c: Config, spec: DataSpec) -> vae.Config:
     """The VAE inside. Without a likelihood its decoder's outputs are squashed to the range of images, and nothing else."""
-    shared = {name: getattr(c, name) for name in ("latent_dim", "network", "hidden", "activation", "width", "conditional")}
+    shared = {
+        name: getattr(c, name)
+        for name in ("latent_dim", "network", "hidden", "activation", "width", "conditional")
+    }
     if has_likelihood(c):
         return vae.Config(likelihood=c.likelihood, **shared)
-    return vae.Config(likelihood="bernoulli" if spec.kind == "image" else "auto", sigma=1.0, **shared)
+    return vae.Config(
+        likelihood="bernoulli" if spec.kind == "image" else "auto", sigma=1.0, **shared
+    )
 
 
 def check(c: Config, spec: DataSpec) -> None:
@@ -348,17 +447,27 @@ def check(c: Config, spec: DataSpec) -> None:
     if c.network == "conv" and spec.kind != "image":
         raise UsageError("--network conv is for images: use mlp for this data")
     if c.objective == "larsen" and (c.reconstruction != "likelihood" or c.likelihood != "auto"):
-        raise UsageError("--objective larsen reconstructs D's features: it goes without --reconstruction and --likelihood")
+        raise UsageError(
+            "--objective larsen reconstructs D's features: it goes without --reconstruction and --likelihood"
+        )
     if c.reconstruction == "l1" and c.likelihood != "auto":
-        raise UsageError("--reconstruction l1 stands in the place of a likelihood: it goes without --likelihood")
+        raise UsageError(
+            "--reconstruction l1 stands in the place of a likelihood: it goes without --likelihood"
+        )
     if c.adversarial_start + c.adversarial_ramp > 1:
-        raise UsageError("--adversarial-start and --adversarial-ramp are shares of one training: together at most 1")
+        raise UsageError(
+            "--adversarial-start and --adversarial-ramp are shares of one training: together at most 1"
+        )
     if c.conditional or c.label_weight:
         require_labels(spec, "--conditional" if c.conditional else "--label-weight")
     if c.conditional and c.label_weight:
-        raise UsageError("--conditional tells the encoder the label that --label-weight would read from it: use one of them")
+        raise UsageError(
+            "--conditional tells the encoder the label that --label-weight would read from it: use one of them"
+        )
     if c.labelled < 1 and not c.label_weight:
-        raise UsageError("--labelled is the share of labels that --label-weight learns from: give --label-weight too")
+        raise UsageError(
+            "--labelled is the share of labels that --label-weight learns from: give --label-weight too"
+        )
 
 
 FAMILY = VAEGAN

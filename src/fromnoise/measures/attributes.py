@@ -25,7 +25,10 @@ from ..data.shapes import COLOURS, GROUND, SHAPES, SIDE, SIZES, Scene, Thing, co
 STANDS_OUT = 80  # levels from the ground: about a third of a colour's distance
 SPECK = 5  # pixels at side 32: less than this is dirt and no thing (the smallest thing fills 25)
 OFF_COLOUR = 45  # levels, root mean square: farther from the line to every colour, it has none (the lines' middles: 61 and more)
-EDGES = (1.0, 2.0)  # pixels from empty to full: as drawn, and as a picture that is a little out of focus
+EDGES = (
+    1.0,
+    2.0,
+)  # pixels from empty to full: as drawn, and as a picture that is a little out of focus
 MISFIT = 0.27  # of its area: a part that differs more from every shape has none
 SLACK = 0.5  # pixels at side 32 by which r may lie outside all sizes
 BETWEEN = (SIZES["small"][1] + SIZES["large"][0]) / 2  # r: below small, above large
@@ -55,21 +58,25 @@ def look(pictures: np.ndarray) -> list[list[Part]]:
 def _look(pictures: np.ndarray) -> list[tuple[int, Part]]:
     side = pictures.shape[-1]
     unit = side / SIDE
-    off = pictures.transpose(0, 2, 3, 1).astype(np.float32) - np.float32(GROUND)    # (N, H, W, 3)
+    off = pictures.transpose(0, 2, 3, 1).astype(np.float32) - np.float32(GROUND)  # (N, H, W, 3)
     stands_out = np.sqrt((off**2).sum(-1)) > STANDS_OUT
     label = components(stands_out)
     names, area = np.unique(label, return_counts=True)
     names = names[(names > 0) & (area >= SPECK * unit**2)]
     if not len(names):
         return []
-    row = (names - 1) // side**2                                                    # which picture it is in
-    own = label[row] == names[:, None, None]                                        # (M, H, W)
-    near = _grown(own) & (own | ~stands_out[row])                                   # with its edge, which is faint
+    row = (names - 1) // side**2  # which picture it is in
+    own = label[row] == names[:, None, None]  # (M, H, W)
+    near = _grown(own) & (own | ~stands_out[row])  # with its edge, which is faint
     off = off[row]
-    lines = np.float32(list(COLOURS.values())) - np.float32(GROUND)                 # (K, 3)
-    fills = off @ (lines / (lines**2).sum(1, keepdims=True)).T                      # (M, H, W, K)
-    missed = (off**2).sum(-1)[..., None] - fills**2 * (lines**2).sum(1)             # squared distances to the lines
-    missed = np.sqrt((missed * own[..., None]).sum((1, 2)).clip(0) / own.sum((1, 2))[:, None])  # (M, K)
+    lines = np.float32(list(COLOURS.values())) - np.float32(GROUND)  # (K, 3)
+    fills = off @ (lines / (lines**2).sum(1, keepdims=True)).T  # (M, H, W, K)
+    missed = (off**2).sum(-1)[..., None] - fills**2 * (lines**2).sum(
+        1
+    )  # squared distances to the lines
+    missed = np.sqrt(
+        (missed * own[..., None]).sum((1, 2)).clip(0) / own.sum((1, 2))[:, None]
+    )  # (M, K)
     colour = missed.argmin(1)
     alpha = np.take_along_axis(fills, colour[:, None, None, None], 3)[..., 0] * near
     total = np.maximum(alpha.sum((1, 2)), 1e-6)
@@ -78,8 +85,13 @@ def _look(pictures: np.ndarray) -> list[tuple[int, Part]]:
     r = np.sqrt(total / np.pi)
     drawn = lambda kind, soft: cover(np.full(len(row), kind), x, y, r, side, soft)
     misfit = np.stack(
-        [np.minimum.reduce([np.abs(alpha - drawn(kind, soft)).sum((1, 2)) for soft in EDGES]) / total for kind in range(len(SHAPES))], 1
-    )                                                                               # (M, shapes)
+        [
+            np.minimum.reduce([np.abs(alpha - drawn(kind, soft)).sum((1, 2)) for soft in EDGES])
+            / total
+            for kind in range(len(SHAPES))
+        ],
+        1,
+    )  # (M, shapes)
     shape, parts = misfit.argmin(1), []
     for i in range(len(row)):
         size_fits = SIZES["small"][0] - SLACK <= r[i] / unit <= SIZES["large"][1] + SLACK
@@ -88,7 +100,12 @@ def _look(pictures: np.ndarray) -> list[tuple[int, Part]]:
             list(COLOURS)[colour[i]] if missed[i].min() <= OFF_COLOUR else "",
             SHAPES[shape[i]] if misfit[i].min() <= MISFIT else "",
         )
-        parts.append((int(row[i]), Part(thing, x[i] / unit, y[i] / unit, r[i] / unit, float(misfit[i].min()))))
+        parts.append(
+            (
+                int(row[i]),
+                Part(thing, x[i] / unit, y[i] / unit, r[i] / unit, float(misfit[i].min())),
+            )
+        )
     return parts
 
 
@@ -101,7 +118,13 @@ def components(mask: np.ndarray) -> np.ndarray:
     while True:
         before = label
         padded = np.pad(label, ((0, 0), (1, 1), (1, 1)))
-        around = [padded[:, 1:-1, 1:-1], padded[:, :-2, 1:-1], padded[:, 2:, 1:-1], padded[:, 1:-1, :-2], padded[:, 1:-1, 2:]]
+        around = [
+            padded[:, 1:-1, 1:-1],
+            padded[:, :-2, 1:-1],
+            padded[:, 2:, 1:-1],
+            padded[:, 1:-1, :-2],
+            padded[:, 1:-1, 2:],
+        ]
         label = np.where(mask, np.maximum.reduce(around), 0)
         if np.array_equal(label, before):
             return label
@@ -122,8 +145,15 @@ def judge(parts: Sequence[Part], scene: Scene) -> dict[str, bool | None]:
     says_size = any(thing.size for thing in scene.things)
     if len(parts) != len(scene.things):
         wrong = dict.fromkeys(("number", "colours", "shapes"), False)
-        return wrong | {"sizes": False if says_size else None, "relation": False if scene.relation else None, "correct": False}
-    return max((_judge(chosen, scene, says_size) for chosen in permutations(parts)), key=lambda v: (v["correct"], sum(x is True for x in v.values())))
+        return wrong | {
+            "sizes": False if says_size else None,
+            "relation": False if scene.relation else None,
+            "correct": False,
+        }
+    return max(
+        (_judge(chosen, scene, says_size) for chosen in permutations(parts)),
+        key=lambda v: (v["correct"], sum(x is True for x in v.values())),
+    )
 
 
 def _judge(parts: Sequence[Part], scene: Scene, says_size: bool) -> dict[str, bool | None]:
@@ -148,4 +178,7 @@ def relation_of(first: Part, second: Part) -> str:
 
 def check(pictures: np.ndarray, captions: Sequence[str]) -> list[dict[str, bool | None]]:
     """``judge`` of each picture, uint8 (N, 3, side, side), by its caption. Raises UsageError for a caption of another build."""
-    return [judge(parts, parse(caption)) for parts, caption in zip(look(pictures), captions, strict=True)]
+    return [
+        judge(parts, parse(caption))
+        for parts, caption in zip(look(pictures), captions, strict=True)
+    ]

@@ -27,7 +27,9 @@ from .memory import distance_blocks
 
 K = 3  # neighbours of precision and recall (Kynkaanniemi et al. 2019, section 3)
 K_COVERAGE = 5  # neighbours of density and coverage (Naeem et al. 2020, section 3)
-TIE = 1 + 1e-9  # on squared radii: what ties with the radius is inside, whichever way it was rounded
+TIE = (
+    1 + 1e-9
+)  # on squared radii: what ties with the radius is inside, whichever way it was rounded
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,9 @@ class Edge:
 def _radii(x: Tensor, *ks: int) -> list[Tensor]:
     """Squared distances of each row of x (n, d) to its k-th nearest other row, (n,) for each k."""
     most = max(ks) + 1
-    nearest = torch.cat([squared.topk(most, largest=False).values for _, squared in distance_blocks(x, x)])
+    nearest = torch.cat(
+        [squared.topk(most, largest=False).values for _, squared in distance_blocks(x, x)]
+    )
     return [TIE * nearest[:, k] for k in ks]
 
 
@@ -141,9 +145,16 @@ def manifold(
     if control is not None:
         control, _ = checked(control, y, fewest=fewest)
         if len(control) != n:
-            raise UsageError(f"the control has {len(control)} rows and there are {n} samples: give as many of both")
-        real_precise, real_reached, *_ = _memberships(control, y, *_radii(control, k), radius_y, edge)
-        precision_null, recall_null = float(real_precise.double().mean()), float(real_reached.double().mean())
+            raise UsageError(
+                f"the control has {len(control)} rows and there are {n} samples: give as many of both"
+            )
+        real_precise, real_reached, *_ = _memberships(
+            control, y, *_radii(control, k), radius_y, edge
+        )
+        precision_null, recall_null = (
+            float(real_precise.double().mean()),
+            float(real_reached.double().mean()),
+        )
     density = float(balls.mean()) / k_coverage
     se = math.sqrt(float(balls.var()) / n + float(held.var()) * m / n**2) / k_coverage
     return {

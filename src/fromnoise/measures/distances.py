@@ -21,9 +21,13 @@ ENTRIES = 2**22  # numbers of a Gram matrix, or of projections, that are held at
 def checked(x: Tensor, y: Tensor, fewest: int = 10) -> tuple[Tensor, Tensor]:
     """Two sets of features (n, d), (m, d). Raises UsageError (shape, too few), DataError (not finite)."""
     if x.ndim != 2 or y.ndim != 2 or x.shape[1] != y.shape[1]:
-        raise UsageError(f"features of samples {tuple(x.shape)} and reference {tuple(y.shape)} do not go together: both need (n, d) with the same d")
+        raise UsageError(
+            f"features of samples {tuple(x.shape)} and reference {tuple(y.shape)} do not go together: both need (n, d) with the same d"
+        )
     if min(len(x), len(y)) < fewest:
-        raise UsageError(f"{len(x):,} samples and {len(y):,} reference examples are too few: {fewest} of each or more are needed")
+        raise UsageError(
+            f"{len(x):,} samples and {len(y):,} reference examples are too few: {fewest} of each or more are needed"
+        )
     if not bool(torch.isfinite(x).all() and torch.isfinite(y).all()):
         raise DataError("some features are not finite: nothing can be measured")
     return x, y
@@ -46,10 +50,14 @@ def rbf(h2: float) -> Kernel:
 
 def squared_distances(x: Tensor, y: Tensor) -> Tensor:
     """(n, d), (m, d) -> (n, m). Near 0 only to rounding: where that matters, memory.py computes them again."""
-    return torch.addmm(x.square().sum(1, keepdim=True) + y.square().sum(1), x, y.T, alpha=-2).clamp_(min=0)
+    return torch.addmm(
+        x.square().sum(1, keepdim=True) + y.square().sum(1), x, y.T, alpha=-2
+    ).clamp_(min=0)
 
 
-def kernel_distance(x: Tensor, y: Tensor, kernel: Kernel = cubic, trained_on_y: bool = False) -> Estimate:
+def kernel_distance(
+    x: Tensor, y: Tensor, kernel: Kernel = cubic, trained_on_y: bool = False
+) -> Estimate:
     """Squared maximum mean discrepancy of samples x (n, d) and reference y (m, d), over *all* pairs ("KID").
 
         mean_{i != j} k(x_i, x_j) + mean_{i != j} k(y_i, y_j) - 2 mean_{ij} k(x_i, y_j)      (Gretton et al. 2012, eq. 3)
@@ -67,14 +75,27 @@ def kernel_distance(x: Tensor, y: Tensor, kernel: Kernel = cubic, trained_on_y: 
     x, y = checked(x, y)
     refuse_equal(y)
     n, m = len(x), len(y)
-    (xx, xx2), (yy, yy2), (xy, yx, xy2) = _within(x, kernel), _within(y, kernel), _between(x, y, kernel)
+    (xx, xx2), (yy, yy2), (xy, yx, xy2) = (
+        _within(x, kernel),
+        _within(y, kernel),
+        _between(x, y, kernel),
+    )
     linear = 4 * float((xx - xy).var() / n + (yy - yx).var() / m)
     # variance of what is left of k once its means over either argument are taken off
     within = lambda k, k2: k2 - 2 * k.square().mean() + k.mean().square()
     between = xy2 - xy.square().mean() - yx.square().mean() + xy.mean().square()
-    pairs = 2 * max(0.0, float(within(xx, xx2) / (n * (n - 1)) + within(yy, yy2) / (m * (m - 1)) + 2 * between / (n * m)))
+    pairs = 2 * max(
+        0.0,
+        float(
+            within(xx, xx2) / (n * (n - 1))
+            + within(yy, yy2) / (m * (m - 1))
+            + 2 * between / (n * m)
+        ),
+    )
     value = float(xx.mean() + yy.mean() - 2 * xy.mean())
-    slope = max(linear - 2 * pairs, 0.0)  # the row means that ``linear`` is taken from err by as much as the pairs: 2 pairs too much
+    slope = max(
+        linear - 2 * pairs, 0.0
+    )  # the row means that ``linear`` is taken from err by as much as the pairs: 2 pairs too much
     (low, high), note = score_interval(value, slope, pairs), ""
     if trained_on_y and (m < FEW * x.shape[1] or high < 0):
         own = torch.cat([kernel(row[None], row[None])[0] for row in y]).mean()
@@ -92,7 +113,9 @@ def scaled_kernel_distance(x: Tensor, y: Tensor, most: int, trained_on_y: bool =
     checked(x, y)
     refuse_equal(y)
     centre, spread = y.mean(0), y.var(0).mean().sqrt()
-    return kernel_distance((x[:most] - centre) / spread, (y[:most] - centre) / spread, trained_on_y=trained_on_y)
+    return kernel_distance(
+        (x[:most] - centre) / spread, (y[:most] - centre) / spread, trained_on_y=trained_on_y
+    )
 
 
 def _within(x: Tensor, kernel: Kernel) -> tuple[Tensor, Tensor]:
@@ -142,11 +165,16 @@ def sliced_wasserstein(x: Tensor, y: Tensor, rng: Rng, directions: int = 512) ->
         found.append((a[:, i] - b[:, j]).square() @ mass)
         influence_x.index_add_(0, a_order.flatten(), _potential(a, b[:, j], i, n * mass).flatten())
         influence_y.index_add_(0, b_order.flatten(), _potential(b, a[:, i], j, m * mass).flatten())
-        again = lambda count, b=b: b.gather(1, torch.from_numpy(draw.integers(m, size=(len(b), count))).sort(1).values)
+        again = lambda count, b=b: b.gather(
+            1, torch.from_numpy(draw.integers(m, size=(len(b), count))).sort(1).values
+        )
         null.append((again(n)[:, i] - again(m)[:, j]).square() @ mass)
     found, bias = torch.cat(found), float(torch.cat(null).mean())
     sampling = float(influence_x.var() / n + influence_y.var() / m) / directions**2
-    raw, over_directions = float(found.mean()), float(found.var() / directions) if directions > 1 and d > 1 else 0.0
+    raw, over_directions = (
+        float(found.mean()),
+        float(found.var() / directions) if directions > 1 and d > 1 else 0.0,
+    )
     value, se = raw - bias, math.sqrt(sampling + over_directions)
     return Estimate(value, se, normal_interval(value, se), null=0.0, raw=raw, n=n, m=m)
 
@@ -159,7 +187,9 @@ def wasserstein_1d(a: Tensor, b: Tensor) -> Tensor:
 
 def _coupling(n: int, m: int) -> tuple[Tensor, Tensor, Tensor]:
     """Which of n and of m sorted points are coupled, and with what mass: i, j, mass, each (n + m - gcd(n, m),)."""
-    ends = torch.cat([torch.arange(1, n + 1) * m, torch.arange(1, m + 1) * n]).unique()  # in units of 1 / (n m)
+    ends = torch.cat(
+        [torch.arange(1, n + 1) * m, torch.arange(1, m + 1) * n]
+    ).unique()  # in units of 1 / (n m)
     starts = torch.cat([ends.new_zeros(1), ends[:-1]])
     return starts // m, starts // n, (ends - starts).double() / (n * m)
 

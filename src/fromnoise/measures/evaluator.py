@@ -66,14 +66,23 @@ class Evaluator:
         return features @ self.net.head.weight.double().T + self.net.head.bias.double()
 
 
-def fit(dataset: Dataset, steps: int = 2000, dims: int = 64, width: int = 16, seed: int = 0, name: str = "") -> bytes:
+def fit(
+    dataset: Dataset,
+    steps: int = 2000,
+    dims: int = 64,
+    width: int = 16,
+    seed: int = 0,
+    name: str = "",
+) -> bytes:
     """Trains an evaluator on the train split, deterministically (one thread, fixed steps), and returns its file.
 
     The held-out figure in the header is of the validation split, which nothing was chosen by. Raises UsageError.
     """
     spec = dataset.spec
     if spec.kind == "tokens":
-        raise UsageError("evaluators are for images and tables: text is measured in bits per character")
+        raise UsageError(
+            "evaluators are for images and tables: text is measured in bits per character"
+        )
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -81,14 +90,25 @@ def fit(dataset: Dataset, steps: int = 2000, dims: int = 64, width: int = 16, se
     finally:
         torch.set_num_threads(threads)
     about = {
-        "kind": KIND, "data": name or dataset.name, "digest": dataset.digest, "shape": list(spec.shape), "levels": spec.levels,
-        "classes": spec.classes, "dims": dims, "width": width, "steps": steps, "seed": seed, **said,
-    }  # fmt: skip
+        "kind": KIND,
+        "data": name or dataset.name,
+        "digest": dataset.digest,
+        "shape": list(spec.shape),
+        "levels": spec.levels,
+        "classes": spec.classes,
+        "dims": dims,
+        "width": width,
+        "steps": steps,
+        "seed": seed,
+        **said,
+    }
     tensors = {key: value.half().contiguous() for key, value in net.state_dict().items()}
     return tensor_bytes(tensors, {"about": json.dumps(about, sort_keys=True)})
 
 
-def _train(dataset: Dataset, steps: int, dims: int, width: int, rng: Rng) -> tuple[FeatureNet, dict]:
+def _train(
+    dataset: Dataset, steps: int, dims: int, width: int, rng: Rng
+) -> tuple[FeatureNet, dict]:
     spec = dataset.spec
     rng.at("init").seed_torch()
     net = FeatureNet(spec.shape, spec.classes or 1, dims, width)
@@ -113,7 +133,9 @@ def _train(dataset: Dataset, steps: int, dims: int, width: int, rng: Rng) -> tup
                 right += int((net(batch.x).argmax(1) == batch.y).sum())
             else:
                 error += float(_objective(net, decoder, batch)) * len(batch)
-    return net, {"validation_accuracy": right / n} if decoder is None else {"validation_mse": error / n}
+    return net, {"validation_accuracy": right / n} if decoder is None else {
+        "validation_mse": error / n
+    }
 
 
 def _objective(net: FeatureNet, decoder, batch) -> Tensor:
@@ -125,7 +147,9 @@ def _objective(net: FeatureNet, decoder, batch) -> Tensor:
 def write(file: bytes, target: Path) -> Path:
     """Writes an evaluator's file; never over another. Raises UsageError, StorageError."""
     if target.exists():
-        raise UsageError(f"{target} exists already and is never overwritten: name another file with -o")
+        raise UsageError(
+            f"{target} exists already and is never overwritten: name another file with -o"
+        )
     make_folder(target.parent)
     write_atomic(target, file)
     return target
@@ -145,13 +169,27 @@ def load(path: Path) -> Evaluator:
             raise KeyError("kind")
         tensors = parse_tensors(file)
         with Bounded(str(path), sum(map(Tensor.numel, tensors.values())), len(tensors)):
-            net = FeatureNet(tuple(about["shape"]), about["classes"] or 1, about["dims"], about["width"])
+            net = FeatureNet(
+                tuple(about["shape"]), about["classes"] or 1, about["dims"], about["width"]
+            )
         net.load_state_dict({key: value.float() for key, value in tensors.items()})
-    except (SafetensorError, ValueError, KeyError, TypeError, RuntimeError, MemoryError, StorageError) as error:
-        raise DataError(f"{path} is no evaluator, or is damaged: make one with `fromnoise evaluator fit`") from error
+    except (
+        SafetensorError,
+        ValueError,
+        KeyError,
+        TypeError,
+        RuntimeError,
+        MemoryError,
+        StorageError,
+    ) as error:
+        raise DataError(
+            f"{path} is no evaluator, or is damaged: make one with `fromnoise evaluator fit`"
+        ) from error
     stem = Path(path).stem
     if Path(path).parent == SHIPPED and stem.rpartition("-")[2] != digest[:8]:
-        raise DataError(f"{path} is damaged: its sha256 begins with {digest[:8]}: install fromnoise again")
+        raise DataError(
+            f"{path} is damaged: its sha256 begins with {digest[:8]}: install fromnoise again"
+        )
     return Evaluator(f"{Path(about['data']).stem}-{digest[:8]}", about, net.eval())
 
 
@@ -161,7 +199,10 @@ def shipped_for(dataset: Dataset) -> Evaluator | None:
         if path.stem.rpartition("-")[0] == dataset.name:
             found = load(path)
             # other splits than the evaluator learned from would hold out what it has seen
-            as_it_was = not set(dataset.settings) - {"binarise"} and tuple(found.about["shape"]) == dataset.spec.shape
+            as_it_was = (
+                not set(dataset.settings) - {"binarise"}
+                and tuple(found.about["shape"]) == dataset.spec.shape
+            )
             return found if as_it_was else None
     return None
 
@@ -185,23 +226,33 @@ def feature_map(path: Path, digest: str | None = None) -> FeatureMap:
     if digest is not None:
         return load_published(path, digest)
     if Path(path).is_file() and not is_ours(path):
-        raise DataError(f"{path} is no evaluator of fromnoise: make one with `fromnoise evaluator fit`; weights of Inception or DINOv2 go with --evaluator-digest")
+        raise DataError(
+            f"{path} is no evaluator of fromnoise: make one with `fromnoise evaluator fit`; weights of Inception or DINOv2 go with --evaluator-digest"
+        )
     return load(path)
 
 
-def evaluator_for(dataset: Dataset, path: Path | None = None, digest: str | None = None) -> FeatureMap | None:
+def evaluator_for(
+    dataset: Dataset, path: Path | None = None, digest: str | None = None
+) -> FeatureMap | None:
     """The feature map that the user named, or the shipped one. Raises DataError when it was made for other data."""
     if path is None:
         return shipped_for(dataset)
     found, spec = feature_map(path, digest), dataset.spec
     if not isinstance(found, Evaluator):
         if spec.kind != "image":
-            raise UsageError(f"{path} is a network for images, and {dataset.name} holds none: fit an evaluator with `fromnoise evaluator fit {dataset.name}`")
+            raise UsageError(
+                f"{path} is a network for images, and {dataset.name} holds none: fit an evaluator with `fromnoise evaluator fit {dataset.name}`"
+            )
         return found
     about = found.about
     if tuple(about["shape"]) != spec.shape:
-        raise DataError(f"the evaluator {path} takes examples of shape {tuple(about['shape'])}, these have {spec.shape}: fit one with `fromnoise evaluator fit {dataset.name}`")
+        raise DataError(
+            f"the evaluator {path} takes examples of shape {tuple(about['shape'])}, these have {spec.shape}: fit one with `fromnoise evaluator fit {dataset.name}`"
+        )
     if about["digest"] != dataset.digest:
         other = "other examples or splits of it" if about["data"] == dataset.name else dataset.name
-        raise DataError(f"the evaluator {path} was fitted on {about['data']} (digest {about['digest'][:8]}), and this is {other}: fit one with `fromnoise evaluator fit {dataset.name}` and the same data options")
+        raise DataError(
+            f"the evaluator {path} was fitted on {about['data']} (digest {about['digest'][:8]}), and this is {other}: fit one with `fromnoise evaluator fit {dataset.name}` and the same data options"
+        )
     return found

@@ -19,7 +19,10 @@ from .estimate import Estimate, normal_interval, share
 FEWEST, MOST = 500, 10_000  # examples: least of all, most that the trees see
 CLASSES, QUANTILES = 50, 10  # a factor of more different values than CLASSES is cut into QUANTILES
 BINS, GROUPS = 20, 20  # of a code's range, for mutual information; of rows, for its jackknife
-TREES, GAIN = 20, 10  # of a forest; rows' worth of Gini impurity that a split must remove: noise seldom does
+TREES, GAIN = (
+    20,
+    10,
+)  # of a forest; rows' worth of Gini impurity that a split must remove: noise seldom does
 VOTES, MEMBERS = 10_000, 64  # of FactorVAE; examples behind each vote
 DEAD = 0.05  # a dimension whose standard deviation is a smaller share of the largest does not vote
 
@@ -33,7 +36,13 @@ def disentanglement(z: Tensor, factors: Tensor, rng: Rng) -> dict[str, Estimate]
     examples at most.
     """
     z, factors = (np.asarray(values.detach().cpu().double()) for values in (z, factors))
-    if z.ndim != 2 or factors.ndim != 2 or len(z) != len(factors) or min(z.shape[1], factors.shape[1]) < 2 or len(z) < FEWEST:
+    if (
+        z.ndim != 2
+        or factors.ndim != 2
+        or len(z) != len(factors)
+        or min(z.shape[1], factors.shape[1]) < 2
+        or len(z) < FEWEST
+    ):
         raise UsageError(
             f"codes {z.shape} and factors {factors.shape} do not do: give (n, d) and (n, F), n >= {FEWEST}, d and F >= 2"
         )
@@ -61,10 +70,14 @@ def classes(factors: np.ndarray) -> np.ndarray:
     y = np.empty(factors.shape, np.int64)
     for j, values in enumerate(factors.T):
         if len(np.unique(values)) > min(CLASSES, len(values) // 40):
-            values = np.searchsorted(np.unique(np.quantile(values, np.arange(1, QUANTILES) / QUANTILES)), values)
+            values = np.searchsorted(
+                np.unique(np.quantile(values, np.arange(1, QUANTILES) / QUANTILES)), values
+            )
         y[:, j] = np.unique(values, return_inverse=True)[1]
         if len(y) - np.bincount(y[:, j]).max() < 20:
-            raise DataError(f"factor {j} has one value for all but fewer than 20 of the {len(y)} examples: leave it out")
+            raise DataError(
+                f"factor {j} has one value for all but fewer than 20 of the {len(y)} examples: leave it out"
+            )
     return y
 
 
@@ -76,13 +89,17 @@ def mig(z: np.ndarray, y: np.ndarray) -> Estimate:
     every I and H behind the value.
     """
     low, high = z.min(0), z.max(0)
-    bins = ((z - low) / np.where(high > low, high - low, 1) * BINS).astype(np.int64).clip(max=BINS - 1)
+    bins = (
+        ((z - low) / np.where(high > low, high - low, 1) * BINS).astype(np.int64).clip(max=BINS - 1)
+    )
     group = np.arange(len(z)) % GROUPS
     values, raws, left_out = [], [], []
     for labels in y.T:
         shape = (GROUPS, BINS, labels.max() + 1)
         cells = [np.ravel_multi_index((group, code, labels), shape) for code in bins.T]
-        counts = np.stack([np.bincount(cell, minlength=np.prod(shape)).reshape(shape) for cell in cells], 1)  # G d bins K
+        counts = np.stack(
+            [np.bincount(cell, minlength=np.prod(shape)).reshape(shape) for cell in cells], 1
+        )  # G d bins K
         full, without = _information(counts.sum(0)), _information(counts.sum(0) - counts)
         values.append(_gap(*(GROUPS * a - (GROUPS - 1) * b.mean(0) for a, b in zip(full, without))))
         raws.append(_gap(*full))
@@ -121,12 +138,18 @@ def dci(z: np.ndarray, y: np.ndarray) -> tuple[Estimate, Estimate, Estimate]:
     half = len(z) // 2
     R, known = np.empty((z.shape[1], y.shape[1])), []
     for j, labels in enumerate(y.T):
-        forest = RandomForestClassifier(TREES, max_features=None, min_impurity_decrease=GAIN / half, random_state=0)
+        forest = RandomForestClassifier(
+            TREES, max_features=None, min_impurity_decrease=GAIN / half, random_state=0
+        )
         R[:, j] = forest.fit(z[:half], labels[:half]).feature_importances_
         guess = (labels[half:] == np.bincount(labels[:half]).argmax()).mean()
-        score = forest.score(z[half:], labels[half:]) if R[:, j].any() else guess  # no split: its guess is the bootstrap's
+        score = (
+            forest.score(z[half:], labels[half:]) if R[:, j].any() else guess
+        )  # no split: its guess is the bootstrap's
         known.append(max(0.0, (score - guess) / (1 - guess)))
-    return tuple(Estimate(float(value), null=1.0, n=len(z)) for value in (*dci_of(R), np.mean(known)))
+    return tuple(
+        Estimate(float(value), null=1.0, n=len(z)) for value in (*dci_of(R), np.mean(known))
+    )
 
 
 def dci_of(R: np.ndarray) -> tuple[float, float]:
@@ -140,7 +163,11 @@ def dci_of(R: np.ndarray) -> tuple[float, float]:
 
     def one_sided(R):  # 1 - entropy of each row
         total = R.sum(1)
-        return float((1 - _entropy(R / np.where(total > 0, total, 1)[:, None]) / np.log(R.shape[1])) @ total / total.sum())
+        return float(
+            (1 - _entropy(R / np.where(total > 0, total, 1)[:, None]) / np.log(R.shape[1]))
+            @ total
+            / total.sum()
+        )
 
     return one_sided(R), one_sided(R.T)
 
@@ -160,7 +187,9 @@ def sap(z: np.ndarray, y: np.ndarray) -> Estimate:
         present = np.bincount(labels[half:], minlength=labels.max() + 1)
         guess = 1 / (present > 0).sum()
         for i in range(len(scores)):
-            tree = DecisionTreeClassifier(max_leaf_nodes=labels.max() + 1, class_weight="balanced", random_state=0)
+            tree = DecisionTreeClassifier(
+                max_leaf_nodes=labels.max() + 1, class_weight="balanced", random_state=0
+            )
             found = tree.fit(z[:half, i : i + 1], labels[:half]).predict(z[half:, i : i + 1])
             hits = np.bincount(labels[half:][found == labels[half:]], minlength=len(present))
             scores[i, j] = max(0.0, ((hits / present.clip(1)).sum() * guess - guess) / (1 - guess))
@@ -189,7 +218,9 @@ def factor_vae(z: np.ndarray, y: np.ndarray, rng: Rng) -> Estimate:
         by_label, count = np.argsort(labels, kind="stable"), np.bincount(labels)
         label = labels[row[mine]]
         first = (count.cumsum() - count)[label]
-        members = by_label[first[:, None] + (pick[mine] * count[label][:, None]).astype(np.int64)]  # votes, MEMBERS
+        members = by_label[
+            first[:, None] + (pick[mine] * count[label][:, None]).astype(np.int64)
+        ]  # votes, MEMBERS
         least[mine] = z[members].var(1).argmin(1)
     half = VOTES // 2
     votes = np.zeros((z.shape[1], y.shape[1]))

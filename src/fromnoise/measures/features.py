@@ -27,7 +27,9 @@ from ..nets.features import RandomConv
 from ..probability.pca import principal_components
 
 FEW = 64  # columns that are features themselves; principal components where there are more
-ROWS_A_COMPONENT = 4  # training examples for each principal component: the fewest that are used for distances
+ROWS_A_COMPONENT = (
+    4  # training examples for each principal component: the fewest that are used for distances
+)
 FIT = 20_000  # training examples that principal components are fitted on
 
 
@@ -108,22 +110,34 @@ def referees(dataset: Dataset) -> list[FeatureMap]:
 def coordinates(dataset: Dataset, size: int = 64) -> FeatureMap:
     """Principal components; random directions where the training set has too few rows to find them."""
     rows, dims = len(dataset.split("train")), dataset.spec.dims
-    only_turned = dims <= size and rows > dims  # all components are taken: nothing is chosen by the rows
+    only_turned = (
+        dims <= size and rows > dims
+    )  # all components are taken: nothing is chosen by the rows
     if only_turned or rows >= ROWS_A_COMPONENT * size:
         return PrincipalComponents(dataset, size)
     return RandomProjection(dims, size)
 
 
-def extract(feature_map: FeatureMap, batches: Iterable[Tensor], what: str = "the samples") -> Tensor:
+def extract(
+    feature_map: FeatureMap, batches: Iterable[Tensor], what: str = "the samples"
+) -> Tensor:
     """(n, dims) float64 features of all batches. Raises DataError unless all of them are finite."""
     parts = [feature_map(x) for x in batches]
     features = torch.cat(parts)
     if not bool(torch.isfinite(features).all()):
         bad = int((~torch.isfinite(features).all(1)).sum())
-        raise DataError(f"{bad} of {len(features):,} examples among {what} have features that are not finite: nothing can be measured on them")
+        raise DataError(
+            f"{bad} of {len(features):,} examples among {what} have features that are not finite: nothing can be measured on them"
+        )
     return features
 
 
-def of_split(feature_map: FeatureMap, dataset: Dataset, split: str, limit: int | None = None) -> Tensor:
+def of_split(
+    feature_map: FeatureMap, dataset: Dataset, split: str, limit: int | None = None
+) -> Tensor:
     """Features of the first ``limit`` examples of a split."""
-    return extract(feature_map, (batch.x for batch in in_order(dataset, split, limit=limit)), f"the {split} split")
+    return extract(
+        feature_map,
+        (batch.x for batch in in_order(dataset, split, limit=limit)),
+        f"the {split} split",
+    )

@@ -30,7 +30,9 @@ WIDE = (8, 4, 20, 24, 1.1974)  # above WIDEST features: each group costs as the 
 WIDEST = 256
 RATIO = 16  # rows of the larger set for each of the smaller one that take part in the shufflings: more change little
 STEEPEST = 1.3  # of the growth of a variance above the value: chosen on the cases of benchmarks/measuring.py
-ENOUGH = 25  # effective rows that a variance must rest on: its root is then known to one part in ten
+ENOUGH = (
+    25  # effective rows that a variance must rest on: its root is then known to one part in ten
+)
 ROUNDING = 1e-12  # of the features' size: rows that differ by less are equal
 RIDGE = 1e-12  # of the trace, added to a covariance whose factor only serves differences
 TINY = 1e-12  # eigenvalues below this share of the largest one belong to dead directions
@@ -60,14 +62,21 @@ def moments(x: Tensor, what: str = "the samples") -> Moments:
     factor, failed = torch.linalg.cholesky_ex(covariance)
     diagonal = factor.diagonal().abs()
     if int(failed) or float(diagonal.min()) < WELL * float(diagonal.max()):
-        return Moments(len(x), mean, centred, torch.linalg.qr(centred / math.sqrt(len(x) - 1), mode="r").R)
+        return Moments(
+            len(x), mean, centred, torch.linalg.qr(centred / math.sqrt(len(x) - 1), mode="r").R
+        )
     return Moments(len(x), mean, centred, factor.T)
 
 
 def plug_in(p: Moments, q: Moments) -> float:
     """FD of the two sets' own means and covariances, squared feature units: biased upwards."""
     cross = torch.linalg.svdvals(p.factor @ q.factor.T).sum()
-    return float((p.mean - q.mean).square().sum() + p.factor.square().sum() + q.factor.square().sum() - 2 * cross)
+    return float(
+        (p.mean - q.mean).square().sum()
+        + p.factor.square().sum()
+        + q.factor.square().sum()
+        - 2 * cross
+    )
 
 
 @dataclass(frozen=True)
@@ -84,7 +93,11 @@ class Sums:
         size = len(x) // blocks
         d = x.shape[1]
         whole, rest = x[: blocks * size].reshape(blocks, size, d), x[blocks * size :]
-        count, first, second = x.new_full((blocks,), size), whole.sum(1), whole.transpose(1, 2) @ whole
+        count, first, second = (
+            x.new_full((blocks,), size),
+            whole.sum(1),
+            whole.transpose(1, 2) @ whole,
+        )
         count[: len(rest)] += 1
         first[: len(rest)] += rest
         second[: len(rest)] += rest[:, :, None] * rest[:, None, :]
@@ -94,7 +107,11 @@ class Sums:
         """The blocks put together to ``count`` groups; into: the group of each block, (k,)."""
         member = self.count.new_zeros(count, len(into))
         member[into, torch.arange(len(into))] = 1
-        return Sums(member @ self.count, member @ self.first, (member @ self.second.flatten(1)).view(count, *self.second.shape[1:]))
+        return Sums(
+            member @ self.count,
+            member @ self.first,
+            (member @ self.second.flatten(1)).view(count, *self.second.shape[1:]),
+        )
 
     def part(self, begin: int, end: int) -> "Sums":
         return Sums(self.count[begin:end], self.first[begin:end], self.second[begin:end])
@@ -108,7 +125,11 @@ class Sums:
 
 
 def joined(a: Sums, b: Sums) -> Sums:
-    return Sums(torch.cat([a.count, b.count]), torch.cat([a.first, b.first]), torch.cat([a.second, b.second]))
+    return Sums(
+        torch.cat([a.count, b.count]),
+        torch.cat([a.first, b.first]),
+        torch.cat([a.second, b.second]),
+    )
 
 
 def distances(mean1: Tensor, cov1: Tensor, mean2: Tensor, cov2: Tensor) -> Tensor:
@@ -155,13 +176,18 @@ class Null:
         (n, d), m = x.shape, len(y)
         most, groups, shuffles, blocks, student = NARROW if d <= WIDEST else WIDE
         most = min(most, n)
-        less = (groups - 1) / groups * most / (most - 1)  # both the spread and what is left of the bias go as G / (G - 1)
+        less = (
+            (groups - 1) / groups * most / (most - 1)
+        )  # both the spread and what is left of the bias go as G / (G - 1)
         chance = torch.Generator().manual_seed(n + m)
         mixed = lambda z: (z - y.mean(0))[torch.randperm(len(z), generator=chance)]
         size = max(1, n // blocks)
         one, other = Sums.of(mixed(x), n // size), Sums.of(mixed(y), m // size)
         few, many = len(one.count), len(other.count)
-        added = jackknife(one.groups(torch.arange(few) % most, most), other.groups(torch.arange(many) % most, most))[1]
+        added = jackknife(
+            one.groups(torch.arange(few) % most, most),
+            other.groups(torch.arange(many) % most, most),
+        )[1]
         scale = 1.0
         if m > RATIO * n:
             other = other.part(0, RATIO * few)
@@ -173,11 +199,17 @@ class Null:
             into[order[:few]] = torch.arange(few) % groups
             into[order[few:]] = groups + torch.arange(len(order) - few) % groups
             both = pool.groups(into, 2 * groups)
-            values.append(scale * sum(jackknife(both.part(0, groups), both.part(groups, 2 * groups))))
+            values.append(
+                scale * sum(jackknife(both.part(0, groups), both.part(groups, 2 * groups)))
+            )
         variance, centre = statistics.variance(values), statistics.median(values)
-        far = 6 * statistics.median(abs(value - centre) for value in values)  # four standard deviations of a Gaussian
+        far = 6 * statistics.median(
+            abs(value - centre) for value in values
+        )  # four standard deviations of a Gaussian
         middle = statistics.fmean(min(max(value, centre - far), centre + far) for value in values)
-        return Null(added, less * middle, student * less * variance, 2 * variance * (groups - 1) / groups)
+        return Null(
+            added, less * middle, student * less * variance, 2 * variance * (groups - 1) / groups
+        )
 
 
 def slope(p: Moments, q: Moments) -> Tensor:
@@ -191,7 +223,9 @@ def slope(p: Moments, q: Moments) -> Tensor:
     u, s, _ = torch.linalg.svd(p.factor @ q.factor.T, full_matrices=False)
     alive = s > TINY * s.max()
     u, s = u[:, alive], s[alive]
-    moved = (p.centred @ (torch.linalg.pinv(p.factor, rtol=1e-6) @ u * s.sqrt())).square()  # (R^T y)^2, (n, r)
+    moved = (
+        p.centred @ (torch.linalg.pinv(p.factor, rtol=1e-6) @ u * s.sqrt())
+    ).square()  # (R^T y)^2, (n, r)
     length = p.centred.square().sum(1)
     own = 2 * length + ((moved @ (1 / (s[:, None] + s))) * moved).sum(1) - moved.sum(1) / 2
     return 2 * p.centred @ (p.mean - q.mean) + length - moved.sum(1) - own / p.n
@@ -210,7 +244,9 @@ def noise_floor(y: Tensor, n: int, m: int) -> float:
 def refuse_equal(y: Tensor) -> None:
     """Raises NoSpreadError where all rows of a reference (m, d) are equal but for rounding."""
     if float((y - y.mean(0)).abs().max()) <= ROUNDING * max(1.0, float(y.abs().max())):
-        raise NoSpreadError("all reference examples have the same features: there is nothing to measure against")
+        raise NoSpreadError(
+            "all reference examples have the same features: there is nothing to measure against"
+        )
 
 
 def frechet(x: Tensor, y: Tensor) -> Estimate:
@@ -224,11 +260,15 @@ def frechet(x: Tensor, y: Tensor) -> Estimate:
     without any spread).
     """
     if x.ndim != 2 or y.ndim != 2 or x.shape[1] != y.shape[1]:
-        raise UsageError(f"features of samples {tuple(x.shape)} and reference {tuple(y.shape)} do not go together: both need (n, d) with the same d")
+        raise UsageError(
+            f"features of samples {tuple(x.shape)} and reference {tuple(y.shape)} do not go together: both need (n, d) with the same d"
+        )
     d = x.shape[1]
     for rows, what in ((len(x), "samples"), (len(y), "reference examples")):
         if rows < (fewest := max(FEW * d, 10)):
-            raise UsageError(f"{rows:,} {what} are too few for a Fréchet distance of {d} features: {fewest:,} or more are needed")
+            raise UsageError(
+                f"{rows:,} {what} are too few for a Fréchet distance of {d} features: {fewest:,} or more are needed"
+            )
     p, q = moments(x), moments(y, "the reference")
     refuse_equal(y)
     raw = plug_in(p, q)
@@ -237,9 +277,23 @@ def frechet(x: Tensor, y: Tensor) -> Estimate:
     sides = [(slope(p, q), p.n), (slope(q, p), q.n)]
     parts = [float(influence.var()) / n for influence, n in sides]
     linear = max(sum(parts) - null.excess, 0.0)
-    few = max(sum(parts) ** 2 / max(sum(v**2 / effective(a) for v, (a, _) in zip(parts, sides)), 1e-300), 1.0)  # Satterthwaite 1946
-    interval = score_interval(value, linear * (1 + few**-0.5), null.flat)  # too low variances come with low distances
-    return Estimate(value, math.sqrt(linear + null.flat), interval, null=0.0, raw=raw, n=p.n, m=q.n, note=doubt(few))
+    few = max(
+        sum(parts) ** 2 / max(sum(v**2 / effective(a) for v, (a, _) in zip(parts, sides)), 1e-300),
+        1.0,
+    )  # Satterthwaite 1946
+    interval = score_interval(
+        value, linear * (1 + few**-0.5), null.flat
+    )  # too low variances come with low distances
+    return Estimate(
+        value,
+        math.sqrt(linear + null.flat),
+        interval,
+        null=0.0,
+        raw=raw,
+        n=p.n,
+        m=q.n,
+        note=doubt(few),
+    )
 
 
 def effective(influence: Tensor) -> float:
@@ -261,7 +315,9 @@ def doubt(few: float) -> str:
     )
 
 
-def score_interval(value: float, slope: float, flat: float, z: float = 1.959963985) -> tuple[float, float]:
+def score_interval(
+    value: float, slope: float, flat: float, z: float = 1.959963985
+) -> tuple[float, float]:
     """The interval of all distances theta with |value - theta| <= z sqrt(V(theta)), squared feature units.
 
     flat is the variance of the estimate where the laws agree, flat + slope its variance at ``value``. Below the value
@@ -272,7 +328,12 @@ def score_interval(value: float, slope: float, flat: float, z: float = 1.9599639
     s = slope / max(value, math.sqrt(flat), 1e-300)
     low, high = linear_ends(value, s, flat, z)
     steep = linear_ends(value, STEEPEST * s, flat, z)[1]
-    return low, max(high, min(steep, square_end(value, slope / max(value, 2 * math.sqrt(flat), 1e-300) ** 2, flat, z)))
+    return low, max(
+        high,
+        min(
+            steep, square_end(value, slope / max(value, 2 * math.sqrt(flat), 1e-300) ** 2, flat, z)
+        ),
+    )
 
 
 def linear_ends(value: float, s: float, flat: float, z: float) -> tuple[float, float]:

@@ -16,10 +16,14 @@ from .memory import nearest
 def _counts(name: str, labels: Tensor, classes: int) -> Tensor:
     """How often each class comes, float64 (classes,)."""
     if labels.ndim != 1 or labels.is_floating_point() or not len(labels):
-        raise UsageError(f"{name} must be a row of whole numbers, one for each example, not {labels.dtype} of shape {tuple(labels.shape)}")
+        raise UsageError(
+            f"{name} must be a row of whole numbers, one for each example, not {labels.dtype} of shape {tuple(labels.shape)}"
+        )
     low, high = int(labels.min()), int(labels.max())
     if low < 0 or high >= classes:
-        raise DataError(f"{name} reach from {low} to {high}, but there are {classes} classes: 0 to {classes - 1}")
+        raise DataError(
+            f"{name} reach from {low} to {high}, but there are {classes} classes: 0 to {classes - 1}"
+        )
     return torch.bincount(labels.long().cpu(), minlength=classes).double()
 
 
@@ -34,7 +38,11 @@ def chi_square(a: Tensor, b: Tensor) -> tuple[float, int, float]:
     if dof == 0:
         return 0.0, 0, 1.0
     statistic = ((m / n).sqrt() * a - (n / m).sqrt() * b).square().div(a + b).sum()
-    return float(statistic), dof, float(torch.special.gammaincc(torch.tensor(dof / 2, dtype=torch.float64), statistic / 2))
+    return (
+        float(statistic),
+        dof,
+        float(torch.special.gammaincc(torch.tensor(dof / 2, dtype=torch.float64), statistic / 2)),
+    )
 
 
 def class_chi_square(predicted: Tensor, reference: Tensor, classes: int) -> Estimate:
@@ -46,7 +54,10 @@ def class_chi_square(predicted: Tensor, reference: Tensor, classes: int) -> Esti
     Raises UsageError for labels that are no row of whole numbers, DataError for labels out of range.
     """
     n, m = len(predicted), len(reference)
-    statistic, dof, _ = chi_square(_counts("predicted labels", predicted, classes), _counts("reference labels", reference, classes))
+    statistic, dof, _ = chi_square(
+        _counts("predicted labels", predicted, classes),
+        _counts("reference labels", reference, classes),
+    )
     value, dof = statistic / max(dof, 1), max(dof, 1)
     se = math.sqrt(2 * dof + 4 * max(0.0, statistic - dof)) / dof
     low, high = normal_interval(value, se)
@@ -64,10 +75,20 @@ def class_entropy(predicted: Tensor, classes: int, reference: Tensor | None = No
     p = p[p > 0]
     raw, seen = float(-(p * p.log()).sum()), len(p)
     value = raw + (seen - 1) / (2 * n)
-    se = math.sqrt(max(0.0, float((p * p.log().square()).sum()) - raw**2) / n + (seen - 1) / (2 * n * n))
+    se = math.sqrt(
+        max(0.0, float((p * p.log().square()).sum()) - raw**2) / n + (seen - 1) / (2 * n * n)
+    )
     low, high = normal_interval(value, se)
     null = None if reference is None else class_entropy(reference, classes).value
-    return Estimate(value, se, (max(0.0, low), min(math.log(classes), high)), null, raw, n=n, m=0 if reference is None else len(reference))
+    return Estimate(
+        value,
+        se,
+        (max(0.0, low), min(math.log(classes), high)),
+        null,
+        raw,
+        n=n,
+        m=0 if reference is None else len(reference),
+    )
 
 
 def classes_seen(predicted: Tensor, reference: Tensor, classes: int) -> Estimate:
@@ -84,12 +105,19 @@ def label_agreement(predicted: Tensor, intended: Tensor, null: float | None = No
     null: the classifier's accuracy on real examples, which is what perfect samples would score.
     """
     if predicted.ndim != 1 or predicted.shape != intended.shape or not len(predicted):
-        raise UsageError(f"predictions {tuple(predicted.shape)} and labels {tuple(intended.shape)} do not go together: one of each a sample is needed")
+        raise UsageError(
+            f"predictions {tuple(predicted.shape)} and labels {tuple(intended.shape)} do not go together: one of each a sample is needed"
+        )
     return share(int((predicted == intended).sum()), len(predicted), null)
 
 
 def classification_accuracy_score(
-    features: Tensor, labels: Tensor, real: Tensor, real_labels: Tensor, train: Tensor | None = None, train_labels: Tensor | None = None
+    features: Tensor,
+    labels: Tensor,
+    real: Tensor,
+    real_labels: Tensor,
+    train: Tensor | None = None,
+    train_labels: Tensor | None = None,
 ) -> Estimate:
     """Accuracy on real examples of a classifier that learned from samples only (Ravuri & Vinyals 2019).
 
@@ -101,11 +129,15 @@ def classification_accuracy_score(
     features, real = checked(features, real, fewest=2)
     n, m = len(features), len(real)
     if labels.shape != (n,) or real_labels.shape != (m,):
-        raise UsageError(f"{n} samples with labels {tuple(labels.shape)}, {m} real examples with labels {tuple(real_labels.shape)}: each needs one label")
+        raise UsageError(
+            f"{n} samples with labels {tuple(labels.shape)}, {m} real examples with labels {tuple(real_labels.shape)}: each needs one label"
+        )
     null = None
     if train is not None:
         if len(train) != n:
-            raise UsageError(f"the real classifier has {len(train)} examples to learn from and that of samples {n}: give as many to both")
+            raise UsageError(
+                f"the real classifier has {len(train)} examples to learn from and that of samples {n}: give as many to both"
+            )
         null = classification_accuracy_score(train, train_labels, real, real_labels).value
     return share(_right_answers(features, labels, real, real_labels), m, null, n)
 
@@ -134,7 +166,12 @@ def mode_of(x: Tensor, centres: Tensor, radius: float) -> Tensor:
 
 def share_within(radii: float, d: int) -> float:
     """Share of a round Gaussian in d dimensions that is within so many standard deviations: P(d/2, radii^2 / 2)."""
-    return float(torch.special.gammainc(torch.tensor(d / 2, dtype=torch.float64), torch.tensor(radii**2 / 2, dtype=torch.float64)))
+    return float(
+        torch.special.gammainc(
+            torch.tensor(d / 2, dtype=torch.float64),
+            torch.tensor(radii**2 / 2, dtype=torch.float64),
+        )
+    )
 
 
 def modes_hit(index: Tensor, modes: int, good: float = 1.0) -> Estimate:
@@ -144,10 +181,14 @@ def modes_hit(index: Tensor, modes: int, good: float = 1.0) -> Estimate:
     of 25 modes.
     """
     n = len(index)
-    return Estimate(len(index[index >= 0].unique()), null=modes * (1 - (1 - good / modes) ** n), n=n, m=modes)
+    return Estimate(
+        len(index[index >= 0].unique()), null=modes * (1 - (1 - good / modes) ** n), n=n, m=modes
+    )
 
 
-def modes(x: Tensor, centres: Tensor, radius: float, std: float | None = None) -> tuple[Estimate, Estimate]:
+def modes(
+    x: Tensor, centres: Tensor, radius: float, std: float | None = None
+) -> tuple[Estimate, Estimate]:
     """Of equal modes at centres (K, d): how many have a sample within the radius, and the share of samples near any.
 
     x (n, d); a sample counts for its nearest centre. Nulls with ``std`` of round Gaussian modes; without it all of a
@@ -155,7 +196,9 @@ def modes(x: Tensor, centres: Tensor, radius: float, std: float | None = None) -
     """
     index, K = mode_of(x, centres, radius), len(centres)
     good = None if std is None else share_within(radius / std, x.shape[1])
-    return modes_hit(index, K, 1.0 if good is None else good), share(int((index >= 0).sum()), len(index), good, K)
+    return modes_hit(index, K, 1.0 if good is None else good), share(
+        int((index >= 0).sum()), len(index), good, K
+    )
 
 
 def divergence_from_uniform(index: Tensor, modes: int) -> Estimate:
@@ -173,7 +216,9 @@ def divergence_from_uniform(index: Tensor, modes: int) -> Estimate:
     linear, pairs = (float((p * log.square()).sum()) - value**2) / n, (len(p) - 1) / (2 * n * n)
     se = math.sqrt(max(0.0, linear - 2 * pairs) + pairs)
     low, high = normal_interval(value, se)
-    return Estimate(value, se, (max(0.0, low), min(math.log(modes), high)), _divergence_of_draws(modes, n), n=n)
+    return Estimate(
+        value, se, (max(0.0, low), min(math.log(modes), high)), _divergence_of_draws(modes, n), n=n
+    )
 
 
 def _divergence_of_draws(modes: int, n: int) -> float:
@@ -201,13 +246,21 @@ def different_bins(x: Tensor, y: Tensor, rng: Rng, bins: int = 50, alpha: float 
     x, y = checked(x, y, fewest=10 * bins)
     n, m = len(x), len(y)
     with warnings.catch_warnings(), threadpool_limits(1):
-        warnings.simplefilter("ignore", ConvergenceWarning)  # fewer different rows than bins: said below
-        found = KMeans(bins, n_init=1, random_state=rng.key("bins") % 2**32).fit(torch.cat([x, y]).double().numpy()).labels_
+        warnings.simplefilter(
+            "ignore", ConvergenceWarning
+        )  # fewer different rows than bins: said below
+        found = (
+            KMeans(bins, n_init=1, random_state=rng.key("bins") % 2**32)
+            .fit(torch.cat([x, y]).double().numpy())
+            .labels_
+        )
     index = torch.from_numpy(found).long()
     a, b = index[:n].bincount(minlength=bins).double(), index[n:].bincount(minlength=bins).double()
     if bool((a + b == 0).any()):
         filled = int((a + b > 0).sum())
-        raise DataError(f"samples and reference together have only {filled} different rows or so: ask for {filled} bins or fewer, not {bins}")
+        raise DataError(
+            f"samples and reference together have only {filled} different rows or so: ask for {filled} bins or fewer, not {bins}"
+        )
     both = (a + b) / (n + m)
     z = (a / n - b / m) / (both * (1 - both) * (1 / n + 1 / m)).sqrt()
     differ = torch.special.erfc(z.abs() / math.sqrt(2)) < alpha

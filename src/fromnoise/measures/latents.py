@@ -30,13 +30,20 @@ def prior_distance(z: Tensor) -> Estimate:
     z = _table(z, fewest=50)
     n, d = z.shape
     h2 = float(d)
-    expected = (h2 / (h2 + 1)) ** (d / 2) * (-z.square().sum(1) / (2 * (h2 + 1))).exp()  # E_z' k(z_i, z'), z' ~ prior
+    expected = (h2 / (h2 + 1)) ** (d / 2) * (
+        -z.square().sum(1) / (2 * (h2 + 1))
+    ).exp()  # E_z' k(z_i, z'), z' ~ prior
     both = (h2 / (h2 + 2)) ** (d / 2)  # E k(z', z'')
     rows, squares = torch.zeros(n, dtype=z.dtype), 0.0
     for i in range(0, n, max(1, BLOCK // n)):
         part = slice(i, i + max(1, BLOCK // n))
         # H_ij = k(z_i, z_j) - E k(z_i, .) - E k(., z_j) + E k: mean MMD^2; every row's mean is 0 when q is the prior
-        H = (-squared_distances(z[part], z) / (2 * h2)).exp() - expected[part, None] - expected + both
+        H = (
+            (-squared_distances(z[part], z) / (2 * h2)).exp()
+            - expected[part, None]
+            - expected
+            + both
+        )
         H[torch.arange(len(H)), torch.arange(i, i + len(H))] = 0
         rows[part], squares = H.sum(1) / (n - 1), squares + H.square().sum()
     value = float(rows.mean())
@@ -47,7 +54,9 @@ def prior_distance(z: Tensor) -> Estimate:
 
 
 @torch.no_grad()
-def path_length(decode: Callable[[Tensor], Tensor], z0: Tensor, z1: Tensor, rng: Rng, eps: float = 1e-3) -> Estimate:
+def path_length(
+    decode: Callable[[Tensor], Tensor], z0: Tensor, z1: Tensor, rng: Rng, eps: float = 1e-3
+) -> Estimate:
     """Mean |d G(z_t) / dt|^2 on straight lines z_t = (1 - t) z0 + t z1, t uniform in [0, 1].
 
     In squared units of the picture's values, summed over its pixels. The perceptual path length of StyleGAN (Karras
@@ -70,10 +79,14 @@ def path_length(decode: Callable[[Tensor], Tensor], z0: Tensor, z1: Tensor, rng:
 def _table(z: Tensor, fewest: int) -> Tensor:
     """(n, d) as float64 on the CPU."""
     if z.ndim != 2:
-        raise UsageError(f"codes of shape {tuple(z.shape)} are no table of (examples, dimensions): flatten them first")
+        raise UsageError(
+            f"codes of shape {tuple(z.shape)} are no table of (examples, dimensions): flatten them first"
+        )
     if len(z) < fewest:
         raise UsageError(f"{len(z)} codes are too few: give at least {fewest}")
     z = z.detach().cpu().double()
     if not z.isfinite().all():
-        raise DataError("codes with NaN or infinity: the encoder diverged, train it with a lower --lr")
+        raise DataError(
+            "codes with NaN or infinity: the encoder diverged, train it with a lower --lr"
+        )
     return z

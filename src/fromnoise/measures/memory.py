@@ -18,7 +18,9 @@ from .estimate import Estimate, share
 BLOCK = 2**22  # distances held at once
 CLOSE = 1e-10  # of |a|^2 + |b|^2: squared distances below this are computed again
 FEWEST_WITHIN, MOST_WITHIN = 20, 5000  # training examples that are a control for the others
-SAME_SHARE = 0.1  # of the usual distance between real examples: samples nearer than this are the same
+SAME_SHARE = (
+    0.1  # of the usual distance between real examples: samples nearer than this are the same
+)
 
 
 def distance_blocks(a: Tensor, b: Tensor) -> Iterator[tuple[slice, Tensor]]:
@@ -42,10 +44,14 @@ def nearest(x: Tensor, y: Tensor, count: int = 1) -> tuple[Tensor, Tensor]:
     """Distances to and rows of the ``count`` nearest of y (m, d) for each of x (n, d): (n, count) each, nearest first."""
     x, y = checked(x, y, fewest=1)
     if not 1 <= count <= len(y):
-        raise UsageError(f"{len(y)} reference examples have no {count} nearest ones: ask for 1 to {len(y)}")
+        raise UsageError(
+            f"{len(y)} reference examples have no {count} nearest ones: ask for 1 to {len(y)}"
+        )
     found = []
     for _, squared in distance_blocks(x, y):
-        found.append(squared.min(1, keepdim=True) if count == 1 else squared.topk(count, largest=False))
+        found.append(
+            squared.min(1, keepdim=True) if count == 1 else squared.topk(count, largest=False)
+        )
     return torch.cat([values for values, _ in found]).sqrt(), torch.cat([rows for _, rows in found])
 
 
@@ -76,7 +82,9 @@ def closeness_to_one(x: Tensor, train: Tensor, apart: bool = False) -> Tensor:
     return _ratio(distances[:, -2], distances[:, -1])
 
 
-def near_copy_rate(samples: Tensor, train: Tensor, held_out: Tensor, false_positives: float = 0.01) -> Estimate:
+def near_copy_rate(
+    samples: Tensor, train: Tensor, held_out: Tensor, false_positives: float = 0.01
+) -> Estimate:
     """Share of samples that are, against held-out examples, as close to a training example as 1 % of real ones are.
 
     tau is the r-th smallest ``closeness`` of the m held-out examples (each against the others), r =
@@ -95,12 +103,16 @@ def near_copy_rate(samples: Tensor, train: Tensor, held_out: Tensor, false_posit
     rank = math.floor(false_positives * (m + 1) + 1e-9)
     if rank < 1:
         fewest = math.ceil(1 / false_positives - 1 - 1e-9)
-        raise UsageError(f"{m} held-out examples are too few to say what a near-copy is: {fewest} or more are needed")
+        raise UsageError(
+            f"{m} held-out examples are too few to say what a near-copy is: {fewest} or more are needed"
+        )
     control = closeness(held_out, train, held_out, apart=True)
     return _share_within(closeness(samples, train, held_out), control, rank, len(train))
 
 
-def near_copy_rate_within(samples: Tensor, train: Tensor, false_positives: float = 0.01) -> Estimate:
+def near_copy_rate_within(
+    samples: Tensor, train: Tensor, false_positives: float = 0.01
+) -> Estimate:
     """``near_copy_rate`` without held-out examples: leave-one-out within the training set.
 
     A sample is a near-copy if its ``closeness_to_one`` is as small as the r-th smallest of m training examples, each
@@ -109,7 +121,9 @@ def near_copy_rate_within(samples: Tensor, train: Tensor, false_positives: float
     the interval does not know. Raises UsageError below 20 training examples, DataError for NaN.
     """
     if len(train) < FEWEST_WITHIN:
-        raise UsageError(f"{len(train)} training examples are too few to say what a near-copy is: {FEWEST_WITHIN} or more are needed")
+        raise UsageError(
+            f"{len(train)} training examples are too few to say what a near-copy is: {FEWEST_WITHIN} or more are needed"
+        )
     control = closeness_to_one(train[:MOST_WITHIN], train, apart=True)
     rank = max(1, math.floor(false_positives * (len(control) + 1) + 1e-9))
     return _share_within(closeness_to_one(samples, train), control, rank, len(train))
@@ -122,10 +136,23 @@ def _share_within(scores: Tensor, control: Tensor, rank: int, m_train: int) -> E
     within = int((control <= tau).sum())
     null = within / (m + 1)
     found, level = share(int((scores <= tau).sum()), n), share(within, m)
-    slope = (1 - found.value) / (1 - null)  # of the rate in tau's level, where what is not copied is as real data are
-    low = found.value - math.hypot(found.value - found.interval[0], slope * (level.interval[1] - level.value))
-    high = found.value + math.hypot(found.interval[1] - found.value, slope * (level.value - level.interval[0]))
-    return Estimate(found.value, math.hypot(found.se, slope * level.se), (max(0.0, low), min(1.0, high)), null, n=n, m=m_train)
+    slope = (1 - found.value) / (
+        1 - null
+    )  # of the rate in tau's level, where what is not copied is as real data are
+    low = found.value - math.hypot(
+        found.value - found.interval[0], slope * (level.interval[1] - level.value)
+    )
+    high = found.value + math.hypot(
+        found.interval[1] - found.value, slope * (level.value - level.interval[0])
+    )
+    return Estimate(
+        found.value,
+        math.hypot(found.se, slope * level.se),
+        (max(0.0, low), min(1.0, high)),
+        null,
+        n=n,
+        m=m_train,
+    )
 
 
 def _others_within(x: Tensor, distance: float) -> Tensor:
@@ -147,7 +174,10 @@ def duplicates(samples: Tensor, real: Tensor, tol: float | None = None) -> Estim
     samples, real = samples[:n], real[:n]
     if tol is None:
         tol = SAME_SHARE * float(nearest(real, real, 2)[0][:, 1].median())
-    others, null = _others_within(samples, tol), float((_others_within(real, tol) > 0).double().mean())
+    others, null = (
+        _others_within(samples, tol),
+        float((_others_within(real, tol) > 0).double().mean()),
+    )
     repeated = others > 0
     count = int(repeated.sum())
     size = float(others[repeated].double().mean()) + 1 if count else 2.0
@@ -173,4 +203,10 @@ def support_size(samples: Tensor, tol: float) -> Estimate:
     pairs, hits = n * (n - 1) / 2, int(_others_within(samples, tol).sum()) / 2
     byar = lambda c, z: c * (1 - 1 / (9 * c) + z / (3 * math.sqrt(c))) ** 3
     few, many = byar(hits, -1.96) if hits else 0.0, byar(hits + 1, 1.96)
-    return Estimate(pairs / (hits + 1), None, (pairs / many, pairs / few if few else math.inf), raw=pairs / hits if hits else None, n=n)
+    return Estimate(
+        pairs / (hits + 1),
+        None,
+        (pairs / many, pairs / few if few else math.inf),
+        raw=pairs / hits if hits else None,
+        n=n,
+    )

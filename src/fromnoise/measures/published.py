@@ -10,7 +10,7 @@ Which network a file holds is read off the names of its tensors:
     dinov2-vitX14    DINOv2 with X = s, b or l, (n, 384), (n, 768) or (n, 1024); resize: pil-bicubic (dgm-eval), clean
 
 The resize changes the numbers, so that it is part of the map's name, as are the first digits of the file's sha256.
-"""  # fmt: skip
+"""
 
 import math
 from collections.abc import Callable
@@ -46,9 +46,13 @@ class PublishedNet:
         Raises UsageError for other shapes and DataError for pixels that are not finite.
         """
         if x.ndim != 4 or x.shape[1] not in (1, 3):
-            raise UsageError(f"{self.name} sees images (n, 1 or 3, H, W), not {tuple(x.shape)}: choose another feature map")
+            raise UsageError(
+                f"{self.name} sees images (n, 1 or 3, H, W), not {tuple(x.shape)}: choose another feature map"
+            )
         if not bool(torch.isfinite(x).all()):
-            raise DataError(f"some images have pixels that are not finite: {self.name} has no features for them")
+            raise DataError(
+                f"some images have pixels that are not finite: {self.name} has no features for them"
+            )
         levels = (127.5 * (x.float().cpu().clamp(-1, 1) + 1)).round()
         features = torch.empty(len(x), self.dims, dtype=torch.float64)
         for i in range(0, len(x), BATCH):
@@ -56,7 +60,9 @@ class PublishedNet:
         return features
 
 
-def load_published(path: Path, expected_sha256: str | None, resize: str | None = None) -> PublishedNet:
+def load_published(
+    path: Path, expected_sha256: str | None, resize: str | None = None
+) -> PublishedNet:
     """The network in a safetensors file whose sha256 is the expected one.
 
     resize: None for the first of its kind in the table above. Raises UsageError (no such file, no digest or resize
@@ -64,26 +70,46 @@ def load_published(path: Path, expected_sha256: str | None, resize: str | None =
     """
     path = Path(path)
     if not path.is_file():
-        raise UsageError(f"there is no weights file {path}: this package downloads none, name one that you have")
+        raise UsageError(
+            f"there is no weights file {path}: this package downloads none, name one that you have"
+        )
     found = sha256(path)
     if expected_sha256 is None:
-        raise UsageError(f"no sha256 given for {path}: if you trust where it comes from, give {found}")
+        raise UsageError(
+            f"no sha256 given for {path}: if you trust where it comes from, give {found}"
+        )
     if expected_sha256.lower() != found:
-        raise DataError(f"{path} is not the file that was asked for: expected sha256 {expected_sha256}, found {found}")
+        raise DataError(
+            f"{path} is not the file that was asked for: expected sha256 {expected_sha256}, found {found}"
+        )
     try:
         with safe_open(path, framework="pt") as file:
-            prefix = "dinov2." if any(key.startswith("dinov2.") for key in file.keys()) else ""  # there is a head beside it
+            prefix = (
+                "dinov2." if any(key.startswith("dinov2.") for key in file.keys()) else ""
+            )  # there is a head beside it
             keys = {key.removeprefix(prefix): key for key in file.keys() if key.startswith(prefix)}
             shapes = {key: tuple(file.get_slice(there).get_shape()) for key, there in keys.items()}
             name, module, net = _recognise(path, shapes)
             resize = resize or next(iter(module.RESIZES))
             if resize not in module.RESIZES:
-                raise UsageError(f"{name} has no resize '{resize}': choose from {', '.join(module.RESIZES)}.{did_you_mean(resize, module.RESIZES)}")
+                raise UsageError(
+                    f"{name} has no resize '{resize}': choose from {', '.join(module.RESIZES)}.{did_you_mean(resize, module.RESIZES)}"
+                )
             wanted = _match(path, name, shapes, net)
-            net.load_state_dict({key: file.get_tensor(keys[key]).to(torch.float32, copy=True) for key in wanted}, assign=True)
+            net.load_state_dict(
+                {key: file.get_tensor(keys[key]).to(torch.float32, copy=True) for key in wanted},
+                assign=True,
+            )
     except SafetensorError as error:
-        raise DataError(f"{path} is damaged or no safetensors file ({error}): fromnoise/measures/published.py says how to make one") from None
-    return PublishedNet(f"{name}/{resize}/{found[:12]}", net.dims, net.eval(), partial(module.prepare, resize=resize))
+        raise DataError(
+            f"{path} is damaged or no safetensors file ({error}): fromnoise/measures/published.py says how to make one"
+        ) from None
+    return PublishedNet(
+        f"{name}/{resize}/{found[:12]}",
+        net.dims,
+        net.eval(),
+        partial(module.prepare, resize=resize),
+    )
 
 
 def _recognise(path: Path, shapes: dict) -> tuple:
@@ -94,21 +120,35 @@ def _recognise(path: Path, shapes: dict) -> tuple:
             return "inception-2015", inception, inception.Inception()
         if len(positions) == 3 and positions[1] > 1 and positions[2] in dinov2.SIZES:
             _, tokens, width = positions
-            return f"dinov2-{dinov2.SIZES[width][0]}", dinov2, dinov2.DINOv2(width, grid=math.isqrt(tokens - 1))
+            return (
+                f"dinov2-{dinov2.SIZES[width][0]}",
+                dinov2,
+                dinov2.DINOv2(width, grid=math.isqrt(tokens - 1)),
+            )
     some = ", ".join(sorted(shapes)[:3]) or "no tensor"
-    raise DataError(f"{path} holds neither FID's Inception-v3 nor a DINOv2 of 384, 768 or 1024 channels, but {some} ...")
+    raise DataError(
+        f"{path} holds neither FID's Inception-v3 nor a DINOv2 of 384, 768 or 1024 channels, but {some} ..."
+    )
 
 
 def _match(path: Path, name: str, shapes: dict, net: nn.Module) -> list[str]:
     """The names of the tensors to read. Raises DataError naming the first that is missing, misshapen or too much."""
-    counter = lambda key: key.endswith(".num_batches_tracked")  # of training; some files have them, nothing reads them
-    wanted = {key: tuple(value.shape) for key, value in net.state_dict().items() if not counter(key)}
+    counter = lambda key: key.endswith(
+        ".num_batches_tracked"
+    )  # of training; some files have them, nothing reads them
+    wanted = {
+        key: tuple(value.shape) for key, value in net.state_dict().items() if not counter(key)
+    }
     known = wanted | net.unused
     wrong = {
         "lacks": [key for key in wanted if key not in shapes],
-        "has another shape of": [f"{key} {shapes[key]} instead of {known[key]}" for key in known if shapes.get(key, known[key]) != known[key]],
+        "has another shape of": [
+            f"{key} {shapes[key]} instead of {known[key]}"
+            for key in known
+            if shapes.get(key, known[key]) != known[key]
+        ],
         "has beyond it": [key for key in sorted(shapes) if key not in known and not counter(key)],
-    }  # fmt: skip
+    }
     for what, those in wrong.items():
         if those:
             more = f" and {len(those) - 1} more" if len(those) > 1 else ""

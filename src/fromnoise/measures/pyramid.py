@@ -49,7 +49,9 @@ def halved(x: Tensor) -> Tensor:
     for axis in (2, 3):
         length = -(-x.shape[axis] // 2)
         x = _ends(x, axis, [2, 1], [-2, -3])
-        tap = lambda start, x=x, axis=axis, length=length: x[(slice(None),) * axis + (slice(start, start + 2 * length - 1, 2),)]
+        tap = lambda start, x=x, axis=axis, length=length: x[
+            (slice(None),) * axis + (slice(start, start + 2 * length - 1, 2),)
+        ]
         x = (tap(0) + tap(4) + 4 * (tap(1) + tap(3)) + 6 * tap(2)) / 16
     return x
 
@@ -59,7 +61,11 @@ def doubled(x: Tensor, shape: tuple[int, int]) -> Tensor:
     for axis, side in zip((2, 3), shape):
         x = _ends(x, axis, [1], [-1 if side % 2 == 0 else -2])
         before, here, after = (x.narrow(axis, start, x.shape[axis] - 2) for start in (0, 1, 2))
-        x = torch.stack([(before + 6 * here + after) / 8, (here + after) / 2], axis + 1).flatten(axis, axis + 1).narrow(axis, 0, side)
+        x = (
+            torch.stack([(before + 6 * here + after) / 8, (here + after) / 2], axis + 1)
+            .flatten(axis, axis + 1)
+            .narrow(axis, 0, side)
+        )
     return x
 
 
@@ -110,7 +116,10 @@ def places(shape: tuple[int, ...], n: int, patches: int, rng: Rng) -> list[Tenso
     """
     slots, found = -(-n // GROUPS), []
     for level, (height, width) in enumerate(level_shapes(shape)):
-        corner = [rng.integers(f"{level} {axis}", max(1, side - PATCH + 1), (slots, patches)) for axis, side in (("row", height), ("column", width))]
+        corner = [
+            rng.integers(f"{level} {axis}", max(1, side - PATCH + 1), (slots, patches))
+            for axis, side in (("row", height), ("column", width))
+        ]
         found.append(torch.stack(corner, 2).repeat_interleave(GROUPS, 0)[:n])
     return found
 
@@ -119,7 +128,9 @@ def cut(x: Tensor, where: list[Tensor]) -> list[Tensor]:
     """Patches of images x (b, C, H, W) at ``where``, (b, P, 2) by level -> float32 (b, P, C, 49) by level."""
     found = []
     for level, corner in zip(laplacian_pyramid(x.float().cpu()), where):
-        windows = level.unfold(2, min(PATCH, level.shape[2]), 1).unfold(3, min(PATCH, level.shape[3]), 1)  # b C h w 7 7
+        windows = level.unfold(2, min(PATCH, level.shape[2]), 1).unfold(
+            3, min(PATCH, level.shape[3]), 1
+        )  # b C h w 7 7
         image = torch.arange(len(x))[:, None].expand(corner.shape[:2])
         found.append(windows[image, :, corner[..., 0], corner[..., 1]].flatten(3))
     return found
@@ -148,7 +159,9 @@ class Level:
     noise: float
 
 
-def compare(x: list[Tensor], y: list[Tensor], rng: Rng, directions: int = DIRECTIONS) -> list[Estimate]:
+def compare(
+    x: list[Tensor], y: list[Tensor], rng: Rng, directions: int = DIRECTIONS
+) -> list[Estimate]:
     """Distances of patches of samples x from those of a reference y, (n, P, C, 49) by level: their mean, then each level's.
 
     Thousandths of the reference's standard deviation. The error is over images, from the spread of groups of them, and
@@ -156,10 +169,14 @@ def compare(x: list[Tensor], y: list[Tensor], rng: Rng, directions: int = DIRECT
     Raises UsageError (sets that do not go together, fewer than 20 images), DataError (not finite).
     """
     if [level.shape for level in x] != [level.shape for level in y] or not x:
-        raise UsageError("patches of samples and reference do not go together: as many images of one shape are needed on both sides")
+        raise UsageError(
+            "patches of samples and reference do not go together: as many images of one shape are needed on both sides"
+        )
     n = len(x[0])
     if n < 2 * GROUPS:
-        raise UsageError(f"{n} images are too few for a distance of patches: {2 * GROUPS} of each or more are needed")
+        raise UsageError(
+            f"{n} images are too few for a distance of patches: {2 * GROUPS} of each or more are needed"
+        )
     levels = [_level(a, b, rng.at(i), directions) for i, (a, b) in enumerate(zip(x, y))]
     return [_estimate(levels, n), *(_estimate([level], n) for level in levels)]
 
@@ -169,9 +186,19 @@ def _estimate(levels: list[Level], n: int) -> Estimate:
     mean = lambda values: float(np.mean(list(values)))
     value = mean(level.value for level in levels)
     groups = np.mean([level.groups for level in levels], 0)
-    se = math.sqrt(groups.var(ddof=1) / GROUPS + mean(level.noise for level in levels) / len(levels))
+    se = math.sqrt(
+        groups.var(ddof=1) / GROUPS + mean(level.noise for level in levels) / len(levels)
+    )
     interval = (max(0.0, value - STUDENT * se), value + STUDENT * se)
-    return Estimate(value, se, interval, mean(level.null for level in levels), mean(level.raw for level in levels), n=n, m=n)
+    return Estimate(
+        value,
+        se,
+        interval,
+        mean(level.null for level in levels),
+        mean(level.raw for level in levels),
+        n=n,
+        m=n,
+    )
 
 
 def _level(x: Tensor, y: Tensor, rng: Rng, directions: int) -> Level:
@@ -182,7 +209,9 @@ def _level(x: Tensor, y: Tensor, rng: Rng, directions: int) -> Level:
     axes /= axes.norm(dim=1, keepdim=True)
     of_x, of_y, by_group = _scale(x), _scale(y), _scale(y, GROUPS)
     sets = [_normalised(z, scale) for z, scale in ((x, of_y), (y, of_y), (x, of_x))]
-    groups = [_normalised(z, scale) for z, scale in ((x, by_group), (y, by_group), (y, of_y))]  # a group's scale is as unsure as its points
+    groups = [
+        _normalised(z, scale) for z, scale in ((x, by_group), (y, by_group), (y, of_y))
+    ]  # a group's scale is as unsure as its points
     found, raw, of_groups, null = [], [], [], []
     for number, part in enumerate(axes.split(BLOCK)):
         a, b, own = (_sorted(part @ z.T) for z in sets)
@@ -193,8 +222,16 @@ def _level(x: Tensor, y: Tensor, rng: Rng, directions: int) -> Level:
             of_groups.append(np.abs(a - b).mean((0, 2)))
             null.append(np.abs(real - np.roll(real, 1, 1)).mean())
     found = 1000 * np.concatenate(found)
-    shrink = math.sqrt(n // GROUPS / n)  # from groups to all: the distance of two draws falls as 1 / sqrt(n)
-    return Level(float(found.mean()), 1000 * float(np.mean(raw)), 1000 * shrink * float(np.mean(null)), 1000 * np.mean(of_groups, 0), float(found.var() / directions))
+    shrink = math.sqrt(
+        n // GROUPS / n
+    )  # from groups to all: the distance of two draws falls as 1 / sqrt(n)
+    return Level(
+        float(found.mean()),
+        1000 * float(np.mean(raw)),
+        1000 * shrink * float(np.mean(null)),
+        1000 * np.mean(of_groups, 0),
+        float(found.var() / directions),
+    )
 
 
 def _scale(z: Tensor, groups: int = 1) -> tuple[Tensor, Tensor]:
@@ -203,7 +240,10 @@ def _scale(z: Tensor, groups: int = 1) -> tuple[Tensor, Tensor]:
     groups: those of the group of each image, which is its number mod groups.
     """
     parts = [z[group::groups].double() for group in range(groups)]
-    mean, std = (torch.stack([f(part) for part in parts])[:, None, :, None].float() for f in (lambda p: p.mean((0, 1, 3)), lambda p: p.std((0, 1, 3), correction=0)))
+    mean, std = (
+        torch.stack([f(part) for part in parts])[:, None, :, None].float()
+        for f in (lambda p: p.mean((0, 1, 3)), lambda p: p.std((0, 1, 3), correction=0))
+    )
     group = torch.arange(len(z) if groups > 1 else 1) % groups
     return mean[group], std.where(std > 1e-6, 1.0)[group]
 
@@ -223,14 +263,18 @@ def _sorted(values: Tensor) -> np.ndarray:
     return np.sort(values.numpy(), -1)  # three times as fast as torch's
 
 
-def pyramid_swd(x: Tensor, y: Tensor, rng: Rng, patches: int | None = None, directions: int = DIRECTIONS) -> dict[str, Estimate]:
+def pyramid_swd(
+    x: Tensor, y: Tensor, rng: Rng, patches: int | None = None, directions: int = DIRECTIONS
+) -> dict[str, Estimate]:
     """Distance of images x (n, C, H, W) from a reference y (m, C, H, W): {"mean": ..., then by the shorter side of a level}.
 
     The first ``images_of`` min(n, m) of each are taken: W_1 of sets of unlike sizes has another null for each size.
     patches of an image at each level: None is ``patches_of``. See ``compare`` for what is raised and returned.
     """
     if x.ndim != 4 or x.shape[1:] != y.shape[1:]:
-        raise UsageError(f"samples {tuple(x.shape)} and reference {tuple(y.shape)} do not go together: both need (n, C, H, W) with the same C, H, W")
+        raise UsageError(
+            f"samples {tuple(x.shape)} and reference {tuple(y.shape)} do not go together: both need (n, C, H, W) with the same C, H, W"
+        )
     shape = tuple(x.shape[1:])
     n = images_of(shape, len(x), len(y))
     where = places(shape, n, patches or patches_of(max(n, 1)), rng.at("places"))

@@ -22,7 +22,9 @@ KERNEL = torch.tensor([[0.0, -1.0, 0.0], [-1.0, 4.0, -1.0], [0.0, -1.0, 0.0]])
 def laplacian(x: Tensor) -> Tensor:
     """x (B, C, H, W) in [-1, 1], clipped to it -> mean |Delta x| over channels and inner pixels, (B,), of pixels in [0, 1]."""
     if x.ndim != 4 or min(x.shape[2:]) < 3:
-        raise UsageError(f"sharpness is measured on images of 3 x 3 pixels and more, not on {tuple(x.shape[1:])}")
+        raise UsageError(
+            f"sharpness is measured on images of 3 x 3 pixels and more, not on {tuple(x.shape[1:])}"
+        )
     pixels = (x.clamp(-1, 1) + 1) / 2
     planes = pixels.flatten(0, 1)[:, None]
     return F.conv2d(planes, KERNEL.to(planes)[None, None]).abs().view(len(x), -1).mean(1)
@@ -36,7 +38,9 @@ def sharpness(x: Tensor, real: Tensor) -> Estimate:
     """
     mine, theirs = laplacian(x).double(), laplacian(real).double()
     if not float(theirs.mean()) > 0:
-        raise DataError("the real pictures are of one colour each: there is no sharpness to compare with")
+        raise DataError(
+            "the real pictures are of one colour each: there is no sharpness to compare with"
+        )
     value = float(mine.mean() / theirs.mean())
     spread = lambda values: float(values.var() / len(values)) if len(values) > 1 else math.inf
     se = math.sqrt(spread(mine) + value**2 * spread(theirs)) / float(theirs.mean())

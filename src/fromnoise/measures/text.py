@@ -37,7 +37,9 @@ def entropy_rate(transition) -> float:
     P = np.asarray(transition, np.float64)
     K = len(P)
     if P.shape != (K, K) or not (P >= 0).all() or not np.allclose(P.sum(1), 1, atol=1e-6):
-        raise UsageError(f"transition, of shape {P.shape}, is not a square matrix of probabilities whose rows sum to 1")
+        raise UsageError(
+            f"transition, of shape {P.shape}, is not a square matrix of probabilities whose rows sum to 1"
+        )
     balance = np.vstack([P.T - np.eye(K), np.ones(K)])  # pi P = pi, sum pi = 1
     if np.linalg.matrix_rank(balance[:-1], tol=1e-9) < K - 1:
         raise DataError("the chain has several parts that never meet: give each its own matrix")
@@ -67,7 +69,9 @@ def longest_copied(sample: str, corpus: "str | Hashes") -> tuple[int, int, int]:
 def copied_share(sample: str, corpus: "str | Hashes", n: int = 50) -> float:
     """Share of the sample's characters that lie in a run of at least n characters copied verbatim from the corpus."""
     if not sample or n < 1:
-        raise UsageError("copied_share needs a sample of at least one character and n of at least 1")
+        raise UsageError(
+            "copied_share needs a sample of at least one character and n of at least 1"
+        )
     return float(copied(sample, corpus, n).mean())
 
 
@@ -84,14 +88,20 @@ class Hashes:
 
     def __init__(self, text: str):
         self.text = text
-        codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32).astype(np.uint64)
-        self.inverse = np.cumprod(np.full(len(codes), pow(BASE, -1, 2**64), np.uint64))  # BASE^-(i+1)
+        codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32).astype(
+            np.uint64
+        )
+        self.inverse = np.cumprod(
+            np.full(len(codes), pow(BASE, -1, 2**64), np.uint64)
+        )  # BASE^-(i+1)
         powers = np.cumprod(np.full(len(codes), BASE, np.uint64))
         self.prefix = np.concatenate([np.zeros(1, np.uint64), np.cumsum(codes * powers)])
 
     def windows(self, length: int) -> np.ndarray:
         """(len(text) - length + 1,) uint64"""
-        return (self.prefix[length:] - self.prefix[:-length]) * self.inverse[: len(self.prefix) - length]
+        return (self.prefix[length:] - self.prefix[:-length]) * self.inverse[
+            : len(self.prefix) - length
+        ]
 
 
 def hashes_of(text: str | Hashes) -> Hashes:
@@ -104,7 +114,9 @@ def _copies(sample: Hashes, corpus: Hashes, length: int):
         return
     wanted, have = sample.windows(length), corpus.windows(length)
     top = np.uint64(48)
-    sieve = np.zeros(2**16, bool)  # most windows of the corpus are told apart by 16 bits: the rest is little work
+    sieve = np.zeros(
+        2**16, bool
+    )  # most windows of the corpus are told apart by 16 bits: the rest is little work
     sieve[wanted >> top] = True
     kept = np.flatnonzero(sieve[have >> top])[::-1]
     where = dict(zip(have[kept].tolist(), kept.tolist()))  # reversed: the first place wins
@@ -121,5 +133,7 @@ def _for_each(nats_total: float, count: int) -> float:
     if count < 1:
         raise UsageError("no text to divide the nats by: give at least one symbol")
     if not abs(nats_total / count) < 700:
-        raise DataError(f"{nats_total} nats over {count} symbols is no finite likelihood: the model diverged or gave probability 0")
+        raise DataError(
+            f"{nats_total} nats over {count} symbols is no finite likelihood: the model diverged or gave probability 0"
+        )
     return nats_total / count

@@ -47,12 +47,18 @@ def _features(z: Tensor, rng: Rng) -> Tensor:
     """(2 n, d) -> (2 n, 3 d + WAVES), centred."""
     z = z[:, (z != z[0]).any(0)]
     if not z.shape[1]:
-        raise NoSpreadError("all samples and reference rows have the same features: there is nothing to tell apart")
+        raise NoSpreadError(
+            "all samples and reference rows have the same features: there is nothing to tell apart"
+        )
     z = ((z - z.mean(0)) / z.std(0)).clamp(-FAR, FAR)
     some = z[torch.from_numpy(rng.numpy("some").permutation(len(z))[:500])]
     distance = float(torch.pdist(some).square().mean().sqrt())
     frequencies = rng.normal("frequencies", (z.shape[1], WAVES)).double() / distance
-    waves = 0.5 * math.sqrt(2) * (z @ frequencies + 2 * math.pi * rng.uniform("phases", (WAVES,)).double()).cos()
+    waves = (
+        0.5
+        * math.sqrt(2)
+        * (z @ frequencies + 2 * math.pi * rng.uniform("phases", (WAVES,)).double()).cos()
+    )
     inputs = torch.cat([z, z.abs(), z.square(), waves], 1)
     return inputs - inputs.mean(0)
 
@@ -65,7 +71,9 @@ def class_score(probabilities: Tensor) -> Estimate:
     """
     p = probabilities.double()
     if not bool((p >= 0).all() and ((p.sum(1) - 1).abs() < 1e-3).all()):
-        raise DataError("each row must be a distribution over classes: not negative, with sum 1 (take the softmax of logits)")
+        raise DataError(
+            "each row must be a distribution over classes: not negative, with sum 1 (take the softmax of logits)"
+        )
     nats = (p.xlogy(p) - p.xlogy(p.mean(0))).sum(1)
     score = float(nats.mean().exp())
     se = score * float(nats.std(correction=0)) / math.sqrt(len(p))

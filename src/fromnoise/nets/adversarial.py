@@ -40,7 +40,9 @@ class Block(nn.Module):
         return h + self.second(leaky(self.first(leaky(h))))
 
 
-def stages(shape: tuple[int, int, int], width: int, patch: int) -> tuple[list[tuple[int, int]], list[int]]:
+def stages(
+    shape: tuple[int, int, int], width: int, patch: int
+) -> tuple[list[tuple[int, int]], list[int]]:
     """Sizes (H, W) and channels of the stages, finest first: halved until no side is above 8, doubled up to 4 widths."""
     sizes = sizes_down(shape, patch, smallest=8)
     return sizes, [min(width * 2**i, 4 * width) for i in range(len(sizes))]
@@ -49,14 +51,26 @@ def stages(shape: tuple[int, int, int], width: int, patch: int) -> tuple[list[tu
 class ConvGenerator(nn.Module):
     """z (B, latent_dim), label as one-hot (B, K) or None -> x (B, C, H, W), not squashed."""
 
-    def __init__(self, latent_dim: int, shape: tuple[int, int, int], width: int, blocks: int, patch: int = 0, n_classes: int = 0):
+    def __init__(
+        self,
+        latent_dim: int,
+        shape: tuple[int, int, int],
+        width: int,
+        blocks: int,
+        patch: int = 0,
+        n_classes: int = 0,
+    ):
         super().__init__()
         patch = patch or fold_size(shape)
         sizes, channels = stages(shape, width, patch)
         self.sizes, channels = sizes[::-1], channels[::-1]
         self.stem = nn.Linear(latent_dim + n_classes, channels[0] * math.prod(self.sizes[0]))
-        self.blocks = nn.ModuleList(nn.Sequential(*(Block(c) for _ in range(blocks))) for c in channels)
-        self.up = nn.ModuleList(nn.Conv2d(a, b, 3, padding=1) for a, b in zip(channels, channels[1:]))
+        self.blocks = nn.ModuleList(
+            nn.Sequential(*(Block(c) for _ in range(blocks))) for c in channels
+        )
+        self.up = nn.ModuleList(
+            nn.Conv2d(a, b, 3, padding=1) for a, b in zip(channels, channels[1:])
+        )
         self.out = nn.Conv2d(channels[-1], shape[0] * patch**2, 3, padding=1)
         self.unfold = Unfold(patch, shape)
 
@@ -95,14 +109,26 @@ class Critic(nn.Module):
 class ConvCritic(Critic):
     """x (B, C, H, W), label as one-hot (B, K) or None -> a score (B,)."""
 
-    def __init__(self, shape: tuple[int, int, int], width: int, blocks: int, patch: int = 0, n_classes: int = 0, dims: int = 128):
+    def __init__(
+        self,
+        shape: tuple[int, int, int],
+        width: int,
+        blocks: int,
+        patch: int = 0,
+        n_classes: int = 0,
+        dims: int = 128,
+    ):
         super().__init__(dims, n_classes)
         patch = patch or fold_size(shape)
         sizes, channels = stages(shape, width, patch)
         self.fold = Fold(patch)
         self.stem = nn.Conv2d(shape[0] * patch**2, channels[0], 3, padding=1)
-        self.blocks = nn.ModuleList(nn.Sequential(*(Block(c) for _ in range(blocks))) for c in channels)
-        self.down = nn.ModuleList(nn.Conv2d(a, b, 3, stride=2, padding=1) for a, b in zip(channels, channels[1:]))
+        self.blocks = nn.ModuleList(
+            nn.Sequential(*(Block(c) for _ in range(blocks))) for c in channels
+        )
+        self.down = nn.ModuleList(
+            nn.Conv2d(a, b, 3, stride=2, padding=1) for a, b in zip(channels, channels[1:])
+        )
         self.mix = nn.Conv2d(channels[-1], channels[-1], 3, stride=2, padding=1)
         coarse = [math.ceil(side / 2) for side in sizes[-1]]
         self.join = nn.Linear(channels[-1] * math.prod(coarse), dims)
@@ -118,7 +144,9 @@ class ConvCritic(Critic):
 class MLPGenerator(nn.Module):
     """z (B, latent_dim), label as one-hot (B, K) or None -> (B, *shape); features at root mean square 1 after each layer."""
 
-    def __init__(self, latent_dim: int, shape: tuple[int, ...], hidden: Sequence[int], n_classes: int = 0):
+    def __init__(
+        self, latent_dim: int, shape: tuple[int, ...], hidden: Sequence[int], n_classes: int = 0
+    ):
         super().__init__()
         widths = [latent_dim + n_classes, *hidden]
         self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in zip(widths, widths[1:]))
@@ -156,7 +184,9 @@ class SpectralNorm(nn.Module):
         with torch.autocast(weight.device.type, enabled=False):
             rows = weight.flatten(1).float()
             gram = rows @ rows.T if len(rows) <= rows.shape[1] else rows.T @ rows
-            if not bool(torch.isfinite(gram).all()):  # the loop sees what is not finite, and rolls back; LAPACK raises
+            if not bool(
+                torch.isfinite(gram).all()
+            ):  # the loop sees what is not finite, and rolls back; LAPACK raises
                 return weight * torch.nan
             return weight / torch.linalg.eigvalsh(gram)[-1].clamp(min=1e-12).sqrt()
 

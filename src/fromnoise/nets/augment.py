@@ -24,8 +24,12 @@ def half_up(side: float) -> int:
 def translation(x: Tensor, rng: Rng) -> Tensor:
     """Moved by whole pixels, up to an eighth of each side."""
     _, C, H, W = x.shape
-    rows, rows_there = moved(H, rng.integers("down", 2 * half_up(H / 8) + 1, (len(x),)).to(x.device) - half_up(H / 8))
-    columns, columns_there = moved(W, rng.integers("right", 2 * half_up(W / 8) + 1, (len(x),)).to(x.device) - half_up(W / 8))
+    rows, rows_there = moved(
+        H, rng.integers("down", 2 * half_up(H / 8) + 1, (len(x),)).to(x.device) - half_up(H / 8)
+    )
+    columns, columns_there = moved(
+        W, rng.integers("right", 2 * half_up(W / 8) + 1, (len(x),)).to(x.device) - half_up(W / 8)
+    )
     index = (rows[:, :, None] * W + columns[:, None]).flatten(1)
     there = rows_there[:, :, None] & columns_there[:, None]
     return x.flatten(2).gather(2, index[:, None].expand(-1, C, -1)).view_as(x) * there[:, None]
@@ -42,7 +46,9 @@ def cutout(x: Tensor, rng: Rng) -> Tensor:
     inside = []
     for name, side in (("top", x.shape[2]), ("left", x.shape[3])):
         length = half_up(side / 2)
-        start = rng.integers(name, side + 1 - length % 2, (len(x),)).to(x.device)[:, None] - length // 2
+        start = (
+            rng.integers(name, side + 1 - length % 2, (len(x),)).to(x.device)[:, None] - length // 2
+        )
         position = torch.arange(side, device=x.device)
         inside.append((position >= start) & (position < start + length))
     return x * ~(inside[0][:, :, None] & inside[1][:, None])[:, None]
@@ -51,7 +57,8 @@ def cutout(x: Tensor, rng: Rng) -> Tensor:
 def colour(x: Tensor, rng: Rng) -> Tensor:
     """Brightness + U(-1/2, 1/2); saturation * U(0, 2), about the mean over the colours; contrast * U(1/2, 3/2), about the mean."""
     brightness, saturation, contrast = (
-        rng.uniform(name, (len(x), 1, 1, 1)).to(x) for name in ("brightness", "saturation", "contrast")
+        rng.uniform(name, (len(x), 1, 1, 1)).to(x)
+        for name in ("brightness", "saturation", "contrast")
     )
     x = x + (brightness - 0.5)
     if x.shape[1] == 3:  # grey images have no saturation

@@ -16,17 +16,21 @@ class CaptionEncoder(nn.Module):
     depth               layers: self-attention over the words that are there, then an MLP (Vaswani et al. 2017, norms first)
     """
 
-    def __init__(self, length: int, vocabulary: int, width: int = 128, depth: int = 2, heads: int = 4):
+    def __init__(
+        self, length: int, vocabulary: int, width: int = 128, depth: int = 2, heads: int = 4
+    ):
         super().__init__()
         assert width % heads == 0, f"{width} does not divide by {heads} heads"
         self.words = nn.Embedding(vocabulary, width)
-        self.places = nn.Parameter(nn.init.normal_(torch.empty(1 + length, width), std=0.5))  # "red left of blue" is not "blue left of red"
+        self.places = nn.Parameter(
+            nn.init.normal_(torch.empty(1 + length, width), std=0.5)
+        )  # "red left of blue" is not "blue left of red"
         self.layers = nn.ModuleList(Layer(width, heads) for _ in range(depth))
         self.norm = nn.LayerNorm(width)
 
     def forward(self, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        mask = F.pad(tokens != 0, (1, 0), value=True)                               # (B, 1 + L)
-        x = F.pad(self.words(tokens), (0, 0, 1, 0)) + self.places                   # (B, 1 + L, width)
+        mask = F.pad(tokens != 0, (1, 0), value=True)  # (B, 1 + L)
+        x = F.pad(self.words(tokens), (0, 0, 1, 0)) + self.places  # (B, 1 + L, width)
         for layer in self.layers:
             x = layer(x, mask)
         x = self.norm(x) * mask[..., None]
@@ -41,10 +45,14 @@ class Layer(nn.Module):
         self.heads = heads
         self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(2))
         self.qkv, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
-        self.mlp = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
+        self.mlp = nn.Sequential(
+            nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width)
+        )
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        q, k, v = self.qkv(self.norms[0](x)).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)  # (B, heads, T, width / heads)
+        q, k, v = (
+            self.qkv(self.norms[0](x)).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        )  # (B, heads, T, width / heads)
         read = F.scaled_dot_product_attention(q, k, v, attn_mask=mask[:, None, None])
         x = x + self.out(read.transpose(1, 2).flatten(2))
         return x + self.mlp(self.norms[1](x))

@@ -29,14 +29,24 @@ class Told(nn.Module):
         super().__init__()
         self.levels = Levels(width)
         self.until = Levels(width) if two_levels else None
-        self.classes = nn.Linear(reads, width, bias=False) if isinstance(reads, int) and reads else None
-        self.captions = CaptionEncoder(*reads, width, heads=heads_for(width)) if isinstance(reads, tuple) and reads else None
+        self.classes = (
+            nn.Linear(reads, width, bias=False) if isinstance(reads, int) and reads else None
+        )
+        self.captions = (
+            CaptionEncoder(*reads, width, heads=heads_for(width))
+            if isinstance(reads, tuple) and reads
+            else None
+        )
         self.out = nn.Linear(width, width)
 
-    def forward(self, level: Tensor, condition: Tensor | None, until: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+    def forward(
+        self, level: Tensor, condition: Tensor | None, until: Tensor | None = None
+    ) -> tuple[Tensor, Tensor | None]:
         told, words = self.levels(level), None
         if self.until is not None:
-            told = told + self.until(level - (level if until is None else until))   # how far it jumps
+            told = told + self.until(
+                level - (level if until is None else until)
+            )  # how far it jumps
         if self.classes is not None and condition is not None:
             told = told + self.classes(condition)
         if self.captions is not None and condition is not None:
@@ -55,7 +65,9 @@ class Levels(nn.Module):
 
     def __init__(self, width: int, waves: int = 16):
         super().__init__()
-        self.register_buffer("frequency", torch.exp(torch.linspace(0, math.log(60.0), waves)), persistent=False)
+        self.register_buffer(
+            "frequency", torch.exp(torch.linspace(0, math.log(60.0), waves)), persistent=False
+        )
         self.mix = nn.Linear(2 * waves, width)
 
     def forward(self, level: Tensor) -> Tensor:
@@ -74,22 +86,41 @@ def zeroed(layer: nn.Linear | nn.Conv2d) -> nn.Module:
 class PatchTransformer(nn.Module):
     """An image as patches of p x p pixels, a Transformer over them (Peebles & Xie 2023)."""
 
-    def __init__(self, shape: tuple[int, int, int], width: int, depth: int, heads: int, patch: int, reads=0, two_levels: bool = False, guess: bool = False):
+    def __init__(
+        self,
+        shape: tuple[int, int, int],
+        width: int,
+        depth: int,
+        heads: int,
+        patch: int,
+        reads=0,
+        two_levels: bool = False,
+        guess: bool = False,
+    ):
         super().__init__()
         C, H, W = shape
         self.grid = (-(-H // patch), -(-W // patch))
         self.fold, self.unfold = Fold(patch), Unfold(patch, shape)
         self.told = Told(width, reads, two_levels)
         self.embed = nn.Linear((1 + guess) * C * patch**2, width)
-        self.places = nn.Parameter(nn.init.normal_(torch.empty(self.grid[0] * self.grid[1], width), std=0.02))
+        self.places = nn.Parameter(
+            nn.init.normal_(torch.empty(self.grid[0] * self.grid[1], width), std=0.02)
+        )
         self.layers = nn.ModuleList(TransformerLayer(width, heads) for _ in range(depth))
         self.last = zeroed(nn.Linear(width, 2 * width))
         self.out = zeroed(nn.Linear(width, C * patch**2))
 
-    def forward(self, x: Tensor, level: Tensor, condition: Tensor | None = None, until: Tensor | None = None, guess: Tensor | None = None) -> Tensor:
+    def forward(
+        self,
+        x: Tensor,
+        level: Tensor,
+        condition: Tensor | None = None,
+        until: Tensor | None = None,
+        guess: Tensor | None = None,
+    ) -> Tensor:
         x = with_guess(x, guess)
         told, words = self.told(level, condition, until)
-        h = self.embed(self.fold(x).flatten(2).transpose(1, 2))                     # B T width
+        h = self.embed(self.fold(x).flatten(2).transpose(1, 2))  # B T width
         h = read_along(self.layers, h + self.places.to(h.dtype), told, words)
         shift, scale = self.last(told)[:, None].chunk(2, 2)
         h = self.out(norm(h) * (1 + scale) + shift).to(x.dtype)
@@ -123,7 +154,9 @@ class TransformerLayer(nn.Module):
 
     def attend(self, h: Tensor) -> Tensor:
         B, T, width = h.shape
-        q, k, v = self.qkv(h).view(B, T, 3, self.heads, width // self.heads).permute(2, 0, 3, 1, 4)   # B heads T d
+        q, k, v = (
+            self.qkv(h).view(B, T, 3, self.heads, width // self.heads).permute(2, 0, 3, 1, 4)
+        )  # B heads T d
         q, k = norm(q), norm(k)
         weights = ((q * q.shape[3] ** -0.5) @ k.transpose(2, 3)).softmax(3).to(v.dtype)
         return self.mixed((weights @ v).transpose(1, 2).reshape(B, T, width))
@@ -146,20 +179,43 @@ class MLP(nn.Module):
             an MLP is slow to learn what changes over short distances (Tancik et al. 2020, arXiv:2006.10739)
     """
 
-    def __init__(self, dims: int, width: int, depth: int, reads=0, two_levels: bool = False, waves: int = 0, guess: bool = False):
+    def __init__(
+        self,
+        dims: int,
+        width: int,
+        depth: int,
+        reads=0,
+        two_levels: bool = False,
+        waves: int = 0,
+        guess: bool = False,
+    ):
         super().__init__()
         self.told = Told(width, reads, two_levels)
-        self.register_buffer("frequency", math.pi / 4 * 2.0 ** torch.arange(waves), persistent=False)
+        self.register_buffer(
+            "frequency", math.pi / 4 * 2.0 ** torch.arange(waves), persistent=False
+        )
         self.embed = nn.Linear(dims * (1 + 2 * waves + guess), width)
         self.tell = nn.ModuleList(zeroed(nn.Linear(width, 3 * width)) for _ in range(depth))
         self.up = nn.ModuleList(nn.Linear(width, 2 * width) for _ in range(depth))
         self.down = nn.ModuleList(nn.Linear(2 * width, width) for _ in range(depth))
         self.out = zeroed(nn.Linear(width, dims))
 
-    def forward(self, x: Tensor, level: Tensor, condition: Tensor | None = None, until: Tensor | None = None, guess: Tensor | None = None) -> Tensor:
+    def forward(
+        self,
+        x: Tensor,
+        level: Tensor,
+        condition: Tensor | None = None,
+        until: Tensor | None = None,
+        guess: Tensor | None = None,
+    ) -> Tensor:
         told, flat = self.told(level, condition, until)[0], x.flatten(1)
         angle = (flat[:, :, None] * self.frequency).flatten(1)
-        h = self.embed(with_guess(torch.cat([flat, angle.cos(), angle.sin()], 1), None if guess is None else guess.flatten(1)))
+        h = self.embed(
+            with_guess(
+                torch.cat([flat, angle.cos(), angle.sin()], 1),
+                None if guess is None else guess.flatten(1),
+            )
+        )
         for tell, up, down in zip(self.tell, self.up, self.down):
             shift, scale, gate = tell(told).chunk(3, 1)
             h = h + gate * down(F.silu(up(norm(h) * (1 + scale) + shift)))

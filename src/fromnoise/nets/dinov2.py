@@ -54,18 +54,26 @@ class Layer(nn.Module):
         scale = lambda: nn.ParameterDict({"lambda1": torch.ones(width)})
         self.norm1, self.norm2 = nn.LayerNorm(width, eps=1e-6), nn.LayerNorm(width, eps=1e-6)
         projections = nn.ModuleDict({"query": linear(), "key": linear(), "value": linear()})
-        self.attention = nn.ModuleDict({"attention": projections, "output": nn.ModuleDict({"dense": linear()})})
+        self.attention = nn.ModuleDict(
+            {"attention": projections, "output": nn.ModuleDict({"dense": linear()})}
+        )
         self.mlp = nn.ModuleDict({"fc1": linear(1, 4), "fc2": linear(4, 1)})
         self.layer_scale1, self.layer_scale2 = scale(), scale()
 
     def attend(self, h: Tensor) -> Tensor:
-        heads = lambda name: self.attention["attention"][name](h).unflatten(2, (-1, HEAD)).transpose(1, 2)
-        mixed = F.scaled_dot_product_attention(heads("query"), heads("key"), heads("value"))  # B heads T 64
+        heads = lambda name: (
+            self.attention["attention"][name](h).unflatten(2, (-1, HEAD)).transpose(1, 2)
+        )
+        mixed = F.scaled_dot_product_attention(
+            heads("query"), heads("key"), heads("value")
+        )  # B heads T 64
         return self.attention["output"]["dense"](mixed.transpose(1, 2).flatten(2))
 
     def forward(self, h: Tensor) -> Tensor:
         h = h + self.layer_scale1["lambda1"] * self.attend(self.norm1(h))
-        return h + self.layer_scale2["lambda1"] * self.mlp["fc2"](F.gelu(self.mlp["fc1"](self.norm2(h))))
+        return h + self.layer_scale2["lambda1"] * self.mlp["fc2"](
+            F.gelu(self.mlp["fc1"](self.norm2(h)))
+        )
 
 
 class DINOv2(nn.Module):
@@ -78,7 +86,9 @@ class DINOv2(nn.Module):
         super().__init__()
         self.dims, self.unused = width, {"embeddings.mask_token": (1, width)}
         self.embeddings = Embeddings(width, grid)
-        self.encoder = nn.ModuleDict({"layer": nn.ModuleList(Layer(width) for _ in range(SIZES[width][1]))})
+        self.encoder = nn.ModuleDict(
+            {"layer": nn.ModuleList(Layer(width) for _ in range(SIZES[width][1]))}
+        )
         self.layernorm = nn.LayerNorm(width, eps=1e-6)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -23,7 +23,9 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 LONG = 512  # symbols: from there on the scores of attention take more memory than they save time
-MOST_PAIRS = 2**15  # rows of a bigram table: above that many pairs of symbols they are not told apart
+MOST_PAIRS = (
+    2**15
+)  # rows of a bigram table: above that many pairs of symbols they are not told apart
 
 
 class GPT(nn.Module):
@@ -35,10 +37,24 @@ class GPT(nn.Module):
     """
 
     def __init__(
-        self, vocabulary: int, starts: int, length: int, width: int, depth: int, heads: int, dropout: float = 0.0,
-        grid: tuple[int, int] | None = None, rotary: bool = True, qk_norm: bool = True, squared_relu: bool = True,
-        zero_init: bool = True, value_residual: bool = True, shortcut: bool = True, soft_cap: float = 15.0, bigram: bool = True,
-    ):  # fmt: skip
+        self,
+        vocabulary: int,
+        starts: int,
+        length: int,
+        width: int,
+        depth: int,
+        heads: int,
+        dropout: float = 0.0,
+        grid: tuple[int, int] | None = None,
+        rotary: bool = True,
+        qk_norm: bool = True,
+        squared_relu: bool = True,
+        zero_init: bool = True,
+        value_residual: bool = True,
+        shortcut: bool = True,
+        soft_cap: float = 15.0,
+        bigram: bool = True,
+    ):
         super().__init__()
         self.vocabulary, self.length, self.context = vocabulary, length, length - 1
         self.soft_cap, self.dropout = soft_cap, dropout
@@ -53,8 +69,12 @@ class GPT(nn.Module):
             if table is not None:
                 nn.init.normal_(table.weight, std=0.5 if table is self.embedding else 0.1)
         more = dict(rotary=rotary, qk_norm=qk_norm, squared_relu=squared_relu, shortcut=shortcut)
-        mixes = [value_residual and i > 0 for i in range(depth)]                    # the first layer's values are what is mixed in
-        self.layers = nn.ModuleList(Layer(width, heads, dropout, zero_init, value_residual=mix, **more) for mix in mixes)
+        mixes = [
+            value_residual and i > 0 for i in range(depth)
+        ]  # the first layer's values are what is mixed in
+        self.layers = nn.ModuleList(
+            Layer(width, heads, dropout, zero_init, value_residual=mix, **more) for mix in mixes
+        )
         self.output = nn.Embedding(vocabulary, width)  # a table of symbols, like those of the input
         nn.init.normal_(self.output.weight, std=0.0 if zero_init else width**-0.5)
         angle = rotations(length, width // heads)
@@ -62,28 +82,38 @@ class GPT(nn.Module):
         self.register_buffer("sin", angle.sin(), persistent=False)
 
     def forward(self, s: Tensor, start: Tensor) -> Tensor:
-        read = torch.cat([self.vocabulary + start[:, None], s[:, :-1]], 1)          # (B, T)
+        read = torch.cat([self.vocabulary + start[:, None], s[:, :-1]], 1)  # (B, T)
         return self.run(read, None)
 
     def run(self, read: Tensor, state: "State | None") -> Tensor:
         """Inputs (B, m) that follow what the state holds -> logits (B, m, V); the state takes them in."""
         first = 0 if state is None else state.position
-        known = read if state is None else state.take(read)                         # (B, first + m)
+        known = read if state is None else state.take(read)  # (B, first + m)
         x = unit(vary(self.embed(known, first), self.dropout, self.training))
-        if torch.is_autocast_enabled(x.device.type):                                # the stream too: that is where the time goes
+        if torch.is_autocast_enabled(x.device.type):  # the stream too: that is where the time goes
             x = x.to(torch.get_autocast_dtype(x.device.type))
         x_first = x
         turn, v_first = (self.cos[first : known.shape[1]], self.sin[first : known.shape[1]]), None
         for i, layer in enumerate(self.layers):
-            x, v_first = layer(x, x_first, v_first, turn, None if state is None else (state.keys[i], state.values[i], first))
+            x, v_first = layer(
+                x,
+                x_first,
+                v_first,
+                turn,
+                None if state is None else (state.keys[i], state.values[i], first),
+            )
         logits = F.linear(unit(x), self.output.weight)
-        return self.soft_cap * torch.tanh(logits.float() / self.soft_cap) if self.soft_cap else logits.float()
+        return (
+            self.soft_cap * torch.tanh(logits.float() / self.soft_cap)
+            if self.soft_cap
+            else logits.float()
+        )
 
     def embed(self, known: Tensor, first: int) -> Tensor:
         """All inputs so far (B, p) -> embeddings of those from ``first`` on (B, p - first, width)."""
-        pad = known[:, :1]                                                          # the start token stands before itself
+        pad = known[:, :1]  # the start token stands before itself
 
-        def earlier(offset):                                                        # the input ``offset`` places before each
+        def earlier(offset):  # the input ``offset`` places before each
             n = min(offset, known.shape[1])
             return torch.cat([pad.expand(-1, n), known[:, : known.shape[1] - n]], 1)[:, first:]
 
@@ -91,7 +121,7 @@ class GPT(nn.Module):
         x = self.embedding(here)
         if self.before is not None:
             x = x + self.before(earlier(1) * self.pairs + here if self.pairs else earlier(1))
-        for offset, table in self.above.items():                                    # of the place to come, hence - 1
+        for offset, table in self.above.items():  # of the place to come, hence - 1
             x = x + table(earlier(int(offset) - 1))
         return x if self.positions is None else x + self.positions.weight[first : known.shape[1]]
 
@@ -103,7 +133,9 @@ class GPT(nn.Module):
     def step(self, state: "State", symbol: Tensor) -> Tensor:
         """Reads symbol (n,) -> logits (n, V) of the next. A full cache begins again, so that T // 2 symbols are read then."""
         if state.position == self.length:
-            again = torch.cat([state.inputs[:, :1], state.inputs[:, self.length - self.length // 2 + 1 :]], 1)
+            again = torch.cat(
+                [state.inputs[:, :1], state.inputs[:, self.length - self.length // 2 + 1 :]], 1
+            )
             state.position = 0
             self.run(again, state)
         return self.run(symbol[:, None], state)[:, 0]
@@ -129,14 +161,39 @@ class State:
 class Layer(nn.Module):
     """Attention, then an MLP, each added to the stream x (B, m, width)."""
 
-    def __init__(self, width, heads, dropout, zero_init, rotary, qk_norm, squared_relu, value_residual, shortcut):
+    def __init__(
+        self,
+        width,
+        heads,
+        dropout,
+        zero_init,
+        rotary,
+        qk_norm,
+        squared_relu,
+        value_residual,
+        shortcut,
+    ):
         super().__init__()
-        self.heads, self.dropout, self.rotary, self.qk_norm, self.squared_relu = heads, dropout, rotary, qk_norm, squared_relu
-        self.qkv, self.out = nn.Linear(width, 3 * width, bias=False), nn.Linear(width, width, bias=False)
-        self.up, self.down = nn.Linear(width, 4 * width, bias=False), nn.Linear(4 * width, width, bias=False)
+        self.heads, self.dropout, self.rotary, self.qk_norm, self.squared_relu = (
+            heads,
+            dropout,
+            rotary,
+            qk_norm,
+            squared_relu,
+        )
+        self.qkv, self.out = (
+            nn.Linear(width, 3 * width, bias=False),
+            nn.Linear(width, width, bias=False),
+        )
+        self.up, self.down = (
+            nn.Linear(width, 4 * width, bias=False),
+            nn.Linear(4 * width, width, bias=False),
+        )
         for matrix in (self.qkv, self.up, self.out, self.down):
             last = matrix in (self.out, self.down)
-            nn.init.normal_(matrix.weight, std=0.0 if last and zero_init else 0.5 * matrix.in_features**-0.5)
+            nn.init.normal_(
+                matrix.weight, std=0.0 if last and zero_init else 0.5 * matrix.in_features**-0.5
+            )
         self.value_mix = nn.Parameter(torch.tensor(0.5)) if value_residual else None
         self.stream_mix = nn.Parameter(torch.tensor([1.0, 0.0])) if shortcut else None
 
@@ -151,7 +208,9 @@ class Layer(nn.Module):
 
     def attend(self, x: Tensor, v_first: Tensor | None, turn, cache) -> tuple[Tensor, Tensor]:
         B, m, width = x.shape
-        q, k, v = self.qkv(x).view(B, m, 3, self.heads, width // self.heads).unbind(2)   # (B, m, heads, d)
+        q, k, v = (
+            self.qkv(x).view(B, m, 3, self.heads, width // self.heads).unbind(2)
+        )  # (B, m, heads, d)
         if self.value_mix is not None:
             v = self.value_mix * v + (1 - self.value_mix) * v_first
         v_first = v if v_first is None else v_first
@@ -159,7 +218,7 @@ class Layer(nn.Module):
             q, k = unit(q), unit(k)
         if self.rotary:
             q, k = rotate(q, *turn), rotate(k, *turn)
-        q, k, v_now = (part.transpose(1, 2).to(v.dtype) for part in (q, k, v))           # (B, heads, m, d)
+        q, k, v_now = (part.transpose(1, 2).to(v.dtype) for part in (q, k, v))  # (B, heads, m, d)
         if cache is not None:
             keys, values, first = cache
             keys[:, :, first : first + m], values[:, :, first : first + m] = k, v_now
@@ -176,7 +235,7 @@ def attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     if q.device.type != "cpu" or p > LONG:
         mask = None if m == p else torch.ones(m, p, dtype=torch.bool, device=q.device).tril(p - m)
         return F.scaled_dot_product_attention(q, k, v, mask, is_causal=m == p > 1)
-    scores = (q * q.shape[3] ** -0.5) @ k.transpose(2, 3)                                # (B, heads, m, p)
+    scores = (q * q.shape[3] ** -0.5) @ k.transpose(2, 3)  # (B, heads, m, p)
     if m > 1:
         scores = scores + scores.new_full((m, p), -torch.inf).triu(p - m + 1)
     return scores.softmax(3).to(v.dtype) @ v

@@ -49,7 +49,13 @@ def block_17(c: int) -> list:
     return [
         [("branch1x1", 192, 1)],
         [("branch7x7_1", c, 1), ("branch7x7_2", c, row), ("branch7x7_3", 192, column)],
-        [(dbl + "1", c, 1), (dbl + "2", c, column), (dbl + "3", c, row), (dbl + "4", c, column), (dbl + "5", 192, row)],
+        [
+            (dbl + "1", c, 1),
+            (dbl + "2", c, column),
+            (dbl + "3", c, row),
+            (dbl + "4", c, column),
+            (dbl + "5", 192, row),
+        ],
         [average, ("branch_pool", 192, 1)],
     ]
 
@@ -60,7 +66,11 @@ def block_8(pool: Callable) -> list:
     return [
         [("branch1x1", 320, 1)],
         [("branch3x3_1", 384, 1), [("branch3x3_2a", 384, row), ("branch3x3_2b", 384, column)]],
-        [(dbl + "1", 448, 1), (dbl + "2", 384, 3), [(dbl + "3a", 384, row), (dbl + "3b", 384, column)]],
+        [
+            (dbl + "1", 448, 1),
+            (dbl + "2", 384, 3),
+            [(dbl + "3a", 384, row), (dbl + "3b", 384, column)],
+        ],
         [pool, ("branch_pool", 192, 1)],
     ]
 
@@ -72,14 +82,27 @@ TO_17 = [
 ]
 TO_8 = [
     [("branch3x3_1", 192, 1), ("branch3x3_2", 320, 3, 2)],
-    [("branch7x7x3_1", 192, 1), ("branch7x7x3_2", 192, (1, 7)), ("branch7x7x3_3", 192, (7, 1)), ("branch7x7x3_4", 192, 3, 2)],
+    [
+        ("branch7x7x3_1", 192, 1),
+        ("branch7x7x3_2", 192, (1, 7)),
+        ("branch7x7x3_3", 192, (7, 1)),
+        ("branch7x7x3_4", 192, 3, 2),
+    ],
     [halve],
 ]
 BLOCKS = {
-    "Mixed_5b": block_35(32), "Mixed_5c": block_35(64), "Mixed_5d": block_35(64), "Mixed_6a": TO_17,
-    "Mixed_6b": block_17(128), "Mixed_6c": block_17(160), "Mixed_6d": block_17(160), "Mixed_6e": block_17(192), "Mixed_7a": TO_8,
-    "Mixed_7b": block_8(average), "Mixed_7c": block_8(maximum),
-}  # fmt: skip
+    "Mixed_5b": block_35(32),
+    "Mixed_5c": block_35(64),
+    "Mixed_5d": block_35(64),
+    "Mixed_6a": TO_17,
+    "Mixed_6b": block_17(128),
+    "Mixed_6c": block_17(160),
+    "Mixed_6d": block_17(160),
+    "Mixed_6e": block_17(192),
+    "Mixed_7a": TO_8,
+    "Mixed_7b": block_8(average),
+    "Mixed_7c": block_8(maximum),
+}
 
 
 class Conv(nn.Module):
@@ -118,7 +141,11 @@ class Mixed(nn.Module):
 
     def _along(self, path: list, h: Tensor) -> Tensor:
         for step in path:
-            h = step(h) if callable(step) else torch.cat([self.get_submodule(name)(h) for name, *_ in _side_by_side(step)], 1)
+            h = (
+                step(h)
+                if callable(step)
+                else torch.cat([self.get_submodule(name)(h) for name, *_ in _side_by_side(step)], 1)
+            )
         return h
 
 
@@ -180,8 +207,12 @@ def pil_bicubic(x: Tensor, side: int) -> Tensor:
 
     Float planes may overshoot the range of x; bytes are rounded and cut after each of the two passes.
     """
-    resized = lambda plane: np.asarray(Image.fromarray(plane).resize((side, side), Image.Resampling.BICUBIC))
-    return torch.from_numpy(np.stack([resized(plane) for plane in x.flatten(0, 1).numpy()])).unflatten(0, x.shape[:2])
+    resized = lambda plane: np.asarray(
+        Image.fromarray(plane).resize((side, side), Image.Resampling.BICUBIC)
+    )
+    return torch.from_numpy(
+        np.stack([resized(plane) for plane in x.flatten(0, 1).numpy()])
+    ).unflatten(0, x.shape[:2])
 
 
 def clean(x: Tensor) -> Tensor:

@@ -14,7 +14,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .conv import ConvDecoder, ConvEncoder, Fold, ResidualBlock, Unfold, fold_size, sizes_down, with_planes
+from .conv import (
+    ConvDecoder,
+    ConvEncoder,
+    Fold,
+    ResidualBlock,
+    Unfold,
+    fold_size,
+    sizes_down,
+    with_planes,
+)
 from .mlp import MLP
 
 Pair = tuple[Tensor, Tensor]  # mu, logvar
@@ -22,11 +31,20 @@ Draw = Callable[[int, Pair | None, Pair | None], Tensor]
 
 
 def encoder_decoder(
-    network: str, shape: tuple[int, ...], n_code: int, n_up: int, hidden=(400, 400), width=32, activation="silu", n_condition=0
+    network: str,
+    shape: tuple[int, ...],
+    n_code: int,
+    n_up: int,
+    hidden=(400, 400),
+    width=32,
+    activation="silu",
+    n_condition=0,
 ) -> tuple[nn.Module, nn.Module]:
     """An encoder x -> (B, n_up) and a decoder (B, n_code) -> (B, *shape), "mlp" or "conv"."""
     if network == "conv":
-        return ConvEncoder(shape, n_up, width, n_condition), ConvDecoder(n_code, shape, width, n_condition)
+        return ConvEncoder(shape, n_up, width, n_condition), ConvDecoder(
+            n_code, shape, width, n_condition
+        )
     dims = math.prod(shape)
     encoder = MLP(dims, hidden, n_up, activation, n_condition)
     decoder = MLP(n_code, hidden[::-1], dims, activation, n_condition)
@@ -50,12 +68,16 @@ class Flat(nn.Module):
     def __init__(self, network: str, shape: tuple[int, ...], latent_dim: int, **options):
         super().__init__()
         self.level_shapes = [(latent_dim,)]
-        self.encoder, self.decoder = encoder_decoder(network, shape, latent_dim, 2 * latent_dim, **options)
+        self.encoder, self.decoder = encoder_decoder(
+            network, shape, latent_dim, 2 * latent_dim, **options
+        )
 
     def bottom_up(self, x: Tensor, condition: Tensor | None) -> list[Tensor]:
         return [self.encoder(x, condition)]
 
-    def top_down(self, draw: Draw, features: list[Tensor] | None, condition: Tensor | None) -> Tensor:
+    def top_down(
+        self, draw: Draw, features: list[Tensor] | None, condition: Tensor | None
+    ) -> Tensor:
         posterior = None if features is None else features[0].chunk(2, 1)
         return self.decoder(draw(0, None, posterior), condition)
 
@@ -69,7 +91,13 @@ class Ladder(nn.Module):
     """
 
     def __init__(
-        self, shape: tuple[int, int, int], latent_dim: int, maps: tuple[int, ...], width: int, blocks: int, n_condition=0
+        self,
+        shape: tuple[int, int, int],
+        latent_dim: int,
+        maps: tuple[int, ...],
+        width: int,
+        blocks: int,
+        n_condition=0,
     ):
         super().__init__()
         patch = fold_size(shape)
@@ -84,15 +112,24 @@ class Ladder(nn.Module):
         self.fold = Fold(patch)
         self.stem = nn.Conv2d(shape[0] * patch**2 + n_condition, channels[0], 3, padding=1)
         self.up = nn.ModuleList(stack(c) for c in channels)
-        self.halve = nn.ModuleList(nn.Conv2d(a, b, 3, stride=2, padding=1) for a, b in zip(channels, channels[1:]))
+        self.halve = nn.ModuleList(
+            nn.Conv2d(a, b, 3, stride=2, padding=1) for a, b in zip(channels, channels[1:])
+        )
         n_coarse = coarse * math.prod(self.coarse_size)
-        self.to_top = nn.Sequential(nn.Linear(n_coarse, hidden), nn.SiLU(), nn.Linear(hidden, 2 * latent_dim))
-        self.from_top = nn.Sequential(nn.Linear(latent_dim + n_condition, hidden), nn.SiLU(), nn.Linear(hidden, n_coarse))
+        self.to_top = nn.Sequential(
+            nn.Linear(n_coarse, hidden), nn.SiLU(), nn.Linear(hidden, 2 * latent_dim)
+        )
+        self.from_top = nn.Sequential(
+            nn.Linear(latent_dim + n_condition, hidden), nn.SiLU(), nn.Linear(hidden, n_coarse)
+        )
 
         self.down = nn.ModuleList(stack(coarse) for _ in maps)
         self.prior = nn.ModuleList(nn.Conv2d(coarse, 2 * c, 3, padding=1) for c in maps)
         self.posterior = nn.ModuleList(
-            nn.Sequential(nn.Conv2d(2 * coarse, coarse, 3, padding=1), nn.SiLU(), nn.Conv2d(coarse, 2 * c, 1)) for c in maps
+            nn.Sequential(
+                nn.Conv2d(2 * coarse, coarse, 3, padding=1), nn.SiLU(), nn.Conv2d(coarse, 2 * c, 1)
+            )
+            for c in maps
         )
         self.join = nn.ModuleList(nn.Conv2d(c, coarse, 1) for c in maps)
         for layer in [*self.prior, *(p[-1] for p in self.posterior)]:
@@ -101,9 +138,13 @@ class Ladder(nn.Module):
 
         self.settle = stack(coarse)
         back = channels[::-1]
-        self.enlarge = nn.ModuleList(nn.ConvTranspose2d(a, b, 2, stride=2) for a, b in zip(back, back[1:]))
+        self.enlarge = nn.ModuleList(
+            nn.ConvTranspose2d(a, b, 2, stride=2) for a, b in zip(back, back[1:])
+        )
         self.finish = nn.ModuleList(stack(c) for c in back[1:])
-        self.out = nn.Sequential(nn.SiLU(), nn.Conv2d(back[-1], shape[0] * patch**2, 3, padding=1), Unfold(patch, shape))
+        self.out = nn.Sequential(
+            nn.SiLU(), nn.Conv2d(back[-1], shape[0] * patch**2, 3, padding=1), Unfold(patch, shape)
+        )
 
     def bottom_up(self, x: Tensor, condition: Tensor | None) -> list[Tensor]:
         h = self.up[0](self.stem(with_planes(self.fold(x), condition)))
@@ -111,11 +152,15 @@ class Ladder(nn.Module):
             h = stack(halve(F.silu(h)))
         return [self.to_top(F.silu(h).flatten(1)), h]
 
-    def top_down(self, draw: Draw, features: list[Tensor] | None, condition: Tensor | None) -> Tensor:
+    def top_down(
+        self, draw: Draw, features: list[Tensor] | None, condition: Tensor | None
+    ) -> Tensor:
         z = draw(0, None, None if features is None else features[0].chunk(2, 1))
         h = self.from_top(z if condition is None else torch.cat([z, condition], 1))
         h = h.view(len(z), -1, *self.coarse_size)
-        for level, (down, to_prior, to_posterior, join) in enumerate(zip(self.down, self.prior, self.posterior, self.join)):
+        for level, (down, to_prior, to_posterior, join) in enumerate(
+            zip(self.down, self.prior, self.posterior, self.join)
+        ):
             h = down(h)
             prior = to_prior(F.silu(h)).chunk(2, 1)
             posterior = None

@@ -5,13 +5,22 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-ACTIVATIONS = {"relu": nn.ReLU, "silu": nn.SiLU, "gelu": nn.GELU, "tanh": nn.Tanh, "linear": nn.Identity, "leaky": lambda: nn.LeakyReLU(0.2)}
+ACTIVATIONS = {
+    "relu": nn.ReLU,
+    "silu": nn.SiLU,
+    "gelu": nn.GELU,
+    "tanh": nn.Tanh,
+    "linear": nn.Identity,
+    "leaky": lambda: nn.LeakyReLU(0.2),
+}
 
 
 class MLP(nn.Module):
     """(B, n_in) and optionally a condition (B, n_condition), put beside the input -> (B, n_out)."""
 
-    def __init__(self, n_in: int, hidden: Sequence[int], n_out: int, activation="silu", n_condition: int = 0):
+    def __init__(
+        self, n_in: int, hidden: Sequence[int], n_out: int, activation="silu", n_condition: int = 0
+    ):
         super().__init__()
         widths = [n_in + n_condition, *hidden]
         layers: list[nn.Module] = []

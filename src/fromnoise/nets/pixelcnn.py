@@ -25,7 +25,9 @@ class MaskedConv(nn.Module):
     inputs, outputs  the group of each feature; mask "A": a group sees those before it, "B": its own too, "all": everything
     """
 
-    def __init__(self, inputs: Tensor, outputs: Tensor, kernel: tuple[int, int], left: int, mask: str):
+    def __init__(
+        self, inputs: Tensor, outputs: Tensor, kernel: tuple[int, int], left: int, mask: str
+    ):
         super().__init__()
         self.kernel, self.left = kernel, left
         conv = nn.Conv2d(len(inputs), len(outputs), kernel)
@@ -33,7 +35,9 @@ class MaskedConv(nn.Module):
         seen = torch.ones_like(self.weight.detach())
         if mask != "all":
             seen[:, :, -1, left + 1 :] = 0
-            seen[:, :, -1, left] = outputs[:, None] > inputs if mask == "A" else outputs[:, None] >= inputs
+            seen[:, :, -1, left] = (
+                outputs[:, None] > inputs if mask == "A" else outputs[:, None] >= inputs
+            )
         self.register_buffer("mask", None if seen.all() else seen, persistent=False)
 
     def masked(self) -> Tensor:
@@ -62,17 +66,19 @@ class PlainStack(nn.Module):
 
     def __init__(self, channels: int, width: int, blocks: int):
         super().__init__()
-        self.biases = [width] + blocks * [width // 2]                               # features of the start token, a layer
+        self.biases = [width] + blocks * [width // 2]  # features of the start token, a layer
         wide, narrow = groups(width, channels), groups(width // 2, channels)
         self.first = MaskedConv(torch.arange(channels), wide, (4, 7), 3, "A")
         self.blocks = nn.ModuleList(
-            nn.ModuleList((
-                MaskedConv(wide, narrow, (1, 1), 0, "B"),
-                MaskedConv(narrow, narrow, (2, 3), 1, "B"),
-                MaskedConv(narrow, wide, (1, 1), 0, "B"),
-            ))
+            nn.ModuleList(
+                (
+                    MaskedConv(wide, narrow, (1, 1), 0, "B"),
+                    MaskedConv(narrow, narrow, (2, 3), 1, "B"),
+                    MaskedConv(narrow, wide, (1, 1), 0, "B"),
+                )
+            )
             for _ in range(blocks)
-        )  # fmt: skip
+        )
 
     def forward(self, x: Tensor, biases: list[Tensor], conv: Convolve) -> Tensor:
         h = conv(self.first, x) + biases[0]
@@ -86,10 +92,18 @@ class PlainStack(nn.Module):
 
 
 class GatedLayer(nn.Module):
-    def __init__(self, before: Tensor, width: int, channels: int, vertical: tuple[int, int], horizontal: int, mask: str):
+    def __init__(
+        self,
+        before: Tensor,
+        width: int,
+        channels: int,
+        vertical: tuple[int, int],
+        horizontal: int,
+        mask: str,
+    ):
         super().__init__()
         after = groups(width, channels)
-        both = torch.cat([after, after])                                            # for tanh and for the gate
+        both = torch.cat([after, after])  # for tanh and for the gate
         self.vertical = MaskedConv(before, both, vertical, vertical[1] // 2, "all")
         self.link = MaskedConv(both, both, (1, 1), 0, "all")
         self.horizontal = MaskedConv(before, both, (1, horizontal), horizontal - 1, mask)
@@ -108,7 +122,9 @@ class GatedStack(nn.Module):
         super().__init__()
         wide = groups(width, channels)
         first = GatedLayer(torch.arange(channels), width, channels, (3, 7), 4, "A")
-        self.layers = nn.ModuleList([first, *(GatedLayer(wide, width, channels, (2, 3), 2, "B") for _ in range(blocks))])
+        self.layers = nn.ModuleList(
+            [first, *(GatedLayer(wide, width, channels, (2, 3), 2, "B") for _ in range(blocks))]
+        )
         self.biases = (blocks + 1) * [2 * width]
 
     @property
@@ -136,8 +152,12 @@ class GatedStack(nn.Module):
     def step(self, state: "PixelState") -> Tensor:
         """Features (n, width) at the state's pixel; the vertical stack runs at the first component of a row."""
         if state.column == state.channel == 0:
-            state.links = self.vertical(state.row_above(), [bias[:, :, None, None] for bias in state.biases], state.conv_row)
-        return self.across(state.pixel(), [link[:, :, 0, state.column] for link in state.links], state.conv_pixel)
+            state.links = self.vertical(
+                state.row_above(), [bias[:, :, None, None] for bias in state.biases], state.conv_row
+            )
+        return self.across(
+            state.pixel(), [link[:, :, 0, state.column] for link in state.links], state.conv_pixel
+        )
 
 
 def gated(x: Tensor) -> Tensor:
@@ -161,16 +181,23 @@ class PixelCNN(nn.Module):
     """
 
     def __init__(
-        self, shape: tuple[int, int, int], levels: int, starts: int, width: int, blocks: int,
-        kind: str = "plain", head: str = "categorical", mixtures: int = 10,
-    ):  # fmt: skip
+        self,
+        shape: tuple[int, int, int],
+        levels: int,
+        starts: int,
+        width: int,
+        blocks: int,
+        kind: str = "plain",
+        head: str = "categorical",
+        mixtures: int = 10,
+    ):
         super().__init__()
         channels = shape[0]
         assert head in ("categorical", "logistic") and width >= 2 * channels, (head, width)
         self.shape, self.vocabulary, self.head, self.context = shape, levels, head, math.prod(shape)
         self.stack = STACKS[kind](channels, width, blocks)
         self.starts = nn.ModuleList(nn.Embedding(starts, n) for n in self.stack.biases)
-        numbers = levels if head == "categorical" else 3 * mixtures                 # for each component
+        numbers = levels if head == "categorical" else 3 * mixtures  # for each component
         wide = groups(width, channels)
         self.mix = MaskedConv(wide, wide, (1, 1), 0, "B")
         self.out = MaskedConv(wide, groups(channels * numbers, channels), (1, 1), 0, "B")
@@ -194,15 +221,24 @@ class PixelCNN(nn.Module):
         if self.head == "categorical":
             return F.cross_entropy(numbers.flatten(0, 1), s.flatten(), reduction="none").view_as(s)
         weight, mean, log_scale = numbers.chunk(3, -1)
-        return -(weight.log_softmax(-1) + log_mass(s[..., None], self.vocabulary, mean, log_scale)).logsumexp(-1)
+        return -(
+            weight.log_softmax(-1) + log_mass(s[..., None], self.vocabulary, mean, log_scale)
+        ).logsumexp(-1)
 
     def numbers(self, s: Tensor, start: Tensor) -> Tensor:
         """What the network says of each component: logits of the levels or numbers of a mixture, (B, T, K)."""
         channels, height, width = self.shape
         x = self.values(s).view(-1, height, width, channels).permute(0, 3, 1, 2)
         conv = lambda layer, h: layer(h)
-        h = self.read_out(self.stack(x, [bias[:, :, None, None] for bias in self.biases(start)], conv), conv)
-        return h.unflatten(1, (channels, -1)).permute(0, 3, 4, 1, 2).flatten(1, 3).to(self.out.weight.dtype)
+        h = self.read_out(
+            self.stack(x, [bias[:, :, None, None] for bias in self.biases(start)], conv), conv
+        )
+        return (
+            h.unflatten(1, (channels, -1))
+            .permute(0, 3, 4, 1, 2)
+            .flatten(1, 3)
+            .to(self.out.weight.dtype)
+        )
 
     def read_out(self, h: Tensor, conv: Convolve) -> Tensor:
         return conv(self.out, F.relu(conv(self.mix, F.relu(h))))
@@ -212,10 +248,18 @@ class PixelCNN(nn.Module):
         if self.head == "categorical":
             return numbers
         weight, mean, log_scale = numbers.chunk(3, -1)
-        level, parts = torch.arange(self.vocabulary, device=numbers.device), weight.log_softmax(-1).split(1, -1)
-        masses = [part + log_mass(level, self.vocabulary, m, a) for part, m, a in zip(parts, mean.split(1, -1), log_scale.split(1, -1))]
+        level, parts = (
+            torch.arange(self.vocabulary, device=numbers.device),
+            weight.log_softmax(-1).split(1, -1),
+        )
+        masses = [
+            part + log_mass(level, self.vocabulary, m, a)
+            for part, m, a in zip(parts, mean.split(1, -1), log_scale.split(1, -1))
+        ]
         total = masses[0]
-        for mass in masses[1:]:  # one after the other: all levels of all parts together need much memory
+        for mass in masses[
+            1:
+        ]:  # one after the other: all levels of all parts together need much memory
             total = torch.logaddexp(total, mass)
         return total
 
@@ -244,7 +288,9 @@ class PixelCNN(nn.Module):
         else:
             state.put(self.values(symbol))
         state.advance()
-        numbers = self.read_out(self.stack.step(state), state.conv_pixel).unflatten(1, (self.shape[0], -1))
+        numbers = self.read_out(self.stack.step(state), state.conv_pixel).unflatten(
+            1, (self.shape[0], -1)
+        )
         return self.logits(numbers[:, state.channel])
 
 
@@ -266,7 +312,9 @@ class PixelState:
         convs = [layer for layer in net.modules() if isinstance(layer, MaskedConv)]
         self.weights = {layer: layer.masked().permute(0, 2, 3, 1).flatten(1) for layer in convs}
         self.rows = {
-            layer: like.new_zeros(n, layer.kernel[0], width + layer.kernel[1] - 1, layer.weight.shape[1])
+            layer: like.new_zeros(
+                n, layer.kernel[0], width + layer.kernel[1] - 1, layer.weight.shape[1]
+            )
             for layer in convs
             if layer.kernel != (1, 1)
         }
@@ -280,7 +328,9 @@ class PixelState:
         self.position += 1
         channels, height, width = self.image.shape[1:]
         if self.position == channels * height * width:
-            raise ValueError(f"all {self.position} components of the images are known: begin new ones")
+            raise ValueError(
+                f"all {self.position} components of the images are known: begin new ones"
+            )
         pixel, self.channel = divmod(self.position, channels)
         self.row, self.column = divmod(pixel, width)
         if self.column == self.channel == 0:
@@ -291,7 +341,11 @@ class PixelState:
 
     def row_above(self) -> Tensor:
         """(n, C, 1, W), zeros above the first row."""
-        return self.image[:, :, self.row - 1, None] if self.row else torch.zeros_like(self.image[:, :, :1])
+        return (
+            self.image[:, :, self.row - 1, None]
+            if self.row
+            else torch.zeros_like(self.image[:, :, :1])
+        )
 
     def begin_row(self) -> None:
         for rows in self.rows.values():
@@ -324,7 +378,7 @@ def log_mass(level: Tensor, levels: int, mean: Tensor, log_scale: Tensor) -> Ten
     half = 1 / (levels - 1)
     inverse = (-log_scale.clamp(min=SMALLEST_LOG_SCALE)).exp()
     x = 2 * half * level.to(mean.dtype) - 1
-    below = F.logsigmoid((x + half - mean) * inverse)                               # log of the mass below the upper edge
-    above = F.logsigmoid((mean - x + half) * inverse)                               # log of the mass above the lower edge
+    below = F.logsigmoid((x + half - mean) * inverse)  # log of the mass below the upper edge
+    above = F.logsigmoid((mean - x + half) * inverse)  # log of the mass above the lower edge
     inside = below + above + torch.log(-torch.expm1(-2 * half * inverse))
     return torch.where(level == 0, below, torch.where(level == levels - 1, above, inside))

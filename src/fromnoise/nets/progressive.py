@@ -21,7 +21,10 @@ from torch.nn.utils import parametrize
 from .adversarial import Critic, leaky, pixel_norm
 from .conv import sizes_down
 
-RELU, LINEAR = math.sqrt(2), 1.0  # gains: what keeps the scale of what passes a layer with and without a rectifier
+RELU, LINEAR = (
+    math.sqrt(2),
+    1.0,
+)  # gains: what keeps the scale of what passes a layer with and without a rectifier
 
 
 # -- how far the networks have grown ----------------------------------------------------------------------------
@@ -39,7 +42,9 @@ def growth_at(progress: float, levels: int) -> float:
     the budget. The second belongs to the finest level alone, since the weights that are sampled are averaged there, and
     learning rate and penalties end there. (The paper's 12 million images: 35 % grow 32 pixels, 85 % grow 1024.)
     """
-    part = min(2 * progress, 1.0) * 2 * (levels - 1)  # level 0, then two parts for each level, held at the last part's end
+    part = (
+        min(2 * progress, 1.0) * 2 * (levels - 1)
+    )  # level 0, then two parts for each level, held at the last part's end
     return part // 2 + max(part % 2 - 1, 0.0)
 
 
@@ -110,7 +115,9 @@ def batch_std(h: Tensor) -> Tensor:
     m = 2 * (n // 8) or 1
     k = math.ceil(n / m)
     there = (torch.arange(k * m, device=h.device) < n).view(k, m, 1)
-    h = rows(h).to(torch.promote_types(h.dtype, torch.float32))  # squares are never summed in bfloat16
+    h = rows(h).to(
+        torch.promote_types(h.dtype, torch.float32)
+    )  # squares are never summed in bfloat16
     h = F.pad(h, (0, 0, 0, k * m - n)).view(k, m, -1)
     mean = h.sum(0) / there.sum(0)
     variance = (there * (h - mean).square()).sum(0) / there.sum(0)
@@ -127,7 +134,9 @@ class Block(nn.Module):
 
     def __init__(self, *channels: int, norm: bool = False):
         super().__init__()
-        self.layers = nn.ModuleList(equalised(nn.Conv2d(a, b, 3, padding=1), RELU) for a, b in zip(channels, channels[1:]))
+        self.layers = nn.ModuleList(
+            equalised(nn.Conv2d(a, b, 3, padding=1), RELU) for a, b in zip(channels, channels[1:])
+        )
         self.norm = norm
 
     def forward(self, h: Tensor) -> Tensor:
@@ -148,16 +157,24 @@ def channels_of(width: int, levels: int) -> list[int]:
 class ProgressiveGenerator(nn.Module):
     """z (B, latent_dim), label as one-hot (B, K) or None -> x (B, C, H, W), not squashed."""
 
-    def __init__(self, latent_dim: int, shape: tuple[int, int, int], width: int, n_classes: int = 0):
+    def __init__(
+        self, latent_dim: int, shape: tuple[int, int, int], width: int, n_classes: int = 0
+    ):
         super().__init__()
         self.sizes = level_sizes(shape)
         channels = channels_of(width, len(self.sizes))
-        self.stem = equalised(nn.Linear(latent_dim + n_classes, channels[0] * math.prod(self.sizes[0])), RELU)
+        self.stem = equalised(
+            nn.Linear(latent_dim + n_classes, channels[0] * math.prod(self.sizes[0])), RELU
+        )
         self.blocks = nn.ModuleList([Block(channels[0], channels[0], norm=True)])
         self.blocks.extend(Block(a, b, b, norm=True) for a, b in zip(channels, channels[1:]))
-        self.to_image = nn.ModuleList(equalised(nn.Conv2d(c, shape[0], 1), LINEAR) for c in channels)
+        self.to_image = nn.ModuleList(
+            equalised(nn.Conv2d(c, shape[0], 1), LINEAR) for c in channels
+        )
 
-    def forward(self, z: Tensor, label: Tensor | None = None, growth: float | None = None) -> Tensor:
+    def forward(
+        self, z: Tensor, label: Tensor | None = None, growth: float | None = None
+    ) -> Tensor:
         """At the full size, whatever the growth: a coarser level's image is enlarged by nearest neighbour."""
         x = self.forward_at(z, label, growth)
         level, _ = level_and_alpha(growth, len(self.sizes))
@@ -165,7 +182,9 @@ class ProgressiveGenerator(nn.Module):
             x = up(x, size)
         return x
 
-    def forward_at(self, z: Tensor, label: Tensor | None = None, growth: float | None = None) -> Tensor:
+    def forward_at(
+        self, z: Tensor, label: Tensor | None = None, growth: float | None = None
+    ) -> Tensor:
         """(B, C, h, w), the size of the level that is worked at."""
         level, alpha = level_and_alpha(growth, len(self.sizes))
         h = pixel_norm(z) if label is None else torch.cat([pixel_norm(z), pixel_norm(label)], 1)
@@ -174,23 +193,33 @@ class ProgressiveGenerator(nn.Module):
         for block, size in zip(self.blocks[1 : level + 1], self.sizes[1:]):
             before, h = h, block(up(h, size))
         x = self.to_image[level](h)
-        return x if alpha == 1 else torch.lerp(up(self.to_image[level - 1](before), self.sizes[level]), x, alpha)
+        return (
+            x
+            if alpha == 1
+            else torch.lerp(up(self.to_image[level - 1](before), self.sizes[level]), x, alpha)
+        )
 
 
 class ProgressiveCritic(Critic):
     """x (B, C, h, w) at the size of the growth's level, label as one-hot (B, K) or None -> a score (B,)."""
 
-    def __init__(self, shape: tuple[int, int, int], width: int, n_classes: int = 0, dims: int = 128):
+    def __init__(
+        self, shape: tuple[int, int, int], width: int, n_classes: int = 0, dims: int = 128
+    ):
         super().__init__(dims, n_classes)
         sizes = level_sizes(shape)
         channels = channels_of(width, len(sizes))
-        self.from_image = nn.ModuleList(equalised(nn.Conv2d(shape[0], c, 1), RELU) for c in channels)
+        self.from_image = nn.ModuleList(
+            equalised(nn.Conv2d(shape[0], c, 1), RELU) for c in channels
+        )
         self.blocks = nn.ModuleList([Block(channels[0] + 1, channels[0])])
         self.blocks.extend(Block(b, b, a) for a, b in zip(channels, channels[1:]))
         self.join = equalised(nn.Linear(channels[0] * math.prod(sizes[0]), dims), RELU)
         equalised(self.score, LINEAR)
         if self.project is not None:
-            equalised(self.project, LINEAR, fan_in=dims)  # the sum of <embedding of y, features> has this many terms
+            equalised(
+                self.project, LINEAR, fan_in=dims
+            )  # the sum of <embedding of y, features> has this many terms
 
     def features(self, x: Tensor, growth: float | None = None) -> Tensor:
         level, alpha = level_and_alpha(growth, len(self.blocks))
@@ -206,4 +235,6 @@ class ProgressiveCritic(Critic):
     def read(self, x: Tensor, level: int) -> Tensor:
         """Images at a level's size -> its features."""
         h = self.from_image[level](x.to(memory_format=torch.channels_last))
-        return leaky(h.to(memory_format=torch.channels_last))  # of one channel the convolution cannot tell the order
+        return leaky(
+            h.to(memory_format=torch.channels_last)
+        )  # of one channel the convolution cannot tell the order

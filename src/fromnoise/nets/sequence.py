@@ -43,7 +43,15 @@ class Window(nn.Module):
     Before the start token stands a learned nothing. Embeddings have a quarter of the width.
     """
 
-    def __init__(self, vocabulary: int, starts: int, context: int, width: int, depth: int, dropout: float = 0.0):
+    def __init__(
+        self,
+        vocabulary: int,
+        starts: int,
+        context: int,
+        width: int,
+        depth: int,
+        dropout: float = 0.0,
+    ):
         super().__init__()
         self.vocabulary, self.context, self.dropout = vocabulary, context, dropout
         self.nothing = vocabulary + starts
@@ -89,7 +97,15 @@ class Convolution(nn.Module):
     token every layer reads zeros. A convolution is a matrix on features of several places side by side (taps).
     """
 
-    def __init__(self, vocabulary: int, starts: int, width: int, depth: int, kernel: int = 2, dropout: float = 0.0):
+    def __init__(
+        self,
+        vocabulary: int,
+        starts: int,
+        width: int,
+        depth: int,
+        kernel: int = 2,
+        dropout: float = 0.0,
+    ):
         super().__init__()
         self.vocabulary, self.kernel, self.dropout = vocabulary, kernel, dropout
         self.steps = [2 ** (layer % 10) for layer in range(depth)]
@@ -103,7 +119,10 @@ class Convolution(nn.Module):
         h = self.embedding(moved(s, start, self.vocabulary))
         for layer, step in zip(self.layers, self.steps):
             u = vary(unit(h), self.dropout, self.training)
-            taps = [F.pad(u, (0, 0, min(back * step, T), 0))[:, :T] for back in reversed(range(self.kernel))]
+            taps = [
+                F.pad(u, (0, 0, min(back * step, T), 0))[:, :T]
+                for back in reversed(range(self.kernel))
+            ]
             h = h + layer(torch.cat(taps, 2))
         return read_out(vary(unit(h), self.dropout, self.training), self.output)
 
@@ -115,7 +134,10 @@ class Convolution(nn.Module):
         h = self.embedding(symbol)
         for layer, step, ring in zip(self.layers, self.steps, state.rings):
             u = unit(h)
-            taps = [ring[(state.position - back * step) % len(ring)] for back in reversed(range(1, self.kernel))]
+            taps = [
+                ring[(state.position - back * step) % len(ring)]
+                for back in reversed(range(1, self.kernel))
+            ]
             h = h + layer(torch.cat([*taps, u], 1))
             ring[state.position % len(ring)] = u
         state.position += 1
@@ -139,7 +161,9 @@ class ConvolutionState:
 
     def __init__(self, net: Convolution, n: int):
         like = net.embedding.weight
-        self.rings = [like.new_zeros((net.kernel - 1) * step, n, like.shape[1]) for step in net.steps]
+        self.rings = [
+            like.new_zeros((net.kernel - 1) * step, n, like.shape[1]) for step in net.steps
+        ]
         self.position = 0
 
 
@@ -151,13 +175,19 @@ class Recurrent(nn.Module):
 
     context = None
 
-    def __init__(self, kind: str, vocabulary: int, starts: int, width: int, depth: int, dropout: float = 0.0):
+    def __init__(
+        self, kind: str, vocabulary: int, starts: int, width: int, depth: int, dropout: float = 0.0
+    ):
         super().__init__()
         self.vocabulary, self.dropout = vocabulary, dropout
         self.embedding = nn.Embedding(vocabulary + starts, width)
-        self.cells = KINDS[kind](width, width, depth, batch_first=True, dropout=dropout if depth > 1 else 0.0)
+        self.cells = KINDS[kind](
+            width, width, depth, batch_first=True, dropout=dropout if depth > 1 else 0.0
+        )
         self.output = head(vocabulary, width)
-        if kind == "lstm":  # forget gates open at first, so that the gradient reaches far back (Jozefowicz et al. 2015)
+        if (
+            kind == "lstm"
+        ):  # forget gates open at first, so that the gradient reaches far back (Jozefowicz et al. 2015)
             for name, bias in self.cells.named_parameters():
                 if name.startswith("bias_ih"):
                     nn.init.ones_(bias.detach()[width : 2 * width])

@@ -23,33 +23,64 @@ class UNet(nn.Module):
     way up at each resolution, ``middle`` layers at the coarsest (None: 2 x depth).
     """
 
-    def __init__(self, shape: tuple[int, int, int], width: int, depth: int, reads=0, two_levels: bool = False, middle: int | None = None, guess: bool = False):
+    def __init__(
+        self,
+        shape: tuple[int, int, int],
+        width: int,
+        depth: int,
+        reads=0,
+        two_levels: bool = False,
+        middle: int | None = None,
+        guess: bool = False,
+    ):
         super().__init__()
         patch = fold_size(shape)
-        self.sizes = sizes_down(shape, patch, smallest=min(8, math.ceil(max(shape[1:]) / (2 * patch))))
+        self.sizes = sizes_down(
+            shape, patch, smallest=min(8, math.ceil(max(shape[1:]) / (2 * patch)))
+        )
         widths = [width] + [2 * width] * (len(self.sizes) - 1)
         self.fold, self.unfold = Fold(patch), Unfold(patch, shape)
         self.told = Told(widths[-1], reads, two_levels)
         heads = heads_for(widths[-1])
         blocks = lambda w: nn.ModuleList(Block(w, widths[-1]) for _ in range(depth))
         self.stem = Conv((1 + guess) * shape[0] * patch**2, width, 3, padding=1)
-        self.ins, self.outs = nn.ModuleList(map(blocks, widths[:-1])), nn.ModuleList(map(blocks, widths[:-1]))
-        self.down = nn.ModuleList(Conv(a, b, 3, stride=2, padding=1) for a, b in zip(widths, widths[1:]))
+        self.ins, self.outs = (
+            nn.ModuleList(map(blocks, widths[:-1])),
+            nn.ModuleList(map(blocks, widths[:-1])),
+        )
+        self.down = nn.ModuleList(
+            Conv(a, b, 3, stride=2, padding=1) for a, b in zip(widths, widths[1:])
+        )
         self.up = nn.ModuleList(Conv(b, a, 1) for a, b in zip(widths, widths[1:]))
-        self.positions = nn.Parameter(nn.init.normal_(torch.empty(self.sizes[-1][0] * self.sizes[-1][1], widths[-1]), std=0.02))
-        self.layers = nn.ModuleList(TransformerLayer(widths[-1], heads) for _ in range(middle or 2 * depth))
+        self.positions = nn.Parameter(
+            nn.init.normal_(
+                torch.empty(self.sizes[-1][0] * self.sizes[-1][1], widths[-1]), std=0.02
+            )
+        )
+        self.layers = nn.ModuleList(
+            TransformerLayer(widths[-1], heads) for _ in range(middle or 2 * depth)
+        )
         self.out = zeroed(Conv(width, shape[0] * patch**2, 3, padding=1))
 
-    def forward(self, x: Tensor, level: Tensor, condition: Tensor | None = None, until: Tensor | None = None, guess: Tensor | None = None) -> Tensor:
+    def forward(
+        self,
+        x: Tensor,
+        level: Tensor,
+        condition: Tensor | None = None,
+        until: Tensor | None = None,
+        guess: Tensor | None = None,
+    ) -> Tensor:
         x = with_guess(x, guess)
         (told, words), seen = self.told(level, condition, until), []
-        h = self.stem(self.fold(x).to(memory_format=torch.channels_last))           # B width H/p W/p
+        h = self.stem(self.fold(x).to(memory_format=torch.channels_last))  # B width H/p W/p
         for blocks, down in zip(self.ins, self.down):
             for block in blocks:
                 h = block(h, told)
             seen.append(h)
             h = down(h)
-        h = norm(h.permute(0, 2, 3, 1).flatten(1, 2))                               # B T 2 width, as small as what the layers add
+        h = norm(
+            h.permute(0, 2, 3, 1).flatten(1, 2)
+        )  # B T 2 width, as small as what the layers add
         h = h + self.positions.to(h.dtype)
         h = read_along(self.layers, h, told, words)
         h = h.unflatten(1, self.sizes[-1]).permute(0, 3, 1, 2)
@@ -68,7 +99,9 @@ class Conv(nn.Conv2d):
         self.weight = nn.Parameter(self.weight.detach().permute(0, 2, 3, 1).flatten(1))
 
     def forward(self, h: Tensor) -> Tensor:
-        kernel = self.weight.unflatten(1, (*self.kernel_size, self.in_channels)).permute(0, 3, 1, 2)  # features last in memory
+        kernel = self.weight.unflatten(1, (*self.kernel_size, self.in_channels)).permute(
+            0, 3, 1, 2
+        )  # features last in memory
         return self._conv_forward(h, kernel, self.bias)
 
 
@@ -77,7 +110,10 @@ class Block(nn.Module):
 
     def __init__(self, width: int, n_told: int):
         super().__init__()
-        self.first, self.second = Conv(width, width, 3, padding=1), zeroed(Conv(width, width, 3, padding=1))
+        self.first, self.second = (
+            Conv(width, width, 3, padding=1),
+            zeroed(Conv(width, width, 3, padding=1)),
+        )
         self.tell = zeroed(nn.Linear(n_told, 2 * width))
 
     def forward(self, h: Tensor, told: Tensor) -> Tensor:

@@ -43,7 +43,9 @@ GENERATOR = {
 }
 
 
-def scores_and_slopes(score: Callable[[Tensor, slice], Tensor], x: Tensor, n: int) -> tuple[Tensor, Tensor]:
+def scores_and_slopes(
+    score: Callable[[Tensor, slice], Tensor], x: Tensor, n: int
+) -> tuple[Tensor, Tensor]:
     """D's scores of x (B, *shape), (B,), and ||dD/dx||^2 at the first n of them, (n,), which can be differentiated again.
 
     score(part, rows): the scores of x[rows]. No example's score may depend on another example.
@@ -74,9 +76,15 @@ def between(x_real: Tensor, x_fake: Tensor, u: Tensor) -> Tensor:
 
 
 def duel(
-    score: Callable[[Tensor, Tensor | None], Tensor], x_real: Tensor, x_fake: Tensor, label: Tensor | None, loss: str,
-    r1: float = 0.0, r2: float = 0.0, lazy: int = 1,
-) -> tuple[Tensor, dict[str, Tensor]]:  # fmt: skip
+    score: Callable[[Tensor, Tensor | None], Tensor],
+    x_real: Tensor,
+    x_fake: Tensor,
+    label: Tensor | None,
+    loss: str,
+    r1: float = 0.0,
+    r2: float = 0.0,
+    lazy: int = 1,
+) -> tuple[Tensor, dict[str, Tensor]]:
     """What D minimises, R1 and R2 (their gamma) included, and its parts for people to read.
 
     score(x, label) -> (B,); x_real, x_fake (B, *shape): pairs, which share a row of the label (B, K), one-hot, or None.
@@ -85,7 +93,9 @@ def duel(
     x = torch.stack([x_real, x_fake.detach()], 1).flatten(0, 1)  # real and fake in turn
     both = None if label is None else label.repeat_interleave(2, 0)
     penalised = 2 * math.ceil(len(x_real) / lazy) if r1 or r2 else 0
-    scores, slopes = scores_and_slopes(lambda part, rows: score(part, None if both is None else both[rows]), x, penalised)
+    scores, slopes = scores_and_slopes(
+        lambda part, rows: score(part, None if both is None else both[rows]), x, penalised
+    )
     real, fake = scores.view(-1, 2).unbind(1)
     value = DISCRIMINATOR[loss](real, fake)
     terms = {"d_loss": value, "score_real": real.mean(), "score_fake": fake.mean()}
@@ -98,7 +108,11 @@ def duel(
 
 # -- sampling with D --------------------------------------------------------------------------------------------
 
-LOG_RATIOS = ("minimax", "non-saturating", "relativistic")  # losses whose best D is log p(x) / q(x), up to a constant for each label
+LOG_RATIOS = (
+    "minimax",
+    "non-saturating",
+    "relativistic",
+)  # losses whose best D is log p(x) / q(x), up to a constant for each label
 CANDIDATES = 8
 
 
@@ -118,7 +132,14 @@ class Choice(nn.Module):
         """Measures sureness; real, fake: (n,) scores of pairs of one label."""
         self.sureness.fill_(calibration(real, fake))
 
-    def forward(self, draw: Callable[[Rng], Tensor], score: Callable[[Tensor], Tensor], candidates: int, rng: Rng, temperature: float = 1.0) -> Tensor:
+    def forward(
+        self,
+        draw: Callable[[Rng], Tensor],
+        score: Callable[[Tensor], Tensor],
+        candidates: int,
+        rng: Rng,
+        temperature: float = 1.0,
+    ) -> Tensor:
         """One of so many draws with chances in proportion to exp(sureness score / temperature): the largest of sureness score +
         temperature x Gumbel noise.
 
@@ -144,7 +165,9 @@ class Choice(nn.Module):
         return torch.where(value.isfinite(), value, -math.inf)
 
     def _load_from_state_dict(self, state_dict, prefix, *others) -> None:
-        state_dict.setdefault(f"{prefix}sureness", torch.ones(()))  # of runs that were trained before it was measured
+        state_dict.setdefault(
+            f"{prefix}sureness", torch.ones(())
+        )  # of runs that were trained before it was measured
         super()._load_from_state_dict(state_dict, prefix, *others)
 
 
@@ -170,7 +193,9 @@ def hard_categories(x: Tensor, blocks: tuple[int, ...]) -> Tensor:
     if all(size == 1 for size in blocks):
         return x
     parts = [
-        part if part.shape[1] == 1 else one_hot(part.argmax(1), part.shape[1]) + (part - part.detach())
+        part
+        if part.shape[1] == 1
+        else one_hot(part.argmax(1), part.shape[1]) + (part - part.detach())
         for part in x.split(blocks, 1)
     ]
     return torch.cat(parts, 1)

@@ -19,7 +19,10 @@ from ..core.rng import Rng
 from .gaussian import importance_weighted_bound
 
 Density = Callable[[Tensor], Tensor]  # z (C, B, D) -> (C, B) nats
-ACCEPTED, RATE = 0.65, 0.2  # share of accepted moves aimed at (Neal 2011); how fast log(step) follows
+ACCEPTED, RATE = (
+    0.65,
+    0.2,
+)  # share of accepted moves aimed at (Neal 2011); how fast log(step) follows
 
 
 def sigmoid_schedule(steps: int, sharpness: float = 4.0) -> Tensor:
@@ -49,7 +52,9 @@ def ais(
     step         first leapfrog step; the first ``pilots`` chains tune it for each example
     """
     if len(z) <= pilots or pilots < 1:
-        raise UsageError(f"{len(z)} chains, of which {pilots} tune the step size: give at least 1 pilot and 1 more chain")
+        raise UsageError(
+            f"{len(z)} chains, of which {pilots} tune the step size: give at least 1 pilot and 1 more chain"
+        )
     log_w, moved = z.new_zeros(z.shape[:2]), z.new_zeros(z.shape[1])
     log_step = z.new_full(z.shape[1:2], step).log()
 
@@ -75,7 +80,9 @@ def ais(
             z_new = z_new + h * p
             log_f_new, grad_new, _ = at(z_new, t)
             p = p + 0.5 * h * grad_new
-        gain = log_f_new - 0.5 * p.square().sum(-1) - log_f + 0.5 * momentum.square().sum(-1)  # minus the change of energy
+        gain = (
+            log_f_new - 0.5 * p.square().sum(-1) - log_f + 0.5 * momentum.square().sum(-1)
+        )  # minus the change of energy
         chance = gain.clamp(max=0).exp().nan_to_num(0)  # a trajectory that diverged is refused
         accepted = rng.at(k).uniform("accept", chance.shape).to(z) < chance
         z = torch.where(accepted[..., None], z_new, z)
@@ -83,7 +90,9 @@ def ais(
         moved += accepted[pilots:].to(z).mean(0)
         log_step += RATE * (chance[:pilots].mean(0) - ACCEPTED)
     if log_w.isnan().any():
-        raise DataError("annealed importance sampling met NaN: the model's log density is not finite where its base puts mass")
+        raise DataError(
+            "annealed importance sampling met NaN: the model's log density is not finite where its base puts mass"
+        )
     return log_w[pilots:], moved / (len(temperatures) - 1)
 
 

@@ -17,7 +17,9 @@ from .gaussian import LOG_2PI
 
 FAR = 1e4  # standard deviations: beyond it there is nothing, and derivatives stay finite
 OPEN = 1e9  # where an open cell ends, in the units of x: finite, since 0 times infinity is no derivative
-NARROW = 1e-2  # standard deviations: narrower cells have the density at their middle times their width
+NARROW = (
+    1e-2  # standard deviations: narrower cells have the density at their middle times their width
+)
 DRAWS_AT_ONCE = 2**19  # of latent numbers, rows times components times draws
 BEST = 8  # components of a mixture that get more than one draw
 
@@ -69,9 +71,9 @@ def log_mass(lower: Tensor, upper: Tensor, width: Tensor) -> Tensor:
     """
     lower, upper = lower.clamp(-FAR, FAR), upper.clamp(-FAR, FAR)
     narrow = width < NARROW
-    flip = lower + upper > 0                                                        # in the lower tail no digits are lost
+    flip = lower + upper > 0  # in the lower tail no digits are lost
     below, above = torch.where(flip, -upper, lower), torch.where(flip, -lower, upper)
-    below = torch.where(narrow, above - 1, below)                                   # not used, but its derivative is finite
+    below = torch.where(narrow, above - 1, below)  # not used, but its derivative is finite
     top, bottom = torch.special.log_ndtr(above), torch.special.log_ndtr(below)
     wide = top + torch.log(-torch.expm1(bottom - top).clamp(max=-1e-30))
     middle = 0.5 * (lower + upper)
@@ -81,7 +83,7 @@ def log_mass(lower: Tensor, upper: Tensor, width: Tensor) -> Tensor:
 
 def truncated(lower: Tensor, upper: Tensor, u: Tensor) -> Tensor:
     """The u-quantile of N(0, 1) between two edges, u in [0, 1), float64. Edges may be infinite."""
-    flip = lower > 0                                                                # to the tail where digits are
+    flip = lower > 0  # to the tail where digits are
     below, above = torch.where(flip, -upper, lower), torch.where(flip, -lower, upper)
     start, end = torch.special.ndtr(below), torch.special.ndtr(above)
     z = torch.special.ndtri(start + torch.where(flip, 1 - u, u) * (end - start))
@@ -126,7 +128,13 @@ def sorted_cells(cells: Cells) -> tuple[Tensor, Cells]:
 
 
 def log_mixture_row(
-    x: Tensor, cells: Cells, log_weights: Tensor, means: Tensor, covariances: Tensor, rng: Rng, k: int = 1
+    x: Tensor,
+    cells: Cells,
+    log_weights: Tensor,
+    means: Tensor,
+    covariances: Tensor,
+    rng: Rng,
+    k: int = 1,
 ) -> Tensor:
     """log of an unbiased or too small estimate of the probability that a Gaussian mixture gives rows x (B, D), (B,) nats.
 
@@ -136,7 +144,9 @@ def log_mixture_row(
     none is a cell.
     """
     order, cells = sorted_cells(cells)
-    x, log_weights, means, covariances = (precise(part) for part in (x, log_weights, means, covariances))
+    x, log_weights, means, covariances = (
+        precise(part) for part in (x, log_weights, means, covariances)
+    )
     used = log_weights > -math.inf
     x, log_weights, means = x[:, order], log_weights[used], means[used][:, order]
     factors = cholesky(covariances[used][:, order][:, :, order])
@@ -148,10 +158,14 @@ def log_mixture_row(
     size = max(1, DRAWS_AT_ONCE // max(K * D, best * k * D))
     for rows in torch.arange(len(x), device=x.device).split(size):
         here = x[rows, None]
-        logs = log_gaussian_row(here, cells, means, factors, first[rows, None])[..., 0] + log_weights   # b K
+        logs = (
+            log_gaussian_row(here, cells, means, factors, first[rows, None])[..., 0] + log_weights
+        )  # b K
         if not exact:
-            which = logs.topk(best, 1).indices                                      # b J
-            again = log_gaussian_row(here, cells, means[which], factors[which], more[rows, None])       # b J k
+            which = logs.topk(best, 1).indices  # b J
+            again = log_gaussian_row(
+                here, cells, means[which], factors[which], more[rows, None]
+            )  # b J k
             logs = logs.scatter(1, which, again.logsumexp(2) - math.log(k) + log_weights[which])
         done.append(logs.logsumexp(1))
     return torch.cat(done)

@@ -19,11 +19,28 @@ RECENT = 64  # symbols that the repetition penalty looks back on
 class DecodingOptions(BaseConfig):
     """How the next symbol is chosen; the defaults leave the model's own distribution as it is."""
 
-    temperature: float = Field(1.0, ge=0, le=100, description="p^(1/temperature), normalised; 0 takes the most likely symbol")
+    temperature: float = Field(
+        1.0,
+        ge=0,
+        le=100,
+        description="p^(1/temperature), normalised; 0 takes the most likely symbol",
+    )
     top_k: int = Field(0, ge=0, description="only the k most likely symbols; 0: all")
-    top_p: float = Field(1.0, gt=0, le=1, description="only the fewest symbols that have this probability together (nucleus)")
-    min_p: float = Field(0.0, ge=0, le=1, description="only symbols at least so probable, as a share of the most likely one")
-    repetition_penalty: float = Field(1.0, ge=1, le=100, description=f"makes the last {RECENT} symbols less likely; 1: does not")
+    top_p: float = Field(
+        1.0,
+        gt=0,
+        le=1,
+        description="only the fewest symbols that have this probability together (nucleus)",
+    )
+    min_p: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="only symbols at least so probable, as a share of the most likely one",
+    )
+    repetition_penalty: float = Field(
+        1.0, ge=1, le=100, description=f"makes the last {RECENT} symbols less likely; 1: does not"
+    )
 
 
 def choose(log_p: Tensor, history: Tensor | None, options: DecodingOptions, u: Tensor) -> Tensor:
@@ -39,7 +56,9 @@ def filtered(log_p: Tensor, history: Tensor | None, options: DecodingOptions) ->
     """log of what is drawn from, (n, V) float64 nats, normalised: penalty, temperature, top-k, top-p, min-p, in this order."""
     log_p = log_p.detach().cpu().double()
     if not bool(torch.isfinite(log_p.amax(1)).all()):
-        raise DataError("the model gives no probabilities of the next symbol (NaN, or 0 for all): it diverged; use an earlier --checkpoint")
+        raise DataError(
+            "the model gives no probabilities of the next symbol (NaN, or 0 for all): it diverged; use an earlier --checkpoint"
+        )
     if history is not None:
         log_p = repetition_penalty(log_p, history.cpu(), options.repetition_penalty)
     log_p = temperature(log_p, options.temperature)
@@ -49,10 +68,14 @@ def filtered(log_p: Tensor, history: Tensor | None, options: DecodingOptions) ->
 
 def draw(log_p: Tensor, u: Tensor) -> Tensor:
     """Inverse of the cumulative distribution at u: the first symbol where it exceeds u, (n,)."""
-    cumulative = log_p.softmax(1).cumsum(1)                           # n V
+    cumulative = log_p.softmax(1).cumsum(1)  # n V
     total = cumulative[:, -1:]
-    below = torch.minimum(u[:, None].cpu().double() * total, total.nextafter(torch.zeros_like(total)))
-    return torch.searchsorted(cumulative, below, right=True)[:, 0]    # P(s-1) <= below < P(s): p(s) > 0
+    below = torch.minimum(
+        u[:, None].cpu().double() * total, total.nextafter(torch.zeros_like(total))
+    )
+    return torch.searchsorted(cumulative, below, right=True)[
+        :, 0
+    ]  # P(s-1) <= below < P(s): p(s) > 0
 
 
 def temperature(log_p: Tensor, value: float) -> Tensor:
@@ -76,7 +99,9 @@ def top_p(log_p: Tensor, mass: float) -> Tensor:
         return log_p
     order = _most_likely_first(log_p)
     p = log_p.softmax(1).gather(1, order)
-    enough = p.cumsum(1) - p >= mass * (1 - 1e-9)  # before this symbol; a sum that rounding left below mass is enough
+    enough = p.cumsum(1) - p >= mass * (
+        1 - 1e-9
+    )  # before this symbol; a sum that rounding left below mass is enough
     return log_p.scatter(1, order, log_p.gather(1, order).masked_fill(enough, -math.inf))
 
 
@@ -100,7 +125,9 @@ def repetition_penalty(log_p: Tensor, history: Tensor, penalty: float) -> Tensor
     mean = log_p.where(possible, 0.0).sum(1, keepdim=True) / possible.sum(1, keepdim=True)
     logits = log_p - mean
     recent = history[:, -RECENT:]
-    seen = torch.zeros(n, V + 1, dtype=torch.bool).scatter(1, recent.where(recent >= 0, V), True)[:, :V]
+    seen = torch.zeros(n, V + 1, dtype=torch.bool).scatter(1, recent.where(recent >= 0, V), True)[
+        :, :V
+    ]
     return torch.where(seen, torch.where(logits > 0, logits / penalty, logits * penalty), logits)
 
 

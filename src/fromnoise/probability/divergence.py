@@ -33,5 +33,7 @@ def _mean(values: Tensor, log_density: Tensor, x: Tensor) -> float:
     density = log_density.exp()
     mass = float(torch.trapezoid(density, x))
     if not abs(mass - 1) < 1e-6:
-        raise UsageError(f"the grid holds a mass of {mass:.6g} instead of 1: make it wider or finer, or normalise the density")
+        raise UsageError(
+            f"the grid holds a mass of {mass:.6g} instead of 1: make it wider or finer, or normalise the density"
+        )
     return float(torch.trapezoid(density * values, x))

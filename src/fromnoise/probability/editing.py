@@ -33,9 +33,11 @@ def pinned(denoise: Denoise, given: Tensor, known: Tensor, path: Path) -> Denois
             x_t = x_t.detach().requires_grad_(True)
             x_hat, _ = denoise(x_t, t)
             error = torch.where(known, given - x_hat, 0.0).detach()
-            (pull,) = torch.autograd.grad((error * (alpha**2 + sigma**2) / sigma**2 * x_hat).sum(), x_t)
+            (pull,) = torch.autograd.grad(
+                (error * (alpha**2 + sigma**2) / sigma**2 * x_hat).sum(), x_t
+            )
         x_t, x_hat = x_t.detach(), x_hat.detach()
-        if bool(alpha > 0):                                                         # else x_t says nothing of x, and nothing pulls
+        if bool(alpha > 0):  # else x_t says nothing of x, and nothing pulls
             pull = sigma**2 / alpha * pull
             too_large = mean_size(pull, ~known) / (2 * mean_size(error, known)).clamp(min=1e-12)
             x_hat = x_hat + pull / beside(too_large.clamp(min=1), pull)
@@ -57,10 +59,10 @@ def encode(denoise: Denoise, x: Tensor, path: Path, times: Tensor) -> Tensor:
     Heun's steps up the ``times``, which fall; z is x_t at the first of them, with variance 1. No random number is drawn: z
     belongs to x, and a sampler without noise of its own brings it back, up to its error and this one.
     """
-    if times[-1] > 1.01 * path.range[0]:                                            # equal steps of t end early
+    if times[-1] > 1.01 * path.range[0]:  # equal steps of t end early
         times = torch.cat([times, times.new_tensor([path.range[0]])])
-    up, at = times.flip(0), places(path, times)[-2::-1]                             # the data are not visited
-    x = at[0][0] * x                                                                # the first level hides nothing
+    up, at = times.flip(0), places(path, times)[-2::-1]  # the data are not visited
+    x = at[0][0] * x  # the first level hides nothing
     for i, (t, s) in enumerate(zip(up, up[1:])):
         d_alpha, d_sigma = at[i + 1][0] - at[i][0], at[i + 1][1] - at[i][1]
         x_hat, eps_hat = denoise(x, t)

@@ -20,7 +20,13 @@ from .gaussian import LOG_2PI
 CHUNK = 1024  # rows of which the products are held at once
 ROUNDS = 20  # of expectation and maximisation, at most
 GAIN = 0.1  # nats for each row: a round that gains less is the last one
-SIZES = (2, 4, 16, 64, 256)  # numbers of components that are tried, beside 1 and the largest that is allowed
+SIZES = (
+    2,
+    4,
+    16,
+    64,
+    256,
+)  # numbers of components that are tried, beside 1 and the largest that is allowed
 FEW = 20  # held-out rows that decide, at least
 FLOOR = 1e-5  # share of the mean variance that every component has in every direction
 
@@ -42,7 +48,10 @@ class Mixture:
         twice = torch.where(row == column, 1.0, 2.0).to(precisions)
         constant = self.weights.log() - factors.diagonal(dim1=1, dim2=2).log().sum(1)
         constant = constant - (linear * self.means).sum(1) / 2 - len(linear[0]) * LOG_2PI / 2
-        linear, quadratic = linear.T.contiguous(), (precisions[:, row, column] * -twice / 2).T.contiguous()
+        linear, quadratic = (
+            linear.T.contiguous(),
+            (precisions[:, row, column] * -twice / 2).T.contiguous(),
+        )
         return lambda z, squares: constant + z @ linear + squares @ quadratic
 
     def log_density(self, z: Tensor) -> Tensor:
@@ -91,11 +100,19 @@ class Sums:
         covariances = covariances - means[:, :, None] * means[:, None, :]
         common = ((self.size / n) @ covariances.flatten(1)).view(d, d)
         prior = (d / (d + self.size))[:, None, None]
-        added = max(FLOOR * float(common.diagonal().mean()), floor) * torch.eye(d, dtype=torch.float64)
-        return Mixture(self.size / n, means, torch.lerp(covariances, common.expand_as(covariances), prior) + added)
+        added = max(FLOOR * float(common.diagonal().mean()), floor) * torch.eye(
+            d, dtype=torch.float64
+        )
+        return Mixture(
+            self.size / n,
+            means,
+            torch.lerp(covariances, common.expand_as(covariances), prior) + added,
+        )
 
 
-def fit(z: Tensor, components: int, floor: float, rng: Rng, y: Tensor | None = None, classes: int = 1) -> Mixture:
+def fit(
+    z: Tensor, components: int, floor: float, rng: Rng, y: Tensor | None = None, classes: int = 1
+) -> Mixture:
     """A mixture for z (n, d) float64, by EM from k-means: of ``components`` for each class, and rows of class y (n,) belong to the
     components of their own. The same z, y and rng give the same mixture."""
     d, y = z.shape[1], torch.zeros(len(z), dtype=torch.int64) if y is None else y
@@ -104,7 +121,9 @@ def fit(z: Tensor, components: int, floor: float, rng: Rng, y: Tensor | None = N
     for c in range(classes):
         rows = torch.nonzero(y == c)[:, 0]
         if len(rows):
-            own[rows, c * components : (c + 1) * components] = nearest(z[rows], components, rng.at(c))
+            own[rows, c * components : (c + 1) * components] = nearest(
+                z[rows], components, rng.at(c)
+            )
     sums = Sums.zero(classes * components, d)
     for part, shares in zip(z.split(CHUNK), own.split(CHUNK)):
         sums.add(part, products(part), shares)
@@ -133,14 +152,18 @@ def nearest(z: Tensor, components: int, rng: Rng, rounds: int = 8) -> Tensor:
     order = torch.from_numpy(rng.numpy("centres").permutation(len(z)))
     centres = z[order[:components]]
     for _ in range(rounds):
-        own = torch.cat([(centres.square().sum(1) - 2 * rows @ centres.T).argmin(1) for rows in z.split(CHUNK)])
+        own = torch.cat(
+            [(centres.square().sum(1) - 2 * rows @ centres.T).argmin(1) for rows in z.split(CHUNK)]
+        )
         size = own.bincount(minlength=len(centres))[:, None]
         total = torch.zeros_like(centres).index_add_(0, own, z)
         centres = torch.where(size > 0, total / size.clamp(min=1), centres)
     return torch.nn.functional.one_hot(own, components).to(z)
 
 
-def choose(z: Tensor, most: int, floor: float, rng: Rng, y: Tensor | None = None, classes: int = 1) -> tuple[Mixture, int]:
+def choose(
+    z: Tensor, most: int, floor: float, rng: Rng, y: Tensor | None = None, classes: int = 1
+) -> tuple[Mixture, int]:
     """The mixture of up to ``most`` components that gives held-out rows the highest density p(z, y), and its size for each class.
 
     Sizes are 1, those of SIZES and the largest that ``most`` allows, the same for each class y (n,). The first tenth of
@@ -152,10 +175,14 @@ def choose(z: Tensor, most: int, floor: float, rng: Rng, y: Tensor | None = None
     split = max(FEW, len(z) // 10) if len(z) >= 2 * FEW else 0
     held_out, rows = slice(0, split), slice(split, None)
     trial = lambda size: fit(z[rows], size, floor, rng, y[rows], classes)
-    score = lambda mixture, size: torch.cat([
-        (mixture.log_joint()(part, products(part)) + owners(size, classes)[labels].log()).logsumexp(1)
-        for part, labels in zip(z[held_out].split(CHUNK), y[held_out].split(CHUNK))
-    ])  # fmt: skip
+    score = lambda mixture, size: torch.cat(
+        [
+            (
+                mixture.log_joint()(part, products(part)) + owners(size, classes)[labels].log()
+            ).logsumexp(1)
+            for part, labels in zip(z[held_out].split(CHUNK), y[held_out].split(CHUNK))
+        ]
+    )
     best, chosen = trial(1), 1
     if not split:
         return best, chosen
@@ -167,7 +194,7 @@ def choose(z: Tensor, most: int, floor: float, rng: Rng, y: Tensor | None = None
         found = trial(size)
         found_density = score(found, size)
         gain = found_density - density
-        gain = gain[torch.isfinite(gain)]                                           # of a class without other rows both are log 0
+        gain = gain[torch.isfinite(gain)]  # of a class without other rows both are log 0
         if not len(gain) or gain.mean() <= 2 * gain.std() / len(gain) ** 0.5:
             break
         best, chosen, density = found, size, found_density

@@ -24,7 +24,9 @@ def log_normal(z: Tensor, mu: Tensor | float = 0.0, logvar: Tensor | float = 0.0
     return -0.5 * (LOG_2PI + logvar + (z - mu).square() * (-logvar).exp())
 
 
-def kl_normal(mu_q: Tensor, logvar_q: Tensor, mu_p: Tensor | float = 0.0, logvar_p: Tensor | float = 0.0) -> Tensor:
+def kl_normal(
+    mu_q: Tensor, logvar_q: Tensor, mu_p: Tensor | float = 0.0, logvar_p: Tensor | float = 0.0
+) -> Tensor:
     """KL(N(mu_q, exp(logvar_q)) || N(mu_p, exp(logvar_p))) for each component, nats.
 
     With p = N(0, 1) it is the lecture's 1/2 (Sigma + mu^2 - 1 - log Sigma).

@@ -31,7 +31,9 @@ class GaussianData(nn.Module):
         self.register_buffer("variances", torch.ones(size))
         self.register_buffer("rest", torch.ones(()))
 
-    def fit(self, batches: Callable[[], Iterable[tuple[Tensor, Tensor | None]]], floor: float, rng: Rng) -> tuple[int, float, float]:
+    def fit(
+        self, batches: Callable[[], Iterable[tuple[Tensor, Tensor | None]]], floor: float, rng: Rng
+    ) -> tuple[int, float, float]:
         """Mean and covariance of the rows x (B, *shape) of the pairs (x, y) that batches() iterates over.
 
         floor: the least variance of a direction. Of few rows the covariance is shrunk towards a multiple of the identity
@@ -45,15 +47,23 @@ class GaussianData(nn.Module):
         average = (float(components.eigenvalues.sum()) + components.rest * (dims - size)) / dims
         self.mean.copy_(components.mean)
         self.basis.copy_(components.basis)
-        self.variances.copy_(torch.lerp(components.eigenvalues, torch.full_like(components.eigenvalues, average), share).clamp(min=floor))
+        self.variances.copy_(
+            torch.lerp(
+                components.eigenvalues, torch.full_like(components.eigenvalues, average), share
+            ).clamp(min=floor)
+        )
         self.rest.fill_(max((1 - share) * components.rest + share * average, floor))
         return n, share, average
 
-    def scaled(self, u: Tensor, gain: Callable[[Tensor], Tensor], condition: Tensor | None) -> Tensor:
+    def scaled(
+        self, u: Tensor, gain: Callable[[Tensor], Tensor], condition: Tensor | None
+    ) -> Tensor:
         """g(S) u for u (B, *shape); gain maps variances to g(variances), elementwise; S is that of ``spread_of``."""
         along, outside = self.split(u)
         variances = self.spread_of(condition).double()
-        return gain(self.rest.double()).to(u.dtype) * outside + self.join(gain(variances).to(u.dtype) * along, u.shape)
+        return gain(self.rest.double()).to(u.dtype) * outside + self.join(
+            gain(variances).to(u.dtype) * along, u.shape
+        )
 
     def centre(self, x: Tensor) -> Tensor:
         """The mean in the shape of x's examples, (1, *shape)."""
@@ -75,15 +85,27 @@ class GaussianData(nn.Module):
         variances = self.variances.double()
         return (variances / (variances + r2)).to(u.dtype) * u
 
-    def denoise(self, x_t: Tensor, alpha: Tensor, sigma: Tensor, condition: Tensor | None = None) -> Tensor:
+    def denoise(
+        self, x_t: Tensor, alpha: Tensor, sigma: Tensor, condition: Tensor | None = None
+    ) -> Tensor:
         """E[x | x_t] (B, *shape); alpha and sigma () or (B,); condition: classes as one-hot rows (B, classes), or None."""
         r = sigma / alpha
         beside = [-1] + [1] * (x_t.ndim - 1)
         mean = self.centre(x_t)
-        with torch.autocast(x_t.device.type, enabled=False):                        # bfloat16 is too coarse for small noise
+        with torch.autocast(
+            x_t.device.type, enabled=False
+        ):  # bfloat16 is too coarse for small noise
             along, outside = self.split(x_t / alpha.view(beside).to(x_t.dtype) - mean)
-            gain = (self.rest.double() / (self.rest.double() + r.double() ** 2)).view(beside).to(x_t.dtype)
-            return mean + gain * outside + self.join(self.denoise_along(along, r, condition), x_t.shape)
+            gain = (
+                (self.rest.double() / (self.rest.double() + r.double() ** 2))
+                .view(beside)
+                .to(x_t.dtype)
+            )
+            return (
+                mean
+                + gain * outside
+                + self.join(self.denoise_along(along, r, condition), x_t.shape)
+            )
 
     def explained(self, r: Tensor) -> Tensor:
         """Share of the data's variance that the denoiser explains at ratio r (B,), in (0, 1]: tr S^2 (S + r^2)^-1 / tr S."""
@@ -101,18 +123,24 @@ class GaussianData(nn.Module):
         """Variances along the basis (K,), with a condition those of the examples of one class: here both are those of all."""
         return self.variances
 
-    def start(self, eps: Tensor, alpha: Tensor, sigma: Tensor, condition: Tensor | None = None) -> Tensor:
+    def start(
+        self, eps: Tensor, alpha: Tensor, sigma: Tensor, condition: Tensor | None = None
+    ) -> Tensor:
         """x_t ~ N(alpha m, alpha^2 S + sigma^2) from eps ~ N(0, I), (B, *shape); alpha and sigma (); condition as in ``denoise``."""
         centre = alpha.to(eps.dtype) * self.mean_of(eps, condition)
         return centre + self.scaled(eps, lambda s: (alpha**2 * s + sigma**2).sqrt(), condition)
 
-    def to_noise(self, x_t: Tensor, alpha: Tensor, sigma: Tensor, condition: Tensor | None = None) -> Tensor:
+    def to_noise(
+        self, x_t: Tensor, alpha: Tensor, sigma: Tensor, condition: Tensor | None = None
+    ) -> Tensor:
         """The inverse of ``start``."""
         u = x_t - alpha.to(x_t.dtype) * self.mean_of(x_t, condition)
         return self.scaled(u, lambda s: 1 / (alpha**2 * s + sigma**2).sqrt(), condition)
 
 
-def shrinkage(batches: Callable[[], Iterable[Tensor]], components: Components, dims: int) -> tuple[int, float]:
+def shrinkage(
+    batches: Callable[[], Iterable[Tensor]], components: Components, dims: int
+) -> tuple[int, float]:
     """The number n of rows, and how far their covariance is best shrunk towards a multiple of the identity, from 0 to 1
     (Ledoit & Wolf 2004): the mean square of its error over that of its distance to the multiple."""
     n = 0

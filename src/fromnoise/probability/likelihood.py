@@ -107,7 +107,9 @@ class Table:
 
     def nll(self, params: Tensor, x: Tensor, logvar: Tensor) -> Tensor:
         parts = [
-            -log_normal(target, part, scale) if part.shape[1] == 1 else -(target * part.log_softmax(1))
+            -log_normal(target, part, scale)
+            if part.shape[1] == 1
+            else -(target * part.log_softmax(1))
             for part, target, scale in self.split(params, x, logvar)
         ]
         nll = torch.cat(parts, 1)
@@ -117,7 +119,9 @@ class Table:
         return torch.where(self.cells.is_cell.to(x.device), -mass, nll)
 
     def mean(self, params: Tensor, logvar: Tensor) -> Tensor:
-        return torch.cat([part if part.shape[1] == 1 else part.softmax(1) for (part,) in self.split(params)], 1)
+        return torch.cat(
+            [part if part.shape[1] == 1 else part.softmax(1) for (part,) in self.split(params)], 1
+        )
 
     def draw(self, params: Tensor, logvar: Tensor, rng: Rng) -> Tensor:
         parts = []

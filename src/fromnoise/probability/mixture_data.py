@@ -29,12 +29,16 @@ class MixtureData(GaussianData):
     the mean of the mixture with a class's weights to the mean of the class; within (P,), the variances inside of a class.
     Components of weight 0 are not used."""
 
-    substeps = 8  # into which a sampler divides each step: this denoiser costs little beside a network
+    substeps = (
+        8  # into which a sampler divides each step: this denoiser costs little beside a network
+    )
 
     def __init__(self, dims: int, size: int, most: int, classes: int = 0):
         super().__init__(dims, size)
         d = min(size, LEADING)
-        self.register_buffer("weights", torch.zeros(classes + 1, most).index_fill_(1, torch.tensor([0]), 1.0))
+        self.register_buffer(
+            "weights", torch.zeros(classes + 1, most).index_fill_(1, torch.tensor([0]), 1.0)
+        )
         self.register_buffer("means", torch.zeros(most, d))
         self.register_buffer("axes", torch.eye(d).repeat(most, 1, 1))
         self.register_buffer("spreads", torch.ones(most, d))
@@ -45,7 +49,9 @@ class MixtureData(GaussianData):
     def classes(self) -> int:
         return len(self.offsets)
 
-    def fit(self, batches: Callable[[], Iterable[tuple[Tensor, Tensor | None]]], floor: float, rng: Rng) -> tuple[int, float, float]:
+    def fit(
+        self, batches: Callable[[], Iterable[tuple[Tensor, Tensor | None]]], floor: float, rng: Rng
+    ) -> tuple[int, float, float]:
         """As GaussianData's, and a mixture of up to ROWS of the rows. Held-out rows choose the number of components. With labels
         y (B,) each component belongs to one class, as far as there are enough, and the mean of each class is kept."""
         n, share, average = super().fit(batches, floor, rng)
@@ -62,19 +68,32 @@ class MixtureData(GaussianData):
                 labels.append(y.cpu()[taken])
                 sums.add(along, y.cpu())
             done += len(x)
-        shuffled = torch.from_numpy(rng.numpy("order").permutation(int(chosen.sum())))  # data may be sorted
+        shuffled = torch.from_numpy(
+            rng.numpy("order").permutation(int(chosen.sum()))
+        )  # data may be sorted
         z = torch.cat(rows)[shuffled]
         y = torch.cat(labels)[shuffled].long() if self.classes else None
-        separate = 0 < self.classes <= most                                         # components of one class each
-        mixture, each = em.choose(z, most, floor, rng.at("mixture"), y if separate else None, self.classes if separate else 1)
+        separate = 0 < self.classes <= most  # components of one class each
+        mixture, each = em.choose(
+            z,
+            most,
+            floor,
+            rng.at("mixture"),
+            y if separate else None,
+            self.classes if separate else 1,
+        )
         by_class = None
         if separate:
             own = em.owners(each, self.classes) * mixture.weights
-            by_class = weights_by_class((own / own.sum(1, keepdim=True).clamp(min=1e-300))[y], y, self.classes)
+            by_class = weights_by_class(
+                (own / own.sum(1, keepdim=True).clamp(min=1e-300))[y], y, self.classes
+            )
         elif self.classes:
             by_class = weights_by_class(mixture.responsibilities(z), y, self.classes)
-        order = mixture.weights.argsort(descending=True)                            # what has no weight comes last
-        mixture = em.Mixture(mixture.weights[order], mixture.means[order], mixture.covariances[order])
+        order = mixture.weights.argsort(descending=True)  # what has no weight comes last
+        mixture = em.Mixture(
+            mixture.weights[order], mixture.means[order], mixture.covariances[order]
+        )
         used = len(order)
         spreads, axes = torch.linalg.eigh(mixture.covariances)
         spreads = torch.lerp(spreads, torch.full_like(spreads, average), share)
@@ -116,7 +135,9 @@ class MixtureData(GaussianData):
         """The mean of the data, or with a condition that of each row's class, (B or 1, *shape)."""
         if condition is None or not self.classes:
             return self.centre(x)
-        return self.centre(x) + self.join(self.class_means(condition), (-1, *x.shape[1:])).to(x.dtype)
+        return self.centre(x) + self.join(self.class_means(condition), (-1, *x.shape[1:])).to(
+            x.dtype
+        )
 
     def spread_of(self, condition: Tensor | None) -> Tensor:
         return self.variances if condition is None or not self.classes else self.within
@@ -126,20 +147,37 @@ class MixtureData(GaussianData):
         its mean."""
         most = max(1, ENTRIES // self.means.numel())
         if len(u) > most:
-            part = lambda values, i: values[i : i + most] if values is not None and values.ndim and len(values) == len(u) else values
-            return torch.cat([self.denoise_along(u[i : i + most], part(r, i), part(condition, i)) for i in range(0, len(u), most)])
+            part = lambda values, i: (
+                values[i : i + most]
+                if values is not None and values.ndim and len(values) == len(u)
+                else values
+            )
+            return torch.cat(
+                [
+                    self.denoise_along(u[i : i + most], part(r, i), part(condition, i))
+                    for i in range(0, len(u), most)
+                ]
+            )
         weights = self.weights_of(condition)
         used, d = weights.shape[1], self.means.shape[1]
         means, axes, spreads = self.means[:used], self.axes[:used], self.spreads[:used]
-        offset = 0.0 if condition is None or not self.classes else (condition.to(self.offsets) @ self.offsets).to(u)
+        offset = (
+            0.0
+            if condition is None or not self.classes
+            else (condition.to(self.offsets) @ self.offsets).to(u)
+        )
         u = u - offset
-        matrix = axes.permute(1, 0, 2).flatten(1)                                   # (d, K d)
+        matrix = axes.permute(1, 0, 2).flatten(1)  # (d, K d)
         r2 = r.to(u).view(-1, 1, 1) ** 2
-        total = spreads + r2                                                        # (B or 1, K, d)
-        moved = (u[:, :d] @ matrix).unflatten(1, (used, d)) - torch.einsum("kd,kde->ke", means, axes)
+        total = spreads + r2  # (B or 1, K, d)
+        moved = (u[:, :d] @ matrix).unflatten(1, (used, d)) - torch.einsum(
+            "kd,kde->ke", means, axes
+        )
         log_joint = weights.log() - (moved.square() / total + total.log()).sum(2) / 2
-        share = log_joint.softmax(1)                                                # p(k | y), (B, K)
-        leading = (share[:, :, None] * (spreads / total) * moved).flatten(1) @ matrix.T + share @ means
+        share = log_joint.softmax(1)  # p(k | y), (B, K)
+        leading = (share[:, :, None] * (spreads / total) * moved).flatten(
+            1
+        ) @ matrix.T + share @ means
         return torch.cat([leading, super().denoise_along(u, r)[:, d:]], 1) + offset
 
 
@@ -160,12 +198,16 @@ class ClassMeans:
         count = self.count.clamp(min=1)[:, None]
         offsets = torch.where(self.count[:, None] > 0, self.total / count - expected, 0.0)
         noise = variances.sum() / count
-        return offsets * (1 - noise / offsets.square().sum(1, keepdim=True).clamp(min=1e-30)).clamp(min=0)
+        return offsets * (1 - noise / offsets.square().sum(1, keepdim=True).clamp(min=1e-30)).clamp(
+            min=0
+        )
 
 
 def weights_by_class(responsibilities: Tensor, y: Tensor, classes: int) -> Tensor:
     """p(k | class), (classes, K), from p(k | x_i) (n, K) and labels y (n,). A thousandth of an average example is added to each
     class, so that a class without examples has the weights of all."""
-    total = torch.zeros(classes, responsibilities.shape[1], dtype=responsibilities.dtype).index_add_(0, y.long(), responsibilities)
+    total = torch.zeros(
+        classes, responsibilities.shape[1], dtype=responsibilities.dtype
+    ).index_add_(0, y.long(), responsibilities)
     total = total + 1e-3 * responsibilities.mean(0)
     return total / total.sum(1, keepdim=True)

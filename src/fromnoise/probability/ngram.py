@@ -61,7 +61,9 @@ class KneserNey(nn.Module):
     def __init__(self, order: int, vocabulary: int):
         super().__init__()
         if order < 0 or vocabulary < 1:
-            raise UsageError(f"n-grams need an order of 0 or more and a vocabulary of 1 or more, not {order} and {vocabulary}")
+            raise UsageError(
+                f"n-grams need an order of 0 or more and a vocabulary of 1 or more, not {order} and {vocabulary}"
+            )
         self.order, self.vocabulary = order, vocabulary
         self.register_buffer("levels", torch.tensor([0] + [1] * (order + 1)))
         self.register_buffer("nodes", torch.zeros(0, dtype=torch.int64))
@@ -69,7 +71,22 @@ class KneserNey(nn.Module):
         self.register_buffer("counts", torch.zeros(0, 2, dtype=torch.int32))
         self.register_buffer("discounts", torch.tensor([0.0, *FALLBACK]).repeat(order + 1, 2, 1))
         self.register_buffer("begins", torch.tensor(False))
-        for name in ("cells", "count", "weight", "first", "total", "gamma", "whole", "lost", "lost_cell", "lost_weight", "pairs", "scale", "rest", "whole_of_folds"):
+        for name in (
+            "cells",
+            "count",
+            "weight",
+            "first",
+            "total",
+            "gamma",
+            "whole",
+            "lost",
+            "lost_cell",
+            "lost_weight",
+            "pairs",
+            "scale",
+            "rest",
+            "whole_of_folds",
+        ):
             self.register_buffer(name, None, persistent=False)
         self._derive()
 
@@ -94,13 +111,28 @@ class KneserNey(nn.Module):
         parts, begins = sequences(s)
         for part in parts:
             if part.size and not 0 <= part.min() <= part.max() < V:
-                raise DataError(f"symbols reach from {part.min()} to {part.max()}: they must lie in 0 .. {V - 1}")
-        flat = np.concatenate([np.pad(part, [(0, 0), (self.order, 0)], constant_values=-1).ravel() for part in parts])
+                raise DataError(
+                    f"symbols reach from {part.min()} to {part.max()}: they must lie in 0 .. {V - 1}"
+                )
+        flat = np.concatenate(
+            [np.pad(part, [(0, 0), (self.order, 0)], constant_values=-1).ravel() for part in parts]
+        )
         rows = np.concatenate([np.full(len(part), self.order + part.shape[1]) for part in parts])
-        place = np.repeat(np.arange(len(rows)), rows) if begins else np.arange(len(flat)) - self.order  # what folds are given in
-        here = np.flatnonzero(flat >= 0)  # positions whose context of k symbols exists, k = 0, 1, ..
+        place = (
+            np.repeat(np.arange(len(rows)), rows) if begins else np.arange(len(flat)) - self.order
+        )  # what folds are given in
+        here = np.flatnonzero(
+            flat >= 0
+        )  # positions whose context of k symbols exists, k = 0, 1, ..
         node = np.zeros(len(here), np.int64)  # their contexts, numbered within a level
-        levels, nodes, grams, counts, lost, K = [0, 1], [np.zeros(0, np.int64)], [], [], [], len(folds)
+        levels, nodes, grams, counts, lost, K = (
+            [0, 1],
+            [np.zeros(0, np.int64)],
+            [],
+            [],
+            [],
+            len(folds),
+        )
         for k in range(self.order + 1):
             if k:
                 oldest = flat[here - k]
@@ -114,13 +146,19 @@ class KneserNey(nn.Module):
             found, count, gram = distinct(node * V + flat[here], which=K > 0)
             if K:  # which grams each fold holds, and how often
                 ends = np.searchsorted(place[here], folds)
-                lost.append(distinct(np.concatenate([gram[a:b] * K + fold for fold, (a, b) in enumerate(ends)]))[:2])
+                lost.append(
+                    distinct(
+                        np.concatenate([gram[a:b] * K + fold for fold, (a, b) in enumerate(ends)])
+                    )[:2]
+                )
             grams.append(found + levels[k] * V)
             counts.append(np.stack([np.zeros_like(count), count], 1))
         nodes = np.concatenate(nodes)
         discounts = np.zeros((self.order + 1, 2, 4))
         for k in range(self.order + 1):
-            if k < self.order:  # each gram one symbol longer is one symbol seen before its shorter self
+            if (
+                k < self.order
+            ):  # each gram one symbol longer is one symbol seen before its shorter self
                 shorter = nodes[grams[k + 1] // V - 1] // (V + 1) * V + grams[k + 1] % V
                 shorter = np.searchsorted(grams[k], shorter)
                 counts[k][:, 0] = np.bincount(shorter, minlength=len(grams[k]))
@@ -129,19 +167,32 @@ class KneserNey(nn.Module):
                 if k < self.order:
                     longer, held = lost[k + 1]
                     only = longer[held == counts[k + 1][longer // K, 1]]
-                    continued = np.bincount(np.searchsorted(lost[k][0], shorter[only // K] * K + only % K), minlength=len(continued))
+                    continued = np.bincount(
+                        np.searchsorted(lost[k][0], shorter[only // K] * K + only % K),
+                        minlength=len(continued),
+                    )
                 lost[k] = (*lost[k], continued)
             for kind in (0, 1):
                 discounts[k, kind, 1:] = discounts_of(counts[k][:, kind])
-        found = {"levels": np.array(levels), "nodes": nodes, "grams": np.concatenate(grams), "begins": np.array(begins)}
-        found |= {"counts": np.concatenate(counts).astype(np.int32), "discounts": discounts.astype(np.float32)}
+        found = {
+            "levels": np.array(levels),
+            "nodes": nodes,
+            "grams": np.concatenate(grams),
+            "begins": np.array(begins),
+        }
+        found |= {
+            "counts": np.concatenate(counts).astype(np.int32),
+            "discounts": discounts.astype(np.float32),
+        }
         for name, array in found.items():
             setattr(self, name, torch.from_numpy(array).to(self.levels.device))
         if K:
             first = np.cumsum([0, *map(len, grams)])
             pair = np.concatenate([pair + first[k] * K for k, (pair, _, _) in enumerate(lost)])
             taken = np.stack([np.concatenate([level[i] for level in lost]) for i in (2, 1)], 1)
-            self._derive(torch.from_numpy(pair // K), torch.from_numpy(pair % K), torch.from_numpy(taken), K)
+            self._derive(
+                torch.from_numpy(pair // K), torch.from_numpy(pair % K), torch.from_numpy(taken), K
+            )
         else:
             self._derive()
         return self
@@ -155,23 +206,45 @@ class KneserNey(nn.Module):
         errors = rest[-1]
         if not errors and not self._consistent():
             errors.append(f"the tables of counts in {prefix or 'it'} do not go together")
-        if not errors and not all(torch.equal(old, getattr(self, name)) for old, name in zip(before, TABLES)):
+        if not errors and not all(
+            torch.equal(old, getattr(self, name)) for old, name in zip(before, TABLES)
+        ):
             self._derive()  # folds are forgotten, unless these are the counts that were there
 
     def _consistent(self) -> bool:
         """Whether the tables have the forms and ranges that queries rely on: they may come from a file."""
         M, V, E = len(self.nodes) + 1, self.vocabulary, len(self.grams)
-        forms = [(self.levels, (self.order + 2,)), (self.nodes, (M - 1,)), (self.grams, (E,)), (self.counts, (E, 2))]
+        forms = [
+            (self.levels, (self.order + 2,)),
+            (self.nodes, (M - 1,)),
+            (self.grams, (E,)),
+            (self.counts, (E, 2)),
+        ]
         forms += [(self.discounts, (self.order + 1, 2, 4)), (self.begins, ())]
         if any(table.shape != form for table, form in forms):
             return False
-        levels, inside = self.levels.tolist(), lambda table, end: not len(table) or 0 <= int(table.min()) <= int(table.max()) < end
+        levels, inside = (
+            self.levels.tolist(),
+            lambda table, end: not len(table) or 0 <= int(table.min()) <= int(table.max()) < end,
+        )
         return (
-            levels[:2] == [0, 1] and levels[-1] == M and levels == sorted(levels) and inside(self.nodes, M * (V + 1)) and inside(self.grams, M * V)
-            and bool((self.grams[1:] > self.grams[:-1]).all()) and bool((self.counts >= 0).all()) and bool(torch.isfinite(self.discounts).all())
-        )  # fmt: skip
+            levels[:2] == [0, 1]
+            and levels[-1] == M
+            and levels == sorted(levels)
+            and inside(self.nodes, M * (V + 1))
+            and inside(self.grams, M * V)
+            and bool((self.grams[1:] > self.grams[:-1]).all())
+            and bool((self.counts >= 0).all())
+            and bool(torch.isfinite(self.discounts).all())
+        )
 
-    def _derive(self, gram: Tensor | None = None, fold: Tensor | None = None, taken: Tensor | None = None, folds: int = 0) -> None:
+    def _derive(
+        self,
+        gram: Tensor | None = None,
+        fold: Tensor | None = None,
+        taken: Tensor | None = None,
+        folds: int = 0,
+    ) -> None:
         """What queries read. A node that is asked as the whole of a context (plain counts) is numbered M higher than
         when it is fallen back on (continuation counts), so that from here on there is one kind of node.
 
@@ -185,35 +258,61 @@ class KneserNey(nn.Module):
         """
         V, levels = self.vocabulary, self.levels.cpu()
         self._levels, M = levels.tolist(), int(levels[-1])
-        grams, counts, discounts = self.grams.cpu(), self.counts.cpu(), self.discounts.cpu().double()
+        grams, counts, discounts = (
+            self.grams.cpu(),
+            self.counts.cpu(),
+            self.discounts.cpu().double(),
+        )
         level = torch.bucketize(grams // V, levels[1:], right=True)
         seen = [counts[:, kind] > 0 for kind in (0, 1)]
         cells = torch.cat([grams[seen[0]], grams[seen[1]] + M * V])
         count = torch.cat([counts[seen[0], 0], counts[seen[1], 1]])
-        discount = torch.cat([discounts[level[seen[kind]], kind, counts[seen[kind], kind].clamp(max=3)] for kind in (0, 1)])
+        discount = torch.cat(
+            [
+                discounts[level[seen[kind]], kind, counts[seen[kind], kind].clamp(max=3)]
+                for kind in (0, 1)
+            ]
+        )
         owner = cells // V
         total = torch.zeros(2 * M, dtype=torch.int64).index_add_(0, owner, count.long())
         left = torch.zeros(2 * M, dtype=torch.float64).index_add_(0, owner, discount)
         derived = {
-            "cells": cells, "weight": ((count - discount) / total[owner]).float(),
-            "first": torch.searchsorted(cells, torch.arange(2 * M + 1) * V), "gamma": torch.where(total > 0, left / total, 1.0).float(),
-        }  # fmt: skip
+            "cells": cells,
+            "weight": ((count - discount) / total[owner]).float(),
+            "first": torch.searchsorted(cells, torch.arange(2 * M + 1) * V),
+            "gamma": torch.where(total > 0, left / total, 1.0).float(),
+        }
         if folds:
             kind = torch.arange(2).repeat_interleave(len(gram))
             gram, fold, taken = gram.repeat(2), fold.repeat(2), taken.T.flatten()
             gram, fold, taken, kind = (x[taken > 0] for x in (gram, fold, taken, kind))
             cell = torch.searchsorted(cells, grams[gram] + kind * M * V)
             D, c = discounts[level[gram], kind], counts[gram, kind]  # (L, 4), (L,)
-            before, after = (D.gather(1, n.long().clamp(max=3)[:, None])[:, 0] for n in (c, c - taken))
+            before, after = (
+                D.gather(1, n.long().clamp(max=3)[:, None])[:, 0] for n in (c, c - taken)
+            )
             pairs, pair = torch.unique(owner[cell] * folds + fold, return_inverse=True)
             n = total[pairs // folds].index_add(0, pair, -taken)
             left = left[pairs // folds].index_add(0, pair, after - before)
             lost, order = (pairs[pair] * V + cells[cell] % V).sort()
             derived |= {
-                "pairs": pairs, "scale": (total[pairs // folds] / n.clamp(min=1)).float(), "rest": torch.where(n > 0, left / n, 1.0).float(),
-                "lost": lost, "lost_cell": cell[order], "lost_weight": ((c - taken - after) / n[pair].clamp(min=1))[order].float(),
-            }  # fmt: skip
-        for name in ("pairs", "scale", "rest", "lost", "lost_cell", "lost_weight", "whole", "whole_of_folds"):
+                "pairs": pairs,
+                "scale": (total[pairs // folds] / n.clamp(min=1)).float(),
+                "rest": torch.where(n > 0, left / n, 1.0).float(),
+                "lost": lost,
+                "lost_cell": cell[order],
+                "lost_weight": ((c - taken - after) / n[pair].clamp(min=1))[order].float(),
+            }
+        for name in (
+            "pairs",
+            "scale",
+            "rest",
+            "lost",
+            "lost_cell",
+            "lost_weight",
+            "whole",
+            "whole_of_folds",
+        ):
             setattr(self, name, None)
         for name, tensor in derived.items():
             setattr(self, name, tensor.to(self.levels.device))
@@ -229,18 +328,26 @@ class KneserNey(nn.Module):
         a training symbol's own counts, and those of the passage around it, say of it would be an echo.
         """
         if fold is not None and not self.folds:
-            raise UsageError("these n-grams were counted without folds, or by an earlier version of fromnoise: train anew")
+            raise UsageError(
+                "these n-grams were counted without folds, or by an earlier version of fromnoise: train anew"
+            )
         return self._mixture(self._walk(contexts), fold).clamp_(min=LEAST).log_()
 
     @torch.no_grad()
     def score(self, s) -> Tensor:
         """-log p of each symbol given those before it, nats: (T,) -> (T,), or for each row (B, T) -> (B, T), float32."""
-        s = torch.as_tensor(s if isinstance(s, Tensor) else np.asarray(s, np.int64)).long().to(self.levels.device)
+        s = (
+            torch.as_tensor(s if isinstance(s, Tensor) else np.asarray(s, np.int64))
+            .long()
+            .to(self.levels.device)
+        )
         self._check(s, 0)
         rows, found = torch.atleast_2d(s), []
         for block in rows.split(max(1, CHUNK // max(1, s.shape[-1]))):
             h = contexts(block, self.order).flatten(0, 1)
-            found += [self._score(a, b) for a, b in zip(h.split(CHUNK), block.flatten().split(CHUNK))]
+            found += [
+                self._score(a, b) for a, b in zip(h.split(CHUNK), block.flatten().split(CHUNK))
+            ]
         return torch.cat(found).view_as(s)
 
     def _score(self, h: Tensor, w: Tensor) -> Tensor:
@@ -253,7 +360,9 @@ class KneserNey(nn.Module):
 
     def _check(self, s: Tensor, least: int) -> None:
         if s.numel() and not least <= int(s.min()) <= int(s.max()) < self.vocabulary:
-            raise UsageError(f"symbols reach from {int(s.min())} to {int(s.max())}: the n-grams know {least} .. {self.vocabulary - 1}")
+            raise UsageError(
+                f"symbols reach from {int(s.min())} to {int(s.max())}: the n-grams know {least} .. {self.vocabulary - 1}"
+            )
 
     @staticmethod
     def _find(keys: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
@@ -270,7 +379,9 @@ class KneserNey(nn.Module):
         length = (h >= 0).flip(1).cumprod(1).sum(1)
         for k in range(1, J + 1):
             begin, end = self._levels[k : k + 2]
-            at, hit = self._find(self.nodes[begin - 1 : end - 1], nodes[k - 1] * (V + 1) + h[:, -k] + 1)
+            at, hit = self._find(
+                self.nodes[begin - 1 : end - 1], nodes[k - 1] * (V + 1) + h[:, -k] + 1
+            )
             nodes[k] = torch.where(hit, at + begin, -1)
         if self.begins:
             length = (length + 1).clamp(max=J)
@@ -288,13 +399,21 @@ class KneserNey(nn.Module):
         gamma[rows] = self.gamma[at]
         if fold is not None:
             pair, hit = self._find(self.pairs, at * self.folds + fold[rows])
-            scale, pair, changed = torch.ones(len(rows), device=p.device), pair[hit], hit.nonzero()[:, 0]
+            scale, pair, changed = (
+                torch.ones(len(rows), device=p.device),
+                pair[hit],
+                hit.nonzero()[:, 0],
+            )
             scale[changed], gamma[rows[changed]] = self.scale[pair], self.rest[pair]
             weight *= scale[row]
-            ends = torch.searchsorted(self.lost, torch.stack([self.pairs[pair], self.pairs[pair] + 1]) * V)
+            ends = torch.searchsorted(
+                self.lost, torch.stack([self.pairs[pair], self.pairs[pair] + 1]) * V
+            )
             its, entry, _ = ranges(*ends)
             its = changed[its]
-            weight[start[its] + self.lost_cell[entry] - self.first[at[its]]] = self.lost_weight[entry]
+            weight[start[its] + self.lost_cell[entry] - self.first[at[its]]] = self.lost_weight[
+                entry
+            ]
         p *= gamma[:, None]
         p.view(-1).index_add_(0, self.cells[cell] + ((rows - at) * V)[row], weight)
 
@@ -313,13 +432,22 @@ class KneserNey(nn.Module):
 
     def _short(self, folds: int) -> int:
         """The longest contexts whose distributions are kept whole."""
-        return max(k for k in range(self.order + 1) if k == 0 or self._levels[k + 1] * self.vocabulary * folds <= WHOLE)
+        return max(
+            k
+            for k in range(self.order + 1)
+            if k == 0 or self._levels[k + 1] * self.vocabulary * folds <= WHOLE
+        )
 
     def _kept(self, folds: int) -> Tensor:
         """p (1 or folds, 2, nodes of short contexts, V), fallen back on and asked as the whole of a context."""
         name = "whole_of_folds" if folds else "whole"
         if getattr(self, name) is None:
-            V, M, levels, short = self.vocabulary, self._levels[-1], self._levels, self._short(max(1, folds))
+            V, M, levels, short = (
+                self.vocabulary,
+                self._levels[-1],
+                self._levels,
+                self._short(max(1, folds)),
+            )
             p = torch.empty(max(1, folds), 2, levels[short + 1], V, device=self.levels.device)
             for fold, q in enumerate(p):
                 for k in range(short + 1):
@@ -327,7 +455,9 @@ class KneserNey(nn.Module):
                     for kind in (0, 1):
                         q[kind, node] = q[0, self.nodes[node - 1] // (V + 1)] if k else 1 / V
                         mixed = q[kind, levels[k] : levels[k + 1]]
-                        self._mix(mixed, node + kind * M, torch.full_like(node, fold) if folds else None)
+                        self._mix(
+                            mixed, node + kind * M, torch.full_like(node, fold) if folds else None
+                        )
             setattr(self, name, p)
         return getattr(self, name)
 
@@ -343,13 +473,20 @@ def ranges(first: Tensor, end: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 def sequences(s) -> tuple[list[np.ndarray], bool]:
     """One text or separate sequences as int64 arrays (n_i, T_i), and whether they are separate. Raises UsageError."""
     begins = isinstance(s, (list, tuple)) or s.ndim == 2
-    parts = [np.asarray(part.cpu() if isinstance(part, Tensor) else part) for part in (s if isinstance(s, (list, tuple)) else [s])]
+    parts = [
+        np.asarray(part.cpu() if isinstance(part, Tensor) else part)
+        for part in (s if isinstance(s, (list, tuple)) else [s])
+    ]
     if not parts or any(part.ndim not in (1, 2) or part.dtype.kind not in "iu" for part in parts):
-        raise UsageError("n-grams are counted in integers: one text (n,), sequences (N, T) or a list of arrays (n_i,)")
+        raise UsageError(
+            "n-grams are counted in integers: one text (n,), sequences (N, T) or a list of arrays (n_i,)"
+        )
     return [np.atleast_2d(part).astype(np.int64) for part in parts], begins
 
 
-def distinct(keys: np.ndarray, which: bool = False) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+def distinct(
+    keys: np.ndarray, which: bool = False
+) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
     """The different keys, sorted, how often each occurs, and, if asked, which of them each key is."""
     if len(keys) and keys.max() < 4 * len(keys):  # a table is quicker than sorting
         table = np.bincount(keys)

@@ -46,9 +46,18 @@ class OdeLikelihood:
 
 
 def ode_log_likelihood(
-    drift: Drift, x: Tensor, log_base: Callable[[Tensor], Tensor], t0: float = 0.0, t1: float = 1.0, steps: int = 64,
-    tolerance: float | None = None, most: int = 4096, divergence: Literal["exact", "hutchinson"] = "exact", probes: int = 1, rng: Rng | None = None,
-) -> OdeLikelihood:  # fmt: skip
+    drift: Drift,
+    x: Tensor,
+    log_base: Callable[[Tensor], Tensor],
+    t0: float = 0.0,
+    t1: float = 1.0,
+    steps: int = 64,
+    tolerance: float | None = None,
+    most: int = 4096,
+    divergence: Literal["exact", "hutchinson"] = "exact",
+    probes: int = 1,
+    rng: Rng | None = None,
+) -> OdeLikelihood:
     """log p of x (B, *shape) at t0, given log_base: z -> (B,) nats at t1. drift(x, t) -> dx/dt, t a
     float, rows apart; it is given the rows of x once for each probe, one copy after the other.
 
@@ -62,21 +71,35 @@ def ode_log_likelihood(
     Raises UsageError, also when the tolerance is out of reach, and DivergedError when x leaves the finite numbers.
     """
     if steps < 2 or steps % 2:
-        raise UsageError(f"steps must be even and at least 2, not {steps}: half of them measure the error")
+        raise UsageError(
+            f"steps must be even and at least 2, not {steps}: half of them measure the error"
+        )
     if divergence == "hutchinson" and rng is not None and probes >= 1:
-        v = 1 - 2 * rng.integers("probes", 2, (len(x), probes, *x.shape[1:])).transpose(0, 1).to(x)   # P B *shape
+        v = 1 - 2 * rng.integers("probes", 2, (len(x), probes, *x.shape[1:])).transpose(0, 1).to(
+            x
+        )  # P B *shape
         weight = 1 / probes
     elif divergence == "exact":
         basis = torch.eye(math.prod(x.shape[1:]), dtype=x.dtype, device=x.device)
         v, weight = basis.view(-1, 1, *x.shape[1:]).expand(-1, *x.shape), 1.0
     else:
-        raise UsageError('divergence must be "exact", or "hutchinson" with an rng and at least one probe')
+        raise UsageError(
+            'divergence must be "exact", or "hutchinson" with an rng and at least one probe'
+        )
 
     def solve(steps: int) -> tuple[Tensor, Tensor, Tensor]:
         z, change = solve_with_trace(drift, x, v, t0, t1, steps)
-        change = change * (weight * len(v))                                         # P B, each an estimate of the integral
-        spread = change.std(0) / math.sqrt(len(v)) if len(v) > 1 else torch.full_like(change[0], math.nan)
-        return log_base(z).double() + change.mean(0), torch.zeros_like(spread) if divergence == "exact" else spread, z
+        change = change * (weight * len(v))  # P B, each an estimate of the integral
+        spread = (
+            change.std(0) / math.sqrt(len(v))
+            if len(v) > 1
+            else torch.full_like(change[0], math.nan)
+        )
+        return (
+            log_base(z).double() + change.mean(0),
+            torch.zeros_like(spread) if divergence == "exact" else spread,
+            z,
+        )
 
     distance = lambda a, b: (a - b).abs().nan_to_num(nan=math.inf, posinf=math.inf)
     value, se, z = solve(steps)
@@ -89,18 +112,25 @@ def ode_log_likelihood(
         value, se = torch.where(wanting, finer[0], value), torch.where(wanting, finer[1], se)
         z = torch.where(wanting.view(-1, *[1] * (x.ndim - 1)), finer[2], z)
     if not bool(torch.isfinite(value).all()):
-        raise DivergedError(f"the flow leaves the finite numbers in {steps} steps: take more of them, or look at the drift")
+        raise DivergedError(
+            f"the flow leaves the finite numbers in {steps} steps: take more of them, or look at the drift"
+        )
     if tolerance is not None and bool((error > tolerance).any()):
-        raise UsageError(f"the solver's error is still {float(error.max()):.3g} nats at {steps} steps, above {tolerance:.3g}: take more steps, or raise the tolerance")
+        raise UsageError(
+            f"the solver's error is still {float(error.max()):.3g} nats at {steps} steps, above {tolerance:.3g}: take more steps, or raise the tolerance"
+        )
     return OdeLikelihood(value, error, se, z, steps, calls)
 
 
 @torch.no_grad()
-def solve_with_trace(drift: Drift, x: Tensor, v: Tensor, t0: float, t1: float, steps: int) -> tuple[Tensor, Tensor]:
+def solve_with_trace(
+    drift: Drift, x: Tensor, v: Tensor, t0: float, t1: float, steps: int
+) -> tuple[Tensor, Tensor]:
     """x(t1) and the integral of v J v for each probe v (P, B, *shape): (B, *shape), (P, B) float64. Classical Runge-Kutta."""
+
     def slope(x: Tensor, t: float) -> tuple[Tensor, Tensor]:
         found = []
-        for some in v.split(AT_ONCE):                                               # as further rows of one batch
+        for some in v.split(AT_ONCE):  # as further rows of one batch
             copies = x.repeat(len(some), *[1] * (x.ndim - 1))
             velocity, product = jvp(lambda x: drift(x, t), (copies,), (some.flatten(0, 1),))
             found.append((some * product.view_as(some)).double().flatten(2).sum(2))
@@ -113,5 +143,8 @@ def solve_with_trace(drift: Drift, x: Tensor, v: Tensor, t0: float, t1: float, s
         k2, d2 = slope(x + h / 2 * k1, t + h / 2)
         k3, d3 = slope(x + h / 2 * k2, t + h / 2)
         k4, d4 = slope(x + h * k3, t + h)
-        x, change = x + h / 6 * (k1 + 2 * k2 + 2 * k3 + k4), change + h / 6 * (d1 + 2 * d2 + 2 * d3 + d4)
+        x, change = (
+            x + h / 6 * (k1 + 2 * k2 + 2 * k3 + k4),
+            change + h / 6 * (d1 + 2 * d2 + 2 * d3 + d4),
+        )
     return x, change

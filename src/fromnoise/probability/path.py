@@ -23,7 +23,10 @@ import torch
 from torch import Tensor
 
 BETA = (0.1, 20.0)  # of the linear path, at t = 0 and t = 1
-RATIOS = (0.002, 80.0)  # of noise to data: from what no eye sees to where no data are left; the ends of the path edm
+RATIOS = (
+    0.002,
+    80.0,
+)  # of noise to data: from what no eye sees to where no data are left; the ends of the path edm
 RHO = 7.0
 
 Target = Literal["eps", "x", "v", "edm"]
@@ -77,7 +80,9 @@ class Path:
         one, zero = torch.ones_like(sigma), torch.zeros_like(sigma)
         return (zero, one) if kind == "eps" else (one, zero)
 
-    def solve(self, x_t: Tensor, prediction: Tensor, kind: Target, t: Tensor) -> tuple[Tensor, Tensor]:
+    def solve(
+        self, x_t: Tensor, prediction: Tensor, kind: Target, t: Tensor
+    ) -> tuple[Tensor, Tensor]:
         """x and eps, (B, *shape) each, from x_t = alpha x + sigma eps and prediction = a x + b eps at t (B,) or () in ``range``."""
         (alpha, sigma), (a, b) = self.coefficients(t), self.target(kind, t)
         determinant = alpha * b - sigma * a
@@ -98,12 +103,12 @@ def linear() -> Path:
     def coefficients(t):
         return log_alpha(t).exp(), (-torch.expm1(2 * log_alpha(t))).sqrt()
 
-    def slope(t):                                                                   # sigma^2 = 1 - alpha^2
+    def slope(t):  # sigma^2 = 1 - alpha^2
         alpha, sigma = coefficients(t)
         change = -0.5 * beta(t) * alpha
         return change, -alpha * change / sigma
 
-    def at(ratio):                                                                  # the root of rise/2 t^2 + first t = log(1 + ratio^2)
+    def at(ratio):  # the root of rise/2 t^2 + first t = log(1 + ratio^2)
         return (torch.sqrt(first**2 + 2 * rise * torch.log1p(ratio**2)) - first) / rise
 
     return Path(coefficients, slope, at)

@@ -27,7 +27,9 @@ class Components:
     rows: int
 
 
-def principal_components(batches: Callable[[], Iterable[Tensor]], dims: int, size: int, seed: int = 0) -> Components:
+def principal_components(
+    batches: Callable[[], Iterable[Tensor]], dims: int, size: int, seed: int = 0
+) -> Components:
     """The ``size`` leading components of the rows that batches() iterates over, each batch (B, ...) of ``dims`` numbers.
 
     Up to 2,048 dimensions exactly, from the covariance in float64. Above that by randomised subspace iteration
@@ -45,7 +47,11 @@ def principal_components(batches: Callable[[], Iterable[Tensor]], dims: int, siz
             centred = x.flatten(1).cpu().double() - mean
             covariance.addmm_(centred.T, centred, alpha=1 / n)
         values, vectors = torch.linalg.eigh(covariance)
-        values, vectors, variance = values.flip(0)[:size], vectors.flip(1)[:, :size], float(covariance.trace())
+        values, vectors, variance = (
+            values.flip(0)[:size],
+            vectors.flip(1)[:, :size],
+            float(covariance.trace()),
+        )
     else:
         data = _rows_of(batches, mean, n, max(2 * size, ENTRIES // dims), seed)
         values, vectors, variance, rows = *_randomised(data, size, seed), len(data)
@@ -74,9 +80,18 @@ def _randomised(data: Tensor, size: int, seed: int) -> tuple[Tensor, Tensor, flo
 
     dims = data.shape[1]
     with threadpool_limits(1):
-        _, singular, directions = randomized_svd(data.numpy(), min(size, len(data)), n_iter=6, random_state=seed % 2**32)
-    values, vectors = torch.zeros(size, dtype=torch.float64), torch.eye(dims, size, dtype=torch.float64)
+        _, singular, directions = randomized_svd(
+            data.numpy(), min(size, len(data)), n_iter=6, random_state=seed % 2**32
+        )
+    values, vectors = (
+        torch.zeros(size, dtype=torch.float64),
+        torch.eye(dims, size, dtype=torch.float64),
+    )
     found = len(singular)
     values[:found] = torch.from_numpy(singular.copy()).double().square() / len(data)
     vectors[:, :found] = torch.from_numpy(directions.copy()).double().T
-    return values, torch.linalg.qr(vectors)[0] if found < size else vectors, float(data.square().sum(dtype=torch.float64) / len(data))
+    return (
+        values,
+        torch.linalg.qr(vectors)[0] if found < size else vectors,
+        float(data.square().sum(dtype=torch.float64) / len(data)),
+    )

@@ -47,7 +47,9 @@ class PixelCounts(nn.Module):
         self.template = template(pixels)
         rows, columns = (-(-side // cell) for side in shape)
         if not 1 <= pixels <= len(self.template) or rows * columns * 2**pixels > LARGEST:
-            raise UsageError(f"a table of {pixels} pixels and {rows} x {columns} positions has no room: use fewer pixels or larger cells")
+            raise UsageError(
+                f"a table of {pixels} pixels and {rows} x {columns} positions has no room: use fewer pixels or larger cells"
+            )
         self.register_buffer("logits", torch.zeros(rows, columns, 2**pixels))
 
     # -- counting ---------------------------------------------------------------------------------------------
@@ -74,20 +76,27 @@ class PixelCounts(nn.Module):
         """(pixels, side of a block in cells) from the coarsest to the finest: first pixels, then position."""
         whole = 2 ** math.ceil(math.log2(max(self.logits.shape[:2])))
         sides = [whole >> j for j in range(1, whole.bit_length())]
-        return [(m, whole) for m in (*range(2, self.pixels, 2), self.pixels)] + [(self.pixels, side) for side in sides]
+        return [(m, whole) for m in (*range(2, self.pixels, 2), self.pixels)] + [
+            (self.pixels, side) for side in sides
+        ]
 
     def _count(self, x) -> np.ndarray:
         """(rows, columns, 2^pixels, 2): how often each context was followed by 0 and by 1."""
         found = np.zeros(self.logits.numel() * 2, np.int64)
         for block in self._blocks(torch.as_tensor(x), 4 * CHUNK):
-            parts = [(self._context(part) * 2 + part).flatten() for part in block.split(max(1, CHUNK // math.prod(self.shape)))]
+            parts = [
+                (self._context(part) * 2 + part).flatten()
+                for part in block.split(max(1, CHUNK // math.prod(self.shape)))
+            ]
             found += np.bincount(torch.cat(parts).cpu().numpy(), minlength=len(found))
         return found.reshape(*self.logits.shape, 2)
 
     def _blocks(self, x: Tensor, most: int):
         """x (N, H, W) in pieces of int32 of at most that many pixels. Raises DataError."""
         if x.ndim != 3 or tuple(x.shape[1:]) != self.shape:
-            raise DataError(f"images must be (N, {self.shape[0]}, {self.shape[1]}), not {tuple(x.shape)}")
+            raise DataError(
+                f"images must be (N, {self.shape[0]}, {self.shape[1]}), not {tuple(x.shape)}"
+            )
         for block in x.split(max(1, most // math.prod(self.shape))):
             if not ((block == 0) | (block == 1)).all():
                 raise DataError("pixels must be 0 or 1: use --binarise")
@@ -99,7 +108,9 @@ class PixelCounts(nn.Module):
         """The row of ``logits``, flattened, that each pixel of int32 x asks, (N, H, W) -> (N, H, W)."""
         (H, W), (_, columns, codes) = self.shape, self.logits.shape
         padded = F.pad(x, (REACH, REACH, REACH, 0))
-        r, c = (torch.arange(side, dtype=torch.int32, device=x.device) // self.cell for side in (H, W))
+        r, c = (
+            torch.arange(side, dtype=torch.int32, device=x.device) // self.cell for side in (H, W)
+        )
         found = ((r[:, None] * columns + c) * codes).expand_as(x).contiguous()
         for j, (r, c) in enumerate(self.template):
             found += padded[:, REACH + r : REACH + r + H, REACH + c : REACH + c + W] << j
@@ -119,8 +130,11 @@ class PixelCounts(nn.Module):
     context = None  # pixels far away count by the position that they stand for, and the template reaches across rows
 
     def forward(self, s: Tensor, start: Tensor) -> Tensor:
-        logits = [self.logits.flatten()[self._context(block)].flatten(1) for block in self._blocks(s.view(-1, *self.shape), CHUNK)]
-        logits = torch.cat(logits)                                                  # (B, T)
+        logits = [
+            self.logits.flatten()[self._context(block)].flatten(1)
+            for block in self._blocks(s.view(-1, *self.shape), CHUNK)
+        ]
+        logits = torch.cat(logits)  # (B, T)
         return F.logsigmoid(torch.stack([-logits, logits], 2))
 
     def begin(self, n: int) -> "Drawn":

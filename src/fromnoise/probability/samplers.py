@@ -24,14 +24,18 @@ REACH = 0.8  # of log r, over which the slope of a network's correction is extra
 Leap = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
-def spaced(path: Path, n: int, spacing: str = "rho", low: float = RATIOS[0], high: float = RATIOS[1]) -> Tensor:
+def spaced(
+    path: Path, n: int, spacing: str = "rho", low: float = RATIOS[0], high: float = RATIOS[1]
+) -> Tensor:
     """n >= 1 times, falling, none twice, all in the path's range. "time": equal steps of t down to the data; "rho": of
     (sigma / alpha)^(1/7) (Karras et al. 2022, eq. 5); "log": of log(sigma / alpha). low, high: the ends of the last two."""
     if spacing == "time":
         last, first = path.range
         return torch.linspace(first, max(last, first / n), n, dtype=torch.float64)
     if spacing == "log":
-        return path.at(torch.linspace(math.log(high), math.log(low), n, dtype=torch.float64).exp()).clamp(*path.range)
+        return path.at(
+            torch.linspace(math.log(high), math.log(low), n, dtype=torch.float64).exp()
+        ).clamp(*path.range)
     last, first = (end ** (1 / RHO) for end in (low, high))
     return path.at(torch.linspace(first, last, n, dtype=torch.float64) ** RHO).clamp(*path.range)
 
@@ -50,7 +54,15 @@ def places(path: Path, times: Tensor) -> list[tuple[Tensor, Tensor]]:
     return [*zip(alpha, sigma), (alpha.new_ones(()), alpha.new_zeros(()))]
 
 
-def ddim(denoise: Denoise, x: Tensor, path: Path, times: Tensor, eta: float = 0.0, rng: Rng | None = None, on_step=None) -> Tensor:
+def ddim(
+    denoise: Denoise,
+    x: Tensor,
+    path: Path,
+    times: Tensor,
+    eta: float = 0.0,
+    rng: Rng | None = None,
+    on_step=None,
+) -> Tensor:
     """x_s of what the denoiser sees in x_t (Song et al. 2021, arXiv:2010.02502, eq. 12). One evaluation a step.
 
     eta   share of new noise: 0 is a step of Euler's along the probability flow, whatever the path; 1 draws from
@@ -59,7 +71,7 @@ def ddim(denoise: Denoise, x: Tensor, path: Path, times: Tensor, eta: float = 0.
     at = places(path, times)
     for i, t in enumerate(times):
         (alpha_s, sigma_s), x_hat, eps_hat = at[i + 1], *denoise(x, t)
-        fresh = eta * sigma_s * noise_gone(at[i], at[i + 1]).sqrt()                 # eq. 16
+        fresh = eta * sigma_s * noise_gone(at[i], at[i + 1]).sqrt()  # eq. 16
         x = alpha_s * x_hat + (sigma_s**2 - fresh**2).sqrt() * eps_hat
         if eta and i + 1 < len(times):
             x = x + fresh * rng.at("step", i).normal("eps", x.shape).to(x.dtype)
@@ -75,9 +87,17 @@ def noise_gone(at_t: tuple[Tensor, Tensor], at_s: tuple[Tensor, Tensor]) -> Tens
 
 
 def heun(
-    denoise: Denoise, x: Tensor, path: Path, times: Tensor, rng: Rng | None = None,
-    churn: float = 0.0, churn_from: float = 0.0, churn_to: float = math.inf, churn_noise: float = 1.0, on_step=None,
-) -> Tensor:  # fmt: skip
+    denoise: Denoise,
+    x: Tensor,
+    path: Path,
+    times: Tensor,
+    rng: Rng | None = None,
+    churn: float = 0.0,
+    churn_from: float = 0.0,
+    churn_to: float = math.inf,
+    churn_noise: float = 1.0,
+    on_step=None,
+) -> Tensor:
     """The mean of both ends of a step: second order, two evaluations a step, one in the last (Karras et al. 2022, algorithm 2).
 
     churn   S_churn: before a step noise is added, min(churn / n, sqrt 2 - 1) of what is there but never above the first
@@ -86,7 +106,11 @@ def heun(
     at, ratios = places(path, times), path.ratio(times)
     for i, t in enumerate(times):
         (alpha, sigma), ratio = at[i], ratios[i]
-        more = min(churn / len(times), math.sqrt(2) - 1, float(ratios[0] / ratio) - 1) if churn_from <= ratio <= churn_to else 0.0
+        more = (
+            min(churn / len(times), math.sqrt(2) - 1, float(ratios[0] / ratio) - 1)
+            if churn_from <= ratio <= churn_to
+            else 0.0
+        )
         if more > 0:
             t = path.at((1 + more) * ratio)
             (up, sigma), below = path.coefficients(t), alpha
@@ -103,7 +127,15 @@ def heun(
     return x
 
 
-def dpm(denoise: Denoise, x: Tensor, path: Path, times: Tensor, noise: bool = False, rng: Rng | None = None, on_step=None) -> Tensor:
+def dpm(
+    denoise: Denoise,
+    x: Tensor,
+    path: Path,
+    times: Tensor,
+    noise: bool = False,
+    rng: Rng | None = None,
+    on_step=None,
+) -> Tensor:
     """DPM-Solver++ 2M (Lu et al. 2022, arXiv:2211.01095, algorithm 2): exact in x_t, linear in x_hat over lambda = log alpha / sigma,
     extrapolated from the last two. Second order, one evaluation a step; the last, to lambda = infinity, is Euler's.
 
@@ -116,11 +148,19 @@ def dpm(denoise: Denoise, x: Tensor, path: Path, times: Tensor, noise: bool = Fa
         (alpha_t, sigma_t), (alpha_s, sigma_s) = at[i], at[i + 1]
         x_hat, _ = denoise(x, t)
         h = (alpha_s / sigma_s).log() - (alpha_t / sigma_t).log()
-        D = x_hat if before is None else x_hat + h / (2 * h_before) * (x_hat - before) if i + 1 < len(times) else x_hat
-        kept = (alpha_t * sigma_s / (alpha_s * sigma_t)) if noise else 1.0          # e^-h
+        D = (
+            x_hat
+            if before is None
+            else x_hat + h / (2 * h_before) * (x_hat - before)
+            if i + 1 < len(times)
+            else x_hat
+        )
+        kept = (alpha_t * sigma_s / (alpha_s * sigma_t)) if noise else 1.0  # e^-h
         x = kept * sigma_s / sigma_t * x + (alpha_s - kept * sigma_s / sigma_t * alpha_t) * D
         if noise and i + 1 < len(times):
-            x = x + sigma_s * noise_gone(at[i], at[i + 1]).sqrt() * rng.at("step", i).normal("eps", x.shape).to(x.dtype)
+            x = x + sigma_s * noise_gone(at[i], at[i + 1]).sqrt() * rng.at("step", i).normal(
+                "eps", x.shape
+            ).to(x.dtype)
         before, h_before = x_hat, h
         if on_step:
             on_step(i, x, x_hat)
@@ -128,8 +168,14 @@ def dpm(denoise: Denoise, x: Tensor, path: Path, times: Tensor, noise: bool = Fa
 
 
 def dpm_with_known(
-    denoise: Denoise, x: Tensor, path: Path, times: Tensor, known: GaussianData, condition: Tensor | None = None, on_step=None
-) -> Tensor:  # fmt: skip
+    denoise: Denoise,
+    x: Tensor,
+    path: Path,
+    times: Tensor,
+    known: GaussianData,
+    condition: Tensor | None = None,
+    on_step=None,
+) -> Tensor:
     """DPM-Solver++ 2M that evaluates a known part of the denoiser as often as it likes (a Gaussian or a mixture, fitted to the data).
 
     Between two evaluations of the network, of which there is one a step, only the network's correction of the known denoiser
@@ -148,8 +194,8 @@ def dpm_with_known(
     mean = known.centre(x)
     s = known.variances.double()
     along, outside = known.split(x / at[0][0].to(x.dtype) - mean)
-    before = None                                                                   # of the last step: r, correction, x_hat outside
-    substep_before = None                                                           # of the last substep: r, n
+    before = None  # of the last step: r, correction, x_hat outside
+    substep_before = None  # of the last substep: r, n
     for i, t in enumerate(times):
         r, alpha = ratios[i], at[i][0].to(x.dtype)
         x_hat, _ = denoise((mean + outside + known.join(along, x.shape)) * alpha, t)
@@ -168,20 +214,36 @@ def dpm_with_known(
         trust = 0.0 if h is None else min(1.0, (REACH / float(h)) ** 2)
         correction_slope = 0.0 if before is None else trust * (correction - before[1]) / float(h)
         outside_slope = 0.0 if before is None else (outside_hat - before[2]) / float(h)
-        for a, b in pairwise(torch.linspace(float(r.log()), float(r_next.log()), known.substeps + 1, dtype=torch.float64).exp()):
-            hat = known.denoise_along(along, a, condition) + correction + float((r / a).log()) * correction_slope
-            n = ((s + a**2).sqrt() / (a * s.sqrt())).to(x.dtype) * (hat - (s / (s + a**2)).to(x.dtype) * along)
+        for a, b in pairwise(
+            torch.linspace(
+                float(r.log()), float(r_next.log()), known.substeps + 1, dtype=torch.float64
+            ).exp()
+        ):
+            hat = (
+                known.denoise_along(along, a, condition)
+                + correction
+                + float((r / a).log()) * correction_slope
+            )
+            n = ((s + a**2).sqrt() / (a * s.sqrt())).to(x.dtype) * (
+                hat - (s / (s + a**2)).to(x.dtype) * along
+            )
             slope = n
             if substep_before is not None:
                 a_before, n_before = substep_before
-                slope = n + (turned(s, a, b) / (2 * turned(s, a_before, a))).to(x.dtype) * (n - n_before)
-            along = ((s + b**2) / (s + a**2)).sqrt().to(x.dtype) * along + ((s + b**2).sqrt() * turned(s, a, b)).to(x.dtype) * slope
+                slope = n + (turned(s, a, b) / (2 * turned(s, a_before, a))).to(x.dtype) * (
+                    n - n_before
+                )
+            along = ((s + b**2) / (s + a**2)).sqrt().to(x.dtype) * along + (
+                (s + b**2).sqrt() * turned(s, a, b)
+            ).to(x.dtype) * slope
             substep_before = (a, n)
         D = outside_hat + float((r / r_next).log()) / 2 * outside_slope
         outside = float(r_next / r) * outside + float(1 - r_next / r) * D
         before = (r, correction, outside_hat)
         if on_step:
-            on_step(i, (mean + outside + known.join(along, x.shape)) * at[i + 1][0].to(x.dtype), x_hat)
+            on_step(
+                i, (mean + outside + known.join(along, x.shape)) * at[i + 1][0].to(x.dtype), x_hat
+            )
     raise AssertionError("places() refuses an empty list of times")
 
 
@@ -190,7 +252,14 @@ def turned(s: Tensor, r: Tensor, r_next: Tensor) -> Tensor:
     return torch.atan2((r - r_next) * s.sqrt(), s + r * r_next)
 
 
-def guide(strong: Denoise, weak: Denoise, path: Path, weight: float, above: float = 0.0, below: float = math.inf) -> Denoise:
+def guide(
+    strong: Denoise,
+    weak: Denoise,
+    path: Path,
+    weight: float,
+    above: float = 0.0,
+    below: float = math.inf,
+) -> Denoise:
     """weak + weight (strong - weak) where sigma / alpha lies in [above, below], elsewhere strong alone.
 
     weak without the label: classifier-free guidance (Ho & Salimans 2022, arXiv:2207.12598, eq. 6, weight = 1 + w there);
@@ -198,7 +267,9 @@ def guide(strong: Denoise, weak: Denoise, path: Path, weight: float, above: floa
     an interval (Kynkaanniemi et al. 2024, arXiv:2404.07724, eq. 4). Weight 1 is ``strong``. t is 0-d.
     """
     if not above < below:
-        raise UsageError(f"guidance acts from a lower noise level to a higher one, not from {above:g} to {below:g}: swap them")
+        raise UsageError(
+            f"guidance acts from a lower noise level to a higher one, not from {above:g} to {below:g}: swap them"
+        )
     if weight == 1:
         return strong
 

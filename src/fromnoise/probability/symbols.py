@@ -1,8 +1,8 @@
 """Images as sequences of symbols, without loss: what an auto-regressive model reads and writes.
 
-    components  each component is a symbol, row by row, the channels of a pixel one after another: V = levels, T = H W C
-    blocks      black and white images: 2 x 4 pixels are the 8 bits of one of 256 symbols, block by block in raster
-                order: T = H W / 8. The likelihood is that of the pixels: the map between the two is one to one.
+components  each component is a symbol, row by row, the channels of a pixel one after another: V = levels, T = H W C
+blocks      black and white images: 2 x 4 pixels are the 8 bits of one of 256 symbols, block by block in raster
+            order: T = H W / 8. The likelihood is that of the pixels: the map between the two is one to one.
 """
 
 from functools import cached_property
@@ -17,14 +17,25 @@ TALL, WIDE = 2, 4  # pixels of a block: 28 x 28 divides by them, and so do 32 an
 
 def packs(spec: DataSpec) -> bool:
     """Can images of this form be packed in blocks?"""
-    return spec.kind == "image" and spec.levels == 2 and spec.shape[0] == 1 and spec.shape[1] % TALL == 0 and spec.shape[2] % WIDE == 0
+    return (
+        spec.kind == "image"
+        and spec.levels == 2
+        and spec.shape[0] == 1
+        and spec.shape[1] % TALL == 0
+        and spec.shape[2] % WIDE == 0
+    )
 
 
 class Tokens:
     """Sequences that are symbols already."""
 
     def __init__(self, spec: DataSpec):
-        self.vocabulary, self.length, self.grid, self.shape = spec.levels, spec.shape[0], None, spec.shape
+        self.vocabulary, self.length, self.grid, self.shape = (
+            spec.levels,
+            spec.shape[0],
+            None,
+            spec.shape,
+        )
 
     def to_symbols(self, x: Tensor) -> Tensor:
         return x.long()
@@ -34,7 +45,9 @@ class Tokens:
 
     def allowed(self, given: Tensor, mask: Tensor, i: int) -> Tensor:
         """Which symbols at place i agree with what is known of it, (n, V) bool. given, mask: (n, *shape)."""
-        return ~mask[:, i, None] | (torch.arange(self.vocabulary, device=given.device) == given[:, i, None])
+        return ~mask[:, i, None] | (
+            torch.arange(self.vocabulary, device=given.device) == given[:, i, None]
+        )
 
 
 class Components(Tokens):
@@ -52,7 +65,11 @@ class Components(Tokens):
 
     def from_symbols(self, s: Tensor) -> Tensor:
         C, H, W = self.shape
-        return (s.float() * (2 / max(1, self.vocabulary - 1)) - 1).view(-1, H, W, C).permute(0, 3, 1, 2)
+        return (
+            (s.float() * (2 / max(1, self.vocabulary - 1)) - 1)
+            .view(-1, H, W, C)
+            .permute(0, 3, 1, 2)
+        )
 
     def allowed(self, given: Tensor, mask: Tensor, i: int) -> Tensor:
         return super().allowed(self.to_symbols(given), self.flat(mask), i)
@@ -69,15 +86,21 @@ class Blocks(Tokens):
     @cached_property
     def bits(self) -> Tensor:
         """(256, 8) bool: the pixels of each symbol, in raster order."""
-        return (torch.arange(self.vocabulary)[:, None] >> torch.arange(TALL * WIDE - 1, -1, -1)) % 2 == 1
+        return (
+            torch.arange(self.vocabulary)[:, None] >> torch.arange(TALL * WIDE - 1, -1, -1)
+        ) % 2 == 1
 
     def cut(self, x: Tensor) -> Tensor:
         """(B, 1, H, W) -> (B, T, 8)"""
         rows, columns = self.grid
-        return x.view(-1, rows, TALL, columns, WIDE).transpose(2, 3).reshape(len(x), -1, TALL * WIDE)
+        return (
+            x.view(-1, rows, TALL, columns, WIDE).transpose(2, 3).reshape(len(x), -1, TALL * WIDE)
+        )
 
     def to_symbols(self, x: Tensor) -> Tensor:
-        return ((self.cut(x) > 0) * (2 ** torch.arange(TALL * WIDE - 1, -1, -1, device=x.device))).sum(2)
+        return (
+            (self.cut(x) > 0) * (2 ** torch.arange(TALL * WIDE - 1, -1, -1, device=x.device))
+        ).sum(2)
 
     def from_symbols(self, s: Tensor) -> Tensor:
         rows, columns = self.grid
@@ -85,7 +108,11 @@ class Blocks(Tokens):
         return pixels.reshape(-1, *self.shape).float() * 2 - 1
 
     def allowed(self, given: Tensor, mask: Tensor, i: int) -> Tensor:
-        known, white, bits = self.cut(mask)[:, i], self.cut(given)[:, i] > 0, self.bits.to(given.device)
+        known, white, bits = (
+            self.cut(mask)[:, i],
+            self.cut(given)[:, i] > 0,
+            self.bits.to(given.device),
+        )
         return (~known[:, None] | (bits == white[:, None])).all(2)
 
     def by_pixel(self, log_p: Tensor, s: Tensor) -> Tensor:
@@ -95,7 +122,7 @@ class Blocks(Tokens):
         the eight add up to log p of the symbol.
         """
         bits = self.bits.to(s.device)
-        own, out = bits[s], []                                                      # (B, T, 8)
+        own, out = bits[s], []  # (B, T, 8)
         agree = torch.ones_like(log_p, dtype=torch.bool)
         before = torch.zeros_like(log_p[..., 0])
         for j in range(TALL * WIDE):

@@ -25,25 +25,52 @@ def draw_captions(subject: Subject) -> Drawing:
         f"The first {n} captions of each split, none picked. Below a picture: its caption, and whether the rules of drawing find there exactly what it says, "
         "or what is wrong."
     )
-    sheet = Sheet(f"What {plain(subject.restored.run.name)} draws when told", note, subject.caption("captions"), 2 * (ROWS * tall + 24))
+    sheet = Sheet(
+        f"What {plain(subject.restored.run.name)} draws when told",
+        note,
+        subject.caption("captions"),
+        2 * (ROWS * tall + 24),
+    )
     top = 0.0
     for split, words in SPLITS.items():
         pictures, captions, verdicts = judged(subject, split, n)
         right = sum(verdict["correct"] for verdict in verdicts)
-        sheet.text(0, top, f"{words} combinations of colour and shape: {right} of {n} fully correct", size=9, weight="bold")
+        sheet.text(
+            0,
+            top,
+            f"{words} combinations of colour and shape: {right} of {n} fully correct",
+            size=9,
+            weight="bold",
+        )
         top += 20
         for i, (picture, caption, verdict) in enumerate(zip(pictures, captions, verdicts)):
             left, above = i % COLUMNS * (cell + GAP), top + i // COLUMNS * tall
             sheet.picture(picture, left, above, cell, cell)
             wrong = [name for name in ATTRIBUTES if verdict[name] is False]
-            said = "✓" if verdict["correct"] else "✗ number" if not verdict["number"] else f"✗ {', '.join(wrong)}"
-            lines, judged_at = [textwrap.wrap(part, int(cell / 5.7)) for part in (caption, said)], ACCENT if verdict["correct"] else REFUSED
-            for j, (line, color) in enumerate([*((line, SOFT) for line in lines[0]), *((line, judged_at) for line in lines[1])][:LINES]):
+            said = (
+                "✓"
+                if verdict["correct"]
+                else "✗ number"
+                if not verdict["number"]
+                else f"✗ {', '.join(wrong)}"
+            )
+            lines, judged_at = (
+                [textwrap.wrap(part, int(cell / 5.7)) for part in (caption, said)],
+                ACCENT if verdict["correct"] else REFUSED,
+            )
+            for j, (line, color) in enumerate(
+                [*((line, SOFT) for line in lines[0]), *((line, judged_at) for line in lines[1])][
+                    :LINES
+                ]
+            ):
                 sheet.text(left, above + cell + 4 + 12 * j, line, size=7.5, color=color)
         top += ROWS * tall + 4
         numbers[words] = {"captions": captions, "verdicts": verdicts, "correct": right, "n": n}
     told = ", ".join(f"{found['correct']} of {n} {words} ones" for words, found in numbers.items())
-    return sheet.done(numbers, f"Pictures drawn for captions, with the caption below each; fully correct are {told}.")
+    return sheet.done(
+        numbers,
+        f"Pictures drawn for captions, with the caption below each; fully correct are {told}.",
+    )
 
 
 def judged(subject: Subject, split: str, n: int) -> tuple[np.ndarray, list[str], list[dict]]:

@@ -34,7 +34,9 @@ SHOWN = 40  # symbols of the table of pairs
 
 def ladder(longest: int) -> list[int]:
     """0, 1, .. 8, 16, 32, .. and the longest: windows that are tried."""
-    return [k for k in [*range(ORDER + 1), *(2**i for i in range(4, 20))] if k < longest] + [longest]
+    return [k for k in [*range(ORDER + 1), *(2**i for i in range(4, 20))] if k < longest] + [
+        longest
+    ]
 
 
 def longest_window(model: Predicts) -> int:
@@ -61,23 +63,50 @@ def draw_window(subject: Subject) -> Drawing:
     """Bits per character of held-out text against the window k, at the same places for every line."""
     restoreds = [subject.restored] + ([subject.other] if subject.other is not None else [])
     if len(restoreds) > 1 and (reason := why_no_company(subject, restoreds[1])):
-        raise UsageError(f"{restoreds[1].run.path} cannot stand beside {restoreds[0].run.path}: {reason}")
-    tokenizer, split, x = subject.dataset.tokenizer, subject.dataset.split(subject.split), held_out(subject)
+        raise UsageError(
+            f"{restoreds[1].run.path} cannot stand beside {restoreds[0].run.path}: {reason}"
+        )
+    tokenizer, split, x = (
+        subject.dataset.tokenizer,
+        subject.dataset.split(subject.split),
+        held_out(subject),
+    )
     training = np.asarray(subject.dataset.split("train").x[:COUNTED])
     longest = [min(longest_window(r.model), len(x) // 2) for r in restoreds]
     order = min(ORDER, len(x) // 2)
     first = max(order, *longest)
     places = np.unique(np.linspace(first, len(x) - 1, PLACES).astype(int))
-    symbols, each = x[places].astype(np.int64), len(x) / max(1, split.characters)  # symbols of a character
+    symbols, each = (
+        x[places].astype(np.int64),
+        len(x) / max(1, split.characters),
+    )  # symbols of a character
 
     counts = KneserNey(order, tokenizer.vocabulary).fit(training)
-    bits = {"counts": {k: own(counts.log_probs(torch.from_numpy(x[places[:, None] + np.arange(-k, 0)].astype(np.int64))), symbols) for k in range(order + 1)}}
+    bits = {
+        "counts": {
+            k: own(
+                counts.log_probs(
+                    torch.from_numpy(x[places[:, None] + np.arange(-k, 0)].astype(np.int64))
+                ),
+                symbols,
+            )
+            for k in range(order + 1)
+        }
+    }
     for r, last in zip(restoreds, longest):
         name = plain(r.run.name, 40) if r.run.name not in bits else plain(str(r.run.path), 40)
-        bits[name] = {k: own(log_p_at(r.model, x, places, k, r.device), symbols) for k in ladder(last)}
-    lines = {name: {k: float(values.mean()) * each for k, values in of.items()} for name, of in bits.items()}
+        bits[name] = {
+            k: own(log_p_at(r.model, x, places, k, r.device), symbols) for k in ladder(last)
+        }
+    lines = {
+        name: {k: float(values.mean()) * each for k, values in of.items()}
+        for name, of in bits.items()
+    }
     seen = shares_seen(training, x, places, ladder(first))
-    errors = {name: {k: float(values.std() / math.sqrt(len(values))) * each for k, values in of.items()} for name, of in bits.items()}
+    errors = {
+        name: {k: float(values.std() / math.sqrt(len(values))) * each for k, values in of.items()}
+        for name, of in bits.items()
+    }
     return _window(subject, lines, errors, seen, len(places), len(training))
 
 
@@ -91,17 +120,31 @@ def least(line: dict[int, float]) -> int:
     return min(line, key=line.get)
 
 
-def shares_seen(training: np.ndarray, x: np.ndarray, places: np.ndarray, windows: list[int]) -> dict[int, float]:
+def shares_seen(
+    training: np.ndarray, x: np.ndarray, places: np.ndarray, windows: list[int]
+) -> dict[int, float]:
     """k -> the share of the places whose k symbols before them stand somewhere in the training text."""
-    texts = [Hashes(np.asarray(tokens).astype("<u4").tobytes().decode("utf-32-le", "surrogatepass")) for tokens in (training, x)]
-    return {k: float(np.isin(texts[1].windows(k)[places - k], texts[0].windows(k)).mean()) if k else 1.0 for k in windows}
+    texts = [
+        Hashes(np.asarray(tokens).astype("<u4").tobytes().decode("utf-32-le", "surrogatepass"))
+        for tokens in (training, x)
+    ]
+    return {
+        k: float(np.isin(texts[1].windows(k)[places - k], texts[0].windows(k)).mean()) if k else 1.0
+        for k in windows
+    }
 
 
-def _window(subject: Subject, lines: dict, errors: dict, seen: dict, n: int, counted: int) -> Drawing:
+def _window(
+    subject: Subject, lines: dict, errors: dict, seen: dict, n: int, counted: int
+) -> Drawing:
     unit = units(subject.dataset.tokenizer)
     best = least(lines["counts"])
     error = max(of[max(of)] for of in errors.values())
-    end = f"here they gain nothing beyond k = {best}" if best < ORDER else f"here they still gain at k = {ORDER}"
+    end = (
+        f"here they gain nothing beyond k = {best}"
+        if best < ORDER
+        else f"here they still gain at k = {ORDER}"
+    )
     note = (
         f"The same {n:,} {subject.split} {unit} for every point, each predicted from the k before it and nothing else (standard error {error:.2f}; differences are surer). "
         f"Counts: interpolated Kneser-Ney of {counted_in_words(subject, counted, unit)}. A longer window helps counts until it was rarely seen: {end}."
@@ -110,24 +153,57 @@ def _window(subject: Subject, lines: dict, errors: dict, seen: dict, n: int, cou
     top, bottom = sheet.axes(48, 22, WIDTH - 60, 268), sheet.axes(48, 338, WIDTH - 60, 76)
     for i, (name, values) in enumerate(lines.items()):
         colour, last = (SOFT, MODEL, ACCENT)[i], max(values)
-        told = "".join(f", {values[k]:.3f} at k = {k}" for k in dict.fromkeys((least(values), last)))
+        told = "".join(
+            f", {values[k]:.3f} at k = {k}" for k in dict.fromkeys((least(values), last))
+        )
         label = f"{'counts (Kneser-Ney)' if i == 0 else name}{told}"
-        top.plot(list(values), list(values.values()), color=colour, marker="s" if i == 0 else "o", markersize=4, linewidth=1.8, linestyle="--" if i == 0 else "-", label=label.replace("$", r"\$"))
+        top.plot(
+            list(values),
+            list(values.values()),
+            color=colour,
+            marker="s" if i == 0 else "o",
+            markersize=4,
+            linewidth=1.8,
+            linestyle="--" if i == 0 else "-",
+            label=label.replace("$", r"\$"),
+        )
     top.legend(fontsize=8.5, loc="upper right")
     top.set_title("bits per character, held out: low is good", fontsize=9)
-    bottom.plot(list(seen), [100 * share for share in seen.values()], color=INK, marker=".", linewidth=1.2)
+    bottom.plot(
+        list(seen), [100 * share for share in seen.values()], color=INK, marker=".", linewidth=1.2
+    )
     bottom.set_title("windows of k symbols that stand in the training text, %", fontsize=9)
     bottom.set_ylim(0, 105)
-    ticks = [k for k in seen if k <= 8 and k != 7 or k & (k - 1) == 0 or k == max(seen) and k & (k + 1) == 0]
+    ticks = [
+        k
+        for k in seen
+        if k <= 8 and k != 7 or k & (k - 1) == 0 or k == max(seen) and k & (k + 1) == 0
+    ]
     for axes in (top, bottom):
-        axes.set_xscale("function", functions=(lambda k: np.log2(np.maximum(k, -0.9) + 1), lambda v: np.exp2(v) - 1))
+        axes.set_xscale(
+            "function",
+            functions=(lambda k: np.log2(np.maximum(k, -0.9) + 1), lambda v: np.exp2(v) - 1),
+        )
         axes.set_xlim(-0.12, max(seen) * 1.06)
-        axes.xaxis.set_major_locator(FixedLocator(ticks)), axes.xaxis.set_minor_locator(NullLocator())
+        (
+            axes.xaxis.set_major_locator(FixedLocator(ticks)),
+            axes.xaxis.set_minor_locator(NullLocator()),
+        )
         axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
         axes.grid(True)
     bottom.set_xlabel(f"window k: {unit} that a prediction sees", labelpad=3)
-    numbers = {"lines": lines, "standard_errors": errors, "seen": seen, "places": n, "counted": counted, "best_order": best}
-    ends = ", ".join(f"{name} {min(values.values()):.3f} at k = {least(values)}" for name, values in lines.items())
+    numbers = {
+        "lines": lines,
+        "standard_errors": errors,
+        "seen": seen,
+        "places": n,
+        "counted": counted,
+        "best_order": best,
+    }
+    ends = ", ".join(
+        f"{name} {min(values.values()):.3f} at k = {least(values)}"
+        for name, values in lines.items()
+    )
     return sheet.done(numbers, f"Bits per character against the window k, least: {ends}.")
 
 
@@ -140,7 +216,9 @@ def pairs_counted(tokens: np.ndarray, shown: np.ndarray, vocabulary: int) -> np.
     row[shown] = np.arange(len(shown))
     before, after = row[tokens[:-1]], tokens[1:].astype(np.int64)
     kept = before >= 0
-    return np.bincount(before[kept] * vocabulary + after[kept], minlength=len(shown) * vocabulary).reshape(len(shown), vocabulary)
+    return np.bincount(
+        before[kept] * vocabulary + after[kept], minlength=len(shown) * vocabulary
+    ).reshape(len(shown), vocabulary)
 
 
 def divergence(counts: np.ndarray, log_q: np.ndarray) -> np.ndarray:
@@ -159,12 +237,18 @@ def draw_bigrams(subject: Subject) -> Drawing:
     shown = np.sort(np.argsort(-frequency, kind="stable")[: min(SHOWN, int((frequency > 0).sum()))])
     counts = pairs_counted(training, shown, V)
     read = torch.tensor([[int(symbol), 0] for symbol in shown], device=subject.restored.device)
-    learned = model.log_probs(read)[:, 1].cpu().double().numpy()  # after this symbol and nothing else; (S, V)
+    learned = (
+        model.log_probs(read)[:, 1].cpu().double().numpy()
+    )  # after this symbol and nothing else; (S, V)
     kl = divergence(counts, learned)
     share = counts.sum(1) / counts.sum()
     mean = float(kl @ share)
     names = [symbol_name(tokenizer, int(symbol)) for symbol in shown]
-    which = f"the {len(shown)} most frequent of {V} symbols, {100 * frequency[shown].sum() / frequency.sum():.1f} % of the text" if len(shown) < V else "all symbols"
+    which = (
+        f"the {len(shown)} most frequent of {V} symbols, {100 * frequency[shown].sum() / frequency.sum():.1f} % of the text"
+        if len(shown) < V
+        else "all symbols"
+    )
     note = (
         f"Row: a symbol that is all the model knows; column: what comes next. Shown are {which}. "
         f"Counted in {counted_in_words(subject, len(training), 'symbols')}. Mean over the rows of KL(counted || learned): {mean:.4f} bits per symbol, rows weighted by how often they occur."
@@ -172,10 +256,24 @@ def draw_bigrams(subject: Subject) -> Drawing:
     long = max(map(len, names)) > 1
     label = 20 if not long else min(64, 6 + 5.0 * max(map(len, names)))
     side = WIDTH / 2 - label - 12
-    sheet = Sheet(f"Pairs of symbols: learned by {plain(subject.restored.run.name)}, and counted", note, subject.caption("bigrams"), 36 + side + label)
-    scale(sheet, WIDTH - 12, 0, "p(next | symbol)", {0: "≤ .0001", 0.25: ".001", 0.5: ".01", 0.75: ".1", 1: "1"})
+    sheet = Sheet(
+        f"Pairs of symbols: learned by {plain(subject.restored.run.name)}, and counted",
+        note,
+        subject.caption("bigrams"),
+        36 + side + label,
+    )
+    scale(
+        sheet,
+        WIDTH - 12,
+        0,
+        "p(next | symbol)",
+        {0: "≤ .0001", 0.25: ".001", 0.5: ".01", 0.75: ".1", 1: "1"},
+    )
     with np.errstate(divide="ignore"):
-        tables = {"learned": learned[:, shown] / math.log(10), "counted": np.log10(counts[:, shown] / counts.sum(1, keepdims=True))}
+        tables = {
+            "learned": learned[:, shown] / math.log(10),
+            "counted": np.log10(counts[:, shown] / counts.sum(1, keepdims=True)),
+        }
     size = min(8.5, 0.68 * side / len(shown))
     for i, (name, table) in enumerate(tables.items()):
         axes = sheet.axes(label + i * (WIDTH / 2 + 6), 36, side, side)
@@ -187,5 +285,16 @@ def draw_bigrams(subject: Subject) -> Drawing:
         axes.tick_params(length=0, pad=2)
         for spine in axes.spines.values():
             spine.set_visible(False)
-    numbers = {"symbols": names, "kl": kl, "mean_kl": mean, "learned": tables["learned"], "counted": tables["counted"], "unit": "log10 p", "counted_symbols": len(training)}
-    return sheet.done(numbers, f"Two matrices of p(next | symbol), learned and counted; mean KL {mean:.4f} bits per symbol.")
+    numbers = {
+        "symbols": names,
+        "kl": kl,
+        "mean_kl": mean,
+        "learned": tables["learned"],
+        "counted": tables["counted"],
+        "unit": "log10 p",
+        "counted_symbols": len(training),
+    }
+    return sheet.done(
+        numbers,
+        f"Two matrices of p(next | symbol), learned and counted; mean KL {mean:.4f} bits per symbol.",
+    )

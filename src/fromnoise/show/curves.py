@@ -23,7 +23,15 @@ DUEL = {
     "entropy": ("variety of fakes, 1 as real", "entropy of modes"),
 }
 KINDS = ("real", "fake", "between")  # a term such as score_fake shares its panel with score_real
-LINES = {"train": SOFT, "held out": MODEL, "averaged weights": MODEL, "weights in training": SOFT, "real": SOFT, "fake": MODEL, "between": ACCENT}
+LINES = {
+    "train": SOFT,
+    "held out": MODEL,
+    "averaged weights": MODEL,
+    "weights in training": SOFT,
+    "real": SOFT,
+    "fake": MODEL,
+    "between": ACCENT,
+}
 PHASES = (ACCENT, MODEL, SOFT)  # colours of the phases, here as in the panel of the gradient norms
 
 
@@ -36,10 +44,20 @@ def series(events: list[dict]) -> dict[str, dict[str, list]]:
     distance = ""
     for event in events:
         held_out = event.get("validation", {})
-        same = {name for name, value in held_out.items() if name != "value" and value == held_out.get("value")}
+        same = {
+            name
+            for name, value in held_out.items()
+            if name != "value" and value == held_out.get("value")
+        }
         if "raw_distance" in held_out:
-            distance = distance or next((name for name in held_out if name not in ("value", "raw_distance")), "")
-        for source, terms in (("train", event.get("train", {})), ("held out", held_out), ("duel", event.get("duel", {}))):
+            distance = distance or next(
+                (name for name in held_out if name not in ("value", "raw_distance")), ""
+            )
+        for source, terms in (
+            ("train", event.get("train", {})),
+            ("held out", held_out),
+            ("duel", event.get("duel", {})),
+        ):
             for name, value in terms.items():
                 if name == "value":
                     if same:
@@ -53,7 +71,10 @@ def series(events: list[dict]) -> dict[str, dict[str, list]]:
                 elif name.startswith(NORM):
                     panel, line = "gradient norm", name[len(NORM) :]
                 elif distance and name in (distance, "raw_distance"):
-                    panel, line = f"{distance} distance".replace("_", " "), "averaged weights" if name == distance else "weights in training"
+                    panel, line = (
+                        f"{distance} distance".replace("_", " "),
+                        "averaged weights" if name == distance else "weights in training",
+                    )
                 elif stem and kind in KINDS:
                     panel, line = stem, kind if source == "train" else f"{kind}, held out"
                 else:
@@ -61,7 +82,11 @@ def series(events: list[dict]) -> dict[str, dict[str, list]]:
                 steps, values = panels.setdefault(panel, {}).setdefault(line, ([], []))
                 steps.append(event["step"]), values.append(value)
     norms = panels.pop("gradient norm", None)
-    first = {name: panels.pop(name) for name in [f"{distance} distance".replace("_", " ")] if distance and name in panels}
+    first = {
+        name: panels.pop(name)
+        for name in [f"{distance} distance".replace("_", " ")]
+        if distance and name in panels
+    }
     return first | panels | ({"gradient norm": norms} if norms else {})
 
 
@@ -77,36 +102,71 @@ def draw_curves(subject: Subject) -> Drawing:
     if "duel" in events[-1]:
         note += " The losses of a duel only say who is winning; how good the samples are is told by their distance to held-out examples, low is good."
     above = 30 + (52 + 18 * len(phases) if len(phases) > 1 else 0)
-    sheet = Sheet(f"Learning curves of {plain(run.name)}", note, subject.caption("curves"), above + rows * (height + 62) - 20)
-    _legend(sheet, best, rollbacks, any("train" in lines for lines in panels.values()), any("held out" in lines for lines in panels.values()))
+    sheet = Sheet(
+        f"Learning curves of {plain(run.name)}",
+        note,
+        subject.caption("curves"),
+        above + rows * (height + 62) - 20,
+    )
+    _legend(
+        sheet,
+        best,
+        rollbacks,
+        any("train" in lines for lines in panels.values()),
+        any("held out" in lines for lines in panels.values()),
+    )
     if len(phases) > 1:
         _phase_strip(sheet, 24, phases, events, best[0], rollbacks)
     for i, (panel, lines) in enumerate(panels.items()):
-        axes = sheet.axes(44 + i % columns * (width + 56), above + 8 + i // columns * (height + 62), width, height)
+        axes = sheet.axes(
+            44 + i % columns * (width + 56), above + 8 + i // columns * (height + 62), width, height
+        )
         _panel(axes, panel, lines)
         _marks(axes, lines, best, rollbacks, subject.restored.step)
     alt = f"Learning curves over {subject.restored.step} steps: {', '.join(panels)}. Best held-out objective {best[1]:.4g} at step {best[0]}."
     if rollbacks:
         alt += f" It went back to an earlier state {len(rollbacks)} times."
-    numbers = {panel: {line: {"step": s, "value": v} for line, (s, v) in lines.items()} for panel, lines in panels.items()}
-    told = {"panels": numbers, "best": {"step": best[0], "value": best[1]}, "rollbacks": [event["step"] for event in rollbacks]}
+    numbers = {
+        panel: {line: {"step": s, "value": v} for line, (s, v) in lines.items()}
+        for panel, lines in panels.items()
+    }
+    told = {
+        "panels": numbers,
+        "best": {"step": best[0], "value": best[1]},
+        "rollbacks": [event["step"] for event in rollbacks],
+    }
     if len(phases) > 1:
         lengths = turns_of(phases, events) or [None] * len(phases)
-        told["phases"] = [{"name": p.name, "every": p.every, "repeats": p.repeats, "turn": turn} for p, turn in zip(phases, lengths)]
+        told["phases"] = [
+            {"name": p.name, "every": p.every, "repeats": p.repeats, "turn": turn}
+            for p, turn in zip(phases, lengths)
+        ]
     return sheet.done(told, alt)
 
 
 def best_of(events: list[dict]) -> tuple[int, float]:
     """Step and held-out objective of the best checkpoint."""
-    return min(((event["step"], event["validation"]["value"]) for event in events), key=lambda pair: pair[1])
+    return min(
+        ((event["step"], event["validation"]["value"]) for event in events),
+        key=lambda pair: pair[1],
+    )
 
 
-def _legend(sheet: Sheet, best: tuple[int, float], rollbacks: list[dict], train: bool, held_out: bool) -> None:
+def _legend(
+    sheet: Sheet, best: tuple[int, float], rollbacks: list[dict], train: bool, held_out: bool
+) -> None:
     left = 44
     for sign, color, words, there in (
-        ("●", SOFT, "training", train), ("●", MODEL, "held out, with its last value", held_out), ("★", INK, f"best checkpoint, step {best[0]:,}", True),
-        ("✕", REFUSED, f"went back {len(rollbacks)} time{'s' * (len(rollbacks) > 1)}", bool(rollbacks)),
-    ):  # fmt: skip
+        ("●", SOFT, "training", train),
+        ("●", MODEL, "held out, with its last value", held_out),
+        ("★", INK, f"best checkpoint, step {best[0]:,}", True),
+        (
+            "✕",
+            REFUSED,
+            f"went back {len(rollbacks)} time{'s' * (len(rollbacks) > 1)}",
+            bool(rollbacks),
+        ),
+    ):
         if there:
             sheet.text(left, 0, sign, color=color, size=8)
             sheet.text(left + 13, 0, words, size=8.5)
@@ -119,7 +179,9 @@ def turns_of(phases, events: list[dict]) -> list[int]:
     return turns(phases, max(1, per_epoch))
 
 
-def _phase_strip(sheet: Sheet, top: float, phases, events: list[dict], best: int, rollbacks: list[dict]) -> None:
+def _phase_strip(
+    sheet: Sheet, top: float, phases, events: list[dict], best: int, rollbacks: list[dict]
+) -> None:
     """A lane for each phase over the steps, filled where it trains; the best checkpoint and rollbacks above the lanes."""
     lengths, steps = turns_of(phases, events), max(events[-1]["step"], 1)
     left, tall = 118, 16 + 18 * len(phases)
@@ -137,19 +199,73 @@ def _phase_strip(sheet: Sheet, top: float, phases, events: list[dict], best: int
         often = f" {phase.repeats} times" if phase.repeats > 1 else ""
         if drawn:
             starts = np.arange(begin, steps, cycle)
-            axes.broken_barh([(start, min(lengths[i], steps - start)) for start in starts], (y, 15), facecolor=color, alpha=0.75, linewidth=0)
+            axes.broken_barh(
+                [(start, min(lengths[i], steps - start)) for start in starts],
+                (y, 15),
+                facecolor=color,
+                alpha=0.75,
+                linewidth=0,
+            )
         else:
-            axes.broken_barh([(0, steps)], (y, 15), facecolor=PAPER, edgecolor=color, hatch="||||", linewidth=0)
-            words = f"in turns of {lengths[i]:,} steps" if lengths else f"at every step{often}" if phase.every == 1 else f"at one step in {phase.every}{often}"
-            axes.text(steps / 2, y + 7.5, words, fontsize=7.5, ha="center", va="center", color=color, path_effects=halo(5))
+            axes.broken_barh(
+                [(0, steps)], (y, 15), facecolor=PAPER, edgecolor=color, hatch="||||", linewidth=0
+            )
+            words = (
+                f"in turns of {lengths[i]:,} steps"
+                if lengths
+                else f"at every step{often}"
+                if phase.every == 1
+                else f"at one step in {phase.every}{often}"
+            )
+            axes.text(
+                steps / 2,
+                y + 7.5,
+                words,
+                fontsize=7.5,
+                ha="center",
+                va="center",
+                color=color,
+                path_effects=halo(5),
+            )
         begin += lengths[i] if lengths else 0
-        sheet.text(left - 8, top + y + 7.5, plain(phase.name, 16), size=8, color=color, ha="right", va="center", weight="bold")
+        sheet.text(
+            left - 8,
+            top + y + 7.5,
+            plain(phase.name, 16),
+            size=8,
+            color=color,
+            ha="right",
+            va="center",
+            weight="bold",
+        )
     axes.plot([best], [6], marker="*", color=INK, markersize=8, clip_on=False, linestyle="none")
     for event in rollbacks:
-        axes.plot([event["step"]], [6], marker="x", color=REFUSED, markersize=6, markeredgewidth=1.8, clip_on=False, linestyle="none")
-        axes.plot([event.get("to", event["step"]), event["step"]], [6, 6], color=REFUSED, linewidth=1, clip_on=False)
+        axes.plot(
+            [event["step"]],
+            [6],
+            marker="x",
+            color=REFUSED,
+            markersize=6,
+            markeredgewidth=1.8,
+            clip_on=False,
+            linestyle="none",
+        )
+        axes.plot(
+            [event.get("to", event["step"]), event["step"]],
+            [6, 6],
+            color=REFUSED,
+            linewidth=1,
+            clip_on=False,
+        )
     if drawn:
-        sheet.text(WIDTH - 10, top - 12, f"in turns: {', then '.join(f'{phase.name} {length:,} steps' for phase, length in zip(phases, lengths))}", size=7.5, color=SOFT, ha="right")
+        sheet.text(
+            WIDTH - 10,
+            top - 12,
+            f"in turns: {', then '.join(f'{phase.name} {length:,} steps' for phase, length in zip(phases, lengths))}",
+            size=7.5,
+            color=SOFT,
+            ha="right",
+        )
 
 
 def _marks(axes, lines: dict, best: tuple[int, float], rollbacks: list[dict], last: int) -> None:
@@ -160,7 +276,17 @@ def _marks(axes, lines: dict, best: tuple[int, float], rollbacks: list[dict], la
         steps, values = lines.get(line, ([], []))
         place = next((i for i, pair in enumerate(zip(steps, values)) if pair == best), None)
         if place is not None:
-            axes.plot([best[0]], [best[1]], marker="*", color=INK, markersize=9, zorder=6, linestyle="none", markeredgecolor=PAPER, markeredgewidth=0.6)
+            axes.plot(
+                [best[0]],
+                [best[1]],
+                marker="*",
+                color=INK,
+                markersize=9,
+                zorder=6,
+                linestyle="none",
+                markeredgecolor=PAPER,
+                markeredgewidth=0.6,
+            )
 
 
 def _panel(axes, panel: str, lines: dict[str, tuple[list, list]]) -> None:
@@ -169,10 +295,30 @@ def _panel(axes, panel: str, lines: dict[str, tuple[list, list]]) -> None:
         kind, _, held_out = line.partition(",")
         color = LINES.get(kind, PHASES[i % 3])
         thick = line in ("held out", "averaged weights")
-        label = plain(line, 30).replace("$", r"\$") + (f": last {values[-1]:.3g}" if line == "averaged weights" else "")
-        axes.plot(steps, values, color=color, linewidth=1.8 if thick else 1.3, linestyle="--" if held_out else "-", marker="o", markersize=2.2, label=label)
+        label = plain(line, 30).replace("$", r"\$") + (
+            f": last {values[-1]:.3g}" if line == "averaged weights" else ""
+        )
+        axes.plot(
+            steps,
+            values,
+            color=color,
+            linewidth=1.8 if thick else 1.3,
+            linestyle="--" if held_out else "-",
+            marker="o",
+            markersize=2.2,
+            label=label,
+        )
         if line == "held out":
-            axes.annotate(f"{values[-1]:.4g}", (steps[-1], values[-1]), xytext=(0, 7), textcoords="offset points", ha="right", fontsize=7.5, color=MODEL, path_effects=halo())
+            axes.annotate(
+                f"{values[-1]:.4g}",
+                (steps[-1], values[-1]),
+                xytext=(0, 7),
+                textcoords="offset points",
+                ha="right",
+                fontsize=7.5,
+                color=MODEL,
+                path_effects=halo(),
+            )
     # a log axis where the values span far more than one power of ten and stay positive
     if min(everything) > 0 and max(everything) > 20 * min(everything):
         axes.set_yscale("log")
@@ -205,8 +351,12 @@ def kl_of_dims(subject: Subject) -> np.ndarray:
 
 
 def why_no_kl(subject: Subject) -> str:
-    """"" where codes have a variance."""
-    return "" if len(subject.dataset.split(subject.split)) > 1 else f"it needs two or more examples in the {subject.split} split"
+    """ "" where codes have a variance."""
+    return (
+        ""
+        if len(subject.dataset.split(subject.split)) > 1
+        else f"it needs two or more examples in the {subject.split} split"
+    )
 
 
 def draw_kl(subject: Subject) -> Drawing:
@@ -229,19 +379,43 @@ def draw_kl(subject: Subject) -> Drawing:
     top.set_title("KL, nats per example", fontsize=9)
     if len(shown) <= 24:
         for place, dim in zip(places, shown):
-            top.text(place, kl[dim], f"{kl[dim]:.2f}", ha="center", va="bottom", fontsize=7, color=SOFT)
+            top.text(
+                place, kl[dim], f"{kl[dim]:.2f}", ha="center", va="bottom", fontsize=7, color=SOFT
+            )
     bottom.scatter(places, np.maximum(variance[shown], 1e-8), color=colors, s=16)
     bottom.set_yscale("log")
     bottom.axhline(ACTIVE, color=MODEL, linewidth=1, linestyle="--")
-    bottom.text(max(len(shown), 8) - 0.5, ACTIVE, "below: inactive ", color=MODEL, fontsize=7.5, ha="right", va="bottom")
+    bottom.text(
+        max(len(shown), 8) - 0.5,
+        ACTIVE,
+        "below: inactive ",
+        color=MODEL,
+        fontsize=7.5,
+        ha="right",
+        va="bottom",
+    )
     bottom.set_title("variance of the posterior mean (log axis)", fontsize=9)
     bottom.set_xlabel("latent dimension, largest KL first", labelpad=2)
     for axes in (top, bottom):
         axes.set_xlim(-0.6, max(len(shown), 8) - 0.4)
         axes.grid(True, axis="y")
-        axes.set_xticks(places if len(shown) <= 40 else [], [str(dim) for dim in shown] if len(shown) <= 40 else [], fontsize=7)
+        axes.set_xticks(
+            places if len(shown) <= 40 else [],
+            [str(dim) for dim in shown] if len(shown) <= 40 else [],
+            fontsize=7,
+        )
     for label, color, said in ((0, ACCENT, "active"), (1, "#c4c9d2", "inactive")):
         sheet.text(WIDTH - 130 + 62 * label, 2, "■", color=color, size=9)
         sheet.text(WIDTH - 118 + 62 * label, 3, said, color=INK, size=8)
-    numbers = {"dims": order, "kl": kl[order], "variance_of_mean": variance[order], "active": int(active.sum()), "threshold": ACTIVE, "n": n}
-    return sheet.done(numbers, f"Bars of KL by latent dimension: {int(active.sum())} of {len(kl)} units active, {kl.sum():.2f} nats in all.")
+    numbers = {
+        "dims": order,
+        "kl": kl[order],
+        "variance_of_mean": variance[order],
+        "active": int(active.sum()),
+        "threshold": ACTIVE,
+        "n": n,
+    }
+    return sheet.done(
+        numbers,
+        f"Bars of KL by latent dimension: {int(active.sum())} of {len(kl)} units active, {kl.sum():.2f} nats in all.",
+    )

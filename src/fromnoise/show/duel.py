@@ -31,7 +31,10 @@ def why_not(subject: Subject) -> str:
 def judged(subject: Subject, x: Tensor, y: Tensor | None) -> np.ndarray:
     """Scores (N,) of x by the weights that are trained."""
     model, y = subject.raw.model, y if subject.conditional else None
-    parts = [model.judge(x[i : i + 500].to(subject.raw.device), None if y is None else y[i : i + 500]) for i in range(0, len(x), 500)]
+    parts = [
+        model.judge(x[i : i + 500].to(subject.raw.device), None if y is None else y[i : i + 500])
+        for i in range(0, len(x), 500)
+    ]
     return torch.cat(parts).cpu().double().numpy()
 
 
@@ -56,13 +59,27 @@ def draw_duel(subject: Subject) -> Drawing:
         f"{100 * right:.0f} % of pairs (50 %: it cannot tell them apart)."
     )
     draw = _images if subject.spec.kind == "image" else _plane
-    return draw(subject, real, x_fake, y_fake, scores, said, {"separation": right, "n": n, "mean_score": {name: values.mean() for name, values in scores.items()}})
+    return draw(
+        subject,
+        real,
+        x_fake,
+        y_fake,
+        scores,
+        said,
+        {
+            "separation": right,
+            "n": n,
+            "mean_score": {name: values.mean() for name, values in scores.items()},
+        },
+    )
 
 
 # -- points --------------------------------------------------------------------------------------------------
 
 
-def _plane(subject: Subject, real, x_fake: Tensor, y_fake, scores: dict, said: str, numbers: dict) -> Drawing:
+def _plane(
+    subject: Subject, real, x_fake: Tensor, y_fake, scores: dict, said: str, numbers: dict
+) -> Drawing:
     points, fakes = real.x.cpu().double().numpy(), x_fake.cpu().double().numpy()
     centre, half = frame_of(points, 1.25)
     ticks = [np.linspace(c - half, c + half, 2 * CELLS + 1)[1::2] for c in centre]
@@ -72,7 +89,11 @@ def _plane(subject: Subject, real, x_fake: Tensor, y_fake, scores: dict, said: s
     middle = float(np.median(heat))  # most losses leave open what score 0 means
     reach = float(np.quantile(np.abs(heat - middle), 0.95)) or 1.0
     inside = np.flatnonzero((np.abs(fakes - centre) < half).all(1))[:ARROWS]
-    push = pushes(subject, x_fake[inside], None if y_fake is None else y_fake[inside]) if len(inside) else np.zeros((0, 2))
+    push = (
+        pushes(subject, x_fake[inside], None if y_fake is None else y_fake[inside])
+        if len(inside)
+        else np.zeros((0, 2))
+    )
     slope = np.linalg.norm(push, axis=1)
     longest = float(np.quantile(slope, 0.9)) if len(slope) else 0.0
     length = 0.16 * half / longest if longest > 0 else 0.0
@@ -83,14 +104,37 @@ def _plane(subject: Subject, real, x_fake: Tensor, y_fake, scores: dict, said: s
         f"Colour: the discriminator's score{subject.of_class()}, green above and purple below its median over this frame. {said} An arrow shows where the generator "
         f"is told to move that fake: the gradient of the score, {longest:.3g} per unit at full length (a tenth is steeper and cut)."
     )
-    sheet = Sheet(f"The duel in {plain(subject.restored.run.name)}", note, subject.caption("duel"), side + 30)
+    sheet = Sheet(
+        f"The duel in {plain(subject.restored.run.name)}", note, subject.caption("duel"), side + 30
+    )
     axes = sheet.axes(36, 2, side, side)
     extent = (centre[0] - half, centre[0] + half, centre[1] - half, centre[1] + half)
-    shown = axes.imshow(heat, origin="lower", extent=extent, cmap=COLORS, vmin=middle - reach, vmax=middle + reach, alpha=0.8, interpolation="bilinear")
+    shown = axes.imshow(
+        heat,
+        origin="lower",
+        extent=extent,
+        cmap=COLORS,
+        vmin=middle - reach,
+        vmax=middle + reach,
+        alpha=0.8,
+        interpolation="bilinear",
+    )
     axes.scatter(*points[:500].T, s=9, color=INK, alpha=0.5, linewidths=0)
     axes.scatter(*fakes[inside].T, s=22, color=MODEL, edgecolors=PAPER, linewidths=0.7, zorder=4)
     if len(inside):
-        axes.quiver(*fakes[inside].T, *arrows.T, angles="xy", scale_units="xy", scale=1, color=MODEL, width=0.004, headwidth=4, headlength=4.5, headaxislength=4, zorder=3)
+        axes.quiver(
+            *fakes[inside].T,
+            *arrows.T,
+            angles="xy",
+            scale_units="xy",
+            scale=1,
+            color=MODEL,
+            width=0.004,
+            headwidth=4,
+            headlength=4.5,
+            headaxislength=4,
+            zorder=3,
+        )
     axes.set_xlim(*extent[:2]), axes.set_ylim(*extent[2:])
     axes.set_aspect("equal")
     left = side + 84
@@ -98,16 +142,32 @@ def _plane(subject: Subject, real, x_fake: Tensor, y_fake, scores: dict, said: s
     bar.figure.colorbar(shown, cax=bar, orientation="horizontal")
     bar.tick_params(labelsize=7)
     sheet.text(left, 4, "fake ◄  score  ► real", size=8, color=SOFT)
-    for i, (color, words) in enumerate(((INK, f"real ({min(500, len(points))} {subject.split} points)"), (MODEL, f"fake ({len(inside)}{', G alone' if subject.raw.family.watching else ''}), its push"))):
+    for i, (color, words) in enumerate(
+        (
+            (INK, f"real ({min(500, len(points))} {subject.split} points)"),
+            (
+                MODEL,
+                f"fake ({len(inside)}{', G alone' if subject.raw.family.watching else ''}), its push",
+            ),
+        )
+    ):
         sheet.text(left, 70 + 18 * i, "●→" if i else "●", color=color, size=9)
         sheet.text(left + 26, 71 + 18 * i, words, size=8)
     _histogram(sheet, scores, left, 150, WIDTH - left - 10, 150)
-    numbers |= {"median": middle, "reach": reach, "heat": heat[:: CELLS // 16, :: CELLS // 16], "fakes": fakes[inside], "push": push}
+    numbers |= {
+        "median": middle,
+        "reach": reach,
+        "heat": heat[:: CELLS // 16, :: CELLS // 16],
+        "fakes": fakes[inside],
+        "push": push,
+    }
     alt = f"Heat map of the discriminator's score with {len(inside)} fakes and an arrow at each; it orders {100 * numbers['separation']:.0f} % of pairs of real and fake rightly."
     return sheet.done(numbers, alt)
 
 
-def _histogram(sheet: Sheet, scores: dict, left: float, top: float, width: float, height: float) -> None:
+def _histogram(
+    sheet: Sheet, scores: dict, left: float, top: float, width: float, height: float
+) -> None:
     """Scores of real and fake examples."""
     axes = sheet.axes(left, top, width, height)
     both = np.concatenate(list(scores.values()))
@@ -117,7 +177,9 @@ def _histogram(sheet: Sheet, scores: dict, left: float, top: float, width: float
         share = np.histogram(scores[name], edges)[0] / len(scores[name])
         axes.stairs(share, edges, fill=True, color=color, alpha=0.18)
         axes.stairs(share, edges, color=color, linewidth=1.4)
-        sheet.text(left + width - 34 * (name == "real"), top - 16, name, color=color, size=8.5, ha="right")
+        sheet.text(
+            left + width - 34 * (name == "real"), top - 16, name, color=color, size=8.5, ha="right"
+        )
     axes.set_yticks([])
     axes.spines["left"].set_visible(False)
     axes.set_title("scores", fontsize=9)
@@ -128,7 +190,16 @@ def _histogram(sheet: Sheet, scores: dict, left: float, top: float, width: float
 # -- images --------------------------------------------------------------------------------------------------
 
 
-def _images(subject: Subject, real, x_fake: Tensor, y_fake, scores: dict, said: str, numbers: dict, columns: int = 8) -> Drawing:
+def _images(
+    subject: Subject,
+    real,
+    x_fake: Tensor,
+    y_fake,
+    scores: dict,
+    said: str,
+    numbers: dict,
+    columns: int = 8,
+) -> Drawing:
     order = {name: np.argsort(-values, kind="stable") for name, values in scores.items()}
     columns = min(columns, len(real))
     rows = [
@@ -143,17 +214,37 @@ def _images(subject: Subject, real, x_fake: Tensor, y_fake, scores: dict, said: 
     if subject.conditional:
         note += " Each is judged as one of its class."
     height = max(4 * line, 210)
-    sheet = Sheet(f"The duel in {plain(subject.restored.run.name)}", note, subject.caption("duel"), height)
+    sheet = Sheet(
+        f"The duel in {plain(subject.restored.run.name)}", note, subject.caption("duel"), height
+    )
     for i, (first, second, x, kind, chosen) in enumerate(rows):
         top = i * line
         below = rows_of_images(sheet, [("", "", subject.pixels(x[chosen.tolist()]))], cell, top)
         middle = (top + below) / 2
         sheet.text(LABEL - 10, middle - 8, first, ha="right", va="center", color=SOFT)
-        sheet.text(LABEL - 10, middle + 6, second, ha="right", va="center", color=MODEL if kind == "fake" else INK, weight="bold")
+        sheet.text(
+            LABEL - 10,
+            middle + 6,
+            second,
+            ha="right",
+            va="center",
+            color=MODEL if kind == "fake" else INK,
+            weight="bold",
+        )
         for j, row in enumerate(chosen):
-            sheet.text(LABEL + (j + 0.5) * (cell + 3), below, f"{scores[kind][row]:.2f}", size=7.5, color=SOFT, ha="center")
+            sheet.text(
+                LABEL + (j + 0.5) * (cell + 3),
+                below,
+                f"{scores[kind][row]:.2f}",
+                size=7.5,
+                color=SOFT,
+                ha="center",
+            )
     left = LABEL + columns * (cell + 3) + 24
     _histogram(sheet, scores, left, 18, WIDTH - left - 6, 130)
-    numbers |= {f"{kind} {second}": {"rows": chosen, "score": scores[kind][chosen]} for _, second, _, kind, chosen in rows}
+    numbers |= {
+        f"{kind} {second}": {"rows": chosen, "score": scores[kind][chosen]}
+        for _, second, _, kind, chosen in rows
+    }
     alt = f"Samples that the discriminator finds most and least real, and real images that it doubts and trusts most; it orders {100 * numbers['separation']:.0f} % of pairs rightly."
     return sheet.done(numbers, alt)

@@ -18,7 +18,14 @@ def mark(what: int | str) -> str:
 class Picture:
     """A figure on disk, and how far it is reduced: as it is, without loss, with a little, then with fewer pixels."""
 
-    FORMS = (None, (1.0, None), (1.0, 85), (0.75, 85), (0.5, 85), (0.35, 75))  # share of the width, quality of WebP
+    FORMS = (
+        None,
+        (1.0, None),
+        (1.0, 85),
+        (0.75, 85),
+        (0.5, 85),
+        (0.35, 75),
+    )  # share of the width, quality of WebP
 
     def __init__(self, path: Path):
         if path.suffix not in (".png", ".svg"):
@@ -54,7 +61,10 @@ class Picture:
             image = image.convert("RGB")
             share, quality = self.FORMS[self.level]
             if share < 1:
-                image = image.resize((round(image.width * share), round(image.height * share)), Image.Resampling.LANCZOS)
+                image = image.resize(
+                    (round(image.width * share), round(image.height * share)),
+                    Image.Resampling.LANCZOS,
+                )
             buffer = io.BytesIO()
             image.save(buffer, "WEBP", lossless=quality is None, quality=quality or 60, method=4)
         if len(buffer.getvalue()) < len(self.data):
@@ -66,11 +76,15 @@ def embed(html: str, pictures: list[Picture], limit: int) -> str:
     """Puts the images in, the largest made smaller until the page keeps its limit."""
     room = limit - len(html.encode())
     while sum(len(p.uri) for p in pictures) > room:
-        for picture in sorted(pictures, key=lambda p: (p.level > 0, -len(p.data))):  # first everything that costs no quality
+        for picture in sorted(
+            pictures, key=lambda p: (p.level > 0, -len(p.data))
+        ):  # first everything that costs no quality
             if picture.reduce():
                 break
         else:
-            raise UsageError(f"{len(pictures)} figures do not fit into a page of {limit / 1e6:.0f} MB: give fewer runs or figures")
+            raise UsageError(
+                f"{len(pictures)} figures do not fit into a page of {limit / 1e6:.0f} MB: give fewer runs or figures"
+            )
     for i, picture in enumerate(pictures):
         html = html.replace(mark(i), picture.uri)
     return html

@@ -58,15 +58,25 @@ class Kind:
 
 def _all(*conditions: Callable[[Subject], str]) -> Callable[[Subject], str]:
     """The first reason against, in order."""
-    return lambda subject: next((reason for condition in conditions if (reason := condition(subject))), "")
+    return lambda subject: next(
+        (reason for condition in conditions if (reason := condition(subject))), ""
+    )
 
 
 def _is_image(s: Subject) -> str:
-    return "" if s.spec.kind == "image" else f"it is for images, and {s.dataset.name} holds {'points and tables' if s.spec.kind == 'vector' else 'text'}"
+    return (
+        ""
+        if s.spec.kind == "image"
+        else f"it is for images, and {s.dataset.name} holds {'points and tables' if s.spec.kind == 'vector' else 'text'}"
+    )
 
 
 def _is_text(s: Subject) -> str:
-    return "" if is_text_model(s.restored) else "it is for models that predict text, one symbol after another"
+    return (
+        ""
+        if is_text_model(s.restored)
+        else "it is for models that predict text, one symbol after another"
+    )
 
 
 def _text_is_predicted(s: Subject) -> str:
@@ -74,7 +84,11 @@ def _text_is_predicted(s: Subject) -> str:
 
 
 def _predicts(s: Subject) -> str:
-    return "" if isinstance(s.model, Predicts) else "this model does not predict one symbol after another"
+    return (
+        ""
+        if isinstance(s.model, Predicts)
+        else "this model does not predict one symbol after another"
+    )
 
 
 def _completes(s: Subject) -> str:
@@ -86,7 +100,11 @@ def _has_pixels(s: Subject) -> str:
 
 
 def _trained(s: Subject) -> str:
-    return "" if len(s.restored.run.events("interval")) > 1 else "it needs at least two intervals of training, and this run has none or one"
+    return (
+        ""
+        if len(s.restored.run.events("interval")) > 1
+        else "it needs at least two intervals of training, and this run has none or one"
+    )
 
 
 def _reconstructs(s: Subject) -> str:
@@ -106,16 +124,30 @@ def _has_dims(s: Subject) -> str:
 
 
 def _denoises(s: Subject) -> str:
-    corrupts = isinstance(s.model, Corrupts) and getattr(s.model.config, "corruption", "none") != "none"
-    return "" if corrupts else "this model was not trained to denoise: train one with --corruption gaussian"
+    corrupts = (
+        isinstance(s.model, Corrupts) and getattr(s.model.config, "corruption", "none") != "none"
+    )
+    return (
+        ""
+        if corrupts
+        else "this model was not trained to denoise: train one with --corruption gaussian"
+    )
 
 
 def _has_kl(s: Subject) -> str:
-    return "" if isinstance(s.model, EncodesDistribution) else "this model has no KL term by latent dimension"
+    return (
+        ""
+        if isinstance(s.model, EncodesDistribution)
+        else "this model has no KL term by latent dimension"
+    )
 
 
 def _has_pair(s: Subject) -> str:
-    return "" if walks.pairs(s, 1) else f"it needs two images of different classes in the {s.split} split"
+    return (
+        ""
+        if walks.pairs(s, 1)
+        else f"it needs two images of different classes in the {s.split} split"
+    )
 
 
 def _inverts(s: Subject) -> str:
@@ -123,23 +155,41 @@ def _inverts(s: Subject) -> str:
 
 
 def _has_latents(s: Subject) -> str:
-    return "" if isinstance(s.model, Decodes) and isinstance(s.model, DrawsLatents) else "this model has no latent vectors that it draws and decodes"
+    return (
+        ""
+        if isinstance(s.model, Decodes) and isinstance(s.model, DrawsLatents)
+        else "this model has no latent vectors that it draws and decodes"
+    )
 
 
 def _has_levels(s: Subject) -> str:
-    return "" if film.option_of(s) else f"this model samples without any of {', '.join(film.LEVELS)}"
+    return (
+        "" if film.option_of(s) else f"this model samples without any of {', '.join(film.LEVELS)}"
+    )
 
 
 def _sees_noise(s: Subject) -> str:
-    return "" if isinstance(s.model, Denoises) else "this model does not see through noise of every level: diffusion models do"
+    return (
+        ""
+        if isinstance(s.model, Denoises)
+        else "this model does not see through noise of every level: diffusion models do"
+    )
 
 
 def _traces(s: Subject) -> str:
-    return "" if isinstance(s.model, Traces) else "this model makes its samples at once, not step by step from noise"
+    return (
+        ""
+        if isinstance(s.model, Traces)
+        else "this model makes its samples at once, not step by step from noise"
+    )
 
 
 def _captions(s: Subject) -> str:
-    return "" if has_attributes(s.restored) else "it is for models that were told the captions of shapes (--conditional)"
+    return (
+        ""
+        if has_attributes(s.restored)
+        else "it is for models that were told the captions of shapes (--conditional)"
+    )
 
 
 def _judges(s: Subject) -> str:
@@ -147,7 +197,9 @@ def _judges(s: Subject) -> str:
 
 
 def _draw_samples(subject: Subject) -> Drawing:
-    return {"image": images, "tokens": text, "vector": vectors}[subject.spec.kind].draw_samples(subject)
+    return {"image": images, "tokens": text, "vector": vectors}[subject.spec.kind].draw_samples(
+        subject
+    )
 
 
 def _draw_surprise(subject: Subject) -> Drawing:
@@ -155,36 +207,136 @@ def _draw_surprise(subject: Subject) -> Drawing:
 
 
 FIGURES: dict[str, Kind] = {
-    "curves": Kind("loss parts and held-out metric over the steps, which phase trains when", _trained, curves.draw_curves),
-    "progress": Kind("what the same noise became over the course of training", progress.why_not, progress.draw_progress),
-    "samples": Kind("samples beside their nearest training examples; points and tables beside the real ones; texts with what they copy", _text_is_predicted, _draw_samples),
-    "captions": Kind("samples for seen and unseen captions, and whether they show what these say", _captions, captions.draw_captions),
-    "nearest": Kind("samples nearest to the training set, and farthest from it", _is_image, neighbours.draw_nearest),
-    "film": Kind("a closed walk through the latent space, as an animated picture too", _all(_is_image, _has_latents), film.draw_film),
-    "truncation": Kind("the same z drawn ever nearer to the middle, with its diversity", _all(_is_image, _has_levels), film.draw_truncation),
-    "forward": Kind("images at rising levels of noise, and what the model sees in them", _all(_is_image, _sees_noise), noise.draw_forward),
-    "denoising": Kind("samples on their way from noise, and what the model takes them for", _all(_is_image, _traces), noise.draw_denoising),
-    "trajectories": Kind("ways of points from noise to data, and the field that moves them", _all(noise.is_plane, _traces, _sees_noise), noise.draw_trajectories),
-    "steps": Kind("quality against the evaluations of the network for a sample", noise.why_no_steps, noise.draw_steps),
-    "solver": Kind("the solver's error beside the network's: distance and variances at few evaluations and converged", solver.why_no_solver, solver.draw_solver),
-    "duel": Kind("the discriminator's score over the plane with its push on fakes; for images what it is sure of", _all(_judges, duel.why_not), duel.draw_duel),
-    "invert": Kind("real images above, the nearest that the decoder can make below", _all(_is_image, _inverts), walks.draw_invert),
-    "recon": Kind("input above, reconstruction below", _all(_is_image, _reconstructs), images.draw_recon),
-    "worst": Kind("the eight worst reconstructions", _all(_is_image, _reconstructs), images.draw_worst),
-    "denoise": Kind("noisy, denoised, clean, at a trained and an untrained level", _all(_is_image, _reconstructs, _denoises), images.draw_denoise),
+    "curves": Kind(
+        "loss parts and held-out metric over the steps, which phase trains when",
+        _trained,
+        curves.draw_curves,
+    ),
+    "progress": Kind(
+        "what the same noise became over the course of training",
+        progress.why_not,
+        progress.draw_progress,
+    ),
+    "samples": Kind(
+        "samples beside their nearest training examples; points and tables beside the real ones; texts with what they copy",
+        _text_is_predicted,
+        _draw_samples,
+    ),
+    "captions": Kind(
+        "samples for seen and unseen captions, and whether they show what these say",
+        _captions,
+        captions.draw_captions,
+    ),
+    "nearest": Kind(
+        "samples nearest to the training set, and farthest from it",
+        _is_image,
+        neighbours.draw_nearest,
+    ),
+    "film": Kind(
+        "a closed walk through the latent space, as an animated picture too",
+        _all(_is_image, _has_latents),
+        film.draw_film,
+    ),
+    "truncation": Kind(
+        "the same z drawn ever nearer to the middle, with its diversity",
+        _all(_is_image, _has_levels),
+        film.draw_truncation,
+    ),
+    "forward": Kind(
+        "images at rising levels of noise, and what the model sees in them",
+        _all(_is_image, _sees_noise),
+        noise.draw_forward,
+    ),
+    "denoising": Kind(
+        "samples on their way from noise, and what the model takes them for",
+        _all(_is_image, _traces),
+        noise.draw_denoising,
+    ),
+    "trajectories": Kind(
+        "ways of points from noise to data, and the field that moves them",
+        _all(noise.is_plane, _traces, _sees_noise),
+        noise.draw_trajectories,
+    ),
+    "steps": Kind(
+        "quality against the evaluations of the network for a sample",
+        noise.why_no_steps,
+        noise.draw_steps,
+    ),
+    "solver": Kind(
+        "the solver's error beside the network's: distance and variances at few evaluations and converged",
+        solver.why_no_solver,
+        solver.draw_solver,
+    ),
+    "duel": Kind(
+        "the discriminator's score over the plane with its push on fakes; for images what it is sure of",
+        _all(_judges, duel.why_not),
+        duel.draw_duel,
+    ),
+    "invert": Kind(
+        "real images above, the nearest that the decoder can make below",
+        _all(_is_image, _inverts),
+        walks.draw_invert,
+    ),
+    "recon": Kind(
+        "input above, reconstruction below", _all(_is_image, _reconstructs), images.draw_recon
+    ),
+    "worst": Kind(
+        "the eight worst reconstructions", _all(_is_image, _reconstructs), images.draw_worst
+    ),
+    "denoise": Kind(
+        "noisy, denoised, clean, at a trained and an untrained level",
+        _all(_is_image, _reconstructs, _denoises),
+        images.draw_denoise,
+    ),
     "scatter": Kind("latent codes by class", _all(_encodes, _has_dims), latent.draw_scatter),
-    "grid": Kind("images decoded over the latent plane", _all(_is_image, _encodes, _decodes, _has_dims), latent.draw_grid),
-    "planes": Kind("scatter and grid of this model and of another one", compare.why_no_pair, compare.draw_planes),
-    "traverse": Kind("one latent dimension at a time", _all(_is_image, _encodes, _decodes), walks.draw_traverse),
-    "interp": Kind("between two images, through the codes", _all(_is_image, _encodes, _decodes, _has_pair), walks.draw_interp),
-    "window": Kind("bits per character against the symbols looked back on, beside counts", _is_text, counting.draw_window),
-    "surprise": Kind("how much each character or pixel surprises the model", _all(_predicts, _text_is_predicted, _has_pixels), _draw_surprise),
+    "grid": Kind(
+        "images decoded over the latent plane",
+        _all(_is_image, _encodes, _decodes, _has_dims),
+        latent.draw_grid,
+    ),
+    "planes": Kind(
+        "scatter and grid of this model and of another one",
+        compare.why_no_pair,
+        compare.draw_planes,
+    ),
+    "traverse": Kind(
+        "one latent dimension at a time", _all(_is_image, _encodes, _decodes), walks.draw_traverse
+    ),
+    "interp": Kind(
+        "between two images, through the codes",
+        _all(_is_image, _encodes, _decodes, _has_pair),
+        walks.draw_interp,
+    ),
+    "window": Kind(
+        "bits per character against the symbols looked back on, beside counts",
+        _is_text,
+        counting.draw_window,
+    ),
+    "surprise": Kind(
+        "how much each character or pixel surprises the model",
+        _all(_predicts, _text_is_predicted, _has_pixels),
+        _draw_surprise,
+    ),
     "next": Kind("the likeliest next symbols at some places of a text", _is_text, text.draw_next),
-    "bigrams": Kind("p(next symbol | symbol), learned and counted", _is_text, counting.draw_bigrams),
-    "completions": Kind("upper halves, several ways to go on, the truth", _all(_is_image, _completes), order.draw_completions),
-    "order": Kind("samples as they fill symbol by symbol, as an animated picture too", _all(_is_image, _predicts, _has_pixels), order.draw_order),
-    "kl": Kind("KL by latent dimension, active units", _all(_encodes, _has_kl, curves.why_no_kl), curves.draw_kl),
-}  # fmt: skip
+    "bigrams": Kind(
+        "p(next symbol | symbol), learned and counted", _is_text, counting.draw_bigrams
+    ),
+    "completions": Kind(
+        "upper halves, several ways to go on, the truth",
+        _all(_is_image, _completes),
+        order.draw_completions,
+    ),
+    "order": Kind(
+        "samples as they fill symbol by symbol, as an animated picture too",
+        _all(_is_image, _predicts, _has_pixels),
+        order.draw_order,
+    ),
+    "kl": Kind(
+        "KL by latent dimension, active units",
+        _all(_encodes, _has_kl, curves.why_no_kl),
+        curves.draw_kl,
+    ),
+}
 
 
 def print_nothing(text: str) -> None:
@@ -226,10 +378,18 @@ def show(
         names = [name for name, kind in FIGURES.items() if not kind.why_not(subject)]
     for name in names:  # complain before drawing anything
         if name not in FIGURES:
-            raise UsageError(f"there is no figure '{name}'.{did_you_mean(name, FIGURES)} Known: {', '.join(FIGURES)}")
+            raise UsageError(
+                f"there is no figure '{name}'.{did_you_mean(name, FIGURES)} Known: {', '.join(FIGURES)}"
+            )
         if reason := FIGURES[name].why_not(subject):
-            fitting = [name for name in names if name in FIGURES and not FIGURES[name].why_not(subject)]
-            others = f" Of those asked for it can have {', '.join(fitting)}." if fitting else " Without names every figure that it can have is drawn."
+            fitting = [
+                name for name in names if name in FIGURES and not FIGURES[name].why_not(subject)
+            ]
+            others = (
+                f" Of those asked for it can have {', '.join(fitting)}."
+                if fitting
+                else " Without names every figure that it can have is drawn."
+            )
             raise UsageError(f"no figure '{name}' of {restored.run.path}: {reason}.{others}")
     files = []
     with drawing():

@@ -20,7 +20,14 @@ from .subject import Subject
 
 ANCHORS, FRAMES, MILLISECONDS = 4, 96, 60  # of a film: 5.8 seconds a round
 LIMIT = 1_500_000  # bytes of a film
-FORMS = ((1.0, 85), (1.0, 70), (1.0, 50), (0.5, 70), (0.5, 40), (0.25, 50))  # share of the width, quality
+FORMS = (
+    (1.0, 85),
+    (1.0, 70),
+    (1.0, 50),
+    (0.5, 70),
+    (0.5, 40),
+    (0.25, 50),
+)  # share of the width, quality
 
 
 # -- the walk ------------------------------------------------------------------------------------------------
@@ -31,7 +38,9 @@ def closed_walk(anchors: Tensor, frames: int, fine: int = 256) -> Tensor:
     t = torch.arange(fine, dtype=torch.float64) / fine
     z = anchors.double().cpu()
     path = torch.cat([arc(a, b, t) for a, b in zip(z, z.roll(-1, 0))] + [z[:1]])
-    length = torch.cat([torch.zeros(1, dtype=torch.float64), (path[1:] - path[:-1]).norm(dim=1).cumsum(0)])
+    length = torch.cat(
+        [torch.zeros(1, dtype=torch.float64), (path[1:] - path[:-1]).norm(dim=1).cumsum(0)]
+    )
     wanted = length[-1] * torch.arange(frames, dtype=torch.float64) / frames
     place = torch.searchsorted(length, wanted, right=True).clamp(1, len(path) - 1)
     before = length[place - 1]
@@ -45,10 +54,16 @@ def draw_film(subject: Subject, columns: int = 12) -> Drawing:
     tiles, per_line = (10, 5) if max(spec.shape) <= 64 else (3, 3)
     y = subject.labels(tiles)
     rng = subject.rng("film").per_row(range(tiles))
-    anchors = torch.stack([subject.latents(tiles, rng.at(k), y) for k in range(ANCHORS)], 1)  # tiles K d
+    anchors = torch.stack(
+        [subject.latents(tiles, rng.at(k), y) for k in range(ANCHORS)], 1
+    )  # tiles K d
     z = torch.stack([closed_walk(of_tile, FRAMES) for of_tile in anchors], 1)  # frames tiles d
-    images = np.stack([subject.pixels(subject.decode(at_once, y)) for at_once in z])  # frames tiles H W
-    film, size = animate([tile(frame, per_line, max(56.0, spec.shape[2] / 2))[0] for frame in images])
+    images = np.stack(
+        [subject.pixels(subject.decode(at_once, y)) for at_once in z]
+    )  # frames tiles H W
+    film, size = animate(
+        [tile(frame, per_line, max(56.0, spec.shape[2] / 2))[0] for frame in images]
+    )
     shown = min(6, tiles)
     cell = image_cell(spec, columns, label=64, most=60)
     note = (
@@ -56,14 +71,39 @@ def draw_film(subject: Subject, columns: int = 12) -> Drawing:
         f"constant speed, {FRAMES} frames of {MILLISECONDS} ms. Here: {columns} moments of the first {shown} tiles, left to right; after the last comes the first."
     )
     moments = np.arange(columns) * FRAMES // columns
-    sheet = Sheet(f"A walk through the latent space of {plain(subject.restored.run.name)}", note, subject.caption("film"), 18 + shown * row_height(spec, cell))
+    sheet = Sheet(
+        f"A walk through the latent space of {plain(subject.restored.run.name)}",
+        note,
+        subject.caption("film"),
+        18 + shown * row_height(spec, cell),
+    )
     for j, moment in enumerate(moments):
-        sheet.text(64 + (j + 0.5) * (cell + GAP) - GAP / 2, 0, f"{moment * MILLISECONDS / 1000:.1f} s", size=7.5, color=SOFT, ha="center")
+        sheet.text(
+            64 + (j + 0.5) * (cell + GAP) - GAP / 2,
+            0,
+            f"{moment * MILLISECONDS / 1000:.1f} s",
+            size=7.5,
+            color=SOFT,
+            ha="center",
+        )
     name = lambda i: f"tile {i + 1}" if y is None else subject.class_name(int(y[i]))
-    rows_of_images(sheet, [(name(i), "", images[moments, i]) for i in range(shown)], cell, 16, label=64)
+    rows_of_images(
+        sheet, [(name(i), "", images[moments, i]) for i in range(shown)], cell, 16, label=64
+    )
     step = (z - z.roll(1, 0)).norm(dim=2)
-    numbers = {"tiles": tiles, "anchors": ANCHORS, "frames": FRAMES, "milliseconds": MILLISECONDS, "bytes": len(film), "size": size, "step": step.mean(0).cpu().numpy()}
-    drawing = sheet.done(numbers, f"{shown} rows of {columns} images, each row a closed walk through the latent space of the model.")
+    numbers = {
+        "tiles": tiles,
+        "anchors": ANCHORS,
+        "frames": FRAMES,
+        "milliseconds": MILLISECONDS,
+        "bytes": len(film),
+        "size": size,
+        "step": step.mean(0).cpu().numpy(),
+    }
+    drawing = sheet.done(
+        numbers,
+        f"{shown} rows of {columns} images, each row a closed walk through the latent space of the model.",
+    )
     drawing.more["webp"] = film
     return drawing
 
@@ -76,7 +116,16 @@ def animate(frames: list[np.ndarray], limit: int = LIMIT) -> tuple[bytes, tuple[
         if size != pictures[0].size:
             pictures = [picture.resize(size, Image.Resampling.LANCZOS) for picture in pictures]
         buffer = io.BytesIO()
-        pictures[0].save(buffer, "WEBP", save_all=True, append_images=pictures[1:], duration=MILLISECONDS, loop=0, quality=quality, method=2)
+        pictures[0].save(
+            buffer,
+            "WEBP",
+            save_all=True,
+            append_images=pictures[1:],
+            duration=MILLISECONDS,
+            loop=0,
+            quality=quality,
+            method=2,
+        )
         if len(buffer.getvalue()) <= limit:
             break
     return buffer.getvalue(), size
@@ -84,13 +133,18 @@ def animate(frames: list[np.ndarray], limit: int = LIMIT) -> tuple[bytes, tuple[
 
 # -- truncation ----------------------------------------------------------------------------------------------
 
-LEVELS = {"truncation": (4.0, 2.0, 1.5, 1.0, 0.5), "temperature": (1.0, 0.8, 0.6, 0.4, 0.2)}  # in this order: a GAN's temperature is not of z
+LEVELS = {
+    "truncation": (4.0, 2.0, 1.5, 1.0, 0.5),
+    "temperature": (1.0, 0.8, 0.6, 0.4, 0.2),
+}  # in this order: a GAN's temperature is not of z
 MEASURED = 256  # samples of each row that its diversity is computed from
 
 
 def option_of(subject: Subject) -> str:
     """The sampling option that draws z nearer to its middle, or ""."""
-    return next((name for name in LEVELS if name in subject.restored.family.Options.model_fields), "")
+    return next(
+        (name for name in LEVELS if name in subject.restored.family.Options.model_fields), ""
+    )
 
 
 def draw_truncation(subject: Subject, columns: int = 10) -> Drawing:
@@ -101,7 +155,12 @@ def draw_truncation(subject: Subject, columns: int = 10) -> Drawing:
     whole = mean_distance(real.flatten(1))
     rows, numbers = [], []
     for level in LEVELS[option]:
-        x = sample.sample(subject.restored, n, subject.seed, options=subject.restored.family.watching | {option: level}).cpu()
+        x = sample.sample(
+            subject.restored,
+            n,
+            subject.seed,
+            options=subject.restored.family.watching | {option: level},
+        ).cpu()
         x = x.clamp(-1, 1)
         share = mean_distance(x.flatten(1)) / whole if whole else float("nan")
         numbers.append({option: level, "diversity": share})
@@ -109,17 +168,35 @@ def draw_truncation(subject: Subject, columns: int = 10) -> Drawing:
     rows.append(("real", "diversity 1", subject.pixels(real[:columns])))
     cell = image_cell(spec, columns)
     line = row_height(spec, cell)
-    kept, meaning, safe = "z", "the spread of z is multiplied by it", "What is drawn nearer to the middle"
+    kept, meaning, safe = (
+        "z",
+        "the spread of z is multiplied by it",
+        "What is drawn nearer to the middle",
+    )
     if isinstance(subject.model, Predicts):
-        kept, meaning, safe = "random numbers", "the probabilities of each symbol are taken to the power 1 / temperature", "What keeps to the likely symbols"
+        kept, meaning, safe = (
+            "random numbers",
+            "the probabilities of each symbol are taken to the power 1 / temperature",
+            "What keeps to the likely symbols",
+        )
     elif option == "truncation":
-        meaning = "components of z are drawn within so many standard deviations (4: as good as none)"
+        meaning = (
+            "components of z are drawn within so many standard deviations (4: as good as none)"
+        )
     note = (
         f"A column keeps its {kept} while {option} falls: {meaning}. Diversity: mean distance in pixels of two of {n} samples, relative to {n} real {subject.split} images. "
         f"{safe} is safer and less varied."
     )
-    sheet = Sheet(f"{option.capitalize()}: samples of {plain(subject.restored.run.name)}", note, subject.caption("truncation"), len(rows) * line + 14)
+    sheet = Sheet(
+        f"{option.capitalize()}: samples of {plain(subject.restored.run.name)}",
+        note,
+        subject.caption("truncation"),
+        len(rows) * line + 14,
+    )
     top = rows_of_images(sheet, rows[:-1], cell)
     rows_of_images(sheet, rows[-1:], cell, top + 14)
     fall = f"{numbers[0]['diversity']:.2f} to {numbers[-1]['diversity']:.2f}"
-    return sheet.done({"levels": numbers, "n": n, "real": whole}, f"{len(numbers)} rows of samples of falling {option}; their diversity goes from {fall} of that of real images.")
+    return sheet.done(
+        {"levels": numbers, "n": n, "real": whole},
+        f"{len(numbers)} rows of samples of falling {option}; their diversity goes from {fall} of that of real images.",
+    )

@@ -16,9 +16,16 @@ PLANES = 3  # side by side at most
 
 
 def page_figures(
-    runs: Sequence[Restored], out: Path, titles: Sequence[str] | None = None, *, seed: int = 0, split: str = "test", command: str = "",
-    reports: Sequence[dict] = (), yardstick: Yardstick | None = None,
-) -> dict[str, Path]:  # fmt: skip
+    runs: Sequence[Restored],
+    out: Path,
+    titles: Sequence[str] | None = None,
+    *,
+    seed: int = 0,
+    split: str = "test",
+    command: str = "",
+    reports: Sequence[dict] = (),
+    yardstick: Yardstick | None = None,
+) -> dict[str, Path]:
     """Draws what a page shows into ``out``: PNGs by "figure" or "run/figure", as ``write_page`` takes them.
 
     reports: of the same runs, for the figures that show measurements; yardstick: what they were measured with.
@@ -30,10 +37,14 @@ def page_figures(
     of_images = kind == "image"
     planar = [i for i, r in enumerate(runs) if has_plane(r)][:PLANES]
     if planar and of_images:
-        found["planes"] = compare_planes([runs[i] for i in planar], [titles[i] for i in planar], out=out, **given)
+        found["planes"] = compare_planes(
+            [runs[i] for i in planar], [titles[i] for i in planar], out=out, **given
+        )
     for i, name in names_of(runs).items():
         if can(runs[i], "denoise"):
-            found[f"{name}/denoise"] = show(runs[i], ["denoise"], plain=plain_beside(runs, runs[i]), out=out / str(i), **given)
+            found[f"{name}/denoise"] = show(
+                runs[i], ["denoise"], plain=plain_beside(runs, runs[i]), out=out / str(i), **given
+            )
     if of_images and any(isinstance(r.model, Reconstructs) for r in runs):
         found["recon"] = compare_recon(runs, titles, out=out, **given)
     if of_images:
@@ -45,14 +56,22 @@ def page_figures(
         own = [*(["samples"] if kind == "vector" else []), "worst", "kl"]
         own += ["duel", "progress"] if isinstance(runs[i].model, Judges) else []
         own += ["denoising", "trajectories", "steps"] if isinstance(runs[i].model, Traces) else []
-        if kind == "tokens" and isinstance(runs[i].model, Predicts):  # counts stand in the window of every network
+        if kind == "tokens" and isinstance(
+            runs[i].model, Predicts
+        ):  # counts stand in the window of every network
             own += ["surprise", *(["window"] if runs[i].model.phases() else [])]
         own += ["completions"] if isinstance(runs[i].model, Completes) else []
         own += ["curves"]
         wanted = [figure for figure in own if can(runs[i], figure)]
         for figure in wanted:
-            found[f"{name}/{figure}"] = show(runs[i], [figure], out=out / str(i), skip=True, **given)
-    return {key: next(path for path in files if path.suffix == ".png") for key, files in found.items() if files}
+            found[f"{name}/{figure}"] = show(
+                runs[i], [figure], out=out / str(i), skip=True, **given
+            )
+    return {
+        key: next(path for path in files if path.suffix == ".png")
+        for key, files in found.items()
+        if files
+    }
 
 
 def names_of(runs: Sequence[Restored]) -> dict[int, str]:
@@ -62,7 +81,12 @@ def names_of(runs: Sequence[Restored]) -> dict[int, str]:
 
 def has_plane(r: Restored) -> bool:
     """Is the latent space itself a plane, with an encoder and a decoder?"""
-    return isinstance(r.model, Encodes) and isinstance(r.model, Decodes) and r.model.latent_dim == 2 and not is_denoiser(r)
+    return (
+        isinstance(r.model, Encodes)
+        and isinstance(r.model, Decodes)
+        and r.model.latent_dim == 2
+        and not is_denoiser(r)
+    )
 
 
 def is_denoiser(r: Restored) -> bool:
@@ -75,6 +99,12 @@ def can(r: Restored, figure: str) -> bool:
 
 def plain_beside(runs: Sequence[Restored], denoiser: Restored) -> Restored | None:
     """The model of the same family, trained on clean images, whose code is nearest in size to the denoiser's."""
-    fits = lambda r: r.family.name == denoiser.family.name and not is_denoiser(r) and r.dataset.digest == denoiser.dataset.digest
-    size = lambda r: abs(getattr(r.model, "latent_dim", 0) - getattr(denoiser.model, "latent_dim", 0))
+    fits = lambda r: (
+        r.family.name == denoiser.family.name
+        and not is_denoiser(r)
+        and r.dataset.digest == denoiser.dataset.digest
+    )
+    size = lambda r: abs(
+        getattr(r.model, "latent_dim", 0) - getattr(denoiser.model, "latent_dim", 0)
+    )
     return min(filter(fits, runs), key=size, default=None)

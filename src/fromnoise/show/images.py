@@ -16,7 +16,9 @@ WIDE = LABEL + 84  # the same where the names are those of models
 GAP = 3
 
 
-def tile(images: np.ndarray, columns: int, cell: float, gap: float = GAP, ground: int = 255) -> tuple[np.ndarray, float, float]:
+def tile(
+    images: np.ndarray, columns: int, cell: float, gap: float = GAP, ground: int = 255
+) -> tuple[np.ndarray, float, float]:
     """(N, H, W[, 3]) uint8 -> one picture with gaps, and the width and height in pixels to show it at."""
     n, h, w = images.shape[:3]
     rows = -(-n // columns)
@@ -24,7 +26,11 @@ def tile(images: np.ndarray, columns: int, cell: float, gap: float = GAP, ground
     images = images.repeat(factor, 1).repeat(factor, 2)
     space = round(gap * w * factor / cell)
     h, w = h * factor, w * factor
-    picture = np.full((rows * (h + space) - space, columns * (w + space) - space, *images.shape[3:]), ground, np.uint8)
+    picture = np.full(
+        (rows * (h + space) - space, columns * (w + space) - space, *images.shape[3:]),
+        ground,
+        np.uint8,
+    )
     for i, image in enumerate(images):
         top, left = i // columns * (h + space), i % columns * (w + space)
         picture[top : top + h, left : left + w] = image
@@ -43,7 +49,13 @@ def squared_error(a: Tensor, b: Tensor) -> Tensor:
     return ((a - b) / 2).square().flatten(1).mean(1)
 
 
-def rows_of_images(sheet: Sheet, rows: list[tuple[str, str, np.ndarray]], cell: float, top: float = 0, label: float = LABEL) -> float:
+def rows_of_images(
+    sheet: Sheet,
+    rows: list[tuple[str, str, np.ndarray]],
+    cell: float,
+    top: float = 0,
+    label: float = LABEL,
+) -> float:
     """Rows (name, number, images) under each other, ``label`` pixels for the names. Returns the next free pixel."""
     for name, number, images in rows:
         picture, _, _, width, height = strip(images, cell, label, top)
@@ -51,12 +63,16 @@ def rows_of_images(sheet: Sheet, rows: list[tuple[str, str, np.ndarray]], cell: 
         middle = top + height / 2 - (7 if number else 0)
         sheet.text(label - 10, middle, name, size=8.5, color=INK, ha="right", va="center")
         if number:
-            sheet.text(label - 10, middle + 14, number, size=7.5, color=SOFT, ha="right", va="center")
+            sheet.text(
+                label - 10, middle + 14, number, size=7.5, color=SOFT, ha="right", va="center"
+            )
         top += height + GAP
     return top
 
 
-def strip(images: np.ndarray, cell: float, left: float, top: float) -> tuple[np.ndarray, float, float, float, float]:
+def strip(
+    images: np.ndarray, cell: float, left: float, top: float
+) -> tuple[np.ndarray, float, float, float, float]:
     """A row of images, as ``Sheet.picture`` takes it."""
     picture, width, height = tile(images, len(images), cell)
     return picture, left, top, width, height
@@ -95,17 +111,38 @@ def draw_samples(subject: Subject) -> Drawing:
     if by_class:
         note += " One column for each class that was asked for."
     height = tile(copies, columns, cell)[2]
-    sheet = Sheet(f"Samples of {plain(subject.restored.run.name)}", note, subject.caption("samples"), height + head)
-    for left, words, images in ((0, "samples", subject.pixels(x)), (block + 40, "nearest training examples", copies)):
+    sheet = Sheet(
+        f"Samples of {plain(subject.restored.run.name)}",
+        note,
+        subject.caption("samples"),
+        height + head,
+    )
+    for left, words, images in (
+        (0, "samples", subject.pixels(x)),
+        (block + 40, "nearest training examples", copies),
+    ):
         sheet.text(left, 0, words, size=9, weight="bold", color=INK if not left else SOFT)
-        for i in range(columns if by_class and not left else 0):  # what is near need not be of the class
-            sheet.text(left + (i + 0.5) * (cell + GAP) - GAP / 2, 17, subject.class_name(classes[i]), size=7.5, color=SOFT, ha="center")
+        for i in range(
+            columns if by_class and not left else 0
+        ):  # what is near need not be of the class
+            sheet.text(
+                left + (i + 0.5) * (cell + GAP) - GAP / 2,
+                17,
+                subject.class_name(classes[i]),
+                size=7.5,
+                color=SOFT,
+                ha="center",
+            )
         picture, width, tall = tile(images, columns, cell)
         sheet.picture(picture, left, head, width, tall)
     numbers = {
-        "n": n, "columns": columns, "labels": subject.dataset.in_turn(range(n)) if subject.conditional else None,
-        "nearest": index.tolist(), "distance": distance.numpy(), "median_distance": float(distance.median()),
-    }  # fmt: skip
+        "n": n,
+        "columns": columns,
+        "labels": subject.dataset.in_turn(range(n)) if subject.conditional else None,
+        "nearest": index.tolist(),
+        "distance": distance.numpy(),
+        "median_distance": float(distance.median()),
+    }
     alt = f"A grid of {n} images sampled from the model {plain(subject.restored.run.name)}, beside a grid of the training images nearest to them."
     return sheet.done(numbers, alt)
 
@@ -127,13 +164,23 @@ def draw_recon(subject: Subject, n: int = 10) -> Drawing:
     cell = image_cell(subject.spec, n)
     height = 4 * row_height(subject.spec, cell) + 12
     note = f"The first {len(batch)} rows of the {subject.split} split. {_error_note(subject, error.mean(), total)}"
-    sheet = Sheet("Reconstructions: input above, reconstruction below", note, subject.caption("recon"), height)
+    sheet = Sheet(
+        "Reconstructions: input above, reconstruction below", note, subject.caption("recon"), height
+    )
     top, shown = 0.0, squared_error(batch.x, x_hat).tolist()
     for start in range(0, len(batch), n):
         part = slice(start, start + n)
-        rows = [("input", "", subject.pixels(batch.x[part])), ("reconstruction", "", subject.pixels(x_hat[part]))]
+        rows = [
+            ("input", "", subject.pixels(batch.x[part])),
+            ("reconstruction", "", subject.pixels(x_hat[part])),
+        ]
         top = rows_of_images(sheet, rows, cell, top) + 12
-    numbers = {"rows": list(range(len(batch))), "mse": shown, "mse_of_split": float(error.mean()), "n": total}
+    numbers = {
+        "rows": list(range(len(batch))),
+        "mse": shown,
+        "mse_of_split": float(error.mean()),
+        "n": total,
+    }
     alt = f"{len(batch)} {subject.split} images and, below each, its reconstruction; mean squared error {error.mean():.4f}."
     return sheet.done(numbers, alt)
 
@@ -154,15 +201,28 @@ def draw_worst(subject: Subject, n: int = 8) -> Drawing:
     rows = [("input", "", subject.pixels(batch.x)), ("reconstruction", "", subject.pixels(x_hat))]
     top = rows_of_images(sheet, rows, cell)
     for i, row in enumerate(order):
-        sheet.text(LABEL + (i + 0.5) * (cell + GAP), top, f"{error[row]:.3f}", size=7.5, color=SOFT, ha="center")
+        sheet.text(
+            LABEL + (i + 0.5) * (cell + GAP),
+            top,
+            f"{error[row]:.3f}",
+            size=7.5,
+            color=SOFT,
+            ha="center",
+        )
     sheet.text(LABEL - 10, top, "its error", size=7.5, color=SOFT, ha="right")
     numbers = {"rows": order, "mse": error[order], "mse_of_split": float(error.mean()), "n": total}
-    return sheet.done(numbers, f"The {len(batch)} worst reconstructions; their errors go from {error[order[0]]:.3f} down to {error[order[-1]]:.3f}.")
+    return sheet.done(
+        numbers,
+        f"The {len(batch)} worst reconstructions; their errors go from {error[order[0]]:.3f} down to {error[order[-1]]:.3f}.",
+    )
 
 
 def error_of_split(subject: Subject) -> tuple[np.ndarray, int]:
     """Squared error of each of the first examples of the split."""
-    parts = [squared_error(batch.x, reconstruct(subject, batch.x, batch.y)) for batch, _ in subject.batches()]
+    parts = [
+        squared_error(batch.x, reconstruct(subject, batch.x, batch.y))
+        for batch, _ in subject.batches()
+    ]
     error = torch.cat(parts).cpu().double().numpy()
     return error, len(error)
 
@@ -188,23 +248,36 @@ def psnr(mse: float) -> float:
 def draw_denoise(subject: Subject, n: int = 10) -> Drawing:
     """Noisy, what a plain autoencoder makes of it, what the denoiser makes of it, and the truth, at two levels."""
     config, beside = subject.model.config, subject.other
-    if beside is not None and (not isinstance(beside.model, Reconstructs) or beside.dataset.spec != subject.spec):
-        raise UsageError(f"{beside.run.path} cannot stand beside the denoiser: it must reconstruct images of the same form")
+    if beside is not None and (
+        not isinstance(beside.model, Reconstructs) or beside.dataset.spec != subject.spec
+    ):
+        raise UsageError(
+            f"{beside.run.path} cannot stand beside the denoiser: it must reconstruct images of the same form"
+        )
     trained = config.corruption_level
-    levels = [(trained, "trained at this level"), (other_level(config.corruption, trained), "never trained at this level")]
+    levels = [
+        (trained, "trained at this level"),
+        (other_level(config.corruption, trained), "never trained at this level"),
+    ]
     models = {"plain autoencoder": beside.model} if beside is not None else {}
     models["denoiser"] = subject.model
     cell = image_cell(subject.spec, n)
     rows = 2 + len(models)
     height = 2 * (rows * row_height(subject.spec, cell) + 36) - 22
-    name = {"gaussian": "Gaussian noise, σ", "mask": "masked, share", "salt-pepper": "salt and pepper, share"}.get(config.corruption, config.corruption)
+    name = {
+        "gaussian": "Gaussian noise, σ",
+        "mask": "masked, share",
+        "salt-pepper": "salt and pepper, share",
+    }.get(config.corruption, config.corruption)
     total = min(1000, len(subject.dataset.split(subject.split)))
     note = (
         f"The first {n} rows of the {subject.split} split. PSNR of {total:,} {subject.split} images, everything cut to [0, 1] "
         "first; more is better. The network sees only the noisy row."
     )
     if beside is not None:
-        note += f" Plain autoencoder: run {plain(beside.run.name, 60)}, trained on clean images only."
+        note += (
+            f" Plain autoencoder: run {plain(beside.run.name, 60)}, trained on clean images only."
+        )
     sheet = Sheet("Denoising", note, subject.caption("denoise"), height)
     top, numbers = 0.0, []
     for level, said in levels:
@@ -214,17 +287,27 @@ def draw_denoise(subject: Subject, n: int = 10) -> Drawing:
         lines = [(key, f"{db[key]:.1f} dB" if key in db else "", images[key]) for key in images]
         top = rows_of_images(sheet, lines, cell, top + 20) + 16
         numbers.append({"level": level, "trained": level == trained, "psnr": db, "mse": errors})
-    gains = ", ".join(f"{row['psnr']['denoiser'] - row['psnr']['noisy']:+.1f} dB at {row['level']:g}" for row in numbers)
-    return sheet.done({"levels": numbers, "n": total, "corruption": config.corruption}, f"Noisy images, their reconstructions and the clean images; the denoiser changes PSNR by {gains}.")
+    gains = ", ".join(
+        f"{row['psnr']['denoiser'] - row['psnr']['noisy']:+.1f} dB at {row['level']:g}"
+        for row in numbers
+    )
+    return sheet.done(
+        {"levels": numbers, "n": total, "corruption": config.corruption},
+        f"Noisy images, their reconstructions and the clean images; the denoiser changes PSNR by {gains}.",
+    )
 
 
-def _denoised(subject: Subject, models: dict, level: float, total: int, n: int) -> tuple[dict[str, np.ndarray], dict[str, float]]:
+def _denoised(
+    subject: Subject, models: dict, level: float, total: int, n: int
+) -> tuple[dict[str, np.ndarray], dict[str, float]]:
     """The first n images of each row, and the mean squared error of each over ``total`` examples."""
     shown, sums = {}, {}
     for batch, rows in subject.batches(total):
         rng = subject.rng("denoise", str(level)).per_row(rows)
         noisy = subject.model.corrupt(batch.x, rng, level)
-        made = {"noisy": noisy} | {key: model.reconstruct(noisy, batch.y) for key, model in models.items()}
+        made = {"noisy": noisy} | {
+            key: model.reconstruct(noisy, batch.y) for key, model in models.items()
+        }
         for key, x in (made | {"clean": batch.x}).items():
             if rows.start == 0:
                 shown[key] = subject.pixels(x[:n])

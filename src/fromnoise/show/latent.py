@@ -30,16 +30,28 @@ def draw_scatter(subject: Subject) -> Drawing:
     if has_prior(subject):
         note += " Circles: the prior N(0, I) at 1 and 2 standard deviations."
     side = 600
-    sheet = Sheet(f"Latent plane of {plain(subject.restored.run.name)}", note, subject.caption("scatter"), side + 30)
+    sheet = Sheet(
+        f"Latent plane of {plain(subject.restored.run.name)}",
+        note,
+        subject.caption("scatter"),
+        side + 30,
+    )
     axes = sheet.axes(44, 4, side, side)
     scatter(axes, subject, size=30 if n > 600 else 46)
     legend(sheet, subject, side + 70, codes.y[:shown] if codes.y is not None else np.array([]))
     ranges = [[codes.z[:, k].min(), codes.z[:, k].max()] for k in d]
     numbers = {
-        "drawn": codes.kind, "dims": list(d), "range": ranges, "n": n,
-        "z": codes.z[:shown, d], "y": None if codes.y is None else codes.y[:shown],
-    }  # fmt: skip
-    return sheet.done(numbers, f"Scatter plot of {codes.kind} in dimensions {d[0]} and {d[1]}, {shown} {subject.split} examples, by class.")
+        "drawn": codes.kind,
+        "dims": list(d),
+        "range": ranges,
+        "n": n,
+        "z": codes.z[:shown, d],
+        "y": None if codes.y is None else codes.y[:shown],
+    }
+    return sheet.done(
+        numbers,
+        f"Scatter plot of {codes.kind} in dimensions {d[0]} and {d[1]}, {shown} {subject.split} examples, by class.",
+    )
 
 
 def has_prior(subject: Subject) -> bool:
@@ -55,19 +67,51 @@ def scatter(axes: Axes, subject: Subject, size: float = 34) -> None:
         axes.scatter(*z.T, s=size / 4, color=ACCENT, alpha=0.6, linewidths=0)
     else:
         y = codes.y[:POINTS]
-        for part in np.array_split(np.arange(len(z)), max(1, len(z) // 250)):  # in turn: no class lies on top of all others
+        for part in np.array_split(
+            np.arange(len(z)), max(1, len(z) // 250)
+        ):  # in turn: no class lies on top of all others
             for label in np.unique(y[part]):
                 color, marker = class_mark(subject, label)
                 here = z[part][y[part] == label]
-                axes.scatter(*here.T, s=size * marker_scale(marker), color=color, marker=marker, linewidths=0, alpha=0.85)
+                axes.scatter(
+                    *here.T,
+                    s=size * marker_scale(marker),
+                    color=color,
+                    marker=marker,
+                    linewidths=0,
+                    alpha=0.85,
+                )
         for label in np.unique(y):
             x0, y0 = np.median(z[y == label], 0)
-            axes.text(x0, y0, glyph(subject, label), fontsize=15, weight="bold", color=class_mark(subject, label)[0],
-                      ha="center", va="center", path_effects=halo(4), zorder=5)  # fmt: skip
+            axes.text(
+                x0,
+                y0,
+                glyph(subject, label),
+                fontsize=15,
+                weight="bold",
+                color=class_mark(subject, label)[0],
+                ha="center",
+                va="center",
+                path_effects=halo(4),
+                zorder=5,
+            )
     if has_prior(subject):
         for radius in (1, 2):
-            axes.add_patch(Circle((0, 0), radius, fill=False, color=INK, linewidth=0.9, linestyle="--", zorder=4))
-            axes.text(0, -radius, f"{radius}σ", fontsize=7, ha="center", va="center", path_effects=halo(), zorder=6)
+            axes.add_patch(
+                Circle(
+                    (0, 0), radius, fill=False, color=INK, linewidth=0.9, linestyle="--", zorder=4
+                )
+            )
+            axes.text(
+                0,
+                -radius,
+                f"{radius}σ",
+                fontsize=7,
+                ha="center",
+                va="center",
+                path_effects=halo(),
+                zorder=6,
+            )
     square(axes, codes.z[:, d], has_prior(subject))
     axes.set_xlabel(f"$z_{{{d[0]}}}$", parse_math=True, labelpad=2)
     axes.set_ylabel(f"$z_{{{d[1]}}}$", parse_math=True, labelpad=2)
@@ -109,11 +153,31 @@ def legend(sheet: Sheet, subject: Subject, left: float, y: np.ndarray) -> None:
         color, marker = class_mark(subject, label)
         name, count = subject.class_name(label), int((y == label).sum())
         name = f"{name}  ({count})" if name != glyph(subject, label) else f"class {name}  ({count})"
-        handles.append(Line2D([], [], color=color, marker=marker, linestyle="", markersize=8, markeredgewidth=0, label=name))
+        handles.append(
+            Line2D(
+                [],
+                [],
+                color=color,
+                marker=marker,
+                linestyle="",
+                markersize=8,
+                markeredgewidth=0,
+                label=name,
+            )
+        )
     axes = sheet.axes(left, 4, WIDTH - left, 20 * len(handles) + 24)
     axes.set_axis_off()
-    axes.legend(handles=handles, loc="upper left", borderaxespad=0, handletextpad=0.4, labelspacing=0.75, fontsize=8.5,
-                title="class (examples)", title_fontsize=8, alignment="left")  # fmt: skip
+    axes.legend(
+        handles=handles,
+        loc="upper left",
+        borderaxespad=0,
+        handletextpad=0.4,
+        labelspacing=0.75,
+        fontsize=8.5,
+        title="class (examples)",
+        title_fontsize=8,
+        alignment="left",
+    )
     for text in axes.get_legend().get_texts():
         text.set_parse_math(False)
 
@@ -137,7 +201,9 @@ def decoded_plane(subject: Subject, count: int) -> tuple[np.ndarray, list[list[f
     Each image is decoded at the middle of its cell; the other dimensions stay at the mean code.
     """
     ranges = plane_range(subject.codes, subject.dims)
-    across, up = ([low + (high - low) * (i + 0.5) / count for i in range(count)] for low, high in ranges)
+    across, up = (
+        [low + (high - low) * (i + 0.5) / count for i in range(count)] for low, high in ranges
+    )
     z = np.tile(subject.codes.z.mean(0), (count * count, 1))
     z[:, subject.dims[0]] = np.tile(across, count)
     z[:, subject.dims[1]] = np.repeat(up[::-1], count)
@@ -154,9 +220,21 @@ def plane_picture(images: np.ndarray, count: int, target: int = 1300) -> np.ndar
 
 def plane_axes(axes: Axes, subject: Subject, images: np.ndarray, count: int, ranges: list) -> None:
     """The picture of the plane with its values, and a frame at the range of the codes themselves."""
-    show_image(axes, plane_picture(images, count), extent=(*ranges[0], *ranges[1]), interpolation="auto")
+    show_image(
+        axes, plane_picture(images, count), extent=(*ranges[0], *ranges[1]), interpolation="auto"
+    )
     (x0, x1), (y0, y1) = plane_range(subject.codes, subject.dims, 1.0)
-    axes.add_patch(Rectangle((x0, y0), x1 - x0, y1 - y0, fill=False, color="#ffb000", linewidth=1.1, linestyle=(0, (5, 3))))
+    axes.add_patch(
+        Rectangle(
+            (x0, y0),
+            x1 - x0,
+            y1 - y0,
+            fill=False,
+            color="#ffb000",
+            linewidth=1.1,
+            linestyle=(0, (5, 3)),
+        )
+    )
     axes.set_xlabel(f"$z_{{{subject.dims[0]}}}$", parse_math=True, labelpad=2)
     axes.set_ylabel(f"$z_{{{subject.dims[1]}}}$", parse_math=True, labelpad=2)
 
@@ -176,9 +254,25 @@ def draw_grid(subject: Subject) -> Drawing:
     if D > 2:
         note += f" Dimensions {d[0]} and {d[1]} of {D}; the others stay at the mean code."
     exact = plane_picture(images, count).shape
-    width, height = (exact[1] / 2, exact[0] / 2) if max(exact[:2]) <= 2 * (WIDTH - 60) else (700, 700)
-    sheet = Sheet(f"Decoded latent plane of {plain(subject.restored.run.name)}", note, subject.caption("grid"), height + 34)
+    width, height = (
+        (exact[1] / 2, exact[0] / 2) if max(exact[:2]) <= 2 * (WIDTH - 60) else (700, 700)
+    )
+    sheet = Sheet(
+        f"Decoded latent plane of {plain(subject.restored.run.name)}",
+        note,
+        subject.caption("grid"),
+        height + 34,
+    )
     axes = sheet.axes(52, 2, width, height)
     plane_axes(axes, subject, images, count, ranges)
-    numbers = {"dims": list(d), "range": ranges, "range_of_codes": plane_range(subject.codes, d, 1.0), "widened": WIDEN, "cells": count}
-    return sheet.done(numbers, f"{count} by {count} images decoded over the latent plane, from {ranges[0][0]:.2g} to {ranges[0][1]:.2g} across and from {ranges[1][0]:.2g} to {ranges[1][1]:.2g} up.")
+    numbers = {
+        "dims": list(d),
+        "range": ranges,
+        "range_of_codes": plane_range(subject.codes, d, 1.0),
+        "widened": WIDEN,
+        "cells": count,
+    }
+    return sheet.done(
+        numbers,
+        f"{count} by {count} images decoded over the latent plane, from {ranges[0][0]:.2g} to {ranges[0][1]:.2g} across and from {ranges[1][0]:.2g} to {ranges[1][1]:.2g} up.",
+    )

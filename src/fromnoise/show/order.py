@@ -23,7 +23,11 @@ AT_ONCE = 2**24  # log-probabilities in memory
 def why_no_pixels(subject: Subject) -> str:
     """Why the symbols are no pixels, or ""."""
     blocks = isinstance(getattr(subject.model, "symbols", None), Blocks)
-    return "" if blocks or subject.model.length == subject.spec.dims else "the symbols of this model are not pixels one after another"
+    return (
+        ""
+        if blocks or subject.model.length == subject.spec.dims
+        else "the symbols of this model are not pixels one after another"
+    )
 
 
 def places(model: Predicts, shape: tuple[int, int, int]) -> np.ndarray:
@@ -35,13 +39,15 @@ def places(model: Predicts, shape: tuple[int, int, int]) -> np.ndarray:
 
 
 @torch.no_grad()
-def pixel_surprise(model: Predicts, x: Tensor, y: Tensor | None, shape: tuple[int, int, int]) -> np.ndarray:
+def pixel_surprise(
+    model: Predicts, x: Tensor, y: Tensor | None, shape: tuple[int, int, int]
+) -> np.ndarray:
     """-log2 p of each pixel given those before it, (B, H, W) bits; they sum up to that of the image."""
     C, H, W = shape
     found, rows = [], max(1, AT_ONCE // (model.length * model.vocabulary))
     for i in range(0, len(x), rows):
         s = model.to_symbols(x[i : i + rows])
-        log_p = model.log_probs(s, None if y is None else y[i : i + rows])                      # (b, T, V)
+        log_p = model.log_probs(s, None if y is None else y[i : i + rows])  # (b, T, V)
         symbols = getattr(model, "symbols", None)
         if isinstance(symbols, Blocks):
             within = symbols.by_pixel(log_p, s).view(-1, H // TALL, W // WIDE, TALL, WIDE)
@@ -66,8 +72,13 @@ def draw_surprise(subject: Subject, n: int = 10) -> Drawing:
     model, spec, batch = subject.model, subject.spec, subject.first(n)
     y = subject.labels(n)
     own = sample.sample(subject.restored, n, subject.seed, subject.label)
-    blocks = {f"held out ({subject.split})": (batch.x, batch.y if subject.conditional else None), "its own": (own, y)}
-    bits = {name: pixel_surprise(model, x, labels, spec.shape) for name, (x, labels) in blocks.items()}
+    blocks = {
+        f"held out ({subject.split})": (batch.x, batch.y if subject.conditional else None),
+        "its own": (own, y),
+    }
+    bits = {
+        name: pixel_surprise(model, x, labels, spec.shape) for name, (x, labels) in blocks.items()
+    }
     most = float(max(1, math.ceil(np.percentile(np.concatenate(list(bits.values())), 99.5))))
     cell = image_cell(spec, n)
     note = (
@@ -75,20 +86,38 @@ def draw_surprise(subject: Subject, n: int = 10) -> Drawing:
         "otherwise than expected. A perfect model is as surprised by real images as by its own, on average."
     )
     height = 26 + 2 * (2 * row_height(spec, cell) + 22) + 4
-    sheet = Sheet(f"What surprises {plain(subject.restored.run.name)}", note, subject.caption("surprise"), height)
+    sheet = Sheet(
+        f"What surprises {plain(subject.restored.run.name)}",
+        note,
+        subject.caption("surprise"),
+        height,
+    )
     bits_scale(sheet, WIDTH - 12, 0, "bits per pixel", most)
     top, numbers = 30.0, {}
     for name, (x, _) in blocks.items():
         each = bits[name].sum((1, 2))
-        rows = [(name, "", subject.pixels(x)), ("surprise", f"mean {each.mean():.1f} bits", tint(bits[name], most))]
+        rows = [
+            (name, "", subject.pixels(x)),
+            ("surprise", f"mean {each.mean():.1f} bits", tint(bits[name], most)),
+        ]
         top = rows_of_images(sheet, rows, cell, top)
         for i, value in enumerate(each):
-            sheet.text(LABEL + i * (cell + GAP) + cell / 2, top, f"{value:.0f}", size=7.5, color=SOFT, ha="center")
+            sheet.text(
+                LABEL + i * (cell + GAP) + cell / 2,
+                top,
+                f"{value:.0f}",
+                size=7.5,
+                color=SOFT,
+                ha="center",
+            )
         sheet.text(LABEL - 10, top, "bits of the image", size=7.5, color=SOFT, ha="right")
         top += 22
         numbers[name] = {"bits": each, "bits_per_dim": float(each.mean() / spec.dims)}
     told = ", ".join(f"{name} {bits[name].sum((1, 2)).mean():.1f} bits" for name in blocks)
-    return sheet.done(numbers | {"most": most}, f"Images above maps of how much each pixel surprised the model; on average {told} an image.")
+    return sheet.done(
+        numbers | {"most": most},
+        f"Images above maps of how much each pixel surprised the model; on average {told} an image.",
+    )
 
 
 # -- completions ---------------------------------------------------------------------------------------------
@@ -98,16 +127,23 @@ def draw_surprise(subject: Subject, n: int = 10) -> Drawing:
 def draw_completions(subject: Subject, n: int = 10, draws: int = 6) -> Drawing:
     """Images of which the upper half is given, as they are, and several ways to go on."""
     spec, batch = subject.spec, subject.first(n)
-    n, given = len(batch), max(1, spec.shape[1] // 4 * 2)  # even: a block of two rows is given as a whole
+    n, given = (
+        len(batch),
+        max(1, spec.shape[1] // 4 * 2),
+    )  # even: a block of two rows is given as a whole
     mask = torch.zeros_like(batch.x, dtype=torch.bool)
     mask[:, :, :given] = True
     y = batch.y[torch.arange(n).repeat(draws)] if subject.conditional else None
     rng = subject.rng("completions").per_row(range(n * draws))
     every = lambda x: x.repeat(draws, 1, 1, 1)
-    made = subject.model.complete(every(batch.x), every(mask), y, subject.restored.family.Options(), rng).view(draws, n, *spec.shape)
+    made = subject.model.complete(
+        every(batch.x), every(mask), y, subject.restored.family.Options(), rng
+    ).view(draws, n, *spec.shape)
     apart = lambda a, b: float(((a - b) / 2)[..., given:, :].abs().mean())
     to_truth = float(np.mean([apart(one, batch.x) for one in made]))
-    to_each_other = float(np.mean([apart(made[i], made[j]) for i in range(draws) for j in range(i)]))
+    to_each_other = float(
+        np.mean([apart(made[i], made[j]) for i in range(draws) for j in range(i)])
+    )
     measure = "pixels that differ" if spec.levels == 2 else "mean difference of pixels in [0, 1]"
     note = (
         f"The upper {given} of {spec.shape[1]} rows of the first {n} {subject.split} images are given, and the model goes on {draws} times. "
@@ -118,13 +154,32 @@ def draw_completions(subject: Subject, n: int = 10, draws: int = 6) -> Drawing:
         note += " The class is given too."
     cell = image_cell(spec, n)
     line = row_height(spec, cell)
-    sheet = Sheet(f"Completions by {plain(subject.restored.run.name)}", note, subject.caption("completions"), (2 + draws) * line + 12)
+    sheet = Sheet(
+        f"Completions by {plain(subject.restored.run.name)}",
+        note,
+        subject.caption("completions"),
+        (2 + draws) * line + 12,
+    )
     open = np.arange(spec.shape[1])[:, None] >= given + np.zeros((1, spec.shape[2]))
     true = subject.pixels(batch.x)
     top = rows_of_images(sheet, [("given", "", blanked(true, open)), ("true", "", true)], cell)
-    rows_of_images(sheet, [(f"draw {i}", "", subject.pixels(one)) for i, one in enumerate(made, 1)], cell, top + 12)
-    numbers = {"rows": list(range(n)), "given": given, "draws": draws, "draw_to_truth": to_truth, "draw_to_draw": to_each_other}
-    return sheet.done(numbers, f"The upper halves of {n} images, the true images, and {draws} completions of each.")
+    rows_of_images(
+        sheet,
+        [(f"draw {i}", "", subject.pixels(one)) for i, one in enumerate(made, 1)],
+        cell,
+        top + 12,
+    )
+    numbers = {
+        "rows": list(range(n)),
+        "given": given,
+        "draws": draws,
+        "draw_to_truth": to_truth,
+        "draw_to_draw": to_each_other,
+    }
+    return sheet.done(
+        numbers,
+        f"The upper halves of {n} images, the true images, and {draws} completions of each.",
+    )
 
 
 # -- order ---------------------------------------------------------------------------------------------------
@@ -142,20 +197,57 @@ def draw_order(subject: Subject, columns: int = 12) -> Drawing:
     film, size = animate(frames + frames[-1:] * HELD)
     shown = min(6, tiles)
     cell = image_cell(spec, columns, label=64, most=60)
-    unit = f"blocks of {TALL} x {WIDE} pixels" if isinstance(getattr(model, "symbols", None), Blocks) else "pixels" if spec.shape[0] == 1 else "colour components"
+    unit = (
+        f"blocks of {TALL} x {WIDE} pixels"
+        if isinstance(getattr(model, "symbols", None), Blocks)
+        else "pixels"
+        if spec.shape[0] == 1
+        else "colour components"
+    )
     note = (
         f"order.webp beside this picture is the film: {tiles} samples, {T:,} symbols each ({unit}), row by row from the top; "
         f"{len(counts)} frames of {MILLISECONDS} ms. Each symbol is drawn from its distribution given all before it. Blue is what is not drawn yet."
     )
     moments = np.linspace(0, T, columns).round().astype(int)
-    sheet = Sheet(f"How {plain(subject.restored.run.name)} fills an image", note, subject.caption("order"), 18 + shown * row_height(spec, cell))
+    sheet = Sheet(
+        f"How {plain(subject.restored.run.name)} fills an image",
+        note,
+        subject.caption("order"),
+        18 + shown * row_height(spec, cell),
+    )
     for j, moment in enumerate(moments):
-        sheet.text(64 + (j + 0.5) * (cell + GAP) - GAP / 2, 0, f"{moment:,}", size=7.5, color=SOFT, ha="center")
+        sheet.text(
+            64 + (j + 0.5) * (cell + GAP) - GAP / 2,
+            0,
+            f"{moment:,}",
+            size=7.5,
+            color=SOFT,
+            ha="center",
+        )
     sheet.text(54, 0, "symbols", size=7.5, color=SOFT, ha="right")
     y = subject.labels(tiles)
     strips = np.stack([at(moment)[:shown] for moment in moments], 1)  # (shown, columns, H, W, 3)
-    rows_of_images(sheet, [(f"sample {i + 1}" if y is None else subject.class_name(int(y[i])), "", strips[i]) for i in range(shown)], cell, 16, label=64)
-    numbers = {"symbols": T, "tiles": tiles, "frames": len(counts), "moments": moments, "bytes": len(film), "size": size}
-    drawing = sheet.done(numbers, f"{shown} rows of {columns} images: samples that fill row by row from the top, from nothing to {T:,} symbols.")
+    rows_of_images(
+        sheet,
+        [
+            (f"sample {i + 1}" if y is None else subject.class_name(int(y[i])), "", strips[i])
+            for i in range(shown)
+        ],
+        cell,
+        16,
+        label=64,
+    )
+    numbers = {
+        "symbols": T,
+        "tiles": tiles,
+        "frames": len(counts),
+        "moments": moments,
+        "bytes": len(film),
+        "size": size,
+    }
+    drawing = sheet.done(
+        numbers,
+        f"{shown} rows of {columns} images: samples that fill row by row from the top, from nothing to {T:,} symbols.",
+    )
     drawing.more["webp"] = film
     return drawing

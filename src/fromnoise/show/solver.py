@@ -32,9 +32,17 @@ def why_no_solver(subject: Subject) -> str:
 def variance_groups(subject: Subject) -> tuple[Tensor, Tensor, list[tuple[int, int]]]:
     """Principal components (D, K) of the training examples, their variances (K,), and the places of the groups."""
     x = subject.dataset.batch("train", slice(0, TRAINING)).x
-    components = principal_components(lambda: iter([x]), subject.spec.dims, min(PLACES[-1], len(x) // 4, subject.spec.dims))
-    ends = [place for place in PLACES if place < len(components.eigenvalues)] + [len(components.eigenvalues)]
-    known = [(a, b) for a, b in zip(ends, ends[1:]) if components.eigenvalues[a:b].min() > 1e-6 * components.eigenvalues[0]]
+    components = principal_components(
+        lambda: iter([x]), subject.spec.dims, min(PLACES[-1], len(x) // 4, subject.spec.dims)
+    )
+    ends = [place for place in PLACES if place < len(components.eigenvalues)] + [
+        len(components.eigenvalues)
+    ]
+    known = [
+        (a, b)
+        for a, b in zip(ends, ends[1:])
+        if components.eigenvalues[a:b].min() > 1e-6 * components.eigenvalues[0]
+    ]
     return components.basis, components.eigenvalues, known
 
 
@@ -51,7 +59,9 @@ def draw_solver(subject: Subject) -> Drawing:
     ratios = []
     for evaluations in (*EVALUATIONS, CONVERGED):
         begin = time.perf_counter()
-        x = sample.sample(restored, n, subject.seed, subject.label, {"steps": evaluations, "sampler": "dpm"}).cpu()
+        x = sample.sample(
+            restored, n, subject.seed, subject.label, {"steps": evaluations, "sampler": "dpm"}
+        ).cpu()
         seconds = (time.perf_counter() - begin) / -(-n // sample.BLOCK)
         distances.append((evaluations, distance(x), seconds))
         spread = (x.flatten(1).double() @ basis).var(0) / variances
@@ -63,28 +73,48 @@ def draw_solver(subject: Subject) -> Drawing:
         "samples along the principal components of the training examples over that of the examples, mean in each group; 1 is right."
     )
     height, left = 320.0, 440.0
-    sheet = Sheet(f"Solver and network of {plain(restored.run.name)}", note, subject.caption("solver"), height)
+    sheet = Sheet(
+        f"Solver and network of {plain(restored.run.name)}", note, subject.caption("solver"), height
+    )
     curve(sheet, distances, converged, name, left - 40, height)
     draw_variances(sheet, groups, ratios, left, height)
     numbers = {
-        "metric": name, "n": n, "evaluations": [*EVALUATIONS, CONVERGED],
+        "metric": name,
+        "n": n,
+        "evaluations": [*EVALUATIONS, CONVERGED],
         "value": [e.value for _, e, _ in distances] + [converged.value],
-        "components": [[a + 1, b] for a, b in groups], "variance_ratio": ratios,
-    }  # fmt: skip
+        "components": [[a + 1, b] for a, b in groups],
+        "variance_ratio": ratios,
+    }
     worst = max(abs(few / many - 1) for few, many in zip(ratios[EVALUATIONS.index(10)], ratios[-1]))
-    return sheet.done(numbers, f"{name} {converged.value:.3g} converged; at 10 evaluations variances differ from converged ones by {100 * worst:.0f} % at most.")
+    return sheet.done(
+        numbers,
+        f"{name} {converged.value:.3g} converged; at 10 evaluations variances differ from converged ones by {100 * worst:.0f} % at most.",
+    )
 
 
-def draw_variances(sheet: Sheet, groups: list[tuple[int, int]], ratios: list[list[float]], left: float, height: float) -> None:
+def draw_variances(
+    sheet: Sheet,
+    groups: list[tuple[int, int]],
+    ratios: list[list[float]],
+    left: float,
+    height: float,
+) -> None:
     """A line for each number of evaluations, a point for each group of components."""
     axes = sheet.axes(left + 40, 22, WIDTH - left - 40, height - 84)
     places = np.arange(len(groups))
     axes.axhline(1.0, color=REAL, linewidth=1)
     for evaluations, values, colour in zip((*EVALUATIONS, CONVERGED), ratios, COLOURS):
         is_converged = evaluations == CONVERGED
-        style = dict(linestyle=(0, (4, 3)), linewidth=1.2) if is_converged else dict(marker="o", markersize=3.5, linewidth=1.4)
+        style = (
+            dict(linestyle=(0, (4, 3)), linewidth=1.2)
+            if is_converged
+            else dict(marker="o", markersize=3.5, linewidth=1.4)
+        )
         axes.plot(places, values, color=colour, label=f"{evaluations} evaluations", **style)
-    axes.set_xticks(places, [f"{a + 1}" if b == a + 1 else f"{a + 1}-{b}" for a, b in groups], fontsize=7.5)
+    axes.set_xticks(
+        places, [f"{a + 1}" if b == a + 1 else f"{a + 1}-{b}" for a, b in groups], fontsize=7.5
+    )
     axes.set_xlabel("principal components of the training examples", fontsize=8)
     axes.legend(fontsize=7.5, frameon=False, loc="best")
     axes.grid(True, axis="y")

@@ -25,19 +25,46 @@ INK, SOFT, FAINT, PAPER = "#1d2129", "#5b6270", "#e3e6eb", "#ffffff"
 REAL, MODEL, ACCENT, REFUSED = "#5b6270", "#d9480f", "#1f6fd1", "#8f1d44"
 # ten classes: hue and lightness differ, and a glyph always says the same (colour alone is never enough)
 CLASSES = (
-    "#1f6fd1", "#e8590c", "#2f9e44", "#c92a2a", "#8646c4", "#8a5a2b", "#e64980", "#343a40", "#a68000", "#1098ad",
-)  # fmt: skip
+    "#1f6fd1",
+    "#e8590c",
+    "#2f9e44",
+    "#c92a2a",
+    "#8646c4",
+    "#8a5a2b",
+    "#e64980",
+    "#343a40",
+    "#a68000",
+    "#1098ad",
+)
 WIDTH = 840  # pixels between the margins: what a README shows
 SCALE = 2  # device pixels for each pixel of the layout
 MARGIN = 24
 SETTINGS = {
-    "svg.hashsalt": "fromnoise", "svg.fonttype": "path", "font.family": "DejaVu Sans", "font.size": 8.5,
-    "text.color": INK, "axes.edgecolor": "#9aa1ad", "axes.labelcolor": SOFT, "xtick.color": SOFT, "ytick.color": SOFT,
-    "axes.linewidth": 0.8, "xtick.major.width": 0.8, "ytick.major.width": 0.8, "xtick.major.size": 3, "ytick.major.size": 3,
-    "axes.spines.top": False, "axes.spines.right": False, "grid.color": FAINT, "grid.linewidth": 0.7,
-    "axes.titlesize": 9.5, "axes.titlelocation": "left", "axes.titleweight": "bold", "axes.axisbelow": True,
-    "legend.frameon": False, "figure.facecolor": PAPER,
-}  # fmt: skip
+    "svg.hashsalt": "fromnoise",
+    "svg.fonttype": "path",
+    "font.family": "DejaVu Sans",
+    "font.size": 8.5,
+    "text.color": INK,
+    "axes.edgecolor": "#9aa1ad",
+    "axes.labelcolor": SOFT,
+    "xtick.color": SOFT,
+    "ytick.color": SOFT,
+    "axes.linewidth": 0.8,
+    "xtick.major.width": 0.8,
+    "ytick.major.width": 0.8,
+    "xtick.major.size": 3,
+    "ytick.major.size": 3,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "grid.color": FAINT,
+    "grid.linewidth": 0.7,
+    "axes.titlesize": 9.5,
+    "axes.titlelocation": "left",
+    "axes.titleweight": "bold",
+    "axes.axisbelow": True,
+    "legend.frameon": False,
+    "figure.facecolor": PAPER,
+}
 _LOCK = threading.RLock()
 
 
@@ -75,10 +102,16 @@ class Drawing:
 class Sheet:
     """Title, note, a body of width x height pixels and the caption; what is drawn goes onto the body."""
 
-    def __init__(self, title: str, note: str, caption: list[str], height: float, width: float = WIDTH):
+    def __init__(
+        self, title: str, note: str, caption: list[str], height: float, width: float = WIDTH
+    ):
         self.title, self.note, self.caption = title, note, caption
         notes = textwrap.wrap(note, int(width / 6.6))
-        lines = [line for text in caption for line in textwrap.wrap(text, int(width / 6.15), subsequent_indent="    ")]
+        lines = [
+            line
+            for text in caption
+            for line in textwrap.wrap(text, int(width / 6.15), subsequent_indent="    ")
+        ]
         self.left, self.top = MARGIN, MARGIN + 20 + 15 * len(notes) + 10
         self.width = width + 2 * MARGIN
         self.height = self.top + height + 16 + 12 * len(lines) + 14
@@ -87,18 +120,34 @@ class Sheet:
         for i, line in enumerate(notes):
             self.text(0, MARGIN - self.top + 22 + 15 * i, line, size=8.5, color=SOFT)
         for i, line in enumerate(lines):
-            self.text(0, height + 18 + 12 * i, line, size=7, color="#69707d", family="DejaVu Sans Mono")
+            self.text(
+                0, height + 18 + 12 * i, line, size=7, color="#69707d", family="DejaVu Sans Mono"
+            )
 
     def axes(self, left: float, top: float, width: float, height: float) -> Axes:
         """Axes whose frame has these pixels of the body."""
         left, bottom = self.left + left, self.height - self.top - top - height
-        return self.figure.add_axes((left / self.width, bottom / self.height, width / self.width, height / self.height))
+        return self.figure.add_axes(
+            (left / self.width, bottom / self.height, width / self.width, height / self.height)
+        )
 
-    def text(self, left: float, top: float, text: str, size: float = 8.5, color: str = INK, **more) -> None:
+    def text(
+        self, left: float, top: float, text: str, size: float = 8.5, color: str = INK, **more
+    ) -> None:
         x, y = (self.left + left) / self.width, 1 - (self.top + top) / self.height
-        self.figure.text(x, y, text, fontsize=size, color=color, parse_math=False, **({"ha": "left", "va": "top"} | more))
+        self.figure.text(
+            x,
+            y,
+            text,
+            fontsize=size,
+            color=color,
+            parse_math=False,
+            **({"ha": "left", "va": "top"} | more),
+        )
 
-    def picture(self, image: np.ndarray, left: float, top: float, width: float, height: float) -> Axes:
+    def picture(
+        self, image: np.ndarray, left: float, top: float, width: float, height: float
+    ) -> Axes:
         """A uint8 image (H, W[, 3]) over these pixels of the body, without axes."""
         axes = self.axes(left, top, width, height)
         axes.set_axis_off()
@@ -111,7 +160,15 @@ class Sheet:
 
 def show_image(axes: Axes, image: np.ndarray, extent=None, **more) -> None:
     """An image without blur where it is enlarged; it fills the axes."""
-    axes.imshow(image, cmap="gray", vmin=0, vmax=255, aspect="auto", extent=extent, **({"interpolation": "nearest"} | more))
+    axes.imshow(
+        image,
+        cmap="gray",
+        vmin=0,
+        vmax=255,
+        aspect="auto",
+        extent=extent,
+        **({"interpolation": "nearest"} | more),
+    )
 
 
 def cell_size(side: int, target: float) -> float:
@@ -131,7 +188,12 @@ def save(drawing: Drawing, folder: Path, name: str) -> list[Path]:
     except OSError as error:
         raise storage_error(error, folder) from error
     about = {"Title": drawing.title, "Description": f"{drawing.alt}\n{drawing.caption}"}
-    record = {"title": drawing.title, "alt": drawing.alt, "caption": drawing.caption, "numbers": drawing.numbers}
+    record = {
+        "title": drawing.title,
+        "alt": drawing.alt,
+        "caption": drawing.caption,
+        "numbers": drawing.numbers,
+    }
     contents = {
         "png": _render(drawing.figure, "png", about | {"Software": None}),
         "svg": _render(drawing.figure, "svg", about | {"Date": None, "Creator": "fromnoise"}),

@@ -61,7 +61,10 @@ class Subject:
         """Enough to make the figure again: run, checkpoint, data, seed, and the command."""
         r = self.restored
         command = self.command or f"fromnoise show {r.run.path} {name} --seed {self.seed}"
-        return [f"run {plain(r.run.name)} · {self.trained} · data {plain(self.dataset.name, 60)} ({self.split}) · seed {self.seed}", f"$ {plain(command, 400)}"]
+        return [
+            f"run {plain(r.run.name)} · {self.trained} · data {plain(self.dataset.name, 60)} ({self.split}) · seed {self.seed}",
+            f"$ {plain(command, 400)}",
+        ]
 
     # -- through the model -----------------------------------------------------------------------------------
 
@@ -88,7 +91,14 @@ class Subject:
     def raw(self) -> Restored:
         """The same checkpoint with the weights that are trained, not their average: the two of a duel know each other."""
         r = self.restored
-        found = restore(r.run, str(r.step), weights="model", device=str(r.device), with_data=False, trust=r.trust)
+        found = restore(
+            r.run,
+            str(r.step),
+            weights="model",
+            device=str(r.device),
+            with_data=False,
+            trust=r.trust,
+        )
         return replace(found, dataset=r.dataset)
 
     @cached_property
@@ -102,7 +112,10 @@ class Subject:
         if y is None and self.conditional:
             y = self.labels(1).to(z.device)
             y = y.expand(len(z), *y.shape[1:])
-        parts = [self.model.decode(z[i : i + 500], None if y is None else y[i : i + 500]) for i in range(0, len(z), 500)]
+        parts = [
+            self.model.decode(z[i : i + 500], None if y is None else y[i : i + 500])
+            for i in range(0, len(z), 500)
+        ]
         return torch.cat(parts)
 
     def labels(self, n: int) -> Tensor | None:
@@ -157,19 +170,31 @@ def codes_of(subject: Subject, limit: int = MOST) -> Codes:
     """Codes of the first ``limit`` examples. Raises UsageError when sampled codes are asked of a deterministic encoder."""
     model, has_posterior = subject.model, isinstance(subject.model, EncodesDistribution)
     if subject.sampled and not has_posterior:
-        raise UsageError(f"{subject.restored.family.name} has one code for each x and nothing to sample: leave --sampled out")
+        raise UsageError(
+            f"{subject.restored.family.name} has one code for each x and nothing to sample: leave --sampled out"
+        )
     z, y, stds = [], [], []
     for batch, rows in subject.batches(limit):
         if not has_posterior:
             z.append(model.encode(batch.x, batch.y))
         else:
             mean, std = model.posterior(batch.x, batch.y)
-            eps = subject.rng("codes").per_row(rows).normal("eps", mean.shape) if subject.sampled else 0
+            eps = (
+                subject.rng("codes").per_row(rows).normal("eps", mean.shape)
+                if subject.sampled
+                else 0
+            )
             z.append(mean + std * eps), stds.append(std)
         y.append(batch.labels)
     kind = "codes z of the encoder (one point for each x)"
     if has_posterior:
-        kind = "sampled z ~ q(z|x)" if subject.sampled else "posterior means μ of q(z|x), not sampled z"
+        kind = (
+            "sampled z ~ q(z|x)"
+            if subject.sampled
+            else "posterior means μ of q(z|x), not sampled z"
+        )
     to_numpy = lambda parts: torch.cat(parts).cpu().double().numpy()
     labels = None if y[0] is None else torch.cat(y).cpu().numpy()
-    return Codes(to_numpy(z), labels, kind, to_numpy(stds) if stds and not subject.sampled else None)
+    return Codes(
+        to_numpy(z), labels, kind, to_numpy(stds) if stds and not subject.sampled else None
+    )

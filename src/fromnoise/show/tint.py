@@ -11,7 +11,11 @@ BAR = 150  # pixels that the scale is wide
 
 def tint(values, most: float) -> np.ndarray:
     """Numbers (...) -> uint8 colours (..., 3): 0 and less is palest, ``most`` and more strongest."""
-    return (COLOURS(np.clip(np.asarray(values, float) / most, 0, 1))[..., :3] * 255).round().astype(np.uint8)
+    return (
+        (COLOURS(np.clip(np.asarray(values, float) / most, 0, 1))[..., :3] * 255)
+        .round()
+        .astype(np.uint8)
+    )
 
 
 def scale(sheet: Sheet, right: float, top: float, words: str, marks: dict[float, str]) -> None:
@@ -24,4 +28,10 @@ def scale(sheet: Sheet, right: float, top: float, words: str, marks: dict[float,
 
 
 def bits_scale(sheet: Sheet, right: float, top: float, words: str, most: float) -> None:
-    scale(sheet, right, top, words, {share: f"{share * most:g}" + (" +" if share == 1 else "") for share in (0, 0.5, 1)})
+    scale(
+        sheet,
+        right,
+        top,
+        words,
+        {share: f"{share * most:g}" + (" +" if share == 1 else "") for share in (0, 0.5, 1)},
+    )

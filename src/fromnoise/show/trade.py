@@ -18,16 +18,34 @@ COSTS = (
 
 def main_column(reports: Sequence[dict]) -> Column | None:
     """The Fréchet distance by the main feature map, where two reports have it."""
-    return next((column for column in columns_of(list(reports)) if column.name == "frechet" and len(column.there()) > 1), None)
+    return next(
+        (
+            column
+            for column in columns_of(list(reports))
+            if column.name == "frechet" and len(column.there()) > 1
+        ),
+        None,
+    )
 
 
-def compare_trade(reports: Sequence[dict], titles: Sequence[str], *, out: Path, command: str = "", name: str = "trade") -> list[Path]:
+def compare_trade(
+    reports: Sequence[dict],
+    titles: Sequence[str],
+    *,
+    out: Path,
+    command: str = "",
+    name: str = "trade",
+) -> list[Path]:
     """Fréchet distance with its interval over training seconds and over sampling speed. Returns the files; [] when nothing is shared."""
     column = main_column(reports)
     if column is None:
         return []
     with drawing():
-        return save(_trade(column, list(reports), [plain(title, 34) for title in titles], command), out, name)
+        return save(
+            _trade(column, list(reports), [plain(title, 34) for title in titles], command),
+            out,
+            name,
+        )
 
 
 def _trade(column: Column, reports: list[dict], titles: list[str], command: str) -> Drawing:
@@ -39,7 +57,12 @@ def _trade(column: Column, reports: list[dict], titles: list[str], command: str)
     order = sorted(there, key=lambda i: there[i]["value"])  # the letters follow the ranks
     per_line, wide, numbers = 4, (WIDTH - 110) / 2, []
     lines = -(-len(order) // per_line)
-    sheet = Sheet("Quality against cost", note, [f"$ {plain(command, 400)}"] if command else [], 310 + 16 * lines)
+    sheet = Sheet(
+        "Quality against cost",
+        note,
+        [f"$ {plain(command, 400)}"] if command else [],
+        310 + 16 * lines,
+    )
     for place, (label, tell) in enumerate(COSTS):
         axes = sheet.axes(50 + place * (wide + 60), 10, wide, 240)
         for rank, i in enumerate(order):
@@ -47,10 +70,27 @@ def _trade(column: Column, reports: list[dict], titles: list[str], command: str)
             if not cost or cost <= 0:
                 continue
             low, high = interval(there[i]) or (value, value)
-            axes.errorbar(cost, value, [[max(0, value - low)], [max(0, high - value)]], color=_colour(rank), capsize=4, linewidth=1)
+            axes.errorbar(
+                cost,
+                value,
+                [[max(0, value - low)], [max(0, high - value)]],
+                color=_colour(rank),
+                capsize=4,
+                linewidth=1,
+            )
             axes.plot(cost, value, "o", color=_colour(rank), markersize=13, alpha=0.9)
-            axes.annotate(_letter(rank), (cost, value), ha="center", va="center", fontsize=7.5, color="white", weight="bold")
-            numbers.append({"title": titles[i], label: cost, "frechet": value, "interval": [low, high]})
+            axes.annotate(
+                _letter(rank),
+                (cost, value),
+                ha="center",
+                va="center",
+                fontsize=7.5,
+                color="white",
+                weight="bold",
+            )
+            numbers.append(
+                {"title": titles[i], label: cost, "frechet": value, "interval": [low, high]}
+            )
         axes.set_xscale("log")
         if min(found["value"] for found in there.values()) > 0:
             axes.set_yscale("log")
@@ -65,7 +105,10 @@ def _trade(column: Column, reports: list[dict], titles: list[str], command: str)
         left, top = rank % per_line * (WIDTH / per_line), 300 + rank // per_line * 16
         sheet.text(left, top, _letter(rank), weight="bold", color=_colour(rank))
         sheet.text(left + 14, top, titles[i], size=8, color=INK)
-    return sheet.done({"points": numbers}, f"Fréchet distance over training seconds and over sampling speed; lowest: {titles[order[0]]}.")
+    return sheet.done(
+        {"points": numbers},
+        f"Fréchet distance over training seconds and over sampling speed; lowest: {titles[order[0]]}.",
+    )
 
 
 def _letter(rank: int) -> str:

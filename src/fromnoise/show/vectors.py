@@ -24,7 +24,9 @@ def draw_samples(subject: Subject) -> Drawing:
     if subject.spec.dims == 2 and subject.dataset.columns is None:
         return _plane(subject, real.cpu().double().numpy(), generated.cpu().double().numpy(), note)
     own = [sample.in_own_units(subject.dataset, x) for x in (real, generated)]
-    own = [x if isinstance(x, dict) else {f"x{i}": column for i, column in enumerate(x.T)} for x in own]
+    own = [
+        x if isinstance(x, dict) else {f"x{i}": column for i, column in enumerate(x.T)} for x in own
+    ]
     return _columns(subject, own[0], own[1], note)
 
 
@@ -32,21 +34,43 @@ def _plane(subject: Subject, real: np.ndarray, generated: np.ndarray, note: str)
     side = (WIDTH - 100) / 2
     numbers = {"n": len(real), "generated": generated[:500]}
     if subject.dataset.log_density is not None:
-        numbers["mean_log_density"] = {name: _mean_finite(subject.dataset.log_density(x)) for name, x in (("real", real), ("generated", generated))}
+        numbers["mean_log_density"] = {
+            name: _mean_finite(subject.dataset.log_density(x))
+            for name, x in (("real", real), ("generated", generated))
+        }
         (a, _), (b, outside) = numbers["mean_log_density"].values()
         note += f" Mean true log p(x): {a:.2f} nats for real points, {b:.2f} for generated ones."
-        note += f" {100 * outside:.0f} % of the generated points lie where the true density is 0." if outside else ""
-    sheet = Sheet(f"Samples of {plain(subject.restored.run.name)}", note, subject.caption("samples"), side + 44)
+        note += (
+            f" {100 * outside:.0f} % of the generated points lie where the true density is 0."
+            if outside
+            else ""
+        )
+    sheet = Sheet(
+        f"Samples of {plain(subject.restored.run.name)}",
+        note,
+        subject.caption("samples"),
+        side + 44,
+    )
     centre, half = frame_of(real)
     beyond = int((np.abs(generated - centre) > half).any(1).sum())
     for i, (name, x, color) in enumerate((("real", real, REAL), ("generated", generated, MODEL))):
         axes = sheet.axes(36 + i * (side + 56), 18, side, side)
         axes.scatter(*x.T, s=5, color=color, alpha=0.55, linewidths=0)
-        axes.set_xlim(centre[0] - half, centre[0] + half), axes.set_ylim(centre[1] - half, centre[1] + half)
+        (
+            axes.set_xlim(centre[0] - half, centre[0] + half),
+            axes.set_ylim(centre[1] - half, centre[1] + half),
+        )
         axes.set_aspect("equal")
-        axes.set_title(name + (f" ({beyond} outside the frame)" if i and beyond else ""), fontsize=9, color=color)
+        axes.set_title(
+            name + (f" ({beyond} outside the frame)" if i and beyond else ""),
+            fontsize=9,
+            color=color,
+        )
         axes.grid(True)
-    return sheet.done(numbers, f"{len(real)} real points beside {len(generated)} generated ones, on the same axes.")
+    return sheet.done(
+        numbers,
+        f"{len(real)} real points beside {len(generated)} generated ones, on the same axes.",
+    )
 
 
 def _mean_finite(log_p: np.ndarray) -> tuple[float, float]:
@@ -62,12 +86,19 @@ def _columns(subject: Subject, real: dict, generated: dict, note: str) -> Drawin
     columns = min(3, len(names))
     rows = -(-len(names) // columns)
     width, height = (WIDTH - 44 * columns) / columns, 128
-    sheet = Sheet(f"Samples of {plain(subject.restored.run.name)}", note, subject.caption("samples"), rows * (height + 58) + 14)
+    sheet = Sheet(
+        f"Samples of {plain(subject.restored.run.name)}",
+        note,
+        subject.caption("samples"),
+        rows * (height + 58) + 14,
+    )
     sheet.text(WIDTH - 170, 0, "■ real", color=REAL, size=9)
     sheet.text(WIDTH - 110, 0, "■ generated", color=MODEL, size=9)
     numbers = {}
     for i, name in enumerate(names):
-        axes = sheet.axes(34 + i % columns * (width + 44), 34 + i // columns * (height + 58), width, height)
+        axes = sheet.axes(
+            34 + i % columns * (width + 44), 34 + i // columns * (height + 58), width, height
+        )
         a, b = np.asarray(real[name]), np.asarray(generated[name])
         is_number = a.dtype.kind in "iuf"
         numbers[plain(name)] = _histogram(axes, a, b) if is_number else _bars(axes, a, b)
@@ -79,7 +110,9 @@ def _columns(subject: Subject, real: dict, generated: dict, note: str) -> Drawin
 def _histogram(axes, real: np.ndarray, generated: np.ndarray) -> dict:
     low, high = float(real.min()), float(real.max())
     edges = np.linspace(low, high if high > low else low + 1, 31)
-    share = [np.histogram(np.clip(x, edges[0], edges[-1]), edges)[0] / len(x) for x in (real, generated)]
+    share = [
+        np.histogram(np.clip(x, edges[0], edges[-1]), edges)[0] / len(x) for x in (real, generated)
+    ]
     axes.stairs(share[0], edges, fill=True, color="#d3d7de")
     axes.stairs(share[0], edges, color=REAL, linewidth=0.8)
     axes.stairs(share[1], edges, color=MODEL, linewidth=1.5)
@@ -97,7 +130,13 @@ def _bars(axes, real: np.ndarray, generated: np.ndarray) -> dict:
     axes.bar(place - 0.2, share[0], 0.38, color="#aeb4bf")
     axes.bar(place + 0.2, share[1], 0.38, color=MODEL)
     tilted = sum(map(len, names)) > 24
-    axes.set_xticks(place, [plain(name, 12) for name in names], rotation=35 if tilted else 0, ha="right" if tilted else "center", parse_math=False)
+    axes.set_xticks(
+        place,
+        [plain(name, 12) for name in names],
+        rotation=35 if tilted else 0,
+        ha="right" if tilted else "center",
+        parse_math=False,
+    )
     axes.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
     axes.grid(True, axis="y")
     return {"categories": [str(name) for name in names], "real": share[0], "generated": share[1]}

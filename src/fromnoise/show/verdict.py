@@ -29,7 +29,11 @@ def number(value: float, se: float | None = None) -> str:
     if abs(value) >= LARGE:
         return f"{value:.3g}" + (f" ± {se:.2g}" if se else "")
     if se is None or not se > 0 or not math.isfinite(se):
-        return f"{value:,.0f}" if value == int(value) and abs(value) < 1e9 or 1e4 <= abs(value) < 1e9 else f"{value:,.4g}"
+        return (
+            f"{value:,.0f}"
+            if value == int(value) and abs(value) < 1e9 or 1e4 <= abs(value) < 1e9
+            else f"{value:,.4g}"
+        )
     digits = max(0, 1 - math.floor(math.log10(se)))
     if digits > 7:
         return f"{value:.3g} ± {se:.2g}"
@@ -72,11 +76,19 @@ def spread(found: dict) -> str:
 def verdict(reports: list[dict], titles: list[str], same_data: bool = True) -> list[str]:
     """Sentences, plain text."""
     if not same_data:
-        return ["These runs were trained on different data: their numbers stand beside each other, but none is better than another."]
+        return [
+            "These runs were trained on different data: their numbers stand beside each other, but none is better than another."
+        ]
     columns = columns_of(reports)
     said, answered = [], set()
-    for name, question in QUESTIONS.items():  # the first column of a name is the one with the main feature map
-        column = next((column for column in columns if column.name == name and len(column.ordered()) > 1), None)
+    for (
+        name,
+        question,
+    ) in QUESTIONS.items():  # the first column of a name is the one with the main feature map
+        column = next(
+            (column for column in columns if column.name == name and len(column.ordered()) > 1),
+            None,
+        )
         if column:
             said.append(_best(column, f"{question} ({_words(column)})", titles))
             answered.add(name)
@@ -85,7 +97,11 @@ def verdict(reports: list[dict], titles: list[str], same_data: bool = True) -> l
             said += _beside_pca(column, titles)
         elif column.name == GAIN_OVER_COUNTS:
             said += _beside_counts(column, titles)
-        elif not column.card.get("group") and column.name not in answered and len(column.ordered()) > 1:
+        elif (
+            not column.card.get("group")
+            and column.name not in answered
+            and len(column.ordered()) > 1
+        ):
             said.append(_best(column, f"Best {_words(column)}", titles))
     said += _copies([column for column in columns if column.name == NEAR_COPIES], titles)
     said += _copied_text([column for column in columns if column.name == COPIED_TEXT], titles)
@@ -102,14 +118,23 @@ def _best(column: Column, question: str, titles: list[str]) -> str:
     ranks, order = column.ranks(), column.ordered()
     first = [i for i in order if ranks[i] == 1]
     rest = [i for i in order if ranks[i] > 1]
-    tell = lambda i: f"{titles[i]} with {value_of(column.rows[i])}" + (f" (95 %: {spread(column.rows[i])})" if interval(column.rows[i]) else "")
+    tell = lambda i: (
+        f"{titles[i]} with {value_of(column.rows[i])}"
+        + (f" (95 %: {spread(column.rows[i])})" if interval(column.rows[i]) else "")
+    )
     if len(first) > 1:
         more = f" and {len(first) - 3} more" if len(first) > 3 else ""
-        start = f"{question}: a tie of {'; '.join(map(tell, first[:3]))}{more}: their intervals overlap"
+        start = (
+            f"{question}: a tie of {'; '.join(map(tell, first[:3]))}{more}: their intervals overlap"
+        )
     else:
         start = f"{question}: {tell(first[0])}"
     after = f"; next is {tell(rest[0])}" if rest else ""
-    sure = "" if interval(column.rows[order[0]]) else ". No interval is known, so a small difference may be chance"
+    sure = (
+        ""
+        if interval(column.rows[order[0]])
+        else ". No interval is known, so a small difference may be chance"
+    )
     return start + after + sure + "."
 
 
@@ -120,9 +145,13 @@ def _beside_pca(column: Column, titles: list[str]) -> list[str]:
     worse = [titles[i] for i, (low, _) in limits.items() if low > 1.001]
     said = []
     if better:
-        said.append(f"Reconstructs better than PCA with a code of the same size: {'; '.join(better)}.")
+        said.append(
+            f"Reconstructs better than PCA with a code of the same size: {'; '.join(better)}."
+        )
     if worse:
-        said.append(f"Reconstructs worse than PCA with a code of the same size: {'; '.join(worse)}.")
+        said.append(
+            f"Reconstructs worse than PCA with a code of the same size: {'; '.join(worse)}."
+        )
     return said
 
 
@@ -130,7 +159,10 @@ def _beside_counts(column: Column, titles: list[str]) -> list[str]:
     """A model that counts may be all the same as the counts: neither better nor worse."""
     there, what = column.there(), column.card["label"].removeprefix("gain over ")
     limits = {i: interval(found) or (found["value"],) * 2 for i, found in there.items()}
-    tell = lambda rows: "; ".join(f"{titles[i]} by {value_of(there[i] | {'value': abs(there[i]['value'])})} {column.card['unit']}" for i in rows)
+    tell = lambda rows: "; ".join(
+        f"{titles[i]} by {value_of(there[i] | {'value': abs(there[i]['value'])})} {column.card['unit']}"
+        for i in rows
+    )
     better = [i for i, (low, _) in limits.items() if low > 0.001]
     worse = [i for i, (_, high) in limits.items() if high < -0.001]
     said = [f"Predicts the held-out text better than {what}: {tell(better)}."] if better else []
@@ -141,11 +173,22 @@ def _copied_text(columns: list[Column], titles: list[str]) -> list[str]:
     """Whose texts hold more long copied runs than real text does."""
     there = {i: found for column in columns for i, found in column.there().items()}
     real = lambda found: found.get("real") or 0.0
-    guilty = [i for i, found in sorted(there.items()) if interval(found) and interval(found)[0] > real(found)]
+    guilty = [
+        i
+        for i, found in sorted(there.items())
+        if interval(found) and interval(found)[0] > real(found)
+    ]
     clean = [titles[i] for i in sorted(there) if i not in guilty]
     said = []
     if guilty:
-        said.append("Writes what stands in the training text, more than real text does: " + "; ".join(f"{titles[i]}, {percent(there[i]['value'])} in long copied runs (real text: {percent(real(there[i]))})" for i in guilty) + ".")
+        said.append(
+            "Writes what stands in the training text, more than real text does: "
+            + "; ".join(
+                f"{titles[i]}, {percent(there[i]['value'])} in long copied runs (real text: {percent(real(there[i]))})"
+                for i in guilty
+            )
+            + "."
+        )
     if clean:
         said.append(f"Copies no more of the training text than real text does: {'; '.join(clean)}.")
     return said
@@ -157,10 +200,21 @@ def _copies(columns: list[Column], titles: list[str]) -> list[str]:
     if not there:
         return []
     chance = lambda found: found.get("null") or 0.0
-    guilty = [i for i, found in sorted(there.items()) if interval(found) and interval(found)[0] > chance(found)]
+    guilty = [
+        i
+        for i, found in sorted(there.items())
+        if interval(found) and interval(found)[0] > chance(found)
+    ]
     said = []
     if guilty:
-        said.append("Samples closer to training examples than chance explains: " + "; ".join(f"{titles[i]}, {shown(there[i])} near-copies (chance: {percent(chance(there[i]))})" for i in guilty) + ".")
+        said.append(
+            "Samples closer to training examples than chance explains: "
+            + "; ".join(
+                f"{titles[i]}, {shown(there[i])} near-copies (chance: {percent(chance(there[i]))})"
+                for i in guilty
+            )
+            + "."
+        )
     if clean := [titles[i] for i in sorted(there) if i not in guilty]:
         who = "any model" if len(clean) == len(titles) else "; ".join(clean)
         said.append(f"No sign of copied training examples was found in {who}.")
@@ -169,14 +223,26 @@ def _copies(columns: list[Column], titles: list[str]) -> list[str]:
 
 def hedges(reports: list[dict], seeds: set[int], code_sizes: set[int]) -> list[str]:
     """What the verdict does not say."""
-    said = ["Intervals are over the draw of samples and test examples; they do not cover another training run, whose result may differ by more."]
+    said = [
+        "Intervals are over the draw of samples and test examples; they do not cover another training run, whose result may differ by more."
+    ]
     columns = columns_of(reports)
     if any(column.card.get("group") == "text" and column.there() for column in columns):
-        said.append("Intervals of predicted text are found from blocks of it, whose symbols depend on each other.")
+        said.append(
+            "Intervals of predicted text are found from blocks of it, whose symbols depend on each other."
+        )
     if any(column.card.get("bound") == "lower" and column.there() for column in columns):
-        said.append("A lower bound says that the true log-likelihood is at least this; bounds of different k and exact values are not ranked against each other.")
+        said.append(
+            "A lower bound says that the true log-likelihood is at least this; bounds of different k and exact values are not ranked against each other."
+        )
     if len(code_sizes) > 1:
         sizes = ", ".join(map(str, sorted(code_sizes)))
-        said.append(f"The codes differ in size ({sizes} numbers), and a larger code reconstructs better: compare errors at equal size.")
-    said.append(f"Each model was trained once, with seed {min(seeds)}." if len(seeds) == 1 else f"Trained with seeds {', '.join(map(str, sorted(seeds)))}.")
+        said.append(
+            f"The codes differ in size ({sizes} numbers), and a larger code reconstructs better: compare errors at equal size."
+        )
+    said.append(
+        f"Each model was trained once, with seed {min(seeds)}."
+        if len(seeds) == 1
+        else f"Trained with seeds {', '.join(map(str, sorted(seeds)))}."
+    )
     return said

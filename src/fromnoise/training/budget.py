@@ -14,9 +14,17 @@ from ..core.errors import StorageError, UsageError
 from ..core.run import Run
 
 Plan = Sequence[Sequence[int]]
-Costs = Sequence[Sequence[float]]  # [share of the budget until which a step takes so long, seconds], the last share is 1
+Costs = Sequence[
+    Sequence[float]
+]  # [share of the budget until which a step takes so long, seconds], the last share is 1
 
-CHECKS = (0.03, 0.1, 0.3, 0.6, 0.8)  # shares of the planned steps at which a budget in minutes is timed again
+CHECKS = (
+    0.03,
+    0.1,
+    0.3,
+    0.6,
+    0.8,
+)  # shares of the planned steps at which a budget in minutes is timed again
 TOLERANCE = 0.1  # share of the planned steps by which the end may be off before a plan changes
 ENOUGH = 0.02  # share of the budget's seconds that this process must have timed before it decides
 
@@ -33,7 +41,9 @@ class Section:
         """The place of a step, in [0, total]; its share of the budget is place / total."""
         if step >= self.total:
             return float(self.total)
-        return self.place + (step - self.start) * ((self.total - self.place) / (self.total - self.start))
+        return self.place + (step - self.start) * (
+            (self.total - self.place) / (self.total - self.start)
+        )
 
 
 def section(plan: Plan, step: int) -> Section:
@@ -66,8 +76,12 @@ def check(plan: Plan) -> None:
     steps = [step for step, _ in plan]
     if not plan or steps[0] != 0 or steps != sorted(set(steps)):
         raise ValueError("the steps of a plan begin with 0 and grow")
-    if any(total <= step for step, total in plan) or any(later[0] >= earlier[1] for earlier, later in pairwise(plan)):
-        raise ValueError("a total of steps must be larger than the step at which it is decided, and that one smaller than the total before")
+    if any(total <= step for step, total in plan) or any(
+        later[0] >= earlier[1] for earlier, later in pairwise(plan)
+    ):
+        raise ValueError(
+            "a total of steps must be larger than the step at which it is decided, and that one smaller than the total before"
+        )
 
 
 def from_option(words: Sequence[str]) -> list[list[int]]:
@@ -106,9 +120,13 @@ def budget_of(run: Run) -> dict | None:
     if recorded is None:
         return None
     try:
-        budget = {name: float(recorded[name]) for name in ("seconds", "look")} | {"start": int(recorded["start"])}
+        budget = {name: float(recorded[name]) for name in ("seconds", "look")} | {
+            "start": int(recorded["start"])
+        }
         budget["costs"] = [[float(until), float(seconds)] for until, seconds in recorded["costs"]]
-        if not all(map(math.isfinite, (budget["seconds"], budget["look"]))) or not all(until > 0 and 0 < cost < math.inf for until, cost in budget["costs"]):
+        if not all(map(math.isfinite, (budget["seconds"], budget["look"]))) or not all(
+            until > 0 and 0 < cost < math.inf for until, cost in budget["costs"]
+        ):
             raise ValueError("seconds must be finite, and those of a step more than 0")
         if not budget["costs"] or not 0 <= budget["start"] < run.info["steps"]:
             raise ValueError("it names no costs, or starts after the last step")
@@ -157,7 +175,10 @@ class Timer:
         """share: of the budget, before the step."""
         if self.budget:
             self.seconds += seconds
-            self.expected += next((cost for until, cost in self.budget["costs"] if share < until), self.budget["costs"][-1][1])
+            self.expected += next(
+                (cost for until, cost in self.budget["costs"] if share < until),
+                self.budget["costs"][-1][1],
+            )
 
     def looked(self, seconds: float) -> None:
         self.looks.append(seconds)
@@ -178,4 +199,6 @@ class Timer:
         look = sum(self.looks) / len(self.looks) if self.looks else self.budget["look"] * slower
         left = self.budget["seconds"] - seconds - looks * look
         steps = max(looks, int(left / (slower * mean_cost(self.budget["costs"], share))))
-        return step + steps if abs(step + steps - here.total) > TOLERANCE * here.total else here.total
+        return (
+            step + steps if abs(step + steps - here.total) > TOLERANCE * here.total else here.total
+        )

@@ -27,7 +27,10 @@ from ..core.files import flush_folder, sealed, sha256, storage_error, write_atom
 from ..core.records import MANIFEST_FORMAT, PARTS, FileRecord, Manifest, read_manifest
 from ..core.run import Run
 
-REPLACED, DISCARDED = "replaced", "discarded"  # endings of folders that were renamed: the first may be the only good one
+REPLACED, DISCARDED = (
+    "replaced",
+    "discarded",
+)  # endings of folders that were renamed: the first may be the only good one
 
 MOST_DIMENSIONS = 64  # of a tensor: torch computes with no more
 
@@ -49,7 +52,14 @@ class Checkpoint:
             if any(tensor.ndim > MOST_DIMENSIONS for tensor in tensors.values()):
                 raise ValueError(f"a tensor has more than {MOST_DIMENSIONS} dimensions")
             return tensors
-        except (SafetensorError, ValueError, KeyError, TypeError, RuntimeError, OverflowError) as error:
+        except (
+            SafetensorError,
+            ValueError,
+            KeyError,
+            TypeError,
+            RuntimeError,
+            OverflowError,
+        ) as error:
             raise StorageError(f"{path} is damaged: {str(error)[:200]}") from None
 
     def size(self, part: str = "model") -> tuple[int, int]:
@@ -66,13 +76,20 @@ class Checkpoint:
         """Gives a model tensors of this checkpoint. Raises StorageError where they do not fit, or are not finite numbers."""
         learned = {name for name, _ in model.named_parameters()}
         for name, value in tensors.items():
-            if value.is_floating_point() and not (torch.isfinite(value) if name in learned else ~torch.isnan(value)).all():
-                raise StorageError(f"{self.path} holds values that are not finite, in {name}: choose another one with --checkpoint, or train anew")
+            if (
+                value.is_floating_point()
+                and not (torch.isfinite(value) if name in learned else ~torch.isnan(value)).all()
+            ):
+                raise StorageError(
+                    f"{self.path} holds values that are not finite, in {name}: choose another one with --checkpoint, or train anew"
+                )
         try:
             model.load_state_dict(tensors)
         except (RuntimeError, ValueError, KeyError, IndexError, TypeError) as error:
             reason = misfit(model, tensors) or str(error).splitlines()[-1].strip()
-            raise StorageError(f"{self.path} does not fit this version of its family: {reason}") from None
+            raise StorageError(
+                f"{self.path} does not fit this version of its family: {reason}"
+            ) from None
 
 
 def misfit(model: nn.Module, tensors: dict[str, Tensor]) -> str:
@@ -84,8 +101,17 @@ def misfit(model: nn.Module, tensors: dict[str, Tensor]) -> str:
         if (theirs := tensors[name].shape) != own.shape:
             values = dict(getattr(model, "config", ()))
             wrong = set(own.shape) - set(theirs)
-            fields = [field for field, value in values.items() if wrong & set(value if isinstance(value, list | tuple) else [value]) and value is not True]
-            by = f"{', '.join(fields)} in the configuration of run.json" if fields else "the configuration in run.json"
+            fields = [
+                field
+                for field, value in values.items()
+                if wrong & set(value if isinstance(value, list | tuple) else [value])
+                and value is not True
+            ]
+            by = (
+                f"{', '.join(fields)} in the configuration of run.json"
+                if fields
+                else "the configuration in run.json"
+            )
             return f"{name} is {list(theirs)} in the checkpoint, and by {by} it would be {list(own.shape)}"
     extra = next((name for name in tensors if name not in expected), "")
     return f"it has a tensor {extra} that the model does not know" if extra else ""
@@ -96,12 +122,22 @@ def check_file(path: Path, expected: FileRecord) -> None:
     if not path.is_file() or path.is_symlink():
         raise StorageError(f"{path} is missing")
     if path.stat().st_size != expected.bytes:
-        raise StorageError(f"{path} is damaged: {path.stat().st_size} bytes instead of {expected.bytes}")
+        raise StorageError(
+            f"{path} is damaged: {path.stat().st_size} bytes instead of {expected.bytes}"
+        )
     if (found := sha256(path)) != expected.sha256:
-        raise StorageError(f"{path} is damaged: sha256 {found[:12]}... instead of {expected.sha256[:12]}...")
+        raise StorageError(
+            f"{path} is damaged: sha256 {found[:12]}... instead of {expected.sha256[:12]}..."
+        )
 
 
-def save(run: Run, step: int, parts: dict[str, dict[str, Tensor]], state: dict, keep: set[int] = frozenset()) -> Path:
+def save(
+    run: Run,
+    step: int,
+    parts: dict[str, dict[str, Tensor]],
+    state: dict,
+    keep: set[int] = frozenset(),
+) -> Path:
     """Writes the checkpoint of a step, then removes older ones except the newest two valid ones and ``keep``.
 
     A valid checkpoint of that step with the same content stays as it is. Raises StorageError (disk full, not writable);
@@ -115,7 +151,10 @@ def save(run: Run, step: int, parts: dict[str, dict[str, Tensor]], state: dict, 
         temporary.mkdir(parents=True)
         files = {}
         for name in PARTS:
-            tensors = {key: value.detach().cpu().clone(memory_format=torch.contiguous_format) for key, value in sorted(parts[name].items())}
+            tensors = {
+                key: value.detach().cpu().clone(memory_format=torch.contiguous_format)
+                for key, value in sorted(parts[name].items())
+            }
             data = tensor_bytes(tensors)
             size += len(data)
             path = temporary / f"{name}.safetensors"
@@ -204,17 +243,25 @@ def examine(run: Run) -> tuple[list[Checkpoint], list[str]]:
     return valid, damaged
 
 
-def find(run: Run, which: str = "last", warn=lambda line: None, until: int | None = None) -> Checkpoint:
+def find(
+    run: Run, which: str = "last", warn=lambda line: None, until: int | None = None
+) -> Checkpoint:
     """The newest valid checkpoint ("last"), the one with the best held-out metric ("best"), or that of a step.
 
     until: look at those up to this step only. Damaged ones that had to be passed over, and a newest one that is gone,
     are told to ``warn``. Raises
     StorageError when none is left.
     """
-    folders = {step: path for step, path in run.checkpoint_folders().items() if until is None or step <= until}
+    folders = {
+        step: path
+        for step, path in run.checkpoint_folders().items()
+        if until is None or step <= until
+    }
     if which not in ("last", "best"):
         if not re.fullmatch(r"[0-9]{1,18}", which):
-            raise UsageError(f"--checkpoint takes last, best or the number of a step, not '{which}'")
+            raise UsageError(
+                f"--checkpoint takes last, best or the number of a step, not '{which}'"
+            )
         if int(which) not in folders:
             known = ", ".join(map(str, sorted(folders))) or "none"
             raise UsageError(f"{run.path} has no checkpoint of step {which}: choose from {known}")
@@ -227,7 +274,9 @@ def find(run: Run, which: str = "last", warn=lambda line: None, until: int | Non
         except StorageError as error:
             damaged.append(str(error))
     if last is None:
-        raise StorageError(f"{run.path} has no valid checkpoint" + (f": {damaged[0]}" if damaged else ""))
+        raise StorageError(
+            f"{run.path} has no valid checkpoint" + (f": {damaged[0]}" if damaged else "")
+        )
     for line in damaged:
         warn(f"{line}; using step {last.step} instead")
     best = last.manifest.best.step if last.manifest.best else last.step
@@ -236,7 +285,9 @@ def find(run: Run, which: str = "last", warn=lambda line: None, until: int | Non
     try:
         return read(folders[best])
     except (KeyError, StorageError):
-        warn(f"the best checkpoint (step {best}) is not there any more; using the last (step {last.step})")
+        warn(
+            f"the best checkpoint (step {best}) is not there any more; using the last (step {last.step})"
+        )
         return last
 
 
@@ -259,7 +310,12 @@ def remove_leftovers(run: Run) -> None:
         for path in root.glob(f".step-*.{ending}"):
             with contextlib.suppress(OSError):
                 _remove(path)
-    for pattern in (".run.json.*.tmp", ".events.jsonl.*.tmp", ".sessions.jsonl.*.tmp", "samples/.progress-*.npy.*.tmp"):
+    for pattern in (
+        ".run.json.*.tmp",
+        ".events.jsonl.*.tmp",
+        ".sessions.jsonl.*.tmp",
+        "samples/.progress-*.npy.*.tmp",
+    ):
         for path in run.path.glob(pattern):
             with contextlib.suppress(OSError):
                 path.unlink()

@@ -9,12 +9,18 @@ from ..core.words import escaped
 
 
 def pick_device(name: str) -> torch.device:
-    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    there = {
+        "cpu": True,
+        "cuda": torch.cuda.is_available(),
+        "mps": torch.backends.mps.is_available(),
+    }
     if name not in ("auto", *there):
         raise UsageError(f"--device takes auto, cpu, cuda or mps, not '{name}'")
     if name != "auto":
         if not there[name]:
-            raise UsageError(f"--device {name}: this machine has none that torch can use: leave --device out")
+            raise UsageError(
+                f"--device {name}: this machine has none that torch can use: leave --device out"
+            )
         return torch.device(name)
     if torch.cuda.is_available():
         return torch.device("cuda")
@@ -25,7 +31,10 @@ def best_precision(device: torch.device) -> str:
     """What ``--precision auto`` means here: bfloat16 where the hardware multiplies in it, elsewhere it is slower."""
     if device.type == "cuda":
         return "bfloat16" if torch.cuda.get_device_capability(device) >= (8, 0) else "float32"
-    able = [getattr(torch.cpu, name, None) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported")]
+    able = [
+        getattr(torch.cpu, name, None)
+        for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    ]
     return "bfloat16" if device.type == "cpu" and any(ask and ask() for ask in able) else "float32"
 
 
@@ -36,7 +45,10 @@ def can_compile() -> bool:
         return True
     except Exception as error:  # whatever is missing: a compiler, its headers, a driver
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        print(f"warning: --compile does not work here ({escaped(reason[:120])}): training without it", file=sys.stderr)
+        print(
+            f"warning: --compile does not work here ({escaped(reason[:120])}): training without it",
+            file=sys.stderr,
+        )
         return False
 
 

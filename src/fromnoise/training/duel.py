@@ -50,7 +50,10 @@ def separation(above: Tensor, below: Tensor) -> float:
     All pairs are ranked, so that it does not matter what a score means in a loss. 0.5: no difference.
     """
     below = below.sort().values
-    wins = torch.searchsorted(below, above).double() + torch.searchsorted(below, above, right=True).double()
+    wins = (
+        torch.searchsorted(below, above).double()
+        + torch.searchsorted(below, above, right=True).double()
+    )
     return float(wins.mean()) / (2 * len(below))
 
 
@@ -84,8 +87,12 @@ class Modes:
         if self.evaluator is not None:
             mode = self.evaluator.logits(features).argmax(1)
             return mode, torch.ones_like(mode, dtype=torch.bool)
-        distance, mode = torch.cdist(features, self.centres, compute_mode="donot_use_mm_for_euclid_dist").min(1)
-        return mode, distance <= self.radius[mode] if self.radius is not None else torch.ones_like(mode, dtype=torch.bool)
+        distance, mode = torch.cdist(
+            features, self.centres, compute_mode="donot_use_mm_for_euclid_dist"
+        ).min(1)
+        return mode, distance <= self.radius[mode] if self.radius is not None else torch.ones_like(
+            mode, dtype=torch.bool
+        )
 
     def shares(self, features: Tensor) -> tuple[Tensor, float]:
         """Share of features (n, d) in each mode, (K,) float64, and that within a radius.
@@ -110,12 +117,17 @@ def modes_of(reference: Reference, dataset: Dataset, rng: Rng) -> Modes:
         return in_regions()
     y = torch.from_numpy(y[: len(x)])
     parts = [x[y == label] for label in y.unique()]
-    if sum(len(part) for part in parts if len(part) * reference.n >= EXPECTED * len(x)) < len(x) / 2:
+    if (
+        sum(len(part) for part in parts if len(part) * reference.n >= EXPECTED * len(x))
+        < len(x) / 2
+    ):
         return in_regions()  # so many classes that samples would say nothing of most of them
     centres = torch.stack([part.mean(0) for part in parts])
     if dataset.spec.kind == "image":
         return Modes("classes", len(parts), centres=centres)
-    radius = torch.stack([(part - centre).norm(dim=1).quantile(0.99) for part, centre in zip(parts, centres)])
+    radius = torch.stack(
+        [(part - centre).norm(dim=1).quantile(0.99) for part, centre in zip(parts, centres)]
+    )
     return Modes("classes", len(parts), centres=centres, radius=radius)
 
 
@@ -127,7 +139,11 @@ def regions(x: Tensor, rng: Rng) -> Tensor:
 
     with warnings.catch_warnings(), threadpool_limits(1):
         warnings.simplefilter("ignore", ConvergenceWarning)  # fewer different rows than regions
-        found = KMeans(max(1, min(REGIONS, len(x) // EXPECTED)), n_init=1, random_state=rng.key("regions") % 2**32).fit(x.numpy())
+        found = KMeans(
+            max(1, min(REGIONS, len(x) // EXPECTED)),
+            n_init=1,
+            random_state=rng.key("regions") % 2**32,
+        ).fit(x.numpy())
     large = np.bincount(found.labels_, minlength=found.n_clusters) >= EXPECTED
     return torch.from_numpy(found.cluster_centers_[large if large.any() else slice(1)]).double()
 
@@ -141,10 +157,20 @@ def histogram(fake: Tensor, real: Tensor, n: int) -> dict:
     judged = real * n >= EXPECTED
     seen = judged & (fake >= MISSING * real)
     whole = entropy(real)
-    return {"modes": int(judged.sum()), "modes_seen": int(seen.sum()), "entropy": entropy(fake) / whole if whole > 1e-9 else 1.0}
+    return {
+        "modes": int(judged.sum()),
+        "modes_seen": int(seen.sum()),
+        "entropy": entropy(fake) / whole if whole > 1e-9 else 1.0,
+    }
 
 
-def verdicts(duel: dict, gradients: dict[str, float], best: dict, kind: str = "image", known: Collection[str] = EVERY_OPTION) -> list[str]:
+def verdicts(
+    duel: dict,
+    gradients: dict[str, float],
+    best: dict,
+    kind: str = "image",
+    known: Collection[str] = EVERY_OPTION,
+) -> list[str]:
     """What is wrong with a duel, each sentence with its mend; empty when nothing is.
 
     duel: as ``Watch.look`` makes it; gradients: phase -> mean norm in this interval, which may lack phases that had no
@@ -156,34 +182,68 @@ def verdicts(duel: dict, gradients: dict[str, float], best: dict, kind: str = "i
     pairs = f"it ranks {100 * judge:.1f} % of pairs right"
     generator = [norm for name, norm in gradients.items() if not is_discriminator(name)]
     vanished = bool(generator) and max(generator) < VANISHED
-    missing, uneven = duel["modes_seen"] < duel["modes"], duel["modes"] > 1 and duel["entropy"] < UNEVEN
+    missing, uneven = (
+        duel["modes_seen"] < duel["modes"],
+        duel["modes"] > 1 and duel["entropy"] < UNEVEN,
+    )
     if judge > RANKS_ALL and (vanished or far):
-        sign = f"the generator's gradient is {max(generator):.1g}" if vanished else "the samples are far from the data"
+        sign = (
+            f"the generator's gradient is {max(generator):.1g}"
+            if vanished
+            else "the samples are far from the data"
+        )
         found.append(f"D wins: {pairs} and {sign}: {mend('lower --lr-d', 'raise --r1 and --r2')}")
     if judge < RANKS_NONE and far:
-        found.append(f"D has lost: {pairs}, though the samples are far from the data: {mend('raise --lr-d', 'lower --lr-g', 'lower --r1 and --r2')}")
+        found.append(
+            f"D has lost: {pairs}, though the samples are far from the data: {mend('raise --lr-d', 'lower --lr-g', 'lower --r1 and --r2')}"
+        )
     if missing or uneven:
         near = f", {100 * duel['good']:.0f} % of them near any" if "good" in duel else ""
         how = f"{duel['modes_seen']} of {duel['modes']} modes ({duel['kind']}) among the samples{near}"
         if not missing:
             how = f"samples crowd into few of the {duel['modes']} modes ({duel['kind']}), with {100 * duel['entropy']:.0f} % of the real shares' entropy"
-        found.append(f"mode collapse: {how}: {mend('take --loss relativistic', 'raise --r1 and --r2', 'take --pack 2')}")
+        found.append(
+            f"mode collapse: {how}: {mend('take --loss relativistic', 'raise --r1 and --r2', 'take --pack 2')}"
+        )
     elif duel["diversity"] < SQUEEZED:
-        found.append(f"low diversity: samples differ from each other {duel['diversity']:.2f} times as much as real examples: {mend('raise --r1 and --r2', 'take --pack 2')}")
-    if duel["memorising"] - duel["memorising_error"] * ERRORS > 0.5 and duel["memorising"] > MEMORISES:
-        fewer = ("take --augment translation", "take a smaller --width") if kind == "image" else ("take smaller --hidden layers",)
-        found.append(f"D is memorising: it ranks {100 * duel['memorising']:.0f} % of training examples above held-out ones, where 50 % would be fair: {mend(*fewer, 'raise --r1')}")
+        found.append(
+            f"low diversity: samples differ from each other {duel['diversity']:.2f} times as much as real examples: {mend('raise --r1 and --r2', 'take --pack 2')}"
+        )
+    if (
+        duel["memorising"] - duel["memorising_error"] * ERRORS > 0.5
+        and duel["memorising"] > MEMORISES
+    ):
+        fewer = (
+            ("take --augment translation", "take a smaller --width")
+            if kind == "image"
+            else ("take smaller --hidden layers",)
+        )
+        found.append(
+            f"D is memorising: it ranks {100 * duel['memorising']:.0f} % of training examples above held-out ones, where 50 % would be fair: {mend(*fewer, 'raise --r1')}"
+        )
     if duel["relative"] > NEAR and value > PAST * best["value"] and value - best["value"] > noise:
-        found.append(f"past its best: the distance was {best['value']:.3g} at step {best['step']} and is {value:.3g} now: take `--checkpoint best`, and next time {mend('lower --lr-d and --lr-g', 'lower --lr-d', 'lower --lr', most=1)}")
-    if duel["relative"] > NEAR and value > LAGS * duel["raw_distance"] and value - duel["raw_distance"] > noise:
-        found.append(f"the averaged weights lag behind: their distance is {value:.3g}, that of the raw ones {duel['raw_distance']:.3g}: lower --ema (of --averages the width), or train longer")
+        found.append(
+            f"past its best: the distance was {best['value']:.3g} at step {best['step']} and is {value:.3g} now: take `--checkpoint best`, and next time {mend('lower --lr-d and --lr-g', 'lower --lr-d', 'lower --lr', most=1)}"
+        )
+    if (
+        duel["relative"] > NEAR
+        and value > LAGS * duel["raw_distance"]
+        and value - duel["raw_distance"] > noise
+    ):
+        found.append(
+            f"the averaged weights lag behind: their distance is {value:.3g}, that of the raw ones {duel['raw_distance']:.3g}: lower --ema (of --averages the width), or train longer"
+        )
     return found
 
 
 def mends(known: Collection[str], *texts: str, most: int = 3) -> str:
     """The texts whose options are all known, in order, joined for a sentence; at most so many. All, when none is known."""
     flags = [re.findall(r"--([a-z][a-z0-9-]*)", text) for text in texts]
-    left = [text for text, names in zip(texts, flags) if all(name.replace("-", "_") in known for name in names)]
+    left = [
+        text
+        for text, names in zip(texts, flags)
+        if all(name.replace("-", "_") in known for name in names)
+    ]
     return " or ".join((left or texts)[:most])
 
 
@@ -197,7 +257,9 @@ def is_discriminator(phase: str) -> bool:
 class Watch:
     """Looks at the duel of a model at each interval, against one fixed set of real examples."""
 
-    def __init__(self, dataset: Dataset, options: BaseConfig | None, examples: int, rng: Rng, device="cpu"):
+    def __init__(
+        self, dataset: Dataset, options: BaseConfig | None, examples: int, rng: Rng, device="cpu"
+    ):
         self.reference, self.options = Reference(dataset, examples, rng.at("duel"), device), options
         self.modes = modes_of(self.reference, dataset, rng.at("duel"))
         self.real_shares, _ = self.modes.shares(self.reference.train)
@@ -223,7 +285,9 @@ class Watch:
         distance, raw_distance = real.distance(fakes), real.distance(raw)
         shares, good = self.modes.shares(fakes)
         share = lambda distance: distance.value / real.spread if real.spread else 0.0
-        independent = [len(scores) / getattr(model.config, "pack", 1) for scores in (train, held_out)]  # a pack has one score
+        independent = [
+            len(scores) / getattr(model.config, "pack", 1) for scores in (train, held_out)
+        ]  # a pack has one score
         numbers = {
             "separation": separation(train, fake_scores),
             "separation_held_out": separation(held_out, fake_scores),
@@ -240,7 +304,11 @@ class Watch:
             **({"good": good} if self.modes.radius is not None else {}),
             "features": real.map.name,
         }
-        terms = {"value": distance.value, real.name: distance.value, "raw_distance": raw_distance.value}
+        terms = {
+            "value": distance.value,
+            real.name: distance.value,
+            "raw_distance": raw_distance.value,
+        }
         return terms, numbers
 
     def pairs(self, averaged: Family) -> tuple[Tensor, Tensor]:

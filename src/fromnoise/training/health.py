@@ -29,29 +29,50 @@ def active_units(means: torch.Tensor, kl: torch.Tensor) -> torch.Tensor:
 
 
 def examine(
-    model: Family, batch: Batch, history: list[float], intervals: int,
-    duel_numbers: dict | None = None, gradients: dict[str, float] | None = None, best: dict | None = None,
+    model: Family,
+    batch: Batch,
+    history: list[float],
+    intervals: int,
+    duel_numbers: dict | None = None,
+    gradients: dict[str, float] | None = None,
+    best: dict | None = None,
 ) -> list[str]:
     """Sentences about a model after an interval; an empty list when nothing is wrong.
 
     history: the held-out metric of all intervals so far, lower is better. For a model that ``Judges`` also its duel in
     numbers, the gradient norm of each phase, and the best {"step", "value"}: see ``duel.verdicts``.
-    """  # fmt: skip
+    """
     found = []
     if isinstance(model, EncodesDistribution) and len(batch) > 1:
         kl = model.kl_per_dimension(batch.x, batch.y, Rng(0).at("health").to(batch.x.device))
         active = active_units(model.posterior(batch.x, batch.y)[0], kl)
         n, total = int(active.sum()), len(active)
         if n < max(1, 0.1 * total):
-            cure = duel.mends(known_options(model), "lower --beta", "give --kl-warmup 0.3", "give --free-bits 0.1")
-            found.append(f"posterior collapse: {n} of {total} latent units active, z says (almost) nothing about x: {cure}")
+            cure = duel.mends(
+                known_options(model), "lower --beta", "give --kl-warmup 0.3", "give --free-bits 0.1"
+            )
+            found.append(
+                f"posterior collapse: {n} of {total} latent units active, z says (almost) nothing about x: {cure}"
+            )
     if isinstance(model, Quantises):
         used = len(model.quantise(batch.x, batch.y).unique())
         if used < max(2, 0.1 * model.codes):
-            cure = duel.mends(known_options(model), "give --restart", "lower --commitment", "take fewer --codes")
-            found.append(f"codebook collapse: {used} of {model.codes} codes in use, the code says little about x: {cure}")
-    if isinstance(model, Judges):  # "past its best" takes the place of "no progress": a duel's distance is never calm
-        return found + (duel.verdicts(duel_numbers, gradients or {}, best, model.spec.kind, known_options(model)) if duel_numbers else [])
+            cure = duel.mends(
+                known_options(model), "give --restart", "lower --commitment", "take fewer --codes"
+            )
+            found.append(
+                f"codebook collapse: {used} of {model.codes} codes in use, the code says little about x: {cure}"
+            )
+    if isinstance(
+        model, Judges
+    ):  # "past its best" takes the place of "no progress": a duel's distance is never calm
+        return found + (
+            duel.verdicts(
+                duel_numbers, gradients or {}, best, model.spec.kind, known_options(model)
+            )
+            if duel_numbers
+            else []
+        )
     patience = max(5, intervals // 4)
     if len(history) > patience and min(history[-patience:]) >= min(history[:-patience]):
         found.append(
@@ -66,7 +87,11 @@ def known_options(model: Family) -> set[str]:
     the loss where it is the one that a mend names."""
     known = {*getattr(type(model.tunable), "model_fields", ()), *TrainConfig.model_fields}
     refused = {"pack"} if getattr(model.config, "conditional", False) else set()
-    return known - refused - ({"loss"} if getattr(model.tunable, "loss", "") == "relativistic" else set())
+    return (
+        known
+        - refused
+        - ({"loss"} if getattr(model.tunable, "loss", "") == "relativistic" else set())
+    )
 
 
 class NotFinite(DivergedError):
@@ -75,7 +100,9 @@ class NotFinite(DivergedError):
     def __init__(self, step: int, reason: str, model: Family, times: int = 1, more: str = ""):
         self.reason = reason
         again = "" if times == 1 else f" for the {'second third'.split()[times - 2]} time"
-        super().__init__(f"diverged at step {step}{again}: {reason}. Lower {rates(model)}, or --clip the gradient more{more}")
+        super().__init__(
+            f"diverged at step {step}{again}: {reason}. Lower {rates(model)}, or --clip the gradient more{more}"
+        )
 
 
 def rates(model: Family) -> str:
@@ -87,5 +114,11 @@ def rates(model: Family) -> str:
 def not_finite(terms: dict[str, float], loss: float, gradient_norm: float) -> str:
     """What of a step is not finite, in words."""
     bad = ", ".join(name for name, value in terms.items() if not math.isfinite(value))
-    what = f"the loss ({bad})" if bad else "the loss" if not math.isfinite(loss) else f"the gradient (norm {gradient_norm})"
+    what = (
+        f"the loss ({bad})"
+        if bad
+        else "the loss"
+        if not math.isfinite(loss)
+        else f"the gradient (norm {gradient_norm})"
+    )
     return f"{what} is not finite; no weight was changed by it"

@@ -28,7 +28,10 @@ def held_out_terms(model: Family, batch: Batch, rng: Rng) -> dict[str, float]:
     """The objective of the first phase; for a model without phases its likelihood (of symbols: of each) and reconstruction error."""
     if model.phases():
         loss = model.loss(batch, model.phases()[0].name, rng)
-        return {"value": float(loss.value), **{name: float(value) for name, value in loss.terms.items()}}
+        return {
+            "value": float(loss.value),
+            **{name: float(value) for name, value in loss.terms.items()},
+        }
     terms = {}
     if isinstance(model, Reconstructs):
         terms["mse"] = float((model.reconstruct(batch.x, batch.y) - batch.x).square().mean())
@@ -45,7 +48,9 @@ def objective(model: Family, dataset: Dataset, examples: int, rng: Rng, device) 
     totals, n, progress = {}, 0, model.progress
     model.progress = 1.0
     for batch in in_order(dataset, "validation", comfortable(dataset.spec, 500), examples, device):
-        for name, value in held_out_terms(model, batch, rng.per_row(range(n, n + len(batch)))).items():
+        for name, value in held_out_terms(
+            model, batch, rng.per_row(range(n, n + len(batch)))
+        ).items():
             totals[name] = totals.get(name, 0.0) + value * len(batch)
         n += len(batch)
     model.progress = progress
@@ -64,10 +69,14 @@ class Reference:
     def __init__(self, dataset: Dataset, examples: int, rng: Rng, device="cpu"):
         self.dataset, self.device, self.rng = dataset, device, rng
         self.map = shipped_for(dataset) or referees(dataset)[0]
-        self.held_out, self.train = (of_split(self.map, dataset, split, examples) for split in ("validation", "train"))
+        self.held_out, self.train = (
+            of_split(self.map, dataset, split, examples) for split in ("validation", "train")
+        )
         (self.m, d), y = self.held_out.shape, dataset.split("validation").y
         self.n = max(FEWEST, min(examples, max(SAMPLES, len(dataset.split("validation")))))
-        self.y = None if y is None else torch.from_numpy(y[np.arange(self.n) % self.m])  # classes as often as there
+        self.y = (
+            None if y is None else torch.from_numpy(y[np.arange(self.n) % self.m])
+        )  # classes as often as there
         variance = float(self.held_out.var(0, correction=0).sum())
         enough = min(self.n, self.m) >= max(FEW * d, FEWEST) and variance > 0
         self.name = "frechet" if dataset.spec.kind == "image" and enough else "sliced_wasserstein"
@@ -94,14 +103,18 @@ class Reference:
                 break
             features.append(self.map(self.dataset.as_delivered(x)))
         model.train(was_training)
-        return (torch.cat(features), torch.cat(scores)) if sum(map(len, features)) == self.n else None
+        return (
+            (torch.cat(features), torch.cat(scores)) if sum(map(len, features)) == self.n else None
+        )
 
     @torch.no_grad()
     def judged(self, model: Family, split: str) -> Tensor:
         """The model's scores of the first n examples of a split."""
         was_training = model.training
         model.eval()
-        batches = in_order(self.dataset, split, comfortable(self.dataset.spec, 500), self.n, self.device)
+        batches = in_order(
+            self.dataset, split, comfortable(self.dataset.spec, 500), self.n, self.device
+        )
         scores = torch.cat([model.judge(batch.x, batch.y).double().cpu() for batch in batches])
         model.train(was_training)
         return scores
@@ -111,7 +124,9 @@ class Reference:
         if self.name == "frechet":
             return frechet(features, self.held_out)
         directions = min(512, 64 * features.shape[1])  # a plane is covered by fewer
-        return sliced_wasserstein(features, at_least(self.held_out, FEWEST), self.rng.at("directions"), directions)
+        return sliced_wasserstein(
+            features, at_least(self.held_out, FEWEST), self.rng.at("directions"), directions
+        )
 
 
 def at_least(x: Tensor, rows: int) -> Tensor:

@@ -32,7 +32,10 @@ from .settings import BUDGETS, FREE_ON_RESUME, INTERVALS, TrainConfig
 
 DEFAULT_MINUTES = 1.0
 WORTH_SAYING = 10.0  # seconds
-LOOKING, FEWEST_LOOKS = 0.2, 2  # share of the minutes that goes into intervals, where nobody says how many
+LOOKING, FEWEST_LOOKS = (
+    0.2,
+    2,
+)  # share of the minutes that goes into intervals, where nobody says how many
 
 
 @dataclass(frozen=True)
@@ -72,8 +75,13 @@ def option_models(family: families.FamilyFile) -> tuple[type[BaseConfig], ...]:
 
 
 def plan(
-    family_name: str, data_name: str | None = None, preset: str | None = None, within: str | Path | None = None,
-    trust: families.Trust = families.NO_TRUST, warn: Callable[[str], None] = lambda line: None, **options,
+    family_name: str,
+    data_name: str | None = None,
+    preset: str | None = None,
+    within: str | Path | None = None,
+    trust: families.Trust = families.NO_TRUST,
+    warn: Callable[[str], None] = lambda line: None,
+    **options,
 ) -> Plan:
     """Resolves a preset and options into configurations and loads the data (None: digits).
 
@@ -96,7 +104,9 @@ def plan(
     if family.sha256:
         trust = replace(trust, files=(*trust.files, family.path))
     first = first_stage(within, trust, warn) if within else None
-    default_name, settings = (first.run.record.data.name, first.run.record.data.settings) if first else ("digits", {})
+    default_name, settings = (
+        (first.run.record.data.name, first.run.record.data.settings) if first else ("digits", {})
+    )
     data_name = data_name or default_name
     writable_name(data_name, "--data")
     data_name = found_at(data_name)
@@ -104,10 +114,14 @@ def plan(
     if first:
         check_same_data(first.run, dataset)
     form = latent.form_for(first.model, family) if first else None
-    preset = preset or family.preset_for(latent.spec_of(first.model, form) if first else dataset.spec)
+    preset = preset or family.preset_for(
+        latent.spec_of(first.model, form) if first else dataset.spec
+    )
     if preset not in family.PRESETS:
         hint = did_you_mean(preset, family.PRESETS)
-        raise UsageError(f"{family.name} has no preset '{preset}'.{hint} Known: {', '.join(family.PRESETS)}")
+        raise UsageError(
+            f"{family.name} has no preset '{preset}'.{hint} Known: {', '.join(family.PRESETS)}"
+        )
     values = family.PRESETS[preset] | options
     if "ema" in options:  # instead of a preset's averages
         if options.get("averages"):
@@ -116,14 +130,19 @@ def plan(
     train = build(TrainConfig, pick(TrainConfig, values))
     if train.plan:
         budgets.from_option(train.plan)
-    if train.precision == "auto":  # once and for all: a resume on another machine computes in the same way
+    if (
+        train.precision == "auto"
+    ):  # once and for all: a resume on another machine computes in the same way
         train = train.model_copy(update={"precision": best_precision(pick_device(train.device))})
     config, taken = build(family.Config, pick(family.Config, values)), {}
     if not first:
         dataset = with_label_learned(dataset, data_name, config)
     if first:
         config = two_stages(first, form, family, config)
-        family, taken = latent.of(config), {f"first.{name}": t for name, t in first.model.state_dict().items()}
+        family, taken = (
+            latent.of(config),
+            {f"first.{name}": t for name, t in first.model.state_dict().items()},
+        )
     result = Plan(family, preset, config, train, dataset, taken)
     result.build()  # options that do not go together are told now
     return result
@@ -134,10 +153,17 @@ def with_label_learned(dataset: Dataset, data_name: str, config: BaseConfig) -> 
 
     Raises UsageError where ``learn_label`` is asked for in vain.
     """
-    asked, label = dataset.settings.get("learn_label"), dataset.columns is not None and dataset.columns.label
+    asked, label = (
+        dataset.settings.get("learn_label"),
+        dataset.columns is not None and dataset.columns.label,
+    )
     conditional = getattr(config, "conditional", False)
     if asked and (conditional or not label):
-        why = "a conditional model is told the label" if conditional else "it goes with --label, which names the column"
+        why = (
+            "a conditional model is told the label"
+            if conditional
+            else "it goes with --label, which names the column"
+        )
         raise UsageError(f"--learn-label: {why}: leave it out")
     if conditional or not label:
         return dataset
@@ -153,7 +179,11 @@ def with_label_learned(dataset: Dataset, data_name: str, config: BaseConfig) -> 
 # -- a second stage within a first one -------------------------------------------------------------------------
 
 
-def first_stage(path: str | Path, trust: families.Trust = families.NO_TRUST, warn: Callable[[str], None] = lambda line: None) -> Restored:
+def first_stage(
+    path: str | Path,
+    trust: families.Trust = families.NO_TRUST,
+    warn: Callable[[str], None] = lambda line: None,
+) -> Restored:
     """A run as a first stage, without its data. Raises UsageError, StorageError."""
     found = restore(Run(path), device="cpu", with_data=False, trust=trust, warn=warn)
     latent.check_first(found.model, str(path))
@@ -163,23 +193,47 @@ def first_stage(path: str | Path, trust: families.Trust = families.NO_TRUST, war
 def check_same_data(first: Run, dataset: Dataset) -> None:
     """Raises UsageError unless the data are those of the first stage, in the same form."""
     then = first.record.data
-    if then.digest != dataset.digest or then.binarise != dataset.binarise or DataSpec(**then.spec.model_dump()) != dataset.spec:
-        what = f"'{then.name}'" if then.name != dataset.name else "the same data in another form or as they were before"
-        raise UsageError(f"{first.path} was trained on {what}, not on this '{dataset.name}': leave --data and its options out, they are taken from the run")
+    if (
+        then.digest != dataset.digest
+        or then.binarise != dataset.binarise
+        or DataSpec(**then.spec.model_dump()) != dataset.spec
+    ):
+        what = (
+            f"'{then.name}'"
+            if then.name != dataset.name
+            else "the same data in another form or as they were before"
+        )
+        raise UsageError(
+            f"{first.path} was trained on {what}, not on this '{dataset.name}': leave --data and its options out, they are taken from the run"
+        )
 
 
-def two_stages(first: Restored, form: str, second: families.FamilyFile, config: BaseConfig) -> BaseConfig:
+def two_stages(
+    first: Restored, form: str, second: families.FamilyFile, config: BaseConfig
+) -> BaseConfig:
     """What run.json keeps of both."""
-    name = lambda family: family.name if family.path.parent == families.HERE else str(family.path.resolve())
+    name = lambda family: (
+        family.name if family.path.parent == families.HERE else str(family.path.resolve())
+    )
     return build(
         latent.Config,
         {
             "within": str(first.run.path.resolve()),
             "digest": weights_digest(first.run),
             "form": form,
-            "first": {"family": name(first.family), "config": first.run.info["config"], "sha256": first.family.sha256},
-            "second": {"family": name(second), "config": config.model_dump(mode="json"), "sha256": second.sha256},
-            "conditional": any(getattr(c, "conditional", False) for c in (first.model.config, config)),
+            "first": {
+                "family": name(first.family),
+                "config": first.run.info["config"],
+                "sha256": first.family.sha256,
+            },
+            "second": {
+                "family": name(second),
+                "config": config.model_dump(mode="json"),
+                "sha256": second.sha256,
+            },
+            "conditional": any(
+                getattr(c, "conditional", False) for c in (first.model.config, config)
+            ),
         },
     )
 
@@ -196,10 +250,14 @@ def check_retrained(run: Run, warn: Callable[[str], None]) -> None:
     except FromNoiseError:  # gone, moved, damaged
         return
     if now != run.info["config"]["digest"]:
-        warn(f"{run.info['config']['within']} was trained since {run.path} began, which keeps the first stage that it began with")
+        warn(
+            f"{run.info['config']['within']} was trained since {run.path} began, which keeps the first stage that it began with"
+        )
 
 
-def estimate(trainer: Trainer, config: TrainConfig, say: Callable[[str], None] = lambda line: None) -> dict:
+def estimate(
+    trainer: Trainer, config: TrainConfig, say: Callable[[str], None] = lambda line: None
+) -> dict:
     """Parameters, steps, intervals, seconds, examples a second and memory of a training, by running some steps and throwing them away.
 
     note: in words, what the budget cannot keep, or what most of it goes into; or "". budget: of minutes, what
@@ -208,17 +266,37 @@ def estimate(trainer: Trainer, config: TrainConfig, say: Callable[[str], None] =
     begin = time.monotonic()
     parameters, looks = count_parameters(trainer.model), config.intervals or INTERVALS
     if not trainer.model.phases():
-        return {"parameters": parameters, "steps": 0, "intervals": looks, "budget": None, "note": "", "seconds": None, "items_per_second": None, "step_seconds": None, "memory_mb": peak_memory_mb(trainer.device)}
+        return {
+            "parameters": parameters,
+            "steps": 0,
+            "intervals": looks,
+            "budget": None,
+            "note": "",
+            "seconds": None,
+            "items_per_second": None,
+            "step_seconds": None,
+            "memory_mb": peak_memory_mb(trainer.device),
+        }
     planned = budgets.from_option(config.plan)[-1][1] if config.plan else None
-    minutes = DEFAULT_MINUTES if not planned and all(getattr(config, name) is None for name in BUDGETS) else config.minutes
+    minutes = (
+        DEFAULT_MINUTES
+        if not planned and all(getattr(config, name) is None for name in BUDGETS)
+        else config.minutes
+    )
     per_epoch = trainer.stream.batches_per_epoch
-    steps = config.steps or planned or (max(1, round(config.epochs * per_epoch)) if config.epochs else None)
+    steps = (
+        config.steps
+        or planned
+        or (max(1, round(config.epochs * per_epoch)) if config.epochs else None)
+    )
     patience = 0.2 if steps else min(3.0, 0.03 * 60 * minutes)
     say("timing the first steps ...")
     costs = measure(trainer, patience, most=3 if steps else 500)
     step_seconds = budgets.mean_cost(costs)
     if time.monotonic() - begin > WORTH_SAYING:
-        say(f"a step takes about {budgets.seconds_words(step_seconds)}; timing a look at the held-out examples ...")
+        say(
+            f"a step takes about {budgets.seconds_words(step_seconds)}; timing a look at the held-out examples ..."
+        )
     if isinstance(trainer.model, Judges):
         trainer.validate()  # the real examples are measured once
     before = time.monotonic()
@@ -232,9 +310,16 @@ def estimate(trainer: Trainer, config: TrainConfig, say: Callable[[str], None] =
         steps = int(left / step_seconds)
         if steps < looks:
             steps = looks
-            mend = "fewer --validation-examples" if config.intervals is None else "fewer --intervals"
+            mend = (
+                "fewer --validation-examples" if config.intervals is None else "fewer --intervals"
+            )
             note = f"{minutes:g} minutes are too short for {steps} intervals of one step each, and will be overrun: give more, or {mend}"
-        budget = {"seconds": 60 * minutes - (time.monotonic() - begin), "look": interval_seconds, "costs": costs, "start": 0}
+        budget = {
+            "seconds": 60 * minutes - (time.monotonic() - begin),
+            "look": interval_seconds,
+            "costs": costs,
+            "start": 0,
+        }
     looking = looks * interval_seconds
     if not note and looking > max(WORTH_SAYING, steps * step_seconds):
         note = f"{looking:.0f} s of it are for looking at held-out examples, more than for learning: give fewer --intervals, or fewer --validation-examples"
@@ -255,7 +340,9 @@ def describe(plan: Plan, command: str, steps: int, trainer: Trainer) -> dict:
     """What run.json holds."""
     return {
         "family": plan.family.name,
-        "family_file": None if plan.family.path.parent == families.HERE else str(plan.family.path.resolve()),
+        "family_file": None
+        if plan.family.path.parent == families.HERE
+        else str(plan.family.path.resolve()),
         "family_sha256": plan.family.sha256 or None,
         "preset": plan.preset,
         "config": plan.config.model_dump(mode="json"),
@@ -279,14 +366,25 @@ def describe(plan: Plan, command: str, steps: int, trainer: Trainer) -> dict:
         "intervals": trainer.intervals,
         "threads": trainer.threads,
         "device": str(trainer.device),
-        "versions": {"python": platform.python_version(), "torch": torch.__version__, "fromnoise": _version()},
+        "versions": {
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "fromnoise": _version(),
+        },
         "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
-        "command": command.encode(errors="backslashreplace").decode(),  # an argument may be no UTF-8
+        "command": command.encode(
+            errors="backslashreplace"
+        ).decode(),  # an argument may be no UTF-8
     }
 
 
 def start(
-    plan: Plan, out: str | Path | None = None, command: str = "", on_plan=lambda info: None, on_event=lambda e: None, say=lambda line: None
+    plan: Plan,
+    out: str | Path | None = None,
+    command: str = "",
+    on_plan=lambda info: None,
+    on_event=lambda e: None,
+    say=lambda line: None,
 ) -> Run:
     """Trains from the first step and returns the run. say: see ``estimate``. Raises StoppedError, DivergedError, StorageError."""
     stem = f"{Path(plan.dataset.name).stem}-{plan.family.name}"
@@ -298,7 +396,9 @@ def start(
         numbers = estimate(trainer, plan.train, say)
         trainer.intervals = numbers["intervals"]
         path = path if out else claim_folder(Path("runs"), stem)
-        run = Run.create(path, describe(plan, command, numbers["steps"], trainer) | {"budget": numbers["budget"]})
+        run = Run.create(
+            path, describe(plan, command, numbers["steps"], trainer) | {"budget": numbers["budget"]}
+        )
         on_plan(numbers | {"run": str(run.path), "preset": plan.preset})
         with run.lock():
             _train(trainer, run, numbers["steps"], on_event, stop)
@@ -310,7 +410,9 @@ def _writable(path: Path) -> None:
     while not parent.exists():
         parent = parent.parent
     if not os.access(parent, os.W_OK):
-        raise StorageError(f"cannot write to {parent}: choose another folder with --out, or change its permissions")
+        raise StorageError(
+            f"cannot write to {parent}: choose another folder with --out, or change its permissions"
+        )
 
 
 def _train(trainer: Trainer, run: Run, steps: int, on_event, stop: Stop) -> None:
@@ -318,25 +420,49 @@ def _train(trainer: Trainer, run: Run, steps: int, on_event, stop: Stop) -> None
     checkpoint.remove_leftovers(run)
     outcome, clock = "ended by an error", Clock(run)
     try:
-        run.append({"started": time.time(), "step": trainer.state.step, "threads": trainer.threads, "pid": os.getpid()}, "sessions.jsonl")
+        run.append(
+            {
+                "started": time.time(),
+                "step": trainer.state.step,
+                "threads": trainer.threads,
+                "pid": os.getpid(),
+            },
+            "sessions.jsonl",
+        )
         fit(trainer, run, steps, on_event, stop, clock)
         outcome = "finished"
     except FromNoiseError as error:
         outcome = str(error)
         if isinstance(error, StorageError) and outcome.endswith(AGAIN):
-            raise StorageError(f"{outcome.removesuffix(AGAIN)}free some space, then `fromnoise resume {run.path}`") from error
+            raise StorageError(
+                f"{outcome.removesuffix(AGAIN)}free some space, then `fromnoise resume {run.path}`"
+            ) from error
         raise
     finally:
         trainer.stream.close()
         saved = {} if trainer.saved is None else {"saved": trainer.saved}
         with contextlib.suppress(StorageError):  # a full disk has been told already
-            run.append({"ended": time.time(), "step": trainer.state.step, "seconds": clock.seconds(), "outcome": outcome} | saved, "sessions.jsonl")
+            run.append(
+                {
+                    "ended": time.time(),
+                    "step": trainer.state.step,
+                    "seconds": clock.seconds(),
+                    "outcome": outcome,
+                }
+                | saved,
+                "sessions.jsonl",
+            )
     if stop.signal:
-        raise StoppedError(f"{run.path} had just finished when the signal came: nothing is lost", stop.signal)
+        raise StoppedError(
+            f"{run.path} had just finished when the signal came: nothing is lost", stop.signal
+        )
 
 
 def planned(
-    run: Run, data_name: str | None = None, trust: families.Trust = families.NO_TRUST, warn: Callable[[str], None] = lambda line: None,
+    run: Run,
+    data_name: str | None = None,
+    trust: families.Trust = families.NO_TRUST,
+    warn: Callable[[str], None] = lambda line: None,
     **changes,
 ) -> Plan:
     """The plan that a run recorded; data_name: where its data are now; trust: see ``restore``. Raises DataError when they are gone or others."""
@@ -350,7 +476,9 @@ def planned(
     return Plan(family, run.record.preset, config, train, dataset_of(run, data_name), taken, bound)
 
 
-def first_weights(run: Run, trust: families.Trust, warn: Callable[[str], None]) -> dict[str, torch.Tensor]:
+def first_weights(
+    run: Run, trust: families.Trust, warn: Callable[[str], None]
+) -> dict[str, torch.Tensor]:
     """The weights of the first stage of a run, its own; of one without a checkpoint those that it began with, proven by their digest.
 
     Raises StorageError where they are not there any more.
@@ -361,14 +489,21 @@ def first_weights(run: Run, trust: families.Trust, warn: Callable[[str], None]) 
     within, digest = run.info["config"]["within"], run.info["config"]["digest"]
     try:
         if weights_digest(Run(within)) == digest:
-            return {f"first.{name}": t for name, t in first_stage(within, trust, warn).model.state_dict().items()}
+            return {
+                f"first.{name}": t
+                for name, t in first_stage(within, trust, warn).model.state_dict().items()
+            }
         reason = "was trained since"
     except FromNoiseError as error:
         reason = f"cannot be opened: {error}"
-    raise StorageError(f"{run.path} has no checkpoint yet, and its first stage {within} {reason}: train anew")
+    raise StorageError(
+        f"{run.path} has no checkpoint yet, and its first stage {within} {reason}: train anew"
+    )
 
 
-def newest(run: Run, warn: Callable[[str], None] = lambda line: None) -> checkpoint.Checkpoint | None:
+def newest(
+    run: Run, warn: Callable[[str], None] = lambda line: None
+) -> checkpoint.Checkpoint | None:
     """The newest valid checkpoint; None where there is none, and a run begins at step 0, as it did: it is a function of its seed."""
     try:
         return checkpoint.find(run, warn=warn)
@@ -378,8 +513,13 @@ def newest(run: Run, warn: Callable[[str], None] = lambda line: None) -> checkpo
 
 
 def resume(
-    run: Run, changes: dict | None = None, on_plan=lambda info: None, on_event=lambda e: None, warn: Callable[[str], None] = warn,
-    say: Callable[[str], None] = lambda line: None, trust: families.Trust = families.NO_TRUST,
+    run: Run,
+    changes: dict | None = None,
+    on_plan=lambda info: None,
+    on_event=lambda e: None,
+    warn: Callable[[str], None] = warn,
+    say: Callable[[str], None] = lambda line: None,
+    trust: families.Trust = families.NO_TRUST,
 ) -> Run:
     """Goes on from the newest valid checkpoint, or from step 0 where there is none, with exactly the result of a run without the stop.
 
@@ -391,15 +531,21 @@ def resume(
     known = run.info["train"] | families.options_of(run.info) | run.record.data.settings
     for name, value in changes.items():
         if name not in known:
-            raise UsageError(f"{run.record.family} has no option {flag(name)}.{did_you_mean(name, known).replace('_', '-')}")
+            raise UsageError(
+                f"{run.record.family} has no option {flag(name)}.{did_you_mean(name, known).replace('_', '-')}"
+            )
         if name not in FREE_ON_RESUME and _differs(value, known[name]):
-            raise UsageError(f"{flag(name)} was {known[name]} in {run.path} and cannot become {value} on resume: train anew")
+            raise UsageError(
+                f"{flag(name)} was {known[name]} in {run.path} and cannot become {value} on resume: train anew"
+            )
     budget = {name: changes[name] for name in BUDGETS if name in changes}
     if len(budget) > 1:
         raise UsageError("give one budget: --minutes, --epochs or --steps")
     free = {name: changes[name] for name in ("workers", "device", "threads") if name in changes}
     with run.lock():
-        checkpoint.remove_leftovers(run)  # before the newest one is looked for: it may have lost its name
+        checkpoint.remove_leftovers(
+            run
+        )  # before the newest one is looked for: it may have lost its name
         run.cut_last_lines()
     plan = planned(run, data_name, trust, warn, **{"threads": run.record.threads} | free)
     if plan.family.second:
@@ -409,21 +555,32 @@ def resume(
         begin = saved.step if saved else 0
         steps, note = run.record.steps, ""
         if saved and saved.step >= steps and not budget:
-            more = "to train it further give --minutes, --epochs or --steps, each the amount to add (`--steps 20`: 20 more steps)" if steps else "it was fitted in closed form"
+            more = (
+                "to train it further give --minutes, --epochs or --steps, each the amount to add (`--steps 20`: 20 more steps)"
+                if steps
+                else "it was fitted in closed form"
+            )
             raise UsageError(f"{run.path} is finished ({steps} steps): {more}")
         trainer = plan.trainer()
         if saved:
             trainer.load(saved)
         trainer.intervals = run.record.intervals or trainer.intervals
         if budget and getattr(trainer.model.tunable, "jumps", 0):
-            raise UsageError(f"{run.path} learns to jump in the last part of its budget, which cannot be stretched: train anew with a larger one")
+            raise UsageError(
+                f"{run.path} learns to jump in the last part of its budget, which cannot be stretched: train anew with a larger one"
+            )
         if budget and trainer.model.cost_stages > 1 and hasattr(trainer.model, "growth"):
-            raise UsageError(f"{run.path} grows its networks over its budget, which cannot be stretched: train anew with a larger one")
+            raise UsageError(
+                f"{run.path} grows its networks over its budget, which cannot be stretched: train anew with a larger one"
+            )
         if budget:
-            more = build(TrainConfig, {**plan.train.model_dump(), **dict.fromkeys(BUDGETS), "plan": (), **budget})
+            more = build(
+                TrainConfig,
+                {**plan.train.model_dump(), **dict.fromkeys(BUDGETS), "plan": (), **budget},
+            )
             numbers = estimate(trainer, more, say)
             steps, note = begin + numbers["steps"], numbers["note"]
-            if plan.train.intervals is None:                                        # as often as a new run of that budget would
+            if plan.train.intervals is None:  # as often as a new run of that budget would
                 trainer.intervals = -(-steps * numbers["intervals"] // max(1, numbers["steps"]))
             if saved:
                 trainer.load(saved)  # again: the steps that were timed have moved it
@@ -433,24 +590,46 @@ def resume(
             ("the device", run.record.device, str(trainer.device)),
         ):
             if then != now:
-                warn(f"{what} is {now}, was {then}: the result will be close to, but not bit for bit, the uninterrupted one")
+                warn(
+                    f"{what} is {now}, was {then}: the result will be close to, but not bit for bit, the uninterrupted one"
+                )
         if saved and saved.step >= steps:
-            raise UsageError(f"{run.path} is finished ({steps} steps): it was fitted in closed form")
+            raise UsageError(
+                f"{run.path} is finished ({steps} steps): it was fitted in closed form"
+            )
         if budget:
             before, timed = budgets.plan_of(run), numbers["budget"]
-            extension = {"from": begin, "steps": steps} | ({"plan": before} if len(before) > 1 else {})
+            extension = {"from": begin, "steps": steps} | (
+                {"plan": before} if len(before) > 1 else {}
+            )
             timed = timed and timed | {"seconds": run.seconds() + timed["seconds"], "start": begin}
             extended = [*run.info.get("extended", []), extension]
-            run.update(steps=steps, plan=[[0, steps]], budget=timed, intervals=trainer.intervals, extended=extended)
+            run.update(
+                steps=steps,
+                plan=[[0, steps]],
+                budget=timed,
+                intervals=trainer.intervals,
+                extended=extended,
+            )
         trainer.state.events = run.rewind(trainer.state.events, begin, warn)
         run.upgrade()  # after every refusal: an earlier version can then still use the run
-        on_plan({"run": str(run.path), "parameters": count_parameters(trainer.model), "steps": steps, "from": begin, "note": note})
+        on_plan(
+            {
+                "run": str(run.path),
+                "parameters": count_parameters(trainer.model),
+                "steps": steps,
+                "from": begin,
+                "note": note,
+            }
+        )
         _train(trainer, run, steps, on_event, stop)
     return Run(run.path)
 
 
 def _differs(given, recorded) -> bool:
-    as_text = lambda value: ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+    as_text = lambda value: (
+        ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+    )
     try:
         return float(given) != float(recorded)
     except (TypeError, ValueError):

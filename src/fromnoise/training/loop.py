@@ -82,7 +82,13 @@ class Trainer:
     options: how an adversarial family's samples are drawn where they are measured.
     """
 
-    def __init__(self, build: Callable[[], Family], dataset: Dataset, config: TrainConfig, options: BaseConfig | None = None):
+    def __init__(
+        self,
+        build: Callable[[], Family],
+        dataset: Dataset,
+        config: TrainConfig,
+        options: BaseConfig | None = None,
+    ):
         self.config, self.dataset, self.options = config, dataset, options
         self.intervals = config.intervals or INTERVALS
         self.device = pick_device(config.device)
@@ -94,8 +100,12 @@ class Trainer:
         self.saved: int | None = None  # step of the newest checkpoint on the disk
         self.start_afresh()
         if len(config.averages) > 1 and isinstance(self.model, Judges):
-            raise UsageError("--averages: the losses of this family rank no averages, so give one width, such as --averages 0.05")
-        turns(self.model.phases(), self.stream.batches_per_epoch)  # phases that do not go together are told now
+            raise UsageError(
+                "--averages: the losses of this family rank no averages, so give one width, such as --averages 0.05"
+            )
+        turns(
+            self.model.phases(), self.stream.batches_per_epoch
+        )  # phases that do not go together are told now
 
     def start_afresh(self) -> None:
         """Initial weights, as the seed has them; what is computed before the first step is computed once."""
@@ -105,7 +115,10 @@ class Trainer:
             self.rng.at("init").seed_torch()
             self.model = self.build().to(self.device)
             if isinstance(self.model, FitsBefore):
-                self.model.fit_before(lambda: in_order(self.dataset, "train", device=self.device, rest=True), self.rng.at("fit before"))
+                self.model.fit_before(
+                    lambda: in_order(self.dataset, "train", device=self.device, rest=True),
+                    self.rng.at("fit before"),
+                )
                 self._fitted = copy.deepcopy(self.model)
         self.ema = Ema(self.model, self.config.ema, self.config.averages)
         self.optimizers = make_optimizers(self.model, self.config)
@@ -120,7 +133,13 @@ class Trainer:
         self.step_rng = self.rng.at("rollback", state.rollbacks) if state.rollbacks else self.rng
         if self.stream is not None:
             self.stream.close()
-        self.stream = Stream(self.dataset, self.config.batch_size, self.step_rng, device=self.device, workers=self.config.workers)
+        self.stream = Stream(
+            self.dataset,
+            self.config.batch_size,
+            self.step_rng,
+            device=self.device,
+            workers=self.config.workers,
+        )
 
     # -- steps -----------------------------------------------------------------------------------------------
 
@@ -130,7 +149,9 @@ class Trainer:
         here = budget.section([[0, steps]] if isinstance(steps, int) else steps, step)
         self.model.progress = here.at(step) / here.total
         factor = lr_factor(here.at(step), here.total, self.config) * 0.5**self.state.rollbacks
-        out = train_step(self.model, self.optimizers, self.stream, step, self.step_rng, self.config, factor)
+        out = train_step(
+            self.model, self.optimizers, self.stream, step, self.step_rng, self.config, factor
+        )
         self.ema.update(self.model, step)
         self.state.step += 1
         self.model.progress = self.ema.model.progress = here.at(self.state.step) / here.total
@@ -150,7 +171,9 @@ class Trainer:
             self.validate()  # what is fitted belongs to the weights: they are chosen before
         for model in (self.model, self.ema.model):
             if isinstance(model, FitsInClosedForm):
-                model.fit(lambda: in_order(self.dataset, "train", device=self.device), self.rng.at("fit"))
+                model.fit(
+                    lambda: in_order(self.dataset, "train", device=self.device), self.rng.at("fit")
+                )
 
     def validate(self) -> dict[str, float]:
         """What held-out examples say of the averaged weights; ``value`` (lower is better) ranks checkpoints."""
@@ -163,20 +186,36 @@ class Trainer:
             self.held_out = []  # of each average, with the same noise
             for index in range(len(self.ema.weights)):
                 self.ema.use(index)
-                self.held_out.append(objective(self.ema.model, self.dataset, self.config.validation_examples, rng, self.device))
-            ranks = [terms["value"] if math.isfinite(terms["value"]) else math.inf for terms in self.held_out]
+                self.held_out.append(
+                    objective(
+                        self.ema.model,
+                        self.dataset,
+                        self.config.validation_examples,
+                        rng,
+                        self.device,
+                    )
+                )
+            ranks = [
+                terms["value"] if math.isfinite(terms["value"]) else math.inf
+                for terms in self.held_out
+            ]
             self.state.average = ranks.index(min(ranks))
             self.ema.use(self.state.average)
             return self.held_out[self.state.average], {}
         if self._watch is None:
-            self._watch = Watch(self.dataset, self.options, self.config.validation_examples, rng, self.device)
+            self._watch = Watch(
+                self.dataset, self.options, self.config.validation_examples, rng, self.device
+            )
         return self._watch.look(self.model, self.ema.model)
 
     def calibrate(self) -> None:
         """Has a family that samples by its own judgement measure, after a look, how sure that should be of the averaged weights."""
         if isinstance(self.model, ChoosesSamples) and not self.model.why_never():
             pairs = self._watch.pairs(self.ema.model)
-            for model in (self.model, self.ema.model):  # the first is where the average gets its buffers from
+            for model in (
+                self.model,
+                self.ema.model,
+            ):  # the first is where the average gets its buffers from
                 model.calibrate(*pairs)
 
     def averages(self) -> dict:
@@ -184,30 +223,55 @@ class Trainer:
         if len(self.config.averages) < 2:
             return {}
         values = [terms["value"] for terms in self.held_out]
-        known = {str(width): value if math.isfinite(value) else None for width, value in zip(self.config.averages, values)}
+        known = {
+            str(width): value if math.isfinite(value) else None
+            for width, value in zip(self.config.averages, values)
+        }
         return {"average": {"width": self.config.averages[self.state.average], "held_out": known}}
 
     # -- state -----------------------------------------------------------------------------------------------
 
     def save(self, run: Run) -> None:
-        optim = {f"{'+'.join(key)}/{name}": t for key, o in self.optimizers.items() for name, t in o.tensors().items()}
-        parts = {"model": self.model.state_dict(), "ema": self.ema.model.state_dict(), "optim": optim | self.ema.others()}
+        optim = {
+            f"{'+'.join(key)}/{name}": t
+            for key, o in self.optimizers.items()
+            for name, t in o.tensors().items()
+        }
+        parts = {
+            "model": self.model.state_dict(),
+            "ema": self.ema.model.state_dict(),
+            "optim": optim | self.ema.others(),
+        }
         keep = {self.state.good} | ({self.state.best["step"]} if self.state.best else set())
-        checkpoint.save(run, self.state.step, parts, vars(self.state) | {"threads": self.threads, "progress": self.ema.model.progress}, keep)
+        checkpoint.save(
+            run,
+            self.state.step,
+            parts,
+            vars(self.state) | {"threads": self.threads, "progress": self.ema.model.progress},
+            keep,
+        )
         self.saved = self.state.step
 
     def load(self, saved: checkpoint.Checkpoint) -> None:
         """Takes over a checkpoint. Raises StorageError where it is of another model."""
-        averages, optim, known = saved.tensors("ema"), saved.tensors("optim"), saved.manifest.state()
+        averages, optim, known = (
+            saved.tensors("ema"),
+            saved.tensors("optim"),
+            saved.manifest.state(),
+        )
         saved.load_into(self.model, saved.tensors("model"))
         saved.load_into(self.ema.model, averages)
         try:
             self.ema.load(saved.manifest.average, averages, optim)
             for key, optimizer in self.optimizers.items():
                 prefix = "+".join(key) + "/"
-                optimizer.load({name[len(prefix) :]: t for name, t in optim.items() if name.startswith(prefix)})
+                optimizer.load(
+                    {name[len(prefix) :]: t for name, t in optim.items() if name.startswith(prefix)}
+                )
         except (RuntimeError, ValueError, KeyError, IndexError) as error:
-            raise StorageError(f"{saved.path} does not fit this version of its family: {error}") from None
+            raise StorageError(
+                f"{saved.path} does not fit this version of its family: {error}"
+            ) from None
         self.set_state(State(**{name: known[name] for name in vars(State()) if name in known}))
         self.saved = saved.step
 
@@ -222,18 +286,37 @@ class Trainer:
             where = f". The last good state is step {saved.step}, in {run.path}"
             raise health.NotFinite(state.step, reason, self.model, TIMES, where)
         self.load(saved)
-        before = [event for event in run.events()[self.state.events :] if event["kind"] == "rollback"]
+        before = [
+            event for event in run.events()[self.state.events :] if event["kind"] == "rollback"
+        ]
         run.rewind(self.state.events, saved.step, warn)
         rollbacks = state.rollbacks + 1
-        self.set_state(dataclasses.replace(self.state, rollbacks=rollbacks, events=self.state.events + len(before) + 1))
-        event = {"kind": "rollback", "step": state.step, "to": saved.step, "reason": reason, "lr_factor": 0.5**rollbacks}
+        self.set_state(
+            dataclasses.replace(
+                self.state, rollbacks=rollbacks, events=self.state.events + len(before) + 1
+            )
+        )
+        event = {
+            "kind": "rollback",
+            "step": state.step,
+            "to": saved.step,
+            "reason": reason,
+            "lr_factor": 0.5**rollbacks,
+        }
         for line in (*before, event):
             run.append(line)
         checkpoint.discard_after(run, saved.step)
         return event
 
 
-def fit(trainer: Trainer, run: Run, steps: int, on_event: Callable[[dict], None], stop: "Stop", clock: "Clock | None" = None) -> None:
+def fit(
+    trainer: Trainer,
+    run: Run,
+    steps: int,
+    on_event: Callable[[dict], None],
+    stop: "Stop",
+    clock: "Clock | None" = None,
+) -> None:
     """Trains to ``steps``, or to the end of the plan in run.json, with an event, a validation and a checkpoint at each interval.
 
     In a budget of minutes the plan may change on the way; ``on_event`` is then told of it, in an event of kind "plan".
@@ -241,7 +324,14 @@ def fit(trainer: Trainer, run: Run, steps: int, on_event: Callable[[dict], None]
     Raises DivergedError, StorageError, and StoppedError once the state is saved after a signal.
     """
     clock = clock or Clock(run)
-    batch = next(in_order(trainer.dataset, "validation", comfortable(trainer.dataset.spec, 500), device=trainer.device))
+    batch = next(
+        in_order(
+            trainer.dataset,
+            "validation",
+            comfortable(trainer.dataset.spec, 500),
+            device=trainer.device,
+        )
+    )
     plan, timer = budget.plan_of(run, steps), budget.Timer(run, trainer.intervals)
     if trainer.state.step == 0 and steps:
         trainer.save(run)
@@ -264,13 +354,25 @@ def fit(trainer: Trainer, run: Run, steps: int, on_event: Callable[[dict], None]
             if stop.signal and not ends:
                 trainer.check()
                 trainer.save(run)
-                raise StoppedError(f"stopped at step {state.step} of {plan[-1][1]}, state saved: `fromnoise resume {run.path}`", stop.signal)
+                raise StoppedError(
+                    f"stopped at step {state.step} of {plan[-1][1]}, state saved: `fromnoise resume {run.path}`",
+                    stop.signal,
+                )
             if timer.is_due(plan, state.step):
                 plan = [*plan, [state.step, timer.total(plan, state.step, clock.seconds())]]
-                run.update(plan=plan, steps=plan[-1][1])  # on the disk before the first step that depends on it
+                run.update(
+                    plan=plan, steps=plan[-1][1]
+                )  # on the disk before the first step that depends on it
                 timer.start()
                 if plan[-1][1] != here.total:
-                    on_event({"kind": "plan", "step": state.step, "planned": here.total, "steps": plan[-1][1]})
+                    on_event(
+                        {
+                            "kind": "plan",
+                            "step": state.step,
+                            "planned": here.total,
+                            "steps": plan[-1][1],
+                        }
+                    )
         except DivergedError as error:
             on_event(trainer.roll_back(run, error))
     if not steps:
@@ -294,7 +396,12 @@ class Clock:
         now = time.monotonic()
         rate = self.steps / max(now - self.now, 1e-9)
         eta, step_seconds = (left / rate, 1 / rate) if self.steps else (0.0, 0.0)
-        return {"seconds": now - self.started, "items_per_second": rate * batch_size, "step_seconds": step_seconds, "eta": eta}
+        return {
+            "seconds": now - self.started,
+            "items_per_second": rate * batch_size,
+            "step_seconds": step_seconds,
+            "eta": eta,
+        }
 
 
 def _report(trainer: Trainer, run: Run, here: budget.Section, batch: Batch, clock: Clock) -> dict:
@@ -308,8 +415,18 @@ def _report(trainer: Trainer, run: Run, here: budget.Section, batch: Batch, cloc
     if state.best is None or held_out["value"] < state.best["value"]:
         state.best = {"step": state.step, "value": held_out["value"]}
     train = state.take_means()
-    gradients = {name.removeprefix(health.NORM): value for name, value in train.items() if name.startswith(health.NORM)}
-    ill = health.examine(trainer.ema.model, batch, state.history, trainer.intervals, duel, gradients, state.best) if settled else []
+    gradients = {
+        name.removeprefix(health.NORM): value
+        for name, value in train.items()
+        if name.startswith(health.NORM)
+    }
+    ill = (
+        health.examine(
+            trainer.ema.model, batch, state.history, trainer.intervals, duel, gradients, state.best
+        )
+        if settled
+        else []
+    )
     event = {
         "kind": "interval",
         "step": state.step,
@@ -324,8 +441,12 @@ def _report(trainer: Trainer, run: Run, here: budget.Section, batch: Batch, cloc
         **clock.fields(here.total - state.step, trainer.stream.batch_size),
         "memory_mb": peak_memory_mb(trainer.device),
     }
-    if trainer.options is not None and not isinstance(trainer.model, FitsInClosedForm):  # those sample once they are fitted
-        path = strip.save_strip(run, trainer.ema.model, trainer.dataset, state.step, trainer.options)
+    if trainer.options is not None and not isinstance(
+        trainer.model, FitsInClosedForm
+    ):  # those sample once they are fitted
+        path = strip.save_strip(
+            run, trainer.ema.model, trainer.dataset, state.step, trainer.options
+        )
         event["samples"] = sha256(path)
     run.append(event)
     state.events += 1
@@ -343,14 +464,20 @@ def measure(trainer: Trainer, seconds: float, most: int) -> budget.Costs:
     for i, (start, share) in enumerate(kinds):
         times, begin = [], time.monotonic()
         trainer.state.step = start
-        with contextlib.suppress(DivergedError):  # it will diverge again in the run itself, which then says so
-            while len(times) < most + 2 and (len(times) < 5 or time.monotonic() - begin < seconds / len(kinds)):
+        with contextlib.suppress(
+            DivergedError
+        ):  # it will diverge again in the run itself, which then says so
+            while len(times) < most + 2 and (
+                len(times) < 5 or time.monotonic() - begin < seconds / len(kinds)
+            ):
                 before = time.monotonic()
                 trainer.advance(LONG)
                 times.append(time.monotonic() - before)
                 if len(times) >= 2 and time.monotonic() - begin > PATIENCE:
                     break
-        middle = max(1e-9, statistics.median(times[2:] or times[1:] or times or [0.01]))  # a coarse clock may read 0
+        middle = max(
+            1e-9, statistics.median(times[2:] or times[1:] or times or [0.01])
+        )  # a coarse clock may read 0
         sums[i * len(sums) // len(kinds)] += share * middle
     trainer.start_afresh()
     return [[end, total / (end - start)] for (start, end), total in zip(pairwise(edges), sums)]
@@ -359,7 +486,10 @@ def measure(trainer: Trainer, seconds: float, most: int) -> budget.Costs:
 def edges_of(trainer: Trainer) -> list[float]:
     """The shares of a budget, from 0 to 1, at which the cost of a step changes."""
     stages = trainer.model.cost_stages
-    return sorted({stage / stages for stage in range(stages + 1)} | {min(1.0, phase.until) for phase in trainer.model.phases()})
+    return sorted(
+        {stage / stages for stage in range(stages + 1)}
+        | {min(1.0, phase.until) for phase in trainer.model.phases()}
+    )
 
 
 def kinds_of_step(trainer: Trainer) -> list[tuple[int, float]]:
@@ -369,7 +499,10 @@ def kinds_of_step(trainer: Trainer) -> list[tuple[int, float]]:
     for start, end in pairwise(edges):
         middle = int((start + end) / 2 * LONG) if len(edges) > 2 else 0
         first = middle - middle % sum(lengths)
-        found += [(first + sum(lengths[:i]), length / sum(lengths) * (end - start)) for i, length in enumerate(lengths)]
+        found += [
+            (first + sum(lengths[:i]), length / sum(lengths) * (end - start))
+            for i, length in enumerate(lengths)
+        ]
     return found
 
 

@@ -21,21 +21,32 @@ class PhaseOptimizer:
     def __init__(self, model: Family, phase: Phase, config: TrainConfig):
         named = {name: p for name, p in model.parameters_of(phase).items() if p.requires_grad}
         self.params, self.lr = list(named.values()), phase.lr
-        adam = {"lr": phase.lr, "betas": phase.betas, "fused": not any(p.is_complex() for p in self.params)}
+        adam = {
+            "lr": phase.lr,
+            "betas": phase.betas,
+            "fused": not any(p.is_complex() for p in self.params),
+        }
         self.parts: list[tuple[dict[str, Tensor], torch.optim.Optimizer]] = []
         if config.optimizer == "muon":
-            embeddings = {name for name, module in model.named_modules() if isinstance(module, nn.Embedding)}
+            embeddings = {
+                name for name, module in model.named_modules() if isinstance(module, nn.Embedding)
+            }
             others = {f"{name}.weight" for name in embeddings | set(model.first_and_last)}
             matrices = {name: p for name, p in named.items() if p.ndim == 2 and name not in others}
             named = {name: p for name, p in named.items() if name not in matrices}
             if matrices:  # the rule that makes one learning rate serve both (Liu et al. 2025, "Muon is scalable")
                 muon = torch.optim.Muon(
-                    matrices.values(), lr=phase.lr, weight_decay=config.weight_decay, adjust_lr_fn="match_rms_adamw"
+                    matrices.values(),
+                    lr=phase.lr,
+                    weight_decay=config.weight_decay,
+                    adjust_lr_fn="match_rms_adamw",
                 )
                 self.parts.append((matrices, muon))
         if named:
             kind = torch.optim.Adam if config.optimizer == "adam" else torch.optim.AdamW
-            self.parts.append((named, kind(named.values(), weight_decay=config.weight_decay, **adam)))
+            self.parts.append(
+                (named, kind(named.values(), weight_decay=config.weight_decay, **adam))
+            )
 
     def zero_grad(self) -> None:
         for p in self.params:
@@ -66,9 +77,13 @@ class PhaseOptimizer:
                 named, optimizer = self.parts[int(i)]
                 p = named[name]
             except (IndexError, KeyError):
-                raise StorageError(f"the optimiser's state of {name} is of another version: train anew (sampling works)") from None
+                raise StorageError(
+                    f"the optimiser's state of {name} is of another version: train anew (sampling works)"
+                ) from None
             if value.ndim and value.shape != p.shape:
-                raise ValueError(f"the optimiser's {entry} of {name} is {list(value.shape)}, not {list(p.shape)}")
+                raise ValueError(
+                    f"the optimiser's {entry} of {name} is {list(value.shape)}, not {list(p.shape)}"
+                )
             optimizer.state[p][entry] = value.to(p.device)
 
 
@@ -82,7 +97,12 @@ def lr_factor(step: float, steps: int, config: TrainConfig) -> float:
     warmup = max(1, round(config.warmup * steps))
     rise = min(1.0, (step + 1) / warmup)
     done = max(0.0, (step - warmup) / max(1, steps - warmup))
-    falls = {"constant": 1.0, "linear": 1 - done, "cosine": 0.5 * (1 + math.cos(math.pi * done)), "wsd": min(1.0, (1 - done) / DECAY)}
+    falls = {
+        "constant": 1.0,
+        "linear": 1 - done,
+        "cosine": 0.5 * (1 + math.cos(math.pi * done)),
+        "wsd": min(1.0, (1 - done) / DECAY),
+    }
     return rise * (config.lr_end + (1 - config.lr_end) * falls[config.schedule])
 
 
@@ -106,7 +126,10 @@ def blend(widths: Sequence[float], wanted: float) -> list[float]:
     inner = lambda a, b: (a + 1) * (b + 1) / (a + b + 1)
     gamma, k = np.array([gamma_of(width) for width in widths]), len(widths)
     system = np.ones((k + 1, k + 1))
-    system[:k, :k], system[k, k] = inner(gamma[:, None], gamma), 0  # the last row: constant weights stay as they are
+    system[:k, :k], system[k, k] = (
+        inner(gamma[:, None], gamma),
+        0,
+    )  # the last row: constant weights stay as they are
     return np.linalg.lstsq(system, np.append(inner(gamma, gamma_of(wanted)), 1))[0][:k].tolist()
 
 
@@ -119,10 +142,18 @@ class Ema:
     """
 
     def __init__(self, model: Family, decay: float, widths: Sequence[float] = ()):
-        self.model, self.decay, self.widths = copy.deepcopy(model).eval().requires_grad_(False), decay, tuple(widths)
+        self.model, self.decay, self.widths = (
+            copy.deepcopy(model).eval().requires_grad_(False),
+            decay,
+            tuple(widths),
+        )
         self.powers = [gamma_of(width) + 1 for width in widths]
         self._theirs = [p.detach() for p in model.parameters()]
-        mine = self._theirs if not decay and not widths else [p.detach() for p in self.model.parameters()]
+        mine = (
+            self._theirs
+            if not decay and not widths
+            else [p.detach() for p in self.model.parameters()]
+        )
         self.weights = [mine, *([p.clone() for p in mine] for _ in widths[1:])]
         self.use(0)
 
@@ -135,17 +166,27 @@ class Ema:
     @torch.no_grad()
     def update(self, model: Family, step: int) -> None:
         if self.decay or self.widths:
-            decays = [(1 - 1 / (step + 1)) ** power for power in self.powers] or [min(self.decay, (1 + step) / (10 + step))]
+            decays = [(1 - 1 / (step + 1)) ** power for power in self.powers] or [
+                min(self.decay, (1 + step) / (10 + step))
+            ]
             for mine, decay in zip(self.weights, decays):
                 torch._foreach_lerp_(mine, self._theirs, 1 - decay)
-        for mine, theirs in zip(self.model.buffers(), model.buffers()):  # running statistics are averages already
+        for mine, theirs in zip(
+            self.model.buffers(), model.buffers()
+        ):  # running statistics are averages already
             mine.copy_(theirs)
 
     def others(self) -> dict[str, Tensor]:
         """The averages that are not in use, keyed "average WIDTH/parameter"."""
         names = [name for name, _ in self.model.named_parameters()]
-        unused = [(width, mine) for i, (width, mine) in enumerate(zip(self.widths, self.weights)) if i != self.index]
-        return {f"average {width}/{name}": p for width, mine in unused for name, p in zip(names, mine)}
+        unused = [
+            (width, mine)
+            for i, (width, mine) in enumerate(zip(self.widths, self.weights))
+            if i != self.index
+        ]
+        return {
+            f"average {width}/{name}": p for width, mine in unused for name, p in zip(names, mine)
+        }
 
     @torch.no_grad()
     def load(self, index: int, used: dict[str, Tensor], others: dict[str, Tensor]) -> None:
@@ -169,5 +210,10 @@ def callable_modules(model: Family, differentiated_twice: bool = False) -> list[
         else:
             yield module
 
-    names = dict.fromkeys(name for phase in model.phases() for name in phase.trains if differentiated_twice or name not in model.second_order)
+    names = dict.fromkeys(
+        name
+        for phase in model.phases()
+        for name in phase.trains
+        if differentiated_twice or name not in model.second_order
+    )
     return [part for name in names for part in descend(model.get_submodule(name))]

@@ -39,8 +39,14 @@ class Restored:
 
 
 def restore(
-    run: Run, which: str = "last", weights: str | float = "ema", device: str = "auto", warn=lambda line: None, with_data: bool = True,
-    data_name: str | None = None, trust: families.Trust = families.NO_TRUST,
+    run: Run,
+    which: str = "last",
+    weights: str | float = "ema",
+    device: str = "auto",
+    warn=lambda line: None,
+    with_data: bool = True,
+    data_name: str | None = None,
+    trust: families.Trust = families.NO_TRUST,
 ) -> Restored:
     """Loads the checkpoint ``which`` ("last", "best" or a step) of a run; weights: "ema" or "model".
 
@@ -54,17 +60,31 @@ def restore(
     saved = checkpoint.find(run, which, warn)
     events, damage = run.sound_events()
     if damage or len(events) < saved.manifest.events:
-        reason = damage or f"{run.path / 'events.jsonl'} has {len(events)} of the {saved.manifest.events} events of step {saved.step}"
-        warn(f"{reason}; using the {len(events)} events before that. The weights are not touched; bring the file back from a copy to see the rest")
-    unfitted = hasattr(family.FAMILY, "fit") and (saved.step < record.steps or not isinstance(weights, str))
+        reason = (
+            damage
+            or f"{run.path / 'events.jsonl'} has {len(events)} of the {saved.manifest.events} events of step {saved.step}"
+        )
+        warn(
+            f"{reason}; using the {len(events)} events before that. The weights are not touched; bring the file back from a copy to see the rest"
+        )
+    unfitted = hasattr(family.FAMILY, "fit") and (
+        saved.step < record.steps or not isinstance(weights, str)
+    )
     dataset = dataset_of(run, data_name) if with_data or unfitted else described_data(run)
     check_example(dataset.spec.dims, str(run.path))
     with Bounded(str(run.path), *saved.size()):
         model = family.FAMILY(config, dataset.spec)
     model = model.to(device).eval().requires_grad_(False)
-    saved.load_into(model, saved.tensors(weights) if isinstance(weights, str) else averaged(run, saved, weights))
-    if unfitted:  # stopped before the end, or other weights: what comes after the last step is made up for
-        model.fit(lambda: in_order(dataset, "train", device=device), Rng(record.seed, device=device).at("fit"))
+    saved.load_into(
+        model, saved.tensors(weights) if isinstance(weights, str) else averaged(run, saved, weights)
+    )
+    if (
+        unfitted
+    ):  # stopped before the end, or other weights: what comes after the last step is made up for
+        model.fit(
+            lambda: in_order(dataset, "train", device=device),
+            Rng(record.seed, device=device).at("fit"),
+        )
     done = saved.manifest.progress
     model.progress = min(1.0, saved.step / max(1, record.steps)) if done is None else done
     return Restored(run, family, model, dataset, saved.step, trust)
@@ -75,19 +95,30 @@ def recorded(model: type[BaseConfig], values: dict, run: Run) -> BaseConfig:
     try:
         return build(model, values)
     except UsageError as error:
-        raise StorageError(f"{run.path / 'run.json'} does not fit this version of fromnoise: {error}") from None
+        raise StorageError(
+            f"{run.path / 'run.json'} does not fit this version of fromnoise: {error}"
+        ) from None
 
 
 def averaged(run: Run, saved: checkpoint.Checkpoint, width: float) -> dict[str, torch.Tensor]:
     """The weights of an average that was not kept, out of those that were. Raises UsageError."""
     widths = recorded(TrainConfig, run.info["train"], run).averages
     if not widths or not min(widths) <= width <= max(widths):
-        kept = f"from {min(widths)} to {max(widths)}" if widths else "none: it was trained without --averages"
+        kept = (
+            f"from {min(widths)} to {max(widths)}"
+            if widths
+            else "none: it was trained without --averages"
+        )
         raise UsageError(f"{run.path} has no average of width {width:g}: {kept}")
     used, others, place = saved.tensors("ema"), saved.tensors("optim"), saved.manifest.average
     of = lambda i, name: used[name] if i == place else others[f"average {widths[i]}/{name}"]
-    names = {name.partition("/")[2] for name in others if name.startswith("average ")}  # of parameters: buffers are the same for all
-    return used | {name: sum(share * of(i, name) for i, share in enumerate(blend(widths, width))) for name in names}
+    names = {
+        name.partition("/")[2] for name in others if name.startswith("average ")
+    }  # of parameters: buffers are the same for all
+    return used | {
+        name: sum(share * of(i, name) for i, share in enumerate(blend(widths, width)))
+        for name in names
+    }
 
 
 def described_data(run: Run) -> Dataset:
@@ -100,13 +131,22 @@ def described_data(run: Run) -> Dataset:
     columns, tokenizer, words = (stored.get(name) for name in ("columns", "tokenizer", "words"))
     try:
         return Dataset(
-            known.name, DataSpec(**known.spec.model_dump()), {}, known.digest, class_names=tuple(known.class_names),
-            binarise=known.binarise, columns=columns and Columns.from_json(columns),
-            tokenizer=tokenizer and Tokenizer.from_json(tokenizer), words=words and Captions.from_json(words), settings=known.settings,
+            known.name,
+            DataSpec(**known.spec.model_dump()),
+            {},
+            known.digest,
+            class_names=tuple(known.class_names),
+            binarise=known.binarise,
+            columns=columns and Columns.from_json(columns),
+            tokenizer=tokenizer and Tokenizer.from_json(tokenizer),
+            words=words and Captions.from_json(words),
+            settings=known.settings,
             class_counts=tuple(known.class_counts),  # runs of before do not have it
-        )  # fmt: skip
+        )
     except (KeyError, TypeError, ValueError, AssertionError, StorageError) as error:
-        raise StorageError(f"{run.path / 'run.json'} is damaged: what it says of the data does not go together: {error}") from None
+        raise StorageError(
+            f"{run.path / 'run.json'} is damaged: what it says of the data does not go together: {error}"
+        ) from None
 
 
 def dataset_of(run: Run, name: str | None = None) -> Dataset:
@@ -114,19 +154,29 @@ def dataset_of(run: Run, name: str | None = None) -> Dataset:
     known = run.record.data
     where, settings = Path(known.name), recorded(DataConfig, known.settings, run)
     if name is None and where.is_absolute() and not where.exists():
-        raise DataError(f"the data of {run.path} were at {where} and are not there any more: bring them back, or say once where they are now: `fromnoise show {run.path} --data PATH`")
+        raise DataError(
+            f"the data of {run.path} were at {where} and are not there any more: bring them back, or say once where they are now: `fromnoise show {run.path} --data PATH`"
+        )
     dataset = data.load(name or known.name, settings)
     if dataset.digest != known.digest:
         if modelled := constants_modelled(run.info["data"]):
-            raise DataError(f"{run.path} is from a version that modelled constant columns too ('{modelled[0]}'), which none does any more: train it anew")
+            raise DataError(
+                f"{run.path} is from a version that modelled constant columns too ('{modelled[0]}'), which none does any more: train it anew"
+            )
         sizes = {name: len(part) for name, part in dataset.splits.items()}
-        difference = f"splits {known.splits} then, {sizes} now" if sizes != known.splits else "the same sizes, other content"
+        difference = (
+            f"splits {known.splits} then, {sizes} now"
+            if sizes != known.splits
+            else "the same sizes, other content"
+        )
         raise DataError(
             f"the data '{known.name}' changed since {run.path} was trained ({difference}; digest "
             f"{known.digest[:12]} then, {dataset.digest[:12]} now): bring the old data back, or train anew"
         )
     # of the run, not of these data: cells say what the model's likelihood is, and old runs have none
-    dataset = replace(dataset, spec=replace(dataset.spec, cells=DataSpec(**known.spec.model_dump()).cells))
+    dataset = replace(
+        dataset, spec=replace(dataset.spec, cells=DataSpec(**known.spec.model_dump()).cells)
+    )
     if name is not None:
         run.update(data=run.info["data"] | {"name": found_at(name)})
     return dataset
@@ -135,7 +185,11 @@ def dataset_of(run: Run, name: str | None = None) -> Dataset:
 def constants_modelled(recorded: dict) -> list[str]:
     """Names of columns with one value that an old run has in its vectors."""
     columns = (recorded.get("columns") or {}).get("columns", [])
-    constant = [c["name"] for c in columns if len(c["values"]) == 1 or (not c["values"] and c["low"] == c["high"])]
+    constant = [
+        c["name"]
+        for c in columns
+        if len(c["values"]) == 1 or (not c["values"] and c["low"] == c["high"])
+    ]
     flagged = any("constant" in c for c in columns)
     return [] if flagged or len(constant) == len(columns) else constant
 

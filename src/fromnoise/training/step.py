@@ -13,7 +13,15 @@ from . import health
 from .settings import TrainConfig
 
 
-def train_step(model: Family, optimizers: dict, stream: Stream, step: int, rng: Rng, config: TrainConfig, factor: float):
+def train_step(
+    model: Family,
+    optimizers: dict,
+    stream: Stream,
+    step: int,
+    rng: Rng,
+    config: TrainConfig,
+    factor: float,
+):
     """One step of the phases that are due: forward, zero_grad, backward, clip, step. Returns its terms and gradient norms.
 
     Freezing is ``backward(inputs=...)``: parameters outside the phase get no gradient and no update.
@@ -26,7 +34,9 @@ def train_step(model: Family, optimizers: dict, stream: Stream, step: int, rng: 
         for repeat in range(phase.repeats):
             batch, key = stream.batch(place + repeat), rng.at("step", step, phase.name, repeat)
             key.seed_torch()
-            with torch.autocast(batch.x.device.type, torch.bfloat16, enabled=config.precision == "bfloat16"):
+            with torch.autocast(
+                batch.x.device.type, torch.bfloat16, enabled=config.precision == "bfloat16"
+            ):
                 loss = model.loss(batch, phase.name, key)
             optimizer.zero_grad()
             loss.value.backward(inputs=optimizer.params)
@@ -65,7 +75,9 @@ def turns(phases: Sequence[Phase], batches_per_epoch: int) -> list[int]:
         return []
     for phase in phases:
         if not phase.epochs or phase.every != 1:
-            raise UsageError(f"phase {phase.name}: either all phases take turns (epochs above 0, every 1), or none does")
+            raise UsageError(
+                f"phase {phase.name}: either all phases take turns (epochs above 0, every 1), or none does"
+            )
     return [max(1, round(phase.epochs * batches_per_epoch / phase.repeats)) for phase in phases]
 
 

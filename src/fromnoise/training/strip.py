@@ -34,7 +34,11 @@ def save_strip(run: Run, model: Family, dataset: Dataset, step: int, options: Ba
     """
     spec, device = dataset.spec, next(iter(model.parameters()), torch.zeros(())).device
     n = POINTS if spec.kind == "vector" else IMAGES
-    y = dataset.in_turn(range(n)).to(device) if getattr(model.config, "conditional", False) else None
+    y = (
+        dataset.in_turn(range(n)).to(device)
+        if getattr(model.config, "conditional", False)
+        else None
+    )
     x = model.sample(n, y, options, Rng(0, ("sample",), device=device).per_row(range(n)))
     values = dataset.to_pixels(x) if spec.kind == "image" else x.detach().cpu().numpy()
     buffer = io.BytesIO()
@@ -48,8 +52,16 @@ def save_strip(run: Run, model: Family, dataset: Dataset, step: int, options: Ba
 def strips_of(run: Run, until: int | None = None) -> dict[int, Path]:
     """Step -> file, in order of the steps: the start, and what the run's events know, so nothing that was given up."""
     known = {0} | {event["step"] for event in run.events("interval")}
-    found = {int(m[1]): path for path in (run.path / "samples").glob("progress-*.npy") if (m := re.fullmatch(r"progress-([0-9]{1,18})\.npy", path.name))}
-    return {step: found[step] for step in sorted(found) if step in known and (until is None or step <= until)}
+    found = {
+        int(m[1]): path
+        for path in (run.path / "samples").glob("progress-*.npy")
+        if (m := re.fullmatch(r"progress-([0-9]{1,18})\.npy", path.name))
+    }
+    return {
+        step: found[step]
+        for step in sorted(found)
+        if step in known and (until is None or step <= until)
+    }
 
 
 def read_strip(path: Path) -> np.ndarray:
@@ -57,10 +69,29 @@ def read_strip(path: Path) -> np.ndarray:
     data = read_limited(path, LARGEST)
     try:
         buffer = io.BytesIO(data)
-        read_header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+        read_header = {
+            (1, 0): np.lib.format.read_array_header_1_0,
+            (2, 0): np.lib.format.read_array_header_2_0,
+        }
         shape, _, dtype = read_header[np.lib.format.read_magic(buffer)](buffer)
-        if dtype.hasobject or math.prod(shape) * dtype.itemsize != len(data) - buffer.tell() or not math.prod(shape):
+        if (
+            dtype.hasobject
+            or math.prod(shape) * dtype.itemsize != len(data) - buffer.tell()
+            or not math.prod(shape)
+        ):
             raise ValueError("its size is not the one that it claims")
         return np.load(io.BytesIO(data), allow_pickle=False)
-    except (OSError, ValueError, EOFError, KeyError, TypeError, SyntaxError, RecursionError, MemoryError, OverflowError) as error:
-        raise StorageError(f"{path} is damaged: delete it, and the figure does without it") from error
+    except (
+        OSError,
+        ValueError,
+        EOFError,
+        KeyError,
+        TypeError,
+        SyntaxError,
+        RecursionError,
+        MemoryError,
+        OverflowError,
+    ) as error:
+        raise StorageError(
+            f"{path} is damaged: delete it, and the figure does without it"
+        ) from error

@@ -45,7 +45,9 @@ def verify(run: Run) -> Findings:
     if gone := run.missing_checkpoint():
         problems.append(gone)
     if valid and (best := valid[-1].manifest.best) and best.step not in run.checkpoint_folders():
-        problems.append(f"{run.path / 'checkpoints' / f'step-{best.step:08d}'} is missing: it is the best checkpoint by held-out value")
+        problems.append(
+            f"{run.path / 'checkpoints' / f'step-{best.step:08d}'} is missing: it is the best checkpoint by held-out value"
+        )
     if not valid and not problems:
         found.problems.append(f"{run.path} has no checkpoint")
     if run.record.format >= 2:
@@ -63,20 +65,36 @@ def verify(run: Run) -> Findings:
             lines[name] = []
             found.problems.append(str(error))
     if valid and len(lines["events.jsonl"]) < valid[-1].manifest.events:
-        found.problems.append(f"{run.path / 'events.jsonl'} has {len(lines['events.jsonl'])} events, and the checkpoint of step {valid[-1].step} knows of {valid[-1].manifest.events}")
-    known = {run.path / "samples" / f"progress-{event['step']:08d}.npy": event["samples"] for event in lines["events.jsonl"] if event.get("samples")}
+        found.problems.append(
+            f"{run.path / 'events.jsonl'} has {len(lines['events.jsonl'])} events, and the checkpoint of step {valid[-1].step} knows of {valid[-1].manifest.events}"
+        )
+    known = {
+        run.path / "samples" / f"progress-{event['step']:08d}.npy": event["samples"]
+        for event in lines["events.jsonl"]
+        if event.get("samples")
+    }
     known |= {run.path / line["file"]: line["sha256"] for line in lines["outputs.jsonl"]}
     for path, digest in known.items():
         if is_file(path) and not path.is_symlink():  # it may have been deleted: nothing needs it
             covered.add(path)
             if sha256(path) != digest:
-                found.problems.append(f"{path} is damaged, or was changed since it was made: delete it, or make it again")
+                found.problems.append(
+                    f"{path} is damaged, or was changed since it was made: delete it, or make it again"
+                )
     for path in sorted(run.path.glob("report*.json")):
         if path not in known:
             check(path, read_report, check_bytes)
-    damaged_folders = [path for path in (run.path / "checkpoints").glob("step-*") if path not in {saved.path for saved in valid}]
+    damaged_folders = [
+        path
+        for path in (run.path / "checkpoints").glob("step-*")
+        if path not in {saved.path for saved in valid}
+    ]
     found.uncovered = [
-        str(path.relative_to(run.path)) for path in sorted(run.path.rglob("*"))
-        if path.is_file() and path.stat().st_size and path not in covered and not any(folder in path.parents for folder in damaged_folders)
-    ]  # fmt: skip
+        str(path.relative_to(run.path))
+        for path in sorted(run.path.rglob("*"))
+        if path.is_file()
+        and path.stat().st_size
+        and path not in covered
+        and not any(folder in path.parents for folder in damaged_folders)
+    ]
     return found
