@@ -40,9 +40,9 @@ def serve(threads: int) -> None:
     """Reads "MODEL SECONDS" lines, trains for so long, answers with seconds a step."""
     from fromnoise.training import launch
 
-    make = lambda family, preset, options: launch.plan(
-        family, "digits", preset, steps=1, threads=threads, **options
-    ).trainer()
+    def make(family, preset, options):
+        return launch.plan(family, "digits", preset, steps=1, threads=threads, **options).trainer()
+
     trainers = {name: make(*parts) for name, parts in MODELS.items()}
     for trainer in trainers.values():
         for _ in range(5):
@@ -160,7 +160,10 @@ def main() -> None:
         rounds = measured(servers, args.rounds, args.seconds, args.threads)
     finally:
         end(list(servers.values()))
-    middle = lambda value: statistics.median(map(value, rounds))
+
+    def middle(value):
+        return statistics.median(map(value, rounds))
+
     table = []
     for load in LOADS:
         for model in MODELS:

@@ -20,8 +20,9 @@ def main() -> None:
     parser.add_argument("--out", default="runs")
     args = parser.parse_args()
     header()
-    train = lambda name, **o: (
-        fn.train(
+
+    def train(name, **o):
+        return fn.train(
             "autoencoder",
             data="mnist",
             preset="denoising",
@@ -29,7 +30,7 @@ def main() -> None:
             out=Path(args.out) / name,
             **o,
         ).restored
-    )
+
     denoiser = train("denoiser")
     plain = train("plain", corruption="none")
     print("sigma   noisy   plain AE   denoiser   (PSNR in dB, 10,000 test images)")

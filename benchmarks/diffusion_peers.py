@@ -58,11 +58,12 @@ def ours(scale: Scale, args: argparse.Namespace) -> Trained:
         out=args.out / "run",
         **more,
     )
-    draw = lambda sampler: (
-        lambda n: sample.sample(
+
+    def draw(sampler):
+        return lambda n: sample.sample(
             run.restored, n, args.seed, options={"steps": args.steps, "sampler": sampler}
         )
-    )
+
     rate = run.run.events("interval")[-1]["items_per_second"]  # validation and saving included
     return Trained(
         count_parameters(run.model),

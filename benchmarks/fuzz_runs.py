@@ -352,7 +352,10 @@ def change_tensors(path: Path, rng: np.random.Generator) -> None:
 
 def steps_for(path: Path, file: Path) -> list[Callable]:
     """What reads a run whose ``file`` is damaged."""
-    find = lambda: checkpoint.find(Run(path))
+
+    def find():
+        return checkpoint.find(Run(path))
+
     if file.suffix == ".safetensors":
         return [
             lambda: [find().tensors(part) for part in checkpoint.PARTS],

@@ -33,17 +33,27 @@ def settings():
     lam = 1 / torch.arange(1, 21, dtype=torch.float64)
     shift = torch.zeros(20, dtype=torch.float64)
     shift[0] = 0.2
-    x = lambda rng, n: normal(rng, "x", n, 20) * (1.15 * lam).sqrt() + shift
-    y = lambda rng, m: normal(rng, "y", m, 20) * lam.sqrt()
+
+    def x(rng, n):
+        return normal(rng, "x", n, 20) * (1.15 * lam).sqrt() + shift
+
+    def y(rng, m):
+        return normal(rng, "y", m, 20) * lam.sqrt()
+
     truth = float(shift.square().sum() + (lam * (1.15**0.5 - 1) ** 2).sum())
     yield "d = 20, n = m = 2,000 (the anchor's size)", x, y, truth, 2000, 2000
     yield "the same, n = 500, m = 4,000", x, y, truth, 500, 4000
     lam64 = 1 / torch.arange(1, 65, dtype=torch.float64)
-    skew = lambda rng, name, n, scale: (
-        (rng.numpy(name).exponential(size=(n, 64)) - 1) * (scale * lam64).sqrt().numpy()
-    )
-    wide = lambda rng, n: torch.from_numpy(skew(rng, "x", n, 1.3))
-    tall = lambda rng, m: torch.from_numpy(skew(rng, "y", m, 1.0))
+
+    def skew(rng, name, n, scale):
+        return (rng.numpy(name).exponential(size=(n, 64)) - 1) * (scale * lam64).sqrt().numpy()
+
+    def wide(rng, n):
+        return torch.from_numpy(skew(rng, "x", n, 1.3))
+
+    def tall(rng, m):
+        return torch.from_numpy(skew(rng, "y", m, 1.0))
+
     yield (
         "d = 64, exponential tails, n = m = 3,000",
         wide,
@@ -67,8 +77,13 @@ def scaled(kind: str, n: int, m: int, draw, square: float, scale: float):
 
     Then FD = (scale - 1)^2 E |y|^2, exactly. draw: (numpy generator, rows) -> (rows, d).
     """
-    one = lambda factor: lambda rng, rows: torch.from_numpy(factor * draw(rng.numpy("x"), rows))
-    other = lambda rng, rows: torch.from_numpy(draw(rng.numpy("y"), rows))
+
+    def one(factor):
+        return lambda rng, rows: torch.from_numpy(factor * draw(rng.numpy("x"), rows))
+
+    def other(rng, rows):
+        return torch.from_numpy(draw(rng.numpy("y"), rows))
+
     yield f"{kind}, n = {n:,}, m = {m:,}, equal laws", one(1.0), other, 0.0, n, m
     yield (
         f"{kind}, n = {n:,}, m = {m:,}, samples {scale} times as wide",
@@ -82,18 +97,35 @@ def scaled(kind: str, n: int, m: int, draw, square: float, scale: float):
 
 def kinds():
     """As ``settings``, for features that are far from Gaussian, sets of unequal size, and few rows for each feature."""
-    normal = lambda d: lambda r, n: r.standard_normal((n, d))
-    heavy = lambda d: lambda r, n: r.standard_t(5, (n, d))
-    together = lambda d: (
-        lambda r, n: r.standard_normal((n, d)) / np.sqrt(r.chisquare(5, (n, 1)) / 5)
-    )
-    above = lambda d, c: lambda r, n: np.maximum(r.standard_normal((n, d)) - c, 0)
-    lognormal = lambda d: lambda r, n: np.exp(0.8 * r.standard_normal((n, d)))
-    relu = lambda c: (1 + c * c) * stats.norm.sf(c) - c * stats.norm.pdf(c)
+
+    def normal(d):
+        return lambda r, n: r.standard_normal((n, d))
+
+    def heavy(d):
+        return lambda r, n: r.standard_t(5, (n, d))
+
+    def together(d):
+        return lambda r, n: r.standard_normal((n, d)) / np.sqrt(r.chisquare(5, (n, 1)) / 5)
+
+    def above(d, c):
+        return lambda r, n: np.maximum(r.standard_normal((n, d)) - c, 0)
+
+    def lognormal(d):
+        return lambda r, n: np.exp(0.8 * r.standard_normal((n, d)))
+
+    def relu(c):
+        return (1 + c * c) * stats.norm.sf(c) - c * stats.norm.pdf(c)
+
     chances = np.linspace(0.02, 0.5, 24)
-    flags = lambda r, n: (r.random((n, 24)) < chances).astype(float)
+
+    def flags(r, n):
+        return (r.random((n, 24)) < chances).astype(float)
+
     centres = 3 * np.random.default_rng(7).standard_normal((8, 16))
-    clusters = lambda r, n: centres[r.integers(8, size=n)] + 0.1 * r.standard_normal((n, 16))
+
+    def clusters(r, n):
+        return centres[r.integers(8, size=n)] + 0.1 * r.standard_normal((n, 16))
+
     t5 = 5 / 3
     yield from scaled("t5 features, d = 32", 1000, 1000, heavy(32), 32 * t5, 1.2)
     yield from scaled(

@@ -118,7 +118,10 @@ def median_ms(run, times: int = 9) -> float:
 def images(seed: int, draws: int) -> None:
     mnist = data.load("mnist", build(DataConfig, {"binarise": "dynamic"}))
     n = len(mnist.splits["train"])
-    draw = lambda split, rows, rng=None: (mnist.batch(split, rows, rng).x[:, 0] > 0).to(torch.uint8)
+
+    def draw(split, rows, rng=None):
+        return (mnist.batch(split, rows, rng).x[:, 0] > 0).to(torch.uint8)
+
     test = draw("test", slice(0, 10_000))
     held_out = draw("validation", slice(0, len(mnist.splits["validation"])))
     train = torch.cat([draw("train", slice(0, n), Rng(seed).at("draw", k)) for k in range(draws)])

@@ -239,7 +239,10 @@ def row(restored, yardstick: Yardstick, path: Path, truth) -> str:
         found["name"]: found
         for found in quality(yardstick, Samples.of(read_written(restored, path, N)))
     }
-    both = lambda name: f"{show(measured[name]):>8} {show(written[name]):>8}"
+
+    def both(name):
+        return f"{show(measured[name]):>8} {show(written[name]):>8}"
+
     line = "".join(both(name) for name in ("precision", "coverage", "near_copies"))
     if reason := likelihood.why_none(restored):
         return f"{line}  none: {reason}"

@@ -152,7 +152,10 @@ def main() -> None:
         n: {k: statistics.median(r[k] for r in rows) for k in rows[0]}
         for n, rows in results.items()
     }
-    seconds = lambda name: [row["seconds_per_60k"] for row in results[name]]
+
+    def seconds(name):
+        return [row["seconds_per_60k"] for row in results[name]]
+
     ratios = {
         n: statistics.median(a / b for a, b in zip(seconds(n), seconds("pythae")))
         for n in NAMES[:-1]

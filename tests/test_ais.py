@@ -76,8 +76,13 @@ def test_examples_of_different_width_side_by_side():
         torch.tensor([0.3, -1.0, 1.5], dtype=torch.float64),
         torch.tensor([0.5, 0.2, 0.05], dtype=torch.float64),
     )
-    p = lambda z: log_normal(z)[..., 0]
-    joint = lambda z: p(z) + log_normal(x, (torch.sin(2 * z) + z)[..., 0], 2 * s.log())
+
+    def p(z):
+        return log_normal(z)[..., 0]
+
+    def joint(z):
+        return p(z) + log_normal(x, (torch.sin(2 * z) + z)[..., 0], 2 * s.log())
+
     grid = torch.linspace(-8, 8, 200_001, dtype=torch.float64)
     truth = joint(grid[:, None, None].expand(-1, 3, 1)).logsumexp(0) + math.log(16 / 200_000)
     log_w, accepted = ais(
@@ -101,9 +106,11 @@ def test_pilots_alone_set_the_step_size():
 
 
 def test_a_step_far_too_large_recovers():
-    overflowing = lambda z: (
-        joint(z) + torch.where(z.abs().amax(-1) > 40, math.nan, 0.0)
-    )  # as a network's outputs far out
+    def overflowing(z):
+        return joint(z) + torch.where(
+            z.abs().amax(-1) > 40, math.nan, 0.0
+        )  # as a network's outputs far out
+
     log_w, accepted = ais(
         prior, overflowing, start(8, 204), Rng(9), sigmoid_schedule(150), step=50.0
     )

@@ -37,9 +37,10 @@ def changed(scene: Scene) -> dict[str, Scene]:
     """The scene with one attribute changed, in all ways."""
     out = {}
     for i, thing in enumerate(scene.things):
-        put = lambda other, i=i: replace(
-            scene, things=(*scene.things[:i], other, *scene.things[i + 1 :])
-        )
+
+        def put(other, i=i):
+            return replace(scene, things=(*scene.things[:i], other, *scene.things[i + 1 :]))
+
         out |= {
             f"colour {i} {colour}": put(replace(thing, colour=colour))
             for colour in COLOURS

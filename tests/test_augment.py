@@ -90,13 +90,19 @@ def test_colour_changes_what_it_says():
     assert brighter.abs().max() <= 0.5 and brighter.std().item() == pytest.approx(
         1 / 12**0.5, rel=0.1
     )
-    grey = lambda x: (x.mean(1) - x.mean((1, 2, 3))[:, None, None]).flatten(1)
+
+    def grey(x):
+        return (x.mean(1) - x.mean((1, 2, 3))[:, None, None]).flatten(1)
+
     contrast = (grey(x) * grey(y)).sum(1) / grey(x).square().sum(1)
     assert torch.allclose(
         grey(y), contrast[:, None] * grey(x), atol=1e-5
     )  # one factor for the whole image
     assert 0.5 <= contrast.min() < 0.55 and 1.45 < contrast.max() <= 1.5
-    tint = lambda x: (x - x.mean(1, keepdim=True)).flatten(1)
+
+    def tint(x):
+        return (x - x.mean(1, keepdim=True)).flatten(1)
+
     saturation = (tint(x) * tint(y)).sum(1) / tint(x).square().sum(1) / contrast
     assert torch.allclose(tint(y), (saturation * contrast)[:, None] * tint(x), atol=1e-5)
     assert 0 <= saturation.min() < 0.1 and 1.9 < saturation.max() < 2.0001

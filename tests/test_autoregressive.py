@@ -168,11 +168,14 @@ def test_a_hybrid_of_images_leaves_their_rows_out():
     made.fit_before(lambda: [Batch(x[:170]), Batch(x[170:])], Rng(0))
     with torch.no_grad():
         counts_only(made)
-        nats = lambda: float(
-            made.loss(Batch(x, rows=torch.arange(300)), "likelihood", Rng(0)).terms[
-                "nats_per_symbol"
-            ]
-        )
+
+        def nats():
+            return float(
+                made.loss(Batch(x, rows=torch.arange(300)), "likelihood", Rng(0)).terms[
+                    "nats_per_symbol"
+                ]
+            )
+
         knows, fair = (nats() for made.training in (False, True))
     assert knows < 0.8 * math.log(256) and fair > 0.98 * math.log(256)
 
@@ -181,7 +184,10 @@ def test_a_text_is_counted_to_its_end():
     """The last 5 symbols fill no window; in_order hands them on as a shorter one."""
     s, spec = text(605), DataSpec("tokens", (20,), levels=5)
     part = TextSplit(s.numpy().astype(np.uint8), window=20)
-    batches = lambda: in_order(Dataset("text", spec, {"train": part}, ""), "train", rest=True)
+
+    def batches():
+        return in_order(Dataset("text", spec, {"train": part}, ""), "train", rest=True)
+
     made = model(spec, network="ngram")
     made.fit_before(batches, Rng(0))
     assert torch.equal(made.counts.score(s), KneserNey(3, 5).fit(s).score(s))

@@ -100,7 +100,10 @@ def test_widths_between_are_made_of_those_kept():
     for width, most in ((0.05, 1e-9), (0.1, 1e-9), (0.07, 0.04), (0.15, 0.06)):
         (exact,) = averages_of(list(torch.eye(1000, dtype=torch.float64)), (width,))
         shares = torch.tensor(blend(WIDTHS, width), dtype=torch.float64)
-        off = lambda shares: float((shares @ kept - exact).norm() / exact.norm())
+
+        def off(shares):
+            return float((shares @ kept - exact).norm() / exact.norm())
+
         assert off(shares) < most and float(shares.sum()) == pytest.approx(1, abs=1e-12)
         for shift in (
             torch.tensor([[1.0, -1, 0], [0, 1, -1]], dtype=torch.float64) * 0.02
@@ -203,7 +206,9 @@ def test_what_is_chosen_is_told_saved_and_restored(tmp_path):
 
 @pytest.mark.parametrize("family,options", [("vae", TINY), ("autoencoder", TINY)])
 def test_resume_is_exact(family, options, tmp_path):
-    plan = lambda: launch.plan(family, **options | {"averages": WIDTHS})
+    def plan():
+        return launch.plan(family, **options | {"averages": WIDTHS})
+
     whole = launch.start(plan(), tmp_path / "whole")
     for stops in ([1], [7], [5, 12, 19]):
         assert not first_difference(whole, interrupted(plan(), tmp_path / f"{stops}", stops))
@@ -224,7 +229,10 @@ def force_choices(monkeypatch, places: dict[int, int]) -> None:
 
 def test_resume_and_rollback_are_exact_when_the_choice_changes(tmp_path, monkeypatch):
     (tmp_path / "bomb.py").write_text(BOMB)
-    plan = lambda: launch.plan(str(tmp_path / "bomb.py"), **SMALL | {"averages": WIDTHS})
+
+    def plan():
+        return launch.plan(str(tmp_path / "bomb.py"), **SMALL | {"averages": WIDTHS})
+
     force_choices(monkeypatch, {5: 2, 10: 1, 15: 0, 20: 2})
     whole = launch.start(plan(), tmp_path / "whole")
     assert [(e["step"], e["to"]) for e in whole.events("rollback")] == [(8, 5)]
@@ -265,9 +273,10 @@ def test_what_is_fitted_at_the_end_belongs_to_the_average_that_is_taken(tmp_path
     from fromnoise.families.autoencoder import Autoencoder
 
     seen, original = [], Autoencoder.fit
-    fit = lambda self, batches, rng: (
-        seen.append([p.clone() for p in self.parameters()]) or original(self, batches, rng)
-    )
+
+    def fit(self, batches, rng):
+        return seen.append([p.clone() for p in self.parameters()]) or original(self, batches, rng)
+
     monkeypatch.setattr(Autoencoder, "fit", fit)
     run = launch.start(
         launch.plan("autoencoder", **TINY | {"averages": WIDTHS[::-1], "intervals": 1}),
@@ -286,7 +295,10 @@ def test_what_is_fitted_at_the_end_belongs_to_the_average_that_is_taken(tmp_path
 
 def test_old_runs_and_old_manifests_open_and_go_on(tmp_path):
     """Runs of earlier versions know of no averages: neither their settings nor their manifests."""
-    plan = lambda: launch.plan("vae", **TINY | {"ema": 0.9})
+
+    def plan():
+        return launch.plan("vae", **TINY | {"ema": 0.9})
+
     whole = launch.start(plan(), tmp_path / "whole")
     old = interrupted_run(plan(), tmp_path / "old")
     info = json.loads((old.path / "run.json").read_text())

@@ -479,7 +479,9 @@ def test_a_closed_pipe_is_no_error():
 def test_a_full_disk_ends_the_run_with_its_code_and_keeps_it_whole(capsys):
     import resource
 
-    small = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, 60_000))
+    def small():
+        return resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, 60_000))
+
     command = [sys.executable, "-m", "fromnoise", "train", "vae", *LONG, "--out", "full"]
     command[command.index("--hidden") + 1] = "100"  # a checkpoint of more than 60 kB
     done = subprocess.run(command, preexec_fn=small, capture_output=True, text=True)

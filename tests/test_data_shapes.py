@@ -126,7 +126,10 @@ def test_unseen_combinations_are_in_unseen_only_and_each_part_is_seen(data):
         assert not any(parse(caption).unseen for caption in data.captions(split))
     unseen = [parse(caption) for caption in data.captions("unseen")]
     assert all(scene.unseen for scene in unseen)
-    is_new = lambda thing: (thing.colour, thing.shape) in UNSEEN
+
+    def is_new(thing):
+        return (thing.colour, thing.shape) in UNSEEN
+
     pairs = [tuple(map(is_new, scene.things)) for scene in unseen if scene.relation]
     assert min(pairs.count((True, False)), pairs.count((False, True))) > 300  # in either place
     assert {(t.colour, t.shape) for scene in unseen for t in scene.things if is_new(t)} == set(
@@ -146,7 +149,10 @@ def test_nothing_touches_the_border_or_another(data):
     ].min() >= EDGE - 1e-3
     apart_x = np.abs(x.x[:, 0] - x.x[:, 1]) - extents[..., 0].sum(1)
     upper = x.y.argmin(1)[:, None]
-    pick = lambda values, which: np.take_along_axis(values, which, 1)[:, 0]
+
+    def pick(values, which):
+        return np.take_along_axis(values, which, 1)[:, 0]
+
     apart_y = (
         np.abs(x.y[:, 0] - x.y[:, 1])
         - pick(extents[..., 2], upper)

@@ -54,7 +54,10 @@ def test_held_out_binarisation_is_fixed_and_does_not_depend_on_chunks(mode):
 
 def test_dynamic_draws_training_images_anew_and_static_does_not():
     dynamic, static = (load("digits", DataConfig(binarise=mode)) for mode in ("dynamic", "static"))
-    draw = lambda dataset, step: dataset.batch("train", range(200), Rng(0).at("train", step)).x
+
+    def draw(dataset, step):
+        return dataset.batch("train", range(200), Rng(0).at("train", step)).x
+
     assert not torch.equal(draw(dynamic, 0), draw(dynamic, 1)) and torch.equal(
         draw(dynamic, 0), draw(dynamic, 0)
     )

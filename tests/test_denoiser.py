@@ -115,7 +115,10 @@ def test_hidden_condition_is_a_row_of_zeros(name):
 def test_forward_derivative_is_that_of_differences(name):
     net, (x, level, condition) = make(name, reads=K, two_levels=True).double(), inputs(name)
     x, level, condition = x.double(), level.double(), condition.double()
-    f = lambda x, level, until: net(x, level, condition, until)
+
+    def f(x, level, until):
+        return net(x, level, condition, until)
+
     tangents, h = (
         (numbers(*x.shape, seed=3).double(), torch.ones(B).double(), -0.5 * torch.ones(B).double()),
         1e-4,
@@ -157,13 +160,16 @@ def test_half_precision_is_near(name):
 
 def test_levels_are_told_apart_and_smooth():
     """Neighbours at a hundredth differ, and by less than those at a tenth: no wave is so short that it aliases."""
-    waves = lambda level: torch.cat(
-        [
-            (torch.tensor([level])[:, None] * Levels(8).frequency).cos(),
-            (torch.tensor([level])[:, None] * Levels(8).frequency).sin(),
-        ],
-        1,
-    )
+
+    def waves(level):
+        return torch.cat(
+            [
+                (torch.tensor([level])[:, None] * Levels(8).frequency).cos(),
+                (torch.tensor([level])[:, None] * Levels(8).frequency).sin(),
+            ],
+            1,
+        )
+
     near = [float((waves(t + 0.01) - waves(t)).norm()) for t in (0.0, 0.3, 0.9)]
     far = [float((waves(t + 0.05) - waves(t)).norm()) for t in (0.0, 0.3, 0.9)]
     assert all(0.1 < a < b for a, b in zip(near, far))
@@ -201,7 +207,10 @@ def test_waves_show_fine_detail():
     net, seen = MLP(2, width=4, depth=1, waves=3), []
     net.embed.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
     net(torch.tensor([[0.5, -1.0]]), torch.tensor([0.5]))
-    turn = lambda x: [2 * math.pi * x / period for period in (8, 4, 2)]
+
+    def turn(x):
+        return [2 * math.pi * x / period for period in (8, 4, 2)]
+
     angles = turn(0.5) + turn(-1.0)
     torch.testing.assert_close(
         seen[0], torch.tensor([[0.5, -1.0, *map(math.cos, angles), *map(math.sin, angles)]])

@@ -113,7 +113,10 @@ def test_a_likelihood_does_not_depend_on_batch_mates():
         Rng(0).uniform("x", (5, 3)) * 2 - 1,
         Rng(1).at("here"),
     )
-    rows = lambda *i: rng.per_row(i)
+
+    def rows(*i):
+        return rng.per_row(i)
+
     for value in (
         lambda x, rng: model.log_likelihood(x, None, rng),
         lambda x, rng: model.flow_log_likelihood(x, None, rng).log_likelihood,
@@ -136,7 +139,10 @@ def test_the_bound_of_the_gaussian_is_tight(name, monkeypatch):
 
     x, eps, weights = nodes()
     model = family(GAUSSIAN, name, scale=2.0, shift=0.3)
-    fine = lambda *arguments: diffusion.bound(*arguments[:5], 500, arguments[6])
+
+    def fine(*arguments):
+        return diffusion.bound(*arguments[:5], 500, arguments[6])
+
     monkeypatch.setattr("fromnoise.families.diffusion.bound", fine)
     value = -(weights @ model.log_likelihood(2 * x + 0.3, None, Fixed(eps))).item() - math.log(2)
     assert value == pytest.approx(NLL, abs=1e-5)
@@ -330,7 +336,10 @@ def test_capabilities():
     assert not torch.allclose(
         labelled.log_likelihood(x, y, Rng(0)), labelled.log_likelihood(x, 1 - y, Rng(0))
     )
-    flow = lambda x, y: labelled.flow_log_likelihood(x, y, Rng(0)).log_likelihood
+
+    def flow(x, y):
+        return labelled.flow_log_likelihood(x, y, Rng(0)).log_likelihood
+
     assert torch.allclose(
         flow(x, y), torch.cat([flow(x[:1], y[:1]), flow(x[1:], y[1:])]), atol=1e-3
     )  # each row has its own label

@@ -21,7 +21,9 @@ from fromnoise.measures.estimate import NoSpreadError
 from fromnoise.measures.features import coordinates
 from fromnoise.measures.twosample import class_score, two_sample_accuracy
 
-normal = lambda seed, name, n, d: Rng(seed).normal(name, (n, d)).double()
+
+def normal(seed, name, n, d):
+    return Rng(seed).normal(name, (n, d)).double()
 
 
 def cubic_mmd2(shift, scale, d=4):
@@ -58,11 +60,15 @@ def test_kernel_distance_has_the_closed_form_as_its_mean():
 
 def test_kernel_distance_by_hand_and_at_the_null():
     x, y = normal(0, "x", 12, 3), normal(0, "y", 15, 3)
-    k = lambda a, b: (float(a @ b) / 3 + 1) ** 3
-    within = lambda z: (
-        sum(k(z[i], z[j]) for i in range(len(z)) for j in range(len(z)) if i != j)
-        / (len(z) * (len(z) - 1))
-    )
+
+    def k(a, b):
+        return (float(a @ b) / 3 + 1) ** 3
+
+    def within(z):
+        return sum(k(z[i], z[j]) for i in range(len(z)) for j in range(len(z)) if i != j) / (
+            len(z) * (len(z) - 1)
+        )
+
     between = sum(k(a, b) for a in x for b in y) / (12 * 15)
     assert kernel_distance(x, y).value == pytest.approx(within(x) + within(y) - 2 * between)
     scores = torch.tensor(

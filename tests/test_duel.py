@@ -234,7 +234,10 @@ def test_distance_of_images():
     )
     train = plan.dataset.batch("train", slice(0, 719)).x
     mean = plan.dataset.batch("validation", slice(None)).x.mean(0, keepdim=True)
-    distance = lambda x: reference.distance(reference.draw(Fixed(x), None)[0])
+
+    def distance(x):
+        return reference.distance(reference.draw(Fixed(x), None)[0])
+
     assert abs(distance(train).value) < 0.02 * reference.spread
     assert distance(mean + 1e-3 * Rng(0).normal("eps", (719, 1, 8, 8))).value == pytest.approx(
         reference.spread, rel=0.1
@@ -503,9 +506,9 @@ def test_modes_need_no_evaluator():
 
 
 def test_a_mend_does_not_name_the_loss_that_is_taken():
-    loss = lambda **options: launch.plan(
-        "gan", data_name="ring8", steps=1, threads=1, **options
-    ).build()
+    def loss(**options):
+        return launch.plan("gan", data_name="ring8", steps=1, threads=1, **options).build()
+
     assert "loss" not in health.known_options(loss()) and "loss" in health.known_options(
         loss(loss="hinge")
     )

@@ -238,7 +238,10 @@ def test_the_ends_of_a_way_are_the_images_and_its_middle_is_no_blend(model, imag
 def test_captioned_pictures_come_back_though_their_sampler_has_new_noise(runs):
     run = TrainedRun(runs["captions"], device="cpu")
     batch = run.dataset.batch("test", slice(0, 2))
-    off = lambda a, b: float((a - b).square().mean())
+
+    def off(a, b):
+        return float((a - b).square().mean())
+
     made = edit.between(run.restored, batch.x[:1], batch.x[1:], 3, batch.y[:1])[0]
     assert off(made[0], batch.x[0]) < 0.01 and off(made[-1], batch.x[1]) < 0.01
     near, far = (
@@ -475,11 +478,16 @@ def test_few_that_are_known_move_many(known_places, least):
     path, D, n = PATHS["flow"](), 784, 16
     times, known = samplers.spaced(path, 10), (torch.arange(D) < known_places).expand(n, D)
     given = torch.full((n, D), 1.5, dtype=torch.float64)
-    mean = lambda x: x.mean(1, keepdim=True)
+
+    def mean(x):
+        return x.mean(1, keepdim=True)
 
     def denoise(x_t, t):  # C has the eigenvalue 1 - .9 + .9 D along the ones, .1 across
         alpha, sigma = path.coefficients(t)
-        gain = lambda c: alpha * c / (alpha**2 * c + sigma**2)
+
+        def gain(c):
+            return alpha * c / (alpha**2 * c + sigma**2)
+
         x_hat = gain(0.1 + 0.9 * D) * mean(x_t) + gain(0.1) * (x_t - mean(x_t))
         return x_hat, (x_t - alpha * x_hat) / sigma
 
@@ -536,20 +544,23 @@ def test_a_weaker_run_guides(runs, tmp_path):
     assert not np.array_equal(plain, guided) and np.array_equal(
         model.sample(2, steps=3), plain
     )  # it is not remembered
-    sample = lambda run, *more: CliRunner().invoke(
-        fromnoise,
-        [
-            "sample",
-            str(run),
-            "-n",
-            "2",
-            "--device",
-            "cpu",
-            "-o",
-            str(tmp_path / "x.npy"),
-            *map(str, more),
-        ],
-    )
+
+    def sample(run, *more):
+        return CliRunner().invoke(
+            fromnoise,
+            [
+                "sample",
+                str(run),
+                "-n",
+                "2",
+                "--device",
+                "cpu",
+                "-o",
+                str(tmp_path / "x.npy"),
+                *map(str, more),
+            ],
+        )
+
     assert (
         sample(runs["digits"], "--guide-with", weak, "--guidance", 2, "--steps", 3).exit_code == 0
     )

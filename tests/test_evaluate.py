@@ -96,7 +96,10 @@ def test_pca_beside_the_model_is_the_classical_family(tmp_path):
 def test_errors_are_told_for_pixels_in_0_1(tmp_path):
     restored = trained(tmp_path / "ae", "autoencoder", hidden=(8,), latent_dim=2)
     batch = restored.dataset.batch("test", slice(0, 10))
-    unit = lambda v: (v + 1) / 2
+
+    def unit(v):
+        return (v + 1) / 2
+
     expected = (
         (unit(restored.model.reconstruct(batch.x)) - unit(batch.x)).square().flatten(1).mean(1)
     )

@@ -490,9 +490,10 @@ def test_models_of_one_text_stand_on_one_page_whatever_their_symbols(runs, capsy
     ]
     assert main(command) == 0
     reports, html = json.loads(capsys.readouterr().out)["reports"], page.read_text("utf-8")
-    lines = lambda name: [
-        set(column.there()) for column in columns_of(reports) if column.name == name
-    ]
+
+    def lines(name):
+        return [set(column.there()) for column in columns_of(reports) if column.name == name]
+
     assert lines("bits_per_byte") == lines("bits_per_character") == [{0, 1, 2}] and lines(
         "nats_per_symbol"
     ) == [{0, 1}, {2}]  # other symbols

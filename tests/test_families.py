@@ -161,7 +161,10 @@ def test_lecture_preset_is_the_lectures_network_and_loss():
     assert shapes == [(512, 784), (512,), (2, 512), (2,), (512, 2), (512,), (784, 512), (784,)]
     x = Rng(0).uniform("x", (3, 1, 28, 28)) * 2 - 1
     x_hat = family.reconstruct(x)
-    unit = lambda v: (v + 1) / 2
+
+    def unit(v):
+        return (v + 1) / 2
+
     lecture = 0.5 * (unit(x_hat) - unit(x)).square().flatten(1).sum(1).mean()
     assert family.loss(Batch(x), "reconstruction", Rng(0)).value.item() == pytest.approx(
         lecture.item(), rel=1e-5

@@ -19,8 +19,13 @@ from fromnoise.measures.frechet import (
     score_interval,
 )
 
-f64 = lambda *values: torch.tensor(values, dtype=torch.float64)
-normal = lambda seed, name, n, d: Rng(seed).normal(name, (n, d)).double()
+
+def f64(*values):
+    return torch.tensor(values, dtype=torch.float64)
+
+
+def normal(seed, name, n, d):
+    return Rng(seed).normal(name, (n, d)).double()
 
 
 def test_golden_two_dimensional_pair():
@@ -148,7 +153,10 @@ def test_intervals_hold_zero_for_equal_laws_with_heavy_tails_or_rare_features(la
 
 def test_intervals_hold_the_distance_of_few_samples_from_many_examples_without_being_long():
     """A row's own share in the moments made the standard error 1.2 times too large."""
-    law = lambda draw, n: draw.standard_normal((n, 16))
+
+    def law(draw, n):
+        return draw.standard_normal((n, 16))
+
     found, inside = covered(law, 100, 500, 1.3, 16 * 0.09)
     assert (
         inside >= 45
@@ -157,15 +165,22 @@ def test_intervals_hold_the_distance_of_few_samples_from_many_examples_without_b
 
 
 def test_an_interval_that_rests_on_few_rows_says_so():
-    rare = lambda draw, n: np.maximum(
-        draw.standard_normal((n, 8)) - 2.5, 0
-    )  # two of 300 rows have each feature
+    def rare(draw, n):
+        return np.maximum(
+            draw.standard_normal((n, 8)) - 2.5, 0
+        )  # two of 300 rows have each feature
+
     found, _ = covered(rare, 300, 300, 3.0, 0.0, runs=10)
     assert all(
         "too short" in e.note and "rows of rare or extreme features" in e.note for e in found
     )
-    gaussian = lambda draw, n: draw.standard_normal((n, 16))
-    half = lambda draw, n: np.maximum(draw.standard_normal((n, 16)), 0)
+
+    def gaussian(draw, n):
+        return draw.standard_normal((n, 16))
+
+    def half(draw, n):
+        return np.maximum(draw.standard_normal((n, 16)), 0)
+
     for law, scale, n, m in (
         (gaussian, 1.3, 200, 200),
         (gaussian, 1.0, 200, 2000),

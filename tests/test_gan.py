@@ -63,8 +63,13 @@ def test_value_of_the_game_at_the_best_discriminator():
 
 def test_losses_by_hand():
     real, fake = torch.tensor([2.0, 0.5]), torch.tensor([-1.0, 3.0])
-    s = lambda t: math.log1p(math.exp(t))
-    mean = lambda a, b: pytest.approx((a + b) / 2, abs=1e-6)
+
+    def s(t):
+        return math.log1p(math.exp(t))
+
+    def mean(a, b):
+        return pytest.approx((a + b) / 2, abs=1e-6)
+
     D, G = adversarial.DISCRIMINATOR, adversarial.GENERATOR
     assert D["minimax"](real, fake) == mean(s(-2) + s(-1), s(-0.5) + s(3))
     assert G["minimax"](real, fake) == mean(-s(-1), -s(3))
@@ -116,7 +121,10 @@ def test_slopes_and_penalties_of_a_linear_critic():
 def test_lazy_penalties_are_those_of_the_first_pairs():
     m = model()
     real, fake = batch(POINTS, 12).x, batch(POINTS, 12, seed=1).x
-    terms = lambda lazy, a, b: adversarial.duel(m.score, a, b, None, "hinge", 1.0, 1.0, lazy)[1]
+
+    def terms(lazy, a, b):
+        return adversarial.duel(m.score, a, b, None, "hinge", 1.0, 1.0, lazy)[1]
+
     few, all_of_few = terms(3, real, fake), terms(1, real[:4], fake[:4])
     assert few["slope_real"].item() == pytest.approx(all_of_few["slope_real"].item(), rel=1e-5)
     assert few["slope_fake"].item() == pytest.approx(all_of_few["slope_fake"].item(), rel=1e-5)
@@ -310,11 +318,15 @@ def test_truncated_latents():
 def test_of_candidates_one_is_kept_in_proportion_to_p_over_q():
     """q = N(0, 1), p = N(.7, .5^2), a third of the log ratio up to a constant: what is kept has p's moments, and one draw q's."""
     choice, draw = adversarial.Choice(), lambda rng: rng.normal("x", (20_000, 1)).double()
-    score = lambda x: (3 + 0.5 * x[:, 0] ** 2 - 0.5 * ((x[:, 0] - 0.7) / 0.5) ** 2) / 3
+
+    def score(x):
+        return (3 + 0.5 * x[:, 0] ** 2 - 0.5 * ((x[:, 0] - 0.7) / 0.5) ** 2) / 3
+
     choice.sureness.fill_(3.0)
-    moments = lambda k, t=1.0: (lambda x: (float(x.mean()), float(x.std())))(
-        choice(draw, score, k, Rng(3), t)
-    )
+
+    def moments(k, t=1.0):
+        return (lambda x: (float(x.mean()), float(x.std())))(choice(draw, score, k, Rng(3), t))
+
     assert moments(1) == pytest.approx((0, 1), abs=0.02)
     assert moments(64) == pytest.approx((0.7, 0.5), abs=0.02)
     assert 0.3 < moments(4)[0] < 0.7
@@ -322,9 +334,12 @@ def test_of_candidates_one_is_kept_in_proportion_to_p_over_q():
     assert moments(64, 0.0) == pytest.approx(
         (0.7 / (1 - 0.5**2), 0), abs=0.05
     )  # where p / q is largest
-    rows = lambda some, k=4: choice(
-        lambda rng: rng.normal("x", (len(some), 2)), lambda x: x.sum(1), k, Rng(1).per_row(some)
-    )
+
+    def rows(some, k=4):
+        return choice(
+            lambda rng: rng.normal("x", (len(some), 2)), lambda x: x.sum(1), k, Rng(1).per_row(some)
+        )
+
     assert torch.equal(rows(range(6))[2:4], rows([2, 3]))  # a sample depends on its own row only
     alone, among = rows(range(200), 1), rows(range(200))
     assert 10 < int((alone == among).all(1).sum()) < 190  # the first candidate is the sample of one
@@ -333,7 +348,10 @@ def test_of_candidates_one_is_kept_in_proportion_to_p_over_q():
 def test_a_score_that_is_not_finite_is_never_chosen():
     choice, scores = adversarial.Choice(), iter([1.0, math.nan, math.inf, 2.0] * 2)
     draws = iter(range(8))
-    draw = lambda rng: torch.full((50, 1), float(next(draws)))
+
+    def draw(rng):
+        return torch.full((50, 1), float(next(draws)))
+
     x = choice(draw, lambda x: torch.full((50,), next(scores)), 4, Rng(0))
     assert set(x.flatten().tolist()) == {0.0, 3.0}
     coldest = choice(draw, lambda x: torch.full((50,), next(scores)), 4, Rng(0), 0.0)
@@ -345,7 +363,9 @@ def test_a_score_that_is_not_finite_is_never_chosen():
 
 
 def test_where_the_score_is_no_ratio_there_is_one_candidate():
-    plain = lambda m, **options: m.sample(5, None, gan.Options(**options), Rng(1))
+    def plain(m, **options):
+        return m.sample(5, None, gan.Options(**options), Rng(1))
+
     for options in (
         {"loss": "hinge"},
         {"loss": "wasserstein"},
@@ -459,7 +479,10 @@ def test_how_sure_a_discriminator_should_be_is_measured():
         Rng(0).normal("fake", (20_000,)),
         Rng(0).normal("noise", (2, 20_000)),
     )
-    log_ratio = lambda x: x - 0.5  # of N(1, 1) to N(0, 1)
+
+    def log_ratio(x):
+        return x - 0.5  # of N(1, 1) to N(0, 1)
+
     assert adversarial.calibration(log_ratio(x) / 3, log_ratio(z) / 3) == pytest.approx(3, rel=0.06)
     assert adversarial.calibration(log_ratio(x), log_ratio(z)) == pytest.approx(1, rel=0.06)
     assert adversarial.calibration(30 * (noise[0] + 0.1), 30 * noise[1]) < 0.01
@@ -519,8 +542,13 @@ def test_in_its_last_share_d_learns_alone():
         0
     ]  # each is timed for a budget
     trainer = plan.trainer()
-    state = lambda part: [p.detach().clone() for p in getattr(trainer.model, part).parameters()]
-    same = lambda a, b: all(torch.equal(x, y) for x, y in zip(a, b))
+
+    def state(part):
+        return [p.detach().clone() for p in getattr(trainer.model, part).parameters()]
+
+    def same(a, b):
+        return all(torch.equal(x, y) for x, y in zip(a, b))
+
     for step in range(20):
         before = {part: state(part) for part in ("generator", "discriminator")}
         terms, norms = trainer.advance(20)

@@ -57,12 +57,16 @@ class Table(nn.Module):
 
 
 CHAIN = np.array([[0.6, 0.3, 0.1], [0.05, 0.15, 0.8], [0.5, 0.25, 0.25]])
-chain = lambda **more: Table(
-    3, lambda read, y: CHAIN[read[-1]] if read else [0.2, 0.3, 0.5], context=1, **more
-)
-counting = lambda **more: Table(
-    3, lambda read, y: np.roll([0.7, 0.2, 0.1], sum(read) + len(read)), **more
-)  # depends on all that was read
+
+
+def chain(**more):
+    return Table(3, lambda read, y: CHAIN[read[-1]] if read else [0.2, 0.3, 0.5], context=1, **more)
+
+
+def counting(**more):
+    return Table(
+        3, lambda read, y: np.roll([0.7, 0.2, 0.1], sum(read) + len(read)), **more
+    )  # depends on all that was read
 
 
 def round_and_round(*symbols, vocabulary=None):

@@ -12,7 +12,10 @@ from fromnoise.core.spec import Batch, DataSpec
 from fromnoise.families.diffusion import Config, Diffusion, Options
 
 D, N = 4, 50_000
-q = lambda t: (1 - t) ** 2 + t**2
+
+
+def q(t):
+    return (1 - t) ** 2 + t**2
 
 
 def exact(x_t, t, condition=None, until=None):

@@ -11,14 +11,17 @@ from fromnoise.core.rng import Rng
 from fromnoise.measures.factors import classes, dci_of, disentanglement, factor_vae, mig
 from fromnoise.measures.latents import path_length, prior_distance
 
-normal = lambda seed, n, d: Rng(seed).normal("z", (n, d)).double()
+
+def normal(seed, n, d):
+    return Rng(seed).normal("z", (n, d)).double()
 
 
 def mmd2(mean2: float, variance: float, d: int, h2: float) -> float:
     """RBF MMD^2 between N(m, variance I), |m|^2 = mean2, and N(0, I), in closed form."""
-    kernel = lambda spread, mean2: (
-        (h2 / (h2 + spread)) ** (d / 2) * math.exp(-mean2 / (2 * (h2 + spread)))
-    )
+
+    def kernel(spread, mean2):
+        return (h2 / (h2 + spread)) ** (d / 2) * math.exp(-mean2 / (2 * (h2 + spread)))
+
     return kernel(2 * variance, 0) + kernel(2, 0) - 2 * kernel(1 + variance, mean2)
 
 
@@ -98,9 +101,10 @@ def test_path_length_of_a_broken_decoder():
 # -- disentanglement --------------------------------------------------------------------------------------------
 FACTORS = Rng(0).integers("factors", 10, (4000, 5)).double()
 NOISE = normal(5, 4000, 5)
-scores_of = lambda z, factors=FACTORS: {
-    name: e.value for name, e in disentanglement(z, factors, Rng(0)).items()
-}
+
+
+def scores_of(z, factors=FACTORS):
+    return {name: e.value for name, e in disentanglement(z, factors, Rng(0)).items()}
 
 
 def test_identity_codes_score_one():

@@ -331,7 +331,10 @@ def test_what_is_no_file_is_not_waited_for(trained, capsys):
 
 def test_verify_opens_no_path_that_a_run_names(trained, capsys, tmp_path):
     Path("secret.txt").write_text("some words that are nobody's business " * 200)
-    info = lambda info: info["data"].update(name=str(Path("secret.txt").resolve()), settings={})
+
+    def info(info):
+        return info["data"].update(name=str(Path("secret.txt").resolve()), settings={})
+
     run = forged(trained, "vae", info)
     before = sorted(map(str, tmp_path.rglob("*")))
     assert main(["verify", str(run)]) == 0

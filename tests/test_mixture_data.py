@@ -187,7 +187,10 @@ def test_outside_of_the_basis_it_is_the_gaussian():
     known, gaussian = fitted(x, size=2), GaussianData(6, 2).double()
     gaussian.fit(lambda: iter([(x, None)]), 1e-6, Rng(0))
     at = torch.tensor(0.6).double(), torch.tensor(0.8).double()
-    outside = lambda model: model.split(model.denoise(x[:20], *at) - model.mean)[1]
+
+    def outside(model):
+        return model.split(model.denoise(x[:20], *at) - model.mean)[1]
+
     assert torch.allclose(outside(known), outside(gaussian), atol=1e-9)
 
 
@@ -344,7 +347,9 @@ def test_ten_evaluations_are_close_to_the_converged_flow_of_a_mixture(name):
         times = spaced(path, evaluations, "log", 0.02, 30.0)
         return solver(denoise, known.start(z, *path.coefficients(times[0])), path, times)
 
-    ours = lambda d, x, path, times: dpm_with_known(d, x, path, times, known)
+    def ours(d, x, path, times):
+        return dpm_with_known(d, x, path, times, known)
+
     converged = solved(400, ours)
     few = float((solved(10, ours) - converged).square().mean())
     assert few < 0.2 * float((solved(10, dpm) - converged).square().mean())

@@ -49,7 +49,9 @@ def test_null_is_the_mean_over_all_draws(modes, n):
 
 
 def test_null_is_the_floor_of_the_literature():
-    floor = lambda modes, n: divergence_from_uniform(torch.arange(n) % modes, modes).null
+    def floor(modes, n):
+        return divergence_from_uniform(torch.arange(n) % modes, modes).null
+
     assert floor(1000, 26_000) == pytest.approx(999 / 52_000, rel=0.01) and floor(
         25, 2500
     ) == pytest.approx(24 / 5000, rel=0.01)

@@ -16,7 +16,10 @@ from fromnoise.probability import ngram
 from fromnoise.probability.ngram import KneserNey, contexts
 
 BEGIN = "begin"
-tensor = lambda rows: torch.tensor(rows, dtype=torch.int64)
+
+
+def tensor(rows):
+    return torch.tensor(rows, dtype=torch.int64)
 
 
 def words(n: int, vocabulary: int, name="text") -> np.ndarray:
@@ -308,9 +311,10 @@ def test_training_text_without_its_fold_is_no_easier_than_new_text():
     s = np.where(np.arange(n) // 20 % 2, common, local)
     model = KneserNey(4, 40).fit(s[:8000], [(a, a + 800) for a in range(0, 8000, 800)])
     h, own = contexts(torch.from_numpy(s)[None], 4)[0], torch.from_numpy(s)[:, None]
-    nats = lambda rows, fold=None: (
-        -model.log_probs(h[rows], fold).gather(1, own[rows]).mean().item()
-    )
+
+    def nats(rows, fold=None):
+        return -model.log_probs(h[rows], fold).gather(1, own[rows]).mean().item()
+
     echo, honest, new = (
         nats(slice(8000)),
         nats(slice(8000), torch.arange(8000) // 800),

@@ -37,7 +37,10 @@ TABLE, ALL = on_table(), times_of(range(999, -1, -1))
 EXACT = GAUSSIAN.denoise(TABLE)
 MARGINAL = ABAR * DATA + 1 - ABAR  # v_t
 MSE = (1 - (1 - ABAR) / MARGINAL).flip(0)  # of the best denoiser's eps, at ALL
-at = lambda index: (ABAR[index].sqrt(), (1 - ABAR[index]).sqrt())
+
+
+def at(index):
+    return (ABAR[index].sqrt(), (1 - ABAR[index]).sqrt())
 
 
 # -- one step ---------------------------------------------------------------------------------------------------
@@ -86,7 +89,10 @@ def test_floor_of_the_denoising_error():
     x, eps, weights = nodes()
     (t,) = times_of([500])
     _, eps_hat = EXACT(TABLE.mix(x, eps, t), t)
-    mse = lambda eps_hat: (weights * (eps - eps_hat).square()[:, 0]).sum().item()
+
+    def mse(eps_hat):
+        return (weights * (eps - eps_hat).square()[:, 0]).sum().item()
+
     assert mse(eps_hat) == pytest.approx(0.020654291, abs=1e-9)
     assert mse(1.01 * eps_hat) > mse(eps_hat) < mse(0.99 * eps_hat)
 
@@ -141,7 +147,10 @@ def test_optimal_variance_is_optimal_for_a_wrong_denoiser_too():
 def test_terms_add_up_over_components_and_come_from_rng():
     path, times = on_table(linear_schedule(20, 0.01, 0.4)), times_of(range(19, -1, -1), 20)
     x, variances = Rng(0).normal("x", (4, 2, 3)), step_variances(path, times, "beta")
-    denoise = lambda x_t, t: (0.5 * x_t, None)
+
+    def denoise(x_t, t):
+        return (0.5 * x_t, None)
+
     one, two = (step_bound(denoise, x, path, times, variances, Rng(seed)) for seed in (1, 2))
     assert one.shape == (4, 21) and not torch.equal(one, two)
     assert torch.equal(one, step_bound(denoise, x, path, times, variances, Rng(1)))
@@ -206,7 +215,10 @@ def probability_flow(x, t):
 
 def test_flow_likelihood_of_a_gaussian():
     x = torch.linspace(-2, 2, 9, dtype=torch.float64)[:, None]
-    base = lambda z: log_normal(z, 0.0, math.log(spread_at(1.0))).sum(1)
+
+    def base(z):
+        return log_normal(z, 0.0, math.log(spread_at(1.0))).sum(1)
+
     found = ode_log_likelihood(probability_flow, x, base, tolerance=1e-5)
     truth = log_normal(x, 0.0, math.log(DATA))[:, 0]
     assert torch.allclose(found.log_likelihood, truth, atol=1e-6, rtol=0)
@@ -254,7 +266,10 @@ def test_flow_densities_integrate_to_one():
     points = torch.cartesian_prod(grid, torch.arange(-6, 42.01, 0.2, dtype=torch.float64))
     found = ode_log_likelihood(shear, points, lambda z: log_normal(z).sum(1), steps=2)
     assert found.log_likelihood.exp().sum().item() * 0.02 == pytest.approx(1, abs=1e-6)
-    swell = lambda x, t: x.sin() * 0.8 + 0.3  # not volume preserving: the trace counts
+
+    def swell(x, t):
+        return x.sin() * 0.8 + 0.3  # not volume preserving: the trace counts
+
     line = torch.arange(-9, 9.01, 0.05, dtype=torch.float64)[:, None]
     found = ode_log_likelihood(swell, line, lambda z: log_normal(z).sum(1), steps=16)
     assert found.log_likelihood.exp().sum().item() * 0.05 == pytest.approx(1, abs=1e-5)
@@ -279,9 +294,10 @@ def test_exact_and_estimated_traces_agree():
     net = nn.Sequential(nn.Linear(9, 16), nn.Tanh(), nn.Linear(16, 8)).double()
     for i, p in enumerate(net.parameters()):
         p.data = 0.5 * Rng(0).normal(f"p{i}", p.shape).double()
-    drift = lambda x, t: net(
-        torch.cat([x.flatten(1), torch.full((len(x), 1), t).to(x)], 1)
-    ).view_as(x)
+
+    def drift(x, t):
+        return net(torch.cat([x.flatten(1), torch.full((len(x), 1), t).to(x)], 1)).view_as(x)
+
     x, base = Rng(1).normal("x", (6, 2, 2, 2)).double(), lambda z: log_normal(z).flatten(1).sum(1)
     settings = dict(log_base=base, steps=4)
     exact = ode_log_likelihood(drift, x, **settings)
@@ -306,7 +322,9 @@ def test_exact_and_estimated_traces_agree():
 
 
 def test_flow_likelihood_refuses():
-    base = lambda z: log_normal(z).sum(1)
+    def base(z):
+        return log_normal(z).sum(1)
+
     x = torch.zeros(2, 2, dtype=torch.float64)
     for wrong in (
         dict(steps=3),

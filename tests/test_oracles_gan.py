@@ -24,9 +24,10 @@ from fromnoise.training.loop import Trainer
 from fromnoise.training.settings import TrainConfig
 
 GRID = torch.linspace(-12, 13, 2001, dtype=torch.float64)
-normal = lambda mean, std=1.0: torch.distributions.Normal(
-    torch.tensor(mean, dtype=torch.float64), std
-).log_prob(GRID)
+
+
+def normal(mean, std=1.0):
+    return torch.distributions.Normal(torch.tensor(mean, dtype=torch.float64), std).log_prob(GRID)
 
 
 # -- the value of the game --------------------------------------------------------------------------------------
@@ -55,9 +56,12 @@ def test_no_other_discriminator_does_better():
     assert torch.allclose(
         best, 0.5 - GRID, atol=1e-9
     )  # two unit Gaussians: a straight line, 0 half-way
-    value = lambda logits: torch.trapezoid(
-        p.exp() * F.logsigmoid(logits) + q.exp() * F.logsigmoid(-logits), GRID
-    ).item()
+
+    def value(logits):
+        return torch.trapezoid(
+            p.exp() * F.logsigmoid(logits) + q.exp() * F.logsigmoid(-logits), GRID
+        ).item()
+
     assert value(best) == pytest.approx(gan_value(p, q, GRID), abs=1e-12)
     for other in (1.1 * best, 0.9 * best, best + 0.1, best - 0.1, -best):
         assert value(other) < value(best) - 1e-5
@@ -198,7 +202,10 @@ def jacobian(steps: int = 5, **game) -> np.ndarray:
     return np.linalg.lstsq(was, follows, rcond=None)[0].T
 
 
-radius = lambda matrix: np.abs(np.linalg.eigvals(matrix)).max()
+def radius(matrix):
+    return np.abs(np.linalg.eigvals(matrix)).max()
+
+
 CLASSIC = [("linear", 0.1), ("minimax", 0.2)]  # f'(0) = 1 and 1/2: the same matrix
 
 

@@ -17,7 +17,10 @@ from fromnoise.probability.likelihood import LIKELIHOODS
 
 LEAVE = (0.1, 0.4)
 RATE, UNIGRAM = 0.569386594, 0.721928095  # bits for each symbol
-f64 = lambda value: torch.tensor(value, dtype=torch.float64)
+
+
+def f64(value):
+    return torch.tensor(value, dtype=torch.float64)
 
 
 def chain(n: int) -> np.ndarray:
@@ -121,9 +124,12 @@ def test_uniform_levels_cost_8_bits():
     spec = DataSpec("vector", (512,), blocks=(256, 256))
     levels = Rng(0).integers("x", 256, (4000, 2))
     one_hot = F.one_hot(levels, 256).double().flatten(1)
-    price = lambda logits, x: (
-        LIKELIHOODS["table"](spec).nll(logits, x, torch.zeros(1, 512)).sum(1) / (2 * math.log(2))
-    )
+
+    def price(logits, x):
+        return LIKELIHOODS["table"](spec).nll(logits, x, torch.zeros(1, 512)).sum(1) / (
+            2 * math.log(2)
+        )
+
     assert torch.allclose(
         price(torch.zeros(4000, 512, dtype=torch.float64), one_hot), f64(8.0), rtol=0, atol=1e-12
     )

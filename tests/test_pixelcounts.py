@@ -115,7 +115,10 @@ def test_levels_as_counted_one_by_one(monkeypatch):
 
 def test_independent_pixels_cost_their_entropy():
     rng = Rng(0).numpy("coins")
-    draw = lambda n: (rng.random((n, 8, 8)) < 0.2).astype(np.uint8)
+
+    def draw(n):
+        return (rng.random((n, 8, 8)) < 0.2).astype(np.uint8)
+
     model = PixelCounts((8, 8), pixels=6, cell=2).fit(draw(4000), draw(500))
     nats = -model.log_probs(torch.from_numpy(draw(4000))).double().sum(1)
     entropy = 64 * -(0.2 * math.log(0.2) + 0.8 * math.log(0.8))
@@ -147,9 +150,10 @@ def test_mistakes(model):
 def test_mnist_with_few_images():
     """10,000 training images and a smaller template; benchmarks/ngram.py has the figure of all of them, below 94."""
     mnist, rng = data.load("mnist"), Rng(0)
-    draw = lambda split, n: (
-        rng.uniform(split, (n, 28, 28)).numpy() * 255 < mnist.splits[split].x[:n, 0]
-    )
+
+    def draw(split, n):
+        return rng.uniform(split, (n, 28, 28)).numpy() * 255 < mnist.splits[split].x[:n, 0]
+
     model = PixelCounts((28, 28), pixels=10).fit(draw("train", 10_000), draw("validation", 1000))
     assert 90 < -model.log_probs(torch.from_numpy(draw("test", 2000))).sum(1).mean() < 99.5
 

@@ -19,7 +19,9 @@ from fromnoise.probability.gaussian import (
 from fromnoise.probability.likelihood import LIKELIHOODS, dequantisation_nats
 from fromnoise.probability.mixture import GaussianMixture
 
-f64 = lambda value: torch.tensor(value, dtype=torch.float64)
+
+def f64(value):
+    return torch.tensor(value, dtype=torch.float64)
 
 
 def test_kl_golden_value():
@@ -194,7 +196,10 @@ def test_principal_components_exact_and_randomised_agree(monkeypatch):
 
     scales = 1 / torch.arange(1, 41).float()
     x = Rng(0).normal("x", (3000, 40)) * scales + 2
-    batches = lambda: x.split(700)
+
+    def batches():
+        return x.split(700)
+
     exact = pca.principal_components(batches, 40, 5)
     monkeypatch.setattr(pca, "EXACT", 10)
     other = pca.principal_components(batches, 40, 5)

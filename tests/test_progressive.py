@@ -90,7 +90,10 @@ def test_every_level_fades_and_holds_equally_long_and_the_last_has_half_the_budg
     ]
     path = [growth_at(p, 5) for p in np.linspace(0, 1, 1601)]
     assert path == sorted(path) and max(np.diff(path)) <= 0.0101  # no jumps
-    share = lambda low, high: sum(low < g < high for g in path) / len(path)
+
+    def share(low, high):
+        return sum(low < g < high for g in path) / len(path)
+
     assert all(share(level, level + 1) == pytest.approx(1 / 16, abs=2e-3) for level in range(4))
     assert path.count(4) / len(path) == pytest.approx(0.5, abs=2e-3)
 
@@ -208,7 +211,9 @@ def test_equalised_layers_keep_the_scale_at_any_width():
 
 
 def test_scale_of_images_and_features_is_the_same_at_any_width():
-    rms = lambda h: h.square().mean().sqrt().item()
+    def rms(h):
+        return h.square().mean().sqrt().item()
+
     images, features = [], []
     Rng(0).seed_torch()
     for width in (4, 16, 64):
@@ -228,7 +233,10 @@ def test_a_step_of_adam_moves_every_layer_by_the_same_share_of_its_scale():
         optimiser = torch.optim.Adam(net.parameters(), lr=1e-2, betas=(0.0, 0.99))
         score(net).backward()
         optimiser.step()
-        rms = lambda w: w.square().mean().sqrt().item()
+
+        def rms(w):
+            return w.square().mean().sqrt().item()
+
         return [
             rms(layer.weight.detach() - w) / rms(w)
             for layer, w in zip(layers, before)

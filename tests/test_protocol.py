@@ -199,18 +199,20 @@ def test_very_large_and_small_numbers_are_short(value, half, expected):
 
 
 def test_a_distance_below_zero_is_explained_beside_the_table():
-    made = lambda value: [
-        {
-            "metrics": [
-                row(
-                    "frechet",
-                    "Fréchet distance",
-                    Estimate(value, 0.1, (value - 0.2, value + 0.2), 0.0),
-                    "squared feature units",
-                    better="lower",
-                )
-            ]
-        }
-    ]
+    def made(value):
+        return [
+            {
+                "metrics": [
+                    row(
+                        "frechet",
+                        "Fréchet distance",
+                        Estimate(value, 0.1, (value - 0.2, value + 0.2), 0.0),
+                        "squared feature units",
+                        better="lower",
+                    )
+                ]
+            }
+        ]
+
     assert any("below 0" in text for text in explanations(columns_of(made(-0.05))))
     assert not explanations(columns_of(made(0.05)))

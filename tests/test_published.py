@@ -87,13 +87,20 @@ def dino_net(dino_file):
 # -- sizes ---------------------------------------------------------------------------------------------------------
 def test_inception_has_the_weights_of_the_papers_table():
     """Convolutions counted block by block; 21,785,568 is also what Inception-v3 is known to have without classifier."""
-    a = lambda n, p: n * (64 + 48 + 64 + p) + 25 * 48 * 64 + 9 * (64 * 96 + 96 * 96)
+
+    def a(n, p):
+        return n * (64 + 48 + 64 + p) + 25 * 48 * 64 + 9 * (64 * 96 + 96 * 96)
+
     b = 9 * 288 * 384 + 288 * 64 + 9 * (64 * 96 + 96 * 96)
-    c = lambda w: 768 * (192 + w + w + 192) + 7 * (w * w + w * 192) + 7 * (3 * w * w + w * 192)
+
+    def c(w):
+        return 768 * (192 + w + w + 192) + 7 * (w * w + w * 192) + 7 * (3 * w * w + w * 192)
+
     d = 768 * (192 + 192) + 9 * 192 * 320 + 7 * 2 * 192 * 192 + 9 * 192 * 192
-    e = lambda n: (
-        n * (320 + 384 + 448 + 192) + 3 * 2 * 384 * 384 + 9 * 448 * 384 + 3 * 2 * 384 * 384
-    )
+
+    def e(n):
+        return n * (320 + 384 + 448 + 192) + 3 * 2 * 384 * 384 + 9 * 448 * 384 + 3 * 2 * 384 * 384
+
     stem = 9 * (3 * 32 + 32 * 32 + 32 * 64) + 64 * 80 + 9 * 80 * 192
     total = (
         stem
@@ -314,10 +321,12 @@ def test_files_that_are_none(dino_file, tmp_path):
 
 
 def test_other_tensors(tmp_path):
-    zeros = lambda shapes: {
-        name: torch.zeros(shape, dtype=torch.float16) for name, shape in shapes.items()
-    }
-    refused = lambda shapes: refusal(DataError, *written(tmp_path, zeros(shapes)))
+    def zeros(shapes):
+        return {name: torch.zeros(shape, dtype=torch.float16) for name, shape in shapes.items()}
+
+    def refused(shapes):
+        return refusal(DataError, *written(tmp_path, zeros(shapes)))
+
     right = shapes_of(on_paper(inception.Inception))
     assert "neither FID's Inception-v3 nor a DINOv2" in refused(
         {"layer.weight": (2, 3), "a": (1,), "b": (1,), "c": (1,)}

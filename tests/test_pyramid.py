@@ -56,7 +56,9 @@ def test_images_come_back_from_their_pyramid(shape):
 
 
 def test_levels_end_at_sixteen_pixels():
-    sides = lambda *size: [min(pair) for pair in level_shapes((3, *size))]
+    def sides(*size):
+        return [min(pair) for pair in level_shapes((3, *size))]
+
     assert (
         sides(256, 256) == [256, 128, 64, 32, 16]
         and sides(28, 28) == [28]
@@ -113,7 +115,10 @@ def test_equal_sets_are_at_no_distance():
 def test_shift_and_contrast_of_noise_in_closed_form():
     """Along a unit vector u a shift is delta |sum u|, on average delta 7 G(d/2) / (sqrt(pi) G((d+1)/2)), d = 49; a factor s is |s - 1| sqrt(2/pi)."""
     x, y = noise("x", 400, 1, 16, 16), noise("y", 400, 1, 16, 16)
-    measured = lambda z: pyramid_swd(z, y, Rng(0), patches=16, directions=256)
+
+    def measured(z):
+        return pyramid_swd(z, y, Rng(0), patches=16, directions=256)
+
     usual = 7 * math.exp(gammaln(24.5) - gammaln(25)) / math.sqrt(math.pi)
     shifted = measured(x + 0.5)["mean"]
     assert (
@@ -129,10 +134,13 @@ def test_shift_and_contrast_of_noise_in_closed_form():
 
 def test_each_scale_sees_its_own():
     x, y = noise("x", 200, 2, 64, 64), noise("y", 200, 2, 64, 64)
-    away = lambda z: {
-        name: found.value / found.null
-        for name, found in pyramid_swd(z, y, Rng(0), patches=64, directions=64).items()
-    }
+
+    def away(z):
+        return {
+            name: found.value / found.null
+            for name, found in pyramid_swd(z, y, Rng(0), patches=64, directions=64).items()
+        }
+
     shift = away(x + 0.2)
     assert shift["16"] > 5 and max(shift["64"], shift["32"]) < 1.3
     tap = torch.tensor([0.1, 0.8, 0.1]).double()
@@ -157,10 +165,12 @@ def test_two_draws_of_one_law_are_at_the_null():
 
 def test_errors_are_those_over_draws_of_images():
     """Noise of another strength in each image is alike in all directions: what is left is the draw of images."""
-    draw = lambda i, name, usual: (
-        (usual + 0.8 * Rng(i).normal(name, (100, 1, 1, 1)))
-        * Rng(i).normal(name + "s", (100, 1, 16, 16))
-    )
+
+    def draw(i, name, usual):
+        return (usual + 0.8 * Rng(i).normal(name, (100, 1, 1, 1))) * Rng(i).normal(
+            name + "s", (100, 1, 16, 16)
+        )
+
     found = [
         pyramid_swd(draw(i, "x", 4.0), draw(i, "y", 2.0), Rng(i), patches=4, directions=64)["mean"]
         for i in range(40)

@@ -116,7 +116,10 @@ def test_solvers_are_the_same_on_every_path():
 def test_dpm_looks_half_a_step_ahead_over_lambda():
     """Also between unequal steps: from an x_hat that is linear in lambda = log alpha / sigma it takes the one in the middle."""
     path, times, states = PATHS["cosine"](), f64([0.9, 0.8, 0.5, 0.45, 0.2]), [f64([[0.3]])]
-    see = lambda x_t, t: (-path.ratio(t).log() * torch.ones_like(x_t), None)
+
+    def see(x_t, t):
+        return (-path.ratio(t).log() * torch.ones_like(x_t), None)
+
     dpm(see, states[0], path, times, on_step=lambda i, x, x_hat: states.append(x))
     (alpha, sigma), lam = path.coefficients(times), -path.ratio(times).log()
     for i in range(1, 4):
@@ -216,7 +219,10 @@ def test_the_sde_is_solved_to_second_order(name):
 def test_churn_is_karras_algorithm_2():
     """Written once more in their coordinates, alpha = 1 and t = sigma; and what it makes is the same on other paths."""
     n, S, low, high, noise = 12, 5.0, 0.05, 20.0, 1.007
-    see = lambda x, t: MIXTURE.see(x, f64(1.0), f64(t))[0]
+
+    def see(x, t):
+        return MIXTURE.see(x, f64(1.0), f64(t))[0]
+
     z = 80 * Rng(0).normal("x", (6, 2)).double()
     sigmas = [*(80 ** (1 / 7) + i / (n - 1) * (0.002 ** (1 / 7) - 80 ** (1 / 7)) for i in range(n))]
     sigmas = [s**7 for s in sigmas] + [0.0]
@@ -239,7 +245,10 @@ def test_churn_is_karras_algorithm_2():
 def test_churn_stays_in_the_trained_range():
     for make in PATHS.values():
         path, asked = make(), []
-        see = lambda x_t, t: asked.append(float(t)) or MIXTURE.denoise(path)(x_t, t)
+
+        def see(x_t, t):
+            return asked.append(float(t)) or MIXTURE.denoise(path)(x_t, t)
+
         heun(see, torch.ones(2, 2).double(), path, spaced(path, 9), Rng(0), 1e6)
         assert path.range[0] - 1e-12 <= min(asked) and max(asked) <= path.range[1] + 1e-12
         assert len(set(asked)) > 12  # and is there at all
@@ -268,7 +277,10 @@ def test_guidance_of_gaussians_is_a_sharper_gaussian():
     path, strong, weak = PATHS["flow"](), Exact([[1.0]], 0.5), Exact([[0.0]], 0.8)
     t, x = path.at(f64(0.7)), f64([[0.3], [-1.0]])
     alpha, sigma = path.coefficients(t)
-    score = lambda exact: -exact.denoise(path)(x, t)[1] / sigma
+
+    def score(exact):
+        return -exact.denoise(path)(x, t)[1] / sigma
+
     for w in (0.0, 0.5, 3.0):
         x_hat, eps_hat = guide(strong.denoise(path), weak.denoise(path), path, w)(x, t)
         assert torch.allclose(
@@ -282,7 +294,10 @@ def test_guidance_of_gaussians_is_a_sharper_gaussian():
 def test_guidance_acts_in_its_interval_only():
     path = PATHS["cosine"]()
     strong, calls = GAUSSIAN.denoise(path), []
-    weak = lambda x_t, t: calls.append(path.ratio(t).item()) or (0 * x_t, x_t)
+
+    def weak(x_t, t):
+        return calls.append(path.ratio(t).item()) or (0 * x_t, x_t)
+
     guided, x = guide(strong, weak, path, 2.0, 0.3, 3.0), f64([[0.5]])
     for ratio, acts in ((0.29, False), (0.31, True), (2.9, True), (3.1, False)):
         t = path.at(f64(ratio))
@@ -309,7 +324,10 @@ def conditional() -> Diffusion:
 
 def test_the_family_guides():
     model, y, rng = conditional(), torch.tensor([0, 1, 2, 2]), Rng(0)
-    draw = lambda **options: model.sample(4, y, Options(**options), rng)
+
+    def draw(**options):
+        return model.sample(4, y, Options(**options), rng)
+
     plain = draw()
     assert torch.equal(draw(guidance=1.0), plain)
     strong = draw(guidance=3.0)
@@ -385,9 +403,9 @@ def test_any_number_of_steps_costs_no_more_evaluations(sampler, spacing):
 
 
 def test_captions_are_drawn_with_new_noise_in_more_steps_unless_asked_otherwise():
-    spec = lambda kind, shape: DataSpec(
-        kind, shape, levels=256 if kind == "image" else 0, caption=(3, 5)
-    )
+    def spec(kind, shape):
+        return DataSpec(kind, shape, levels=256 if kind == "image" else 0, caption=(3, 5))
+
     told = Diffusion(Config(depth=1, conditional=True, jumps=0.5), spec("image", (3, 8, 8)))
     plain, codes = (
         Diffusion(Config(depth=1), spec("image", (3, 8, 8))),

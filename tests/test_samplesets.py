@@ -317,7 +317,9 @@ def test_birthday_golden_values():
 
 
 def test_support_size():
-    draws = lambda i, support, n: Rng(i).integers("draw", support, (n, 1)).double()
+    def draws(i, support, n):
+        return Rng(i).integers("draw", support, (n, 1)).double()
+
     found = [support_size(draws(i, 1000, 150), 0.0) for i in range(200)]
     assert np.mean([f.value for f in found]) == pytest.approx(1000, rel=0.08)
     assert np.mean([f.interval[0] <= 1000 <= f.interval[1] for f in found]) >= 0.92

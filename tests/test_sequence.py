@@ -153,7 +153,10 @@ def test_probabilities_of_all_sequences_sum_to_one(name):
 @every_net
 def test_the_first_loss_is_log_v_and_gradients_reach_everything(name):
     net, (s, start) = make(name, trained=False), symbols(16, 20)
-    loss = lambda: F.cross_entropy(net(s, start).flatten(0, 1), s.flatten())
+
+    def loss():
+        return F.cross_entropy(net(s, start).flatten(0, 1), s.flatten())
+
     assert loss().item() == pytest.approx(math.log(V), abs=1e-6)
     nn.init.normal_(net.output.weight)
     loss().backward()
@@ -179,7 +182,10 @@ def periodic(B, T, seed):
 def learn(net, steps=200):
     """Cross-entropy on new periodic sequences after the first three symbols, nats."""
     optimizer = torch.optim.Adam(net.parameters(), 1e-2)
-    cost = lambda s, start: F.cross_entropy(net(s, start)[:, 3:].flatten(0, 1), s[:, 3:].flatten())
+
+    def cost(s, start):
+        return F.cross_entropy(net(s, start)[:, 3:].flatten(0, 1), s[:, 3:].flatten())
+
     for step in range(steps):
         optimizer.zero_grad()
         cost(*periodic(32, 15, seed=step)).backward()

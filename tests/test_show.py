@@ -203,7 +203,9 @@ def test_scatter_says_mean_or_sample_and_draws_it(models, tmp_path):
 
 
 def test_prior_circles_only_with_a_posterior(drawn):
-    prior = lambda name: "standard deviations" in drawn[name]["scatter"]["svg"].read_text()
+    def prior(name):
+        return "standard deviations" in drawn[name]["scatter"]["svg"].read_text()
+
     assert prior("vae") and not prior("ae") and not prior("pca")
 
 

@@ -170,12 +170,14 @@ def test_every_figure_is_there_with_its_command_and_numbers(drawn):
 
 
 def test_ink_is_legible_on_every_colour():
-    luminance = lambda colour: (
-        [0.2126, 0.7152, 0.0722]
-        * np.where(
-            (c := np.asarray(colour) / 255) <= 0.04045, c / 12.92, ((c + 0.055) / 1.055) ** 2.4
-        )
-    ).sum(-1)
+    def luminance(colour):
+        return (
+            [0.2126, 0.7152, 0.0722]
+            * np.where(
+                (c := np.asarray(colour) / 255) <= 0.04045, c / 12.92, ((c + 0.055) / 1.055) ** 2.4
+            )
+        ).sum(-1)
+
     ink, ground = luminance((0x1D, 0x21, 0x29)), luminance(tint(np.linspace(-1, 9, 50), 8))
     assert ((ground + 0.05) / (ink + 0.05) > 4.5).all()  # WCAG AA
     assert (np.diff(ground) <= 1e-9).all()  # more is darker
@@ -529,7 +531,10 @@ def test_the_film_fills_up(models, drawn):
     )
     with Image.open(drawn["folder"] / "packed" / "order.webp") as film:
         assert film.n_frames >= 9
-        grey = lambda: np.ptp(np.asarray(film.convert("RGB"), int), axis=2)
+
+        def grey():
+            return np.ptp(np.asarray(film.convert("RGB"), int), axis=2)
+
         film.seek(0)
         first = (grey() > 25).mean()  # blue is no grey
         film.seek(film.n_frames - 1)

@@ -207,7 +207,8 @@ class Full:
         self.tries += 1
         raise self.error
 
-    flush = lambda self: self.write("")
+    def flush(self):
+        return self.write("")
 
 
 @pytest.mark.parametrize(

@@ -91,7 +91,10 @@ def duel(**train_options) -> Trainer:
 
 def test_a_phase_updates_what_it_trains_and_nothing_else():
     trainer = duel()
-    state = lambda: {k: v.clone() for k, v in trainer.model.state_dict().items()}
+
+    def state():
+        return {k: v.clone() for k, v in trainer.model.state_dict().items()}
+
     before = state()
     trainer.advance(20)  # step 0: both phases
     middle = state()
@@ -274,11 +277,17 @@ def test_the_average_follows_the_weights():
 
 def test_a_stream_visits_each_example_once_an_epoch_and_workers_change_nothing():
     dataset = launch.plan("classical", **SMALL).dataset
-    make = lambda workers: Stream(dataset, 100, Rng(0), workers=workers)
+
+    def make(workers):
+        return Stream(dataset, 100, Rng(0), workers=workers)
+
     stream = make(0)
     epoch = torch.cat([stream.batch(i).x for i in range(stream.batches_per_epoch)]).flatten(1)
     everything = dataset.batch("train", slice(None)).x.flatten(1)
-    count = lambda rows: sorted(map(tuple, rows.tolist()))
+
+    def count(rows):
+        return sorted(map(tuple, rows.tolist()))
+
     assert len(set(count(epoch)) - set(count(everything))) == 0 and len(epoch) == 100 * (
         len(everything) // 100
     )
@@ -388,10 +397,12 @@ def test_an_opened_checkpoint_has_its_progress(tmp_path):
 
 @pytest.mark.parametrize("able,chosen", [(True, "bfloat16"), (False, "float32")])
 def test_precision_auto_is_decided_once(able, chosen, monkeypatch, tmp_path):
-    ask = lambda answer: [
-        monkeypatch.setattr(torch.cpu, name, lambda: answer, raising=False)
-        for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
-    ]
+    def ask(answer):
+        return [
+            monkeypatch.setattr(torch.cpu, name, lambda: answer, raising=False)
+            for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+        ]
+
     ask(able)
     run = train(tmp_path / "run", precision="auto", steps=4, device="cpu")
     assert run.info["train"]["precision"] == chosen
@@ -405,7 +416,10 @@ def test_precision_auto_is_decided_once(able, chosen, monkeypatch, tmp_path):
 def test_seconds_of_sessions_add_up(tmp_path):
     """Stopped by a signal after 8 s (the last interval was at 6), killed after one at 11.5, stopped at 13.5."""
     run = Run.create(tmp_path / "run", INFO)
-    session = lambda **fields: run.append(fields, "sessions.jsonl")
+
+    def session(**fields):
+        return run.append(fields, "sessions.jsonl")
+
     assert run.seconds() == 0
     session(started=100.0, step=0)
     run.append(INTERVAL | {"step": 5, "seconds": 6.0})
@@ -511,7 +525,10 @@ def test_the_same_state_is_the_same_bytes(tmp_path):
     for name in ("a", "b"):
         trainer.save(Run.create(tmp_path / name, INFO))
     a, b = (sorted((tmp_path / name / "checkpoints").rglob("*.*")) for name in ("a", "b"))
-    files = lambda paths: [p.read_bytes() for p in paths if p.is_file()]
+
+    def files(paths):
+        return [p.read_bytes() for p in paths if p.is_file()]
+
     assert files(a) == files(b) and len(files(a)) == 4
     assert run.info["steps"] == 20
 
@@ -715,9 +732,9 @@ def test_resume_with_other_data_is_refused(tmp_path):
 def test_a_run_remembers_where_its_data_went_once_they_are_proven(tmp_path):
     import numpy as np
 
-    draw = lambda seed: np.random.Generator(np.random.Philox(seed)).integers(
-        0, 255, (60, 8, 8), np.uint8
-    )
+    def draw(seed):
+        return np.random.Generator(np.random.Philox(seed)).integers(0, 255, (60, 8, 8), np.uint8)
+
     old, new, other = (tmp_path / name for name in ("old.npy", "new.npy", "other.npy"))
     np.save(old, draw(1))
     np.save(other, draw(2))
@@ -882,9 +899,11 @@ def test_no_progress_is_named():
 
 
 def test_bfloat16_learns_what_float32_learns(tmp_path):
-    value = lambda name, **o: train(
-        tmp_path / name, steps=150, lr=1e-2, hidden=(64,), **o
-    ).events()[-1]["validation"]["value"]
+    def value(name, **o):
+        return train(tmp_path / name, steps=150, lr=1e-2, hidden=(64,), **o).events()[-1][
+            "validation"
+        ]["value"]
+
     full, mixed = value("a"), value("b", precision="bfloat16")
     assert mixed == pytest.approx(full, rel=0.03) and mixed != full
 
@@ -914,9 +933,11 @@ def test_sampling_needs_no_data(tmp_path):
 def test_what_compile_takes_hold_of():
     from fromnoise.training.optim import callable_modules
 
-    names = lambda family, **o: [
-        type(m).__name__ for m in callable_modules(launch.plan(family, **SMALL | o).build())
-    ]
+    def names(family, **o):
+        return [
+            type(m).__name__ for m in callable_modules(launch.plan(family, **SMALL | o).build())
+        ]
+
     assert names("vae", hidden=(8,)) == ["MLP", "Reshaped", "Scale"]
     assert names("autoencoder", hidden=(8,)) == ["MLP", "Reshaped"]
     assert "Sequential" in names("vae", preset="ladder", width=8, blocks=1)

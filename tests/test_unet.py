@@ -107,7 +107,10 @@ def test_fine_detail_goes_over_the_skip_and_what_is_far_through_the_coarsest():
     x = torch.randn(1, 1, 28, 28, dtype=torch.float64)
     y = x.clone()
     y[0, 0, 0, 0] += 1
-    change = lambda: (net(y, LEVEL) - net(x, LEVEL)).detach().abs()[0, 0]
+
+    def change():
+        return (net(y, LEVEL) - net(x, LEVEL)).detach().abs()[0, 0]
+
     whole = change()
     assert float(whole[-1, -1]) > 1e-9 and float(whole[0, 1]) > 1e-3
     for layer in net.layers:

@@ -130,7 +130,10 @@ def test_lambda_is_the_quotient_of_the_gradients_at_the_last_layer():
     last = m.vae.net.decoder.net.layers[-1].weight
     params = m.vae.infer(data.x, data.y, KEY).params
     error, g = m.vae.nll(params, data.x).mean(), m.generator_loss(data, m.seen(params), KEY)
-    of = lambda term: torch.autograd.grad(term, last, retain_graph=True)[0].norm().item()
+
+    def of(term):
+        return torch.autograd.grad(term, last, retain_graph=True)[0].norm().item()
+
     assert m.balance(error, g).item() == pytest.approx(of(error) / (of(g) + 1e-4), rel=1e-5)
     assert (
         m.balance(1e9 * error, 0 * g).item() == LARGEST * 64
@@ -149,9 +152,10 @@ def test_the_generators_loss_wants_higher_scores_and_the_discriminators_lower_on
                 ),
                 batch(64),
             )
-            fake = lambda m=m, data=data: (
-                m.score(m.decode(KEY.normal("z", (64, 3))), None).mean().item()
-            )
+
+            def fake(m=m, data=data):
+                return m.score(m.decode(KEY.normal("z", (64, 3))), None).mean().item()
+
             before = fake()
             params = list(m.get_submodule(DECODER).parameters())
             step(m.loss(data, phase, KEY).value, params, 1e-2)
@@ -347,7 +351,10 @@ def test_any_image_with_labels(options):
 
 def test_temperature_scales_the_latents():
     m = model()
-    draw = lambda t: m.draw_latents(5, Options(temperature=t), Rng(0))
+
+    def draw(t):
+        return m.draw_latents(5, Options(temperature=t), Rng(0))
+
     assert torch.allclose(draw(0.5), 0.5 * draw(1.0)) and draw(0.0).abs().max() == 0
 
 
@@ -398,7 +405,10 @@ def test_the_classifier_learns_from_the_labels_that_exist_and_from_no_other():
     m, data = model(label_weight=1.0, labelled=0.5), batch(200)
     kept = keeps_label(data.x, DIGITS, 0.5)
     assert 0 < kept.sum() < 200
-    head = lambda y: gradients(m, m.loss(Batch(data.x, y), "autoencoder", KEY).value, "head")
+
+    def head(y):
+        return gradients(m, m.loss(Batch(data.x, y), "autoencoder", KEY).value, "head")
+
     before = head(data.y)
     assert size(before) > 0
     assert same(head(torch.where(kept, data.y, 0)), before)  # the others' labels change nothing
@@ -504,9 +514,9 @@ def test_blur_divides_sharpness_by_its_width():
 
 
 def test_sharpness_has_its_standard_error():
-    draw = lambda i: (
-        Rng(i).normal("x", (50, 1, 8, 8)) * (0.2 + 0.2 * Rng(i).uniform("s", (50, 1, 1, 1)))
-    )
+    def draw(i):
+        return Rng(i).normal("x", (50, 1, 8, 8)) * (0.2 + 0.2 * Rng(i).uniform("s", (50, 1, 1, 1)))
+
     found = [sharpness(draw(2 * i), draw(2 * i + 1)) for i in range(300)]
     assert np.std([e.value for e in found]) == pytest.approx(
         np.mean([e.se for e in found]), rel=0.15

@@ -12,7 +12,11 @@ from fromnoise.probability.diffusion import linear_schedule
 from fromnoise.probability.gaussian import log_normal
 from fromnoise.probability.path import Path, beside
 
-f64 = lambda value: torch.tensor(value, dtype=torch.float64)
+
+def f64(value):
+    return torch.tensor(value, dtype=torch.float64)
+
+
 DATA = 0.25  # variance of the Gaussian
 NLL = 0.725791353  # its entropy, nats
 ABAR = linear_schedule(1000)

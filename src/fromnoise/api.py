@@ -129,7 +129,9 @@ class TrainedRun:
 
         from .generate import write_on
 
-        warn = lambda text: warnings.warn(escaped(text), stacklevel=3)
+        def warn(text):
+            return warnings.warn(escaped(text), stacklevel=3)
+
         return [
             one.text
             for one in write_on(self.restored, prompt, n, length, seed, stop, options, warn=warn)
@@ -309,7 +311,10 @@ class TrainedRun:
         from .evaluate.report import evaluate
 
         path = None if evaluator is None else Path(evaluator)
-        warn = lambda text: warnings.warn(escaped(text), stacklevel=3)
+
+        def warn(text):
+            return warnings.warn(escaped(text), stacklevel=3)
+
         return Report(
             evaluate(
                 self.restored,

@@ -130,8 +130,11 @@ class Suite:
                     p.grad = None
                 loss.value.backward(inputs=list(params.values()))
                 trainer.optimizers[phase.trains].step(1.0)
+
             # a loss that compares scores has no gradient in a constant that is added to all of them
-            free = lambda p: isinstance(trainer.model, Judges) and p.numel() == 1
+            def free(p):
+                return isinstance(trainer.model, Judges) and p.numel() == 1
+
             idle = [
                 name
                 for name, p in params.items()
@@ -380,7 +383,9 @@ def interrupted(plan: launch.Plan, path: Path, stops: list[int]) -> Run:
             pass
 
     current = threading.local()
-    trainer_step = lambda: getattr(current, "trainer", None) and current.trainer.state.step
+
+    def trainer_step():
+        return getattr(current, "trainer", None) and current.trainer.state.step
 
     def watched(trainer, *others):
         current.trainer = trainer
@@ -420,7 +425,10 @@ def first_difference(a: Run, b: Run) -> str:
                 return (
                     f"{part}/{name} differs by {float((left[name] - right[name]).abs().max()):.3g}"
                 )
-    strip = lambda event: {k: v for k, v in event.items() if k not in CLOCK_FIELDS}
+
+    def strip(event):
+        return {k: v for k, v in event.items() if k not in CLOCK_FIELDS}
+
     left, right = ([strip(e) for e in run.events()] for run in (a, b))
     if len(left) != len(right):
         return f"{len(left)} events against {len(right)}"

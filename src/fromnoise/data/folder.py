@@ -362,9 +362,10 @@ def _build(at: Path, name: str, files: list[File], config: DataConfig) -> dict:
         lows, highs = [], []
         prints, hidden = Counter(), {}
         with open(at / "raw", "wb") as out:
-            decode = lambda path: picture(
-                path, side, config.crop, config.grey, config.background, span
-            )
+
+            def decode(path):
+                return picture(path, side, config.crop, config.grey, config.background, span)
+
             for file, made in _in_order(
                 pool, decode, [file for file, _ in sizes if file.name not in bad]
             ):
@@ -568,7 +569,10 @@ def _judge(bad: dict[str, str], name: str, files: list[File], config: DataConfig
 
 def _in_order(pool, work: Callable, files: list[File]) -> Iterator[tuple]:
     """(file, result or reason why there is none), a few files at a time so that results do not pile up."""
-    attempt = lambda file: attempted(work, file.path)
+
+    def attempt(file):
+        return attempted(work, file.path)
+
     for start in range(0, len(files), CHUNK):
         part = files[start : start + CHUNK]
         yield from zip(part, pool.map(attempt, part))

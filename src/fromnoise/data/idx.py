@@ -160,9 +160,14 @@ def load(name: str, config: DataConfig) -> Dataset:
                 f"{shown(files[part], 200)} has label {largest}, but there are {len(class_names)} classes "
                 f"(0 to {len(class_names) - 1}): use the labels that belong to these images"
             )
-    pair = lambda kind, rows: Split(
-        arrays[f"{kind}-images"][rows, None], arrays[f"{kind}-labels"][rows].astype(np.int64), 256
-    )
+
+    def pair(kind, rows):
+        return Split(
+            arrays[f"{kind}-images"][rows, None],
+            arrays[f"{kind}-labels"][rows].astype(np.int64),
+            256,
+        )
+
     n = len(arrays["train-images"])
     share = config.validation or 1 / 12
     order = Rng(config.split_seed).at("split").numpy("order").permutation(n)
@@ -194,9 +199,12 @@ def read(path: Path, part: str) -> np.ndarray:
 def unpack(raw: bytes, path: Path, part: str) -> bytearray:
     """The checked, unpacked bytes of an IDX file. Raises DataError naming the file ``path``."""
     dimensions = _dimensions(part)
-    bad = lambda what: DataError(
-        f"{shown(path, 200)} {what}: replace it, or remove it to have a known data set downloaded anew"
-    )
+
+    def bad(what):
+        return DataError(
+            f"{shown(path, 200)} {what}: replace it, or remove it to have a known data set downloaded anew"
+        )
+
     stream = gzip.GzipFile(fileobj=io.BytesIO(raw)) if raw[:2] == GZIP else io.BytesIO(raw)
     content = bytearray()
 

@@ -229,8 +229,12 @@ def draw_scenes(n: int, unseen: bool, rng: Rng) -> tuple[dict[str, np.ndarray], 
     first_kinds, other_kinds = (
         (unseen_kinds, np.arange(len(kinds))) if unseen else (seen_kinds, seen_kinds)
     )
-    whole = lambda name, high, shape=(n,): rng.integers(name, high, shape).numpy()
-    uniform = lambda name, shape=(n,): rng.uniform(name, shape).numpy().astype(np.float64)
+
+    def whole(name, high, shape=(n,)):
+        return rng.integers(name, high, shape).numpy()
+
+    def uniform(name, shape=(n,)):
+        return rng.uniform(name, shape).numpy().astype(np.float64)
 
     first = first_kinds[whole("first", len(first_kinds))]
     at = np.searchsorted(other_kinds, first)  # the first one's place among the others,
@@ -251,7 +255,10 @@ def draw_scenes(n: int, unseen: bool, rng: Rng) -> tuple[dict[str, np.ndarray], 
     before, after = np.where(level, wide, up), np.where(level, wide, down)
     across = np.where(level, up, wide), np.where(level, down, wide)
     front = relation % 2  # which of the two comes first along the axis
-    pick = lambda values, which: np.take_along_axis(values, which[:, None], 1)[:, 0]
+
+    def pick(values, which):
+        return np.take_along_axis(values, which[:, None], 1)[:, 0]
+
     room = SIDE - 2 * EDGE - GAP - (before + after).sum(1)
     cuts = np.sort(uniform("cuts", (n, 2)), 1) * room[:, None]
     near = EDGE + cuts[:, 0] + pick(before, front)
@@ -276,7 +283,9 @@ def draw_scenes(n: int, unseen: bool, rng: Rng) -> tuple[dict[str, np.ndarray], 
     ]
 
     # Captions with a gap where nothing is said; then the gaps go to the end.
-    tokens = lambda names: np.array([WORDS.index(name) + 2 if name else 0 for name in names])
+    def tokens(names):
+        return np.array([WORDS.index(name) + 2 if name else 0 for name in names])
+
     sized = tokens(SIZES)[size] * whole("said", 2, (n, 2))
     one, other = (
         np.stack(

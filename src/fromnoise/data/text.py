@@ -342,10 +342,13 @@ def _build(at: Path, name: str, documents: list[Document], config: DataConfig) -
             f"no UTF-8 at {invalid}: {'the tokens are bytes' if config.tokens == 'auto' else 'kept as it is'}"
         )
         cuts = _cuts(size, config)
-    training = lambda end: (
-        block
-        for _, block in takewhile(lambda found: not found[0], _parts(_blocks(documents), [end]))
-    )
+
+    def training(end):
+        return (
+            block
+            for _, block in takewhile(lambda found: not found[0], _parts(_blocks(documents), [end]))
+        )
+
     tokenizer = _tokenizer(config, training, cuts[0], not invalid, notes)
 
     parts = {part: {"characters": 0, "raw_bytes": 0, "unknown": 0} for part in SPLITS}

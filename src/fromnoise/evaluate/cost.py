@@ -57,7 +57,9 @@ def speeds(restored: Restored, seconds: float, limit: float) -> dict[int, float]
         _sampler(restored, size)()
         return time.perf_counter() - before
 
-    left = lambda: limit - (time.perf_counter() - begin)
+    def left():
+        return limit - (time.perf_counter() - begin)
+
     for size in SIZES:
         if times and 4 * times[largest][0] > left():
             break

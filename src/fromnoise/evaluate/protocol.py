@@ -182,7 +182,10 @@ class Column:
     def ranks(self) -> dict[int, int]:
         """Report -> 1 + how many models are better for sure, their whole interval on the better side of this one's."""
         there = {i: badness(found, self.card.get("better")) for i, found in self.there().items()}
-        surely = lambda i, j: there[i][2] < there[j][1]
+
+        def surely(i, j):
+            return there[i][2] < there[j][1]
+
         return {j: 1 + sum(surely(i, j) for i in there) for j in self.ordered()}
 
 

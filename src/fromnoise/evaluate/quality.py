@@ -261,16 +261,27 @@ def _others(yardstick: Yardstick, m: FeatureMap, x: Tensor, rng: Rng) -> list[di
     train, test = yardstick.features(m, "train"), yardstick.features(m, "test")
     few, some = min(len(train), NEIGHBOURS), min(len(x), len(train), TOLD_APART)
     n = min(len(x), few)
-    kernel = lambda z, trained=False: distances.scaled_kernel_distance(z, train, few, trained)
-    sliced = lambda z: distances.sliced_wasserstein(z, train, rng.at("sliced"))
-    apart = lambda z: twosample.two_sample_accuracy(z[:some], train[:some], rng.at("two-sample"))
-    control = lambda measure: (lambda: measure(test)) if len(test) >= CONTROL else None
-    card = lambda count: dict(
-        split="train",
-        reference=reference(yardstick.dataset, "train", count),
-        evaluator=m.name,
-        group="samples",
-    )
+
+    def kernel(z, trained=False):
+        return distances.scaled_kernel_distance(z, train, few, trained)
+
+    def sliced(z):
+        return distances.sliced_wasserstein(z, train, rng.at("sliced"))
+
+    def apart(z):
+        return twosample.two_sample_accuracy(z[:some], train[:some], rng.at("two-sample"))
+
+    def control(measure):
+        return (lambda: measure(test)) if len(test) >= CONTROL else None
+
+    def card(count):
+        return dict(
+            split="train",
+            reference=reference(yardstick.dataset, "train", count),
+            evaluator=m.name,
+            group="samples",
+        )
+
     rows = [
         attempt(
             "kernel_distance",
@@ -433,7 +444,10 @@ def _labels(yardstick: Yardstick, x: Tensor, samples: Samples) -> list[dict]:
         )
         return rows
     train, train_y = yardstick.features(evaluator, "train"), yardstick.labels("train")
-    score = lambda z, y: labels.classification_accuracy_score(z, y, test, truth)
+
+    def score(z, y):
+        return labels.classification_accuracy_score(z, y, test, truth)
+
     rows.append(
         attempt(
             "label_agreement",
@@ -473,7 +487,10 @@ def _memory(yardstick: Yardstick, x: Tensor) -> list[dict]:
     )
     copies, about = (lambda: memory.near_copy_rate(x, train, test)), {}
     if len(test) + 1 < CONTROL:  # 1 % of fewer is none
-        copies = lambda: memory.near_copy_rate_within(x, train)
+
+        def copies():
+            return memory.near_copy_rate_within(x, train)
+
         why = f"{len(test)} held-out examples are too few for a control: each training example against the others instead (leave-one-out)"
         about = {"reference": card["reference"] + ", leave-one-out", "reason": why}
     return [

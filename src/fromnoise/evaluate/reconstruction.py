@@ -31,7 +31,10 @@ def errors(restored: Restored, split="test") -> torch.Tensor:
 
 def principal_directions(dataset: Dataset, size: int, limit: int = 20_000) -> Components:
     """The ``size`` leading principal components of the first training examples, float64."""
-    batches = lambda: (batch.x for batch in in_order(dataset, "train", limit=limit))
+
+    def batches():
+        return (batch.x for batch in in_order(dataset, "train", limit=limit))
+
     return principal_components(batches, dataset.spec.dims, size)
 
 
@@ -105,7 +108,10 @@ def _beside_pca(restored: Restored) -> list[dict]:
         if image
         else "squared error per column, standardised"
     )
-    se = lambda values: float(values.std() / len(values) ** 0.5) if len(values) > 1 else None
+
+    def se(values):
+        return float(values.std() / len(values) ** 0.5) if len(values) > 1 else None
+
     common = {"n": len(mine), "group": "reconstruction"}
     if size >= restored.dataset.spec.dims:
         why = f"a code of {size} numbers is not smaller than the data's {restored.dataset.spec.dims}: a small error shows nothing"

@@ -80,7 +80,10 @@ def heading(column: Column, features: bool = True) -> str:
 def grouped(reports: list[dict]) -> list[tuple[str, list[Column]]]:
     """Columns with a number, by group, in the order of GROUPS."""
     there = [column for column in columns_of(reports) if column.there()]
-    by_group = lambda key: [column for column in there if column.card.get("group", "") == key]
+
+    def by_group(key):
+        return [column for column in there if column.card.get("group", "") == key]
+
     return [(words, by_group(key)) for key, words in GROUPS.items() if by_group(key)]
 
 
@@ -163,7 +166,10 @@ def rich_table(reports: list[dict], title: str | None = None):
         alone = [report["cost"]["samples_per_second"]["1"] for report in reports]
         table.add_row("samples a second, 1 at once", *map(rate, alone))
         most = max(size for size, _ in sizes)
-        fewer = lambda size: "" if size == most else f" ({size} at once)"
+
+        def fewer(size):
+            return "" if size == most else f" ({size} at once)"
+
         table.add_row(
             f"samples a second, {most} at once",
             *(rate(speed) + fewer(size) for size, speed in sizes),
@@ -250,12 +256,17 @@ def summary(reports: list[dict]) -> str:
         chosen += [column for column in columns if column.name == name][
             : None if name in LIKELIHOODS else 1
         ]
-    cells = lambda card: (
-        ", cells"
-        if card["dequantisation"] and sum(c.name == card["name"] for c in chosen) > 1
-        else ""
-    )
-    given = lambda card: f", given {card['given']}" if card.get("given") else ""
+
+    def cells(card):
+        return (
+            ", cells"
+            if card["dequantisation"] and sum(c.name == card["name"] for c in chosen) > 1
+            else ""
+        )
+
+    def given(card):
+        return f", given {card['given']}" if card.get("given") else ""
+
     heads = [
         HEADLINES[c.name]
         + (f" k={c.card['k']}" if (c.card["k"] or 1) > 1 else "")
@@ -263,7 +274,10 @@ def summary(reports: list[dict]) -> str:
         + given(c.card)
         for c in chosen
     ]
-    brief = lambda found: cell(found).partition(" ±")[0].partition(" (")[0]
+
+    def brief(found):
+        return cell(found).partition(" ±")[0].partition(" (")[0]
+
     rows = [
         [
             escaped(report["title"]),
@@ -274,9 +288,15 @@ def summary(reports: list[dict]) -> str:
     ]
     grid = [["", *heads, "trained"], *rows]
     widths = [max(len(line[i]) for line in grid) for i in range(len(grid[0]))]
-    line = lambda row: "  ".join(
-        [row[0].ljust(widths[0]), *(text.rjust(width) for text, width in zip(row[1:], widths[1:]))]
-    )
+
+    def line(row):
+        return "  ".join(
+            [
+                row[0].ljust(widths[0]),
+                *(text.rjust(width) for text, width in zip(row[1:], widths[1:])),
+            ]
+        )
+
     ruled = [line(grid[0]), "-" * len(line(grid[0])), *map(line, grid[1:])]
     maps = {
         column.card["evaluator"].partition("/")[0] for column in chosen if column.name == "frechet"

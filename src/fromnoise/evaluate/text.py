@@ -84,9 +84,12 @@ def passage(dataset: Dataset, split: str, most: int = SYMBOLS) -> Passage:
     part, tokenizer = dataset.split(split), dataset.tokenizer
     tokens = np.asarray(part.x[:most]).astype(np.int64)
     symbols = [tokenizer.token_bytes(i) for i in range(tokenizer.vocabulary)]
-    begins = lambda symbol: sum(
-        (byte & 0xC0) != 0x80 for byte in symbol
-    )  # characters: what is no continuation byte
+
+    def begins(symbol):
+        return sum(
+            (byte & 0xC0) != 0x80 for byte in symbol
+        )  # characters: what is no continuation byte
+
     bytes_of, characters_of = (
         np.array([measure(symbol) for symbol in symbols])[tokens] for measure in (len, begins)
     )
@@ -200,7 +203,10 @@ def block_error(values: np.ndarray, per: np.ndarray) -> float | None:
     """
     if len(values) < 2 * BLOCKS or not np.isfinite(values).all():
         return None
-    in_blocks = lambda x: np.add.reduceat(x.astype(float), np.arange(BLOCKS) * len(x) // BLOCKS)
+
+    def in_blocks(x):
+        return np.add.reduceat(x.astype(float), np.arange(BLOCKS) * len(x) // BLOCKS)
+
     left = in_blocks(values) - values.sum() / per.sum() * in_blocks(per)
     return float(left.std(ddof=1) * math.sqrt(BLOCKS) / per.sum())
 
@@ -251,7 +257,10 @@ def in_windows(restored: Restored, most: int) -> list[dict]:
     T, size = model.length, comfortable(dataset.spec, 500)
     batches = in_order(dataset, "validation", size, max(1, most // T), restored.device)
     left = slice(1 if T > 1 else 0, None)
-    own = lambda x: model.log_probs(x).gather(2, x[:, :, None])[:, left, 0].sum(1)
+
+    def own(x):
+        return model.log_probs(x).gather(2, x[:, :, None])[:, left, 0].sum(1)
+
     nats = torch.cat([-own(batch.x) for batch in batches]).cpu().double().numpy()
     how = f"windows of {T} symbols that know nothing of the text before them, all but their first symbol (nanoGPT's validation text is this one and the test text together)"
     found = passage(dataset, "validation", len(nats) * T)

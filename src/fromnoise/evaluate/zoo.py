@@ -148,7 +148,10 @@ def halved(dataset: Dataset) -> Dataset:
     """The same data with the first half of the training set as train and the second as validation; test stays."""
     part = dataset.split("train")
     middle = min(len(part) // 2, MOST)
-    cut = lambda array, rows: None if array is None else array[rows]
+
+    def cut(array, rows):
+        return None if array is None else array[rows]
+
     halves = {"train": slice(0, middle), "validation": slice(middle, 2 * middle)}
     splits = {
         name: Split(part.x[rows], cut(part.y, rows), part.levels, cut(part.factors, rows))

@@ -236,7 +236,10 @@ def short_name(info: dict) -> str:
     """Of a run's family, from its run.json: "vae", "mixture within vae"."""
     if not has_two_stages(info):
         return info["family"]
-    name = lambda stage: stage["config"].get("model") or Path(stage["family"]).stem
+
+    def name(stage):
+        return stage["config"].get("model") or Path(stage["family"]).stem
+
     return f"{name(info['config']['second'])} within {name(info['config']['first'])}"
 
 

@@ -235,9 +235,10 @@ class Diffusion(Family):
         self.shift.copy_(mean.view(self.shift.shape))
         self.scale.fill_(max(1e-6, float((squares / n - mean**2).mean().clamp(min=0).sqrt())))
         if self.gaussian is not None:
-            label = lambda batch: (
-                batch.y if self.config.conditional and not self.spec.caption else None
-            )
+
+            def label(batch):
+                return batch.y if self.config.conditional and not self.spec.caption else None
+
             self.gaussian.fit(
                 lambda: (
                     ((batch.x - self.shift) / self.scale, label(batch)) for batch in batches()
@@ -496,7 +497,10 @@ class Diffusion(Family):
             n, y, options, rng, lambda i, x, x_hat: (xs.append(x), seen.append(x_hat))
         )
         xs = [self.start(rng.normal("x", sample.shape), times[0], y), *xs]
-        own = lambda x: x * self.scale + self.shift
+
+        def own(x):
+            return x * self.scale + self.shift
+
         moments = [
             Moment(s, own(x / self.place(s)[1]), own(x_hat))
             for s, x, x_hat in zip((ratios / (1 + ratios)).tolist(), xs, seen)
@@ -620,9 +624,12 @@ class Diffusion(Family):
         )
         probes = (0 if D <= SMALL else PROBES) if probes is None else probes
         cos = 1 / math.hypot(1, RATIOS[0])  # y = cos x + sin eps
-        log_base = lambda y: (
-            log_normal(y).double().flatten(1).sum(1) + D * (math.log(cos) - float(self.scale.log()))
-        )
+
+        def log_base(y):
+            return log_normal(y).double().flatten(1).sum(1) + D * (
+                math.log(cos) - float(self.scale.log())
+            )
+
         return ode_log_likelihood(
             drift,
             cos * (x - self.shift) / self.scale,

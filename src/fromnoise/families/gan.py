@@ -415,7 +415,10 @@ class GAN(Family):
 
     def sample(self, n: int, y: Tensor | None, options: Options, rng: Rng) -> Tensor:
         """G(z); of several candidates one, by D's judgement."""
-        draw = lambda rng: self.decode(self.draw_latents(n, options, rng), y)
+
+        def draw(rng):
+            return self.decode(self.draw_latents(n, options, rng), y)
+
         candidates, temperature = self.candidates(options.candidates), options.temperature
         if candidates == 1 and temperature is not None:
             why = self.why_one() or "--candidates is 1"

@@ -237,7 +237,10 @@ class Latent(Family):
 
     def phases(self):
         """The second stage's, under their own names: a duel is watched by them."""
-        prefixed = lambda phase: tuple(f"second.{name}" for name in phase.trains)
+
+        def prefixed(phase):
+            return tuple(f"second.{name}" for name in phase.trains)
+
         return tuple(
             type(phase)(**(vars(phase) | {"trains": prefixed(phase)}))
             for phase in self.second.phases()
@@ -324,7 +327,10 @@ class Latent(Family):
 
     def log_weights(self, x: Tensor, y: Tensor | None, rng: Rng, k: int) -> Tensor:
         """log p(x | z) + log p_second(z) - log q(z | x) for k draws of z, (B, k) nats."""
-        many = lambda t: None if t is None else t.repeat_interleave(k, 0)
+
+        def many(t):
+            return None if t is None else t.repeat_interleave(k, 0)
+
         z, x, y = self.first.draw_posterior(x, y, rng, k).flatten(0, 1), many(x), many(y)  # B k, D
         log_p, log_q = self.first.log_densities(z, x, y)  # log p_first(x, z), log q(z | x)
         own = sum_per_example(log_normal(z, 0.0, 0.0))  # log p_first(z), which goes
@@ -383,7 +389,9 @@ class Traces:
     """Of the second stage: each state of it decoded."""
 
     def trace(self, n: int, y: Tensor | None, options: BaseConfig, rng: Rng) -> list[Moment]:
-        own = lambda v: self.from_latents(v, y)
+        def own(v):
+            return self.from_latents(v, y)
+
         return [
             Moment(moment.level, own(moment.x), own(moment.x_hat))
             for moment in self.second.trace(n, y, options, rng)
@@ -402,9 +410,10 @@ def put_together(
     first: type, second: type, conditional_first: bool, conditional_second: bool
 ) -> type[Latent]:
     """The class for a pair of stages. One class a pair, so that two models of a pair are of one class."""
-    able = lambda stage, part: all(
-        hasattr(stage, name) for name in vars(part) if not name.startswith("__")
-    )
+
+    def able(stage, part):
+        return all(hasattr(stage, name) for name in vars(part) if not name.startswith("__"))
+
     parts = [part for part in (Codes, Reconstructs) if able(first, part)]
     parts += [part for part in (Judges, Features, Traces, Fits) if able(second, part)]
     if conditional_first and Features in parts:  # a code that needs a label
@@ -418,7 +427,10 @@ def of(config: Config | dict) -> FamilyFile:
     """A pair of stages as a family."""
     config = config if isinstance(config, Config) else build(Config, config)
     first, second = (loaded(stage.family, stage.sha256) for stage in (config.first, config.second))
-    conditional = lambda stage: bool(stage.config.get("conditional"))
+
+    def conditional(stage):
+        return bool(stage.config.get("conditional"))
+
     model = put_together(
         first.FAMILY, second.FAMILY, conditional(config.first), conditional(config.second)
     )

@@ -261,7 +261,10 @@ class VAE(Family):
     def posterior(self, x: Tensor, y: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Means and standard deviations of q(z | x), each (B, latent_dim), levels one after the other."""
         q = self.infer(x, y, None)
-        join = lambda parts: torch.cat([part.flatten(1) for part in parts], 1)
+
+        def join(parts):
+            return torch.cat([part.flatten(1) for part in parts], 1)
+
         return join(mu for _, mu, *_ in q.levels), join(
             (0.5 * logvar).exp() for _, _, logvar, *_ in q.levels
         )
@@ -272,7 +275,10 @@ class VAE(Family):
     def decode(self, z: Tensor, y: Tensor | None = None) -> Tensor:
         shapes = self.net.level_shapes
         parts = z.split([torch.Size(shape).numel() for shape in shapes], 1)
-        draw = lambda level, prior, posterior: parts[level].reshape(len(z), *shapes[level])
+
+        def draw(level, prior, posterior):
+            return parts[level].reshape(len(z), *shapes[level])
+
         return self.likelihood.mean(self.net.top_down(draw, None, self.condition(y)), self.scale())
 
     def reconstruct(self, x: Tensor, y: Tensor | None = None) -> Tensor:

@@ -195,7 +195,10 @@ class VAEGAN(Family):
     def phases(self):
         c, betas = self.config, (self.config.beta1, self.config.beta2)
         head = ("head",) if c.label_weight else ()
-        learn = lambda name, *parts: Phase(name, trains=parts, lr=c.lr, betas=betas)
+
+        def learn(name, *parts):
+            return Phase(name, trains=parts, lr=c.lr, betas=betas)
+
         discriminator = Phase(
             "discriminator", trains=("discriminator",), lr=c.lr_d, betas=(0.0, c.beta2)
         )
@@ -245,7 +248,10 @@ class VAEGAN(Family):
         last = [
             m.weight for m in self.vae.net.decoder.modules() if isinstance(m, nn.Conv2d | nn.Linear)
         ][-1]
-        pull = lambda term: torch.autograd.grad(term, last, retain_graph=True)[0].norm()
+
+        def pull(term):
+            return torch.autograd.grad(term, last, retain_graph=True)[0].norm()
+
         return (pull(reconstruction) / (pull(g) + EPS)).clamp(max=LARGEST * self.spec.dims).detach()
 
     def adversarial_share(self) -> float:

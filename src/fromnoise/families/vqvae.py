@@ -161,9 +161,12 @@ class VQVAE(Family):
         places = self.codes * torch.arange(
             self.grid[0] * self.grid[1], device=self.frequencies.device
         )
-        count = lambda x: torch.bincount(
-            (self.quantise(x).flatten(1) + places).flatten(), minlength=self.frequencies.numel()
-        )
+
+        def count(x):
+            return torch.bincount(
+                (self.quantise(x).flatten(1) + places).flatten(), minlength=self.frequencies.numel()
+            )
+
         counts = sum(count(batch.x) for batch in batches()).view_as(self.frequencies)
         self.frequencies.copy_(counts / counts.sum(2, keepdim=True))
 

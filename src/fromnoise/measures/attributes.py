@@ -83,7 +83,10 @@ def _look(pictures: np.ndarray) -> list[tuple[int, Part]]:
     middle = np.arange(side) + 0.5
     x, y = (alpha.sum(1) @ middle) / total, (alpha.sum(2) @ middle) / total
     r = np.sqrt(total / np.pi)
-    drawn = lambda kind, soft: cover(np.full(len(row), kind), x, y, r, side, soft)
+
+    def drawn(kind, soft):
+        return cover(np.full(len(row), kind), x, y, r, side, soft)
+
     misfit = np.stack(
         [
             np.minimum.reduce([np.abs(alpha - drawn(kind, soft)).sum((1, 2)) for soft in EDGES])

@@ -81,8 +81,11 @@ def kernel_distance(
         _between(x, y, kernel),
     )
     linear = 4 * float((xx - xy).var() / n + (yy - yx).var() / m)
+
     # variance of what is left of k once its means over either argument are taken off
-    within = lambda k, k2: k2 - 2 * k.square().mean() + k.mean().square()
+    def within(k, k2):
+        return k2 - 2 * k.square().mean() + k.mean().square()
+
     between = xy2 - xy.square().mean() - yx.square().mean() + xy.mean().square()
     pairs = 2 * max(
         0.0,
@@ -165,9 +168,12 @@ def sliced_wasserstein(x: Tensor, y: Tensor, rng: Rng, directions: int = 512) ->
         found.append((a[:, i] - b[:, j]).square() @ mass)
         influence_x.index_add_(0, a_order.flatten(), _potential(a, b[:, j], i, n * mass).flatten())
         influence_y.index_add_(0, b_order.flatten(), _potential(b, a[:, i], j, m * mass).flatten())
-        again = lambda count, b=b: b.gather(
-            1, torch.from_numpy(draw.integers(m, size=(len(b), count))).sort(1).values
-        )
+
+        def again(count, b=b):
+            return b.gather(
+                1, torch.from_numpy(draw.integers(m, size=(len(b), count))).sort(1).values
+            )
+
         null.append((again(n)[:, i] - again(m)[:, j]).square() @ mass)
     found, bias = torch.cat(found), float(torch.cat(null).mean())
     sampling = float(influence_x.var() / n + influence_y.var() / m) / directions**2

@@ -58,7 +58,10 @@ class PrincipalComponents:
     def __init__(self, dataset: Dataset, size: int = 64):
         n = min(FIT, len(dataset.split("train")))
         self.dims = max(1, min(size, dataset.spec.dims, n - 1))
-        batches = lambda: (batch.x for batch in in_order(dataset, "train", limit=n))
+
+        def batches():
+            return (batch.x for batch in in_order(dataset, "train", limit=n))
+
         found = principal_components(batches, dataset.spec.dims, self.dims)
         self.mean, self.basis = found.mean, found.basis
         self.name = f"pca-{self.dims}/{dataset.digest[:8]}"

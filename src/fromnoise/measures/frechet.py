@@ -118,7 +118,10 @@ class Sums:
 
     def without_each(self) -> tuple[Tensor, Tensor]:
         """Means (k + 1, d) and covariances (k + 1, d, d): first of all rows, then of all but those of each block."""
-        leave = lambda t: torch.cat([t.sum(0, keepdim=True), t.sum(0, keepdim=True) - t])
+
+        def leave(t):
+            return torch.cat([t.sum(0, keepdim=True), t.sum(0, keepdim=True) - t])
+
         n, first, second = leave(self.count)[:, None], leave(self.first), leave(self.second)
         mean = first / n
         return mean, (second - first[:, :, None] * mean[:, None, :]) / (n[:, :, None] - 1)
@@ -137,7 +140,10 @@ def distances(mean1: Tensor, cov1: Tensor, mean2: Tensor, cov2: Tensor) -> Tenso
 
     The last term is the sum of the roots of the eigenvalues of B S1 B^T with S2 = B^T B; RIDGE keeps S2 regular.
     """
-    trace = lambda cov: cov.diagonal(dim1=1, dim2=2).sum(1)
+
+    def trace(cov):
+        return cov.diagonal(dim1=1, dim2=2).sum(1)
+
     eye = torch.eye(mean1.shape[1], dtype=mean1.dtype)
     factor, failed = torch.linalg.cholesky_ex(cov2 + RIDGE * trace(cov2).mean() * eye)
     if int(failed.max()):
@@ -180,7 +186,10 @@ class Null:
             (groups - 1) / groups * most / (most - 1)
         )  # both the spread and what is left of the bias go as G / (G - 1)
         chance = torch.Generator().manual_seed(n + m)
-        mixed = lambda z: (z - y.mean(0))[torch.randperm(len(z), generator=chance)]
+
+        def mixed(z):
+            return (z - y.mean(0))[torch.randperm(len(z), generator=chance)]
+
         size = max(1, n // blocks)
         one, other = Sums.of(mixed(x), n // size), Sums.of(mixed(y), m // size)
         few, many = len(one.count), len(other.count)

@@ -151,7 +151,10 @@ def _right_answers(features: Tensor, labels: Tensor, real: Tensor, real_labels: 
         raise UsageError("samples of one class teach a classifier nothing: ask for several classes")
     mean, std = features.double().mean(0), features.double().std(0)
     std[std <= 1e-9 * mean.abs()] = 1.0  # a constant column
-    scaled = lambda x: ((x.double() - mean) / std).numpy()
+
+    def scaled(x):
+        return ((x.double() - mean) / std).numpy()
+
     with warnings.catch_warnings(), threadpool_limits(1):
         warnings.simplefilter("ignore", ConvergenceWarning)
         model = LogisticRegression(max_iter=500).fit(scaled(features), labels.numpy())

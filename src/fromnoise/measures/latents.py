@@ -68,7 +68,10 @@ def path_length(
     if len(z0) < 2:
         raise UsageError(f"{len(z0)} path is too few for a path length: give at least 2")
     t = rng.uniform("t", (len(z0), 1)).to(z0)
-    at = lambda t: decode(torch.lerp(z0, z1, t)).flatten(1).double()
+
+    def at(t):
+        return decode(torch.lerp(z0, z1, t)).flatten(1).double()
+
     speed = ((at(t + eps / 2) - at(t - eps / 2)) / eps).square().sum(1).cpu()
     if not speed.isfinite().all():
         raise DataError("the decoder gave NaN or infinity between two codes: no path length")

@@ -201,7 +201,10 @@ def support_size(samples: Tensor, tol: float) -> Estimate:
     samples, _ = checked(samples, samples, fewest=2)
     n = len(samples)
     pairs, hits = n * (n - 1) / 2, int(_others_within(samples, tol).sum()) / 2
-    byar = lambda c, z: c * (1 - 1 / (9 * c) + z / (3 * math.sqrt(c))) ** 3
+
+    def byar(c, z):
+        return c * (1 - 1 / (9 * c) + z / (3 * math.sqrt(c))) ** 3
+
     few, many = byar(hits, -1.96) if hits else 0.0, byar(hits + 1, 1.96)
     return Estimate(
         pairs / (hits + 1),

@@ -133,9 +133,12 @@ def _recognise(path: Path, shapes: dict) -> tuple:
 
 def _match(path: Path, name: str, shapes: dict, net: nn.Module) -> list[str]:
     """The names of the tensors to read. Raises DataError naming the first that is missing, misshapen or too much."""
-    counter = lambda key: key.endswith(
-        ".num_batches_tracked"
-    )  # of training; some files have them, nothing reads them
+
+    def counter(key):
+        return key.endswith(
+            ".num_batches_tracked"
+        )  # of training; some files have them, nothing reads them
+
     wanted = {
         key: tuple(value.shape) for key, value in net.state_dict().items() if not counter(key)
     }

@@ -40,7 +40,10 @@ PATCHES = 2**15  # of a set and level, as many as images allow
 # Filtering is with (1, 4, 6, 4, 1) / 16 along both axes (Burt & Adelson 1983), mirrored at the edges.
 def _ends(x: Tensor, axis: int, left: list[int], right: list[int]) -> Tensor:
     """x with more entries before and after along an axis: copies of those with these numbers."""
-    piece = lambda numbers: x.index_select(axis, torch.tensor(numbers) % x.shape[axis])
+
+    def piece(numbers):
+        return x.index_select(axis, torch.tensor(numbers) % x.shape[axis])
+
     return torch.cat([piece(left), x, piece(right)], axis)
 
 
@@ -49,9 +52,10 @@ def halved(x: Tensor) -> Tensor:
     for axis in (2, 3):
         length = -(-x.shape[axis] // 2)
         x = _ends(x, axis, [2, 1], [-2, -3])
-        tap = lambda start, x=x, axis=axis, length=length: x[
-            (slice(None),) * axis + (slice(start, start + 2 * length - 1, 2),)
-        ]
+
+        def tap(start, x=x, axis=axis, length=length):
+            return x[(slice(None),) * axis + (slice(start, start + 2 * length - 1, 2),)]
+
         x = (tap(0) + tap(4) + 4 * (tap(1) + tap(3)) + 6 * tap(2)) / 16
     return x
 
@@ -183,7 +187,10 @@ def compare(
 
 def _estimate(levels: list[Level], n: int) -> Estimate:
     """Of the mean of some levels: their groups are of the same images, their directions their own."""
-    mean = lambda values: float(np.mean(list(values)))
+
+    def mean(values):
+        return float(np.mean(list(values)))
+
     value = mean(level.value for level in levels)
     groups = np.mean([level.groups for level in levels], 0)
     se = math.sqrt(

@@ -42,6 +42,9 @@ def sharpness(x: Tensor, real: Tensor) -> Estimate:
             "the real pictures are of one colour each: there is no sharpness to compare with"
         )
     value = float(mine.mean() / theirs.mean())
-    spread = lambda values: float(values.var() / len(values)) if len(values) > 1 else math.inf
+
+    def spread(values):
+        return float(values.var() / len(values)) if len(values) > 1 else math.inf
+
     se = math.sqrt(spread(mine) + value**2 * spread(theirs)) / float(theirs.mean())
     return Estimate(value, se, null=1.0, n=len(x), m=len(real))

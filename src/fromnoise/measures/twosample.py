@@ -32,7 +32,10 @@ def two_sample_accuracy(x: Tensor, y: Tensor, rng: Rng) -> Estimate:
 
     x, y = checked(x, y, fewest=20)
     n = min(len(x), len(y))
-    drawn = lambda a, name: a[torch.from_numpy(rng.numpy(name).permutation(len(a))[:n])]
+
+    def drawn(a, name):
+        return a[torch.from_numpy(rng.numpy(name).permutation(len(a))[:n])]
+
     inputs = _features(torch.cat([drawn(x, "samples"), drawn(y, "reference")]), rng).numpy()
     side = torch.arange(2).repeat_interleave(n).numpy()
     test = (torch.arange(n) >= n // 2).repeat(2).numpy()  # as many of both sides

@@ -50,8 +50,13 @@ class Layer(nn.Module):
 
     def __init__(self, width: int):
         super().__init__()
-        linear = lambda a=1, b=1: nn.Linear(a * width, b * width)
-        scale = lambda: nn.ParameterDict({"lambda1": torch.ones(width)})
+
+        def linear(a=1, b=1):
+            return nn.Linear(a * width, b * width)
+
+        def scale():
+            return nn.ParameterDict({"lambda1": torch.ones(width)})
+
         self.norm1, self.norm2 = nn.LayerNorm(width, eps=1e-6), nn.LayerNorm(width, eps=1e-6)
         projections = nn.ModuleDict({"query": linear(), "key": linear(), "value": linear()})
         self.attention = nn.ModuleDict(
@@ -61,9 +66,9 @@ class Layer(nn.Module):
         self.layer_scale1, self.layer_scale2 = scale(), scale()
 
     def attend(self, h: Tensor) -> Tensor:
-        heads = lambda name: (
-            self.attention["attention"][name](h).unflatten(2, (-1, HEAD)).transpose(1, 2)
-        )
+        def heads(name):
+            return self.attention["attention"][name](h).unflatten(2, (-1, HEAD)).transpose(1, 2)
+
         mixed = F.scaled_dot_product_attention(
             heads("query"), heads("key"), heads("value")
         )  # B heads T 64
@@ -113,5 +118,8 @@ RESIZES = {"pil-bicubic": in_bytes, "clean": clean}
 
 def prepare(levels: Tensor, resize: str) -> Tensor:
     """Levels 0 .. 255 as float32 (B, 1 or 3, H, W) -> the network's input (B, 3, 224, 224). Grey is repeated."""
-    per_channel = lambda values: torch.tensor(values).view(3, 1, 1)
+
+    def per_channel(values):
+        return torch.tensor(values).view(3, 1, 1)
+
     return (RESIZES[resize](levels) / 255 - per_channel(MEAN)) / per_channel(STD)

@@ -207,9 +207,10 @@ def pil_bicubic(x: Tensor, side: int) -> Tensor:
 
     Float planes may overshoot the range of x; bytes are rounded and cut after each of the two passes.
     """
-    resized = lambda plane: np.asarray(
-        Image.fromarray(plane).resize((side, side), Image.Resampling.BICUBIC)
-    )
+
+    def resized(plane):
+        return np.asarray(Image.fromarray(plane).resize((side, side), Image.Resampling.BICUBIC))
+
     return torch.from_numpy(
         np.stack([resized(plane) for plane in x.flatten(0, 1).numpy()])
     ).unflatten(0, x.shape[:2])

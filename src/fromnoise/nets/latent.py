@@ -106,7 +106,10 @@ class Ladder(nn.Module):
         coarse, self.coarse_size = channels[-1], sizes[-1]
         self.sizes = sizes[::-1]
         self.level_shapes = [(latent_dim,), *((c, *self.coarse_size) for c in maps)]
-        stack = lambda c: nn.Sequential(*(ResidualBlock(c) for _ in range(blocks)))
+
+        def stack(c):
+            return nn.Sequential(*(ResidualBlock(c) for _ in range(blocks)))
+
         hidden = 256
 
         self.fold = Fold(patch)

@@ -229,7 +229,10 @@ class PixelCNN(nn.Module):
         """What the network says of each component: logits of the levels or numbers of a mixture, (B, T, K)."""
         channels, height, width = self.shape
         x = self.values(s).view(-1, height, width, channels).permute(0, 3, 1, 2)
-        conv = lambda layer, h: layer(h)
+
+        def conv(layer, h):
+            return layer(h)
+
         h = self.read_out(
             self.stack(x, [bias[:, :, None, None] for bias in self.biases(start)], conv), conv
         )

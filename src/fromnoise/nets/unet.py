@@ -42,7 +42,10 @@ class UNet(nn.Module):
         self.fold, self.unfold = Fold(patch), Unfold(patch, shape)
         self.told = Told(widths[-1], reads, two_levels)
         heads = heads_for(widths[-1])
-        blocks = lambda w: nn.ModuleList(Block(w, widths[-1]) for _ in range(depth))
+
+        def blocks(w):
+            return nn.ModuleList(Block(w, widths[-1]) for _ in range(depth))
+
         self.stem = Conv((1 + guess) * shape[0] * patch**2, width, 3, padding=1)
         self.ins, self.outs = (
             nn.ModuleList(map(blocks, widths[:-1])),

@@ -178,7 +178,10 @@ def calibration(real: Tensor, fake: Tensor) -> float:
     have no minimum: one pair in n + 2 counts as turned round (Platt 1999)."""
     difference = (fake - real).double().cpu()
     doubt = 1 / (len(difference) + 2)
-    slope = lambda factor: float((difference * (torch.sigmoid(factor * difference) - doubt)).mean())
+
+    def slope(factor):
+        return float((difference * (torch.sigmoid(factor * difference) - doubt)).mean())
+
     low, high = 0.0, 64.0
     if not slope(low) < 0:  # NaN too
         return 0.0

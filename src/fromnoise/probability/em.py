@@ -81,7 +81,9 @@ class Sums:
 
     @staticmethod
     def zero(components: int, d: int) -> "Sums":
-        zeros = lambda *shape: torch.zeros(components, *shape, dtype=torch.float64)
+        def zeros(*shape):
+            return torch.zeros(components, *shape, dtype=torch.float64)
+
         return Sums(zeros(), zeros(d), zeros(d * (d + 1) // 2))
 
     def add(self, z: Tensor, squares: Tensor, responsibilities: Tensor) -> None:
@@ -174,15 +176,20 @@ def choose(
     y = torch.zeros(len(z), dtype=torch.int64) if y is None else y
     split = max(FEW, len(z) // 10) if len(z) >= 2 * FEW else 0
     held_out, rows = slice(0, split), slice(split, None)
-    trial = lambda size: fit(z[rows], size, floor, rng, y[rows], classes)
-    score = lambda mixture, size: torch.cat(
-        [
-            (
-                mixture.log_joint()(part, products(part)) + owners(size, classes)[labels].log()
-            ).logsumexp(1)
-            for part, labels in zip(z[held_out].split(CHUNK), y[held_out].split(CHUNK))
-        ]
-    )
+
+    def trial(size):
+        return fit(z[rows], size, floor, rng, y[rows], classes)
+
+    def score(mixture, size):
+        return torch.cat(
+            [
+                (
+                    mixture.log_joint()(part, products(part)) + owners(size, classes)[labels].log()
+                ).logsumexp(1)
+                for part, labels in zip(z[held_out].split(CHUNK), y[held_out].split(CHUNK))
+            ]
+        )
+
     best, chosen = trial(1), 1
     if not split:
         return best, chosen

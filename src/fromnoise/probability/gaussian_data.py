@@ -41,7 +41,10 @@ class GaussianData(nn.Module):
         many rows there are, how far it was shrunk, from 0 to 1, and towards which variance.
         """
         dims, size = self.basis.shape
-        rows = lambda: (x for x, _ in batches())
+
+        def rows():
+            return (x for x, _ in batches())
+
         components = principal_components(rows, dims, size, rng.key("pca"))
         n, share = shrinkage(rows, components, dims)
         average = (float(components.eigenvalues.sum()) + components.rest * (dims - size)) / dims

@@ -147,11 +147,14 @@ class MixtureData(GaussianData):
         its mean."""
         most = max(1, ENTRIES // self.means.numel())
         if len(u) > most:
-            part = lambda values, i: (
-                values[i : i + most]
-                if values is not None and values.ndim and len(values) == len(u)
-                else values
-            )
+
+            def part(values, i):
+                return (
+                    values[i : i + most]
+                    if values is not None and values.ndim and len(values) == len(u)
+                    else values
+                )
+
             return torch.cat(
                 [
                     self.denoise_along(u[i : i + most], part(r, i), part(condition, i))

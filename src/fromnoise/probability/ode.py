@@ -101,7 +101,9 @@ def ode_log_likelihood(
             z,
         )
 
-    distance = lambda a, b: (a - b).abs().nan_to_num(nan=math.inf, posinf=math.inf)
+    def distance(a, b):
+        return (a - b).abs().nan_to_num(nan=math.inf, posinf=math.inf)
+
     value, se, z = solve(steps)
     error, calls = distance(value, solve(steps // 2)[0]), 4 * (steps + steps // 2)
     while tolerance is not None and 2 * steps <= most and bool((error > tolerance).any()):

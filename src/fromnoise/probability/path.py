@@ -86,7 +86,10 @@ class Path:
         """x and eps, (B, *shape) each, from x_t = alpha x + sigma eps and prediction = a x + b eps at t (B,) or () in ``range``."""
         (alpha, sigma), (a, b) = self.coefficients(t), self.target(kind, t)
         determinant = alpha * b - sigma * a
-        part = lambda value: beside(value / determinant, x_t)
+
+        def part(value):
+            return beside(value / determinant, x_t)
+
         return part(b) * x_t - part(sigma) * prediction, part(alpha) * prediction - part(a) * x_t
 
 
@@ -97,8 +100,12 @@ def beside(values: Tensor, x: Tensor) -> Tensor:
 
 def linear() -> Path:
     first, rise = BETA[0], BETA[1] - BETA[0]
-    log_alpha = lambda t: -0.5 * (first * t + 0.5 * rise * t**2)
-    beta = lambda t: first + rise * t
+
+    def log_alpha(t):
+        return -0.5 * (first * t + 0.5 * rise * t**2)
+
+    def beta(t):
+        return first + rise * t
 
     def coefficients(t):
         return log_alpha(t).exp(), (-torch.expm1(2 * log_alpha(t))).sqrt()
@@ -125,7 +132,10 @@ def cosine() -> Path:
 
 def edm() -> Path:
     low, high = (end ** (1 / RHO) for end in RATIOS)
-    base = lambda t: low + (high - low) * t
+
+    def base(t):
+        return low + (high - low) * t
+
     return Path(
         lambda t: (torch.ones_like(t), base(t) ** RHO),
         lambda t: (torch.zeros_like(t), RHO * (high - low) * base(t) ** (RHO - 1)),

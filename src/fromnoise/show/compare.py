@@ -76,7 +76,10 @@ def title_of(restored: Restored) -> str:
 def titles_of(restoreds: Sequence[Restored], titles: Sequence[str] | None = None) -> list[str]:
     """Titles as given or made up; the name of the run is added where two would be the same."""
     titles = [plain(title, 60) for title in titles or map(title_of, restoreds)]
-    same = lambda title: titles.count(title) > 1
+
+    def same(title):
+        return titles.count(title) > 1
+
     return [
         f"{title} ({plain(r.run.name, 30)})" if same(title) else title
         for r, title in zip(restoreds, titles)
@@ -279,9 +282,10 @@ def pca_reconstruction(subject: Subject, size: int, x: torch.Tensor) -> tuple[np
     """x through PCA with ``size`` components of the training split; the mean squared error over the figure's split."""
     found = principal_directions(subject.dataset, size)
     mean, basis = found.mean, found.basis
-    through = lambda x: (
-        (mean + (x.cpu().flatten(1).double() - mean) @ basis @ basis.T).view(x.shape).float()
-    )
+
+    def through(x):
+        return (mean + (x.cpu().flatten(1).double() - mean) @ basis @ basis.T).view(x.shape).float()
+
     error = torch.cat(
         [squared_error(batch.x.cpu(), through(batch.x)) for batch, _ in subject.batches()]
     )

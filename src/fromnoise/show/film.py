@@ -86,7 +86,10 @@ def draw_film(subject: Subject, columns: int = 12) -> Drawing:
             color=SOFT,
             ha="center",
         )
-    name = lambda i: f"tile {i + 1}" if y is None else subject.class_name(int(y[i]))
+
+    def name(i):
+        return f"tile {i + 1}" if y is None else subject.class_name(int(y[i]))
+
     rows_of_images(
         sheet, [(name(i), "", images[moments, i]) for i in range(shown)], cell, 16, label=64
     )

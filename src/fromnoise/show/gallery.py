@@ -99,12 +99,15 @@ def can(r: Restored, figure: str) -> bool:
 
 def plain_beside(runs: Sequence[Restored], denoiser: Restored) -> Restored | None:
     """The model of the same family, trained on clean images, whose code is nearest in size to the denoiser's."""
-    fits = lambda r: (
-        r.family.name == denoiser.family.name
-        and not is_denoiser(r)
-        and r.dataset.digest == denoiser.dataset.digest
-    )
-    size = lambda r: abs(
-        getattr(r.model, "latent_dim", 0) - getattr(denoiser.model, "latent_dim", 0)
-    )
+
+    def fits(r):
+        return (
+            r.family.name == denoiser.family.name
+            and not is_denoiser(r)
+            and r.dataset.digest == denoiser.dataset.digest
+        )
+
+    def size(r):
+        return abs(getattr(r.model, "latent_dim", 0) - getattr(denoiser.model, "latent_dim", 0))
+
     return min(filter(fits, runs), key=size, default=None)

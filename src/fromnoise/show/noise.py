@@ -73,7 +73,10 @@ def draw_forward(subject: Subject, shown: int = 3) -> Drawing:
         subject.caption("forward"),
         18 + shown * (2 * line + 8) + 16,
     )
-    centre = lambda j: LEFT + (j + 0.5) * (cell + GAP) - GAP / 2
+
+    def centre(j):
+        return LEFT + (j + 0.5) * (cell + GAP) - GAP / 2
+
     for j, level in enumerate(LEVELS):
         sheet.text(centre(j), 0, f"{level:.0%}", size=7.5, color=SOFT, ha="center")
     sheet.text(LEFT - 10, 0, "noise", size=7.5, color=SOFT, ha="right")

@@ -135,11 +135,17 @@ def draw_completions(subject: Subject, n: int = 10, draws: int = 6) -> Drawing:
     mask[:, :, :given] = True
     y = batch.y[torch.arange(n).repeat(draws)] if subject.conditional else None
     rng = subject.rng("completions").per_row(range(n * draws))
-    every = lambda x: x.repeat(draws, 1, 1, 1)
+
+    def every(x):
+        return x.repeat(draws, 1, 1, 1)
+
     made = subject.model.complete(
         every(batch.x), every(mask), y, subject.restored.family.Options(), rng
     ).view(draws, n, *spec.shape)
-    apart = lambda a, b: float(((a - b) / 2)[..., given:, :].abs().mean())
+
+    def apart(a, b):
+        return float(((a - b) / 2)[..., given:, :].abs().mean())
+
     to_truth = float(np.mean([apart(one, batch.x) for one in made]))
     to_each_other = float(
         np.mean([apart(made[i], made[j]) for i in range(draws) for j in range(i)])
@@ -191,7 +197,10 @@ def draw_order(subject: Subject, columns: int = 12) -> Drawing:
     tiles, per_line = (10, 5) if max(spec.shape) <= 64 else (3, 3)
     images = subject.pixels(sample.sample(subject.restored, tiles, subject.seed, subject.label))
     when = places(model, spec.shape)
-    at = lambda done: blanked(images, when >= done)
+
+    def at(done):
+        return blanked(images, when >= done)
+
     counts = np.unique(np.linspace(0, T, min(T, FRAMES) + 1).round().astype(int))
     frames = [tile(at(done), per_line, max(56.0, spec.shape[2] / 2))[0] for done in counts]
     film, size = animate(frames + frames[-1:] * HELD)

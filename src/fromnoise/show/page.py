@@ -275,7 +275,10 @@ def _texts(reports: list[dict], titles: list[str]) -> str:
 def _marked(found: dict) -> str:
     """A text as HTML, its copied runs marked."""
     text, parts, done = found["text"][:CHARACTERS], [], 0
-    tidy = lambda part: _(part.replace("\r\n", "\n").replace("\t", "    "))
+
+    def tidy(part):
+        return _(part.replace("\r\n", "\n").replace("\t", "    "))
+
     for first, end in found["copied"]:
         first, end = min(first, len(text)), min(end, len(text))
         parts += [
@@ -458,11 +461,14 @@ def _health(reports: list[dict], titles: list[str]) -> str:
         for report, title in zip(reports, titles)
         if report.get("training")
     ]
-    back = lambda found: (
-        f"; rolled back {found['rollbacks']} time{'s' * (found['rollbacks'] > 1)}"
-        if found["rollbacks"]
-        else ""
-    )
+
+    def back(found):
+        return (
+            f"; rolled back {found['rollbacks']} time{'s' * (found['rollbacks'] > 1)}"
+            if found["rollbacks"]
+            else ""
+        )
+
     ends = "".join(
         f"<li>{_(title)}: last {_(told(found, 'last'))}, best {_(told(found, 'best'))}{back(found)}</li>"
         for title, found in there
@@ -523,13 +529,16 @@ def _differences(runs: list[Restored], titles: list[str]) -> str:
     ]
     if len(runs) < 2 or not keys:
         return ""
-    show = lambda options, key: (
-        ""
-        if key not in options
-        else ",".join(map(str, v))
-        if isinstance(v := options[key], list)
-        else str(v)
-    )
+
+    def show(options, key):
+        return (
+            ""
+            if key not in options
+            else ",".join(map(str, v))
+            if isinstance(v := options[key], list)
+            else str(v)
+        )
+
     head = "".join(f"<th scope=col>{_(title)}</th>" for title in titles)
     lines = "".join(
         f"<tr><th scope=row>{_(key)}</th>{''.join(f'<td>{_(show(options, key))}</td>' for options in told)}</tr>"

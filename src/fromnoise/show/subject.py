@@ -193,7 +193,10 @@ def codes_of(subject: Subject, limit: int = MOST) -> Codes:
             if subject.sampled
             else "posterior means μ of q(z|x), not sampled z"
         )
-    to_numpy = lambda parts: torch.cat(parts).cpu().double().numpy()
+
+    def to_numpy(parts):
+        return torch.cat(parts).cpu().double().numpy()
+
     labels = None if y[0] is None else torch.cat(y).cpu().numpy()
     return Codes(
         to_numpy(z), labels, kind, to_numpy(stds) if stds and not subject.sampled else None

@@ -118,10 +118,12 @@ def _best(column: Column, question: str, titles: list[str]) -> str:
     ranks, order = column.ranks(), column.ordered()
     first = [i for i in order if ranks[i] == 1]
     rest = [i for i in order if ranks[i] > 1]
-    tell = lambda i: (
-        f"{titles[i]} with {value_of(column.rows[i])}"
-        + (f" (95 %: {spread(column.rows[i])})" if interval(column.rows[i]) else "")
-    )
+
+    def tell(i):
+        return f"{titles[i]} with {value_of(column.rows[i])}" + (
+            f" (95 %: {spread(column.rows[i])})" if interval(column.rows[i]) else ""
+        )
+
     if len(first) > 1:
         more = f" and {len(first) - 3} more" if len(first) > 3 else ""
         start = (
@@ -159,10 +161,13 @@ def _beside_counts(column: Column, titles: list[str]) -> list[str]:
     """A model that counts may be all the same as the counts: neither better nor worse."""
     there, what = column.there(), column.card["label"].removeprefix("gain over ")
     limits = {i: interval(found) or (found["value"],) * 2 for i, found in there.items()}
-    tell = lambda rows: "; ".join(
-        f"{titles[i]} by {value_of(there[i] | {'value': abs(there[i]['value'])})} {column.card['unit']}"
-        for i in rows
-    )
+
+    def tell(rows):
+        return "; ".join(
+            f"{titles[i]} by {value_of(there[i] | {'value': abs(there[i]['value'])})} {column.card['unit']}"
+            for i in rows
+        )
+
     better = [i for i, (low, _) in limits.items() if low > 0.001]
     worse = [i for i, (_, high) in limits.items() if high < -0.001]
     said = [f"Predicts the held-out text better than {what}: {tell(better)}."] if better else []
@@ -172,7 +177,10 @@ def _beside_counts(column: Column, titles: list[str]) -> list[str]:
 def _copied_text(columns: list[Column], titles: list[str]) -> list[str]:
     """Whose texts hold more long copied runs than real text does."""
     there = {i: found for column in columns for i, found in column.there().items()}
-    real = lambda found: found.get("real") or 0.0
+
+    def real(found):
+        return found.get("real") or 0.0
+
     guilty = [
         i
         for i, found in sorted(there.items())
@@ -199,7 +207,10 @@ def _copies(columns: list[Column], titles: list[str]) -> list[str]:
     there = {i: found for column in columns for i, found in column.there().items()}
     if not there:
         return []
-    chance = lambda found: found.get("null") or 0.0
+
+    def chance(found):
+        return found.get("null") or 0.0
+
     guilty = [
         i
         for i, found in sorted(there.items())

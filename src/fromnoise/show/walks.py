@@ -84,7 +84,10 @@ def pairs(subject: Subject, count: int) -> list[tuple[int, int]]:
     y = subject.dataset.split(subject.split).labels
     n, found, free = min(200, len(subject.dataset.split(subject.split))), [], []
     for row in range(n):
-        fits = lambda other: y is None or ((y[row] == y[other]) == subject.conditional)
+
+        def fits(other):
+            return y is None or ((y[row] == y[other]) == subject.conditional)
+
         partner = next((other for other in free if fits(other)), None)
         if partner is None:
             free.append(row)

@@ -64,7 +64,10 @@ def ends_interval(plan: Plan, done: int, intervals: int) -> bool:
         return True
     if not here.start:
         return done % (-(-here.total // intervals)) == 0
-    passed = lambda step: math.floor(here.at(step) / here.total * intervals + 1e-9)
+
+    def passed(step):
+        return math.floor(here.at(step) / here.total * intervals + 1e-9)
+
     return passed(done) > passed(done - 1)
 
 

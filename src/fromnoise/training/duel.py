@@ -110,7 +110,10 @@ def modes_of(reference: Reference, dataset: Dataset, rng: Rng) -> Modes:
     """An evaluator's classes; else the labels' class means in feature space; without labels, or with too many, regions of the
     training set."""
     x, y = reference.train, dataset.split("train").labels
-    in_regions = lambda: Modes("regions", len(centres := regions(x, rng)), centres=centres)
+
+    def in_regions():
+        return Modes("regions", len(centres := regions(x, rng)), centres=centres)
+
     if getattr(reference.map, "classes", 0):
         return Modes("classes", reference.map.classes, evaluator=reference.map)
     if y is None:
@@ -284,7 +287,10 @@ class Watch:
             return {"value": math.inf}, {}
         distance, raw_distance = real.distance(fakes), real.distance(raw)
         shares, good = self.modes.shares(fakes)
-        share = lambda distance: distance.value / real.spread if real.spread else 0.0
+
+        def share(distance):
+            return distance.value / real.spread if real.spread else 0.0
+
         independent = [
             len(scores) / getattr(model.config, "pack", 1) for scores in (train, held_out)
         ]  # a pack has one score

@@ -98,7 +98,10 @@ def plan(
             raise UsageError(f"{family.name} has no option {flag(name)}.{hint.replace('_', '-')}")
     if sum(options.get(name) not in (None, ()) for name in (*BUDGETS, "plan")) > 1:
         raise UsageError("give one budget: --minutes, --epochs or --steps (or --plan)")
-    pick = lambda model, values: {k: v for k, v in values.items() if k in model.model_fields}
+
+    def pick(model, values):
+        return {k: v for k, v in values.items() if k in model.model_fields}
+
     for model in models:  # complain about an option before loading anything
         build(model, pick(model, options))
     if family.sha256:
@@ -212,9 +215,10 @@ def two_stages(
     first: Restored, form: str, second: families.FamilyFile, config: BaseConfig
 ) -> BaseConfig:
     """What run.json keeps of both."""
-    name = lambda family: (
-        family.name if family.path.parent == families.HERE else str(family.path.resolve())
-    )
+
+    def name(family):
+        return family.name if family.path.parent == families.HERE else str(family.path.resolve())
+
     return build(
         latent.Config,
         {
@@ -627,9 +631,9 @@ def resume(
 
 
 def _differs(given, recorded) -> bool:
-    as_text = lambda value: (
-        ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
-    )
+    def as_text(value):
+        return ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+
     try:
         return float(given) != float(recorded)
     except (TypeError, ValueError):

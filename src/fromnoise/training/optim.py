@@ -123,7 +123,10 @@ def blend(widths: Sequence[float], wanted: float) -> list[float]:
     <p_a, p_b> = (a + 1) (b + 1) / ((a + b + 1) t) (arXiv:2312.02696, appendix C), here with one t. From widths a factor of 2
     apart it is off by 5 % of the norm of p at most, in between.
     """
-    inner = lambda a, b: (a + 1) * (b + 1) / (a + b + 1)
+
+    def inner(a, b):
+        return (a + 1) * (b + 1) / (a + b + 1)
+
     gamma, k = np.array([gamma_of(width) for width in widths]), len(widths)
     system = np.ones((k + 1, k + 1))
     system[:k, :k], system[k, k] = (

@@ -111,7 +111,10 @@ def averaged(run: Run, saved: checkpoint.Checkpoint, width: float) -> dict[str, 
         )
         raise UsageError(f"{run.path} has no average of width {width:g}: {kept}")
     used, others, place = saved.tensors("ema"), saved.tensors("optim"), saved.manifest.average
-    of = lambda i, name: used[name] if i == place else others[f"average {widths[i]}/{name}"]
+
+    def of(i, name):
+        return used[name] if i == place else others[f"average {widths[i]}/{name}"]
+
     names = {
         name.partition("/")[2] for name in others if name.startswith("average ")
     }  # of parameters: buffers are the same for all
