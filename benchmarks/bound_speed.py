@@ -17,7 +17,7 @@ from fromnoise.core.config import build
 from fromnoise.data import DataConfig
 from fromnoise.evaluate.likelihood import score
 from fromnoise.families import load
-from fromnoise.training.restore import Restored
+from fromnoise.runs.load import Restored
 
 
 def main() -> None:

@@ -22,7 +22,7 @@ import torch
 from diffusion import arguments, components_of, trained, variance_line
 from mnist_scale import SAMPLES, Scale
 
-from fromnoise import sample
+from fromnoise.inference import sample
 
 
 def main() -> None:

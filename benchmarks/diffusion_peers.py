@@ -31,8 +31,8 @@ from mnist_scale import SAMPLES, Scale
 from torch import Tensor, nn
 
 import fromnoise as fn
-from fromnoise import sample
 from fromnoise.core.family import count_parameters
+from fromnoise.inference import sample
 
 BATCH, TRIAL = 128, 1000
 

@@ -30,19 +30,20 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from fromnoise.comparison import headline
 from fromnoise.core.errors import FromNoiseError
 from fromnoise.core.files import sealed, sealed_line
-from fromnoise.core.records import read_report
-from fromnoise.core.run import Run, examine_runs
 from fromnoise.evaluate.report import evaluate
 from fromnoise.evaluate.table import plain_table
-from fromnoise.sample import sample, write
-from fromnoise.show.figures import show
-from fromnoise.training import checkpoint, launch
-from fromnoise.training.restore import restore
-from fromnoise.training.strip import read_strip, strips_of
-from fromnoise.training.verify import verify
+from fromnoise.inference.sample import sample, write
+from fromnoise.runs import checkpoint
+from fromnoise.runs.directory import Run, examine_runs
+from fromnoise.runs.load import restore
+from fromnoise.runs.progress_samples import read_strip, strips_of
+from fromnoise.runs.records import read_report
+from fromnoise.runs.verify import verify
+from fromnoise.show.figures.catalogue import show
+from fromnoise.studies.comparison import headline
+from fromnoise.training import launch
 
 SECONDS, MEMORY = 5, 2**30
 COMMON = {"batch_size": 16, "validation_examples": 20, "threads": 1, "intervals": 2}

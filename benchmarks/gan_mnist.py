@@ -16,7 +16,7 @@ from header import header
 from mnist_scale import REFERENCE, SAMPLES, Scale
 
 import fromnoise as fn
-from fromnoise import sample
+from fromnoise.inference import sample
 
 
 def main() -> None:

@@ -18,8 +18,8 @@ from pathlib import Path
 from header import header
 
 import fromnoise as fn
-from fromnoise import sample
 from fromnoise.evaluate.modes import POINTS, mode_estimates
+from fromnoise.inference import sample
 
 MODES = {"ring8": 8, "grid25": 25}
 FIRST_LOSS = dict(loss="minimax", r1=0.0, r2=0.0)

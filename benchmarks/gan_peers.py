@@ -19,7 +19,7 @@ from mnist_scale import SAMPLES, Scale
 from torch import nn
 
 import fromnoise as fn
-from fromnoise import sample
+from fromnoise.inference import sample
 
 
 def dcgan_generator(width: int = 64, z: int = 100) -> nn.Module:

@@ -27,11 +27,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from fromnoise.conformance import first_difference
+from fromnoise.checks.conformance import first_difference
 from fromnoise.core.errors import FromNoiseError, UsageError
-from fromnoise.core.run import Run
-from fromnoise.training import checkpoint, launch
-from fromnoise.training.verify import verify
+from fromnoise.runs import checkpoint
+from fromnoise.runs.directory import Run
+from fromnoise.runs.verify import verify
+from fromnoise.training import launch
 
 COMMON = {"batch_size": 32, "validation_examples": 20, "threads": 1, "intervals": 3}
 MODELS = {

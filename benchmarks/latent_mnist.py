@@ -18,7 +18,7 @@ from header import header
 from mnist_scale import SAMPLES, Scale
 
 import fromnoise as fn
-from fromnoise import sample
+from fromnoise.inference import sample
 
 FIRST = {"vae": "vae", "ae": "autoencoder", "vqvae": "vqvae"}
 SECOND = (

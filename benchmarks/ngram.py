@@ -22,8 +22,8 @@ from fromnoise import data
 from fromnoise.core.config import build
 from fromnoise.core.rng import Rng
 from fromnoise.data import DataConfig
-from fromnoise.probability.ngram import KneserNey, contexts
-from fromnoise.probability.pixelcounts import PixelCounts
+from fromnoise.nets.counts.ngram import KneserNey, contexts
+from fromnoise.nets.counts.pixelcounts import PixelCounts
 
 
 def text(orders: list[int]) -> None:

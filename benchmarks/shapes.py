@@ -11,9 +11,9 @@ that of the real pictures with the same captions.
 import torch
 from diffusion import arguments, trained
 
-from fromnoise import sample
 from fromnoise.core.picture import image_grid, png_bytes
 from fromnoise.evaluate.attributes import SPLITS, share_of
+from fromnoise.inference import sample
 from fromnoise.measures.attributes import ATTRIBUTES, check
 
 

@@ -15,7 +15,7 @@ from diffusion import components_of, variance_line
 from header import header
 
 import fromnoise as fn
-from fromnoise import sample
+from fromnoise.inference import sample
 from fromnoise.measures.estimate import Estimate
 from fromnoise.measures.features import PrincipalComponents, extract, of_split
 from fromnoise.measures.frechet import frechet

@@ -19,10 +19,10 @@ from header import header
 from torch import Tensor
 
 import fromnoise as fn
-from fromnoise import sample
 from fromnoise.api import TrainedRun
 from fromnoise.data.dataset import Dataset
 from fromnoise.evaluate.modes import STACKED, mode_estimates, modes_of
+from fromnoise.inference import sample
 
 SETTING = dict(width="32", lr_d="1e-3", lr_g="1e-3")
 

@@ -18,15 +18,15 @@ import numpy as np
 import torch
 from header import header
 
-from fromnoise import sample
 from fromnoise.core.rng import Rng
 from fromnoise.data import load
 from fromnoise.data.stream import in_order
 from fromnoise.evaluate import likelihood
 from fromnoise.evaluate.quality import Samples, Yardstick, quality
 from fromnoise.evaluate.report import drawn
+from fromnoise.inference import sample
+from fromnoise.runs.load import restore
 from fromnoise.training import launch
-from fromnoise.training.restore import restore
 
 N = 600  # samples
 FAMILIES = {

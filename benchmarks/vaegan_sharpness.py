@@ -24,11 +24,11 @@ from header import header
 import fromnoise as fn
 from fromnoise.data.stream import in_order
 from fromnoise.evaluate.reconstruction import errors
+from fromnoise.inference.sample import sample
 from fromnoise.measures.evaluator import evaluator_for
 from fromnoise.measures.features import extract, of_split, referees
 from fromnoise.measures.frechet import frechet
 from fromnoise.measures.sharpness import sharpness
-from fromnoise.sample import sample
 
 DATA = {"mnist": {}, "faces": {"resolution": 64}}
 SAMPLES = 5_000  # made by each model

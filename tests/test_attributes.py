@@ -9,7 +9,16 @@ from scipy.ndimage import gaussian_filter, label
 from fromnoise.core.errors import UsageError
 from fromnoise.core.rng import Rng
 from fromnoise.data import DataConfig, load
-from fromnoise.data.shapes import COLOURS, GROUND, RELATIONS, SHAPES, Scene, Thing, cover, parse
+from fromnoise.data.sources.shapes import (
+    COLOURS,
+    GROUND,
+    RELATIONS,
+    SHAPES,
+    Scene,
+    Thing,
+    cover,
+    parse,
+)
 from fromnoise.measures.attributes import check, components, judge, look
 
 N = 150  # pictures of each split

@@ -13,7 +13,7 @@ from fromnoise.core.spec import Batch, DataSpec
 from fromnoise.data.dataset import Dataset, TextSplit
 from fromnoise.data.stream import in_order
 from fromnoise.families.autoregressive import AutoRegressive, Config, Options, folds_of
-from fromnoise.probability.ngram import KneserNey
+from fromnoise.nets.counts.ngram import KneserNey
 
 NETWORKS = ("ngram", "window", "conv", "gru", "lstm", "gpt")
 SMALL = dict(width=16, depth=2, heads=2, order=3)

@@ -7,13 +7,14 @@ import pytest
 import torch
 from torch import nn
 
-from fromnoise.conformance import first_difference, interrupted
+from fromnoise.checks.conformance import first_difference, interrupted
 from fromnoise.core.errors import UsageError
-from fromnoise.core.run import Run
-from fromnoise.training import checkpoint, launch, loop
+from fromnoise.runs import checkpoint
+from fromnoise.runs.averages import Ema, blend, gamma_of
+from fromnoise.runs.directory import Run
+from fromnoise.runs.load import restore
+from fromnoise.training import launch, loop
 from fromnoise.training.loop import Trainer
-from fromnoise.training.optim import Ema, blend, gamma_of
-from fromnoise.training.restore import restore
 
 SMALL = dict(steps=20, batch_size=32, intervals=4, validation_examples=50, threads=1)
 TINY = dict(hidden=(8,), latent_dim=2, **SMALL)

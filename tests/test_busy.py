@@ -14,15 +14,16 @@ from pathlib import Path
 import pytest
 
 import fromnoise
+from fromnoise.checks.conformance import first_difference, interrupted
 from fromnoise.cli.live import event_line, plan_line, replanned_line
-from fromnoise.conformance import first_difference, interrupted
 from fromnoise.core.errors import StorageError, UsageError
-from fromnoise.core.run import Run
-from fromnoise.training import budget, checkpoint, launch
+from fromnoise.runs import checkpoint
+from fromnoise.runs.directory import Run
+from fromnoise.runs.load import restore
+from fromnoise.training import budget, launch
 from fromnoise.training.budget import Timer, as_option, ends_interval, plan_of, section
 from fromnoise.training.loop import Trainer
 from fromnoise.training.optim import lr_factor
-from fromnoise.training.restore import restore
 from fromnoise.training.settings import TrainConfig
 
 NAMES = ("OMP_WAIT_POLICY", "KMP_LIBRARY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
@@ -447,7 +448,7 @@ def test_what_is_being_timed_is_told_while_it_takes_its_time(clock, tmp_path, ca
 
 
 def test_the_commands_of_a_tour_make_its_runs_again(clock, tmp_path):
-    from fromnoise.tour import Stop, planned, trained
+    from fromnoise.studies.tour import Stop, planned, trained
 
     clock.cost = lambda step, timing: 0.05 if timing else 0.15
     stops = [

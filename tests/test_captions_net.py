@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from fromnoise.core.rng import Rng
-from fromnoise.data.captions import Captions
-from fromnoise.data.shapes import LONGEST, WORDS
+from fromnoise.data.codecs.captions import Captions
+from fromnoise.data.sources.shapes import LONGEST, WORDS
 from fromnoise.nets.captions import CaptionEncoder
 
 

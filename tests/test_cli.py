@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from fromnoise.checks.conformance import first_difference
 from fromnoise.cli import main
-from fromnoise.conformance import first_difference
-from fromnoise.core.run import Run
+from fromnoise.runs.directory import Run
 
 QUICK = [
     "--steps",

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from fromnoise.core.errors import UsageError
-from fromnoise.data import DataConfig, faces, load
+from fromnoise.data import DataConfig, load
+from fromnoise.data.sources import faces
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,8 @@ import pytest
 from PIL import Image
 
 from fromnoise.core.errors import DataError, StorageError, UsageError
-from fromnoise.data import DataConfig, folder, load, store
+from fromnoise.data import DataConfig, load, store
+from fromnoise.data.sources import folder
 
 RNG = np.random.default_rng(0)
 

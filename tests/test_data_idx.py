@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from fromnoise.core.errors import DataError, StorageError, UsageError
-from fromnoise.data import DataConfig, download, idx, load
+from fromnoise.data import DataConfig, download, load
+from fromnoise.data.sources import idx
 
 REAL, SOURCES = os.environ.get("FROMNOISE_DATA"), idx.SOURCES  # before the fixture hides them
 N = {"train": 36, "t10k": 12}

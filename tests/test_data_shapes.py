@@ -8,8 +8,8 @@ from fromnoise.core.errors import UsageError
 from fromnoise.core.rng import Rng
 from fromnoise.core.spec import Batch, DataSpec, require_labels
 from fromnoise.data import DataConfig, load
-from fromnoise.data.captions import Captions
-from fromnoise.data.shapes import (
+from fromnoise.data.codecs.captions import Captions
+from fromnoise.data.sources.shapes import (
     COLOURS,
     EDGE,
     EXTENTS,

@@ -5,7 +5,8 @@ import pytest
 from test_data_idx import N, idx_bytes
 
 from fromnoise.core.errors import DataError, UsageError
-from fromnoise.data import DataConfig, catalogue, load, stacked
+from fromnoise.data import DataConfig, catalogue, load
+from fromnoise.data.sources import stacked
 
 KINDS = {"train": 40, "validation": 7, "test": 25}
 

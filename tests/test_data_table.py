@@ -8,7 +8,7 @@ import pytest
 
 from fromnoise.core.errors import DataError, UsageError
 from fromnoise.data import DataConfig, load
-from fromnoise.data.columns import Columns
+from fromnoise.data.codecs.columns import Columns
 
 RNG = np.random.default_rng(0)
 

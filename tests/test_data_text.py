@@ -14,13 +14,14 @@ from PIL import Image
 
 from fromnoise.cli import main
 from fromnoise.core.errors import DataError, StorageError, UsageError
-from fromnoise.core.records import DataRecord, checked
 from fromnoise.core.rng import Rng
 from fromnoise.core.spec import DataSpec
-from fromnoise.data import DataConfig, load, text
+from fromnoise.data import DataConfig, load
 from fromnoise.data.download import FetchError
+from fromnoise.data.sources import text
 from fromnoise.data.stream import Stream, comfortable, in_order
-from fromnoise.training.restore import described_data
+from fromnoise.runs.load import described_data
+from fromnoise.runs.records import DataRecord, checked
 
 KINDS = ["char", "byte", "bpe"]
 SHAKESPEARE = Path(os.environ.get("FROMNOISE_DATA", "/nowhere")) / "tinyshakespeare" / "input.txt"

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from fromnoise.core.errors import UsageError
-from fromnoise.data import DataConfig, load, toys
+from fromnoise.data import DataConfig, load
+from fromnoise.data.sources import toys
 
 # name: half side of the square that holds all mass, and a lattice spacing of at most half the smallest std
 GRIDS = {

@@ -15,9 +15,9 @@ from fromnoise.data import Dataset, Split
 from fromnoise.evaluate import likelihood
 from fromnoise.families import load
 from fromnoise.families.diffusion import Config, Diffusion, Options
-from fromnoise.probability.diffusion import log_level, probability_flow
-from fromnoise.probability.path import PATHS, RATIOS
-from fromnoise.training.restore import Restored
+from fromnoise.probability.diffusion.bounds import log_level, probability_flow
+from fromnoise.probability.diffusion.path import PATHS, RATIOS
+from fromnoise.runs.load import Restored
 
 every_path = pytest.mark.parametrize("name", PATHS)
 OF_TWO = Rng(0).normal("x", (12, 2)).double()
@@ -135,7 +135,7 @@ def test_a_likelihood_does_not_depend_on_batch_mates():
 @every_path
 def test_the_bound_of_the_gaussian_is_tight(name, monkeypatch):
     """With the best denoiser nothing is lost: oracle 8's entropy. Expectations over x and eps are exact, levels a fine grid."""
-    from fromnoise.probability import diffusion
+    from fromnoise.probability.diffusion import bounds as diffusion
 
     x, eps, weights = nodes()
     model = family(GAUSSIAN, name, scale=2.0, shift=0.3)

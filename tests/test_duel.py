@@ -7,19 +7,21 @@ import pytest
 import torch
 from torch import nn
 
-from fromnoise.conformance import first_difference, interrupted
+from fromnoise.checks.conformance import first_difference, interrupted
 from fromnoise.core.config import BaseConfig
 from fromnoise.core.errors import DivergedError
 from fromnoise.core.family import Family, Loss, Phase
 from fromnoise.core.rng import Rng
-from fromnoise.core.run import Run
 from fromnoise.core.spec import DataSpec
 from fromnoise.data.dataset import Dataset, Split
 from fromnoise.measures.features import Columns
 from fromnoise.nets.mlp import MLP
 from fromnoise.probability import adversarial
-from fromnoise.training import health, launch
-from fromnoise.training.duel import (
+from fromnoise.runs.directory import Run
+from fromnoise.training import launch
+from fromnoise.training.loop import Stop, Trainer, fit
+from fromnoise.training.monitor import health
+from fromnoise.training.monitor.adversarial import (
     Modes,
     Watch,
     entropy,
@@ -31,8 +33,7 @@ from fromnoise.training.duel import (
     separation,
     verdicts,
 )
-from fromnoise.training.heldout import Reference
-from fromnoise.training.loop import Stop, Trainer, fit
+from fromnoise.training.monitor.validation import Reference
 from fromnoise.training.settings import TrainConfig
 
 SMALL = dict(threads=1, intervals=4, validation_examples=500)
@@ -103,7 +104,7 @@ def toy(x: np.ndarray, y: np.ndarray | None, kind="vector", held_out=None) -> Da
 
 
 def ring(n=4000):
-    from fromnoise.data.toys import density
+    from fromnoise.data.sources.toys import density
 
     return density("ring8").sample(n, Rng(0))
 

@@ -8,15 +8,15 @@ import torch
 from click.testing import CliRunner
 from PIL import Image
 
-from fromnoise import edit
 from fromnoise.api import TrainedRun
 from fromnoise.cli.verbs import fromnoise
 from fromnoise.core.errors import DataError, StorageError, UsageError
 from fromnoise.core.family import Completes, Denoises, Traces
 from fromnoise.core.rng import Rng
 from fromnoise.core.spec import DataSpec
-from fromnoise.probability import editing, samplers
-from fromnoise.probability.path import PATHS
+from fromnoise.inference import edit
+from fromnoise.probability.diffusion import editing, samplers
+from fromnoise.probability.diffusion.path import PATHS
 from fromnoise.training import launch
 
 

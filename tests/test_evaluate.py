@@ -21,9 +21,9 @@ from fromnoise.evaluate.protocol import columns_of
 from fromnoise.evaluate.report import evaluate
 from fromnoise.evaluate.table import plain_table
 from fromnoise.families import load
+from fromnoise.measures.latents import active_units
+from fromnoise.runs.load import Restored, restore
 from fromnoise.training import launch
-from fromnoise.training.health import active_units
-from fromnoise.training.restore import Restored, restore
 
 SMALL = dict(steps=12, batch_size=32, intervals=2, validation_examples=50, threads=1)
 
@@ -228,8 +228,8 @@ def test_a_summary_fits_a_terminal(tmp_path):
 
 
 def test_a_likelihood_given_the_label_says_so_in_the_terminal(tmp_path):
-    from fromnoise.comparison import headline
     from fromnoise.evaluate.table import summary
+    from fromnoise.studies.comparison import headline
 
     told = [
         measured(

@@ -11,17 +11,15 @@ import torch
 from scipy.signal import lfilter
 from torch import nn
 
-from fromnoise import generate
+from fromnoise.checks.conformance import check_predictions
 from fromnoise.cli import main
-from fromnoise.comparison import compare, known
-from fromnoise.conformance import check_predictions
 from fromnoise.core.config import build
 from fromnoise.core.errors import UsageError
 from fromnoise.core.rng import Rng
 from fromnoise.core.spec import DataSpec
 from fromnoise.data import load as load_data
+from fromnoise.data.codecs.tokenizer import Bytes, Characters
 from fromnoise.data.dataset import DataConfig, Dataset, TextSplit
-from fromnoise.data.tokenizer import Bytes, Characters
 from fromnoise.evaluate import text
 from fromnoise.evaluate.protocol import columns_of
 from fromnoise.evaluate.report import evaluate, settings, usual_samples, yardstick_for
@@ -37,12 +35,14 @@ from fromnoise.evaluate.text import (
     runs_of,
 )
 from fromnoise.families import load
+from fromnoise.inference import text as generate
 from fromnoise.measures.text import Hashes, copied, entropy_rate
-from fromnoise.show import gallery
-from fromnoise.show.page import _marked
-from fromnoise.show.verdict import verdict
+from fromnoise.runs.load import Restored, restore
+from fromnoise.show.page import gallery
+from fromnoise.show.page.page import _marked
+from fromnoise.show.page.verdict import verdict
+from fromnoise.studies.comparison import compare, known
 from fromnoise.training import launch
-from fromnoise.training.restore import Restored, restore
 
 CHAIN = np.array([[0.9, 0.1], [0.4, 0.6]])  # 0.569387 bits
 LETTERS = "aé"
@@ -476,7 +476,7 @@ def test_a_quick_look_is_smaller_and_kept_apart(runs):
 
 def test_models_of_one_text_stand_on_one_page_whatever_their_symbols(runs, capsys, monkeypatch):
     monkeypatch.setattr(
-        "fromnoise.show.gallery.page_figures", lambda *of, **more: {}
+        "fromnoise.show.page.gallery.page_figures", lambda *of, **more: {}
     )  # test_show_text draws them
     page = runs["root"] / "page.html"
     command = [

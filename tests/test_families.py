@@ -9,7 +9,7 @@ from scipy import stats
 from tests_golden import LOG_P, VARIANCE, W, X
 
 from fromnoise import families
-from fromnoise.conformance import check_family
+from fromnoise.checks.conformance import check_family
 from fromnoise.core.rng import Rng
 from fromnoise.core.spec import Batch, DataSpec
 from fromnoise.families import autoencoder, classical

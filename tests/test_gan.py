@@ -13,9 +13,9 @@ from fromnoise.core.spec import Batch, DataSpec
 from fromnoise.evaluate.report import drawn, title
 from fromnoise.families import gan
 from fromnoise.probability import adversarial
+from fromnoise.runs.load import restore
 from fromnoise.training import launch
 from fromnoise.training.loop import LONG, kinds_of_step
-from fromnoise.training.restore import restore
 
 POINTS, DIGITS = DataSpec("vector", (2,)), DataSpec("image", (1, 8, 8), levels=17, classes=10)
 SMALL = dict(network="mlp", hidden=(16, 16), latent_dim=4)

@@ -6,9 +6,9 @@ import torch
 from fromnoise.core.rng import Rng
 from fromnoise.core.spec import Batch, DataSpec
 from fromnoise.families.diffusion import Config, Diffusion, Options
-from fromnoise.probability.gaussian_data import GaussianData
-from fromnoise.probability.path import PATHS
-from fromnoise.probability.samplers import dpm, dpm_with_known, spaced
+from fromnoise.probability.diffusion.gaussian_data import GaussianData
+from fromnoise.probability.diffusion.path import PATHS
+from fromnoise.probability.diffusion.samplers import dpm, dpm_with_known, spaced
 
 every_path = pytest.mark.parametrize("name", PATHS)
 

@@ -13,12 +13,13 @@ import torch
 from test_cli import call, fails
 from torch import nn
 
-from fromnoise import api, generate
+from fromnoise import api
 from fromnoise.core.errors import DataError, UsageError
 from fromnoise.core.family import Predicts
 from fromnoise.core.rng import Rng
 from fromnoise.core.spec import DataSpec
-from fromnoise.data.tokenizer import BytePairs, Bytes, Characters
+from fromnoise.data.codecs.tokenizer import BytePairs, Bytes, Characters
+from fromnoise.inference import text as generate
 from fromnoise.probability.decoding import DecodingOptions, choose
 
 PLAIN = DecodingOptions()

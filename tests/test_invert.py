@@ -12,9 +12,9 @@ from fromnoise.cli import main
 from fromnoise.core.config import BaseConfig
 from fromnoise.core.errors import UsageError
 from fromnoise.core.rng import Rng
-from fromnoise.invert import invert
+from fromnoise.inference.invert import invert
+from fromnoise.runs.load import restore
 from fromnoise.training import launch
-from fromnoise.training.restore import restore
 
 RNG = Rng(0, ("test",))
 

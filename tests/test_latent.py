@@ -8,18 +8,19 @@ import torch
 
 import fromnoise as fn
 from fromnoise import families
+from fromnoise.checks.conformance import check_family
 from fromnoise.cli import main
-from fromnoise.conformance import check_family
 from fromnoise.core import family as can
 from fromnoise.core.errors import UsageError
 from fromnoise.core.rng import Rng
-from fromnoise.core.run import Run
 from fromnoise.core.spec import Batch
-from fromnoise.families import latent, load
+from fromnoise.families import load
+from fromnoise.families import two_stage as latent
+from fromnoise.inference.sample import sample
 from fromnoise.probability.gaussian import importance_weighted_bound
-from fromnoise.sample import sample
+from fromnoise.runs.directory import Run
+from fromnoise.runs.load import Restored, restore
 from fromnoise.training import launch
-from fromnoise.training.restore import Restored, restore
 
 SMALL = {"threads": 1, "steps": 12, "batch_size": 64, "intervals": 2, "validation_examples": 40}
 FIRST = {

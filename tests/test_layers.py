@@ -15,24 +15,19 @@ LAYERS = {
     "probability": 1,
     "families": 2,
     "measures": 2,
-    "training": 3,
-    "invert": 3,
-    "sample": 4,
-    "reconstruct": 4,
-    "generate": 4,
-    "edit": 5,
+    "runs": 3,
+    "training": 4,
+    "inference": 4,
     "evaluate": 5,
-    "conformance": 5,
-    "doctor": 5,
+    "checks": 5,
     "show": 6,
-    "comparison": 7,
-    "tour": 8,
+    "studies": 7,
     "api": 8,
     "cli": 9,
     "__main__": 10,
     "__init__": 10,
 }
-MAY_IMPORT_SIBLINGS = {"vaegan", "latent"}
+MAY_IMPORT_SIBLINGS = {"vaegan", "two_stage"}
 
 
 def imports(path: Path):

@@ -7,13 +7,13 @@ import pytest
 import torch
 
 import fromnoise as fn
-from fromnoise import edit, sample
 from fromnoise.core.errors import UsageError
 from fromnoise.core.files import sealed
-from fromnoise.core.run import Run
 from fromnoise.evaluate.report import evaluate
-from fromnoise.show.figures import show
-from fromnoise.training.restore import restore
+from fromnoise.inference import edit, sample
+from fromnoise.runs.directory import Run
+from fromnoise.runs.load import restore
+from fromnoise.show.figures.catalogue import show
 
 FAST = dict(steps=3, batch_size=16, intervals=1, validation_examples=8, threads=1, conditional=True)
 

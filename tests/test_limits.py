@@ -167,9 +167,9 @@ def test_more_samples_than_fit_are_refused_in_one_line(trained, capsys):
 def test_a_folder_of_samples_is_written_as_they_come(trained, monkeypatch):
     from PIL import Image
 
-    from fromnoise import sample
-    from fromnoise.core.run import Run
-    from fromnoise.training.restore import restore
+    from fromnoise.inference import sample
+    from fromnoise.runs.directory import Run
+    from fromnoise.runs.load import restore
 
     restored = restore(Run(trained / "vae"), with_data=False)
     expected = sample.in_own_units(restored.dataset, sample.sample(restored, 150))
@@ -416,7 +416,8 @@ def test_cells_that_a_spreadsheet_would_execute_are_written_with_an_apostrophe(c
 
 
 def test_only_https_is_fetched(monkeypatch):
-    from fromnoise.data import download, idx, text
+    from fromnoise.data import download
+    from fromnoise.data.sources import idx, text
 
     assert all(
         url.startswith("https://") for source in idx.SOURCES.values() for url in source.mirrors

@@ -9,11 +9,12 @@ from sklearn.mixture import GaussianMixture
 from fromnoise.core.rng import Rng
 from fromnoise.core.spec import Batch, DataSpec
 from fromnoise.families.diffusion import Config, Diffusion, Options
-from fromnoise.probability import em, samplers
-from fromnoise.probability.gaussian_data import GaussianData
-from fromnoise.probability.mixture_data import MixtureData, weights_by_class
-from fromnoise.probability.path import PATHS
-from fromnoise.probability.samplers import dpm, dpm_with_known, spaced
+from fromnoise.probability import em
+from fromnoise.probability.diffusion import samplers
+from fromnoise.probability.diffusion.gaussian_data import GaussianData
+from fromnoise.probability.diffusion.mixture_data import MixtureData, weights_by_class
+from fromnoise.probability.diffusion.path import PATHS
+from fromnoise.probability.diffusion.samplers import dpm, dpm_with_known, spaced
 
 
 def three_groups(n: int, d: int = 3, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
@@ -305,7 +306,7 @@ def test_classes_of_few_rows_do_not_leak():
 
 
 def test_many_rows_are_denoised_in_parts(monkeypatch):
-    from fromnoise.probability import mixture_data
+    from fromnoise.probability.diffusion import mixture_data
 
     x, which = three_groups(3000)
     known = fitted(x, which, classes=3)

@@ -11,17 +11,17 @@ import torch
 from fromnoise import data
 from fromnoise.core.errors import DataError, UsageError
 from fromnoise.core.rng import Rng
-from fromnoise.data import toys
 from fromnoise.data.dataset import Split
+from fromnoise.data.sources import toys
 from fromnoise.evaluate.modes import Modes, class_of_channels, mode_estimates, modes_of
 from fromnoise.evaluate.quality import Samples, Yardstick, quality
 from fromnoise.evaluate.report import evaluate
 from fromnoise.evaluate.table import plain_table
 from fromnoise.measures import labels
 from fromnoise.measures.labels import divergence_from_uniform
-from fromnoise.show.page import write_page
+from fromnoise.runs.load import restore
+from fromnoise.show.page.page import write_page
 from fromnoise.training import launch
-from fromnoise.training.restore import restore
 
 STANDARD = 1 - math.exp(-4.5)  # of a round Gaussian in the plane within three standard deviations
 

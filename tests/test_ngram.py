@@ -12,8 +12,8 @@ from safetensors.torch import load, save
 
 from fromnoise.core.errors import DataError, UsageError
 from fromnoise.core.rng import Rng
-from fromnoise.probability import ngram
-from fromnoise.probability.ngram import KneserNey, contexts
+from fromnoise.nets.counts import ngram
+from fromnoise.nets.counts.ngram import KneserNey, contexts
 
 BEGIN = "begin"
 

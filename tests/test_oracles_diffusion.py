@@ -28,10 +28,15 @@ from torch import nn
 from fromnoise.core.errors import DivergedError, UsageError
 from fromnoise.core.rng import Rng
 from fromnoise.families.diffusion import Options
-from fromnoise.probability.diffusion import linear_schedule, posterior, step_bound, step_variances
+from fromnoise.probability.diffusion.bounds import (
+    linear_schedule,
+    posterior,
+    step_bound,
+    step_variances,
+)
+from fromnoise.probability.diffusion.ode import ode_log_likelihood
+from fromnoise.probability.diffusion.samplers import ddim
 from fromnoise.probability.gaussian import log_normal
-from fromnoise.probability.ode import ode_log_likelihood
-from fromnoise.probability.samplers import ddim
 
 TABLE, ALL = on_table(), times_of(range(999, -1, -1))
 EXACT = GAUSSIAN.denoise(TABLE)

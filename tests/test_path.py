@@ -7,7 +7,7 @@ import torch
 from tests_exact import ABAR, f64
 
 from fromnoise.core.rng import Rng
-from fromnoise.probability.path import PATHS, RATIOS, beside
+from fromnoise.probability.diffusion.path import PATHS, RATIOS, beside
 
 TARGETS = ("eps", "x", "v", "edm")
 every_path = pytest.mark.parametrize("name", PATHS)

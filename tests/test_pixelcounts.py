@@ -9,7 +9,7 @@ import torch
 from fromnoise import data
 from fromnoise.core.errors import DataError, UsageError
 from fromnoise.core.rng import Rng
-from fromnoise.probability.pixelcounts import PixelCounts, template
+from fromnoise.nets.counts.pixelcounts import PixelCounts, template
 
 
 def stripes(n: int, name: str, side: int = 7) -> np.ndarray:
@@ -105,7 +105,7 @@ def by_hand(train, held_out, x, levels, cell, strengths) -> np.ndarray:
 
 def test_levels_as_counted_one_by_one(monkeypatch):
     strengths = np.array([0.5, 4.0, 64.0])
-    monkeypatch.setattr("fromnoise.probability.pixelcounts.STRENGTHS", strengths)
+    monkeypatch.setattr("fromnoise.nets.counts.pixelcounts.STRENGTHS", strengths)
     train, held_out, x = stripes(40, "train"), stripes(5, "held out"), stripes(2, "new")
     model = PixelCounts((7, 7), pixels=5, cell=2).fit(train, held_out)
     assert model.levels() == [(2, 4), (4, 4), (5, 4), (5, 2), (5, 1)]

@@ -8,13 +8,14 @@ import pytest
 import fromnoise as fn
 from fromnoise.cli import main
 from fromnoise.core.errors import UsageError
-from fromnoise.core.run import Run
-from fromnoise.data import load, shapes
+from fromnoise.data import load
+from fromnoise.data.sources import shapes
 from fromnoise.evaluate import attributes
 from fromnoise.families import Trust
-from fromnoise.sample import sample
+from fromnoise.inference.sample import sample
+from fromnoise.runs.directory import Run
+from fromnoise.runs.load import described_data, restore
 from fromnoise.training import launch
-from fromnoise.training.restore import described_data, restore
 
 TRUST = Trust(recorded=True)
 PAINTER = '''

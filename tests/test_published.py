@@ -11,9 +11,9 @@ from safetensors.torch import load_file, save_file
 
 from fromnoise.core.errors import DataError, FromNoiseError, UsageError
 from fromnoise.core.rng import Rng
-from fromnoise.measures import published
-from fromnoise.measures.published import load_published
-from fromnoise.nets import dinov2, inception
+from fromnoise.measures.published import dinov2, inception
+from fromnoise.measures.published import networks as published
+from fromnoise.measures.published.networks import load_published
 
 
 def on_paper(make):

@@ -8,16 +8,16 @@ import torch
 
 from fromnoise import data
 from fromnoise.cli import main
-from fromnoise.comparison import compare, known
 from fromnoise.core.errors import DataError, UsageError
 from fromnoise.core.rng import Rng
+from fromnoise.evaluate.known_defects import ZOO, defects, halved
 from fromnoise.evaluate.protocol import columns_of
 from fromnoise.evaluate.quality import Samples, Yardstick, quality
 from fromnoise.evaluate.report import drawn, evaluate, settings
-from fromnoise.evaluate.zoo import ZOO, defects, halved
 from fromnoise.measures.evaluator import shipped_for
+from fromnoise.runs.load import restore
+from fromnoise.studies.comparison import compare, known
 from fromnoise.training import launch
-from fromnoise.training.restore import restore
 
 
 @pytest.fixture(scope="module")

@@ -6,15 +6,16 @@ from pathlib import Path
 
 import pytest
 
+from fromnoise.checks.conformance import first_difference
 from fromnoise.cli import main
-from fromnoise.conformance import first_difference
 from fromnoise.core.errors import StorageError
 from fromnoise.core.files import parse_json, read_json, sealed, sha256
-from fromnoise.core.records import read_report
-from fromnoise.core.run import Run
-from fromnoise.training import checkpoint, launch
-from fromnoise.training.restore import restore
-from fromnoise.training.verify import verify
+from fromnoise.runs import checkpoint
+from fromnoise.runs.directory import Run
+from fromnoise.runs.load import restore
+from fromnoise.runs.records import read_report
+from fromnoise.runs.verify import verify
+from fromnoise.training import launch
 
 TINY = dict(
     hidden=(8,),

@@ -5,11 +5,12 @@ import json
 import pytest
 import torch
 
-from fromnoise.conformance import first_difference, interrupted
+from fromnoise.checks.conformance import first_difference, interrupted
 from fromnoise.core.errors import DivergedError
-from fromnoise.core.run import Run
 from fromnoise.families import Trust
-from fromnoise.training import checkpoint, launch
+from fromnoise.runs import checkpoint
+from fromnoise.runs.directory import Run
+from fromnoise.training import launch
 from fromnoise.training.loop import Trainer
 
 BOMB = '''"""Two linear maps in two phases; something is not finite at one step, the first so many times that training comes there."""

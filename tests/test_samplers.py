@@ -11,9 +11,9 @@ from fromnoise.core.errors import UsageError
 from fromnoise.core.rng import Rng
 from fromnoise.core.spec import DataSpec
 from fromnoise.families.diffusion import Config, Diffusion, Options
-from fromnoise.probability.diffusion import posterior
-from fromnoise.probability.path import PATHS, RATIOS
-from fromnoise.probability.samplers import ddim, dpm, guide, heun, spaced, start
+from fromnoise.probability.diffusion.bounds import posterior
+from fromnoise.probability.diffusion.path import PATHS, RATIOS
+from fromnoise.probability.diffusion.samplers import ddim, dpm, guide, heun, spaced, start
 
 every_path = pytest.mark.parametrize("name", PATHS)
 

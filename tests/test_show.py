@@ -8,16 +8,16 @@ import pytest
 from PIL import Image
 
 from fromnoise.core.errors import UsageError
-from fromnoise.core.run import Run
-from fromnoise.show.compare import compare_planes, compare_recon, compare_samples
-from fromnoise.show.curves import series
-from fromnoise.show.figures import FIGURES, show
-from fromnoise.show.images import other_level, psnr, tile
-from fromnoise.show.latent import WIDEN, plane_range
+from fromnoise.runs.directory import Run
+from fromnoise.runs.load import restore
+from fromnoise.show.context import Subject
+from fromnoise.show.figures.catalogue import FIGURES, show
+from fromnoise.show.figures.compare import compare_planes, compare_recon, compare_samples
+from fromnoise.show.figures.curves import series
+from fromnoise.show.figures.images import other_level, psnr, tile
+from fromnoise.show.figures.latent import WIDEN, plane_range
 from fromnoise.show.style import finite
-from fromnoise.show.subject import Subject
 from fromnoise.training import launch
-from fromnoise.training.restore import restore
 
 TRAININGS = {
     "ae": ("autoencoder", "digits", dict(preset="lecture", steps=60, hidden=(32,))),
@@ -223,7 +223,7 @@ def test_grid_covers_the_range_of_the_data(models, drawn):
 
 def test_grid_orientation(models):
     """The first cell is the highest second dimension and the lowest first one."""
-    from fromnoise.show.latent import decoded_plane
+    from fromnoise.show.figures.latent import decoded_plane
 
     subject = Subject(models["ae"])
     images, ranges = decoded_plane(subject, 5)

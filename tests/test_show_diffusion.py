@@ -7,16 +7,17 @@ import numpy as np
 import pytest
 import torch
 
-from fromnoise import sample
 from fromnoise.core.errors import UsageError
+from fromnoise.inference import sample
 from fromnoise.measures.estimate import Estimate
-from fromnoise.show import gallery, noise, solver
-from fromnoise.show.figures import FIGURES, show
-from fromnoise.show.page import SECTIONS
+from fromnoise.runs.load import restore
+from fromnoise.show.context import Subject
+from fromnoise.show.figures import noise, solver
+from fromnoise.show.figures.catalogue import FIGURES, show
+from fromnoise.show.page import gallery
+from fromnoise.show.page.page import SECTIONS
 from fromnoise.show.style import Sheet, drawing
-from fromnoise.show.subject import Subject
 from fromnoise.training import launch
-from fromnoise.training.restore import restore
 
 OURS = {"forward", "denoising", "trajectories", "steps", "solver"}
 
@@ -220,7 +221,7 @@ def test_a_figure_that_the_data_do_not_allow_is_an_error_only_by_name(
 
     lines = []
     monkeypatch.setattr(
-        "fromnoise.show.figures.FIGURES",
+        "fromnoise.show.figures.catalogue.FIGURES",
         {
             name: replace(FIGURES[name], draw=refuse) if name == "solver" else FIGURES[name]
             for name in ("solver", "forward")

@@ -14,19 +14,28 @@ from PIL import Image
 from fromnoise.core.errors import StorageError, UsageError
 from fromnoise.core.family import Phase
 from fromnoise.core.rng import Rng
-from fromnoise.core.run import Run
 from fromnoise.evaluate.quality import nearest_training
+from fromnoise.inference.sample import sample
 from fromnoise.measures.features import extract
-from fromnoise.sample import sample
-from fromnoise.show.compare import compare_samples
-from fromnoise.show.curves import series, turns_of
-from fromnoise.show.duel import judged, pushes
-from fromnoise.show.figures import FIGURES, show
-from fromnoise.show.film import FRAMES, LEVELS, LIMIT, MILLISECONDS, animate, arc, closed_walk
-from fromnoise.show.progress import evenly
-from fromnoise.show.subject import Subject
-from fromnoise.training import launch, strip
-from fromnoise.training.restore import restore
+from fromnoise.runs import progress_samples as strip
+from fromnoise.runs.directory import Run
+from fromnoise.runs.load import restore
+from fromnoise.show.context import Subject
+from fromnoise.show.figures.catalogue import FIGURES, show
+from fromnoise.show.figures.compare import compare_samples
+from fromnoise.show.figures.curves import series, turns_of
+from fromnoise.show.figures.discriminator import judged, pushes
+from fromnoise.show.figures.film import (
+    FRAMES,
+    LEVELS,
+    LIMIT,
+    MILLISECONDS,
+    animate,
+    arc,
+    closed_walk,
+)
+from fromnoise.show.figures.progress import evenly
+from fromnoise.training import launch
 
 SMALL = dict(hidden=(24, 24), latent_dim=4, threads=1, intervals=3, validation_examples=40)
 TRAININGS = {

@@ -12,11 +12,11 @@ from PIL import Image
 
 from fromnoise.core.errors import UsageError
 from fromnoise.evaluate.protocol import columns_of
-from fromnoise.show.gallery import page_figures
-from fromnoise.show.page import LIMIT, write_page
-from fromnoise.show.verdict import hedges, number, verdict
+from fromnoise.runs.load import restore
+from fromnoise.show.page.gallery import page_figures
+from fromnoise.show.page.page import LIMIT, write_page
+from fromnoise.show.page.verdict import hedges, number, verdict
 from fromnoise.training import launch
-from fromnoise.training.restore import restore
 
 
 def metric(name, value, **more):
@@ -315,6 +315,6 @@ def test_numbers_have_the_digits_that_their_error_supports(value, se, text):
 
 
 def test_page_prints_and_is_dark_where_wanted():
-    css = (Path(__file__).parents[1] / "src/fromnoise/show/page.css").read_text()
+    css = (Path(__file__).parents[1] / "src/fromnoise/show/page/page.css").read_text()
     assert "prefers-color-scheme: dark" in css and "@media print" in css
     assert not re.search(r"https?:", css)

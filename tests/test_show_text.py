@@ -12,15 +12,22 @@ from PIL import Image
 from fromnoise.core.errors import UsageError
 from fromnoise.core.rng import Rng
 from fromnoise.core.spec import DataSpec
-from fromnoise.data.tokenizer import BytePairs, Bytes, Characters, learn_merges
+from fromnoise.data.codecs.tokenizer import BytePairs, Bytes, Characters, learn_merges
 from fromnoise.families.autoregressive import FAMILY, Config
-from fromnoise.generate import score
+from fromnoise.inference.text import score
 from fromnoise.measures.text import entropy_rate
-from fromnoise.show.counting import divergence, ladder, pairs_counted, shares_seen
-from fromnoise.show.figures import FIGURES, show
-from fromnoise.show.order import blanked, pixel_surprise, places, why_no_pixels
-from fromnoise.show.subject import Subject
-from fromnoise.show.text import (
+from fromnoise.runs.load import restore
+from fromnoise.show.colormap import tint
+from fromnoise.show.context import Subject
+from fromnoise.show.figures.catalogue import FIGURES, show
+from fromnoise.show.figures.counting import divergence, ladder, pairs_counted, shares_seen
+from fromnoise.show.figures.pixel_order import (
+    blanked,
+    pixel_surprise,
+    places,
+    why_no_pixels,
+)
+from fromnoise.show.figures.text import (
     characters,
     held_out,
     lay_out,
@@ -30,9 +37,7 @@ from fromnoise.show.text import (
     symbol_name,
     visible,
 )
-from fromnoise.show.tint import tint
 from fromnoise.training import launch
-from fromnoise.training.restore import restore
 
 CHAIN = [[0.9, 0.1], [0.25, 0.75]]
 SMALL = dict(threads=1, intervals=3, validation_examples=40)

@@ -12,7 +12,7 @@ import fromnoise as fn
 from fromnoise.cli import main
 from fromnoise.core.errors import DataError, UsageError
 from fromnoise.data import DataConfig, load
-from fromnoise.data.pictures import _formats
+from fromnoise.data.formats.pictures import _formats
 
 
 def picture(path, i=0, format=None, mode="RGB"):

@@ -14,11 +14,11 @@ import pytest
 from fromnoise.cli import main
 from fromnoise.core import signals
 from fromnoise.core.errors import UsageError
-from fromnoise.core.run import Run
+from fromnoise.runs.checkpoint import find
+from fromnoise.runs.directory import Run
+from fromnoise.runs.verify import verify
 from fromnoise.training import launch
-from fromnoise.training.checkpoint import find
 from fromnoise.training.loop import Stop
-from fromnoise.training.verify import verify
 
 TINY = dict(
     hidden=(8,),

@@ -2,8 +2,8 @@
 
 import pytest
 
+from fromnoise.checks.conformance import check_family
 from fromnoise.cli import main
-from fromnoise.conformance import check_family
 
 GOOD = '''"""A linear autoencoder with a standard normal on its codes."""
 import torch

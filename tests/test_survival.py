@@ -12,17 +12,18 @@ from pathlib import Path
 import pytest
 import torch
 
-from fromnoise import sample as sampling
+from fromnoise.checks.conformance import first_difference
 from fromnoise.cli import main
-from fromnoise.conformance import first_difference
 from fromnoise.core.errors import StoppedError, StorageError, UsageError
 from fromnoise.core.files import sealed
 from fromnoise.core.output import Unfailing
-from fromnoise.core.run import Run
-from fromnoise.training import checkpoint, launch
+from fromnoise.inference import sample as sampling
+from fromnoise.runs import checkpoint
+from fromnoise.runs.directory import Run
+from fromnoise.runs.load import restore
+from fromnoise.runs.verify import verify
+from fromnoise.training import launch
 from fromnoise.training.loop import Stop
-from fromnoise.training.restore import restore
-from fromnoise.training.verify import verify
 
 TINY = dict(
     hidden=(8,),
@@ -309,7 +310,7 @@ def test_a_hangup_saves_and_an_ignored_one_is_ignored():
 def test_a_verb_that_is_stopped_says_what_is_kept(verb, number, tmp_path, capsys, monkeypatch):
     train("run")
     monkeypatch.setattr(
-        "fromnoise.training.restore.restore",
+        "fromnoise.runs.load.restore",
         lambda *args, **options: os.kill(os.getpid(), number) or time.sleep(5),
     )
     assert main([verb, "run"]) == 128 + number

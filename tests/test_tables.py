@@ -8,20 +8,20 @@ import pytest
 import torch
 from scipy import stats
 
-from fromnoise import sample
 from fromnoise.core.errors import DataError
 from fromnoise.core.rng import Rng
-from fromnoise.core.run import Run
 from fromnoise.core.spec import Batch, DataSpec
 from fromnoise.data import load
-from fromnoise.data.columns import Columns
+from fromnoise.data.codecs.columns import Columns
 from fromnoise.data.stream import in_order
 from fromnoise.evaluate import likelihood
 from fromnoise.evaluate.quality import Samples, Yardstick, quality
+from fromnoise.inference import sample
 from fromnoise.probability.cells import Cells, log_mass, truncated
+from fromnoise.runs.directory import Run
+from fromnoise.runs.load import Restored, restore
 from fromnoise.training import launch
-from fromnoise.training.heldout import Reference
-from fromnoise.training.restore import Restored, restore
+from fromnoise.training.monitor.validation import Reference
 
 TABLE_FAMILIES = ("autoencoder", "classical", "diffusion", "gan", "vae", "vaegan", "vqvae")
 

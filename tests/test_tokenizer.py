@@ -9,7 +9,14 @@ import pytest
 
 from fromnoise.core.errors import StorageError
 from fromnoise.core.files import canonical_json
-from fromnoise.data.tokenizer import BytePairs, Bytes, Characters, Tokenizer, learn_merges, pieces
+from fromnoise.data.codecs.tokenizer import (
+    BytePairs,
+    Bytes,
+    Characters,
+    Tokenizer,
+    learn_merges,
+    pieces,
+)
 
 TEXT = (
     "the lower the better, newer words wider; the widest lowest newest town in the west.\n\tEs fährt — 日本語 🎉!\n"

@@ -16,21 +16,22 @@ from pydantic import Field
 from torch import nn
 
 from fromnoise import families
+from fromnoise.checks.conformance import first_difference, interrupted
 from fromnoise.cli.live import plan_line
-from fromnoise.conformance import first_difference, interrupted
 from fromnoise.core.config import BaseConfig
 from fromnoise.core.errors import DataError, DivergedError, StoppedError, StorageError, UsageError
 from fromnoise.core.family import Family, Loss, Phase
 from fromnoise.core.files import sealed
 from fromnoise.core.rng import Rng
-from fromnoise.core.run import Run
 from fromnoise.data.stream import Stream
 from fromnoise.families.autoregressive import AutoRegressive
-from fromnoise.training import checkpoint, launch
+from fromnoise.runs import checkpoint
+from fromnoise.runs.directory import Run
+from fromnoise.runs.load import restore
+from fromnoise.training import launch
 from fromnoise.training.budget import mean_cost
 from fromnoise.training.loop import Stop, Trainer, fit, kinds_of_step, measure
 from fromnoise.training.optim import lr_factor
-from fromnoise.training.restore import restore
 from fromnoise.training.settings import TrainConfig
 from fromnoise.training.step import due
 
@@ -505,7 +506,7 @@ def test_two_fresh_processes_give_the_same_digests(tmp_path):
 
 def test_watching_changes_nothing(tmp_path):
     """Figures, samples and evaluation in mid-run draw from keys of their own."""
-    from fromnoise.sample import sample
+    from fromnoise.inference.sample import sample
 
     plain = train(tmp_path / "a")
     watched = launch.start(
@@ -888,7 +889,7 @@ def test_a_collapsed_posterior_is_named(tmp_path):
 
 
 def test_no_progress_is_named():
-    from fromnoise.training.health import examine
+    from fromnoise.training.monitor.health import examine
 
     model = families.load("autoencoder").FAMILY(
         families.load("autoencoder").Config(hidden=(4,)), launch.plan("classical").dataset.spec
@@ -911,7 +912,7 @@ def test_bfloat16_learns_what_float32_learns(tmp_path):
 def test_sampling_needs_no_data(tmp_path):
     import numpy as np
 
-    from fromnoise.sample import sample
+    from fromnoise.inference.sample import sample
 
     path = tmp_path / "t.csv"
     rows = np.random.Generator(np.random.Philox(1)).normal(10, 3, (60, 2))
@@ -931,7 +932,7 @@ def test_sampling_needs_no_data(tmp_path):
 
 
 def test_what_compile_takes_hold_of():
-    from fromnoise.training.optim import callable_modules
+    from fromnoise.core.device import callable_modules
 
     def names(family, **o):
         return [

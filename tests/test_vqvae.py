@@ -9,7 +9,7 @@ from fromnoise.core.family import Quantises
 from fromnoise.core.rng import Rng
 from fromnoise.core.spec import Batch, DataSpec
 from fromnoise.families import vqvae
-from fromnoise.training import health
+from fromnoise.training.monitor import health
 
 POINTS = DataSpec("vector", (3,))
 

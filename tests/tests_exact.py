@@ -8,9 +8,9 @@ from torch import nn
 
 from fromnoise.core.spec import DataSpec
 from fromnoise.families.diffusion import Config, Diffusion
-from fromnoise.probability.diffusion import linear_schedule
+from fromnoise.probability.diffusion.bounds import linear_schedule
+from fromnoise.probability.diffusion.path import Path, beside
 from fromnoise.probability.gaussian import log_normal
-from fromnoise.probability.path import Path, beside
 
 
 def f64(value):

@@ -10,12 +10,12 @@ import torch
 from .core.errors import DataError, UsageError
 from .core.family import Decodes, Encodes, HasLikelihood, Reconstructs
 from .core.rng import Rng
-from .core.run import Run
 from .core.spec import Batch, check_labels
 from .core.words import escaped
 from .families import Trust
+from .runs.directory import Run
+from .runs.load import Restored, restore
 from .training import launch
-from .training.restore import Restored, restore
 
 TrustCode = bool | str | Path | Sequence[str | Path] | Trust
 
@@ -92,7 +92,7 @@ class TrainedRun:
         """
         import warnings
 
-        from .sample import (
+        from .inference.sample import (
             check_takes_labels,
             guided_by,
             in_own_units,
@@ -127,7 +127,7 @@ class TrainedRun:
         """
         import warnings
 
-        from .generate import write_on
+        from .inference.text import write_on
 
         def warn(text):
             return warnings.warn(escaped(text), stacklevel=3)
@@ -139,7 +139,7 @@ class TrainedRun:
 
     def score(self, text: str):
         """How much a text surprises the model: a ``generate.Scored``, with nats, bits per character and byte, and each symbol's surprise."""
-        from .generate import score_text
+        from .inference.text import score_text
 
         return score_text(self.restored, text)
 
@@ -195,7 +195,7 @@ class TrainedRun:
     @torch.no_grad()
     def decode(self, z: np.ndarray, y=None) -> np.ndarray | dict:
         """Codes (N, latent_dim) -> examples in the data's own units."""
-        from .sample import in_own_units
+        from .inference.sample import in_own_units
 
         self._needs(Decodes, "decode")
         z = torch.as_tensor(np.asarray(z), dtype=torch.float32, device=self.restored.device)
@@ -209,8 +209,8 @@ class TrainedRun:
     @torch.no_grad()
     def reconstruct(self, x: np.ndarray, y=None) -> np.ndarray | dict:
         """Examples through the bottleneck, or, without an encoder, by a search for their z (invert.py), in the data's own units."""
-        from .invert import invert, why_not
-        from .sample import in_own_units
+        from .inference.invert import invert, why_not
+        from .inference.sample import in_own_units
 
         x, y = self._input(x), self._labels(y, len(x))
         if isinstance(self.model, Reconstructs):
@@ -228,7 +228,7 @@ class TrainedRun:
         fill: of images left, right, top, bottom, centre, the path of a picture whose white part it is, or bool (H, W), True
         where it is to be filled in; of vectors bool (D,).
         """
-        from . import edit
+        from .inference import edit
 
         return self._edited(edit.complete, x, fill, y, seed, options)
 
@@ -236,7 +236,7 @@ class TrainedRun:
         self, x: np.ndarray, strength: float = 0.5, y=None, seed: int = 0, **options
     ) -> np.ndarray | dict:
         """Examples mixed with a share of noise, above 0 and up to 1, and denoised again: near 0 they stay, at 1 nothing of them is left."""
-        from . import edit
+        from .inference import edit
 
         return self._edited(edit.redraw, x, strength, y, seed, options)
 
@@ -244,7 +244,7 @@ class TrainedRun:
         self, x: np.ndarray, amount: float = 0.2, y=None, seed: int = 0, **options
     ) -> np.ndarray | dict:
         """Relatives of the examples: their own noise turned by a share, above 0 and up to 1, towards other noise."""
-        from . import edit
+        from .inference import edit
 
         return self._edited(edit.vary, x, amount, y, seed, options)
 
@@ -252,8 +252,8 @@ class TrainedRun:
         self, a: np.ndarray, b: np.ndarray, n: int = 8, y=None, seed: int = 0, **options
     ) -> np.ndarray | dict:
         """From each a to its b, (N, ...) each, through noise: n examples for each pair, ends included, pair after pair."""
-        from . import edit
-        from .sample import in_own_units
+        from .inference import edit
+        from .inference.sample import in_own_units
 
         a, b = self._input(a), self._input(b)
         if len(a) != len(b):
@@ -264,7 +264,7 @@ class TrainedRun:
         return in_own_units(self.dataset, made.flatten(0, 1))
 
     def _edited(self, change, x, how, y, seed, options):
-        from .sample import in_own_units
+        from .inference.sample import in_own_units
 
         y = self._labels(y, len(x))
         made = change(self.restored, self._input(x), how, y, 1, seed, options)
@@ -334,7 +334,7 @@ class TrainedRun:
         """Draws figures (all that apply when none is named) into the run's ``figures`` folder."""
         import warnings
 
-        from .show.figures import show
+        from .show.figures.catalogue import show
 
         options.setdefault("say", lambda text: warnings.warn(escaped(text), stacklevel=4))
         return show(self.restored, list(names) or None, **options)
@@ -391,7 +391,7 @@ def compare(
     trust_code: TrustCode = False,
 ) -> Path:
     """One page about several runs of the same data; see ``fromnoise compare --help``. Returns its path."""
-    from .comparison import compare as make
+    from .studies.comparison import compare as make
 
     opened = [
         run if isinstance(run, TrainedRun) else TrainedRun(run, trust_code=trust_code)

@@ -93,7 +93,7 @@ def edit(
     quiet,
 ):
     """Change images: fill parts in, redraw, vary, turn one into another. Options of the sampler (--steps ...) may follow."""
-    from .. import edit as editing
+    from ..inference import edit as editing
 
     asked = {"fill": fill, "strength": strength, "vary": vary, "between": between}
     asked = {name: value for name, value in asked.items() if value is not None}

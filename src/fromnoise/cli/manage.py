@@ -15,8 +15,8 @@ from .root import LOOSE, PATH, finish, fromnoise, json_flag, quiet_flag, say, wh
 @json_flag
 def runs(folder, root, as_json):
     """List the runs in a folder."""
-    from ..core.run import Run, examine_runs
     from ..core.words import escaped, shown
+    from ..runs.directory import Run, examine_runs
 
     if folder and root:
         raise UsageError("give one folder: DIR, or --root DIR")
@@ -89,10 +89,10 @@ def verify(run, with_data, as_json):
 
     Data that lie at a path are checked with --data only: a run from elsewhere may name any file.
     """
-    from ..core.run import Run
     from ..data import catalogue
-    from ..training.restore import dataset_of
-    from ..training.verify import verify as examine
+    from ..runs.directory import Run
+    from ..runs.load import dataset_of
+    from ..runs.verify import verify as examine
 
     opened = Run(run)
     found = examine(opened)
@@ -221,7 +221,7 @@ def data_get(name, as_json):
 @json_flag
 def check(file, as_json):
     """Run the conformance suite on a family: shapes, ranges, gradients, seeds, exact resume, learning."""
-    from ..conformance import check_family
+    from ..checks.conformance import check_family
 
     results = check_family(
         file,
@@ -245,7 +245,7 @@ def check(file, as_json):
 @json_flag
 def doctor(as_json):
     """What this machine and installation are, and whether they work."""
-    from ..doctor import examine
+    from ..checks.doctor import examine
 
     findings, ok = examine()
     finish(
@@ -266,7 +266,7 @@ def doctor(as_json):
 @quiet_flag
 def tour(out, data_name, seconds, seed, as_json, quiet):
     """Train a small model of every family on real digits, measure and draw them, write one page."""
-    from ..tour import tour as go
+    from ..studies.tour import tour as go
 
     page, reports = go(
         out,

@@ -98,8 +98,8 @@ def opened(
     with_data: bool = True,
     data: str | None = None,
 ):
-    from ..core.run import Run
-    from ..training.restore import restore
+    from ..runs.directory import Run
+    from ..runs.load import restore
 
     return restore(
         Run(run),

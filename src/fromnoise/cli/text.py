@@ -29,8 +29,8 @@ def go_on(
     restored, args, n, length, seed, prompt, prompt_file, stop, stream, out, as_json, quiet
 ) -> None:
     """``sample`` of a model of text: prints, streams or writes the continuations of one prompt."""
-    from .. import sample as sampling
-    from ..generate import longest_copies, read_text, tokenizer_of, write_on
+    from ..inference import sample as sampling
+    from ..inference.text import longest_copies, read_text, tokenizer_of, write_on
 
     if prompt is not None and prompt_file is not None:
         raise UsageError("give one prompt: --prompt or --prompt-file")
@@ -114,7 +114,7 @@ def _about(generated, copied: int | None) -> str:
 @quiet_flag
 def score(run, file, text, by_symbol, checkpoint, device, as_json, quiet):
     """How much a text surprises a model of text: nats, bits per character and byte, perplexity. FILE may be - (stdin)."""
-    from ..generate import read_text, score_text, tokenizer_of
+    from ..inference.text import read_text, score_text, tokenizer_of
 
     if (file is None) == (text is None):
         raise UsageError(

@@ -226,7 +226,7 @@ def resume(ctx, run, minutes, epochs, steps, workers, data, as_json, quiet):
     --minutes, --epochs and --steps say how much is added: `--steps 20` after 400 steps ends at step 420.
     """
     from .. import families
-    from ..core.run import Run
+    from ..runs.directory import Run
     from ..training import launch
     from ..training.settings import TrainConfig
 

@@ -116,8 +116,8 @@ def sample(
     vae             --temperature --draw
     vaegan          --temperature
     """
-    from .. import sample as sampling
-    from ..generate import is_text_model
+    from ..inference import sample as sampling
+    from ..inference.text import is_text_model
 
     restored = opened(run, checkpoint, device, with_data=False)
     if is_text_model(restored):
@@ -207,7 +207,7 @@ def sample(
 @quiet_flag
 def reconstruct(run, images, n, out, checkpoint, data, device, as_json, quiet):
     """Inputs (top) and their reconstructions (below), with the error. Without an encoder z is searched for."""
-    from ..reconstruct import reconstruct as draw
+    from ..inference.reconstruct import reconstruct as draw
 
     restored = opened(run, checkpoint, device, images is None, data)
     target, mse, count, how = draw(restored, whole(n, "-n", 1), images, out)
@@ -271,7 +271,7 @@ def evaluate(
     """Measure a run: its samples, its likelihood, its reconstructions, its code. Writes report.json and figures."""
     from ..evaluate.report import evaluate as measure
     from ..evaluate.table import plain_table, rich_table
-    from ..show.figures import show as draw
+    from ..show.figures.catalogue import show as draw
 
     restored = opened(run, checkpoint, device, data=data)
     report = measure(
@@ -326,7 +326,7 @@ def evaluate(
 @quiet_flag
 def compare(runs, out, samples, evaluator, evaluator_digest, seed, zoo, device, as_json, quiet):
     """One page about several runs of the same data: verdicts, numbers with intervals, samples, neighbours, differences."""
-    from ..comparison import compare as make
+    from ..studies.comparison import compare as make
 
     restoreds = [opened(run, "last", device) for run in runs]
     page, reports = make(
@@ -384,7 +384,7 @@ def show(run, names, dims, sampled, seed, beside, out, checkpoint, data, device,
     images back  recon worst denoise invert
     adversaries  duel
     """
-    from ..show.figures import show as draw
+    from ..show.figures.catalogue import show as draw
     from ..training.launch import command_line
 
     restored = opened(run, checkpoint, device, data=data)

@@ -4,7 +4,7 @@
 capability below; the rest of the package asks ``isinstance(model, Encodes)`` and never for a name.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol, runtime_checkable
 
@@ -172,7 +172,7 @@ class Judges(Protocol):
     """An adversarial family: x (B, *shape), y (B,) or None -> a score (B,), high for "real".
 
     Its losses say who is winning, not how good the samples are, so the loop ranks its checkpoints by a distance between
-    samples and held-out examples, and watches the duel (training/duel.py). made: x are samples of the model as it is now.
+    samples and held-out examples, and watches the duel (training/monitor/adversarial.py). made: x are samples of the model as it is now.
     """
 
     def judge(self, x: Tensor, y: Tensor | None = None, made: bool = False) -> Tensor: ...
@@ -386,3 +386,15 @@ def sum_per_example(values: Tensor) -> Tensor:
 @torch.no_grad()
 def count_parameters(model: nn.Module) -> int:
     return sum(parameter.numel() for parameter in model.parameters())
+
+
+def turns(phases: Sequence[Phase], batches_per_epoch: int) -> list[int]:
+    """How many steps each phase's turn takes; empty when phases do not take turns. Raises UsageError for half of both."""
+    if not any(phase.epochs for phase in phases):
+        return []
+    for phase in phases:
+        if not phase.epochs or phase.every != 1:
+            raise UsageError(
+                f"phase {phase.name}: either all phases take turns (epochs above 0, every 1), or none does"
+            )
+    return [max(1, round(phase.epochs * batches_per_epoch / phase.repeats)) for phase in phases]

@@ -10,7 +10,7 @@ __all__ = ["SPLITS", "DataConfig", "Dataset", "Split", "catalogue", "load"]
 
 
 def _named_sources():
-    from . import digits, faces, idx, shapes, stacked, text, toys
+    from .sources import digits, faces, idx, shapes, stacked, text, toys
 
     return (digits, faces, shapes, toys, idx, stacked, text)
 
@@ -44,7 +44,7 @@ def load(name: str, config: DataConfig | None = None) -> Dataset:
         raise DataError(
             f"data {shown(name)} is no file or folder, but a device or a pipe: name one that can be read more than once"
         )
-    from . import arrays, folder, idx, table, text
+    from .sources import arrays, folder, idx, table, text
 
     if path.is_dir():
         source = idx if idx.is_idx_folder(path) else text if text.is_text_folder(path) else folder
@@ -57,7 +57,7 @@ def load(name: str, config: DataConfig | None = None) -> Dataset:
 def _refuse_packed(name: str, path: Path, config: DataConfig) -> None:
     """Raises DataError on an archive: its parts are read once it is unpacked. Its bytes as such may be a text."""
     from ..core.words import shown
-    from .encoding import archive_kind
+    from .formats.encoding import archive_kind
 
     if (
         path.suffix.lower() in (".npy", ".npz", ".parquet")

@@ -19,8 +19,8 @@ from ..core.config import BaseConfig
 from ..core.errors import DataError, UsageError, did_you_mean
 from ..core.rng import Rng
 from ..core.spec import Batch, DataSpec, class_number, labels_in
-from .captions import Captions
-from .tokenizer import Tokenizer, symbol_dtype
+from .codecs.captions import Captions
+from .codecs.tokenizer import Tokenizer, symbol_dtype
 
 SPLITS = ("train", "validation", "test")
 SHARE = 0.1  # of the examples that are held out for validation, and again for the test

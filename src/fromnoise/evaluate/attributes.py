@@ -3,11 +3,11 @@
 import numpy as np
 import torch
 
-from .. import sample as sampling
-from ..data import shapes
+from ..data.sources import shapes
+from ..inference import sample as sampling
 from ..measures.attributes import ATTRIBUTES, check
 from ..measures.estimate import Estimate, share
-from ..training.restore import Restored
+from ..runs.load import Restored
 from .protocol import row
 
 PICTURES, QUICK_PICTURES = 1000, 200  # of each split

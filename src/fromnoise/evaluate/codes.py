@@ -8,8 +8,8 @@ from ..core.family import Encodes, EncodesDistribution, Quantises
 from ..core.rng import Rng
 from ..data.stream import in_order
 from ..measures import factors, latents
-from ..training.health import active_units
-from ..training.restore import Restored
+from ..measures.latents import active_units
+from ..runs.load import Restored
 from .protocol import row
 
 SCORES = {

@@ -6,10 +6,10 @@ import time
 import torch
 
 from ..core.config import build
+from ..core.device import callable_modules
 from ..core.family import Predicts, count_parameters
 from ..core.rng import Rng
-from ..training.optim import callable_modules
-from ..training.restore import Restored
+from ..runs.load import Restored
 
 SIZES = (
     1,

@@ -11,15 +11,15 @@ from ..core.family import Classifies, HasFlow, HasLikelihood, HasPosterior, Weig
 from ..core.rng import Rng
 from ..core.spec import Batch
 from ..core.words import shown
-from ..data.columns import Column
+from ..data.codecs.columns import Column
 from ..data.dataset import Dataset
 from ..data.stream import in_order
 from ..measures.estimate import share
 from ..probability import ais
 from ..probability.cells import Cells
+from ..probability.diffusion.ode import PROBES, SMALL
 from ..probability.likelihood import dequantisation_nats
-from ..probability.ode import PROBES, SMALL
-from ..training.restore import Restored
+from ..runs.load import Restored
 from .protocol import absent, row
 
 CLASSIFIED = 2000  # test examples whose class is asked for: each costs as many likelihoods as there are classes

@@ -9,7 +9,7 @@ from ..core.rng import Rng
 from ..data.dataset import Dataset
 from ..data.stream import in_order
 from ..probability.pca import Components, principal_components
-from ..training.restore import Restored
+from ..runs.load import Restored
 from .protocol import row
 
 

@@ -6,18 +6,18 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from .. import sample as sampling
 from ..core.errors import StorageError, UsageError
 from ..core.family import ChoosesSamples, Predicts
 from ..core.files import sealed, storage_error, write_atomic
 from ..core.limits import refuse_larger
-from ..core.records import read_report
 from ..core.rng import Rng
-from ..core.run import Run
 from ..data.dataset import Dataset
 from ..families import short_name
+from ..inference import sample as sampling
 from ..measures.evaluator import evaluator_for
-from ..training.restore import Restored
+from ..runs.directory import Run
+from ..runs.load import Restored
+from ..runs.records import read_report
 from . import attributes, codes, likelihood, reconstruction, text
 from .cost import cost
 from .quality import Samples, Yardstick, quality, reference

@@ -15,13 +15,13 @@ from functools import cached_property
 import numpy as np
 import torch
 
-from .. import generate
 from ..core.family import HasLikelihood, Predicts
 from ..data.dataset import Dataset
 from ..data.stream import comfortable, in_order
+from ..inference import text as generate
 from ..measures.text import Hashes, copied, longest_copied
-from ..probability.ngram import KneserNey
-from ..training.restore import Restored
+from ..nets.counts.ngram import KneserNey
+from ..runs.load import Restored
 from .protocol import absent, row
 
 BLOCKS = 50  # of a text: standard errors are found from their spread

@@ -50,7 +50,7 @@ def names() -> list[str]:
     return sorted(
         path.stem
         for path in HERE.glob("*.py")
-        if not path.stem.startswith("_") and path.stem != "latent"
+        if not path.stem.startswith("_") and path.stem != "two_stage"
     )
 
 
@@ -91,9 +91,9 @@ def load(name: str) -> FamilyFile:
     """The family of that name, or in that file, which is executed: for names that the user gave. Raises UsageError."""
     if is_file_name(name):
         return _execute(Path(name).expanduser())
-    if name == "latent":
+    if name in ("latent", "two_stage"):
         raise UsageError(
-            "latent is any family in the codes of a trained run: `fromnoise train FAMILY --within RUN`"
+            f"{name} is any family in the codes of a trained run: `fromnoise train FAMILY --within RUN`"
         )
     if name not in names():
         raise UsageError(
@@ -132,7 +132,7 @@ def of_run(
         for stage in ("first", "second"):
             part = info["config"][stage]
             _trusted(part["family"], part.get("sha256", ""), trust, whose, warn)
-        return importlib.import_module(".latent", __name__).of(info["config"])
+        return importlib.import_module(".two_stage", __name__).of(info["config"])
     return _trusted(
         info.get("family_file") or info["family"],
         info.get("family_sha256") or "",

@@ -28,12 +28,12 @@ from ..core.errors import UsageError
 from ..core.family import Bound, Family, Loss, Phase
 from ..core.rng import Rng
 from ..core.spec import Batch, DataSpec, require_labels
+from ..nets.counts.ngram import KneserNey, contexts
+from ..nets.counts.pixelcounts import PixelCounts
 from ..nets.gpt import GPT
 from ..nets.pixelcnn import PixelCNN
 from ..nets.sequence import Convolution, Recurrent, Window
 from ..probability.decoding import DecodingOptions, choose
-from ..probability.ngram import KneserNey, contexts
-from ..probability.pixelcounts import PixelCounts
 from ..probability.symbols import packs, symbols_of
 
 Network = Literal["ngram", "counts", "window", "conv", "gru", "lstm", "gpt", "pixelcnn"]

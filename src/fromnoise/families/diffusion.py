@@ -5,10 +5,10 @@
 
 What the network F predicts, a x + b eps, gives back x and eps, since x_t is another such mixture. Sampling goes down from
 t = 1 along dx_t/dt = alpha' x_hat + sigma' eps_hat. DDPM (path linear or cosine, target eps), EDM and flow matching are
-settings of this one model: a path (probability/path.py), a target, and the levels of noise that are trained.
+settings of this one model: a path (probability/diffusion/path.py), a target, and the levels of noise that are trained.
 
 The network does not start from nothing: it corrects the denoiser of a mixture of Gaussians that was fitted to the data
-(probability/mixture_data.py). With ``--components 0`` there is none, and F is the network alone, as in the papers.
+(probability/diffusion/mixture_data.py). With ``--components 0`` there is none, and F is the network alone, as in the papers.
 """
 
 import math
@@ -26,14 +26,14 @@ from ..core.rng import Rng
 from ..core.spec import Batch, DataSpec
 from ..nets.denoiser import MLP, PatchTransformer, heads_for
 from ..nets.unet import UNet
-from ..probability import editing, samplers
 from ..probability.cells import Cells
-from ..probability.diffusion import bound, log_level, probability_flow
+from ..probability.diffusion import editing, samplers
+from ..probability.diffusion.bounds import bound, log_level, probability_flow
+from ..probability.diffusion.gaussian_data import GaussianData
+from ..probability.diffusion.mixture_data import MixtureData
+from ..probability.diffusion.ode import PROBES, SMALL, OdeLikelihood, ode_log_likelihood
+from ..probability.diffusion.path import PATHS, RATIOS, beside
 from ..probability.gaussian import log_normal
-from ..probability.gaussian_data import GaussianData
-from ..probability.mixture_data import MixtureData
-from ..probability.ode import PROBES, SMALL, OdeLikelihood, ode_log_likelihood
-from ..probability.path import PATHS, RATIOS, beside
 
 
 class Config(BaseConfig):

@@ -1,4 +1,4 @@
-"""Does a picture of ``shapes`` show what a caption says? Judged by the rules of drawing (data/shapes.py), not by a network.
+"""Does a picture of ``shapes`` show what a caption says? Judged by the rules of drawing (data/sources/shapes.py), not by a network.
 
 Analysis by synthesis: what stands out from the ground is cut into connected parts; the colour of a part is that on whose line
 from the ground its pixels lie; how much of each pixel it fills gives its centre of mass and its size; the shape is that which,
@@ -20,7 +20,7 @@ from itertools import permutations
 
 import numpy as np
 
-from ..data.shapes import COLOURS, GROUND, SHAPES, SIDE, SIZES, Scene, Thing, cover, parse
+from ..data.sources.shapes import COLOURS, GROUND, SHAPES, SIDE, SIZES, Scene, Thing, cover, parse
 
 STANDS_OUT = 80  # levels from the ground: about a third of a colour's distance
 SPECK = 5  # pixels at side 32: less than this is dirt and no thing (the smallest thing fills 25)

@@ -25,7 +25,7 @@ from ..data.dataset import Dataset
 from ..data.stream import Stream, comfortable, in_order
 from ..nets.features import FeatureNet, decoder_of
 from .features import FeatureMap
-from .published import load_published
+from .published.networks import load_published
 
 SHIPPED = Path(__file__).with_name("evaluators")
 KIND = "fromnoise evaluator 1"

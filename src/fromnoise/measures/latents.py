@@ -93,3 +93,18 @@ def _table(z: Tensor, fewest: int) -> Tensor:
             "codes with NaN or infinity: the encoder diverged, train it with a lower --lr"
         )
     return z
+
+
+ACTIVE = 0.01  # variance of a posterior mean over the data, above which its unit is active (Burda et al. 2016)
+
+
+@torch.no_grad()
+def active_units(means: torch.Tensor, kl: torch.Tensor) -> torch.Tensor:
+    """(N, D) posterior means, (D,) KL by dimension in nats -> (D,) bool: does the unit say anything about x?
+
+    In a hierarchy the mean moves with the levels above even where posterior and prior agree: so the KL, too,
+    must be above the threshold.
+    """
+    if len(means) < 2:
+        return torch.zeros_like(kl, dtype=torch.bool)  # one mean has no variance
+    return (means.var(0) > ACTIVE) & (kl > ACTIVE)

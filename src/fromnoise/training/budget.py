@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from ..core.errors import StorageError, UsageError
-from ..core.run import Run
+from ..runs.directory import Run
 
 Plan = Sequence[Sequence[int]]
 Costs = Sequence[

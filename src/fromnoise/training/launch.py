@@ -14,20 +14,20 @@ import torch
 
 from .. import data, families
 from ..core.config import BaseConfig, build, flag
+from ..core.device import best_precision, peak_memory_mb, pick_device
 from ..core.errors import FromNoiseError, StoppedError, StorageError, UsageError, did_you_mean
 from ..core.family import Family, Judges, count_parameters
 from ..core.files import AGAIN
 from ..core.limits import Bounded
 from ..core.output import warn
-from ..core.run import Run, claim_folder, next_folder, refuse_taken, writable_name
 from ..core.spec import DataSpec
 from ..data.dataset import DataConfig, Dataset
-from ..families import latent
+from ..families import two_stage as latent
+from ..runs import checkpoint
+from ..runs.directory import Run, claim_folder, next_folder, refuse_taken, writable_name
+from ..runs.load import Restored, dataset_of, found_at, recorded, restore
 from . import budget as budgets
-from . import checkpoint
-from .device import best_precision, peak_memory_mb, pick_device
 from .loop import Clock, Stop, Trainer, fit, measure
-from .restore import Restored, dataset_of, found_at, recorded, restore
 from .settings import BUDGETS, FREE_ON_RESUME, INTERVALS, TrainConfig
 
 DEFAULT_MINUTES = 1.0

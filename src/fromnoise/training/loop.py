@@ -20,21 +20,25 @@ from itertools import pairwise
 import torch
 
 from ..core.config import BaseConfig
+from ..core.device import callable_modules, can_compile, peak_memory_mb, pick_device, set_threads
 from ..core.errors import DivergedError, StoppedError, StorageError, UsageError
 from ..core.family import ChoosesSamples, Family, FitsBefore, FitsInClosedForm, Judges
 from ..core.files import sha256
 from ..core.output import warn
 from ..core.rng import Rng
-from ..core.run import Run
 from ..core.signals import FIRST, SIGNALS
 from ..core.spec import Batch
 from ..data.dataset import Dataset
 from ..data.stream import Stream, comfortable, in_order
-from . import budget, checkpoint, health, strip
-from .device import can_compile, peak_memory_mb, pick_device, set_threads
-from .duel import Watch
-from .heldout import objective
-from .optim import Ema, callable_modules, lr_factor, make_optimizers
+from ..runs import checkpoint
+from ..runs.averages import Ema
+from ..runs.directory import Run
+from ..runs.progress_samples import save_strip
+from . import budget
+from .monitor import health
+from .monitor.adversarial import Watch
+from .monitor.validation import objective
+from .optim import lr_factor, make_optimizers
 from .settings import INTERVALS, TrainConfig
 from .step import train_step, turns
 
@@ -444,9 +448,7 @@ def _report(trainer: Trainer, run: Run, here: budget.Section, batch: Batch, cloc
     if trainer.options is not None and not isinstance(
         trainer.model, FitsInClosedForm
     ):  # those sample once they are fitted
-        path = strip.save_strip(
-            run, trainer.ema.model, trainer.dataset, state.step, trainer.options
-        )
+        path = save_strip(run, trainer.ema.model, trainer.dataset, state.step, trainer.options)
         event["samples"] = sha256(path)
     run.append(event)
     state.events += 1

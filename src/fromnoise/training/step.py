@@ -5,11 +5,10 @@ from collections.abc import Sequence
 
 import torch
 
-from ..core.errors import UsageError
-from ..core.family import Family, Phase
+from ..core.family import Family, Phase, turns
 from ..core.rng import Rng
 from ..data.stream import Stream
-from . import health
+from .monitor import health
 from .settings import TrainConfig
 
 
@@ -67,18 +66,6 @@ def due(phases: Sequence[Phase], step: int, batches_per_epoch: int) -> list[tupl
             return [(phase, place + step * phase.repeats)]
         step, place = step - length, place + length * phase.repeats
     raise AssertionError
-
-
-def turns(phases: Sequence[Phase], batches_per_epoch: int) -> list[int]:
-    """How many steps each phase's turn takes; empty when phases do not take turns. Raises UsageError for half of both."""
-    if not any(phase.epochs for phase in phases):
-        return []
-    for phase in phases:
-        if not phase.epochs or phase.every != 1:
-            raise UsageError(
-                f"phase {phase.name}: either all phases take turns (epochs above 0, every 1), or none does"
-            )
-    return [max(1, round(phase.epochs * batches_per_epoch / phase.repeats)) for phase in phases]
 
 
 def clip_gradients(params: list[torch.Tensor], longest: float) -> float:

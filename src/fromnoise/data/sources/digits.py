@@ -1,0 +1,23 @@
+"""``digits``: 1,797 handwritten digits, 8 x 8 pixels of 17 grey levels, bundled with scikit-learn. The default.
+
+Source: E. Alpaydin, C. Kaynak, "Optical Recognition of Handwritten Digits", UCI, 1998 (its test part).
+"""
+
+import numpy as np
+
+from ..dataset import DataConfig, Dataset, Split, image_dataset, refuse, split_rows
+
+NAMES = {"digits": "1,797 real handwritten digits, 8x8 grey, 10 classes (bundled)"}
+
+
+def load(name: str, config: DataConfig) -> Dataset:
+    from sklearn.datasets import load_digits
+
+    refuse(config, "digits", "binarise", "validation", "test")
+    raw = load_digits()
+    x = raw.images.astype(np.uint8)[:, None]  # (N, 1, 8, 8), levels 0 .. 16
+    y = raw.target.astype(np.int64)
+    splits = {
+        part: Split(x[rows], y[rows], 17) for part, rows in split_rows(len(x), config).items()
+    }
+    return image_dataset(name, splits, 10, config, class_names=tuple("0123456789"))

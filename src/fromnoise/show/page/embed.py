@@ -1,0 +1,90 @@
+"""Figures inside a page: as data, made smaller until the page keeps its limit."""
+
+import base64
+import io
+from pathlib import Path
+
+from PIL import Image
+
+from ...core.errors import StorageError, UsageError
+from ...core.files import read_json
+
+
+def mark(what: int | str) -> str:
+    """Stands for what is put in later. Text from outside cannot hold it: pages let no control character through."""
+    return f"\0{what}\0"
+
+
+class Picture:
+    """A figure on disk, and how far it is reduced: as it is, without loss, with a little, then with fewer pixels."""
+
+    FORMS = (
+        None,
+        (1.0, None),
+        (1.0, 85),
+        (0.75, 85),
+        (0.5, 85),
+        (0.35, 75),
+    )  # share of the width, quality of WebP
+
+    def __init__(self, path: Path):
+        if path.suffix not in (".png", ".svg"):
+            raise UsageError(f"a page takes figures as .png or .svg, not {path}")
+        try:
+            self.data = path.read_bytes()
+        except OSError as error:
+            raise StorageError(f"cannot read {path}: {error.strerror or error}") from error
+        self.path, self.level = path, 0
+        self.kind = "image/png" if path.suffix == ".png" else "image/svg+xml"
+        about = path.with_suffix(".json")
+        self.about = read_json(about) if about.is_file() else {}
+
+    @property
+    def alt(self) -> str:
+        return self.about.get("alt") or self.about.get("title") or self.path.stem
+
+    @property
+    def uri(self) -> str:
+        return f"data:{self.kind};base64,{base64.b64encode(self.data).decode()}"
+
+    def size(self) -> tuple[int, int]:
+        """Pixels at which the page shows it at most."""
+        with Image.open(self.path) as image:
+            return image.width // 2, image.height // 2
+
+    def reduce(self) -> bool:
+        """The next smaller form; False when there is none."""
+        if self.kind == "image/svg+xml" or self.level + 1 >= len(self.FORMS):
+            return False
+        self.level += 1
+        with Image.open(self.path) as image:
+            image = image.convert("RGB")
+            share, quality = self.FORMS[self.level]
+            if share < 1:
+                image = image.resize(
+                    (round(image.width * share), round(image.height * share)),
+                    Image.Resampling.LANCZOS,
+                )
+            buffer = io.BytesIO()
+            image.save(buffer, "WEBP", lossless=quality is None, quality=quality or 60, method=4)
+        if len(buffer.getvalue()) < len(self.data):
+            self.data, self.kind = buffer.getvalue(), "image/webp"
+        return True
+
+
+def embed(html: str, pictures: list[Picture], limit: int) -> str:
+    """Puts the images in, the largest made smaller until the page keeps its limit."""
+    room = limit - len(html.encode())
+    while sum(len(p.uri) for p in pictures) > room:
+        for picture in sorted(
+            pictures, key=lambda p: (p.level > 0, -len(p.data))
+        ):  # first everything that costs no quality
+            if picture.reduce():
+                break
+        else:
+            raise UsageError(
+                f"{len(pictures)} figures do not fit into a page of {limit / 1e6:.0f} MB: give fewer runs or figures"
+            )
+    for i, picture in enumerate(pictures):
+        html = html.replace(mark(i), picture.uri)
+    return html

@@ -1,0 +1,175 @@
+"""Several runs on one page: measured where they are not yet, ranked where they may be."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from ..core.errors import StorageError, UsageError
+from ..data.dataset import Dataset
+from ..evaluate.known_defects import defects
+from ..evaluate.protocol import has_value
+from ..evaluate.quality import FEWEST, Yardstick
+from ..evaluate.report import K, data_id, evaluate, settings, usual_samples, yardstick_for
+from ..evaluate.text import TextYardstick
+from ..runs.load import Restored
+from ..runs.records import read_report
+from ..training.launch import command_line
+
+
+def compare(
+    runs: Sequence[Restored],
+    out: Path,
+    samples: int | None = None,
+    evaluator: Path | None = None,
+    seed: int = 0,
+    zoo: bool = True,
+    say: Callable[[str], None] = lambda text: None,
+    titles: Sequence[str] | None = None,
+    head: tuple[str, str] | None = None,
+    commands: Sequence[str] = (),
+    figures: Path | None = None,
+    evaluator_digest: str | None = None,
+    beside: Sequence = (),
+) -> tuple[Path, list[dict]]:
+    """Writes the page ``out`` and returns it with the reports. A report.json of the same protocol is not measured anew.
+
+    titles    what to call the models; head: title and introduction of the page; commands: that make the runs again
+    figures   the folder that figures are drawn into [beside the page]
+    beside    models of other data, in sections of their own (``show.page.Beside``)
+
+    Raises UsageError (runs of different data), DataError, StorageError.
+    """
+    from ..show.page.gallery import page_figures
+    from ..show.page.page import write_page
+
+    if len({data_id(r.dataset) for r in runs}) != 1:
+        raise UsageError(
+            "only runs of the same data can be compared: "
+            + ", ".join(f"{r.run.name} has {r.dataset.name}" for r in runs)
+        )
+    if out.suffix.lower() not in (".html", ".htm"):
+        raise UsageError(f"-o {out}: the page is an .html file")
+    names = [r.run.name for r in runs]
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise UsageError(
+            f"each run once, and no two with the same folder name: rename one of {', '.join(str(r.run.path) for r in runs if r.run.name == twice)}"
+        )
+    dataset = runs[0].dataset
+    reports, yardstick = measured(runs, samples, evaluator, seed, say, titles, evaluator_digest)
+    found = None
+    if zoo and isinstance(yardstick, TextYardstick):
+        pass  # no bad texts are made on purpose
+    elif zoo and len(dataset.split("train")) < 2 * FEWEST:
+        say(f"no zoo of bad models: it needs {2 * FEWEST} training examples")
+    elif zoo:
+        say("the zoo of bad models, up to a minute (--no-zoo leaves it out)")
+        try:
+            found = defects(dataset, yardstick.evaluator)
+        except UsageError:  # halves of the data, and some of the zoo leave out a part of these
+            say("no zoo of bad models: these data have too few examples for it")
+    say("figures")
+    named = [report["title"] for report in reports]
+    drawn = page_figures(
+        runs,
+        figures or out.parent / f"{out.stem}-figures",
+        named,
+        seed=seed,
+        command=command_line(),
+        reports=reports,
+        yardstick=yardstick,
+    )
+    title, intro = head or (
+        f"{len(runs)} model{'s' if len(runs) > 1 else ''} of {Path(dataset.name).name}",
+        sizes(dataset),
+    )
+    page = write_page(
+        out,
+        title,
+        intro,
+        list(runs),
+        reports,
+        drawn,
+        list(commands) or [r.run.record.command for r in runs],
+        found,
+        beside,
+    )
+    return page, reports
+
+
+def measured(
+    runs: Sequence[Restored],
+    samples: int | None = None,
+    evaluator: Path | None = None,
+    seed: int = 0,
+    say: Callable[[str], None] = lambda text: None,
+    titles: Sequence[str] | None = None,
+    evaluator_digest: str | None = None,
+) -> tuple[list[dict], Yardstick | TextYardstick]:
+    """The report of each run, with its title, measured where it is not yet; and what the first was measured with."""
+    from ..show.figures.compare import titles_of
+
+    yardsticks: dict[str, Yardstick | TextYardstick] = {}
+    reports = []
+    for i, restored in enumerate(runs):
+        dataset = restored.dataset
+        if dataset.digest not in yardsticks:
+            yardsticks[dataset.digest] = yardstick_for(dataset, evaluator, evaluator_digest)
+        yardstick = yardsticks[dataset.digest]
+        report = known(
+            restored, settings(samples or usual_samples(dataset), K, None, seed, yardstick)
+        )
+        before = " (measured before)" if report else ""
+        reports.append(
+            report or evaluate(restored, samples=samples, seed=seed, yardstick=yardstick, warn=say)
+        )
+        say(f"{titles[i] if titles else restored.run.name:<36} {headline(reports[-1])}{before}")
+    titles = titles_of(runs, titles or [report["title"] for report in reports])
+    return [report | {"title": title} for report, title in zip(reports, titles)], yardsticks[
+        runs[0].dataset.digest
+    ]
+
+
+def sizes(dataset: Dataset) -> str:
+    """How much there is to learn from and to be measured on, in words."""
+    train, test = dataset.split("train"), dataset.split("test")
+    if dataset.spec.kind == "tokens":
+        return (
+            f"{train.characters:,} characters of training text, {test.characters:,} for the test."
+        )
+    return f"{len(train):,} training examples, {len(test):,} held out."
+
+
+def headline(report: dict) -> str:
+    """The few numbers that matter most, in one line."""
+    found = {row["name"]: row for row in reversed(report["metrics"])}
+    parts = [f"{report['cost']['train_seconds']:5.1f} s"]
+    for name, words in (
+        ("frechet", "Fréchet {:.2f}"),
+        ("reconstruction_mse", "reconstruction {:.4f}"),
+        ("importance_weighted", "bound {:.1f} nats"),
+        ("log_likelihood", "log p {:.1f} nats"),
+        ("bits_per_character", "{:.3f} bits per character"),
+    ):
+        if has_value(row := found.get(name)):
+            parts.append(
+                words.format(row["value"])
+                + (f" given the {row['given']}" if row.get("given") else "")
+            )
+    return "  ".join(parts)
+
+
+def known(restored: Restored, wanted: dict) -> dict | None:
+    """The report that the run has, if it was measured at the same step, on the same data and with these settings."""
+    path = restored.run.path / "report.json"
+    if not path.is_file():
+        return None
+    try:
+        report = read_report(path)
+        same = (
+            report["step"] == restored.step
+            and report["data"]["digest"] == restored.dataset.digest
+            and report["settings"] | {"ais": 0} == wanted
+        )
+    except StorageError:  # damaged, or of an older form: measured anew
+        return None
+    return report if same else None
