@@ -33,7 +33,7 @@ def main() -> None:
         given = " given the label" if opened.model.config.conditional else ""
         print(
             f"{run.said}: {run.seconds / 60:.1f} minutes, {run.parameters:,} parameters, {last['step']:,} steps, {last['items_per_second']:,.0f} images/s, "
-            f"step {opened.restored.step:,}: {nats.mean():.3f} nats{given} (standard error {nats.std() / math.sqrt(len(nats)):.3f}); "
+            f"step {opened.loaded.step:,}: {nats.mean():.3f} nats{given} (standard error {nats.std() / math.sqrt(len(nats)):.3f}); "
             f"validation last / best {last['validation']['nll']:.3f} / {last['best']['value'] * opened.model.length:.3f}",
             flush=True,
         )

@@ -29,7 +29,7 @@ def main() -> None:
             minutes=args.minutes,
             out=Path(args.out) / name,
             **o,
-        ).restored
+        ).loaded
 
     denoiser = train("denoiser")
     plain = train("plain", corruption="none")

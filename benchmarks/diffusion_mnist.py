@@ -54,7 +54,7 @@ def main() -> None:
         begin = time.monotonic()
         x = scale.as_files(
             sample.sample(
-                run.restored,
+                run.loaded,
                 args.samples,
                 args.seed,
                 options={"steps": steps, "guidance": guidance},
@@ -77,7 +77,7 @@ def main() -> None:
     for steps in (1, 2) if run.model.config.jumps else ():
         x = scale.as_files(
             sample.sample(
-                run.restored, args.samples, args.seed, options={"steps": steps, "sampler": "jump"}
+                run.loaded, args.samples, args.seed, options={"steps": steps, "sampler": "jump"}
             )
         )
         seconds = seconds_for_64(run, args.seed, steps=steps, sampler="jump")
@@ -96,7 +96,7 @@ def seconds_for_64(run, seed: int, **options) -> float:
     seconds = []
     for _ in range(6):
         begin = time.monotonic()
-        sample.sample(run.restored, 64, seed, options=options)
+        sample.sample(run.loaded, 64, seed, options=options)
         seconds.append(time.monotonic() - begin)
     return statistics.median(seconds[1:])
 

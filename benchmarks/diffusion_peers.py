@@ -61,7 +61,7 @@ def ours(scale: Scale, args: argparse.Namespace) -> Trained:
 
     def draw(sampler):
         return lambda n: sample.sample(
-            run.restored, n, args.seed, options={"steps": args.steps, "sampler": sampler}
+            run.loaded, n, args.seed, options={"steps": args.steps, "sampler": sampler}
         )
 
     rate = run.run.events("interval")[-1]["items_per_second"]  # validation and saving included

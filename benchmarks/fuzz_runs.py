@@ -38,7 +38,7 @@ from fromnoise.inference.sample import sample, write
 from fromnoise.runs import checkpoint
 from fromnoise.runs.directory import Run, examine_runs
 from fromnoise.runs.load import restore
-from fromnoise.runs.progress_samples import read_strip, strips_of
+from fromnoise.runs.progress_samples import list_progress_samples, read_progress_samples
 from fromnoise.runs.records import read_report
 from fromnoise.runs.verify import verify
 from fromnoise.show.figures.catalogue import show
@@ -371,7 +371,9 @@ def steps_for(path: Path, file: Path) -> list[Callable]:
         return [
             *steps,
             lambda: Run(path).events(),
-            lambda: [read_strip(strip) for strip in strips_of(Run(path)).values()],
+            lambda: [
+                read_progress_samples(strip) for strip in list_progress_samples(Run(path)).values()
+            ],
             lambda: rewound(path),
         ]
     return [*steps, find, lambda: used(path), lambda: resumed(path)]

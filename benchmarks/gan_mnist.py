@@ -55,14 +55,14 @@ def main() -> None:
         distances = {}
         for which in ("last", "best"):
             opened = fn.open(run.path, which=which)
-            x = sample.sample(opened.restored, SAMPLES, seed)
+            x = sample.sample(opened.loaded, SAMPLES, seed)
             distances[which] = scale(x)[0].value
-            print(scale.line(f"  {which} (step {opened.restored.step})", x), flush=True)
+            print(scale.line(f"  {which} (step {opened.loaded.step})", x), flush=True)
             if which == "last":
                 print(
                     scale.line(
                         "  last, the generator alone",
-                        sample.sample(opened.restored, SAMPLES, seed, options={"candidates": 1}),
+                        sample.sample(opened.loaded, SAMPLES, seed, options={"candidates": 1}),
                     ),
                     flush=True,
                 )

@@ -52,7 +52,7 @@ def one(data: str, seed: int, args, **options) -> tuple[int, float, float]:
 
 def measured(run, seed: int, **options) -> tuple[int, float, float]:
     """Modes that were hit, share of good samples, divergence of the modes' shares."""
-    found = mode_estimates(run.dataset, sample.sample(run.restored, POINTS, seed, options=options))
+    found = mode_estimates(run.dataset, sample.sample(run.loaded, POINTS, seed, options=options))
     kl = found["mode_kl"].value if "mode_kl" in found else float("inf")  # no sample is good
     return int(found["modes"].value), found["good_samples"].value, kl
 

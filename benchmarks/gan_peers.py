@@ -151,15 +151,15 @@ def main() -> None:
                 out=args.out / name,
             )
             made, rate = (
-                sample.sample(run.restored, SAMPLES, args.seed),
+                sample.sample(run.loaded, SAMPLES, args.seed),
                 run.run.events("interval")[-1]["items_per_second"],
             )
-            if run.restored.family.watching:
+            if run.loaded.family.watching:
                 print(
                     scale.line(
                         f"{name}, the generator alone",
                         sample.sample(
-                            run.restored, SAMPLES, args.seed, options=run.restored.family.watching
+                            run.loaded, SAMPLES, args.seed, options=run.loaded.family.watching
                         ),
                     ),
                     flush=True,

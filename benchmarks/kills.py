@@ -116,7 +116,7 @@ class Watched:
         return getattr(self.file, name)
 
 
-def go_on(folder: Path, plan: launch.Plan) -> None:
+def continue_text(folder: Path, plan: launch.Plan) -> None:
     """Trains, or goes on with what a killed process left."""
     if not (folder / "run.json").exists():
         launch.start(plan, folder)
@@ -137,7 +137,7 @@ def child(folder: Path, plan: launch.Plan, last: int, seed: int) -> tuple[int, i
         status = 1
         try:
             saboteur = Saboteur(folder, last, np.random.Generator(np.random.Philox(seed))).install()
-            go_on(folder, plan)
+            continue_text(folder, plan)
             os.write(writer, str(saboteur.count).encode())
             status = 0
         except BaseException:

@@ -52,7 +52,7 @@ def main() -> None:
     print(f"official test set against training examples: {scale.real:.4f}", flush=True)
 
     def told(what: str, run, begin: float, **options) -> None:
-        x = scale.as_files(sample.sample(run.restored, args.samples, args.seed, options=options))
+        x = scale.as_files(sample.sample(run.loaded, args.samples, args.seed, options=options))
         minutes = (time.monotonic() - begin) / 60
         asked = (
             f", asked digit {scale.agreement(x, torch.arange(len(x)) % 10):.2f} %"

@@ -59,10 +59,10 @@ def main() -> None:
             f"trained in {(time.perf_counter() - begin) / 60:.2f} minutes, everything included",
             flush=True,
         )
-    restored = fn.open(out).restored
+    loaded = fn.open(out).loaded
     for k in (1, 100, args.k):
         begin = time.perf_counter()
-        s = score(restored, k)
+        s = score(loaded, k)
         name = "ELBO" if k == 1 else f"importance-weighted bound, k = {k}"
         print(
             f"{name}: {-s.mean:.3f} +- {s.se:.3f} nats (-log p(x) is at most this), {s.n} images, {time.perf_counter() - begin:.0f} s",

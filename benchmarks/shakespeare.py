@@ -45,7 +45,7 @@ def main() -> None:
         once = score(model, np.concatenate(halves))
         parts = [once.mean(), *(half.mean() for half in np.split(once, [len(halves[0])]))]
         print(
-            f"{run.said}: {run.seconds:.0f} s, {run.parameters:,} parameters, {last['step']:,} steps, step {opened.restored.step:,}: "
+            f"{run.said}: {run.seconds:.0f} s, {run.parameters:,} parameters, {last['step']:,} steps, step {opened.loaded.step:,}: "
             f"windows {windowed(model, np.concatenate(halves)):.4f}, once {parts[0]:.4f} (validation {parts[1]:.4f}, test {parts[2]:.4f}); "
             f"last / best validation {last['validation']['value']:.4f} / {last['best']['value']:.4f}",
             flush=True,

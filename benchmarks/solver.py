@@ -61,7 +61,7 @@ def measure(name: str, run, args: argparse.Namespace) -> None:
     steps = run.run.events("interval")[-1]["step"]
     print(f"{name}: {steps:,} steps; held-out examples {with_interval(held_out)}", flush=True)
     for evaluations in args.evaluations:
-        x = sample.sample(run.restored, args.samples, args.seed, options={"steps": evaluations})
+        x = sample.sample(run.loaded, args.samples, args.seed, options={"steps": evaluations})
         found = frechet(extract(features, x.split(500)), train)
         print(
             f"  {evaluations} evaluations: {with_interval(found)}; {variance_line(x, components)}",

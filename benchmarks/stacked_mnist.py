@@ -71,7 +71,7 @@ def measure(run: TrainedRun, seed: int) -> None:
         f"real test images: all three digits sure {100 * sure(run.dataset, run.dataset.batch('test', range(5000)).x):.1f} %"
     )
     for what, options in ((", the generator alone", {"candidates": 1}), ("", {})):
-        x = sample.sample(run.restored, STACKED, seed, options=options)
+        x = sample.sample(run.loaded, STACKED, seed, options=options)
         found = mode_estimates(run.dataset, x)
         for name, estimate in found.items():
             print(

@@ -22,7 +22,7 @@ from fromnoise.core.rng import Rng
 from fromnoise.data import load
 from fromnoise.data.stream import in_order
 from fromnoise.evaluate import likelihood
-from fromnoise.evaluate.quality import Samples, Yardstick, quality
+from fromnoise.evaluate.quality import QualityReference, Samples, quality
 from fromnoise.evaluate.report import drawn
 from fromnoise.inference import sample
 from fromnoise.runs.load import restore
@@ -115,10 +115,10 @@ def write(path: Path, columns: dict) -> None:
     path.write_text(",".join(columns) + "\n" + rows)
 
 
-def read_written(restored, path: Path, n: int) -> torch.Tensor:
+def read_written(loaded, path: Path, n: int) -> torch.Tensor:
     """The samples of ``fromnoise sample -o``, read from the file as a stranger reads it, in model form."""
-    codec = restored.dataset.columns
-    sample.write(restored.dataset, torch.cat(list(sample.blocks(restored, n))), path)
+    codec = loaded.dataset.columns
+    sample.write(loaded.dataset, torch.cat(list(sample.blocks(loaded, n))), path)
     _, *lines = path.read_text().splitlines()
     cells = zip(*(line.split(",") for line in lines))
     rows = {
@@ -139,14 +139,12 @@ def chances(dataset, log_p: np.ndarray, columns: dict) -> np.ndarray:
     return log_p[torch.cdist(test.double(), everything.double()).argmin(1)] + scale
 
 
-def nats(restored, k: int = 20) -> np.ndarray:
+def nats(loaded, k: int = 20) -> np.ndarray:
     """The best value of each test row that this model claims."""
-    batches, found = in_order(restored.dataset, "test", 200), []
+    batches, found = in_order(loaded.dataset, "test", 200), []
     for i, batch in enumerate(batches):
         found.append(
-            likelihood.log_likelihoods(
-                restored.model, restored.dataset.spec, batch, Rng(0).at(i), k
-            )
+            likelihood.log_likelihoods(loaded.model, loaded.dataset.spec, batch, Rng(0).at(i), k)
         )
     return torch.cat(found).double().numpy()
 
@@ -165,7 +163,10 @@ def planted() -> None:
         ("with noise of 1e-3 deviations", x),
         ("as they are", dataset.as_delivered(x)),
     ):
-        rows = {found["name"]: found for found in quality(Yardstick(dataset), Samples.of(samples))}
+        rows = {
+            found["name"]: found
+            for found in quality(QualityReference(dataset), Samples.of(samples))
+        }
         print(
             f"copies of training rows {name}: near-copies {100 * rows['near_copies']['value']:.1f} %"
         )
@@ -220,7 +221,7 @@ def main() -> None:
             print(
                 f"{'':22}{'precision':>17}{'coverage':>17}{'near-copies':>17}{'log-likelihood':>16}{'minus the law':>17}"
             )
-            yardstick = Yardstick(dataset)
+            quality_reference = QualityReference(dataset)
             for label, (family, options) in FAMILIES.items():
                 budget = {} if family == "classical" else {"steps": arguments.steps}
                 run = launch.start(
@@ -228,26 +229,26 @@ def main() -> None:
                 )
                 print(
                     f"{label:22}"
-                    + row(restore(run), yardstick, folder / f"{name}-{label}.csv", truth),
+                    + row(restore(run), quality_reference, folder / f"{name}-{label}.csv", truth),
                     flush=True,
                 )
 
 
-def row(restored, yardstick: Yardstick, path: Path, truth) -> str:
-    measured = {found["name"]: found for found in quality(yardstick, drawn(restored, N, 0))}
+def row(loaded, quality_reference: QualityReference, path: Path, truth) -> str:
+    measured = {found["name"]: found for found in quality(quality_reference, drawn(loaded, N, 0))}
     written = {
         found["name"]: found
-        for found in quality(yardstick, Samples.of(read_written(restored, path, N)))
+        for found in quality(quality_reference, Samples.of(read_written(loaded, path, N)))
     }
 
     def both(name):
         return f"{show(measured[name]):>8} {show(written[name]):>8}"
 
     line = "".join(both(name) for name in ("precision", "coverage", "near_copies"))
-    if reason := likelihood.why_none(restored):
+    if reason := likelihood.why_none(loaded):
         return f"{line}  none: {reason}"
-    found = nats(restored)
-    line += f"{found.mean():>10.3f} {restored.model.bound:5}"
+    found = nats(loaded)
+    line += f"{found.mean():>10.3f} {loaded.model.bound:5}"
     if truth is None:
         return line
     difference = found - truth

@@ -26,7 +26,7 @@ from fromnoise.data.stream import in_order
 from fromnoise.evaluate.reconstruction import errors
 from fromnoise.inference.sample import sample
 from fromnoise.measures.evaluator import evaluator_for
-from fromnoise.measures.features import extract, of_split, referees
+from fromnoise.measures.features import extract, of_split, untrained_features
 from fromnoise.measures.frechet import frechet
 from fromnoise.measures.sharpness import sharpness
 
@@ -40,7 +40,7 @@ class Ruler:
 
     def __init__(self, dataset):
         evaluator = evaluator_for(dataset)
-        self.maps = ([evaluator] if evaluator else []) + referees(dataset)
+        self.maps = ([evaluator] if evaluator else []) + untrained_features(dataset)
         self.reference = [of_split(m, dataset, "train", REFERENCE) for m in self.maps]
         self.real = torch.cat([batch.x for batch in in_order(dataset, "test", limit=SAMPLES)])
         self.columns = [
@@ -58,19 +58,19 @@ class Ruler:
         ]
         return sharpness(x, self.real).value, distances
 
-    def model(self, restored) -> list[float]:
+    def model(self, loaded) -> list[float]:
         """One number for each column."""
-        drawn, distances = self.samples(sample(restored, SAMPLES))
+        drawn, distances = self.samples(sample(loaded, SAMPLES))
         with torch.no_grad():
             again = [
-                restored.model.reconstruct(batch.x, batch.y)
-                for batch in in_order(restored.dataset, "test", limit=SAMPLES)
+                loaded.model.reconstruct(batch.x, batch.y)
+                for batch in in_order(loaded.dataset, "test", limit=SAMPLES)
             ]
         return [
             drawn,
             sharpness(torch.cat(again), self.real).value,
             *distances,
-            float(errors(restored).mean()),
+            float(errors(loaded).mean()),
         ]
 
 
@@ -117,7 +117,7 @@ def main() -> None:
                         f"\n{data}: {args.minutes:g} minutes each, {SAMPLES:,} samples, {len(ruler.real):,} test images"
                     )
                     print(f"{'':16}" + "".join(f"{column:>18}" for column in ruler.columns))
-                rows.setdefault(family, []).append(ruler.model(run.restored))
+                rows.setdefault(family, []).append(ruler.model(run.loaded))
                 line(f"{family} seed {seed}", rows[family][-1])
         for family, found in rows.items():
             line(f"{family} mean", [statistics.fmean(column) for column in zip(*found)])

@@ -167,7 +167,7 @@ def losses(case: tuple[str, str, str, dict], folder: Path) -> list[float]:
     )  # Muon rounds to bfloat16
     with in_float64():
         trainer = Trainer(
-            lambda: plan.build().double(), plan.dataset, plan.train, plan.family.watched
+            lambda: plan.build().double(), plan.dataset, plan.train, plan.family.progress_options
         )
         values = (
             [sum(trainer.advance(STEPS)[0].values()) for _ in range(STEPS)]

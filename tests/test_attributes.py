@@ -19,7 +19,7 @@ from fromnoise.data.sources.shapes import (
     cover,
     parse,
 )
-from fromnoise.measures.attributes import check, components, judge, look
+from fromnoise.measures.attributes import check, check_caption, components, detect_shapes
 
 N = 150  # pictures of each split
 
@@ -94,11 +94,13 @@ def changed(scene: Scene) -> dict[str, Scene]:
 )
 def test_real_pictures_and_other_captions(real, noise, blur, refused, accepted):
     x, captions = real
-    parts, wrong, total = look(dirty(x, noise, blur)), 0, 0
-    verdicts = [judge(found, parse(caption)) for found, caption in zip(parts, captions)]
+    parts, wrong, total = detect_shapes(dirty(x, noise, blur)), 0, 0
+    verdicts = [check_caption(found, parse(caption)) for found, caption in zip(parts, captions)]
     assert sum(not verdict["correct"] for verdict in verdicts) <= refused * len(x)
     for found, caption in zip(parts, captions):
-        others = [judge(found, scene)["correct"] for scene in changed(parse(caption)).values()]
+        others = [
+            check_caption(found, scene)["correct"] for scene in changed(parse(caption)).values()
+        ]
         wrong, total = wrong + sum(others), total + len(others)
     assert total > 15 * len(x) and wrong <= accepted * total
 
@@ -106,12 +108,12 @@ def test_real_pictures_and_other_captions(real, noise, blur, refused, accepted):
 def test_which_attribute_is_wrong_is_told(real):
     x, captions = real
     i = next(i for i, caption in enumerate(captions) if len(caption.split()) == 10)
-    parts, scene = look(x[i : i + 1])[0], parse(captions[i])
+    parts, scene = detect_shapes(x[i : i + 1])[0], parse(captions[i])
     right = dict.fromkeys(("number", "colours", "shapes", "sizes", "relation"), True)
-    assert judge(parts, scene) == right | {"correct": True}
+    assert check_caption(parts, scene) == right | {"correct": True}
     names = {"colour": "colours", "shape": "shapes", "size": "sizes"}
     for what, other in changed(scene).items():
-        verdict = judge(parts, other)
+        verdict = check_caption(parts, other)
         if what.startswith("only"):
             assert (
                 not verdict["number"] and not any(verdict.values()) and verdict["relation"] is None
@@ -135,10 +137,10 @@ def test_the_same_relation_said_the_other_way(real):
 
 def test_what_is_not_said_is_not_judged(real):
     x, _ = real
-    found = look(x)
+    found = detect_shapes(x)
     for parts in found[:50]:
         if len(parts) == 1:
-            verdict = judge(parts, Scene((replace(parts[0].thing, size=""),)))
+            verdict = check_caption(parts, Scene((replace(parts[0].thing, size=""),)))
             assert verdict == {
                 "number": True,
                 "colours": True,
@@ -152,7 +154,7 @@ def test_what_is_not_said_is_not_judged(real):
 def test_what_is_found_is_what_was_drawn():
     data = load("shapes")
     x = data.split("train").x
-    for i, parts in enumerate(look(x[:200])):
+    for i, parts in enumerate(detect_shapes(x[:200])):
         there = x.shapes[i] >= 0
         drawn = sorted(zip(x.x[i, there], x.y[i, there], x.r[i, there]))
         assert np.allclose(sorted((p.x, p.y, p.r) for p in parts), drawn, atol=0.15)

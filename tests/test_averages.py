@@ -217,15 +217,15 @@ def test_resume_is_exact(family, options, tmp_path):
 
 def force_choices(monkeypatch, places: dict[int, int]) -> None:
     """At these steps the average of this place is the best: training must be exact whichever it is."""
-    original = Trainer.look
+    original = Trainer.validate_and_select_average
 
-    def look(self):
+    def validate_and_select_average(self):
         original(self)
         self.state.average = places.get(self.state.step, 0)
         self.ema.use(self.state.average)
         return self.held_out[self.state.average], {}
 
-    monkeypatch.setattr(Trainer, "look", look)
+    monkeypatch.setattr(Trainer, "validate_and_select_average", validate_and_select_average)
 
 
 def test_resume_and_rollback_are_exact_when_the_choice_changes(tmp_path, monkeypatch):

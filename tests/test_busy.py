@@ -146,16 +146,21 @@ class Clock:
     """Time that passes with steps (``cost`` of the trainer's state, seconds) and looks, and with nothing else."""
 
     def __init__(self, monkeypatch):
-        self.now, self.cost, self.look, self.timing = 1000.0, None, 0.05, True
-        advance, look = Trainer.advance, Trainer.look
+        self.now, self.cost, self.validate_and_select_average, self.timing = (
+            1000.0,
+            None,
+            0.05,
+            True,
+        )
+        advance, validate_and_select_average = Trainer.advance, Trainer.validate_and_select_average
 
         def timed_advance(trainer, plan):
             self.now += self.cost(trainer.state.step, self.timing)
             return advance(trainer, plan)
 
         def timed_look(trainer):
-            self.now += self.look
-            return look(trainer)
+            self.now += self.validate_and_select_average
+            return validate_and_select_average(trainer)
 
         fit = launch.fit
 
@@ -167,7 +172,7 @@ class Clock:
                 self.timing = True
 
         monkeypatch.setattr(Trainer, "advance", timed_advance)
-        monkeypatch.setattr(Trainer, "look", timed_look)
+        monkeypatch.setattr(Trainer, "validate_and_select_average", timed_look)
         monkeypatch.setattr(launch, "fit", timed_fit)
         monkeypatch.setattr(time, "monotonic", lambda: self.now)
 
@@ -436,7 +441,9 @@ def test_what_is_being_timed_is_told_while_it_takes_its_time(clock, tmp_path, ca
         and second.startswith("a step takes about 15 s")
         and " | 15 s a step" in plan
     )
-    assert clock.now == 1000 + 2 * 15 + clock.look  # two steps are enough to know that
+    assert (
+        clock.now == 1000 + 2 * 15 + clock.validate_and_select_average
+    )  # two steps are enough to know that
     clock.cost = lambda step, timing: 0.01
     assert main([*command, "--json", "--out", "a"]) == 0
     out, err = capsys.readouterr()

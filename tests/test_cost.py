@@ -29,8 +29,8 @@ def timed(monkeypatch, start: float, each: float, seconds=0.3, limit=3.0):
     monkeypatch.setattr(cost.time, "perf_counter", lambda: model.now)
     model.config = SimpleNamespace(conditional=False)
     family = SimpleNamespace(Options=BaseConfig)
-    restored = SimpleNamespace(model=model, family=family, device=torch.device("cpu"), dataset=None)
-    return cost.speeds(restored, seconds, limit), model
+    loaded = SimpleNamespace(model=model, family=family, device=torch.device("cpu"), dataset=None)
+    return cost.speeds(loaded, seconds, limit), model
 
 
 @pytest.mark.parametrize(

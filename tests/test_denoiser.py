@@ -7,7 +7,14 @@ import torch
 
 from fromnoise.core.spec import DataSpec
 from fromnoise.families.diffusion import Config, Diffusion
-from fromnoise.nets.denoiser import MLP, Levels, PatchTransformer, Told, TransformerLayer, norm
+from fromnoise.nets.denoiser import (
+    MLP,
+    Conditioning,
+    Levels,
+    PatchTransformer,
+    TransformerLayer,
+    norm,
+)
 from fromnoise.nets.unet import UNet
 from fromnoise.training.optim import PhaseOptimizer
 from fromnoise.training.settings import TrainConfig
@@ -55,7 +62,7 @@ def test_starts_by_predicting_zero(name):
 
 
 def test_does_not_look_at_batch_mates(name):
-    net, (x, level, condition) = make(name, reads=K), inputs(name)
+    net, (x, level, condition) = make(name, condition_size=K), inputs(name)
     together = net(x, level, condition)
     for i in range(B):
         alone = net(x[i : i + 1], level[i : i + 1], condition[i : i + 1])[0]
@@ -64,7 +71,7 @@ def test_does_not_look_at_batch_mates(name):
 
 def test_all_that_it_is_told_reaches_every_output(name):
     net, (x, level, condition) = (
-        make(name, reads=K, two_levels=True).requires_grad_(False),
+        make(name, condition_size=K, two_levels=True).requires_grad_(False),
         inputs(name),
     )
     out = net(x, level, condition, level)
@@ -79,7 +86,7 @@ def test_all_that_it_is_told_reaches_every_output(name):
 
 def test_captions_are_read(name):
     """A word more, and the same words in another order: the outputs differ; the empty caption is one, too."""
-    net, (x, level, _) = make(name, reads=(4, 9)).requires_grad_(False), inputs(name)
+    net, (x, level, _) = make(name, condition_size=(4, 9)).requires_grad_(False), inputs(name)
     outs = [
         net(x, level, torch.tensor([words] * B))
         for words in ([3, 4, 0, 0], [4, 3, 0, 0], [3, 4, 5, 0], [0, 0, 0, 0])
@@ -93,12 +100,14 @@ def test_captions_are_read(name):
 @pytest.mark.parametrize("name", ["transformer", "unet"])
 def test_attention_reads_each_word(name, monkeypatch):
     """Not only the vector that stands for the whole caption."""
-    net, (x, level, _) = make(name, reads=(4, 9)).requires_grad_(False), inputs(name)
-    told, words = net.told(level, torch.tensor([[3, 4, 5, 0]] * B))
+    net, (x, level, _) = make(name, condition_size=(4, 9)).requires_grad_(False), inputs(name)
+    conditioning, words = net.conditioning(level, torch.tensor([[3, 4, 5, 0]] * B))
     outs = []
     for i in range(4):  # the place of the whole, three words
         monkeypatch.setattr(
-            net.told, "forward", lambda *_: (told, words.index_fill(1, torch.tensor([i]), 0.0))
+            net.conditioning,
+            "forward",
+            lambda *_: (conditioning, words.index_fill(1, torch.tensor([i]), 0.0)),
         )
         outs.append(net(x, level, None))
     assert (
@@ -108,12 +117,15 @@ def test_attention_reads_each_word(name, monkeypatch):
 
 
 def test_hidden_condition_is_a_row_of_zeros(name):
-    net, (x, level, condition) = make(name, reads=K), inputs(name)
+    net, (x, level, condition) = make(name, condition_size=K), inputs(name)
     torch.testing.assert_close(net(x, level, 0 * condition), net(x, level))
 
 
 def test_forward_derivative_is_that_of_differences(name):
-    net, (x, level, condition) = make(name, reads=K, two_levels=True).double(), inputs(name)
+    net, (x, level, condition) = (
+        make(name, condition_size=K, two_levels=True).double(),
+        inputs(name),
+    )
     x, level, condition = x.double(), level.double(), condition.double()
 
     def f(x, level, until):
@@ -136,7 +148,7 @@ def test_forward_derivative_is_that_of_differences(name):
 def test_learns_with_every_weight(name):
     """Gates and last layers start at zero: after a few steps a gradient must have reached everything."""
     torch.manual_seed(0)
-    net, (x, level, condition) = NETWORKS[name](reads=K, two_levels=True), inputs(name)
+    net, (x, level, condition) = NETWORKS[name](condition_size=K, two_levels=True), inputs(name)
     optimizer, target = torch.optim.Adam(net.parameters(), lr=1e-2), numbers(*x.shape, seed=4)
     for _ in range(3):
         optimizer.zero_grad()
@@ -147,7 +159,7 @@ def test_learns_with_every_weight(name):
 
 
 def test_half_precision_is_near(name):
-    net, (x, level, condition) = make(name, reads=K).requires_grad_(False), inputs(name)
+    net, (x, level, condition) = make(name, condition_size=K).requires_grad_(False), inputs(name)
     exact = net(x, level, condition)
     with torch.autocast("cpu", torch.bfloat16):
         rough = net(x, level, condition)
@@ -179,9 +191,11 @@ def test_levels_are_told_apart_and_smooth():
 def test_the_second_level_says_how_far_it_jumps():
     """No jump is the same as not being asked for one, whatever the level."""
     torch.manual_seed(0)
-    told, level = Told(8, two_levels=True), torch.tensor([0.2, 0.8])
-    assert torch.equal(told(level, None)[0], told(level, None, level)[0])
-    assert not torch.allclose(told(level, None)[0], told(level, None, level - 0.1)[0])
+    conditioning, level = Conditioning(8, two_levels=True), torch.tensor([0.2, 0.8])
+    assert torch.equal(conditioning(level, None)[0], conditioning(level, None, level)[0])
+    assert not torch.allclose(
+        conditioning(level, None)[0], conditioning(level, None, level - 0.1)[0]
+    )
 
 
 def test_norm_is_of_each_row():
@@ -259,6 +273,13 @@ def test_muon_leaves_the_first_and_the_last_layer_to_adamw():
     optimizer = PhaseOptimizer(model, model.phases()[0], TrainConfig(optimizer="muon"))
     (by_muon, muon), (by_adamw, adamw) = optimizer.parts
     assert isinstance(muon, torch.optim.Muon) and isinstance(adamw, torch.optim.AdamW)
-    ends = {"net.stem.weight", "net.out.weight", "net.told.levels.mix.weight"}
+    ends = {"net.stem.weight", "net.out.weight", "net.conditioning.levels.mix.weight"}
     assert ends <= by_adamw.keys() and not ends & by_muon.keys()
-    assert "net.told.out.weight" in by_muon
+    assert "net.conditioning.out.weight" in by_muon
+
+
+def test_checkpoints_with_the_earlier_name_of_a_layer_are_read():
+    from fromnoise.runs.checkpoint import current_name
+
+    assert current_name("net.told.levels.mix.weight") == "net.conditioning.levels.mix.weight"
+    assert current_name("net.conditioning.out.bias") == "net.conditioning.out.bias"

@@ -17,7 +17,7 @@ from fromnoise.families import load
 from fromnoise.families.diffusion import Config, Diffusion, Options
 from fromnoise.probability.diffusion.bounds import log_level, probability_flow
 from fromnoise.probability.diffusion.path import PATHS, RATIOS
-from fromnoise.runs.load import Restored
+from fromnoise.runs.load import LoadedRun
 
 every_path = pytest.mark.parametrize("name", PATHS)
 OF_TWO = Rng(0).normal("x", (12, 2)).double()
@@ -233,8 +233,8 @@ def test_the_bound_of_levels_is_their_probability():
 # -- reports ----------------------------------------------------------------------------------------------------
 
 
-def restored(model, x) -> Restored:
-    return Restored(
+def loaded(model, x) -> LoadedRun:
+    return LoadedRun(
         None,
         load("diffusion"),
         model,
@@ -253,7 +253,7 @@ def test_rows_of_points_stand_beside_the_truth():
     )
     rows = {
         found["name"]: found
-        for found in likelihood.rows(restored(model, (2 * u).float().numpy()), 20, None, 0)
+        for found in likelihood.rows(loaded(model, (2 * u).float().numpy()), 20, None, 0)
     }
     truth = (MIXTURE.log_density(u) - 2 * math.log(2)).mean().item()
     assert (
@@ -282,7 +282,7 @@ def test_rows_of_points_stand_beside_the_truth():
 def test_rows_of_images_name_bound_and_dequantisation():
     spec = DataSpec("image", (1, 5, 5), levels=17)
     x = Rng(0).integers("x", 17, (40, 1, 5, 5)).numpy().astype("uint8")
-    rows = likelihood.rows(restored(network(spec), x), 20, 24, 0)
+    rows = likelihood.rows(loaded(network(spec), x), 20, 24, 0)
     bits = {found["bound"]: found for found in rows if found["name"] == "bits_per_dim"}
     nats = {found["bound"]: found for found in rows if found["name"] in ("elbo", "flow_likelihood")}
     for kind, dequantisation, n in (("lower", None, 24), ("ode", "uniform", 16)):
@@ -300,7 +300,7 @@ def test_rows_of_images_name_bound_and_dequantisation():
     )
     fewer = {
         found["bound"]: found
-        for found in likelihood.rows(restored(network(spec), x[:8]), 20, None, 0)
+        for found in likelihood.rows(loaded(network(spec), x[:8]), 20, None, 0)
         if found["name"] == "bits_per_dim"
     }
     assert fewer["ode"]["n"] == fewer["lower"]["n"] == 8
@@ -316,7 +316,7 @@ def test_a_refused_flow_says_so(monkeypatch):
     monkeypatch.setattr(model, "flow_log_likelihood", refuse)
     rows = {
         found["name"]: found
-        for found in likelihood.rows(restored(model, OF_TWO.float().numpy()), 20, None, 0)
+        for found in likelihood.rows(loaded(model, OF_TWO.float().numpy()), 20, None, 0)
     }
     assert (
         rows["flow_likelihood"]["value"] is None

@@ -22,8 +22,8 @@ from fromnoise.training import launch
 from fromnoise.training.loop import Stop, Trainer, fit
 from fromnoise.training.monitor import health
 from fromnoise.training.monitor.adversarial import (
+    AdversarialMonitor,
     Modes,
-    Watch,
     entropy,
     histogram,
     is_discriminator,
@@ -205,8 +205,8 @@ def test_distance_of_real_examples_and_of_their_mean():
 
 def test_scores_that_are_not_finite_are_no_duel():
     x, y = ring(1200)
-    watch, model = Watch(toy(x, y), None, 400, Rng(0)), Fixed(torch.from_numpy(x))
-    terms, numbers = watch.look(model, model)
+    watch, model = AdversarialMonitor(toy(x, y), None, 400, Rng(0)), Fixed(torch.from_numpy(x))
+    terms, numbers = watch.measure(model, model)
     assert (
         numbers["separation"] == pytest.approx(0.5)
         and abs(numbers["relative"]) < 0.05
@@ -219,7 +219,7 @@ def test_scores_that_are_not_finite_are_no_duel():
         == numbers["distance"]
     )
     model.judge = lambda x, y=None, made=False: x.sum(1) / 0
-    assert watch.look(model, model) == ({"value": math.inf}, {})
+    assert watch.measure(model, model) == ({"value": math.inf}, {})
 
 
 def test_distance_of_images():

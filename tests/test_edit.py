@@ -89,7 +89,7 @@ def test_what_is_filled_in_follows_what_is_known(name, sampler):
         torch.tensor([1.5, 0.0]).double().expand(4000, 2),
         torch.tensor([True, False]).expand(4000, 2),
     )
-    denoise = editing.pinned(denoiser(path), given, known, path)
+    denoise = editing.condition_on_known(denoiser(path), given, known, path)
     run = {
         "ddim": samplers.ddim,
         "ddpm": lambda *a: samplers.ddim(*a, eta=1.0, rng=Rng(4)),
@@ -200,14 +200,14 @@ def test_a_share_of_noise_is_the_same_mixture_on_every_path(runs, name):
     m, x = run.model, run.dataset.batch("test", slice(0, 4)).x
     z, own = Rng(1).normal("z", x.shape), lambda x: (x - m.shift) / m.scale
     for share in (0.01, 0.4, 0.9):
-        t, size = m.place(share)
+        t, size = m.time_of_level(share)
         assert torch.allclose(
             own(m.noised(x, share, z)) * size, m.path.mix(own(x), z, t), atol=1e-4
         )
 
 
 def test_all_noise_is_a_sample(model):
-    m, z, options = model.model, Rng(1).normal("x", (4, 1, 8, 8)), model.restored.family.Options()
+    m, z, options = model.model, Rng(1).normal("x", (4, 1, 8, 8)), model.loaded.family.Options()
     with torch.no_grad():
         made = m.denoised(m.noised(torch.zeros_like(z), 1.0, z), 1.0, None, options, Rng(1))
         assert torch.allclose(made, m.sample(4, None, options, Rng(1)), atol=1e-5)
@@ -218,7 +218,7 @@ def test_there_and_back_through_noise(runs, name):
     run = TrainedRun(runs[name], device="cpu")
     x, options = (
         run.dataset.batch("test", slice(0, 6)).x,
-        run.restored.family.Options(steps=60, sampler="heun"),
+        run.loaded.family.Options(steps=60, sampler="heun"),
     )
     with torch.no_grad():
         z = run.model.to_noise(x, None, options)
@@ -242,14 +242,14 @@ def test_captioned_pictures_come_back_though_their_sampler_has_new_noise(runs):
     def off(a, b):
         return float((a - b).square().mean())
 
-    made = edit.between(run.restored, batch.x[:1], batch.x[1:], 3, batch.y[:1])[0]
+    made = edit.between(run.loaded, batch.x[:1], batch.x[1:], 3, batch.y[:1])[0]
     assert off(made[0], batch.x[0]) < 0.01 and off(made[-1], batch.x[1]) < 0.01
     near, far = (
-        edit.vary(run.restored, batch.x[:1], amount, batch.y[:1])[0, 0] for amount in (0.02, 1.0)
+        edit.vary(run.loaded, batch.x[:1], amount, batch.y[:1])[0, 0] for amount in (0.02, 1.0)
     )
     assert off(near, batch.x[0]) < off(far, batch.x[0]) / 4
     with pytest.raises(UsageError, match="does not bring a picture back"):
-        edit.vary(run.restored, batch.x[:1], 0.1, batch.y[:1], options={"sampler": "sde"})
+        edit.vary(run.loaded, batch.x[:1], 0.1, batch.y[:1], options={"sampler": "sde"})
 
 
 def test_relatives_are_near_and_differ(model, images):
@@ -261,8 +261,8 @@ def test_relatives_are_near_and_differ(model, images):
 
 def test_an_edit_depends_on_its_own_image_seed_and_draw(model):
     x = model.dataset.batch("test", slice(0, 20)).x
-    many = edit.redraw(model.restored, x, 0.5, draws=2)
-    assert torch.equal(edit.redraw(model.restored, x[:3], 0.5, draws=1)[:, 0], many[:3, 0])
+    many = edit.redraw(model.loaded, x, 0.5, draws=2)
+    assert torch.equal(edit.redraw(model.loaded, x[:3], 0.5, draws=1)[:, 0], many[:3, 0])
     assert not torch.equal(many[:, 0], many[:, 1])
 
 
@@ -277,7 +277,7 @@ def test_a_trace_ends_in_the_sample(runs):
     for name in ("digits", "edm", "points"):
         m = TrainedRun(runs[name], device="cpu").model
         for sampler in ("dpm", "sde", "heun", "ddpm"):
-            options = TrainedRun(runs[name]).restored.family.Options(steps=7, sampler=sampler)
+            options = TrainedRun(runs[name]).loaded.family.Options(steps=7, sampler=sampler)
             with torch.no_grad():
                 moments, sample = (
                     m.trace(5, None, options, Rng(2)),
@@ -467,7 +467,7 @@ def test_a_wild_slope_pulls_no_further_than_twice_the_error():
         x_hat = (x_t - x_t.detach()) @ mixing  # 0, with slopes of a thousand
         return x_hat, x_t
 
-    x_hat, _ = editing.pinned(denoise, given, known, path)(x_t, t)
+    x_hat, _ = editing.condition_on_known(denoise, given, known, path)(x_t, t)
     assert torch.equal(x_hat[:, :2], given[:, :2])
     assert 0 < float(x_hat[:, 2:].norm()) <= 2 * float(given.norm()) + 1e-6  # as many open as known
 
@@ -492,7 +492,7 @@ def test_few_that_are_known_move_many(known_places, least):
         return x_hat, (x_t - alpha * x_hat) / sigma
 
     start = samplers.start(path, Rng(3).normal("eps", (n, D)).double(), times[0])
-    x = samplers.ddim(editing.pinned(denoise, given, known, path), start, path, times)
+    x = samplers.ddim(editing.condition_on_known(denoise, given, known, path), start, path, times)
     assert least < float(x[:, known_places:].mean()) < 1.65
 
 

@@ -22,18 +22,18 @@ from fromnoise.evaluate.report import evaluate
 from fromnoise.evaluate.table import plain_table
 from fromnoise.families import load
 from fromnoise.measures.latents import active_units
-from fromnoise.runs.load import Restored, restore
+from fromnoise.runs.load import LoadedRun, restore
 from fromnoise.training import launch
 
 SMALL = dict(steps=12, batch_size=32, intervals=2, validation_examples=50, threads=1)
 
 
-def trained(path, family="vae", **options) -> Restored:
+def trained(path, family="vae", **options) -> LoadedRun:
     return restore(launch.start(launch.plan(family, **SMALL | options), path))
 
 
-def measured(restored: Restored, samples: int = 60, **options) -> dict:
-    return evaluate(restored, samples=samples, **options)
+def measured(loaded: LoadedRun, samples: int = 60, **options) -> dict:
+    return evaluate(loaded, samples=samples, **options)
 
 
 def test_the_golden_ppca_through_the_whole_evaluation():
@@ -41,8 +41,8 @@ def test_the_golden_ppca_through_the_whole_evaluation():
 
     x = X.float().repeat(4000, 1).numpy()
     dataset = Dataset("golden", DataSpec("vector", (5,)), {"test": Split(x)}, "")
-    restored = Restored(None, load("vae"), linear_vae().float(), dataset, 0)
-    elbo, weighted, many = score(restored, 1), score(restored, 50), score(restored, 600, n=400)
+    loaded = LoadedRun(None, load("vae"), linear_vae().float(), dataset, 0)
+    elbo, weighted, many = score(loaded, 1), score(loaded, 50), score(loaded, 600, n=400)
     assert elbo.mean == pytest.approx(-5.884353, abs=4 * elbo.se) and elbo.n == 4000
     assert weighted.mean == pytest.approx(LOG_P, abs=4 * weighted.se + 5e-4)
     assert many.mean == pytest.approx(
@@ -51,15 +51,15 @@ def test_the_golden_ppca_through_the_whole_evaluation():
 
 
 def test_a_score_does_not_depend_on_how_many_others_are_scored(tmp_path):
-    restored = trained(tmp_path / "run", hidden=(8,), latent_dim=2)
+    loaded = trained(tmp_path / "run", hidden=(8,), latent_dim=2)
     by_hand = []
     for n in (1, 2):
-        s = score(restored, 5, n=n)
+        s = score(loaded, 5, n=n)
         by_hand.append(s.mean * n)
     alone = by_hand[0]
-    assert by_hand[1] - alone == pytest.approx(score(restored, 5, n=2).mean * 2 - alone)
-    assert score(restored, 5, n=1).mean == alone
-    assert score(restored, 5, seed=1, n=1).mean != alone
+    assert by_hand[1] - alone == pytest.approx(score(loaded, 5, n=2).mean * 2 - alone)
+    assert score(loaded, 5, n=1).mean == alone
+    assert score(loaded, 5, seed=1, n=1).mean != alone
 
 
 def test_dequantised_density_bounds_the_probability_of_the_levels():
@@ -70,7 +70,7 @@ def test_dequantised_density_bounds_the_probability_of_the_levels():
     family = load("classical")
     model = family.FAMILY(family.Config(model="ppca", latent_dim=1), spec)
     model.eigenvalues.fill_(0.25), model.noise.fill_(0.25)
-    s = score(Restored(None, family, model, dataset, 0), 1)
+    s = score(LoadedRun(None, family, model, dataset, 0), 1)
     x, half = levels.reshape(500, -1) / 8 - 1, 1 / 16
     exact = (
         np.log(stats.norm(0, 0.5).cdf(x + half) - stats.norm(0, 0.5).cdf(x - half)).sum(1).mean()
@@ -79,36 +79,32 @@ def test_dequantised_density_bounds_the_probability_of_the_levels():
 
 
 def test_pca_beside_the_model_is_the_classical_family(tmp_path):
-    restored = trained(tmp_path / "pca", "classical", model="pca", latent_dim=7)
+    loaded = trained(tmp_path / "pca", "classical", model="pca", latent_dim=7)
     mine, reference = (
-        reconstruction.errors(restored),
-        reconstruction.pca_errors(
-            restored, reconstruction.principal_directions(restored.dataset, 7)
-        ),
+        reconstruction.errors(loaded),
+        reconstruction.pca_errors(loaded, reconstruction.principal_directions(loaded.dataset, 7)),
     )
     assert torch.allclose(mine, reference, atol=1e-6)
-    ratio = next(row for row in measured(restored)["metrics"] if row["name"] == "ratio_to_pca")
+    ratio = next(row for row in measured(loaded)["metrics"] if row["name"] == "ratio_to_pca")
     assert ratio["value"] == pytest.approx(1, abs=1e-4) and ratio["se"] == pytest.approx(
         0, abs=1e-3
     )
 
 
 def test_errors_are_told_for_pixels_in_0_1(tmp_path):
-    restored = trained(tmp_path / "ae", "autoencoder", hidden=(8,), latent_dim=2)
-    batch = restored.dataset.batch("test", slice(0, 10))
+    loaded = trained(tmp_path / "ae", "autoencoder", hidden=(8,), latent_dim=2)
+    batch = loaded.dataset.batch("test", slice(0, 10))
 
     def unit(v):
         return (v + 1) / 2
 
-    expected = (
-        (unit(restored.model.reconstruct(batch.x)) - unit(batch.x)).square().flatten(1).mean(1)
-    )
-    assert torch.allclose(reconstruction.errors(restored)[:10].float(), expected, atol=1e-6)
+    expected = (unit(loaded.model.reconstruct(batch.x)) - unit(batch.x)).square().flatten(1).mean(1)
+    assert torch.allclose(reconstruction.errors(loaded)[:10].float(), expected, atol=1e-6)
     assert reconstruction.psnr(0.01) == pytest.approx(20)
 
 
 def test_noise_of_sigma_half_has_the_psnr_it_must(tmp_path):
-    restored = trained(tmp_path / "d", "autoencoder", preset="denoising", hidden=(8,))
+    loaded = trained(tmp_path / "d", "autoencoder", preset="denoising", hidden=(8,))
     middle = Dataset(
         "grey",
         DataSpec("image", (1, 8, 8), levels=17),
@@ -116,7 +112,7 @@ def test_noise_of_sigma_half_has_the_psnr_it_must(tmp_path):
         "",
     )
     found = reconstruction.denoising_psnr(
-        Restored(None, restored.family, restored.model, middle, 0), restored.model, 0.1
+        LoadedRun(None, loaded.family, loaded.model, middle, 0), loaded.model, 0.1
     )
     assert found["noisy"] == pytest.approx(20, abs=0.1)  # clipping at 5 sigma changes nothing
 
@@ -275,11 +271,11 @@ def test_the_summary_tells_the_copies_of_a_perfect_model():
 
 
 def test_the_elbo_of_few_examples_is_never_above_the_bound(tmp_path):
-    restored = trained(tmp_path / "vae")
+    loaded = trained(tmp_path / "vae")
     for n in (1, 2, 6):
         for seed in range(4):
-            mean, bound = scores(restored, 20, n, seed=seed)
-            assert mean.mean < bound.mean and bound == score(restored, 20, n, seed=seed)
+            mean, bound = scores(loaded, 20, n, seed=seed)
+            assert mean.mean < bound.mean and bound == score(loaded, 20, n, seed=seed)
 
 
 def test_one_example_has_no_active_units_and_no_warning():

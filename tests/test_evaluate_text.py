@@ -22,11 +22,11 @@ from fromnoise.data.codecs.tokenizer import Bytes, Characters
 from fromnoise.data.dataset import DataConfig, Dataset, TextSplit
 from fromnoise.evaluate import text
 from fromnoise.evaluate.protocol import columns_of
-from fromnoise.evaluate.report import evaluate, settings, usual_samples, yardstick_for
+from fromnoise.evaluate.report import evaluate, reference_for, settings, usual_samples
 from fromnoise.evaluate.table import plain_table, summary
 from fromnoise.evaluate.text import (
     COPIED,
-    TextYardstick,
+    TextReference,
     beside,
     block_error,
     measure,
@@ -37,7 +37,7 @@ from fromnoise.evaluate.text import (
 from fromnoise.families import load
 from fromnoise.inference import text as generate
 from fromnoise.measures.text import Hashes, copied, entropy_rate
-from fromnoise.runs.load import Restored, restore
+from fromnoise.runs.load import LoadedRun, restore
 from fromnoise.show.page import gallery
 from fromnoise.show.page.page import _marked
 from fromnoise.show.page.verdict import verdict
@@ -119,7 +119,7 @@ def data():
 @pytest.fixture(scope="module")
 def measured(data):
     return measure(
-        Restored(None, load("autoregressive"), Chain(), data, 0), TextYardstick(data), None, 4, 0
+        LoadedRun(None, load("autoregressive"), Chain(), data, 0), TextReference(data), None, 4, 0
     )
 
 
@@ -156,8 +156,8 @@ def test_the_true_model_of_a_chain_has_its_entropy_rate(data, measured):
 
 
 def test_the_same_numbers_as_scoring_the_text_itself(data, measured):
-    restored = Restored(None, load("autoregressive"), Chain(), data, 0)
-    found, rows = generate.score_text(restored, data.text("test")), named(measured[0])
+    loaded = LoadedRun(None, load("autoregressive"), Chain(), data, 0)
+    found, rows = generate.score_text(loaded, data.text("test")), named(measured[0])
     assert rows["nats_per_symbol"]["value"] == pytest.approx(found.nats / found.symbols)
     assert rows["bits_per_character"]["value"] == pytest.approx(found.bits_per_character)
     assert rows["bits_per_byte"]["value"] == pytest.approx(found.bits_per_byte)
@@ -245,7 +245,7 @@ def test_a_model_without_a_finite_likelihood_is_told_so(data):
     model.log_p[0, 1] = -math.inf
     rows = named(
         measure(
-            Restored(None, load("autoregressive"), model, data, 0), TextYardstick(data), None, 2, 0
+            LoadedRun(None, load("autoregressive"), model, data, 0), TextReference(data), None, 2, 0
         )[0]
     )
     assert all(
@@ -274,8 +274,8 @@ def test_a_model_that_recites_is_found_out(data):
         "coins", DataSpec("tokens", (16,), levels=3), splits, "coins", tokenizer=Characters(LETTERS)
     )
     rows, shown = measure(
-        Restored(None, load("autoregressive"), Chain(words[3000:3600]), fair, 0),
-        TextYardstick(fair),
+        LoadedRun(None, load("autoregressive"), Chain(words[3000:3600]), fair, 0),
+        TextReference(fair),
         None,
         3,
         0,
@@ -342,14 +342,14 @@ def test_a_compressor_needs_no_less_than_nothing(data, monkeypatch):
     """Repetition may make bzip2's packed form shorter when more is added."""
     sizes = iter([50, 57])
     monkeypatch.setattr(text.bz2, "compress", lambda raw: b"." * next(sizes))
-    assert TextYardstick(data).baselines(passage(data, "test"))["bzip2"] == 0
+    assert TextReference(data).baselines(passage(data, "test"))["bzip2"] == 0
 
 
 def test_what_is_too_much_to_count_is_left_out_in_words(data, monkeypatch):
     monkeypatch.setattr(text, "COUNTED", 19_999)
     monkeypatch.setattr(generate, "LONGEST", 19_999)
     rows, shown = measure(
-        Restored(None, load("autoregressive"), Chain(), data, 0), TextYardstick(data), 10, 2, 0
+        LoadedRun(None, load("autoregressive"), Chain(), data, 0), TextReference(data), 10, 2, 0
     )
     found = named(rows)
     for name, word in (
@@ -465,13 +465,13 @@ def test_a_quick_look_is_smaller_and_kept_apart(runs):
         report["settings"]["samples"] == text.QUICK_TEXTS == len(report["texts"]["sampled"])
         and not (runs["root"] / "gru" / "report.json").exists()
     )
-    yardstick = yardstick_for(runs["gru"].dataset)
+    quality_reference = reference_for(runs["gru"].dataset)
     assert (
         usual_samples(runs["gru"].dataset) == text.TEXTS
-        and known(runs["gru"], settings(text.TEXTS, 100, None, 0, yardstick)) is None
+        and known(runs["gru"], settings(text.TEXTS, 100, None, 0, quality_reference)) is None
     )
     with pytest.raises(UsageError, match="--evaluator"):
-        yardstick_for(runs["gru"].dataset, evaluator=runs["root"] / "x.safetensors")
+        reference_for(runs["gru"].dataset, evaluator=runs["root"] / "x.safetensors")
 
 
 def test_models_of_one_text_stand_on_one_page_whatever_their_symbols(runs, capsys, monkeypatch):
@@ -675,7 +675,7 @@ def test_unknown_characters_do_not_make_a_text_cheap(tmp_path):
         0.01 / math.log(2) + share * math.log2(0x110000 - 9), rel=1e-6
     )
     assert found["nats_per_symbol"] == pytest.approx(0.01)
-    rows = {row["name"]: row["value"] for row in beside(of, sure, TextYardstick(dataset))}
+    rows = {row["name"]: row["value"] for row in beside(of, sure, TextReference(dataset))}
     assert (
         rows["uniform"] > 5 and rows["bzip2"] > 5
     )  # bits per byte of three-byte characters: none is cheap

@@ -9,14 +9,14 @@ import torch
 
 from fromnoise import data
 from fromnoise.core.errors import DataError, UsageError
-from fromnoise.evaluate.quality import Samples, Yardstick, quality
+from fromnoise.evaluate.quality import QualityReference, Samples, quality
 from fromnoise.measures import evaluator
 from fromnoise.measures.features import (
     FixedRandomConv,
     PrincipalComponents,
     extract,
     of_split,
-    referees,
+    untrained_features,
 )
 from fromnoise.measures.frechet import frechet, noise_floor
 
@@ -88,7 +88,11 @@ def test_unlabelled_data_teach_by_reconstruction(tmp_path):
 def test_features_do_not_depend_on_threads_or_company(fitted):
     digits, _, path = fitted
     x = digits.batch("train", slice(0, 700)).x
-    for feature_map in (evaluator.load(path), evaluator.shipped_for(digits), *referees(digits)):
+    for feature_map in (
+        evaluator.load(path),
+        evaluator.shipped_for(digits),
+        *untrained_features(digits),
+    ):
         torch.set_num_threads(1)
         one = feature_map(x)
         torch.set_num_threads(2)
@@ -170,7 +174,9 @@ def test_threads_move_no_score(fitted):
     scores = []
     for threads in (1, 2):
         torch.set_num_threads(threads)
-        scores.append(quality(Yardstick(digits, evaluator.shipped_for(digits)), Samples.of(x)))
+        scores.append(
+            quality(QualityReference(digits, evaluator.shipped_for(digits)), Samples.of(x))
+        )
     torch.set_num_threads(1)
     for one, two in zip(*scores):
         assert one["value"] is None or two["value"] == pytest.approx(

@@ -213,7 +213,7 @@ def test_mistakes_of_writing():
 ABC = Characters("abcdx")
 
 
-class Told:
+class Conditioning:
     """What on_symbols heard."""
 
     def __init__(self):
@@ -227,7 +227,7 @@ class Told:
 
 
 def test_every_symbol_is_told_at_once_with_its_text():
-    told = Told()
+    told = Conditioning()
     made = write(round_and_round(0, 1, 2), [[]] * 2, 4, tokenizer=ABC, on_symbols=told)
     assert [one.text for one in made] == ["abca"] * 2 and told.of(0) == told.of(1) == [
         "a",
@@ -253,7 +253,7 @@ def test_every_symbol_is_told_at_once_with_its_text():
     ],
 )
 def test_stop_strings_cut_right_before(stop, text, told):
-    heard = Told()
+    heard = Conditioning()
     (made,) = write(
         round_and_round(0, 1, 2, vocabulary=6), [[]], 10, tokenizer=ABC, stop=stop, on_symbols=heard
     )
@@ -286,7 +286,7 @@ def test_sequences_of_symbols_stop_too():
 
 def test_characters_come_whole():
     raw = "é€𝄞z".encode()
-    told = Told()
+    told = Conditioning()
     (made,) = write(
         round_and_round(*raw, vocabulary=256),
         [[]],
@@ -403,7 +403,7 @@ def test_the_context_in_words():
 CORPUS = "to be or not to be, that is the question"
 
 
-def restored(model, tokenizer, family="fake", data="talk"):
+def loaded(model, tokenizer, family="fake", data="talk"):
     part = SimpleNamespace(x=tokenizer.encode(CORPUS)) if tokenizer else None
     dataset = SimpleNamespace(
         words=None,
@@ -432,7 +432,7 @@ LETTERS = Characters("".join(sorted(set(CORPUS))))
 
 def letters(law=None):
     V = LETTERS.vocabulary
-    return restored(
+    return loaded(
         Table(V, law or (lambda read, y: np.full(V, 1 / V)), context=None if law else 2), LETTERS
     )
 
@@ -467,7 +467,7 @@ def test_a_score_in_bits_by_hand():
 
 
 def test_bytes_of_any_kind_are_scored_and_counted_raw():
-    model = restored(Table(256, lambda read, y: np.full(256, 1 / 256)), Bytes())
+    model = loaded(Table(256, lambda read, y: np.full(256, 1 / 256)), Bytes())
     text = generate.read_text(b"\xef\xbb\xbfa\xff\xc3\xa9", "x", Bytes())
     scored = generate.score_text(model, text)
     assert (scored.symbols, scored.bytes, scored.characters) == (
@@ -646,7 +646,7 @@ def test_odd_options_that_are_fine(args, opened, capsys):
 
 
 def test_text_options_are_refused_where_there_is_no_text(opened, capsys):
-    opened(restored(nn.Linear(2, 2), None, "vae", "mnist"))
+    opened(loaded(nn.Linear(2, 2), None, "vae", "mnist"))
     for args in (
         ["--prompt", "x"],
         ["--prompt-file", "x"],

@@ -189,14 +189,14 @@ def test_reconstruct_of_own_images(gan, tmp_path, capsys):
 )
 def test_sample_is_decode_of_draw_latents(family, options, tmp_path):
     preset = options.pop("preset", "mlp")
-    restored = restore(
+    loaded = restore(
         launch.start(
             launch.plan(family, "digits", preset, steps=4, threads=1, intervals=1, **options),
             tmp_path / "run",
         ),
         device="cpu",
     )
-    model, given = restored.model, restored.family.Options(temperature=0.7)
+    model, given = loaded.model, loaded.family.Options(temperature=0.7)
     y = torch.arange(5) if options.get("conditional") else None
     rng = Rng(3, ("z",)).per_row(range(5))
     z = model.draw_latents(5, given, rng)
@@ -217,10 +217,10 @@ def test_latents_of_a_conditional_hierarchy_take_the_label(tmp_path):
         blocks=1,
         conditional=True,
     )
-    restored = restore(launch.start(plan, tmp_path / "run"), device="cpu")
+    loaded = restore(launch.start(plan, tmp_path / "run"), device="cpu")
     model, given, rng, y = (
-        restored.model,
-        restored.family.Options(),
+        loaded.model,
+        loaded.family.Options(),
         Rng(3, ("z",)),
         torch.arange(5),
     )

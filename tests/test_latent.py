@@ -14,12 +14,11 @@ from fromnoise.core import family as can
 from fromnoise.core.errors import UsageError
 from fromnoise.core.rng import Rng
 from fromnoise.core.spec import Batch
-from fromnoise.families import load
-from fromnoise.families import two_stage as latent
+from fromnoise.families import load, two_stage
 from fromnoise.inference.sample import sample
 from fromnoise.probability.gaussian import importance_weighted_bound
 from fromnoise.runs.directory import Run
-from fromnoise.runs.load import Restored, restore
+from fromnoise.runs.load import LoadedRun, restore
 from fromnoise.training import launch
 
 SMALL = {"threads": 1, "steps": 12, "batch_size": 64, "intervals": 2, "validation_examples": 40}
@@ -55,7 +54,7 @@ def first(tmp_path_factory):
     return get
 
 
-def trained(first, second: str, within: str, out="run", **more) -> Restored:
+def trained(first, second: str, within: str, out="run", **more) -> LoadedRun:
     return restore(
         launch.start(
             launch.plan(second, within=first(within), **SMALL | SECOND[second] | more), Path(out)
@@ -85,7 +84,7 @@ def test_conformance(second, within, first):
 
 
 def test_codes_are_standardised_and_what_never_varies_stays_at_its_mean():
-    scale = latent.Standardised((3,), flat=True)
+    scale = two_stage.Standardised((3,), flat=True)
     z = Rng(0).normal("z", (500, 3)) * torch.tensor([5.0, 0.01, 1e-6]) + torch.tensor(
         [1.0, -2.0, 7.0]
     )  # the last: what rounding leaves
@@ -100,7 +99,7 @@ def test_codes_are_standardised_and_what_never_varies_stays_at_its_mean():
 
 @pytest.mark.parametrize("flat", [True, False])
 def test_a_grid_is_standardised_by_channel(flat):
-    scale, z = latent.Standardised((2, 3, 4), flat), Rng(0).normal("z", (200, 2, 3, 4)) * 4 + 3
+    scale, z = two_stage.Standardised((2, 3, 4), flat), Rng(0).normal("z", (200, 2, 3, 4)) * 4 + 3
     z[:, 1] *= 10
     scale.fit(z)
     v = scale(z)
@@ -114,10 +113,10 @@ def test_a_grid_is_standardised_by_channel(flat):
 
 
 def test_bins_are_equally_frequent_and_keep_the_order():
-    scale, z = latent.Binned(2), Rng(0).normal("z", (6400, 2)) * torch.tensor([1.0, 30.0])
+    scale, z = two_stage.Binned(2), Rng(0).normal("z", (6400, 2)) * torch.tensor([1.0, 30.0])
     scale.fit(z)
     s = scale(z)
-    assert torch.bincount(s[:, 0], minlength=latent.BINS).tolist() == [100] * latent.BINS
+    assert torch.bincount(s[:, 0], minlength=two_stage.BINS).tolist() == [100] * two_stage.BINS
     assert ((scale.back(s) - z).abs().mean(0) < 0.03 * z.std(0)).all()
     assert torch.equal(scale(scale.back(s)), s)
 
@@ -150,10 +149,10 @@ def test_the_form_suits_the_second_stage_and_nothing_is_lost_on_the_way(
 def test_a_family_that_takes_latent_images_gets_the_grid(first, monkeypatch):
     monkeypatch.setattr(families.load("gan").FAMILY, "latent_images", True)
     found = restore(Run(first("vqvae")), with_data=False).model
-    assert latent.form_for(found, families.load("gan")) == "image"
+    assert two_stage.form_for(found, families.load("gan")) == "image"
     assert (
-        latent.spec_of(found, "image").shape == (3, 1, 8)
-        and latent.spec_of(found, "image").levels == 0
+        two_stage.spec_of(found, "image").shape == (3, 1, 8)
+        and two_stage.spec_of(found, "image").levels == 0
     )
 
 
@@ -245,12 +244,12 @@ def test_it_can_what_its_stages_can(second, within, has, lacks, first):
 
 
 def test_latents_are_what_sample_decodes_and_labels_go_through(first):
-    restored = trained(first, "gan", "vae")
+    loaded = trained(first, "gan", "vae")
     rng = Rng(0).per_row(range(4))
-    options = restored.family.Options(truncation=1.0)
-    z = restored.model.draw_latents(4, options, rng)
+    options = loaded.family.Options(truncation=1.0)
+    z = loaded.model.draw_latents(4, options, rng)
     assert z.shape == (4, 3) and torch.equal(
-        restored.model.decode(z), restored.model.sample(4, None, options, rng)
+        loaded.model.decode(z), loaded.model.sample(4, None, options, rng)
     )
     given = trained(first, "gan", "vae", out="given", conditional=True)
     assert given.model.config.conditional and not isinstance(given.model, can.DrawsLatents)
@@ -266,8 +265,8 @@ def test_the_steps_between_noise_and_sample_are_decoded(first):
             return [can.Moment(1.0, z, 0 * z), can.Moment(0.0, z, z)]
 
     model = launch.plan("vae", within=first("vae"), **SMALL | SECOND["vae"]).build()
-    kind = latent.put_together(type(model.first), Walks, False, False)
-    assert issubclass(kind, latent.Traces) and not isinstance(model, can.Traces)
+    kind = two_stage.put_together(type(model.first), Walks, False, False)
+    assert issubclass(kind, two_stage.Traces) and not isinstance(model, can.Traces)
     model.second.__class__, model.__class__ = Walks, kind
     start, end = model.trace(2, None, None, Rng(0))
     assert start.level == 1 and start.x.shape == (2, 1, 8, 8) and torch.equal(end.x, start.x)
@@ -500,7 +499,7 @@ def test_a_second_stage_that_takes_no_such_codes(first):
     with pytest.raises(
         UsageError, match="sphere.* takes no codes of this first stage: only for spheres"
     ):
-        latent.form_for(
+        two_stage.form_for(
             model,
             families.FamilyFile(
                 "spheres", gan.path, gan.Config, gan.Options, gan.PRESETS, Refuses, gan.preset_for

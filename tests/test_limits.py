@@ -171,15 +171,15 @@ def test_a_folder_of_samples_is_written_as_they_come(trained, monkeypatch):
     from fromnoise.runs.directory import Run
     from fromnoise.runs.load import restore
 
-    restored = restore(Run(trained / "vae"), with_data=False)
-    expected = sample.in_own_units(restored.dataset, sample.sample(restored, 150))
+    loaded = restore(Run(trained / "vae"), with_data=False)
+    expected = sample.in_own_units(loaded.dataset, sample.sample(loaded, 150))
     monkeypatch.setattr(sample, "sample", None)  # it would hold them all
-    files = sample.sample_to(restored, 150, Path("many"))
+    files = sample.sample_to(loaded, 150, Path("many"))
     assert len(files) == 150 and all(
         np.array_equal(np.asarray(Image.open(f)), x) for f, x in zip(files, expected)
     )
     with pytest.raises(UsageError):
-        sample.sample_to(restored, 3, Path("none"), label=4)
+        sample.sample_to(loaded, 3, Path("none"), label=4)
     assert not Path("none").exists()
 
 

@@ -14,7 +14,7 @@ from fromnoise.core.rng import Rng
 from fromnoise.data.dataset import Split
 from fromnoise.data.sources import toys
 from fromnoise.evaluate.modes import Modes, class_of_channels, mode_estimates, modes_of
-from fromnoise.evaluate.quality import Samples, Yardstick, quality
+from fromnoise.evaluate.quality import QualityReference, Samples, quality
 from fromnoise.evaluate.report import evaluate
 from fromnoise.evaluate.table import plain_table
 from fromnoise.measures import labels
@@ -135,10 +135,10 @@ def test_data_without_separate_modes_have_none():
 def test_rows_of_a_report():
     dataset = with_modes("ring8")
     x = perfect("ring8", 3000)
-    yardstick = Yardstick(dataset)
+    quality_reference = QualityReference(dataset)
     rows = {
         row["name"]: row
-        for row in quality(yardstick, Samples(3000, lambda: iter(x.split(700))))
+        for row in quality(quality_reference, Samples(3000, lambda: iter(x.split(700))))
         if row["group"] == "labels"
     }
     assert list(rows) == ["modes", "good_samples", "mode_kl"] and all(
@@ -151,7 +151,7 @@ def test_rows_of_a_report():
     )
     few = {
         row["name"]: row
-        for row in quality(yardstick, Samples.of(x[:100]))
+        for row in quality(quality_reference, Samples.of(x[:100]))
         if row["group"] == "labels"
     }
     assert (
@@ -162,7 +162,7 @@ def test_rows_of_a_report():
     )
     lost = {
         row["name"]: row
-        for row in quality(yardstick, Samples.of(x[:100] + 20))
+        for row in quality(quality_reference, Samples.of(x[:100] + 20))
         if row["group"] == "labels"
     }
     assert (

@@ -113,10 +113,10 @@ def test_samples_follow_the_examples_in_turn_with_and_without_the_data(run):
 
 
 def test_a_prompt_is_drawn(run, tmp_path):
-    restored, wanted = restore(run, with_data=False, trust=TRUST), load("shapes")
+    loaded, wanted = restore(run, with_data=False, trust=TRUST), load("shapes")
     caption = next(c for c in wanted.captions("test") if len(c.split()) % 2)
     row = wanted.captions("test").index(caption)
-    x = sample(restored, 3, prompt=caption)
+    x = sample(loaded, 3, prompt=caption)
     assert all(
         np.array_equal(picture, wanted.split("test").x[row]) for picture in wanted.to_store(x)
     )

@@ -12,7 +12,7 @@ from fromnoise.core.errors import DataError, UsageError
 from fromnoise.core.rng import Rng
 from fromnoise.core.spec import DataSpec
 from fromnoise.data import Dataset, Split
-from fromnoise.evaluate.quality import Samples, Yardstick, quality
+from fromnoise.evaluate.quality import QualityReference, Samples, quality
 from fromnoise.measures import pyramid
 from fromnoise.measures.pyramid import (
     cut_all,
@@ -251,14 +251,20 @@ def of(side: int) -> Dataset:
 def test_rows_of_a_report(side, names, monkeypatch):
     monkeypatch.setattr(pyramid, "PATCHES", 2**10)  # fewer patches, as fast as a test should be
     dataset = of(side)
-    yardstick, x = Yardstick(dataset), dataset.batch("validation", slice(0, 100)).x
-    rows = [row for row in quality(yardstick, Samples.of(x)) if row["name"].startswith("pyramid")]
+    quality_reference, x = QualityReference(dataset), dataset.batch("validation", slice(0, 100)).x
+    rows = [
+        row
+        for row in quality(quality_reference, Samples.of(x))
+        if row["name"].startswith("pyramid")
+    ]
     assert [row["name"] for row in rows] == names
     blocks = Samples(100, lambda: iter(x.split(33)))
-    assert rows == [row for row in quality(yardstick, blocks) if row["name"].startswith("pyramid")]
+    assert rows == [
+        row for row in quality(quality_reference, blocks) if row["name"].startswith("pyramid")
+    ]
     dull = {
         row["name"]: row
-        for row in quality(yardstick, Samples.of(x / 2))
+        for row in quality(quality_reference, Samples.of(x / 2))
         if row["name"].startswith("pyramid")
     }
     for row in rows:
@@ -288,5 +294,7 @@ def test_fewer_test_images_cannot_stand_in_for_more_samples(monkeypatch):
         dataset.splits | {"test": Split(images(40, 16, 3), None, 256)},
         "0123456789abcdef",
     )
-    row = next(row for row in quality(Yardstick(small), more) if row["name"] == "pyramid_swd")
+    row = next(
+        row for row in quality(QualityReference(small), more) if row["name"] == "pyramid_swd"
+    )
     assert row["real"] is None and row["value"] and row["n"] == 120

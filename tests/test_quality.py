@@ -10,9 +10,9 @@ from fromnoise import data
 from fromnoise.cli import main
 from fromnoise.core.errors import DataError, UsageError
 from fromnoise.core.rng import Rng
-from fromnoise.evaluate.known_defects import ZOO, defects, halved
+from fromnoise.evaluate.known_defects import KNOWN_DEFECTS, defects, halved
 from fromnoise.evaluate.protocol import columns_of
-from fromnoise.evaluate.quality import Samples, Yardstick, quality
+from fromnoise.evaluate.quality import QualityReference, Samples, quality
 from fromnoise.evaluate.report import drawn, evaluate, settings
 from fromnoise.measures.evaluator import shipped_for
 from fromnoise.runs.load import restore
@@ -26,8 +26,8 @@ def digits():
 
 
 @pytest.fixture(scope="module")
-def yardstick(digits):
-    return Yardstick(digits, shipped_for(digits))
+def quality_reference(digits):
+    return QualityReference(digits, shipped_for(digits))
 
 
 @pytest.fixture(scope="module")
@@ -39,8 +39,8 @@ def some(n=200, seed=0):
     return Rng(seed).uniform("x", (n, 1, 8, 8)) * 2 - 1
 
 
-def test_every_number_names_its_feature_map_and_reference(digits, yardstick):
-    rows = quality(yardstick, Samples.of(some(), drawn="by hand"), seed=3)
+def test_every_number_names_its_feature_map_and_reference(digits, quality_reference):
+    rows = quality(quality_reference, Samples.of(some(), drawn="by hand"), seed=3)
     assert {row["evaluator"].partition("/")[0] for row in rows if row["name"] == "frechet"} == {
         "digits-ca6b2a70",
         "pca-64",
@@ -54,7 +54,7 @@ def test_every_number_names_its_feature_map_and_reference(digits, yardstick):
             and row["seed"] == 3
         )
         assert row["value"] is None or np.isfinite(row["value"])
-    assert quality(yardstick, Samples.of(some(), drawn="by hand"), seed=3) == rows
+    assert quality(quality_reference, Samples.of(some(), drawn="by hand"), seed=3) == rows
 
 
 @pytest.mark.parametrize(
@@ -66,13 +66,13 @@ def test_every_number_names_its_feature_map_and_reference(digits, yardstick):
         (255 * some(100).abs(), DataError, r"lie in \[-1, 1\]"),
     ],
 )
-def test_samples_that_cannot_be_measured_are_refused(yardstick, x, error, says):
+def test_samples_that_cannot_be_measured_are_refused(quality_reference, x, error, says):
     with pytest.raises(error, match=says):
-        quality(yardstick, Samples.of(x))
+        quality(quality_reference, Samples.of(x))
 
 
-def test_fewer_samples_than_features_have_no_frechet_distance(yardstick):
-    rows = quality(yardstick, Samples.of(some(200)))
+def test_fewer_samples_than_features_have_no_frechet_distance(quality_reference):
+    rows = quality(quality_reference, Samples.of(some(200)))
     pca = next(
         row for row in rows if row["name"] == "frechet" and row["evaluator"].startswith("pca")
     )
@@ -82,10 +82,10 @@ def test_fewer_samples_than_features_have_no_frechet_distance(yardstick):
     assert pca["value"] is None and "too few" in pca["reason"] and main_map["value"] > 0
 
 
-def test_constant_samples_are_measured_and_found_out(yardstick):
+def test_constant_samples_are_measured_and_found_out(quality_reference):
     rows = {
         row["name"]: row
-        for row in quality(yardstick, Samples.of(torch.zeros(300, 1, 8, 8)))
+        for row in quality(quality_reference, Samples.of(torch.zeros(300, 1, 8, 8)))
         if row["group"] in ("samples", "memory")
     }
     assert (
@@ -96,10 +96,11 @@ def test_constant_samples_are_measured_and_found_out(yardstick):
     assert rows["frechet"]["value"] > 10
 
 
-def test_real_examples_are_nearly_perfect(digits, yardstick):
+def test_real_examples_are_nearly_perfect(digits, quality_reference):
     halves = halved(digits)
     rows = quality(
-        Yardstick(halves, shipped_for(digits)), Samples.of(ZOO["real"](halves, 700, Rng(0)))
+        QualityReference(halves, shipped_for(digits)),
+        Samples.of(KNOWN_DEFECTS["real"](halves, 700, Rng(0))),
     )
     found = {row["name"]: row for row in rows if row["group"] in ("samples", "memory")}
     assert found["frechet"]["interval"][0] < 0 < found["frechet"]["interval"][1]
@@ -229,15 +230,15 @@ def test_compare_refuses_what_cannot_be_compared(runs, tmp_path, capsys):
 
 
 def test_a_report_of_other_settings_is_not_taken_for_this_one(runs):
-    restored = restore(launch.Run(runs / "pca"))
-    yardstick = Yardstick(restored.dataset, shipped_for(restored.dataset))
-    evaluate(restored, samples=60, k=8, n=20, yardstick=yardstick)
-    assert known(restored, settings(60, 8, 20, 0, yardstick))
+    loaded = restore(launch.Run(runs / "pca"))
+    quality_reference = QualityReference(loaded.dataset, shipped_for(loaded.dataset))
+    evaluate(loaded, samples=60, k=8, n=20, quality_reference=quality_reference)
+    assert known(loaded, settings(60, 8, 20, 0, quality_reference))
     for other in ((61, 8, 20, 0), (60, 9, 20, 0), (60, 8, None, 0), (60, 8, 20, 1)):
-        assert known(restored, settings(*other, yardstick)) is None
+        assert known(loaded, settings(*other, quality_reference)) is None
     for text in ("garbage", "{}", "[]"):
         (runs / "pca" / "report.json").write_text(text)
-        assert known(restored, settings(60, 8, 20, 0, yardstick)) is None
+        assert known(loaded, settings(60, 8, 20, 0, quality_reference)) is None
 
 
 def test_conditional_and_unconditional_likelihoods_stand_apart(tmp_path):
@@ -281,11 +282,9 @@ def test_black_and_white_samples_of_all_families_share_a_line(tmp_path):
             ),
             tmp_path / family,
         )
-        restored = restore(run)
-        assert all(
-            set(x.unique().tolist()) <= {-1.0, 1.0} for x in drawn(restored, 100, 0).blocks()
-        )
-        reports.append(evaluate(restored, samples=150, k=5))
+        loaded = restore(run)
+        assert all(set(x.unique().tolist()) <= {-1.0, 1.0} for x in drawn(loaded, 100, 0).blocks())
+        reports.append(evaluate(loaded, samples=150, k=5))
     assert any(
         column.name == "frechet" and len(column.there()) == 2 for column in columns_of(reports)
     )
@@ -346,11 +345,11 @@ def test_page_of_compare_has_the_zoo(runs, digits):
     )
 
 
-def test_conditional_samples_are_asked_what_they_are(digits, yardstick):
+def test_conditional_samples_are_asked_what_they_are(digits, quality_reference):
     part = digits.batch("validation", slice(0, 150))
     rows = {
         row["name"]: row
-        for row in quality(yardstick, Samples.of(part.x, part.y))
+        for row in quality(quality_reference, Samples.of(part.x, part.y))
         if row["group"] == "labels"
     }
     assert (
@@ -359,7 +358,7 @@ def test_conditional_samples_are_asked_what_they_are(digits, yardstick):
     )
     wrong = {
         row["name"]: row
-        for row in quality(yardstick, Samples.of(part.x, (part.y + 1) % 10))
+        for row in quality(quality_reference, Samples.of(part.x, (part.y + 1) % 10))
         if row["group"] == "labels"
     }
     assert (
@@ -372,7 +371,7 @@ def test_samples_too_large_to_measure_leave_a_reason_and_no_traceback():
     x = Rng(0).normal("x", (100, 2)) * 1e37
     rows = {
         found["name"]: found
-        for found in quality(Yardstick(data.load("ring8"), quick=True), Samples.of(x))
+        for found in quality(QualityReference(data.load("ring8"), quick=True), Samples.of(x))
     }
     assert rows["precision"]["value"] == 0
     assert (
@@ -386,7 +385,9 @@ def test_copies_of_a_small_data_set_have_a_number_and_it_says_how(tmp_path):
     np.save(tmp_path / "few.npy", rng.integers(0, 256, (100, 8, 8), dtype=np.uint8))
     dataset = data.load(str(tmp_path / "few.npy"))
     copies = dataset.batch("train", [i % 80 for i in range(160)]).x
-    rows = {found["name"]: found for found in quality(Yardstick(dataset), Samples.of(copies))}
+    rows = {
+        found["name"]: found for found in quality(QualityReference(dataset), Samples.of(copies))
+    }
     found = rows["near_copies"]
     assert found["value"] == 1 and found["null"] == pytest.approx(1 / 81)
     assert "leave-one-out" in found["reason"] and "leave-one-out" in found["reference"]

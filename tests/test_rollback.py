@@ -140,9 +140,9 @@ def test_nothing_of_a_step_that_diverged_is_left(plan, tmp_path, good):
         "first.bias",
     ]
     trainer.roll_back(run, error.value)
-    restored = bits(trainer)
-    assert restored.keys() == before.keys() and all(
-        torch.equal(t, before[name]) for name, t in restored.items()
+    loaded = bits(trainer)
+    assert loaded.keys() == before.keys() and all(
+        torch.equal(t, before[name]) for name, t in loaded.items()
     )
     assert trainer.state.step == good and trainer.state.rollbacks == 1
     assert not torch.equal(trainer.stream.batch(30).x, batch)  # other batches, and other noise:
@@ -166,7 +166,9 @@ def test_resume_is_exact_before_between_and_after_rollbacks(plan, tmp_path, stop
 def test_a_stop_of_many_steps_ago_does_not_remove_the_last_good_state(plan, tmp_path, monkeypatch):
     """Three stops in one interval: checkpoints of steps 11, 12 and 13 may not push out that of step 10."""
     monkeypatch.setattr(
-        Trainer, "look", lambda self: ({"value": abs(self.state.step - 5.0)}, {})
+        Trainer,
+        "validate_and_select_average",
+        lambda self: ({"value": abs(self.state.step - 5.0)}, {}),
     )  # 10 is not kept for being the best
     whole = launch.start(plan(at=14), tmp_path / "whole")
     cut = interrupted(plan(at=14), tmp_path / "cut", [11, 12, 13])

@@ -412,12 +412,13 @@ def test_captions_are_drawn_with_new_noise_in_more_steps_unless_asked_otherwise(
         Diffusion(Config(depth=1, conditional=True), spec("vector", (4,))),
     )
     assert [
-        (model.sampler(Options()), len(model.visited(Options()))) for model in (told, plain, codes)
+        (model.sampler(Options()), len(model.sampling_times(Options())))
+        for model in (told, plain, codes)
     ] == [("sde", 32), ("dpm", 10), ("dpm", 40)]
     assert (
         told.sampler(Options(sampler="dpm")),
-        len(told.visited(Options(steps=4))),
-        len(told.visited(Options(sampler="jump"))),
+        len(told.sampling_times(Options(steps=4))),
+        len(told.sampling_times(Options(sampler="jump"))),
     ) == ("dpm", 4, 10)
     same = [
         plain.sample(2, None, Options(**more), Rng(0))

@@ -10,7 +10,7 @@ from PIL import Image
 from fromnoise.core.errors import UsageError
 from fromnoise.runs.directory import Run
 from fromnoise.runs.load import restore
-from fromnoise.show.context import Subject
+from fromnoise.show.context import FigureContext
 from fromnoise.show.figures.catalogue import FIGURES, show
 from fromnoise.show.figures.compare import compare_planes, compare_recon, compare_samples
 from fromnoise.show.figures.curves import series
@@ -122,9 +122,9 @@ def test_a_model_has_the_figures_of_its_capabilities(drawn, name):
 
 
 def test_denoiser_has_all_but_kl(models):
-    able = {name for name, kind in FIGURES.items() if not kind.why_not(Subject(models["dae"]))} - {
-        "progress"
-    }
+    able = {
+        name for name, kind in FIGURES.items() if not kind.why_not(FigureContext(models["dae"]))
+    } - {"progress"}
     assert able == EXPECTED["ae"] | {"denoise"}
 
 
@@ -211,7 +211,7 @@ def test_prior_circles_only_with_a_posterior(drawn):
 
 def test_grid_covers_the_range_of_the_data(models, drawn):
     for name in ("ae", "vae", "pca"):
-        codes = Subject(models[name]).codes.z
+        codes = FigureContext(models[name]).codes.z
         numbers = json.loads(drawn[name]["grid"]["json"].read_text())["numbers"]
         for dim, (low, high) in enumerate(numbers["range"]):
             assert low < codes[:, dim].min() and high > codes[:, dim].max()
@@ -225,7 +225,7 @@ def test_grid_orientation(models):
     """The first cell is the highest second dimension and the lowest first one."""
     from fromnoise.show.figures.latent import decoded_plane
 
-    subject = Subject(models["ae"])
+    subject = FigureContext(models["ae"])
     images, ranges = decoded_plane(subject, 5)
     (x0, x1), (y0, y1) = ranges
     import torch
@@ -427,5 +427,5 @@ def test_strange_run_names(models, tmp_path):
 
     for name in ("<b>x", "$\\frac{1}{2}", "日本 \x1b[31m", "x" * 200):
         shutil.copytree(models["pca"].run.path, tmp_path / name)
-        restored = replace(models["pca"], run=Run(tmp_path / name))
-        assert len(show(restored, ["recon", "scatter"])) == 6
+        loaded = replace(models["pca"], run=Run(tmp_path / name))
+        assert len(show(loaded, ["recon", "scatter"])) == 6

@@ -11,7 +11,7 @@ from fromnoise.core.errors import UsageError
 from fromnoise.inference import sample
 from fromnoise.measures.estimate import Estimate
 from fromnoise.runs.load import restore
-from fromnoise.show.context import Subject
+from fromnoise.show.context import FigureContext
 from fromnoise.show.figures import noise, solver
 from fromnoise.show.figures.catalogue import FIGURES, show
 from fromnoise.show.page import gallery
@@ -66,8 +66,8 @@ def drawn(models, few, tmp_path_factory):
     return found
 
 
-def able(restored):
-    return {name for name in OURS if not FIGURES[name].why_not(Subject(restored))}
+def able(loaded):
+    return {name for name in OURS if not FIGURES[name].why_not(FigureContext(loaded))}
 
 
 def test_by_capability(models):
@@ -87,7 +87,7 @@ def test_one_look_explains_less_where_noise_is_more(models, drawn):
     explained = drawn["digits", "forward"]["numbers"]["explained"]
     assert explained[0] > 0.999 and explained[0] > explained[2] > explained[4] > explained[7]
     assert explained[-1] < 0.1  # of pure noise nothing is known
-    subject, model = Subject(models["digits"]), models["digits"].model
+    subject, model = FigureContext(models["digits"]), models["digits"].model
     x = subject.first(noise.LOOKS).x
     z = subject.rng("forward").per_row(range(len(x))).normal("z", x.shape)
     with torch.no_grad():
@@ -113,9 +113,9 @@ def test_the_solver_comes_near_to_what_it_converges_to(drawn):
 def test_the_strip_ends_in_the_samples(models, drawn):
     numbers = drawn["digits", "denoising"]["numbers"]
     assert numbers["steps"] == list(range(11)) and numbers["levels"][-1] == 0
-    moments = noise.traced(Subject(models["digits"], seed=5))
+    moments = noise.traced(FigureContext(models["digits"], seed=5))
     assert torch.equal(moments[-1].x, sample.sample(models["digits"], sample.BLOCK, 5))
-    moments = noise.traced(Subject(models["given"], seed=5, label=3))
+    moments = noise.traced(FigureContext(models["given"], seed=5, label=3))
     assert torch.equal(moments[-1].x, sample.sample(models["given"], sample.BLOCK, 5, label=3))
 
 
@@ -191,9 +191,9 @@ def test_steps_of_a_few_pictures_of_ones_own(few, tmp_path):
     plan = launch.plan(
         "diffusion", str(pictures), width=16, depth=1, threads=1, steps=2, intervals=1
     )
-    restored = restore(launch.start(plan, tmp_path / "run", ""), device="cpu")
+    loaded = restore(launch.start(plan, tmp_path / "run", ""), device="cpu")
     with drawing():
-        drawn = noise.draw_steps(Subject(restored))
+        drawn = noise.draw_steps(FigureContext(loaded))
     assert (
         drawn.numbers["metric"] == "kernel distance" and np.isfinite(drawn.numbers["value"]).all()
     )
@@ -208,7 +208,7 @@ def test_one_image_and_equal_images_have_a_figure_of_noise(models):
         }
         with drawing():
             drawn = noise.draw_forward(
-                Subject(replace(base, dataset=replace(base.dataset, splits=splits)))
+                FigureContext(replace(base, dataset=replace(base.dataset, splits=splits)))
             )
         assert drawn.numbers["explained"] == []
 

@@ -20,7 +20,7 @@ from fromnoise.measures.features import extract
 from fromnoise.runs import progress_samples as strip
 from fromnoise.runs.directory import Run
 from fromnoise.runs.load import restore
-from fromnoise.show.context import Subject
+from fromnoise.show.context import FigureContext
 from fromnoise.show.figures.catalogue import FIGURES, show
 from fromnoise.show.figures.compare import compare_samples
 from fromnoise.show.figures.curves import series, turns_of
@@ -61,9 +61,9 @@ def models(tmp_path_factory):
         run = launch.start(launch.plan(family, data, **SMALL | options), root / name)
         made[name] = restore(run, device="cpu")
         first = restore(run, str(run.events("interval")[-2]["step"]), device="cpu")
-        for restored in (first, made[name]):
-            strip.save_strip(
-                run, restored.model, restored.dataset, restored.step, restored.family.Options()
+        for loaded in (first, made[name]):
+            strip.save_progress_samples(
+                run, loaded.model, loaded.dataset, loaded.step, loaded.family.Options()
             )
     return made
 
@@ -91,7 +91,9 @@ def drawn(models, tmp_path_factory):
 def test_a_generator_has_the_figures_of_its_capabilities(models):
     able = {
         name: {
-            figure for figure, kind in FIGURES.items() if not kind.why_not(Subject(models[name]))
+            figure
+            for figure, kind in FIGURES.items()
+            if not kind.why_not(FigureContext(models[name]))
         }
         for name in models
     }
@@ -196,9 +198,9 @@ def test_truncation_keeps_the_directions_of_z(models):
 
 
 def test_beside_each_sample_stands_its_nearest_training_example(models, drawn):
-    subject, numbers = Subject(models["gan"], 3), drawn["gan"]["samples"]
+    subject, numbers = FigureContext(models["gan"], 3), drawn["gan"]["samples"]
     x = sample(models["gan"], numbers["n"], 3)
-    m = subject.yardstick.pixels
+    m = subject.quality_reference.pixels
     train = torch.cat([extract(m, [subject.dataset.batch("train", slice(None)).x])])
     distance = torch.cdist(
         extract(m, [x]).double(), train.double(), compute_mode="donot_use_mm_for_euclid_dist"
@@ -214,8 +216,8 @@ def test_samples_side_by_side_have_their_neighbours_too(models, tmp_path):
     assert [block["title"] for block in numbers["blocks"]][0] == "real (test images)" and len(
         numbers["blocks"]
     ) == 3
-    subject = Subject(models["vae"])
-    index = nearest_training(subject.yardstick, sample(models["vae"], numbers["n"], 0))[1]
+    subject = FigureContext(models["vae"])
+    index = nearest_training(subject.quality_reference, sample(models["vae"], numbers["n"], 0))[1]
     assert numbers["blocks"][2]["nearest"] == index.tolist()
 
 
@@ -233,7 +235,7 @@ def test_inversion_beats_the_encoder(drawn):
 
 
 def test_duel_is_drawn_with_the_weights_in_training(models):
-    subject = Subject(models["gan"])
+    subject = FigureContext(models["gan"])
     raw, average = subject.raw.model.state_dict(), subject.model.state_dict()
     assert any(not torch.equal(raw[key], average[key]) for key in raw)
     again = restore(models["gan"].run, weights="model", device="cpu").model.state_dict()
@@ -241,7 +243,7 @@ def test_duel_is_drawn_with_the_weights_in_training(models):
 
 
 def test_arrows_are_the_slope_of_the_score(models):
-    subject = Subject(models["points"])
+    subject = FigureContext(models["points"])
     x = torch.tensor([[0.9, 0.1], [-0.4, 0.3], [0.2, -1.2]])
     push, h = pushes(subject, x, None), 1e-2
     for axis in range(2):
@@ -255,7 +257,7 @@ def test_duel_on_points_centres_its_colours(models, drawn):
     numbers = drawn["points"]["duel"]
     assert np.isclose(np.median(numbers["heat"]), numbers["median"], atol=0.2 * numbers["reach"])
     assert 0 <= numbers["separation"] <= 1 and len(numbers["fakes"]) == len(numbers["push"]) > 0
-    subject = Subject(models["points"], 3)
+    subject = FigureContext(models["points"], 3)
     assert pushes(subject, torch.tensor(numbers["fakes"][:3]).float(), None) == pytest.approx(
         np.array(numbers["push"][:3]), rel=1e-3, abs=1e-6
     )
@@ -263,7 +265,7 @@ def test_duel_on_points_centres_its_colours(models, drawn):
 
 @pytest.mark.parametrize("name", ["gan", "given"])
 def test_duel_on_images_ranks_by_score(models, drawn, name):
-    numbers, subject = drawn[name]["duel"], Subject(models[name], 3)
+    numbers, subject = drawn[name]["duel"], FigureContext(models[name], 3)
     best, worst = numbers["fake most real"], numbers["fake least real"]
     assert min(best["score"]) >= max(worst["score"])
     batch = subject.first(1000)
@@ -277,20 +279,20 @@ def test_duel_on_images_ranks_by_score(models, drawn, name):
 
 def test_strip_is_the_first_samples_and_the_same_twice(models):
     for name, n in (("gan", 8), ("given", 8), ("points", 500)):
-        restored = models[name]
-        path = strip.strips_of(restored.run)[restored.step]
-        before, values = path.read_bytes(), strip.read_strip(path)
-        x = sample(restored, n, 0)
-        own = restored.dataset.to_pixels(x) if n == 8 else x.numpy()
+        loaded = models[name]
+        path = strip.list_progress_samples(loaded.run)[loaded.step]
+        before, values = path.read_bytes(), strip.read_progress_samples(path)
+        x = sample(loaded, n, 0)
+        own = loaded.dataset.to_pixels(x) if n == 8 else x.numpy()
         assert values.dtype == own.dtype and values.shape == own.shape
         assert np.abs(values.astype(float) - own).max() <= (1 if n == 8 else 1e-5)
         assert (
-            strip.save_strip(
-                restored.run,
-                restored.model,
-                restored.dataset,
-                restored.step,
-                restored.family.Options(),
+            strip.save_progress_samples(
+                loaded.run,
+                loaded.model,
+                loaded.dataset,
+                loaded.step,
+                loaded.family.Options(),
             )
             == path
         )
@@ -299,15 +301,15 @@ def test_strip_is_the_first_samples_and_the_same_twice(models):
 
 def test_strips_of_steps_that_were_given_up_are_not_shown(models):
     run = models["gan"].run
-    there = strip.strips_of(run)
+    there = strip.list_progress_samples(run)
     stray = run.path / "samples" / "progress-00000005.npy"
     stray.write_bytes(next(iter(there.values())).read_bytes())
-    assert strip.strips_of(run) == there and list(strip.strips_of(run, until=16)) == [
-        step for step in there if step <= 16
-    ]
+    assert strip.list_progress_samples(run) == there and list(
+        strip.list_progress_samples(run, until=16)
+    ) == [step for step in there if step <= 16]
     stray.write_bytes(b"no array")
     with pytest.raises(StorageError, match="damaged"):
-        strip.read_strip(stray)
+        strip.read_progress_samples(stray)
     stray.unlink()
 
 
@@ -422,6 +424,6 @@ def test_figures_of_a_duel_are_the_same_twice(models, drawn, tmp_path):
 
 
 def test_label_of_the_film(models):
-    assert Subject(models["given"]).labels(12).tolist() == [*range(10), 0, 1]
-    assert Subject(models["given"], label=7).labels(3).tolist() == [7, 7, 7]
-    assert Subject(SimpleNamespace(model=models["gan"].model)).labels(3) is None
+    assert FigureContext(models["given"]).labels(12).tolist() == [*range(10), 0, 1]
+    assert FigureContext(models["given"], label=7).labels(3).tolist() == [7, 7, 7]
+    assert FigureContext(SimpleNamespace(model=models["gan"].model)).labels(3) is None

@@ -18,7 +18,7 @@ from fromnoise.inference.text import score
 from fromnoise.measures.text import entropy_rate
 from fromnoise.runs.load import restore
 from fromnoise.show.colormap import tint
-from fromnoise.show.context import Subject
+from fromnoise.show.context import FigureContext
 from fromnoise.show.figures.catalogue import FIGURES, show
 from fromnoise.show.figures.counting import divergence, ladder, pairs_counted, shares_seen
 from fromnoise.show.figures.pixel_order import (
@@ -136,7 +136,7 @@ EXPECTED = {
 @pytest.mark.parametrize("name", EXPECTED)
 def test_a_model_has_the_figures_of_its_capabilities(models, name):
     assert {
-        figure for figure, kind in FIGURES.items() if not kind.why_not(Subject(models[name]))
+        figure for figure, kind in FIGURES.items() if not kind.why_not(FigureContext(models[name]))
     } == EXPECTED[name]
 
 
@@ -245,19 +245,19 @@ def test_names_of_symbols(models):
 
 def test_the_passage_begins_a_line_and_fits(models):
     for seed in range(8):
-        subject = Subject(models["prose"], seed)
+        subject = FigureContext(models["prose"], seed)
         x, part = held_out(subject), passage(subject, 300)
         assert 31 <= part.start and part.stop <= len(x) and len(part) == 300
         assert subject.dataset.tokenizer.decode(x[part.start - 1 : part.start]) == "\n"
-    assert len(passage(Subject(models["prose"]), 10**9)) >= len(x) // 2
+    assert len(passage(FigureContext(models["prose"]), 10**9)) >= len(x) // 2
 
 
 # -- surprise, what comes next -------------------------------------------------------------------------------
 
 
 def test_surprise_is_that_of_the_score(models, drawn):
-    subject = Subject(models["prose"], 3)
-    x, part = held_out(subject), passage(Subject(models["prose"], 3), 700)
+    subject = FigureContext(models["prose"], 3)
+    x, part = held_out(subject), passage(FigureContext(models["prose"], 3), 700)
     shown = drawn["prose"]["surprise"]["numbers"]["held out (test)"]
     text = subject.dataset.tokenizer.decode(x[part.start : part.stop])
     assert text.startswith(shown["text"]) and len(shown["bits"]) == len(shown["text"]) > 300
@@ -270,14 +270,14 @@ def test_surprise_is_that_of_the_score(models, drawn):
 
 def test_surprise_needs_what_stands_before(models):
     """A symbol deep in the passage costs what the network says of it given a window before it."""
-    model, x = models["bytes"].model, held_out(Subject(models["bytes"]))
+    model, x = models["bytes"].model, held_out(FigureContext(models["bytes"]))
     bits = surprise_of(model, x, range(100, 160))
     log_p = log_p_at(model, x, range(100, 160), 2, "cpu").numpy()  # the n-gram looks back on two
     assert np.allclose(bits, -log_p[np.arange(60), x[100:160]] / math.log(2), atol=1e-4)
 
 
 def test_next_tells_probabilities_and_the_truth(models, drawn):
-    model, subject = models["prose"].model, Subject(models["prose"], 3)
+    model, subject = models["prose"].model, FigureContext(models["prose"], 3)
     x, part, tokenizer = held_out(subject), passage(subject, 200), subject.dataset.tokenizer
     told = drawn["prose"]["next"]["numbers"]["places"]
     assert len(told) == 8
@@ -336,14 +336,14 @@ def test_a_chain_costs_its_entropy_rate_from_k_1_on(drawn):
 
 def test_a_window_hides_what_lies_before_it(models):
     """The gru reads far back; cut to k symbols it must not know the one before."""
-    model, x = models["gru"].model, np.array(held_out(Subject(models["gru"])))
+    model, x = models["gru"].model, np.array(held_out(FigureContext(models["gru"])))
     at, k = np.array([60, 90, 200]), 5
     before = log_p_at(model, x, at, k, "cpu")
     x[at - k - 1] = (x[at - k - 1] + 1) % 7
     assert torch.equal(log_p_at(model, x, at, k, "cpu"), before)
     assert not torch.equal(
         log_p_at(model, x, at, k + 1, "cpu"),
-        log_p_at(model, np.array(held_out(Subject(models["gru"]))), at, k + 1, "cpu"),
+        log_p_at(model, np.array(held_out(FigureContext(models["gru"]))), at, k + 1, "cpu"),
     )
 
 
@@ -368,7 +368,7 @@ def test_bits_per_character_of_bytes(models, tmp_path):
     """ä has two bytes: a byte model pays for both, and the line says bits for each character."""
     show(models["bytes"], ["window"], out=tmp_path)
     numbers = json.loads((tmp_path / "window.json").read_text())["numbers"]
-    x = held_out(Subject(models["bytes"]))
+    x = held_out(FigureContext(models["bytes"]))
     text = bytes(x[8:]).decode(errors="ignore")
     log_p = log_p_at(models["bytes"].model, x, range(8, len(x)), 2, "cpu").numpy()
     exact = -log_p[np.arange(len(x) - 8), x[8:]].sum() / math.log(2) / len(text)
@@ -548,7 +548,7 @@ def test_the_film_fills_up(models, drawn):
 
 def test_symbols_that_are_no_pixels_are_refused(models):
     odd = replace(models["packed"], model=type("Odd", (), {"symbols": None, "length": 5})())
-    assert "not pixels" in why_no_pixels(Subject(odd))
+    assert "not pixels" in why_no_pixels(FigureContext(odd))
 
 
 def test_temperature_is_explained_as_of_symbols(drawn):
@@ -558,11 +558,11 @@ def test_temperature_is_explained_as_of_symbols(drawn):
 
 @pytest.mark.parametrize("name", ["packed", "levels"])
 def test_few_held_out_images_are_enough(models, name, tmp_path):
-    restored = models[name]
-    test = restored.dataset.splits["test"]
+    loaded = models[name]
+    test = loaded.dataset.splits["test"]
     few = replace(test, x=test.x[:6], y=test.y[:6])
     scarce = replace(
-        restored, dataset=replace(restored.dataset, splits=restored.dataset.splits | {"test": few})
+        loaded, dataset=replace(loaded.dataset, splits=loaded.dataset.splits | {"test": few})
     )
     show(scarce, ["surprise", "completions", "order"], out=tmp_path)
     told = json.loads((tmp_path / "surprise.json").read_text())["numbers"]

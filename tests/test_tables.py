@@ -15,11 +15,11 @@ from fromnoise.data import load
 from fromnoise.data.codecs.columns import Columns
 from fromnoise.data.stream import in_order
 from fromnoise.evaluate import likelihood
-from fromnoise.evaluate.quality import Samples, Yardstick, quality
+from fromnoise.evaluate.quality import QualityReference, Samples, quality
 from fromnoise.inference import sample
 from fromnoise.probability.cells import Cells, log_mass, truncated
 from fromnoise.runs.directory import Run
-from fromnoise.runs.load import Restored, restore
+from fromnoise.runs.load import LoadedRun, restore
 from fromnoise.training import launch
 from fromnoise.training.monitor.validation import Reference
 
@@ -76,7 +76,7 @@ def untrained(family, dataset, **options):
         model.fit_before(lambda: in_order(dataset, "train"), Rng(0))
     if hasattr(model, "fit"):
         model.fit(lambda: in_order(dataset, "train"), Rng(0))
-    return Restored(None, plan.family, model, dataset, 0)
+    return LoadedRun(None, plan.family, model, dataset, 0)
 
 
 def all_rows(dataset):
@@ -122,8 +122,8 @@ def test_values_that_are_not_finite_are_not_hidden_by_writing(tmp_path):
 @pytest.mark.parametrize("family", TABLE_FAMILIES)
 def test_every_family_hands_out_rows_as_they_are_written(tmp_path, family):
     dataset = table_of(tmp_path / "t.csv", **mixed())
-    restored = untrained(family, dataset)
-    x = sample.sample(restored, 70)
+    loaded = untrained(family, dataset)
+    x = sample.sample(loaded, 70)
     sample.write(dataset, x, tmp_path / "out.csv")
     read = load(str(tmp_path / "out.csv")).columns
     header, *lines = (tmp_path / "out.csv").read_text().splitlines()
@@ -147,18 +147,21 @@ def test_copies_with_a_little_noise_are_found_since_what_is_written_are_copies(t
     dataset = table_of(tmp_path / "t.csv", **columns)
     x = torch.from_numpy(dataset.split("train").x[:500]) + 1e-3 * Rng(1).normal("x", (500, 3))
     rows = {
-        found["name"]: found for found in quality(Yardstick(dataset, quick=True), Samples.of(x))
+        found["name"]: found
+        for found in quality(QualityReference(dataset, quick=True), Samples.of(x))
     }
     assert rows["near_copies"]["value"] >= 0.95
 
 
 def test_precision_and_coverage_are_those_of_the_written_rows(tmp_path):
     dataset = table_of(tmp_path / "t.csv", **integers(2000)[0])
-    restored = untrained("classical", dataset, components=20)
-    raw = restored.model.sample(600, None, restored.family.Options(), Rng(3))
+    loaded = untrained("classical", dataset, components=20)
+    raw = loaded.model.sample(600, None, loaded.family.Options(), Rng(3))
     written = torch.from_numpy(dataset.columns.encode(dataset.columns.undo(raw.numpy())))
-    yardstick = Yardstick(dataset, quick=True)
-    one, other = ({r["name"]: r for r in quality(yardstick, Samples.of(x))} for x in (raw, written))
+    quality_reference = QualityReference(dataset, quick=True)
+    one, other = (
+        {r["name"]: r for r in quality(quality_reference, Samples.of(x))} for x in (raw, written)
+    )
     assert all(one[name]["value"] == other[name]["value"] for name in one)
     assert (
         one["precision"]["value"] > 0.85 and one["coverage"]["value"] > 0.95
@@ -167,8 +170,8 @@ def test_precision_and_coverage_are_those_of_the_written_rows(tmp_path):
 
 def test_the_duel_of_a_gan_is_judged_by_rows_as_they_are_written(tmp_path):
     dataset = table_of(tmp_path / "t.csv", **integers(300)[0])
-    restored = untrained("gan", dataset)
-    features, _ = Reference(dataset, 100, Rng(0)).draw(restored.model, restored.family.Options())
+    loaded = untrained("gan", dataset)
+    features, _ = Reference(dataset, 100, Rng(0)).draw(loaded.model, loaded.family.Options())
     assert np.allclose(features.numpy(), dataset.columns.as_written(features.float().numpy()))
 
 
@@ -390,10 +393,10 @@ def test_a_value_that_many_rows_share_among_continuous_ones_has_no_density(tmp_p
     g = np.random.default_rng(0)
     zeros = np.where(g.random(400) < 0.3, 0.0, g.lognormal(3, 1, 400))
     dataset = table_of(tmp_path / "money.csv", plain=g.normal(size=400), money=zeros)
-    restored = untrained("classical", dataset)
-    reason = likelihood.why_none(restored)
+    loaded = untrained("classical", dataset)
+    reason = likelihood.why_none(loaded)
     assert "column 'money' has one value" in reason and "round it to 3 decimals" in reason
-    assert {row["bound"]: row["value"] for row in likelihood.rows(restored, 2, 20, 0)}[
+    assert {row["bound"]: row["value"] for row in likelihood.rows(loaded, 2, 20, 0)}[
         "exact"
     ] is None
     rounded = table_of(tmp_path / "rounded.csv", plain=g.normal(size=400), money=zeros.round(3))

@@ -509,7 +509,7 @@ def test_watching_changes_nothing(tmp_path):
     from fromnoise.inference.sample import sample
 
     plain = train(tmp_path / "a")
-    watched = launch.start(
+    progress_options = launch.start(
         launch.plan("vae", **TINY_VAE),
         tmp_path / "b",
         on_event=lambda e: (
@@ -518,7 +518,7 @@ def test_watching_changes_nothing(tmp_path):
             sample(restore(plain), 3),
         ),
     )
-    assert not first_difference(plain, watched)
+    assert not first_difference(plain, progress_options)
 
 
 def test_the_same_state_is_the_same_bytes(tmp_path):
@@ -772,8 +772,12 @@ def test_a_budget_too_short_for_its_intervals_says_so():
 
 def test_where_looking_takes_long_there_are_fewer_intervals(monkeypatch, tmp_path):
     """Each look 0.3 s: of 6 seconds a fifth, 1.2 s, is enough for three of them, with their margin."""
-    look = Trainer.look
-    monkeypatch.setattr(Trainer, "look", lambda trainer: (time.sleep(0.3), look(trainer))[1])
+    validate = Trainer.validate_and_select_average
+    monkeypatch.setattr(
+        Trainer,
+        "validate_and_select_average",
+        lambda trainer: (time.sleep(0.3), validate(trainer))[1],
+    )
 
     def about(**budget):
         plan = launch.plan(
@@ -923,10 +927,12 @@ def test_sampling_needs_no_data(tmp_path):
     with_data = restore(run)
     expected = with_data.dataset.columns.undo(sample(with_data, 5).numpy())
     path.unlink()
-    restored = restore(run, with_data=False)
-    assert restored.dataset.columns.undo(sample(restored, 5).numpy()) == expected and set(
-        expected
-    ) == {"a", "b", "c"}
+    loaded = restore(run, with_data=False)
+    assert loaded.dataset.columns.undo(sample(loaded, 5).numpy()) == expected and set(expected) == {
+        "a",
+        "b",
+        "c",
+    }
     with pytest.raises(DataError):
         restore(run)
 

@@ -14,7 +14,7 @@ from .core.spec import Batch, check_labels
 from .core.words import escaped
 from .families import Trust
 from .runs.directory import Run
-from .runs.load import Restored, restore
+from .runs.load import LoadedRun, restore
 from .training import launch
 
 TrustCode = bool | str | Path | Sequence[str | Path] | Trust
@@ -52,7 +52,7 @@ class TrainedRun:
         return self.run.path
 
     @cached_property
-    def restored(self) -> Restored:
+    def loaded(self) -> LoadedRun:
         import warnings
 
         options = {
@@ -70,11 +70,11 @@ class TrainedRun:
     @property
     def model(self):
         """The family's module, in eval mode: x in [-1, 1] for images."""
-        return self.restored.model
+        return self.loaded.model
 
     @property
     def dataset(self):
-        return self.restored.dataset
+        return self.loaded.dataset
 
     def sample(
         self,
@@ -104,13 +104,13 @@ class TrainedRun:
         if (
             label is not None and self.dataset.words is None
         ):  # with captions the sampler says what to give instead
-            check_takes_labels(self.restored)
+            check_takes_labels(self.loaded)
             label = self.dataset.class_number(label)
-        if lost := lost_label(self.restored):
+        if lost := lost_label(self.loaded):
             warnings.warn(lost, stacklevel=2)
-        with guided_by(self.restored, guide_with and guide_with.restored, options):
-            x = sample(self.restored, n, seed, label, options, prompt)
-        return in_own_units(self.dataset, x, labels_of(self.restored, n, label))
+        with guided_by(self.loaded, guide_with and guide_with.loaded, options):
+            x = sample(self.loaded, n, seed, label, options, prompt)
+        return in_own_units(self.dataset, x, labels_of(self.loaded, n, label))
 
     def generate(
         self,
@@ -127,21 +127,23 @@ class TrainedRun:
         """
         import warnings
 
-        from .inference.text import write_on
+        from .inference.text import continue_texts
 
         def warn(text):
             return warnings.warn(escaped(text), stacklevel=3)
 
         return [
             one.text
-            for one in write_on(self.restored, prompt, n, length, seed, stop, options, warn=warn)
+            for one in continue_texts(
+                self.loaded, prompt, n, length, seed, stop, options, warn=warn
+            )
         ]
 
     def score(self, text: str):
         """How much a text surprises the model: a ``generate.Scored``, with nats, bits per character and byte, and each symbol's surprise."""
         from .inference.text import score_text
 
-        return score_text(self.restored, text)
+        return score_text(self.loaded, text)
 
     def _input(self, x: np.ndarray, exact: bool = False) -> torch.Tensor:
         """Images uint8 (N, H, W[, C]) or vectors as the model takes them -> model form.
@@ -165,7 +167,7 @@ class TrainedRun:
             raise UsageError(
                 f"examples of shape {tuple(out.shape[1:])} were given, this model takes {spec.shape}"
             )
-        return out.to(self.restored.device)
+        return out.to(self.loaded.device)
 
     def _labels(self, y, n: int) -> torch.Tensor | None:
         """Labels (n,), or a list of captions, for a conditional model; other models take none. Raises UsageError.
@@ -177,14 +179,14 @@ class TrainedRun:
         if self.dataset.words is not None:
             if len(y) != n or not all(isinstance(caption, str) for caption in y):
                 raise UsageError(f"this model's conditions are captions: give {n} strings")
-            return self.dataset.words.encode(y).to(self.restored.device)
+            return self.dataset.words.encode(y).to(self.loaded.device)
         if any(isinstance(label, str) for label in y):
             y = [
                 self.dataset.class_number(label) if isinstance(label, str) else label for label in y
             ]
         check_labels(y, n, self.dataset.spec.classes)
         self.dataset.check_learned(np.asarray(y, np.int64))
-        return torch.as_tensor(np.asarray(y), dtype=torch.int64, device=self.restored.device)
+        return torch.as_tensor(np.asarray(y), dtype=torch.int64, device=self.loaded.device)
 
     @torch.no_grad()
     def encode(self, x: np.ndarray, y=None) -> np.ndarray:
@@ -198,7 +200,7 @@ class TrainedRun:
         from .inference.sample import in_own_units
 
         self._needs(Decodes, "decode")
-        z = torch.as_tensor(np.asarray(z), dtype=torch.float32, device=self.restored.device)
+        z = torch.as_tensor(np.asarray(z), dtype=torch.float32, device=self.loaded.device)
         if z.ndim != 2 or z.shape[1] != self.model.latent_dim:
             raise UsageError(
                 f"codes of shape {tuple(z.shape)} were given, this model takes (N, {self.model.latent_dim})"
@@ -217,9 +219,9 @@ class TrainedRun:
             return in_own_units(self.dataset, self.model.reconstruct(x, y), y)
         if why_not(self.model):
             self._needs(Reconstructs, "reconstruct")
-        rng = Rng(0, ("reconstruct",), device=self.restored.device)
+        rng = Rng(0, ("reconstruct",), device=self.loaded.device)
         return in_own_units(
-            self.dataset, invert(self.model, x, y, self.restored.family.Options(), rng).x_hat, y
+            self.dataset, invert(self.model, x, y, self.loaded.family.Options(), rng).x_hat, y
         )
 
     def complete(self, x: np.ndarray, fill, y=None, seed: int = 0, **options) -> np.ndarray | dict:
@@ -260,14 +262,14 @@ class TrainedRun:
             raise UsageError(
                 f"{len(a)} examples were given to go from, and {len(b)} to go to: as many of both"
             )
-        made = edit.between(self.restored, a, b, n, self._labels(y, len(a)), seed, options)
+        made = edit.between(self.loaded, a, b, n, self._labels(y, len(a)), seed, options)
         return in_own_units(self.dataset, made.flatten(0, 1))
 
     def _edited(self, change, x, how, y, seed, options):
         from .inference.sample import in_own_units
 
         y = self._labels(y, len(x))
-        made = change(self.restored, self._input(x), how, y, 1, seed, options)
+        made = change(self.loaded, self._input(x), how, y, 1, seed, options)
         return in_own_units(self.dataset, made[:, 0], y)
 
     @torch.no_grad()
@@ -276,12 +278,12 @@ class TrainedRun:
         from .evaluate.likelihood import log_likelihoods, why_none
 
         self._needs(HasLikelihood, "have a likelihood")
-        if reason := why_none(self.restored):
+        if reason := why_none(self.loaded):
             raise UsageError(f"this model has no likelihood: {reason}")
         x, y, rng, out = (
             self._input(x, exact=True),
             self._labels(y, len(x)),
-            Rng(seed, ("log_prob",), device=self.restored.device),
+            Rng(seed, ("log_prob",), device=self.loaded.device),
             [],
         )
         for start in range(0, len(x), 16):
@@ -317,7 +319,7 @@ class TrainedRun:
 
         return Report(
             evaluate(
-                self.restored,
+                self.loaded,
                 k,
                 n,
                 quick,
@@ -337,7 +339,7 @@ class TrainedRun:
         from .show.figures.catalogue import show
 
         options.setdefault("say", lambda text: warnings.warn(escaped(text), stacklevel=4))
-        return show(self.restored, list(names) or None, **options)
+        return show(self.loaded, list(names) or None, **options)
 
     def resume(self, **changes) -> "TrainedRun":
         """Goes on training; see ``fromnoise resume --help``."""
@@ -397,7 +399,7 @@ def compare(
         run if isinstance(run, TrainedRun) else TrainedRun(run, trust_code=trust_code)
         for run in runs
     ]
-    return make([run.restored for run in opened], Path(out), samples, seed=seed, zoo=zoo)[0]
+    return make([run.loaded for run in opened], Path(out), samples, seed=seed, zoo=zoo)[0]
 
 
 def open(

@@ -197,10 +197,10 @@ class Suite:
         for data in self.data:
             with tempfile.TemporaryDirectory() as folder:
                 run = launch.start(self.plan(**data), Path(folder) / "run")
-                restored = restore(run, trust=TRUST)
-                many, few = sample(restored, 70, seed=1), sample(restored, 3, seed=1)
-                other = sample(restored, 3, seed=2)
-            spec, name = restored.dataset.spec, Path(restored.dataset.name).name
+                loaded = restore(run, trust=TRUST)
+                many, few = sample(loaded, 70, seed=1), sample(loaded, 3, seed=1)
+                other = sample(loaded, 3, seed=2)
+            spec, name = loaded.dataset.spec, Path(loaded.dataset.name).name
             assert many.shape == (70, *spec.shape), (
                 f"70 samples of {name} have shape {tuple(many.shape)}, not {(70, *spec.shape)}"
             )
@@ -219,9 +219,9 @@ class Suite:
     def check_capabilities(self):
         """encode, decode, reconstruct and likelihood keep their shapes, and do not depend on batch mates"""
         with tempfile.TemporaryDirectory() as folder:
-            restored = restore(launch.start(self.plan(), Path(folder) / "run"), trust=TRUST)
-        model, batch = restored.model, restored.dataset.batch("test", slice(0, 8))
-        first = restored.dataset.batch("test", slice(0, 1))
+            loaded = restore(launch.start(self.plan(), Path(folder) / "run"), trust=TRUST)
+        model, batch = loaded.model, loaded.dataset.batch("test", slice(0, 8))
+        first = loaded.dataset.batch("test", slice(0, 1))
         with torch.no_grad():
             if isinstance(model, Encodes):
                 z = model.encode(batch.x, batch.y)
@@ -272,10 +272,10 @@ class Suite:
         if "conditional" not in self.family.Config.model_fields or not self.takes(conditional=True):
             return
         with tempfile.TemporaryDirectory() as folder:
-            restored = restore(
+            loaded = restore(
                 launch.start(self.plan(conditional=True), Path(folder) / "run"), trust=TRUST
             )
-        a, b = sample(restored, 4, label=1), sample(restored, 4, label=2)
+        a, b = sample(loaded, 4, label=1), sample(loaded, 4, label=2)
         assert not torch.equal(a, b), "the label changes nothing"
 
     def check_captions(self):
@@ -284,17 +284,17 @@ class Suite:
         if "conditional" not in self.family.Config.model_fields or not self.takes(**told):
             return
         with tempfile.TemporaryDirectory() as folder:
-            restored = restore(launch.start(self.plan(**told), Path(folder) / "run"), trust=TRUST)
+            loaded = restore(launch.start(self.plan(**told), Path(folder) / "run"), trust=TRUST)
         said = [
             "a red circle left of a blue square",
             "a blue square left of a red circle",
             "a red circle",
         ]
-        a, b, c = (sample(restored, 2, prompt=caption) for caption in said)
+        a, b, c = (sample(loaded, 2, prompt=caption) for caption in said)
         assert not torch.equal(a, c), "the caption changes nothing"
         assert not torch.equal(a, b), "the order of a caption's words changes nothing"
-        first = restored.dataset.words.examples[0]
-        assert torch.equal(sample(restored, 1), sample(restored, 1, prompt=first)), (
+        first = loaded.dataset.words.examples[0]
+        assert torch.equal(sample(loaded, 1), sample(loaded, 1, prompt=first)), (
             "samples without a prompt do not begin with the first example"
         )
 
@@ -388,7 +388,7 @@ def interrupted(plan: launch.Plan, path: Path, stops: list[int]) -> Run:
     def trainer_step():
         return getattr(current, "trainer", None) and current.trainer.state.step
 
-    def watched(trainer, *others):
+    def progress_options(trainer, *others):
         current.trainer = trainer
         try:
             fit(trainer, *others)
@@ -396,7 +396,7 @@ def interrupted(plan: launch.Plan, path: Path, stops: list[int]) -> Run:
             pending.pop(0)
             raise
 
-    launch.Stop, launch.fit = StopAt, watched
+    launch.Stop, launch.fit = StopAt, progress_options
     try:
         for i in range(len(stops) + 1):
             try:

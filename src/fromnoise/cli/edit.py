@@ -102,21 +102,21 @@ def edit(
             "say what to do, one thing at a time: --fill, --strength, --vary or --between"
         )
     ((name, value),) = asked.items()
-    restored = opened(run, checkpoint, device, images is None, data)
+    loaded = opened(run, checkpoint, device, images is None, data)
     if name == "between" and draws is not None:
         raise UsageError("there is one way between two images: leave --draws out")
-    options = loose(restored.family.Options, ctx.args)
+    options = loose(loaded.family.Options, ctx.args)
     asked_n, n, seed, draws = (
         n,
         whole(n or "8", "-n", 1),
         whole(seed, "--seed", 0),
         whole(draws or "4", "--draws", 1),
     )
-    x, y = editing.chosen(restored, n, images, label)
+    x, y = editing.chosen(loaded, n, images, label)
     if asked_n is not None and len(x) < n:
         warn(f"there are only {len(x)} images, not the {n} asked for")
     if name == "fill":
-        made = editing.complete(restored, x, fill, y, draws, seed, options)
+        made = editing.complete(loaded, x, fill, y, draws, seed, options)
     elif name == "between":
         pairs = len(x) // 2
         if not pairs:
@@ -125,7 +125,7 @@ def edit(
             warn("the last image has no partner, and is left out")
         x = x[: 2 * pairs].view(pairs, 2, *x.shape[1:])
         made = editing.between(
-            restored,
+            loaded,
             x[:, 0],
             x[:, 1],
             whole(value, "--between", 2),
@@ -135,18 +135,18 @@ def edit(
         )
     else:
         change = editing.redraw if name == "strength" else editing.vary
-        made = change(restored, x, number(value, f"--{name}"), y, draws, seed, options)
+        made = change(loaded, x, number(value, f"--{name}"), y, draws, seed, options)
     told = {
         name: Path(value).stem if name == "fill" else value,
-        "step": restored.step,
+        "step": loaded.step,
         "seed": seed,
         **options,
     }
-    target = out or restored.run.path / "samples" / (
+    target = out or loaded.run.path / "samples" / (
         "edit-" + "-".join(f"{key}-{part}" for key, part in told.items()) + ".png"
     )
-    files = editing.save(restored, x, made, target, fill)
-    restored.run.note_outputs(files)
+    files = editing.save(loaded, x, made, target, fill)
+    loaded.run.note_outputs(files)
     told = f"{len(made)} x {made.shape[1]} images: {target}"
     finish(
         {"run": str(run), "n": len(made), "draws": made.shape[1], "files": [str(f) for f in files]},

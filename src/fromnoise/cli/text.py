@@ -25,12 +25,12 @@ from .root import (
 SHOWN = 24  # characters of a symbol in the table of --by-symbol
 
 
-def go_on(
-    restored, args, n, length, seed, prompt, prompt_file, stop, stream, out, as_json, quiet
+def continue_text(
+    loaded, args, n, length, seed, prompt, prompt_file, stop, stream, out, as_json, quiet
 ) -> None:
     """``sample`` of a model of text: prints, streams or writes the continuations of one prompt."""
     from ..inference import sample as sampling
-    from ..inference.text import longest_copies, read_text, tokenizer_of, write_on
+    from ..inference.text import continue_texts, longest_copies, read_text, tokenizer_of
 
     if prompt is not None and prompt_file is not None:
         raise UsageError("give one prompt: --prompt or --prompt-file")
@@ -40,7 +40,7 @@ def go_on(
         )
     if out is not None:
         sampling.text_ending(out)  # before any work
-    tokenizer = tokenizer_of(restored)
+    tokenizer = tokenizer_of(loaded)
     if prompt == "-" or prompt_file is not None:
         raw, name = (
             (_stdin(), "the prompt") if prompt == "-" else (_content(prompt_file), prompt_file)
@@ -53,21 +53,21 @@ def go_on(
         print(show("".join(waiting) + new), end="", flush=True)
         waiting.clear()
 
-    options = loose(restored.family.Options, args)
-    made = write_on(
-        restored, prompt, n, length, seed, stop, options, on_symbols if stream else None, warn
+    options = loose(loaded.family.Options, args)
+    made = continue_texts(
+        loaded, prompt, n, length, seed, stop, options, on_symbols if stream else None, warn
     )
     texts = [prompt + one.text for one in made]
     files = []
     if out is not None:
         read = tokenizer.encode(prompt).tolist()
         files = sampling.write_texts(texts, [read + one.symbols for one in made], out)
-        restored.run.note_outputs(files)
-    copied = None if quiet and not as_json else longest_copies(restored, [one.text for one in made])
+        loaded.run.note_outputs(files)
+    copied = None if quiet and not as_json else longest_copies(loaded, [one.text for one in made])
     if as_json:
         document = {
-            "run": str(restored.run.path),
-            "step": restored.step,
+            "run": str(loaded.run.path),
+            "step": loaded.step,
             "n": n,
             "seed": seed,
             "prompt": prompt,
@@ -120,16 +120,16 @@ def score(run, file, text, by_symbol, checkpoint, device, as_json, quiet):
         raise UsageError(
             "score takes one text: a FILE, - for what comes in by a pipe, or --text TEXT"
         )
-    restored = opened(run, checkpoint, device, with_data=False)
-    tokenizer = tokenizer_of(restored)
+    loaded = opened(run, checkpoint, device, with_data=False)
+    tokenizer = tokenizer_of(loaded)
     if text is None:
         raw = _stdin() if str(file) == "-" else _content(file)
         text = read_text(raw, "stdin" if str(file) == "-" else str(file), tokenizer)
-    scored = score_text(restored, text)
+    scored = score_text(loaded, text)
     if as_json:
         document = {
             "run": str(run),
-            "step": restored.step,
+            "step": loaded.step,
             **scored.numbers(),
             "pieces": list(scored.pieces),
             "surprise": scored.surprise.tolist(),

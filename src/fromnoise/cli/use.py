@@ -25,7 +25,7 @@ from .root import (
     warn,
     whole,
 )
-from .text import go_on
+from .text import continue_text
 
 THINGS = {"image": "images", "vector": "tables or points", "tokens": "sequences of symbols"}
 ENDING = {"image": "png", "vector": "csv", "tokens": "npy"}
@@ -119,8 +119,8 @@ def sample(
     from ..inference import sample as sampling
     from ..inference.text import is_text_model
 
-    restored = opened(run, checkpoint, device, with_data=False)
-    if is_text_model(restored):
+    loaded = opened(run, checkpoint, device, with_data=False)
+    if is_text_model(loaded):
         if label is not None:
             raise UsageError("a model of text has no classes: leave --label out")
         n, length, seed = (
@@ -128,8 +128,8 @@ def sample(
             whole("500" if length is None else length, "--length"),
             whole(seed, "--seed", 0),
         )
-        return go_on(
-            restored,
+        return continue_text(
+            loaded,
             ctx.args,
             n,
             length,
@@ -142,7 +142,7 @@ def sample(
             as_json,
             quiet,
         )
-    captions = restored.dataset.words is not None
+    captions = loaded.dataset.words is not None
     asked = {
         "--prompt": None if captions else prompt,
         "--prompt-file": prompt_file,
@@ -157,16 +157,16 @@ def sample(
             else "models of text"
         )
         raise UsageError(
-            f"{given[0]} is for {whom}, and this one makes {THINGS[restored.dataset.spec.kind]}: leave it out"
+            f"{given[0]} is for {whom}, and this one makes {THINGS[loaded.dataset.spec.kind]}: leave it out"
         )
-    options = loose(restored.family.Options, ctx.args)
+    options = loose(loaded.family.Options, ctx.args)
     if label is not None and not captions:  # with captions the sampler says what to give instead
-        sampling.check_takes_labels(restored)
-        label = restored.dataset.class_number(label)
+        sampling.check_takes_labels(loaded)
+        label = loaded.dataset.class_number(label)
     n, seed = whole("64" if n is None else n, "-n", 1), whole(seed, "--seed", 0)
-    kind = restored.dataset.spec.kind
+    kind = loaded.dataset.spec.kind
     told = {
-        "step": restored.step,
+        "step": loaded.step,
         "seed": seed,
         "n": n,
         **({} if label is None else {"label": label}),
@@ -176,12 +176,12 @@ def sample(
     weak = None if guide_with is None else opened(guide_with, "last", device, with_data=False)
     told |= {} if weak is None else {"with": guide_with.name}
     stem = "-".join(f"{key}-{value}" for key, value in told.items())
-    target = out or restored.run.path / "samples" / f"{stem}.{ENDING[kind]}"
-    with sampling.guided_by(restored, weak, options):
-        if lost := sampling.lost_label(restored):
+    target = out or loaded.run.path / "samples" / f"{stem}.{ENDING[kind]}"
+    with sampling.guided_by(loaded, weak, options):
+        if lost := sampling.lost_label(loaded):
             warn(lost)
-        files = sampling.sample_to(restored, n, target, seed, label, options, prompt, raw_csv, warn)
-    restored.run.note_outputs(files)
+        files = sampling.sample_to(loaded, n, target, seed, label, options, prompt, raw_csv, warn)
+    loaded.run.note_outputs(files)
     finish(
         {"run": str(run), "n": n, "seed": seed, "files": [str(f) for f in files]},
         as_json,
@@ -209,8 +209,8 @@ def reconstruct(run, images, n, out, checkpoint, data, device, as_json, quiet):
     """Inputs (top) and their reconstructions (below), with the error. Without an encoder z is searched for."""
     from ..inference.reconstruct import reconstruct as draw
 
-    restored = opened(run, checkpoint, device, images is None, data)
-    target, mse, count, how = draw(restored, whole(n, "-n", 1), images, out)
+    loaded = opened(run, checkpoint, device, images is None, data)
+    target, mse, count, how = draw(loaded, whole(n, "-n", 1), images, out)
     text = f"{count} reconstructions ({how}), mean squared error {mse:.5f} per pixel: {target}"
     finish(
         {"run": str(run), "n": count, "mse": mse, "how": how, "file": str(target)},
@@ -273,9 +273,9 @@ def evaluate(
     from ..evaluate.table import plain_table, rich_table
     from ..show.figures.catalogue import show as draw
 
-    restored = opened(run, checkpoint, device, data=data)
+    loaded = opened(run, checkpoint, device, data=data)
     report = measure(
-        restored,
+        loaded,
         whole(k, "-k", 2),
         None if n is None else whole(n, "-n", 1),
         quick,
@@ -288,7 +288,7 @@ def evaluate(
         warn=warn,
     )
     if figures and not quick:
-        draw(restored, seed=whole(seed, "--seed", 0), say=warn)
+        draw(loaded, seed=whole(seed, "--seed", 0), say=warn)
     if as_json:
         return finish(report, True, "")
     if sys.stdout.isatty():
@@ -387,13 +387,13 @@ def show(run, names, dims, sampled, seed, beside, out, checkpoint, data, device,
     from ..show.figures.catalogue import show as draw
     from ..training.launch import command_line
 
-    restored = opened(run, checkpoint, device, data=data)
+    loaded = opened(run, checkpoint, device, data=data)
     pair = dims.split(",")
     if len(pair) != 2:
         raise UsageError(f"--dims takes two numbers such as 0,1, not '{dims}'")
     plain = None if beside is None else opened(beside, "last", device)
     files = draw(
-        restored,
+        loaded,
         list(names) or None,
         seed=whole(seed, "--seed", 0),
         dims=tuple(whole(d, "--dims", 0) for d in pair),

@@ -72,7 +72,7 @@ class Family(nn.Module):
         self.config, self.spec, self.progress = config, spec, 1.0
 
     @property
-    def tunable(self) -> BaseConfig:
+    def trained_config(self) -> BaseConfig:
         """The configuration whose fields are the options of this model's training."""
         return self.config
 

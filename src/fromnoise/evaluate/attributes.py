@@ -7,7 +7,7 @@ from ..data.sources import shapes
 from ..inference import sample as sampling
 from ..measures.attributes import ATTRIBUTES, check
 from ..measures.estimate import Estimate, share
-from ..runs.load import Restored
+from ..runs.load import LoadedRun
 from .protocol import row
 
 PICTURES, QUICK_PICTURES = 1000, 200  # of each split
@@ -21,21 +21,21 @@ WORDS = {
 }
 
 
-def has_attributes(restored: Restored) -> bool:
+def has_attributes(loaded: LoadedRun) -> bool:
     """Is it a model that was told captions, of pictures whose rules of drawing are known?"""
-    return restored.dataset.name in shapes.NAMES and getattr(
-        restored.model.config, "conditional", False
+    return loaded.dataset.name in shapes.NAMES and getattr(
+        loaded.model.config, "conditional", False
     )
 
 
-def rows(restored: Restored, quick: bool, seed: int) -> list[dict]:
+def rows(loaded: LoadedRun, quick: bool, seed: int) -> list[dict]:
     """Of samples for the first captions of test and unseen: which are correct in everything, and in each attribute.
 
     Beside each number stands that of the real pictures with the same captions, by the same checker.
     """
     found = []
-    for split, words in SPLITS.items() if has_attributes(restored) else ():
-        made, real = verdicts(restored, split, QUICK_PICTURES if quick else PICTURES, seed)
+    for split, words in SPLITS.items() if has_attributes(loaded) else ():
+        made, real = verdicts(loaded, split, QUICK_PICTURES if quick else PICTURES, seed)
         for name in ("correct", *ATTRIBUTES):
             label = f"{'fully correct pictures' if name == 'correct' else f'pictures {WORDS[name]}'}, {words} combinations"
             told = share_of(made, name)
@@ -66,13 +66,13 @@ def share_of(verdicts: list[dict], name: str) -> Estimate:
     return share(sum(said), len(said))
 
 
-def verdicts(restored: Restored, split: str, n: int, seed: int) -> tuple[list[dict], list[dict]]:
+def verdicts(loaded: LoadedRun, split: str, n: int, seed: int) -> tuple[list[dict], list[dict]]:
     """Of n samples for the first captions of a split, and of the real pictures that have these."""
-    dataset = restored.dataset
+    dataset = loaded.dataset
     part = dataset.split(split)
     n = min(n, len(part))
     y = torch.from_numpy(part.y[:n])
-    blocks = sampling.blocks(restored, n, seed, labels=y)
+    blocks = sampling.blocks(loaded, n, seed, labels=y)
     captions = dataset.words.decode(y)
     made = np.concatenate([dataset.to_store(x) for x in blocks])
     return check(made, captions), check(part.x[:n], captions)

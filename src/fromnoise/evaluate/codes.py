@@ -9,7 +9,7 @@ from ..core.rng import Rng
 from ..data.stream import in_order
 from ..measures import factors, latents
 from ..measures.latents import active_units
-from ..runs.load import Restored
+from ..runs.load import LoadedRun
 from .protocol import row
 
 SCORES = {
@@ -23,16 +23,16 @@ SCORES = {
 
 
 @torch.no_grad()
-def rows(restored: Restored, seed: int) -> list[dict]:
+def rows(loaded: LoadedRun, seed: int) -> list[dict]:
     """Active units, KL, distance of the aggregate posterior from the prior; scores against known factors of the data."""
-    model, dataset = restored.model, restored.dataset
+    model, dataset = loaded.model, loaded.dataset
     if isinstance(model, Quantises):
-        return codebook(restored)
+        return codebook(loaded)
     if not isinstance(model, Encodes) or len(dataset.split("test")) < 2:
         return []
-    rng = Rng(seed, ("codes",), device=restored.device)
+    rng = Rng(seed, ("codes",), device=loaded.device)
     means, codes, kl, n = [], [], 0.0, 0
-    for batch in in_order(dataset, "test", device=restored.device):
+    for batch in in_order(dataset, "test", device=loaded.device):
         if isinstance(model, EncodesDistribution):
             mean, std = model.posterior(batch.x, batch.y)
             codes.append(
@@ -93,10 +93,10 @@ def rows(restored: Restored, seed: int) -> list[dict]:
     return found
 
 
-def codebook(restored: Restored) -> list[dict]:
+def codebook(loaded: LoadedRun) -> list[dict]:
     """How much a grid of symbols can say of x, and how much of the codebook is in use, on the test split."""
-    model, counts, n = restored.model, 0, 0
-    for batch in in_order(restored.dataset, "test", device=restored.device):
+    model, counts, n = loaded.model, 0, 0
+    for batch in in_order(loaded.dataset, "test", device=loaded.device):
         counts = (
             counts
             + torch.bincount(model.quantise(batch.x, batch.y).flatten(), minlength=model.codes)

@@ -16,7 +16,7 @@ from ..data.stream import in_order
 from ..measures.features import FeatureMap
 from ..probability.pca import principal_components
 from .protocol import Column, badness, has_value, overlap
-from .quality import Samples, Yardstick, quality
+from .quality import QualityReference, Samples, quality
 from .table import heading
 
 MOST = 5000  # examples in each half
@@ -83,7 +83,7 @@ def fitted_gaussian(dataset: Dataset, n: int, rng: Rng) -> Tensor:
     return x.clamp(-1, 1) if dataset.spec.kind == "image" else x
 
 
-ZOO: dict[str, Callable[[Dataset, int, Rng], Tensor]] = {
+KNOWN_DEFECTS: dict[str, Callable[[Dataset, int, Rng], Tensor]] = {
     "real": real,
     "copies of the training set": copies,
     "the mean": mean_example,
@@ -120,13 +120,15 @@ def defects(
 ) -> Defects:
     """Scores the zoo. One half of the training set is the reference, the other half plays the perfect model."""
     halves = halved(dataset)
-    yardstick = Yardstick(halves, evaluator)
+    quality_reference = QualityReference(halves, evaluator)
     n = min(most, len(halves.split("validation")))
     rows = {
-        name: quality(yardstick, Samples.of(make(halves, n, Rng(seed, ("zoo", name)))), seed)
-        for name, make in ZOO.items()
+        name: quality(
+            quality_reference, Samples.of(make(halves, n, Rng(seed, ("zoo", name)))), seed
+        )
+        for name, make in KNOWN_DEFECTS.items()
     }
-    bad, seen = tuple(name for name in ZOO if name != "real"), {}
+    bad, seen = tuple(name for name in KNOWN_DEFECTS if name != "real"), {}
     called = {} if dataset.spec.classes > 1 else {"one class dropped": "one quarter dropped"}
     for i, perfect in enumerate(rows["real"]):
         if has_value(perfect) and perfect["better"]:

@@ -19,7 +19,7 @@ from ..probability import ais
 from ..probability.cells import Cells
 from ..probability.diffusion.ode import PROBES, SMALL
 from ..probability.likelihood import dequantisation_nats
-from ..runs.load import Restored
+from ..runs.load import LoadedRun
 from .protocol import absent, row
 
 CLASSIFIED = 2000  # test examples whose class is asked for: each costs as many likelihoods as there are classes
@@ -51,7 +51,7 @@ class Score:
 
 @torch.no_grad()
 def score(
-    restored: Restored,
+    loaded: LoadedRun,
     k: int = 1,
     n: int | None = None,
     split="test",
@@ -65,12 +65,12 @@ def score(
     dequantisation noise when the model's likelihood is a density: the result is then a lower bound (Theis
     et al. 2016).
     """
-    return scores(restored, k, n, split, seed, chunk)[-1]
+    return scores(loaded, k, n, split, seed, chunk)[-1]
 
 
 @torch.no_grad()
 def scores(
-    restored: Restored,
+    loaded: LoadedRun,
     k: int = 1,
     n: int | None = None,
     split="test",
@@ -82,7 +82,7 @@ def scores(
     Both are of the same draws, so that the mean over k draws is never above the k-sample bound, in any example. Of a model
     that does not weigh its draws, and for k = 1, the first is ``score`` with k = 1.
     """
-    model, dataset, device = restored.model, restored.dataset, restored.device
+    model, dataset, device = loaded.model, loaded.dataset, loaded.device
     assert isinstance(model, HasLikelihood) and model.bound != "none"
     # a block of examples shares a key, in blocks of fixed size: one call for many random numbers
     chunk = max(1, min(chunk, NUMBERS_AT_ONCE // dataset.spec.dims))
@@ -140,17 +140,17 @@ def dequantised(x: torch.Tensor, spec, rng: Rng) -> tuple[torch.Tensor, float]:
 
 
 @torch.no_grad()
-def by_flow(restored: Restored, n: int, split="test", seed: int = 0) -> tuple[Score, float, str]:
+def by_flow(loaded: LoadedRun, n: int, split="test", seed: int = 0) -> tuple[Score, float, str]:
     """Log-likelihood by the probability flow, the mean error of its solver in nats, and how it was found, in words.
 
     Example i has the same noise whatever n is. The standard error is over examples and, where there are any, probes.
     Raises UsageError where the solver's error is too large.
     """
-    model, spec = restored.model, restored.dataset.spec
+    model, spec = loaded.model, loaded.dataset.spec
     exact = spec.dims <= SMALL
     values, errors, ses, steps, done = [], [], [], 0, 0
-    for batch in in_order(restored.dataset, split, 100 if exact else 16, n, restored.device):
-        rng = Rng(seed, ("flow", split), device=restored.device).at(done)
+    for batch in in_order(loaded.dataset, split, 100 if exact else 16, n, loaded.device):
+        rng = Rng(seed, ("flow", split), device=loaded.device).at(done)
         x, extra = dequantised(batch.x, spec, rng)
         found = model.flow_log_likelihood(x, batch.y, rng, 0 if exact else PROBES)
         (
@@ -179,7 +179,7 @@ AIS = dict(
 
 
 def annealed(
-    restored: Restored,
+    loaded: LoadedRun,
     n: int,
     split="test",
     seed: int = 0,
@@ -192,9 +192,9 @@ def annealed(
     The nearest to the truth that a decoder allows, and slow: ``steps * leapfrogs`` gradients for every chain. Still a
     lower bound on average (Wu et al. 2017). The standard error is over examples.
     """
-    model, values, accepted = restored.model, [], []
-    for i, batch in enumerate(in_order(restored.dataset, split, 20, n, restored.device)):
-        rng = Rng(seed, ("ais", split), device=restored.device).at(i)
+    model, values, accepted = loaded.model, [], []
+    for i, batch in enumerate(in_order(loaded.dataset, split, 20, n, loaded.device)):
+        rng = Rng(seed, ("ais", split), device=loaded.device).at(i)
         z = model.draw_posterior(batch.x, batch.y, rng, chains).transpose(0, 1)  # (C, B, D)
         x = batch.x.repeat(chains, *[1] * (batch.x.ndim - 1))
         y = None if batch.y is None else batch.y.repeat(chains)
@@ -233,17 +233,17 @@ def unit_of(dataset: Dataset) -> str:
     return f"nats per row, {densities} of {len(dataset.columns.columns)} columns as standardised densities"
 
 
-def why_none(restored: Restored) -> str:
+def why_none(loaded: LoadedRun) -> str:
     """Why this model has no likelihood, or ""."""
-    model = restored.model
+    model = loaded.model
     if not isinstance(model, HasLikelihood):
         return "this family defines no density"
     if model.bound == "none":
         return model.reason
-    columns = restored.dataset.columns
+    columns = loaded.dataset.columns
     if columns is not None and columns.cells and not model.spec.cells:
         return OLD
-    return repeated_value(restored.dataset)
+    return repeated_value(loaded.dataset)
 
 
 def repeated_value(dataset: Dataset) -> str:
@@ -290,14 +290,14 @@ def bounds(k: int) -> dict:
     }
 
 
-def rows(restored: Restored, k: int, n: int | None, seed: int, anneal: int = 0) -> list[dict]:
+def rows(loaded: LoadedRun, k: int, n: int | None, seed: int, anneal: int = 0) -> list[dict]:
     """Exact, ELBO and k-sample bound, in nats and bits per dimension; what a model does not have is said in words.
 
     anneal: so many examples also by annealed importance sampling.
     """
-    model, spec = restored.model, restored.dataset.spec
-    unit = unit_of(restored.dataset)
-    if reason := why_none(restored):
+    model, spec = loaded.model, loaded.dataset.spec
+    unit = unit_of(loaded.dataset)
+    if reason := why_none(loaded):
         return _absent(EXACT | bounds(k), reason, unit)
     noisy = model.continuous and (spec.levels > 0 or spec.has_cells)
     what = "levels" if spec.levels else "cells"
@@ -344,15 +344,15 @@ def rows(restored: Restored, k: int, n: int | None, seed: int, anneal: int = 0) 
     if model.bound == "exact":
         bound = "lower" if noisy else "exact"
         found = told(
-            "log_likelihood", "log-likelihood", score(restored, 1, n, seed=seed), bound, None
+            "log_likelihood", "log-likelihood", score(loaded, 1, n, seed=seed), bound, None
         )
         return [
             *found,
-            *classification(restored, n),
+            *classification(loaded, n),
             *_absent(bounds(k), "the likelihood is computed, not bounded", unit),
         ]
     if isinstance(model, HasFlow):
-        bound = score(restored, 1, n, seed=seed)
+        bound = score(loaded, 1, n, seed=seed)
         kind = (
             f"of the probability of the {what}, without dequantisation"
             if spec.levels or spec.has_cells
@@ -367,7 +367,7 @@ def rows(restored: Restored, k: int, n: int | None, seed: int, anneal: int = 0) 
                 1,
                 reason=f"variational, over levels of noise: {kind}",
             ),
-            *flow_rows(restored, bound.n, seed, told),
+            *flow_rows(loaded, bound.n, seed, told),
             *_absent(EXACT, "only bounded, and estimated by the flow", unit),
             *_absent(
                 {"importance_weighted": bounds(k)["importance_weighted"]},
@@ -377,7 +377,7 @@ def rows(restored: Restored, k: int, n: int | None, seed: int, anneal: int = 0) 
         ]
     more = []
     if anneal and isinstance(model, HasPosterior) and not noisy:
-        found, accepted = annealed(restored, anneal, seed=seed, **AIS)
+        found, accepted = annealed(loaded, anneal, seed=seed, **AIS)
         how = f"annealed importance sampling from q(z|x): {AIS['chains'] - 4} chains and 4 pilots, {AIS['steps']} temperatures, {100 * accepted:.0f} % of the moves accepted"
         more = [
             row(
@@ -393,7 +393,7 @@ def rows(restored: Restored, k: int, n: int | None, seed: int, anneal: int = 0) 
                 **(common | {"reason": how}),
             )
         ]
-    mean, bound = scores(restored, k, n, seed=seed)
+    mean, bound = scores(loaded, k, n, seed=seed)
     how = {
         "reason": "; ".join(
             filter(
@@ -417,17 +417,15 @@ def rows(restored: Restored, k: int, n: int | None, seed: int, anneal: int = 0) 
     ]
 
 
-def flow_rows(restored: Restored, n: int, seed: int, told) -> list[dict]:
+def flow_rows(loaded: LoadedRun, n: int, seed: int, told) -> list[dict]:
     """Of fewer examples than the n of the bound: each costs hundreds of evaluations of the network."""
-    spec, name, label = restored.dataset.spec, "flow_likelihood", "log-likelihood by the flow"
+    spec, name, label = loaded.dataset.spec, "flow_likelihood", "log-likelihood by the flow"
     try:
         found, error, how = by_flow(
-            restored, min(n, max(16, n // (10 if spec.dims <= SMALL else 100))), seed=seed
+            loaded, min(n, max(16, n // (10 if spec.dims <= SMALL else 100))), seed=seed
         )
     except FromNoiseError as refusal:
-        return _absent(
-            {name: (label, "ode", None)}, f"refused: {refusal}", unit_of(restored.dataset)
-        )
+        return _absent({name: (label, "ode", None)}, f"refused: {refusal}", unit_of(loaded.dataset))
     noisy = spec.levels > 0 or spec.has_cells
     how += f", solver off by {error:.2g} nats" + ("; uniform dequantisation" if noisy else "")
     return told(
@@ -443,9 +441,9 @@ def flow_rows(restored: Restored, n: int, seed: int, told) -> list[dict]:
 
 
 @torch.no_grad()
-def classification(restored: Restored, n: int | None) -> list[dict]:
+def classification(loaded: LoadedRun, n: int | None) -> list[dict]:
     """How often the most probable class, by Bayes' rule from p(x | class), is the right one; none for data without classes."""
-    model, dataset = restored.model, restored.dataset
+    model, dataset = loaded.model, loaded.dataset
     if not isinstance(model, Classifies) or not dataset.spec.classes:
         return []
     about, more = (
@@ -457,7 +455,7 @@ def classification(restored: Restored, n: int | None) -> list[dict]:
             absent(*about, "it needs a model of p(x | class): train with --conditional", **more)
         ]
     right = total = 0
-    for batch in in_order(dataset, "test", 100, min(n or CLASSIFIED, CLASSIFIED), restored.device):
+    for batch in in_order(dataset, "test", 100, min(n or CLASSIFIED, CLASSIFIED), loaded.device):
         right += int((model.class_log_probs(batch.x).argmax(1) == batch.y).sum())
         total += len(batch)
     return [row(*about[:2], share(right, total), about[2], **more)]

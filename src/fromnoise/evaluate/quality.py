@@ -18,7 +18,13 @@ from ..data.stream import in_order
 from ..measures import coverage, distances, frechet, labels, memory, pyramid, twosample
 from ..measures.estimate import Estimate, NoSpreadError, NotFiniteError
 from ..measures.evaluator import Evaluator
-from ..measures.features import FeatureMap, PrincipalComponents, extract, of_split, referees
+from ..measures.features import (
+    FeatureMap,
+    PrincipalComponents,
+    extract,
+    of_split,
+    untrained_features,
+)
 from .modes import Modes, modes_of
 from .protocol import absent, row
 
@@ -96,7 +102,7 @@ class Scales:
         return self.distances(self.of_split("test"))
 
 
-class Yardstick:
+class QualityReference:
     """What samples are measured against.
 
     evaluator  the trained feature map, first of ``maps`` where there is one; the referees follow
@@ -111,7 +117,9 @@ class Yardstick:
             if quick
             else {"train": REFERENCE, "test": REFERENCE}
         )
-        self.maps: list[FeatureMap] = ([evaluator] if evaluator else []) + referees(dataset)
+        self.maps: list[FeatureMap] = ([evaluator] if evaluator else []) + untrained_features(
+            dataset
+        )
         self._known: dict[tuple[str, str, bool], Tensor] = {}
         self._modes_of_test = torch.zeros(0, dtype=torch.int64)
         self._scales: dict[tuple[int, int], Scales] = {}
@@ -162,18 +170,18 @@ class Yardstick:
         return torch.from_numpy(self.dataset.split(split).y[: self.most[split]])
 
 
-def quality(yardstick: Yardstick, samples: Samples, seed: int = 0) -> list[dict]:
+def quality(quality_reference: QualityReference, samples: Samples, seed: int = 0) -> list[dict]:
     """Rows of a report about a set of samples. Raises UsageError (too few), DataError (not finite, shape, range)."""
     if samples.n < FEWEST:
         raise UsageError(
             f"{samples.n} samples are too few to measure anything: take {FEWEST} or more"
         )
     rng = Rng(seed, ("quality",))
-    features: dict[str, list[Tensor]] = {m.name: [] for m in yardstick.maps}
-    modes, scales = yardstick.modes, yardstick.scales(samples.n, rng)
+    features: dict[str, list[Tensor]] = {m.name: [] for m in quality_reference.maps}
+    modes, scales = quality_reference.modes, quality_reference.scales(samples.n, rng)
     index, patches, done = [], [], 0
-    for x in samples.checked(yardstick.dataset):
-        for m in yardstick.maps:
+    for x in samples.checked(quality_reference.dataset):
+        for m in quality_reference.maps:
             features[m.name].append(extract(m, [x]))
         if modes and done < modes.most:
             index.append(modes.index(x[: modes.most - done]))
@@ -182,17 +190,17 @@ def quality(yardstick: Yardstick, samples: Samples, seed: int = 0) -> list[dict]
         done += len(x)
     found = {name: torch.cat(parts) for name, parts in features.items()}
     rows = []
-    for m in yardstick.maps:
-        rows += _frechet(yardstick, m, found[m.name])
-    main = yardstick.maps[0]
+    for m in quality_reference.maps:
+        rows += _frechet(quality_reference, m, found[m.name])
+    main = quality_reference.maps[0]
     x = found[main.name]
-    rows += _others(yardstick, main, x, rng)
+    rows += _others(quality_reference, main, x, rng)
     if scales:
         rows += _scales(scales, [torch.cat(level) for level in zip(*patches)])
-    rows += _labels(yardstick, x, samples)
+    rows += _labels(quality_reference, x, samples)
     if modes:
-        rows += _modes(yardstick, modes, torch.cat(index))
-    rows += _memory(yardstick, found[yardstick.pixels.name])
+        rows += _modes(quality_reference, modes, torch.cat(index))
+    rows += _memory(quality_reference, found[quality_reference.pixels.name])
     return [found | {"drawn": samples.drawn, "seed": seed} for found in rows]
 
 
@@ -224,9 +232,9 @@ def attempt(
     return row(name, words, found, unit, real=control, **card)
 
 
-def _frechet(yardstick: Yardstick, m: FeatureMap, x: Tensor) -> list[dict]:
-    dataset, rows = yardstick.dataset, []
-    train, test = yardstick.features(m, "train"), yardstick.features(m, "test")
+def _frechet(quality_reference: QualityReference, m: FeatureMap, x: Tensor) -> list[dict]:
+    dataset, rows = quality_reference.dataset, []
+    train, test = quality_reference.features(m, "train"), quality_reference.features(m, "test")
     for split, y, name, words in (
         ("train", train, "frechet", "Fréchet distance"),
         ("test", test, "frechet_held_out", "Fréchet distance to held-out examples"),
@@ -242,7 +250,9 @@ def _frechet(yardstick: Yardstick, m: FeatureMap, x: Tensor) -> list[dict]:
             evaluator=m.name,
             better="lower",
         )
-        card["group"] = "samples" if m is yardstick.maps[0] and split == "train" else "referees"
+        card["group"] = (
+            "samples" if m is quality_reference.maps[0] and split == "train" else "referees"
+        )
         rows.append(
             attempt(
                 name,
@@ -256,9 +266,9 @@ def _frechet(yardstick: Yardstick, m: FeatureMap, x: Tensor) -> list[dict]:
     return rows
 
 
-def _others(yardstick: Yardstick, m: FeatureMap, x: Tensor, rng: Rng) -> list[dict]:
+def _others(quality_reference: QualityReference, m: FeatureMap, x: Tensor, rng: Rng) -> list[dict]:
     """What needs all pairs of points: by the main feature map only, on fewer points."""
-    train, test = yardstick.features(m, "train"), yardstick.features(m, "test")
+    train, test = quality_reference.features(m, "train"), quality_reference.features(m, "test")
     few, some = min(len(train), NEIGHBOURS), min(len(x), len(train), TOLD_APART)
     n = min(len(x), few)
 
@@ -277,7 +287,7 @@ def _others(yardstick: Yardstick, m: FeatureMap, x: Tensor, rng: Rng) -> list[di
     def card(count):
         return dict(
             split="train",
-            reference=reference(yardstick.dataset, "train", count),
+            reference=reference(quality_reference.dataset, "train", count),
             evaluator=m.name,
             group="samples",
         )
@@ -378,14 +388,14 @@ def _scales(scales: Scales, patches: list[Tensor]) -> list[dict]:
     return rows
 
 
-def _modes(yardstick: Yardstick, modes: Modes, index: Tensor) -> list[dict]:
+def _modes(quality_reference: QualityReference, modes: Modes, index: Tensor) -> list[dict]:
     """By PacGAN's protocol, beside as many test examples."""
-    n, test = len(index), yardstick.modes_of_test(len(index))
+    n, test = len(index), quality_reference.modes_of_test(len(index))
     found, real = modes.estimates(index), modes.estimates(test) if len(test) == n else {}
     card = dict(
         n=n,
         m=None,
-        reference=f"{yardstick.dataset.digest[:12]}:modes",
+        reference=f"{quality_reference.dataset.digest[:12]}:modes",
         evaluator=modes.judge,
         group="labels",
     )
@@ -407,17 +417,17 @@ def _modes(yardstick: Yardstick, modes: Modes, index: Tensor) -> list[dict]:
     return rows
 
 
-def _labels(yardstick: Yardstick, x: Tensor, samples: Samples) -> list[dict]:
+def _labels(quality_reference: QualityReference, x: Tensor, samples: Samples) -> list[dict]:
     """By an evaluator that knows classes: how often each class comes, and whether samples are what was asked for."""
-    evaluator, dataset = yardstick.evaluator, yardstick.dataset
+    evaluator, dataset = quality_reference.evaluator, quality_reference.dataset
     if not isinstance(evaluator, Evaluator) or not evaluator.classes:
         return []
     card = dict(
         evaluator=evaluator.name,
         group="labels",
-        reference=reference(dataset, "test", len(yardstick.features(evaluator, "test"))),
+        reference=reference(dataset, "test", len(quality_reference.features(evaluator, "test"))),
     )
-    test, truth = yardstick.features(evaluator, "test"), yardstick.labels("test")
+    test, truth = quality_reference.features(evaluator, "test"), quality_reference.labels("test")
     seen, real = evaluator.logits(x).argmax(1), evaluator.logits(test).argmax(1)
     rows = [
         row(
@@ -443,7 +453,10 @@ def _labels(yardstick: Yardstick, x: Tensor, samples: Samples) -> list[dict]:
             )
         )
         return rows
-    train, train_y = yardstick.features(evaluator, "train"), yardstick.labels("train")
+    train, train_y = (
+        quality_reference.features(evaluator, "train"),
+        quality_reference.labels("train"),
+    )
 
     def score(z, y):
         return labels.classification_accuracy_score(z, y, test, truth)
@@ -475,12 +488,15 @@ def _labels(yardstick: Yardstick, x: Tensor, samples: Samples) -> list[dict]:
     return rows
 
 
-def _memory(yardstick: Yardstick, x: Tensor) -> list[dict]:
-    m = yardstick.pixels
-    train, test = yardstick.features(m, "train", everything=True), yardstick.features(m, "test")
+def _memory(quality_reference: QualityReference, x: Tensor) -> list[dict]:
+    m = quality_reference.pixels
+    train, test = (
+        quality_reference.features(m, "train", everything=True),
+        quality_reference.features(m, "test"),
+    )
     card = dict(
         split="train",
-        reference=reference(yardstick.dataset, "train", len(train)),
+        reference=reference(quality_reference.dataset, "train", len(train)),
         evaluator=m.name,
         group="memory",
         better="near",
@@ -505,8 +521,8 @@ def _memory(yardstick: Yardstick, x: Tensor) -> list[dict]:
     ]
 
 
-def nearest_training(yardstick: Yardstick, x: Tensor) -> tuple[Tensor, Tensor]:
+def nearest_training(quality_reference: QualityReference, x: Tensor) -> tuple[Tensor, Tensor]:
     """Distance to and row of the nearest training example of each sample, (n,) each, by ``yardstick.pixels``."""
-    train = yardstick.features(yardstick.pixels, "train", everything=True)
-    distance, row = memory.nearest(extract(yardstick.pixels, [x]), train)
+    train = quality_reference.features(quality_reference.pixels, "train", everything=True)
+    distance, row = memory.nearest(extract(quality_reference.pixels, [x]), train)
     return distance[:, 0], row[:, 0]

@@ -9,22 +9,22 @@ from ..core.rng import Rng
 from ..data.dataset import Dataset
 from ..data.stream import in_order
 from ..probability.pca import Components, principal_components
-from ..runs.load import Restored
+from ..runs.load import LoadedRun
 from .protocol import row
 
 
-def unit_scale(restored: Restored) -> float:
+def unit_scale(loaded: LoadedRun) -> float:
     """What brings differences to the scale that errors are told in: pixels in [0, 1]; vectors as the model sees them."""
-    return 0.5 if restored.dataset.spec.kind == "image" else 1.0
+    return 0.5 if loaded.dataset.spec.kind == "image" else 1.0
 
 
 @torch.no_grad()
-def errors(restored: Restored, split="test") -> torch.Tensor:
+def errors(loaded: LoadedRun, split="test") -> torch.Tensor:
     """Mean squared reconstruction error of each example, (N,), float64."""
-    model, unit = restored.model, unit_scale(restored)
+    model, unit = loaded.model, unit_scale(loaded)
     parts = [
         (unit * (model.reconstruct(b.x, b.y) - b.x)).square().flatten(1).mean(1).double()
-        for b in in_order(restored.dataset, split, device=restored.device)
+        for b in in_order(loaded.dataset, split, device=loaded.device)
     ]
     return torch.cat(parts).cpu()
 
@@ -39,11 +39,11 @@ def principal_directions(dataset: Dataset, size: int, limit: int = 20_000) -> Co
 
 
 @torch.no_grad()
-def pca_errors(restored: Restored, found: Components, split="test") -> torch.Tensor:
+def pca_errors(loaded: LoadedRun, found: Components, split="test") -> torch.Tensor:
     """The same for PCA with these components, (N,)."""
     mean, basis = found.mean, found.basis
-    unit, parts = unit_scale(restored), []
-    for batch in in_order(restored.dataset, split):
+    unit, parts = unit_scale(loaded), []
+    for batch in in_order(loaded.dataset, split):
         x = batch.x.flatten(1).double() - mean
         parts.append((unit * (x - x @ basis @ basis.T)).square().mean(1))
     errors = torch.cat(parts)
@@ -59,7 +59,7 @@ def psnr(mse: float) -> float:
 
 @torch.no_grad()
 def denoising_psnr(
-    restored: Restored, corrupter: Corrupts, level: float | None = None, split="test", seed: int = 0
+    loaded: LoadedRun, corrupter: Corrupts, level: float | None = None, split="test", seed: int = 0
 ) -> dict:
     """PSNR in decibels of the corrupted input and of its reconstruction, against the clean image.
 
@@ -67,12 +67,10 @@ def denoising_psnr(
     clipped to [0, 1] for their own PSNR only, as a picture of them would be.
     """
     totals, n = torch.zeros(2, dtype=torch.float64), 0
-    for batch in in_order(restored.dataset, split, device=restored.device):
-        rng = Rng(seed, ("denoise", split), device=restored.device).per_row(
-            range(n, n + len(batch))
-        )
+    for batch in in_order(loaded.dataset, split, device=loaded.device):
+        rng = Rng(seed, ("denoise", split), device=loaded.device).per_row(range(n, n + len(batch)))
         noisy = corrupter.corrupt(batch.x, rng, level)
-        clean = restored.model.reconstruct(noisy)
+        clean = loaded.model.reconstruct(noisy)
         for i, image in enumerate((noisy.clamp(-1, 1), clean)):
             totals[i] += (0.5 * (image - batch.x)).square().flatten(1).mean(1).double().sum().cpu()
         n += len(batch)
@@ -82,13 +80,13 @@ def denoising_psnr(
 # -- rows of a report ----------------------------------------------------------------------------------------
 
 
-def rows(restored: Restored, seed: int) -> list[dict]:
+def rows(loaded: LoadedRun, seed: int) -> list[dict]:
     """Reconstruction beside PCA of equal code size, and denoising, for the models that do either."""
-    model, found = restored.model, []
+    model, found = loaded.model, []
     if isinstance(model, Reconstructs) and isinstance(model, Encodes):
-        found += _beside_pca(restored)
+        found += _beside_pca(loaded)
     if isinstance(model, Corrupts) and getattr(model.config, "corruption", "none") != "none":
-        psnr = denoising_psnr(restored, model, seed=seed)
+        psnr = denoising_psnr(loaded, model, seed=seed)
         what = {"unit": "decibels, peak 1", "n": psnr["n"], "group": "reconstruction"}
         found += [
             row("psnr_noisy", "PSNR of the corrupted input", psnr["noisy"], **what),
@@ -97,12 +95,12 @@ def rows(restored: Restored, seed: int) -> list[dict]:
     return found
 
 
-def _beside_pca(restored: Restored) -> list[dict]:
-    size = restored.model.latent_dim
-    found = principal_directions(restored.dataset, size)
-    mine, pca = errors(restored), pca_errors(restored, found)
+def _beside_pca(loaded: LoadedRun) -> list[dict]:
+    size = loaded.model.latent_dim
+    found = principal_directions(loaded.dataset, size)
+    mine, pca = errors(loaded), pca_errors(loaded, found)
     fitted = f"PCA fitted to {found.rows:,} training examples"
-    image = restored.dataset.spec.kind == "image"
+    image = loaded.dataset.spec.kind == "image"
     unit = (
         "squared error per pixel, pixels in [0, 1]"
         if image
@@ -113,8 +111,8 @@ def _beside_pca(restored: Restored) -> list[dict]:
         return float(values.std() / len(values) ** 0.5) if len(values) > 1 else None
 
     common = {"n": len(mine), "group": "reconstruction"}
-    if size >= restored.dataset.spec.dims:
-        why = f"a code of {size} numbers is not smaller than the data's {restored.dataset.spec.dims}: a small error shows nothing"
+    if size >= loaded.dataset.spec.dims:
+        why = f"a code of {size} numbers is not smaller than the data's {loaded.dataset.spec.dims}: a small error shows nothing"
         return [
             row(
                 "reconstruction_mse",

@@ -16,12 +16,12 @@ from ..families import short_name
 from ..inference import sample as sampling
 from ..measures.evaluator import evaluator_for
 from ..runs.directory import Run
-from ..runs.load import Restored
+from ..runs.load import LoadedRun
 from ..runs.records import read_report
 from . import attributes, codes, likelihood, reconstruction, text
 from .cost import cost
-from .quality import Samples, Yardstick, quality, reference
-from .text import TextYardstick
+from .quality import QualityReference, Samples, quality, reference
+from .text import TextReference
 
 FORMAT = 6  # of reports; another one when a number means something else than before
 K = 100  # z samples of the importance-weighted bound
@@ -33,7 +33,7 @@ QUICK_COST = dict(seconds=0.3, limit=3.0)  # of drawing, to find the speed
 
 
 def evaluate(
-    restored: Restored,
+    loaded: LoadedRun,
     k: int = K,
     n: int | None = None,
     quick: bool = False,
@@ -41,7 +41,7 @@ def evaluate(
     samples: int | None = None,
     evaluator: Path | None = None,
     evaluator_digest: str | None = None,
-    yardstick: Yardstick | TextYardstick | None = None,
+    quality_reference: QualityReference | TextReference | None = None,
     anneal: int = 0,
     say: Callable[[str], None] = lambda text: None,
     warn: Callable[[str], None] = lambda text: None,
@@ -63,39 +63,41 @@ def evaluate(
         )
     if quick:
         k, n = min(k, QUICK_K), min(n or QUICK_N, QUICK_N)
-    dataset = restored.dataset
+    dataset = loaded.dataset
     samples = samples or usual_samples(dataset, quick)
-    yardstick = yardstick or yardstick_for(dataset, evaluator, evaluator_digest, quick)
+    quality_reference = quality_reference or reference_for(
+        dataset, evaluator, evaluator_digest, quick
+    )
     if dataset.spec.kind == "tokens":
         say(f"prediction of held-out text, and {samples} texts")
-        rows, texts = text.measure(restored, yardstick, n, samples, seed)
+        rows, texts = text.measure(loaded, quality_reference, n, samples, seed)
     else:
-        if yardstick.evaluator is None and dataset.spec.kind == "image":
+        if quality_reference.evaluator is None and dataset.spec.kind == "image":
             say(
                 f"no evaluator of this data is known: `fromnoise evaluator fit {dataset.name}` makes one, which sees more than pixels"
             )
         say(f"{samples:,} samples")
-        rows, texts = quality(yardstick, drawn(restored, samples, seed), seed), {}
-        rows += attributes.rows(restored, quick, seed)
+        rows, texts = quality(quality_reference, drawn(loaded, samples, seed), seed), {}
+        rows += attributes.rows(loaded, quick, seed)
         say("likelihood and reconstruction")
-        rows += likelihood.rows(restored, k, n, seed, anneal)
-        rows += reconstruction.rows(restored, seed)
-        rows += codes.rows(restored, seed)
+        rows += likelihood.rows(loaded, k, n, seed, anneal)
+        rows += reconstruction.rows(loaded, seed)
+        rows += codes.rows(loaded, seed)
     for found in rows:
         found["reference"] = found["reference"] or reference(
             dataset, found["split"], found["n"] or 0
         )
         found["seed"] = seed
-    asked = settings(samples, k, n, seed, yardstick, anneal)
-    report = describe(restored, yardstick) | {
+    asked = settings(samples, k, n, seed, quality_reference, anneal)
+    report = describe(loaded, quality_reference) | {
         "metrics": rows,
-        "cost": cost(restored, **(QUICK_COST if quick else {})),
+        "cost": cost(loaded, **(QUICK_COST if quick else {})),
         "settings": asked,
     }
-    report["seeds"] = {"training": restored.run.record.seed, "evaluation": seed}
+    report["seeds"] = {"training": loaded.run.record.seed, "evaluation": seed}
     if texts:
         report["texts"] = texts
-    target = restored.run.path / (
+    target = loaded.run.path / (
         "report-quick.json" if quick else "report.json"
     )  # a quick look never replaces a measurement
     keep_other(target, report, warn)
@@ -110,17 +112,17 @@ def usual_samples(dataset: Dataset, quick: bool = False) -> int:
     return QUICK_SAMPLES if quick else SAMPLES
 
 
-def yardstick_for(
+def reference_for(
     dataset: Dataset, evaluator: Path | None = None, digest: str | None = None, quick: bool = False
-) -> Yardstick | TextYardstick:
+) -> QualityReference | TextReference:
     """What models of this data are measured with. Raises UsageError, DataError (an evaluator of other data)."""
     if dataset.spec.kind != "tokens":
-        return Yardstick(dataset, evaluator_for(dataset, evaluator, digest), quick)
+        return QualityReference(dataset, evaluator_for(dataset, evaluator, digest), quick)
     if evaluator is not None:
         raise UsageError(
             "text is measured in bits for each character, without a feature network: leave --evaluator out"
         )
-    return TextYardstick(dataset, quick)
+    return TextReference(dataset, quick)
 
 
 def data_id(dataset: Dataset) -> tuple[str, str]:
@@ -131,32 +133,32 @@ def data_id(dataset: Dataset) -> tuple[str, str]:
     )
 
 
-def describe(restored: Restored, yardstick: Yardstick | TextYardstick) -> dict:
+def describe(loaded: LoadedRun, quality_reference: QualityReference | TextReference) -> dict:
     """What was measured, and with what."""
-    run, found = restored.run, yardstick.evaluator
+    run, found = loaded.run, quality_reference.evaluator
     events = run.events("interval")
     untrained = (
         ["untrained: these are the weights of step 0, before any training: train anew"]
-        if run.record.steps and not restored.step
+        if run.record.steps and not loaded.step
         else []
     )
     unlearned = (
-        unlearned_in_words(restored.dataset)
-        if getattr(restored.model.config, "conditional", False)
+        unlearned_in_words(loaded.dataset)
+        if getattr(loaded.model.config, "conditional", False)
         else []
     )
     return {
         "run": run.name,
         "family": run.record.family,
         "preset": run.record.preset,
-        "title": title(restored),
-        "step": restored.step,
+        "title": title(loaded),
+        "step": loaded.step,
         "weights": "ema",
         "data": {
             "name": run.record.data.name,
-            "digest": restored.dataset.digest,
-            "binarise": restored.dataset.binarise,
-            **tokens(restored.dataset),
+            "digest": loaded.dataset.digest,
+            "binarise": loaded.dataset.binarise,
+            **tokens(loaded.dataset),
         },
         "evaluator": found and {"name": found.name, **getattr(found, "about", {})},
         "health": untrained + unlearned + (events[-1]["health"] if events else []),
@@ -225,11 +227,11 @@ def settings(
     k: int,
     n: int | None,
     seed: int,
-    yardstick: Yardstick | TextYardstick,
+    quality_reference: QualityReference | TextReference,
     anneal: int = 0,
 ) -> dict:
     """What a report was asked for: two reports of one run with the same settings hold the same numbers."""
-    name = yardstick.evaluator and yardstick.evaluator.name
+    name = quality_reference.evaluator and quality_reference.evaluator.name
     return {
         "format": FORMAT,
         "samples": samples,
@@ -241,29 +243,29 @@ def settings(
     }
 
 
-def drawn(restored: Restored, n: int, seed: int) -> Samples:
+def drawn(loaded: LoadedRun, n: int, seed: int) -> Samples:
     """The samples 0 .. n-1 of a run, as they are measured: with default options.
 
     Classes of a conditional model come as often as in the training set; captions are those of the test examples. Where the data are black and white, so are the
     samples of every family, each pixel by chance of its grey: a mean is not an example.
     """
-    spec, rng, y = restored.dataset.spec, Rng(seed, ("drawn",)), None
+    spec, rng, y = loaded.dataset.spec, Rng(seed, ("drawn",)), None
     refuse_larger(
         n * 8 * (spec.dims + FEATURES),
         f"--samples {n}: so many samples and their features",
         "ask for fewer",
     )
-    conditional = getattr(restored.model.config, "conditional", False)
+    conditional = getattr(loaded.model.config, "conditional", False)
     if conditional and spec.caption:
-        test = torch.from_numpy(restored.dataset.split("test").y)
+        test = torch.from_numpy(loaded.dataset.split("test").y)
         y = test[torch.arange(n) % len(test)]
     elif conditional:
-        counts = np.bincount(restored.dataset.split("train").y, minlength=spec.classes)
+        counts = np.bincount(loaded.dataset.split("train").y, minlength=spec.classes)
         y = rng.categories("classes", counts / counts.sum(), n)
 
     def blocks():
         done = 0
-        for x in sampling.blocks(restored, n, seed, labels=y):
+        for x in sampling.blocks(loaded, n, seed, labels=y):
             if spec.levels == 2:
                 x = (rng.at(done).uniform("pixels", x.shape) < (x.cpu() + 1) / 2).float() * 2 - 1
             done += len(x)
@@ -273,30 +275,30 @@ def drawn(restored: Restored, n: int, seed: int) -> Samples:
         "black or white"
         if spec.levels == 2
         else "as written"
-        if restored.dataset.columns is not None
+        if loaded.dataset.columns is not None
         else "as sampled"
     )
     return Samples(n, blocks, y, how)
 
 
-def title(restored: Restored) -> str:
+def title(loaded: LoadedRun) -> str:
     """A few words that tell this model from its neighbours: "vae ladder, z of 32"."""
-    record, config = restored.run.record, restored.run.record.config
+    record, config = loaded.run.record, loaded.run.record.config
     named = record.preset == "default" or record.has_two_stages
-    words = [short_name(restored.run.info) if named else f"{record.family} {record.preset}"]
-    if isinstance(restored.model, Predicts) and config.get("network"):
+    words = [short_name(loaded.run.info) if named else f"{record.family} {record.preset}"]
+    if isinstance(loaded.model, Predicts) and config.get("network"):
         words[0] = f"{record.family} {config['network']}" + (
             " beside counts" if config.get("prior") else ""
         )
-        words += [f"context {restored.model.context}"] if restored.model.context is not None else []
+        words += [f"context {loaded.model.context}"] if loaded.model.context is not None else []
     if config.get("model") and config["model"] != record.preset:
         words[0] = f"{record.family} {config['model']}"
     if config.get("corruption", "none") != "none" and "denois" not in words[0]:
         words[0] = f"denoising {words[0]}"
     if "latent_dim" in config:
-        words.append(f"z of {getattr(restored.model, 'latent_dim', config['latent_dim'])}")
+        words.append(f"z of {getattr(loaded.model, 'latent_dim', config['latent_dim'])}")
     if config.get("conditional"):
         words.append("conditional")
-    if isinstance(restored.model, ChoosesSamples) and restored.model.candidates() > 1:
-        words.append(f"D chooses one of {restored.model.candidates()}")
+    if isinstance(loaded.model, ChoosesSamples) and loaded.model.candidates() > 1:
+        words.append(f"D chooses one of {loaded.model.candidates()}")
     return ", ".join(words)

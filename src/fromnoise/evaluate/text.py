@@ -21,7 +21,7 @@ from ..data.stream import comfortable, in_order
 from ..inference import text as generate
 from ..measures.text import Hashes, copied, longest_copied
 from ..nets.counts.ngram import KneserNey
-from ..runs.load import Restored
+from ..runs.load import LoadedRun
 from .protocol import absent, row
 
 BLOCKS = 50  # of a text: standard errors are found from their spread
@@ -129,7 +129,7 @@ def blocks(tokens: np.ndarray, size: int = 2**20) -> Iterator[np.ndarray]:
     return (tokens[start : start + size] for start in range(0, len(tokens), size))
 
 
-class TextYardstick:
+class TextReference:
     """What models of one text are measured against; made once for many models. quick: counts of a smaller text only."""
 
     evaluator = None  # no features are looked at
@@ -250,12 +250,12 @@ def exp(x: float) -> float:
 
 
 @torch.no_grad()
-def in_windows(restored: Restored, most: int) -> list[dict]:
+def in_windows(loaded: LoadedRun, most: int) -> list[dict]:
     """The validation text in windows of T symbols that know nothing of what came before; like nanoGPT's measure, without
     the first symbol of each window, which has nothing before it (but each window once, where that draws them at random)."""
-    model, dataset = restored.model, restored.dataset
+    model, dataset = loaded.model, loaded.dataset
     T, size = model.length, comfortable(dataset.spec, 500)
-    batches = in_order(dataset, "validation", size, max(1, most // T), restored.device)
+    batches = in_order(dataset, "validation", size, max(1, most // T), loaded.device)
     left = slice(1 if T > 1 else 0, None)
 
     def own(x):
@@ -282,16 +282,18 @@ def in_windows(restored: Restored, most: int) -> list[dict]:
     ]
 
 
-def beside(of: Passage, nats: np.ndarray, yardstick: TextYardstick) -> list[dict]:
+def beside(of: Passage, nats: np.ndarray, quality_reference: TextReference) -> list[dict]:
     """What counts and a compressor make of the same passage, in bits per byte; and how much better the model is than counts."""
     found, common, rows = (
-        yardstick.baselines(of),
+        quality_reference.baselines(of),
         card(of) | {"group": "baselines", "n": of.size},
         [],
     )
     for name, label in BASELINES.items():
         if name not in found:
-            rows.append(absent(name, label, "bits per byte", yardstick.why_no_counts, **common))
+            rows.append(
+                absent(name, label, "bits per byte", quality_reference.why_no_counts, **common)
+            )
             continue
         symbolwise, alone = isinstance(found[name], np.ndarray), float(np.sum(found[name]))
         each = found[name] + (of.unknown_nats if symbolwise else of.unknown_nats.sum())
@@ -320,7 +322,7 @@ def beside(of: Passage, nats: np.ndarray, yardstick: TextYardstick) -> list[dict
     name, label, unit = GAIN
     common |= {"group": "text", "better": "higher"}
     if "kneser_ney" not in found:
-        return [*rows, absent(name, label, unit, yardstick.why_no_counts, **common)]
+        return [*rows, absent(name, label, unit, quality_reference.why_no_counts, **common)]
     gain = (found["kneser_ney"] - nats) / math.log(2)
     how = "symbol by symbol, so that it is surer than the two numbers apart"
     return [
@@ -352,30 +354,32 @@ def pieces(of: Passage, dataset: Dataset, n: int, length: int = LENGTH) -> list[
     return [dataset.tokenizer.decode(of.tokens[start : start + length]) for start in starts]
 
 
-def copying(texts: list[str], real: list[str], yardstick: TextYardstick) -> tuple[list[dict], dict]:
+def copying(
+    texts: list[str], real: list[str], quality_reference: TextReference
+) -> tuple[list[dict], dict]:
     """Rows about what the texts of a model copy from its training text; and the texts, with runs of them that are copied."""
-    n, train = len(texts), yardstick.train
+    n, train = len(texts), quality_reference.train
     common = dict(
         n=n,
         split="train",
-        reference=f"{yardstick.text}:train",
+        reference=f"{quality_reference.text}:train",
         drawn=f"{LENGTH} symbols each",
         group="memory",
         better="lower",
     )
-    if yardstick.corpus is None:
+    if quality_reference.corpus is None:
         why = f"copies are looked for in training texts of up to {generate.LONGEST:,} symbols, and this one has {len(train):,}"
         return [absent(name, *about, why, **common) for name, about in COPYING.items()], {
             "sampled": [{"text": text, "copied": []} for text in texts]
         }
     marks, rows, shown = {}, [], {}
     for whose, some in (("sampled", texts), ("real", real)):
-        marks[whose] = [copied(text, yardstick.corpus, COPIED) for text in some]
+        marks[whose] = [copied(text, quality_reference.corpus, COPIED) for text in some]
         shown[whose] = [
             {"text": text, "copied": runs_of(mark)} for text, mark in zip(some, marks[whose])
         ]
     longest, longest_real = (
-        np.array([longest_copied(text, yardstick.corpus)[0] for text in some])
+        np.array([longest_copied(text, quality_reference.corpus)[0] for text in some])
         for some in (texts, real)
     )
     share, share_real = (
@@ -414,13 +418,13 @@ def copying(texts: list[str], real: list[str], yardstick: TextYardstick) -> tupl
 
 
 def measure(
-    restored: Restored, yardstick: TextYardstick, n: int | None, texts: int, seed: int
+    loaded: LoadedRun, quality_reference: TextReference, n: int | None, texts: int, seed: int
 ) -> tuple[list[dict], dict]:
     """Rows of a report about a model of text, and its texts for the page.
 
     n: windows of the test text that are predicted (None: all, up to SYMBOLS symbols). Raises DataError (a diverged model).
     """
-    model, dataset = restored.model, restored.dataset
+    model, dataset = loaded.model, loaded.dataset
     if not isinstance(model, Predicts):
         why = "this family does not predict one symbol after another"
         return [
@@ -439,12 +443,12 @@ def measure(
         | {"name": "nats_per_symbol_validation", "label": "nats per symbol of the validation text"}
     )
     if isinstance(model, HasLikelihood) and model.bound == "exact":
-        rows += in_windows(restored, most)
-    rows += beside(test, nats, yardstick)
+        rows += in_windows(loaded, most)
+    rows += beside(test, nats, quality_reference)
     written = [
-        found.text for found in generate.write_on(restored, n=texts, length=LENGTH, seed=seed)
+        found.text for found in generate.continue_texts(loaded, n=texts, length=LENGTH, seed=seed)
     ]
-    about, shown = copying(written, pieces(test, dataset, texts), yardstick)
+    about, shown = copying(written, pieces(test, dataset, texts), quality_reference)
     why = "a text is no point among features: what it copies is measured instead"
     return [
         *rows,

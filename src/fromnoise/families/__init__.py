@@ -40,7 +40,7 @@ class FamilyFile:
     sha256: str = ""
 
     @property
-    def watched(self) -> BaseConfig:
+    def progress_options(self) -> BaseConfig:
         """How samples are drawn while it trains."""
         return self.Options(**self.watching)
 
@@ -132,7 +132,7 @@ def of_run(
         for stage in ("first", "second"):
             part = info["config"][stage]
             _trusted(part["family"], part.get("sha256", ""), trust, whose, warn)
-        return importlib.import_module(".two_stage", __name__).of(info["config"])
+        return importlib.import_module(".two_stage", __name__).two_stage_family(info["config"])
     return _trusted(
         info.get("family_file") or info["family"],
         info.get("family_sha256") or "",

@@ -172,7 +172,7 @@ def preset_for(spec: DataSpec) -> str:
 
 class Diffusion(Family):
     latent_images = True
-    first_and_last = ("net.stem", "net.embed", "net.told.levels.mix", "net.out")
+    first_and_last = ("net.stem", "net.embed", "net.conditioning.levels.mix", "net.out")
 
     def __init__(self, config: Config, spec: DataSpec):
         super().__init__(config, spec)
@@ -403,20 +403,20 @@ class Diffusion(Family):
         object.__setattr__(self, "weak", weak)  # no part of this model
 
     @property
-    def told(self) -> bool:
+    def captioned(self) -> bool:
         """Are images drawn from captions? What those ask for in detail needs the new noise of ``sde``, and more steps."""
         return bool(self.config.conditional and self.spec.caption and self.spec.kind == "image")
 
     def sampler(self, options: Options) -> str:
-        return options.sampler if options.sampler != "auto" else "sde" if self.told else "dpm"
+        return options.sampler if options.sampler != "auto" else "sde" if self.captioned else "dpm"
 
-    def visited(self, options: Options) -> Tensor:
+    def sampling_times(self, options: Options) -> Tensor:
         """The times of as many steps as make the evaluations. Raises UsageError for churn that no sampler has."""
         sampler = self.sampler(options)
         if options.churn and sampler != "heun":
             raise UsageError("--churn is for --sampler heun: take that, or leave it out")
         usual = (
-            40 if self.spec.kind != "image" else 32 if self.told and sampler != "jump" else 10
+            40 if self.spec.kind != "image" else 32 if self.captioned and sampler != "jump" else 10
         )  # ten are too few where the data are narrow
         n = options.steps or usual
         n = (n + 1) // 2 if sampler == "heun" else n
@@ -436,7 +436,7 @@ class Diffusion(Family):
             return low, RATIOS[1]
         return low, min(RATIOS[1], max(10.0, 2.5 * float(self.gaussian.variances[0]) ** 0.5))
 
-    def walk(
+    def run_sampler(
         self,
         y: Tensor | None,
         denoise: samplers.Denoise,
@@ -482,16 +482,16 @@ class Diffusion(Family):
         return x.clamp(-1, 1) if self.spec.kind == "image" and self.spec.levels else x
 
     def sample(self, n: int, y: Tensor | None, options: Options, rng: Rng, on_step=None) -> Tensor:
-        times = self.visited(options)
+        times = self.sampling_times(options)
         x = self.start(rng.normal("x", (n, *self.spec.shape)), times[0], y)
         if options.sampler == "jump":
             return self.in_range(
                 samplers.jump(self.leap(y, options), x, times, on_step) * self.scale + self.shift
             )
-        return self.walk(y, self.denoiser(y, options), x, times, options, rng, on_step)
+        return self.run_sampler(y, self.denoiser(y, options), x, times, options, rng, on_step)
 
     def trace(self, n: int, y: Tensor | None, options: Options, rng: Rng) -> list[Moment]:
-        times, xs, seen = self.visited(options), [], []
+        times, xs, seen = self.sampling_times(options), [], []
         ratios = self.path.ratio(times)
         sample = self.sample(
             n, y, options, rng, lambda i, x, x_hat: (xs.append(x), seen.append(x_hat))
@@ -502,14 +502,14 @@ class Diffusion(Family):
             return x * self.scale + self.shift
 
         moments = [
-            Moment(s, own(x / self.place(s)[1]), own(x_hat))
+            Moment(s, own(x / self.time_of_level(s)[1]), own(x_hat))
             for s, x, x_hat in zip((ratios / (1 + ratios)).tolist(), xs, seen)
         ]
         return [*moments, Moment(0.0, sample, sample)]
 
     # -- through noise of a level s: x_s = (1 - s) x + s eps -----------------------------------------------------
 
-    def place(self, level: float) -> tuple[Tensor, Tensor]:
+    def time_of_level(self, level: float) -> tuple[Tensor, Tensor]:
         """t (), and how many times larger x_t is than x_s."""
         t = self.path.at(
             torch.tensor(level / max(1 - level, 1e-9), dtype=torch.float64).clamp(*RATIOS)
@@ -520,7 +520,7 @@ class Diffusion(Family):
         return (1 - level) * x + level * (z * self.scale + self.shift)
 
     def clean(self, x_s: Tensor, level: float, y: Tensor | None, options: Options) -> Tensor:
-        t, size = self.place(level)
+        t, size = self.time_of_level(level)
         return (
             self.denoiser(y, options)((x_s - self.shift) / self.scale * size, t)[0] * self.scale
             + self.shift
@@ -529,14 +529,14 @@ class Diffusion(Family):
     def denoised(
         self, x_s: Tensor, level: float, y: Tensor | None, options: Options, rng: Rng
     ) -> Tensor:
-        times = self.visited(options)
+        times = self.sampling_times(options)
         if level == 1:  # nothing is known: new samples start so
             x_t = self.start((x_s - self.shift) / self.scale, times[0], y)
         else:
-            t, size = self.place(level)
+            t, size = self.time_of_level(level)
             times = editing.below(times, t)
             x_t = (x_s - self.shift) / self.scale * size
-        return self.walk(y, self.denoiser(y, options), x_t, times, options, rng)
+        return self.run_sampler(y, self.denoiser(y, options), x_t, times, options, rng)
 
     def to_noise(self, x: Tensor, y: Tensor | None, options: Options) -> Tensor:
         """Two evaluations for each of the steps. Raises UsageError for a sampler that would not come back."""
@@ -544,7 +544,7 @@ class Diffusion(Family):
             raise UsageError(
                 f"--sampler {sampler}{' with --churn' if options.churn else ''} does not bring a picture back from its noise: take dpm, euler or heun"
             )
-        times = self.visited(options)
+        times = self.sampling_times(options)
         z = editing.encode(
             self.denoiser(y, options), (x - self.shift) / self.scale, self.path, times
         )
@@ -558,12 +558,12 @@ class Diffusion(Family):
     def complete(
         self, given: Tensor, mask: Tensor, y: Tensor | None, options: Options, rng: Rng
     ) -> Tensor:
-        times = self.visited(options)
-        denoise = editing.pinned(
+        times = self.sampling_times(options)
+        denoise = editing.condition_on_known(
             self.denoiser(y, options), (given - self.shift) / self.scale, mask, self.path
         )
         x = self.start(rng.normal("x", given.shape), times[0], y)
-        return torch.where(mask, given, self.walk(y, denoise, x, times, options, rng))
+        return torch.where(mask, given, self.run_sampler(y, denoise, x, times, options, rng))
 
     # -- likelihood, of the model without guidance -----------------------------------------------------------
 
@@ -651,9 +651,9 @@ def per_component(difference: Tensor) -> Tensor:
 
 
 def make_network(name: str, c: Config, spec: DataSpec):
-    reads = (spec.caption or spec.classes) if c.conditional else 0
+    condition_size = (spec.caption or spec.classes) if c.conditional else 0
     width, depth = (given or known for given, known in zip((c.width, c.depth), SIZES[name]))
-    more = dict(reads=reads, two_levels=c.jumps > 0, guess=c.components != 0)
+    more = dict(condition_size=condition_size, two_levels=c.jumps > 0, guess=c.components != 0)
     if name == "mlp":
         return MLP(spec.dims, width, depth, waves=c.waves, **more)
     if name == "unet":

@@ -156,7 +156,7 @@ class Options(BaseConfig):
     )
 
 
-WATCHING = dict(candidates=1)  # G alone, while it trains
+PROGRESS_OPTIONS = dict(candidates=1)  # G alone, while it trains
 
 
 PRESETS = {

@@ -199,9 +199,9 @@ class Latent(Family):
 
     def __init__(self, config: Config, spec: DataSpec):
         super().__init__(config, spec)
-        self.first = made(config.first, spec).eval()
+        self.first = build_stage(config.first, spec).eval()
         second_spec, shape = spec_of(self.first, config.form), code_shape(self.first)
-        self.second = made(config.second, second_spec)
+        self.second = build_stage(config.second, second_spec)
         if isinstance(self.second, ChoosesSamples):
             self.second.measured = False  # samples are judged as they are, not as codes
         if config.form in ("codes", "bins"):
@@ -217,7 +217,7 @@ class Latent(Family):
         self.continuous = getattr(self.first, "continuous", False)
 
     @property
-    def tunable(self) -> BaseConfig:
+    def trained_config(self) -> BaseConfig:
         return self.second.config
 
     @property
@@ -339,7 +339,7 @@ class Latent(Family):
         return (log_p - own + prior - log_q).view(-1, k)
 
 
-def made(stage: Stage, spec: DataSpec) -> Family:
+def build_stage(stage: Stage, spec: DataSpec) -> Family:
     file = loaded(stage.family, stage.sha256)
     return file.FAMILY(build(file.Config, file.earlier | stage.config), spec)
 
@@ -423,7 +423,7 @@ def put_together(
     return type("Latent", (*parts, Latent), {})
 
 
-def of(config: Config | dict) -> FamilyFile:
+def two_stage_family(config: Config | dict) -> FamilyFile:
     """A pair of stages as a family."""
     config = config if isinstance(config, Config) else build(Config, config)
     first, second = (loaded(stage.family, stage.sha256) for stage in (config.first, config.second))

@@ -21,7 +21,7 @@ from ..core.rng import Rng
 from ..data.dataset import DataConfig
 from ..data.formats.pictures import FORMATS, attempted, size_of
 from ..probability.diffusion.editing import arc
-from ..runs.load import Restored
+from ..runs.load import LoadedRun
 from .reconstruct import own_images
 from .sample import in_own_units, write
 
@@ -40,7 +40,7 @@ PARTS = {  # of an image of height H and width W, what is filled in: rows, colum
 
 
 def complete(
-    restored: Restored,
+    loaded: LoadedRun,
     x: Tensor,
     fill,
     y: Tensor | None = None,
@@ -52,17 +52,17 @@ def complete(
 
     All of these: y (N,) labels of a conditional model; options of its sampler. Raises UsageError, DataError.
     """
-    needs(restored, Completes, "fills nothing in: diffusion and auto-regressive models do")
-    known = ~open_part(fill, restored.dataset.spec).to(x.device)
+    needs(loaded, Completes, "fills nothing in: diffusion and auto-regressive models do")
+    known = ~open_part(fill, loaded.dataset.spec).to(x.device)
 
     def change(x, y, given, rng):
-        return restored.model.complete(x, known.expand(x.shape), y, given, rng)
+        return loaded.model.complete(x, known.expand(x.shape), y, given, rng)
 
-    return changed(restored, x, y, draws, seed, options, change)
+    return changed(loaded, x, y, draws, seed, options, change)
 
 
 def redraw(
-    restored: Restored,
+    loaded: LoadedRun,
     x: Tensor,
     strength: float,
     y: Tensor | None = None,
@@ -71,20 +71,18 @@ def redraw(
     options: dict | None = None,
 ) -> Tensor:
     """x brought to the share ``strength`` of noise, in (0, 1], and denoised again: near 0 it stays, at 1 nothing of it is left."""
-    needs_noise(restored)
+    needs_noise(loaded)
     share_of(strength, "strength")
 
     def change(x, y, given, rng):
         z = rng.normal("z", x.shape)
-        return restored.model.denoised(
-            restored.model.noised(x, strength, z), strength, y, given, rng
-        )
+        return loaded.model.denoised(loaded.model.noised(x, strength, z), strength, y, given, rng)
 
-    return changed(restored, x, y, draws, seed, options, change)
+    return changed(loaded, x, y, draws, seed, options, change)
 
 
 def vary(
-    restored: Restored,
+    loaded: LoadedRun,
     x: Tensor,
     amount: float,
     y: Tensor | None = None,
@@ -96,17 +94,17 @@ def vary(
 
     Unlike ``redraw`` it keeps no pixels: what looks like x lies in noise near that of x.
     """
-    needs_noise(restored)
+    needs_noise(loaded)
     share_of(amount, "amount")
-    options = exact(restored, options)
+    options = exact(loaded, options)
     z = changed(
-        restored,
+        loaded,
         x,
         y,
         1,
         seed,
         options,
-        lambda x, y, given, rng: restored.model.to_noise(x, y, given),
+        lambda x, y, given, rng: loaded.model.to_noise(x, y, given),
     )[:, 0]
 
     def change(z, y, given, rng):
@@ -114,13 +112,13 @@ def vary(
         turned = torch.stack(
             [arc(a.flatten(), b.flatten(), a.new_tensor([amount]))[0] for a, b in zip(z, fresh)]
         )
-        return from_noise(restored.model, turned.view(z.shape), y, given, rng)
+        return from_noise(loaded.model, turned.view(z.shape), y, given, rng)
 
-    return changed(restored, z, y, draws, seed, options, change)
+    return changed(loaded, z, y, draws, seed, options, change)
 
 
 def between(
-    restored: Restored,
+    loaded: LoadedRun,
     a: Tensor,
     b: Tensor,
     n: int,
@@ -129,7 +127,7 @@ def between(
     options: dict | None = None,
 ) -> Tensor:
     """From a to b (N, *shape) along a great circle of the noise that belongs to them: (N, n, *shape), both ends included."""
-    needs_noise(restored)
+    needs_noise(loaded)
     if n < 2:
         raise UsageError(
             f"between two images there are 2 pictures or more, their own included, not {n}"
@@ -138,16 +136,14 @@ def between(
     t = torch.linspace(0, 1, n, device=a.device)
 
     def change(ends, y, given, rng):
-        z = restored.model.to_noise(
+        z = loaded.model.to_noise(
             ends.flatten(0, 1), None if y is None else y.repeat_interleave(2, 0), given
         ).view(ends.shape)
         way = torch.stack([arc(*pair.flatten(1), t) for pair in z]).view(len(z), n, *a.shape[1:])
-        made = [from_noise(restored.model, way[:, i], y, given, rng.at(i)) for i in range(n)]
+        made = [from_noise(loaded.model, way[:, i], y, given, rng.at(i)) for i in range(n)]
         return torch.stack(made, 1)
 
-    return changed(restored, torch.stack([a, b], 1), y, 1, seed, exact(restored, options), change)[
-        :, 0
-    ]
+    return changed(loaded, torch.stack([a, b], 1), y, 1, seed, exact(loaded, options), change)[:, 0]
 
 
 # -- what they share -----------------------------------------------------------------------------------------
@@ -155,7 +151,7 @@ def between(
 
 @torch.no_grad()
 def changed(
-    restored: Restored,
+    loaded: LoadedRun,
     x: Tensor,
     y: Tensor | None,
     draws: int,
@@ -171,8 +167,8 @@ def changed(
     refuse_larger(
         16 * x.numel() * draws, f"{draws} draws of each of {len(x)} examples", "ask for fewer"
     )
-    given, made = build(restored.family.Options, options or {}), []
-    rng = Rng(seed, ("edit",), device=restored.device)
+    given, made = build(loaded.family.Options, options or {}), []
+    rng = Rng(seed, ("edit",), device=loaded.device)
     for start in range(0, len(x), BLOCK):
         rows = torch.arange(start, start + BLOCK).clamp(
             max=len(x) - 1
@@ -186,9 +182,9 @@ def changed(
     return torch.cat(made)
 
 
-def exact(restored: Restored, options: dict | None) -> dict:
+def exact(loaded: LoadedRun, options: dict | None) -> dict:
     """Options with enough steps and a sampler without noise, unless they are given, to carry an example to noise and back as it was."""
-    known = restored.family.Options.model_fields
+    known = loaded.family.Options.model_fields
     return {
         name: value for name, value in (("steps", STEPS), ("sampler", "dpm")) if name in known
     } | (options or {})
@@ -198,17 +194,17 @@ def from_noise(model: Denoises, z: Tensor, y: Tensor | None, options, rng: Rng) 
     return model.denoised(model.noised(torch.zeros_like(z), 1.0, z), 1.0, y, options, rng)
 
 
-def needs(restored: Restored, capability, said: str) -> None:
-    if not isinstance(restored.model, capability):
-        if restored.family.second:
+def needs(loaded: LoadedRun, capability, said: str) -> None:
+    if not isinstance(loaded.model, capability):
+        if loaded.family.second:
             raise UsageError(
-                f"{restored.run.path} works on the codes of another run, and only a model of the images themselves can edit them: give a run that was trained without --within"
+                f"{loaded.run.path} works on the codes of another run, and only a model of the images themselves can edit them: give a run that was trained without --within"
             )
-        raise UsageError(f"the family {restored.run.record.family} {said}")
+        raise UsageError(f"the family {loaded.run.record.family} {said}")
 
 
-def needs_noise(restored: Restored) -> None:
-    needs(restored, Denoises, "does not see through noise: diffusion and flow models do")
+def needs_noise(loaded: LoadedRun) -> None:
+    needs(loaded, Denoises, "does not see through noise: diffusion and flow models do")
 
 
 def share_of(value: float, name: str) -> None:
@@ -275,19 +271,19 @@ def white_part(path: Path) -> np.ndarray:
 
 
 def chosen(
-    restored: Restored, n: int, images: Path | None = None, label: str | None = None
+    loaded: LoadedRun, n: int, images: Path | None = None, label: str | None = None
 ) -> tuple[Tensor, Tensor | None]:
     """Images to change, the first of a folder or of the test split, and what a conditional model is told: their labels, or one for all.
 
     label: a class's name or number. Test images of a class that has no training example are passed over where a model
     would be told their labels. Raises UsageError, DataError.
     """
-    dataset, spec = restored.dataset, restored.dataset.spec
+    dataset, spec = loaded.dataset, loaded.dataset.spec
     if spec.kind != "image":
         raise UsageError(
             "edit changes images: for other data use run.complete, run.redraw, run.vary and run.between in Python"
         )
-    conditional = getattr(restored.model.config, "conditional", False)
+    conditional = getattr(loaded.model.config, "conditional", False)
     if label is not None and not (conditional and spec.classes):
         raise UsageError("this model was not trained with labels: leave --label out")
     if images is not None and conditional and label is None:
@@ -307,26 +303,26 @@ def chosen(
                 raise UsageError(
                     "no test image is of a class that has training examples: add --label"
                 )
-        batch = dataset.batch("test", rows, device=restored.device)
+        batch = dataset.batch("test", rows, device=loaded.device)
         x, y = batch.x, batch.y if conditional else None
     else:
-        x, y = own_images(restored, images, n).to(restored.device), None
+        x, y = own_images(loaded, images, n).to(loaded.device), None
     if label is not None:
         number = dataset.class_number(label)
         dataset.check_learned([number])
-        y = torch.full((len(x),), number, device=restored.device)
+        y = torch.full((len(x),), number, device=loaded.device)
     return x, y
 
 
 def save(
-    restored: Restored, x: Tensor, made: Tensor, target: Path, fill=None, columns: int = 16
+    loaded: LoadedRun, x: Tensor, made: Tensor, target: Path, fill=None, columns: int = 16
 ) -> list[Path]:
     """Writes images made of x: .png as a sheet, other endings as ``sample.write`` does. Returns the files.
 
     x     (N, *shape): a column each, on top, what is filled in grey, above its draws ``made`` (N, draws, *shape);
           (N, 2, *shape): a line for each pair, its way ``made`` between the two
     """
-    dataset = restored.dataset
+    dataset = loaded.dataset
     if target.suffix.lower() != ".png":
         return write(dataset, made.flatten(0, 1), target)
     if x.ndim == made.ndim:

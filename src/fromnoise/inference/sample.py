@@ -23,7 +23,7 @@ from ..core.spec import check_labels
 from ..data.codecs.columns import as_number
 from ..data.codecs.tokenizer import utf8
 from ..data.dataset import Dataset
-from ..runs.load import Restored
+from ..runs.load import LoadedRun
 
 # Samples are always made in blocks of this size, the last one filled up: kernels round differently for
 # different batch sizes, and so a sample would depend on how many others were asked for.
@@ -47,7 +47,7 @@ FORMULA = (
 
 @torch.no_grad()
 def blocks(
-    restored: Restored,
+    loaded: LoadedRun,
     n: int,
     seed: int = 0,
     label: int | None = None,
@@ -63,7 +63,7 @@ def blocks(
     """
     if n < 1:
         raise UsageError(f"-n takes a number from 1 on, not {n}")
-    model, dataset, spec = restored.model, restored.dataset, restored.dataset.spec
+    model, dataset, spec = loaded.model, loaded.dataset, loaded.dataset.spec
     conditional = getattr(model.config, "conditional", False)
     if prompt is not None:
         if not (conditional and spec.caption):
@@ -76,28 +76,28 @@ def blocks(
             raise UsageError(
                 f"this data has captions and no classes: {'give --prompt instead of --label' if conditional else 'leave --label out'}"
             )
-        check_takes_labels(restored)
+        check_takes_labels(loaded)
         check_labels([label], 1, spec.classes)
         dataset.check_learned([label])
-    options = build(restored.family.Options, options or {})
-    rng = Rng(seed, ("sample",), device=restored.device)
+    options = build(loaded.family.Options, options or {})
+    rng = Rng(seed, ("sample",), device=loaded.device)
     for start in range(0, n, BLOCK):
         rows = range(start, start + BLOCK)
         y = None
         if conditional and labels is not None:
-            y = labels[torch.tensor(rows) % n].to(restored.device)
+            y = labels[torch.tensor(rows) % n].to(loaded.device)
         elif conditional:
             y = (
-                dataset.in_turn(rows).to(restored.device)
+                dataset.in_turn(rows).to(loaded.device)
                 if label is None
-                else torch.full((BLOCK,), label, device=restored.device)
+                else torch.full((BLOCK,), label, device=loaded.device)
             )
         x = model.sample(BLOCK, y, options, rng.per_row(rows))
         yield dataset.as_delivered(x[: min(BLOCK, n - start)])
 
 
 def sample(
-    restored: Restored,
+    loaded: LoadedRun,
     n: int,
     seed: int = 0,
     label: int | None = None,
@@ -105,13 +105,13 @@ def sample(
     prompt: str | None = None,
 ) -> torch.Tensor:
     """n samples in model form (n, *shape). Raises UsageError, also for more than fit into the memory."""
-    refuse_too_many(restored, n)
-    return torch.cat(list(blocks(restored, n, seed, label, options, prompt=prompt)))
+    refuse_too_many(loaded, n)
+    return torch.cat(list(blocks(loaded, n, seed, label, options, prompt=prompt)))
 
 
-def refuse_too_many(restored: Restored, n: int) -> None:
+def refuse_too_many(loaded: LoadedRun, n: int) -> None:
     """Raises UsageError if n samples do not fit into the memory, in model form and in that of a file."""
-    spec = restored.dataset.spec
+    spec = loaded.dataset.spec
     each = spec.dims * (
         12 if spec.kind == "image" else 40
     )  # bytes; the values of a table are Python objects on their way
@@ -123,7 +123,7 @@ def refuse_too_many(restored: Restored, n: int) -> None:
 
 
 def sample_to(
-    restored: Restored,
+    loaded: LoadedRun,
     n: int,
     target: Path,
     seed: int = 0,
@@ -134,17 +134,17 @@ def sample_to(
     warn: Callable[[str], None] = lambda line: None,
 ) -> list[Path]:
     """Draws n samples and writes them, see ``write``; images into a folder as they come. Raises UsageError, StorageError."""
-    dataset = restored.dataset
+    dataset = loaded.dataset
     if dataset.spec.kind != "image" or target.suffix:
-        x = sample(restored, n, seed, label, options, prompt)
-        return write(dataset, x, target, labels_of(restored, n, label), raw_csv, warn)
+        x = sample(loaded, n, seed, label, options, prompt)
+        return write(dataset, x, target, labels_of(loaded, n, label), raw_csv, warn)
     place = next(parent for parent in (target, *target.absolute().parents) if parent.exists())
     room = shutil.disk_usage(place).free // SMALLEST_FILE
     if n > min(room, MOST_FILES):
         raise UsageError(
             f"-n {n}: so many files are too many for one folder, and the disk has room for {room:,}: ask for {min(room, MOST_FILES):,} or fewer"
         )
-    made = blocks(restored, n, seed, label, options, prompt=prompt)
+    made = blocks(loaded, n, seed, label, options, prompt=prompt)
     made = itertools.chain(
         [next(made)], made
     )  # what is wrong with the options is said before a folder is made
@@ -154,7 +154,7 @@ def sample_to(
 
 
 @contextmanager
-def guided_by(restored: Restored, weak: Restored | None, options: dict) -> Iterator[None]:
+def guided_by(loaded: LoadedRun, weak: LoadedRun | None, options: dict) -> Iterator[None]:
     """Within it, a diffusion model samples with guidance away from what a weaker one sees: autoguidance (Karras et al. 2024,
     arXiv:2406.02507).
 
@@ -164,22 +164,22 @@ def guided_by(restored: Restored, weak: Restored | None, options: dict) -> Itera
     if weak is None:
         yield
         return
-    stages = [getattr(one.model, "second", one.model) for one in (restored, weak)]
+    stages = [getattr(one.model, "second", one.model) for one in (loaded, weak)]
     if not all(hasattr(stage, "guide_with") for stage in stages):
         raise UsageError(
             "only a diffusion model is guided by another model, and only by a diffusion model: leave --guide-with out"
         )
-    if weak.dataset.digest != restored.dataset.digest:
+    if weak.dataset.digest != loaded.dataset.digest:
         raise UsageError(
-            f"{weak.run.path} was trained on other data than {restored.run.path}: guide with a model of the same data"
+            f"{weak.run.path} was trained on other data than {loaded.run.path}: guide with a model of the same data"
         )
-    if any(one.family.second for one in (restored, weak)) and restored.run.info["config"].get(
+    if any(one.family.second for one in (loaded, weak)) and loaded.run.info["config"].get(
         "digest"
     ) != weak.run.info["config"].get("digest"):
         raise UsageError(
-            f"{weak.run.path} works on the codes of another first stage than {restored.run.path}: guide with a run within the same one"
+            f"{weak.run.path} works on the codes of another first stage than {loaded.run.path}: guide with a run within the same one"
         )
-    if build(restored.family.Options, options).guidance == 1:
+    if build(loaded.family.Options, options).guidance == 1:
         raise UsageError(
             "--guide-with says by what to guide, --guidance how much: add --guidance 1.5, or leave it out"
         )
@@ -190,33 +190,33 @@ def guided_by(restored: Restored, weak: Restored | None, options: dict) -> Itera
         stages[0].guide_with(None)
 
 
-def labels_of(restored: Restored, n: int, label: int | None = None) -> torch.Tensor | None:
+def labels_of(loaded: LoadedRun, n: int, label: int | None = None) -> torch.Tensor | None:
     """(n,) classes that ``sample`` tells a conditional model for the samples 0 .. n-1; None where it tells none, or captions."""
-    if not is_conditional(restored) or not restored.dataset.spec.classes:
+    if not is_conditional(loaded) or not loaded.dataset.spec.classes:
         return None
-    return restored.dataset.in_turn(range(n)) if label is None else torch.full((n,), label)
+    return loaded.dataset.in_turn(range(n)) if label is None else torch.full((n,), label)
 
 
-def is_conditional(restored: Restored) -> bool:
-    return bool(getattr(restored.model.config, "conditional", False))
+def is_conditional(loaded: LoadedRun) -> bool:
+    return bool(getattr(loaded.model.config, "conditional", False))
 
 
-def check_takes_labels(restored: Restored) -> None:
+def check_takes_labels(loaded: LoadedRun) -> None:
     """Raises UsageError unless the model draws the class that it is told."""
-    if not is_conditional(restored):
+    if not is_conditional(loaded):
         raise UsageError(
-            f"{restored.run.path} is not conditional: leave --label out, or train with --conditional for samples of one class"
+            f"{loaded.run.path} is not conditional: leave --label out, or train with --conditional for samples of one class"
         )
 
 
-def lost_label(restored: Restored) -> str:
+def lost_label(loaded: LoadedRun) -> str:
     """In words, why samples have no label column although the table has one; or ""."""
-    codec = restored.dataset.columns
-    name = restored.dataset.settings.get("label") or (codec.label if codec is not None else "")
+    codec = loaded.dataset.columns
+    name = loaded.dataset.settings.get("label") or (codec.label if codec is not None else "")
     if (
         codec is None
         or not name
-        or is_conditional(restored)
+        or is_conditional(loaded)
         or any(column.name == name for column in codec.columns)
     ):
         return ""

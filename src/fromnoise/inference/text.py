@@ -23,7 +23,7 @@ from ..data.codecs.tokenizer import Tokenizer, utf8
 from ..data.dataset import Dataset
 from ..measures.text import Hashes, longest_copied, perplexity
 from ..probability.decoding import RECENT, DecodingOptions, choose
-from ..runs.load import Restored, dataset_of
+from ..runs.load import LoadedRun, dataset_of
 
 BLOCK = 8  # rows that are written together, the last block filled up: kernels round differently for other batch sizes
 LONGEST_PROMPT = 1_000_000  # symbols that are read from the first to the last: minutes
@@ -379,22 +379,22 @@ class Scored:
 # -- a run and text ------------------------------------------------------------------------------------------
 
 
-def is_text_model(restored: Restored) -> bool:
-    return isinstance(restored.model, Predicts) and restored.dataset.tokenizer is not None
+def is_text_model(loaded: LoadedRun) -> bool:
+    return isinstance(loaded.model, Predicts) and loaded.dataset.tokenizer is not None
 
 
-def tokenizer_of(restored: Restored) -> Tokenizer:
+def tokenizer_of(loaded: LoadedRun) -> Tokenizer:
     """The tokenizer of a run whose model predicts text. Raises UsageError for another one."""
-    if not is_text_model(restored):
+    if not is_text_model(loaded):
         raise UsageError(
-            f"{restored.run.path} does not predict the symbols of a text (it is {restored.run.record.family} on "
-            f"{restored.dataset.name}): train a model that does with `fromnoise train autoregressive --data python-docs`"
+            f"{loaded.run.path} does not predict the symbols of a text (it is {loaded.run.record.family} on "
+            f"{loaded.dataset.name}): train a model that does with `fromnoise train autoregressive --data python-docs`"
         )
-    return restored.dataset.tokenizer
+    return loaded.dataset.tokenizer
 
 
-def write_on(
-    restored: Restored,
+def continue_texts(
+    loaded: LoadedRun,
     prompt: str = "",
     n: int = 1,
     length: int = 500,
@@ -405,15 +405,15 @@ def write_on(
     warn: Callable[[str], None] = lambda line: None,
 ) -> list[Generated]:
     """n continuations of a prompt, numbers 0 .. n-1. warn hears of characters in it that the model lacks. Raises UsageError."""
-    tokenizer = tokenizer_of(restored)
+    tokenizer = tokenizer_of(loaded)
     check_length(n, length)
-    chosen = build(restored.family.Options, options or {})
+    chosen = build(loaded.family.Options, options or {})
     symbols = tokenizer.encode(prompt)
     if lacking := tokenizer.unknowns(symbols):
         warn(f"{unknown_in_words(lacking)} in the prompt, read as the symbol for unknown ones")
-    rng = Rng(seed, ("generate",), device=restored.device)
+    rng = Rng(seed, ("generate",), device=loaded.device)
     return generate(
-        restored.model,
+        loaded.model,
         [symbols] * n,
         length,
         chosen,
@@ -424,9 +424,9 @@ def write_on(
     )
 
 
-def score_text(restored: Restored, text: str) -> Scored:
+def score_text(loaded: LoadedRun, text: str) -> Scored:
     """How much a text surprises the model. Raises UsageError for an empty one, DataError for one of probability 0."""
-    tokenizer, model = tokenizer_of(restored), restored.model
+    tokenizer, model = tokenizer_of(loaded), loaded.model
     symbols = tokenizer.encode(text)
     surprise = score(model, symbols)
     if not np.isfinite(surprise).all():
@@ -467,13 +467,13 @@ def unknown_in_words(count: int) -> str:
     return f"{count:,} unknown character{'s' * (count != 1)}"
 
 
-def longest_copies(restored: Restored, texts: Sequence[str]) -> list[int] | None:
+def longest_copies(loaded: LoadedRun, texts: Sequence[str]) -> list[int] | None:
     """Characters of the longest part of each text that stands verbatim in the training text.
 
     None where the training data cannot be had any more, or are longer than LONGEST symbols.
     """
     try:
-        dataset = restored.dataset if restored.dataset.splits else dataset_of(restored.run)
+        dataset = loaded.dataset if loaded.dataset.splits else dataset_of(loaded.run)
     except FromNoiseError:
         return None
     corpus = corpus_of(dataset)

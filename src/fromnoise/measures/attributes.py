@@ -46,16 +46,16 @@ class Part:
     misfit: float
 
 
-def look(pictures: np.ndarray) -> list[list[Part]]:
+def detect_shapes(pictures: np.ndarray) -> list[list[Part]]:
     """uint8 (N, 3, side, side) -> the parts of each."""
     found: list[list[Part]] = [[] for _ in pictures]
     for start in range(0, len(pictures), 256):
-        for row, part in _look(pictures[start : start + 256]):
+        for row, part in _detect_shapes(pictures[start : start + 256]):
             found[start + row].append(part)
     return found
 
 
-def _look(pictures: np.ndarray) -> list[tuple[int, Part]]:
+def _detect_shapes(pictures: np.ndarray) -> list[tuple[int, Part]]:
     side = pictures.shape[-1]
     unit = side / SIDE
     off = pictures.transpose(0, 2, 3, 1).astype(np.float32) - np.float32(GROUND)  # (N, H, W, 3)
@@ -140,7 +140,7 @@ def _grown(mask: np.ndarray) -> np.ndarray:
     return tall[:, :, :-2] | tall[:, :, 1:-1] | tall[:, :, 2:]
 
 
-def judge(parts: Sequence[Part], scene: Scene) -> dict[str, bool | None]:
+def check_caption(parts: Sequence[Part], scene: Scene) -> dict[str, bool | None]:
     """Which attributes of a scene are as it says: True, False, or None where it says nothing; and "correct", all of them.
 
     Which part stands for which thing is chosen in the scene's favour. With a wrong number of parts nothing is right.
@@ -154,12 +154,12 @@ def judge(parts: Sequence[Part], scene: Scene) -> dict[str, bool | None]:
             "correct": False,
         }
     return max(
-        (_judge(chosen, scene, says_size) for chosen in permutations(parts)),
+        (_check_caption(chosen, scene, says_size) for chosen in permutations(parts)),
         key=lambda v: (v["correct"], sum(x is True for x in v.values())),
     )
 
 
-def _judge(parts: Sequence[Part], scene: Scene, says_size: bool) -> dict[str, bool | None]:
+def _check_caption(parts: Sequence[Part], scene: Scene, says_size: bool) -> dict[str, bool | None]:
     pairs = [(part.thing, thing) for part, thing in zip(parts, scene.things)]
     found: dict[str, bool | None] = {
         "number": True,
@@ -182,6 +182,6 @@ def relation_of(first: Part, second: Part) -> str:
 def check(pictures: np.ndarray, captions: Sequence[str]) -> list[dict[str, bool | None]]:
     """``judge`` of each picture, uint8 (N, 3, side, side), by its caption. Raises UsageError for a caption of another build."""
     return [
-        judge(parts, parse(caption))
-        for parts, caption in zip(look(pictures), captions, strict=True)
+        check_caption(parts, parse(caption))
+        for parts, caption in zip(detect_shapes(pictures), captions, strict=True)
     ]

@@ -102,7 +102,7 @@ class FixedRandomConv:
         return torch.cat([self.net(part.float().cpu()) for part in x.split(500)]).double()
 
 
-def referees(dataset: Dataset) -> list[FeatureMap]:
+def untrained_features(dataset: Dataset) -> list[FeatureMap]:
     """The maps that need no training."""
     spec = dataset.spec
     if spec.kind == "image":

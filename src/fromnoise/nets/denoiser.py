@@ -18,23 +18,27 @@ from .captions import CaptionEncoder
 from .conv import Fold, Unfold
 
 
-class Told(nn.Module):
+class Conditioning(nn.Module):
     """(level (B,), condition or None, until (B,) or None) -> what layers are told (B, width), and what they can read: the words of
     a caption (B, T', width), zero where there is none, or None.
 
     reads  K classes, or (L, V) of captions; 0: nothing
     """
 
-    def __init__(self, width: int, reads: int | tuple[int, int] = 0, two_levels: bool = False):
+    def __init__(
+        self, width: int, condition_size: int | tuple[int, int] = 0, two_levels: bool = False
+    ):
         super().__init__()
         self.levels = Levels(width)
         self.until = Levels(width) if two_levels else None
         self.classes = (
-            nn.Linear(reads, width, bias=False) if isinstance(reads, int) and reads else None
+            nn.Linear(condition_size, width, bias=False)
+            if isinstance(condition_size, int) and condition_size
+            else None
         )
         self.captions = (
-            CaptionEncoder(*reads, width, heads=heads_for(width))
-            if isinstance(reads, tuple) and reads
+            CaptionEncoder(*condition_size, width, heads=heads_for(width))
+            if isinstance(condition_size, tuple) and condition_size
             else None
         )
         self.out = nn.Linear(width, width)
@@ -42,17 +46,17 @@ class Told(nn.Module):
     def forward(
         self, level: Tensor, condition: Tensor | None, until: Tensor | None = None
     ) -> tuple[Tensor, Tensor | None]:
-        told, words = self.levels(level), None
+        conditioning, words = self.levels(level), None
         if self.until is not None:
-            told = told + self.until(
+            conditioning = conditioning + self.until(
                 level - (level if until is None else until)
             )  # how far it jumps
         if self.classes is not None and condition is not None:
-            told = told + self.classes(condition)
+            conditioning = conditioning + self.classes(condition)
         if self.captions is not None and condition is not None:
             pooled, words, _ = self.captions(condition)
-            told = told + pooled
-        return F.silu(self.out(F.silu(told))), words
+            conditioning = conditioning + pooled
+        return F.silu(self.out(F.silu(conditioning))), words
 
 
 def heads_for(width: int) -> int:
@@ -93,7 +97,7 @@ class PatchTransformer(nn.Module):
         depth: int,
         heads: int,
         patch: int,
-        reads=0,
+        condition_size=0,
         two_levels: bool = False,
         guess: bool = False,
     ):
@@ -101,7 +105,7 @@ class PatchTransformer(nn.Module):
         C, H, W = shape
         self.grid = (-(-H // patch), -(-W // patch))
         self.fold, self.unfold = Fold(patch), Unfold(patch, shape)
-        self.told = Told(width, reads, two_levels)
+        self.conditioning = Conditioning(width, condition_size, two_levels)
         self.embed = nn.Linear((1 + guess) * C * patch**2, width)
         self.places = nn.Parameter(
             nn.init.normal_(torch.empty(self.grid[0] * self.grid[1], width), std=0.02)
@@ -119,21 +123,23 @@ class PatchTransformer(nn.Module):
         guess: Tensor | None = None,
     ) -> Tensor:
         x = with_guess(x, guess)
-        told, words = self.told(level, condition, until)
+        conditioning, words = self.conditioning(level, condition, until)
         h = self.embed(self.fold(x).flatten(2).transpose(1, 2))  # B T width
-        h = read_along(self.layers, h + self.places.to(h.dtype), told, words)
-        shift, scale = self.last(told)[:, None].chunk(2, 2)
+        h = read_along(self.layers, h + self.places.to(h.dtype), conditioning, words)
+        shift, scale = self.last(conditioning)[:, None].chunk(2, 2)
         h = self.out(norm(h) * (1 + scale) + shift).to(x.dtype)
         return self.unfold(h.transpose(1, 2).unflatten(2, self.grid))
 
 
-def read_along(layers: nn.ModuleList, h: Tensor, told: Tensor, words: Tensor | None) -> Tensor:
+def read_along(
+    layers: nn.ModuleList, h: Tensor, conditioning: Tensor, words: Tensor | None
+) -> Tensor:
     """h (B, T, width) through the layers, with the words (B, T', width) as further places that all others look at."""
     T = h.shape[1]
     if words is not None:
         h = torch.cat([h, words.to(h.dtype)], 1)
     for layer in layers:
-        h = layer(h, told)
+        h = layer(h, conditioning)
     return h[:, :T]
 
 
@@ -147,8 +153,10 @@ class TransformerLayer(nn.Module):
         self.up, self.down = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
         self.tell = zeroed(nn.Linear(width, 6 * width))
 
-    def forward(self, h: Tensor, told: Tensor) -> Tensor:
-        shift_a, scale_a, gate_a, shift_m, scale_m, gate_m = self.tell(told)[:, None].chunk(6, 2)
+    def forward(self, h: Tensor, conditioning: Tensor) -> Tensor:
+        shift_a, scale_a, gate_a, shift_m, scale_m, gate_m = self.tell(conditioning)[:, None].chunk(
+            6, 2
+        )
         h = h + gate_a * self.attend(norm(h) * (1 + scale_a) + shift_a)
         return h + gate_m * self.down(F.silu(self.up(norm(h) * (1 + scale_m) + shift_m)))
 
@@ -184,13 +192,13 @@ class MLP(nn.Module):
         dims: int,
         width: int,
         depth: int,
-        reads=0,
+        condition_size=0,
         two_levels: bool = False,
         waves: int = 0,
         guess: bool = False,
     ):
         super().__init__()
-        self.told = Told(width, reads, two_levels)
+        self.conditioning = Conditioning(width, condition_size, two_levels)
         self.register_buffer(
             "frequency", math.pi / 4 * 2.0 ** torch.arange(waves), persistent=False
         )
@@ -208,7 +216,7 @@ class MLP(nn.Module):
         until: Tensor | None = None,
         guess: Tensor | None = None,
     ) -> Tensor:
-        told, flat = self.told(level, condition, until)[0], x.flatten(1)
+        conditioning, flat = self.conditioning(level, condition, until)[0], x.flatten(1)
         angle = (flat[:, :, None] * self.frequency).flatten(1)
         h = self.embed(
             with_guess(
@@ -217,6 +225,6 @@ class MLP(nn.Module):
             )
         )
         for tell, up, down in zip(self.tell, self.up, self.down):
-            shift, scale, gate = tell(told).chunk(3, 1)
+            shift, scale, gate = tell(conditioning).chunk(3, 1)
             h = h + gate * down(F.silu(up(norm(h) * (1 + scale) + shift)))
         return self.out(norm(h)).to(x.dtype).view(x.shape)

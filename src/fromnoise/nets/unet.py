@@ -13,7 +13,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .conv import Fold, Unfold, fold_size, sizes_down
-from .denoiser import Told, TransformerLayer, heads_for, norm, read_along, with_guess, zeroed
+from .denoiser import (
+    Conditioning,
+    TransformerLayer,
+    heads_for,
+    norm,
+    read_along,
+    with_guess,
+    zeroed,
+)
 
 
 class UNet(nn.Module):
@@ -28,7 +36,7 @@ class UNet(nn.Module):
         shape: tuple[int, int, int],
         width: int,
         depth: int,
-        reads=0,
+        condition_size=0,
         two_levels: bool = False,
         middle: int | None = None,
         guess: bool = False,
@@ -40,7 +48,7 @@ class UNet(nn.Module):
         )
         widths = [width] + [2 * width] * (len(self.sizes) - 1)
         self.fold, self.unfold = Fold(patch), Unfold(patch, shape)
-        self.told = Told(widths[-1], reads, two_levels)
+        self.conditioning = Conditioning(widths[-1], condition_size, two_levels)
         heads = heads_for(widths[-1])
 
         def blocks(w):
@@ -74,23 +82,23 @@ class UNet(nn.Module):
         guess: Tensor | None = None,
     ) -> Tensor:
         x = with_guess(x, guess)
-        (told, words), seen = self.told(level, condition, until), []
+        (conditioning, words), seen = self.conditioning(level, condition, until), []
         h = self.stem(self.fold(x).to(memory_format=torch.channels_last))  # B width H/p W/p
         for blocks, down in zip(self.ins, self.down):
             for block in blocks:
-                h = block(h, told)
+                h = block(h, conditioning)
             seen.append(h)
             h = down(h)
         h = norm(
             h.permute(0, 2, 3, 1).flatten(1, 2)
         )  # B T 2 width, as small as what the layers add
         h = h + self.positions.to(h.dtype)
-        h = read_along(self.layers, h, told, words)
+        h = read_along(self.layers, h, conditioning, words)
         h = h.unflatten(1, self.sizes[-1]).permute(0, 3, 1, 2)
         for blocks, up, skip in zip(reversed(self.outs), reversed(self.up), reversed(seen)):
             h = skip + F.interpolate(up(h), size=skip.shape[2:], mode="nearest")
             for block in blocks:
-                h = block(h, told)
+                h = block(h, conditioning)
         return self.unfold(self.out(normed(h)).to(x.dtype))
 
 
@@ -119,8 +127,8 @@ class Block(nn.Module):
         )
         self.tell = zeroed(nn.Linear(n_told, 2 * width))
 
-    def forward(self, h: Tensor, told: Tensor) -> Tensor:
-        scale, shift = self.tell(told)[:, :, None, None].chunk(2, 1)
+    def forward(self, h: Tensor, conditioning: Tensor) -> Tensor:
+        scale, shift = self.tell(conditioning)[:, :, None, None].chunk(2, 1)
         new = self.first(F.silu(normed(h)))
         return h + self.second(F.silu(normed(new) * (1 + scale) + shift))
 

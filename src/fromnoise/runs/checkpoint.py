@@ -32,6 +32,7 @@ REPLACED, DISCARDED = (
     "discarded",
 )  # endings of folders that were renamed: the first may be the only good one
 
+RENAMED = {".told.": ".conditioning."}  # parts of the names of tensors, before and now
 MOST_DIMENSIONS = 64  # of a tensor: torch computes with no more
 
 
@@ -51,7 +52,7 @@ class Checkpoint:
             tensors = parse_tensors(path.read_bytes())
             if any(tensor.ndim > MOST_DIMENSIONS for tensor in tensors.values()):
                 raise ValueError(f"a tensor has more than {MOST_DIMENSIONS} dimensions")
-            return tensors
+            return {current_name(name): tensor for name, tensor in tensors.items()}
         except (
             SafetensorError,
             ValueError,
@@ -90,6 +91,13 @@ class Checkpoint:
             raise StorageError(
                 f"{self.path} does not fit this version of its family: {reason}"
             ) from None
+
+
+def current_name(name: str) -> str:
+    """The name that a tensor of an earlier version has now."""
+    for before, now in RENAMED.items():
+        name = name.replace(before, now)
+    return name
 
 
 def misfit(model: nn.Module, tensors: dict[str, Tensor]) -> str:

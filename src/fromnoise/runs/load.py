@@ -22,7 +22,7 @@ from .directory import Run
 
 
 @dataclass(frozen=True)
-class Restored:
+class LoadedRun:
     """A trained model with its averaged weights, in eval mode, and the data that it was trained on."""
 
     run: Run
@@ -47,7 +47,7 @@ def restore(
     with_data: bool = True,
     data_name: str | None = None,
     trust: families.Trust = families.NO_TRUST,
-) -> Restored:
+) -> LoadedRun:
     """Loads the checkpoint ``which`` ("last", "best" or a step) of a run; weights: "ema" or "model".
 
     weights may be a width, too, between those of a run's ``averages``: see ``averages.blend``.
@@ -87,7 +87,7 @@ def restore(
         )
     done = saved.manifest.progress
     model.progress = min(1.0, saved.step / max(1, record.steps)) if done is None else done
-    return Restored(run, family, model, dataset, saved.step, trust)
+    return LoadedRun(run, family, model, dataset, saved.step, trust)
 
 
 def recorded(model: type[BaseConfig], values: dict, run: Run) -> BaseConfig:

@@ -26,7 +26,9 @@ LARGEST = 2**30  # bytes of a file of samples
 
 
 @torch.no_grad()
-def save_strip(run: Run, model: Family, dataset: Dataset, step: int, options: BaseConfig) -> Path:
+def save_progress_samples(
+    run: Run, model: Family, dataset: Dataset, step: int, options: BaseConfig
+) -> Path:
     """Writes samples/progress-STEP.npy, whose event keeps its digest: images uint8 (8, H, W[, 3]), tokens int64 (8, T), values float32 (500, *shape). Returns the file.
 
     model: with the averaged weights, in eval mode; options: how it samples while it trains. A function of the weights alone: a
@@ -49,7 +51,7 @@ def save_strip(run: Run, model: Family, dataset: Dataset, step: int, options: Ba
     return path
 
 
-def strips_of(run: Run, until: int | None = None) -> dict[int, Path]:
+def list_progress_samples(run: Run, until: int | None = None) -> dict[int, Path]:
     """Step -> file, in order of the steps: the start, and what the run's events know, so nothing that was given up."""
     known = {0} | {event["step"] for event in run.events("interval")}
     found = {
@@ -64,7 +66,7 @@ def strips_of(run: Run, until: int | None = None) -> dict[int, Path]:
     }
 
 
-def read_strip(path: Path) -> np.ndarray:
+def read_progress_samples(path: Path) -> np.ndarray:
     """Raises StorageError when the file is damaged, or claims to hold more than it does."""
     data = read_limited(path, LARGEST)
     try:

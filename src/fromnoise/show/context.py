@@ -13,38 +13,38 @@ from ..core.family import EncodesDistribution
 from ..core.rng import Rng
 from ..core.spec import Batch, check_labels
 from ..data.stream import in_order
-from ..evaluate.quality import Yardstick
-from ..runs.load import Restored, restore
+from ..evaluate.quality import QualityReference
+from ..runs.load import LoadedRun, restore
 from .style import plain
 
 MOST = 5000  # examples that a figure is computed from
 
 
 @dataclass(frozen=True)
-class Subject:
+class FigureContext:
     """dims: the two latent dimensions of planes; sampled: z drawn from q(z | x) instead of its mean;
     label: the class that a conditional model decodes; other: the model beside this one."""
 
-    restored: Restored
+    loaded: LoadedRun
     seed: int = 0
     split: str = "test"
     dims: tuple[int, int] = (0, 1)
     command: str = ""
     sampled: bool = False
     label: int | None = None
-    other: Restored | None = None
+    other: LoadedRun | None = None
 
     @property
     def model(self):
-        return self.restored.model
+        return self.loaded.model
 
     @property
     def dataset(self):
-        return self.restored.dataset
+        return self.loaded.dataset
 
     @property
     def spec(self):
-        return self.restored.dataset.spec
+        return self.loaded.dataset.spec
 
     @property
     def conditional(self) -> bool:
@@ -52,14 +52,14 @@ class Subject:
 
     @property
     def trained(self) -> str:
-        return f"step {self.restored.step:,}" if self.restored.step else "closed form"
+        return f"step {self.loaded.step:,}" if self.loaded.step else "closed form"
 
     def rng(self, *path) -> Rng:
-        return Rng(self.seed, ("show", *path), device=self.restored.device)
+        return Rng(self.seed, ("show", *path), device=self.loaded.device)
 
     def caption(self, name: str) -> list[str]:
         """Enough to make the figure again: run, checkpoint, data, seed, and the command."""
-        r = self.restored
+        r = self.loaded
         command = self.command or f"fromnoise show {r.run.path} {name} --seed {self.seed}"
         return [
             f"run {plain(r.run.name)} · {self.trained} · data {plain(self.dataset.name, 60)} ({self.split}) · seed {self.seed}",
@@ -71,7 +71,7 @@ class Subject:
     def batches(self, limit: int = MOST, size: int = 500) -> Iterator[tuple[Batch, range]]:
         """The first examples of the split, with their rows."""
         start = 0
-        for batch in in_order(self.dataset, self.split, size, limit, self.restored.device):
+        for batch in in_order(self.dataset, self.split, size, limit, self.loaded.device):
             yield batch, range(start, start + len(batch))
             start += len(batch)
 
@@ -80,17 +80,17 @@ class Subject:
         return self.rows(range(min(n, len(self.dataset.split(self.split)))))
 
     def rows(self, rows) -> Batch:
-        return self.dataset.batch(self.split, list(rows), device=self.restored.device)
+        return self.dataset.batch(self.split, list(rows), device=self.loaded.device)
 
     @cached_property
-    def yardstick(self) -> Yardstick:
+    def quality_reference(self) -> QualityReference:
         """By which samples are compared with training examples."""
-        return Yardstick(self.dataset)
+        return QualityReference(self.dataset)
 
     @cached_property
-    def raw(self) -> Restored:
+    def raw(self) -> LoadedRun:
         """The same checkpoint with the weights that are trained, not their average: the two of a duel know each other."""
-        r = self.restored
+        r = self.loaded
         found = restore(
             r.run,
             str(r.step),
@@ -108,7 +108,7 @@ class Subject:
     @torch.no_grad()
     def decode(self, z: Tensor, y: Tensor | None = None) -> Tensor:
         """z (N, latent_dim) -> x, in blocks; a conditional model decodes ``label`` (its first class when not given), or the first caption."""
-        z = z.to(self.restored.device)
+        z = z.to(self.loaded.device)
         if y is None and self.conditional:
             y = self.labels(1).to(z.device)
             y = y.expand(len(z), *y.shape[1:])
@@ -125,13 +125,13 @@ class Subject:
         if self.label is not None:
             check_labels([self.label], 1, self.spec.classes)
             self.dataset.check_learned([self.label])
-            return torch.full((n,), self.label, device=self.restored.device)
-        return self.dataset.in_turn(range(n)).to(self.restored.device)
+            return torch.full((n,), self.label, device=self.loaded.device)
+        return self.dataset.in_turn(range(n)).to(self.loaded.device)
 
     @torch.no_grad()
     def latents(self, n: int, rng: Rng, y: Tensor | None = None) -> Tensor:
         """z (n, latent_dim) as the model draws them by default."""
-        model, options = self.model, self.restored.family.Options()
+        model, options = self.model, self.loaded.family.Options()
         hierarchy = getattr(model, "standard_dims", model.latent_dim) < model.latent_dim
         return model.draw_latents(n, options, rng, *([y] if hierarchy else []))
 
@@ -166,12 +166,12 @@ class Codes:
 
 
 @torch.no_grad()
-def codes_of(subject: Subject, limit: int = MOST) -> Codes:
+def codes_of(subject: FigureContext, limit: int = MOST) -> Codes:
     """Codes of the first ``limit`` examples. Raises UsageError when sampled codes are asked of a deterministic encoder."""
     model, has_posterior = subject.model, isinstance(subject.model, EncodesDistribution)
     if subject.sampled and not has_posterior:
         raise UsageError(
-            f"{subject.restored.family.name} has one code for each x and nothing to sample: leave --sampled out"
+            f"{subject.loaded.family.name} has one code for each x and nothing to sample: leave --sampled out"
         )
     z, y, stds = [], [], []
     for batch, rows in subject.batches(limit):

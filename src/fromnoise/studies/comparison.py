@@ -7,16 +7,16 @@ from ..core.errors import StorageError, UsageError
 from ..data.dataset import Dataset
 from ..evaluate.known_defects import defects
 from ..evaluate.protocol import has_value
-from ..evaluate.quality import FEWEST, Yardstick
-from ..evaluate.report import K, data_id, evaluate, settings, usual_samples, yardstick_for
-from ..evaluate.text import TextYardstick
-from ..runs.load import Restored
+from ..evaluate.quality import FEWEST, QualityReference
+from ..evaluate.report import K, data_id, evaluate, reference_for, settings, usual_samples
+from ..evaluate.text import TextReference
+from ..runs.load import LoadedRun
 from ..runs.records import read_report
 from ..training.launch import command_line
 
 
 def compare(
-    runs: Sequence[Restored],
+    runs: Sequence[LoadedRun],
     out: Path,
     samples: int | None = None,
     evaluator: Path | None = None,
@@ -55,16 +55,18 @@ def compare(
             f"each run once, and no two with the same folder name: rename one of {', '.join(str(r.run.path) for r in runs if r.run.name == twice)}"
         )
     dataset = runs[0].dataset
-    reports, yardstick = measured(runs, samples, evaluator, seed, say, titles, evaluator_digest)
+    reports, quality_reference = measured(
+        runs, samples, evaluator, seed, say, titles, evaluator_digest
+    )
     found = None
-    if zoo and isinstance(yardstick, TextYardstick):
+    if zoo and isinstance(quality_reference, TextReference):
         pass  # no bad texts are made on purpose
     elif zoo and len(dataset.split("train")) < 2 * FEWEST:
         say(f"no zoo of bad models: it needs {2 * FEWEST} training examples")
     elif zoo:
         say("the zoo of bad models, up to a minute (--no-zoo leaves it out)")
         try:
-            found = defects(dataset, yardstick.evaluator)
+            found = defects(dataset, quality_reference.evaluator)
         except UsageError:  # halves of the data, and some of the zoo leave out a part of these
             say("no zoo of bad models: these data have too few examples for it")
     say("figures")
@@ -76,7 +78,7 @@ def compare(
         seed=seed,
         command=command_line(),
         reports=reports,
-        yardstick=yardstick,
+        quality_reference=quality_reference,
     )
     title, intro = head or (
         f"{len(runs)} model{'s' if len(runs) > 1 else ''} of {Path(dataset.name).name}",
@@ -97,32 +99,35 @@ def compare(
 
 
 def measured(
-    runs: Sequence[Restored],
+    runs: Sequence[LoadedRun],
     samples: int | None = None,
     evaluator: Path | None = None,
     seed: int = 0,
     say: Callable[[str], None] = lambda text: None,
     titles: Sequence[str] | None = None,
     evaluator_digest: str | None = None,
-) -> tuple[list[dict], Yardstick | TextYardstick]:
+) -> tuple[list[dict], QualityReference | TextReference]:
     """The report of each run, with its title, measured where it is not yet; and what the first was measured with."""
     from ..show.figures.compare import titles_of
 
-    yardsticks: dict[str, Yardstick | TextYardstick] = {}
+    yardsticks: dict[str, QualityReference | TextReference] = {}
     reports = []
-    for i, restored in enumerate(runs):
-        dataset = restored.dataset
+    for i, loaded in enumerate(runs):
+        dataset = loaded.dataset
         if dataset.digest not in yardsticks:
-            yardsticks[dataset.digest] = yardstick_for(dataset, evaluator, evaluator_digest)
-        yardstick = yardsticks[dataset.digest]
+            yardsticks[dataset.digest] = reference_for(dataset, evaluator, evaluator_digest)
+        quality_reference = yardsticks[dataset.digest]
         report = known(
-            restored, settings(samples or usual_samples(dataset), K, None, seed, yardstick)
+            loaded, settings(samples or usual_samples(dataset), K, None, seed, quality_reference)
         )
         before = " (measured before)" if report else ""
         reports.append(
-            report or evaluate(restored, samples=samples, seed=seed, yardstick=yardstick, warn=say)
+            report
+            or evaluate(
+                loaded, samples=samples, seed=seed, quality_reference=quality_reference, warn=say
+            )
         )
-        say(f"{titles[i] if titles else restored.run.name:<36} {headline(reports[-1])}{before}")
+        say(f"{titles[i] if titles else loaded.run.name:<36} {headline(reports[-1])}{before}")
     titles = titles_of(runs, titles or [report["title"] for report in reports])
     return [report | {"title": title} for report, title in zip(reports, titles)], yardsticks[
         runs[0].dataset.digest
@@ -158,16 +163,16 @@ def headline(report: dict) -> str:
     return "  ".join(parts)
 
 
-def known(restored: Restored, wanted: dict) -> dict | None:
+def known(loaded: LoadedRun, wanted: dict) -> dict | None:
     """The report that the run has, if it was measured at the same step, on the same data and with these settings."""
-    path = restored.run.path / "report.json"
+    path = loaded.run.path / "report.json"
     if not path.is_file():
         return None
     try:
         report = read_report(path)
         same = (
-            report["step"] == restored.step
-            and report["data"]["digest"] == restored.dataset.digest
+            report["step"] == loaded.step
+            and report["data"]["digest"] == loaded.dataset.digest
             and report["settings"] | {"ais": 0} == wanted
         )
     except StorageError:  # damaged, or of an older form: measured anew

@@ -8,7 +8,7 @@ from ..core.errors import DataError, UsageError
 from ..core.files import storage_error
 from ..evaluate.table import summary
 from ..runs.directory import next_folder
-from ..runs.load import Restored, restore
+from ..runs.load import LoadedRun, restore
 from ..training import launch
 from ..training.budget import as_option, plan_of
 from .comparison import compare, measured, sizes
@@ -154,7 +154,7 @@ def trained(
     data: str,
     out: Path,
     say: Callable[[str], None],
-) -> tuple[list[Restored], list[str]]:
+) -> tuple[list[LoadedRun], list[str]]:
     """The models, and the commands that make them again."""
     runs, commands = [], []
     for stop in stops:
@@ -186,7 +186,7 @@ def trained(
 
 
 def text_section(
-    runs: list[Restored], seconds: int, seed: int, out: Path, say: Callable[[str], None]
+    runs: list[LoadedRun], seconds: int, seed: int, out: Path, say: Callable[[str], None]
 ):
     """The models of text, measured, with figures of the last."""
     from ..show.page.gallery import page_figures
@@ -204,7 +204,7 @@ def text_section(
     return Beside("text", "Text", intro, runs, reports, drawn)
 
 
-def _intro(runs: list[Restored], seconds: int, text: bool) -> str:
+def _intro(runs: list[LoadedRun], seconds: int, text: bool) -> str:
     dataset = runs[0].dataset
     train, test = (len(dataset.split(name)) for name in ("train", "test"))
     return (

@@ -183,7 +183,7 @@ class Timer:
                 self.budget["costs"][-1][1],
             )
 
-    def looked(self, seconds: float) -> None:
+    def interval_ended(self, seconds: float) -> None:
         self.looks.append(seconds)
 
     def is_due(self, plan: Plan, step: int) -> bool:

@@ -22,17 +22,17 @@ from ..core.limits import Bounded
 from ..core.output import warn
 from ..core.spec import DataSpec
 from ..data.dataset import DataConfig, Dataset
-from ..families import two_stage as latent
+from ..families import two_stage
 from ..runs import checkpoint
 from ..runs.directory import Run, claim_folder, next_folder, refuse_taken, writable_name
-from ..runs.load import Restored, dataset_of, found_at, recorded, restore
+from ..runs.load import LoadedRun, dataset_of, found_at, recorded, restore
 from . import budget as budgets
 from .loop import Clock, Stop, Trainer, fit, measure
 from .settings import BUDGETS, FREE_ON_RESUME, INTERVALS, TrainConfig
 
 DEFAULT_MINUTES = 1.0
 WORTH_SAYING = 10.0  # seconds
-LOOKING, FEWEST_LOOKS = (
+VALIDATION_SHARE, MIN_INTERVALS = (
     0.2,
     2,
 )  # share of the minutes that goes into intervals, where nobody says how many
@@ -66,7 +66,7 @@ class Plan:
         return model
 
     def trainer(self) -> Trainer:
-        return Trainer(self.build, self.dataset, self.train, self.family.watched)
+        return Trainer(self.build, self.dataset, self.train, self.family.progress_options)
 
 
 def option_models(family: families.FamilyFile) -> tuple[type[BaseConfig], ...]:
@@ -116,9 +116,9 @@ def plan(
     dataset = data.load(data_name, build(DataConfig, settings | pick(DataConfig, options)))
     if first:
         check_same_data(first.run, dataset)
-    form = latent.form_for(first.model, family) if first else None
+    form = two_stage.form_for(first.model, family) if first else None
     preset = preset or family.preset_for(
-        latent.spec_of(first.model, form) if first else dataset.spec
+        two_stage.spec_of(first.model, form) if first else dataset.spec
     )
     if preset not in family.PRESETS:
         hint = did_you_mean(preset, family.PRESETS)
@@ -143,7 +143,7 @@ def plan(
     if first:
         config = two_stages(first, form, family, config)
         family, taken = (
-            latent.of(config),
+            two_stage.two_stage_family(config),
             {f"first.{name}": t for name, t in first.model.state_dict().items()},
         )
     result = Plan(family, preset, config, train, dataset, taken)
@@ -186,10 +186,10 @@ def first_stage(
     path: str | Path,
     trust: families.Trust = families.NO_TRUST,
     warn: Callable[[str], None] = lambda line: None,
-) -> Restored:
+) -> LoadedRun:
     """A run as a first stage, without its data. Raises UsageError, StorageError."""
     found = restore(Run(path), device="cpu", with_data=False, trust=trust, warn=warn)
-    latent.check_first(found.model, str(path))
+    two_stage.check_first(found.model, str(path))
     return found
 
 
@@ -212,7 +212,7 @@ def check_same_data(first: Run, dataset: Dataset) -> None:
 
 
 def two_stages(
-    first: Restored, form: str, second: families.FamilyFile, config: BaseConfig
+    first: LoadedRun, form: str, second: families.FamilyFile, config: BaseConfig
 ) -> BaseConfig:
     """What run.json keeps of both."""
 
@@ -220,7 +220,7 @@ def two_stages(
         return family.name if family.path.parent == families.HERE else str(family.path.resolve())
 
     return build(
-        latent.Config,
+        two_stage.Config,
         {
             "within": str(first.run.path.resolve()),
             "digest": weights_digest(first.run),
@@ -309,7 +309,9 @@ def estimate(
     note, budget = "", None
     if steps is None:
         if config.intervals is None:
-            looks = min(looks, max(FEWEST_LOOKS, int(LOOKING * 60 * minutes / interval_seconds)))
+            looks = min(
+                looks, max(MIN_INTERVALS, int(VALIDATION_SHARE * 60 * minutes / interval_seconds))
+            )
         left = 60 * minutes - looks * interval_seconds - (time.monotonic() - begin)
         steps = int(left / step_seconds)
         if steps < looks:
@@ -569,7 +571,7 @@ def resume(
         if saved:
             trainer.load(saved)
         trainer.intervals = run.record.intervals or trainer.intervals
-        if budget and getattr(trainer.model.tunable, "jumps", 0):
+        if budget and getattr(trainer.model.trained_config, "jumps", 0):
             raise UsageError(
                 f"{run.path} learns to jump in the last part of its budget, which cannot be stretched: train anew with a larger one"
             )

@@ -33,10 +33,10 @@ from ..data.stream import Stream, comfortable, in_order
 from ..runs import checkpoint
 from ..runs.averages import Ema
 from ..runs.directory import Run
-from ..runs.progress_samples import save_strip
+from ..runs.progress_samples import save_progress_samples
 from . import budget
 from .monitor import health
-from .monitor.adversarial import Watch
+from .monitor.adversarial import AdversarialMonitor
 from .monitor.validation import objective
 from .optim import lr_factor, make_optimizers
 from .settings import INTERVALS, TrainConfig
@@ -100,7 +100,7 @@ class Trainer:
         self.rng = Rng(config.seed, device=self.device)
         self.build = build
         self.compile = config.compile and can_compile()
-        self.stream, self._watch, self._fitted = None, None, None
+        self.stream, self._monitor, self._fitted = None, None, None
         self.saved: int | None = None  # step of the newest checkpoint on the disk
         self.start_afresh()
         if len(config.averages) > 1 and isinstance(self.model, Judges):
@@ -181,9 +181,9 @@ class Trainer:
 
     def validate(self) -> dict[str, float]:
         """What held-out examples say of the averaged weights; ``value`` (lower is better) ranks checkpoints."""
-        return self.look()[0]
+        return self.validate_and_select_average()[0]
 
-    def look(self) -> tuple[dict[str, float], dict]:
+    def validate_and_select_average(self) -> tuple[dict[str, float], dict]:
         """The same, and of an adversarial family the duel in numbers. Of several averages the best is in use from here on."""
         rng = self.rng.at("validate")
         if not isinstance(self.model, Judges):
@@ -206,16 +206,16 @@ class Trainer:
             self.state.average = ranks.index(min(ranks))
             self.ema.use(self.state.average)
             return self.held_out[self.state.average], {}
-        if self._watch is None:
-            self._watch = Watch(
+        if self._monitor is None:
+            self._monitor = AdversarialMonitor(
                 self.dataset, self.options, self.config.validation_examples, rng, self.device
             )
-        return self._watch.look(self.model, self.ema.model)
+        return self._monitor.measure(self.model, self.ema.model)
 
     def calibrate(self) -> None:
         """Has a family that samples by its own judgement measure, after a look, how sure that should be of the averaged weights."""
         if isinstance(self.model, ChoosesSamples) and not self.model.why_never():
-            pairs = self._watch.pairs(self.ema.model)
+            pairs = self._monitor.pairs(self.ema.model)
             for model in (
                 self.model,
                 self.ema.model,
@@ -353,7 +353,7 @@ def fit(
                 event = _report(trainer, run, here, batch, clock)
                 state.good = state.step
                 trainer.save(run)
-                timer.looked(time.monotonic() - begin)
+                timer.interval_ended(time.monotonic() - begin)
                 on_event(event)
             if stop.signal and not ends:
                 trainer.check()
@@ -410,7 +410,7 @@ class Clock:
 
 def _report(trainer: Trainer, run: Run, here: budget.Section, batch: Batch, clock: Clock) -> dict:
     """Writes the event of an interval and returns it: everything but the clock fields is a function of the seed."""
-    state, (held_out, duel) = trainer.state, trainer.look()
+    state, (held_out, duel) = trainer.state, trainer.validate_and_select_average()
     if not all(math.isfinite(value) for value in held_out.values()):
         raise health.NotFinite(state.step, "the held-out metric is not finite", trainer.model)
     trainer.calibrate()
@@ -448,7 +448,9 @@ def _report(trainer: Trainer, run: Run, here: budget.Section, batch: Batch, cloc
     if trainer.options is not None and not isinstance(
         trainer.model, FitsInClosedForm
     ):  # those sample once they are fitted
-        path = save_strip(run, trainer.ema.model, trainer.dataset, state.step, trainer.options)
+        path = save_progress_samples(
+            run, trainer.ema.model, trainer.dataset, state.step, trainer.options
+        )
         event["samples"] = sha256(path)
     run.append(event)
     state.events += 1

@@ -11,7 +11,7 @@ from .path import Path, beside
 from .samplers import Denoise, places
 
 
-def pinned(denoise: Denoise, given: Tensor, known: Tensor, path: Path) -> Denoise:
+def condition_on_known(denoise: Denoise, given: Tensor, known: Tensor, path: Path) -> Denoise:
     """A denoiser of what is open, given (B, *shape) where known (B, *shape) is True: for data of variance 1.
 
     There x_hat = given and the rest of x_t is its noise, so that each sampler moves it along alpha given + sigma eps: the

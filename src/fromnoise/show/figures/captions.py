@@ -8,7 +8,7 @@ import torch
 from ...evaluate.attributes import SPLITS
 from ...inference import sample
 from ...measures.attributes import ATTRIBUTES, check
-from ..context import Subject
+from ..context import FigureContext
 from ..style import ACCENT, REFUSED, SOFT, WIDTH, Drawing, Sheet, plain
 from .images import GAP, block_cell
 
@@ -17,7 +17,7 @@ LINES = 6  # of text below a picture
 BELOW = 12 * LINES + 8  # pixels
 
 
-def draw_captions(subject: Subject) -> Drawing:
+def draw_captions(subject: FigureContext) -> Drawing:
     """Samples for the first captions of the test split, and of the one whose combinations no training picture holds."""
     n, cell = COLUMNS * ROWS, block_cell(subject.spec, COLUMNS, WIDTH)
     tall, numbers = cell + BELOW, {}
@@ -26,7 +26,7 @@ def draw_captions(subject: Subject) -> Drawing:
         "or what is wrong."
     )
     sheet = Sheet(
-        f"What {plain(subject.restored.run.name)} draws when told",
+        f"What {plain(subject.loaded.run.name)} draws when told",
         note,
         subject.caption("captions"),
         2 * (ROWS * tall + 24),
@@ -73,9 +73,9 @@ def draw_captions(subject: Subject) -> Drawing:
     )
 
 
-def judged(subject: Subject, split: str, n: int) -> tuple[np.ndarray, list[str], list[dict]]:
+def judged(subject: FigureContext, split: str, n: int) -> tuple[np.ndarray, list[str], list[dict]]:
     """n samples for the first captions of a split: (n, H, W, 3) uint8, the captions, the verdicts."""
     y = torch.from_numpy(subject.dataset.split(split).y[:n])
-    x = torch.cat(list(sample.blocks(subject.restored, n, subject.seed, labels=y)))
+    x = torch.cat(list(sample.blocks(subject.loaded, n, subject.seed, labels=y)))
     captions = subject.dataset.words.decode(y)
     return subject.pixels(x), captions, check(subject.dataset.to_store(x), captions)

@@ -21,8 +21,8 @@ from ...core.family import (
 from ...evaluate.attributes import has_attributes
 from ...inference.invert import why_not as why_no_inversion
 from ...inference.text import is_text_model
-from ...runs.load import Restored
-from ..context import Subject
+from ...runs.load import LoadedRun
+from ..context import FigureContext
 from ..style import Drawing, drawing, save
 from . import (
     captions,
@@ -52,18 +52,18 @@ class Kind:
     """about: one line of help; why_not: "" when the subject can have the figure, else the reason."""
 
     about: str
-    why_not: Callable[[Subject], str]
-    draw: Callable[[Subject], Drawing]
+    why_not: Callable[[FigureContext], str]
+    draw: Callable[[FigureContext], Drawing]
 
 
-def _all(*conditions: Callable[[Subject], str]) -> Callable[[Subject], str]:
+def _all(*conditions: Callable[[FigureContext], str]) -> Callable[[FigureContext], str]:
     """The first reason against, in order."""
     return lambda subject: next(
         (reason for condition in conditions if (reason := condition(subject))), ""
     )
 
 
-def _is_image(s: Subject) -> str:
+def _is_image(s: FigureContext) -> str:
     return (
         ""
         if s.spec.kind == "image"
@@ -71,19 +71,19 @@ def _is_image(s: Subject) -> str:
     )
 
 
-def _is_text(s: Subject) -> str:
+def _is_text(s: FigureContext) -> str:
     return (
         ""
-        if is_text_model(s.restored)
+        if is_text_model(s.loaded)
         else "it is for models that predict text, one symbol after another"
     )
 
 
-def _text_is_predicted(s: Subject) -> str:
+def _text_is_predicted(s: FigureContext) -> str:
     return _is_text(s) if s.spec.kind == "tokens" else ""
 
 
-def _predicts(s: Subject) -> str:
+def _predicts(s: FigureContext) -> str:
     return (
         ""
         if isinstance(s.model, Predicts)
@@ -91,39 +91,39 @@ def _predicts(s: Subject) -> str:
     )
 
 
-def _completes(s: Subject) -> str:
+def _completes(s: FigureContext) -> str:
     return "" if isinstance(s.model, Completes) else "this model completes nothing"
 
 
-def _has_pixels(s: Subject) -> str:
+def _has_pixels(s: FigureContext) -> str:
     return order.why_no_pixels(s) if s.spec.kind == "image" else ""
 
 
-def _trained(s: Subject) -> str:
+def _trained(s: FigureContext) -> str:
     return (
         ""
-        if len(s.restored.run.events("interval")) > 1
+        if len(s.loaded.run.events("interval")) > 1
         else "it needs at least two intervals of training, and this run has none or one"
     )
 
 
-def _reconstructs(s: Subject) -> str:
+def _reconstructs(s: FigureContext) -> str:
     return "" if isinstance(s.model, Reconstructs) else "this model reconstructs nothing"
 
 
-def _encodes(s: Subject) -> str:
+def _encodes(s: FigureContext) -> str:
     return "" if isinstance(s.model, Encodes) else "this model has no encoder"
 
 
-def _decodes(s: Subject) -> str:
+def _decodes(s: FigureContext) -> str:
     return "" if isinstance(s.model, Decodes) else "this model has no decoder"
 
 
-def _has_dims(s: Subject) -> str:
+def _has_dims(s: FigureContext) -> str:
     return compare.why_no_dims(s)
 
 
-def _denoises(s: Subject) -> str:
+def _denoises(s: FigureContext) -> str:
     corrupts = (
         isinstance(s.model, Corrupts) and getattr(s.model.config, "corruption", "none") != "none"
     )
@@ -134,7 +134,7 @@ def _denoises(s: Subject) -> str:
     )
 
 
-def _has_kl(s: Subject) -> str:
+def _has_kl(s: FigureContext) -> str:
     return (
         ""
         if isinstance(s.model, EncodesDistribution)
@@ -142,7 +142,7 @@ def _has_kl(s: Subject) -> str:
     )
 
 
-def _has_pair(s: Subject) -> str:
+def _has_pair(s: FigureContext) -> str:
     return (
         ""
         if walks.pairs(s, 1)
@@ -150,11 +150,11 @@ def _has_pair(s: Subject) -> str:
     )
 
 
-def _inverts(s: Subject) -> str:
+def _inverts(s: FigureContext) -> str:
     return why_no_inversion(s.model)
 
 
-def _has_latents(s: Subject) -> str:
+def _has_latents(s: FigureContext) -> str:
     return (
         ""
         if isinstance(s.model, Decodes) and isinstance(s.model, DrawsLatents)
@@ -162,13 +162,13 @@ def _has_latents(s: Subject) -> str:
     )
 
 
-def _has_levels(s: Subject) -> str:
+def _has_levels(s: FigureContext) -> str:
     return (
         "" if film.option_of(s) else f"this model samples without any of {', '.join(film.LEVELS)}"
     )
 
 
-def _sees_noise(s: Subject) -> str:
+def _sees_noise(s: FigureContext) -> str:
     return (
         ""
         if isinstance(s.model, Denoises)
@@ -176,7 +176,7 @@ def _sees_noise(s: Subject) -> str:
     )
 
 
-def _traces(s: Subject) -> str:
+def _traces(s: FigureContext) -> str:
     return (
         ""
         if isinstance(s.model, Traces)
@@ -184,25 +184,25 @@ def _traces(s: Subject) -> str:
     )
 
 
-def _captions(s: Subject) -> str:
+def _captions(s: FigureContext) -> str:
     return (
         ""
-        if has_attributes(s.restored)
+        if has_attributes(s.loaded)
         else "it is for models that were told the captions of shapes (--conditional)"
     )
 
 
-def _judges(s: Subject) -> str:
+def _judges(s: FigureContext) -> str:
     return "" if isinstance(s.model, Judges) else "this model has no discriminator"
 
 
-def _draw_samples(subject: Subject) -> Drawing:
+def _draw_samples(subject: FigureContext) -> Drawing:
     return {"image": images, "tokens": text, "vector": vectors}[subject.spec.kind].draw_samples(
         subject
     )
 
 
-def _draw_surprise(subject: Subject) -> Drawing:
+def _draw_surprise(subject: FigureContext) -> Drawing:
     return (order if subject.spec.kind == "image" else text).draw_surprise(subject)
 
 
@@ -344,7 +344,7 @@ def print_nothing(text: str) -> None:
 
 
 def show(
-    restored: Restored,
+    loaded: LoadedRun,
     names: list[str] | None = None,
     *,
     seed: int = 0,
@@ -354,7 +354,7 @@ def show(
     out: Path | None = None,
     sampled: bool = False,
     label: int | str | None = None,
-    plain: Restored | None = None,
+    plain: LoadedRun | None = None,
     say: Callable[[str], None] = print_nothing,
     skip: bool | None = None,
 ) -> list[Path]:
@@ -371,9 +371,9 @@ def show(
     that these data do not allow, unless it is left out.
     """
     skip = names is None if skip is None else skip
-    restored.dataset.split(split)
-    label = None if label is None else restored.dataset.class_number(label)
-    subject = Subject(restored, seed, split, tuple(dims), command, sampled, label, plain)
+    loaded.dataset.split(split)
+    label = None if label is None else loaded.dataset.class_number(label)
+    subject = FigureContext(loaded, seed, split, tuple(dims), command, sampled, label, plain)
     if names is None:
         names = [name for name, kind in FIGURES.items() if not kind.why_not(subject)]
     for name in names:  # complain before drawing anything
@@ -390,7 +390,7 @@ def show(
                 if fitting
                 else " Without names every figure that it can have is drawn."
             )
-            raise UsageError(f"no figure '{name}' of {restored.run.path}: {reason}.{others}")
+            raise UsageError(f"no figure '{name}' of {loaded.run.path}: {reason}.{others}")
     files = []
     with drawing():
         for name in names:
@@ -401,6 +401,6 @@ def show(
                     raise
                 say(f"figure '{name}' is skipped: {error}")
                 continue
-            files += save(made, out or restored.run.path / "figures", name)
-    restored.run.note_outputs(files)
+            files += save(made, out or loaded.run.path / "figures", name)
+    loaded.run.note_outputs(files)
     return files

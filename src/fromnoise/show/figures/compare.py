@@ -9,12 +9,12 @@ import torch
 
 from ...core.errors import UsageError
 from ...core.family import Decodes, Encodes, Predicts, Reconstructs
-from ...evaluate.quality import Yardstick, nearest_training
+from ...evaluate.quality import QualityReference, nearest_training
 from ...evaluate.reconstruction import principal_directions
 from ...families import short_name
 from ...inference import sample
-from ...runs.load import Restored
-from ..context import MOST, Subject
+from ...runs.load import LoadedRun
+from ..context import MOST, FigureContext
 from ..style import INK, SOFT, WIDTH, Drawing, Sheet, drawing, plain, save
 from . import latent
 from .images import (
@@ -32,8 +32,8 @@ from .images import (
 
 
 def subjects_of(
-    restoreds: Sequence[Restored], seed: int, split: str, dims=(0, 1), command: str = ""
-) -> list[Subject]:
+    restoreds: Sequence[LoadedRun], seed: int, split: str, dims=(0, 1), command: str = ""
+) -> list[FigureContext]:
     """One for each model. Raises UsageError unless all were trained on the same data."""
     if len({r.dataset.digest for r in restoreds}) != 1:
         raise UsageError(
@@ -41,16 +41,16 @@ def subjects_of(
             + ", ".join(f"{r.run.name} has {r.dataset.name}" for r in restoreds)
         )
     restoreds[0].dataset.split(split)
-    return [Subject(r, seed, split, tuple(dims), command) for r in restoreds]
+    return [FigureContext(r, seed, split, tuple(dims), command) for r in restoreds]
 
 
-def caption_of(subjects: list[Subject], what: str) -> list[str]:
+def caption_of(subjects: list[FigureContext], what: str) -> list[str]:
     """Like Subject.caption, for several runs."""
     first = subjects[0]
-    runs = ", ".join(f"{plain(s.restored.run.name, 60)} ({s.trained})" for s in subjects)
+    runs = ", ".join(f"{plain(s.loaded.run.name, 60)} ({s.trained})" for s in subjects)
     command = (
         first.command
-        or f"fromnoise compare {' '.join(str(s.restored.run.path) for s in subjects)} --seed {first.seed}"
+        or f"fromnoise compare {' '.join(str(s.loaded.run.path) for s in subjects)} --seed {first.seed}"
     )
     return [
         f"{what} · runs {runs} · data {plain(first.dataset.name, 60)} ({first.split}) · seed {first.seed}",
@@ -58,14 +58,14 @@ def caption_of(subjects: list[Subject], what: str) -> list[str]:
     ]
 
 
-def title_of(restored: Restored) -> str:
+def title_of(loaded: LoadedRun) -> str:
     """A short name for a model: what it is, the size of its code, and what it is given besides x."""
-    model, config = restored.model, restored.model.config
+    model, config = loaded.model, loaded.model.config
     corruption = getattr(config, "corruption", "none")
     parts = [
         getattr(config, "model", "")
         or (getattr(config, "network", "") if isinstance(model, Predicts) else "")
-        or short_name(restored.run.info),
+        or short_name(loaded.run.info),
         f"{model.latent_dim}-D" if isinstance(model, Encodes) else "",
         f"{corruption} denoiser" if corruption != "none" else "",
         "given the class" if getattr(config, "conditional", False) else "",
@@ -73,7 +73,7 @@ def title_of(restored: Restored) -> str:
     return ", ".join(part for part in parts if part)
 
 
-def titles_of(restoreds: Sequence[Restored], titles: Sequence[str] | None = None) -> list[str]:
+def titles_of(restoreds: Sequence[LoadedRun], titles: Sequence[str] | None = None) -> list[str]:
     """Titles as given or made up; the name of the run is added where two would be the same."""
     titles = [plain(title, 60) for title in titles or map(title_of, restoreds)]
 
@@ -90,7 +90,7 @@ def titles_of(restoreds: Sequence[Restored], titles: Sequence[str] | None = None
 
 
 def compare_planes(
-    restoreds: Sequence[Restored],
+    restoreds: Sequence[LoadedRun],
     titles: Sequence[str] | None = None,
     *,
     out: Path,
@@ -107,12 +107,12 @@ def compare_planes(
     subjects = subjects_of(restoreds, seed, split, dims, command)
     for subject in subjects:
         if reason := why_no_plane(subject):
-            raise UsageError(f"no latent plane of {subject.restored.run.path}: {reason}")
+            raise UsageError(f"no latent plane of {subject.loaded.run.path}: {reason}")
     with drawing():
         return save(_planes(subjects, titles_of(restoreds, titles)), out, name)
 
 
-def why_no_plane(subject: Subject) -> str:
+def why_no_plane(subject: FigureContext) -> str:
     """ "" when codes and decoded images of the two dimensions asked for can be drawn, else the reason."""
     model = subject.model
     if (
@@ -124,7 +124,7 @@ def why_no_plane(subject: Subject) -> str:
     return why_no_dims(subject)
 
 
-def why_no_dims(subject: Subject) -> str:
+def why_no_dims(subject: FigureContext) -> str:
     """ "" when the code has the two dimensions asked for, else the reason."""
     model, d = subject.model, subject.dims
     if model.latent_dim < 2:
@@ -134,23 +134,23 @@ def why_no_dims(subject: Subject) -> str:
     return ""
 
 
-def why_no_pair(subject: Subject) -> str:
+def why_no_pair(subject: FigureContext) -> str:
     """The same for this model and the one beside it."""
     if subject.other is None:
         return "it needs a second model: name its run with --beside"
-    beside = replace(subject, restored=subject.other)
+    beside = replace(subject, loaded=subject.other)
     if beside.dataset.digest != subject.dataset.digest:
-        return f"{beside.restored.run.path} was trained on other data"
+        return f"{beside.loaded.run.path} was trained on other data"
     return why_no_plane(subject) or why_no_plane(beside)
 
 
-def draw_planes(subject: Subject) -> Drawing:
+def draw_planes(subject: FigureContext) -> Drawing:
     """This model's plane and the one of the model beside it."""
-    both = [subject, replace(subject, restored=subject.other)]
-    return _planes(both, titles_of([s.restored for s in both]))
+    both = [subject, replace(subject, loaded=subject.other)]
+    return _planes(both, titles_of([s.loaded for s in both]))
 
 
-def _planes(subjects: list[Subject], titles: list[str]):
+def _planes(subjects: list[FigureContext], titles: list[str]):
     n, count = len(subjects), latent.cells_for(subjects[0].spec)
     side = (WIDTH - 44 * n) / n
     note = (
@@ -180,7 +180,7 @@ def _planes(subjects: list[Subject], titles: list[str]):
         numbers.append(
             {
                 "title": title,
-                "run": subject.restored.run.name,
+                "run": subject.loaded.run.name,
                 "drawn": subject.codes.kind,
                 "range": ranges,
             }
@@ -195,7 +195,7 @@ def _planes(subjects: list[Subject], titles: list[str]):
 
 
 def compare_recon(
-    restoreds: Sequence[Restored],
+    restoreds: Sequence[LoadedRun],
     titles: Sequence[str] | None = None,
     *,
     out: Path,
@@ -219,7 +219,7 @@ def compare_recon(
 
 
 @torch.no_grad()
-def _recon(subjects: list[Subject], titles: list[str], n: int):
+def _recon(subjects: list[FigureContext], titles: list[str], n: int):
     first = subjects[0]
     batch, wide = first.first(n), WIDE
     rows = [("input", "", first.pixels(batch.x))]
@@ -278,7 +278,9 @@ def _recon(subjects: list[Subject], titles: list[str], n: int):
     )
 
 
-def pca_reconstruction(subject: Subject, size: int, x: torch.Tensor) -> tuple[np.ndarray, float]:
+def pca_reconstruction(
+    subject: FigureContext, size: int, x: torch.Tensor
+) -> tuple[np.ndarray, float]:
     """x through PCA with ``size`` components of the training split; the mean squared error over the figure's split."""
     found = principal_directions(subject.dataset, size)
     mean, basis = found.mean, found.basis
@@ -296,7 +298,7 @@ def pca_reconstruction(subject: Subject, size: int, x: torch.Tensor) -> tuple[np
 
 
 def compare_samples(
-    restoreds: Sequence[Restored],
+    restoreds: Sequence[LoadedRun],
     titles: Sequence[str] | None = None,
     *,
     out: Path,
@@ -304,7 +306,7 @@ def compare_samples(
     split: str = "test",
     command: str = "",
     name: str = "samples",
-    yardstick: Yardstick | None = None,
+    quality_reference: QualityReference | None = None,
 ) -> list[Path]:
     """A block of samples of each model, beside it the training examples nearest to them. Returns the files. For images."""
     subjects = subjects_of(restoreds, seed, split, command=command)
@@ -314,25 +316,29 @@ def compare_samples(
         )
     with drawing():
         return save(
-            _samples(subjects, titles_of(restoreds, titles), yardstick or subjects[0].yardstick),
+            _samples(
+                subjects,
+                titles_of(restoreds, titles),
+                quality_reference or subjects[0].quality_reference,
+            ),
             out,
             name,
         )
 
 
-def _samples(subjects: list[Subject], titles: list[str], yardstick: Yardstick):
+def _samples(subjects: list[FigureContext], titles: list[str], quality_reference: QualityReference):
     first, gap = subjects[0], 36
     columns, rows = (10, 3) if first.spec.shape[2] <= 64 else (6, 2)
     n, block = columns * rows, (WIDTH - gap) / 2
     cell = block_cell(first.spec, columns, block)
     blocks = [(f"real ({first.split} images)", first.first(n).x.cpu())]
     blocks += [
-        (title, sample.sample(s.restored, n, s.seed).cpu()) for s, title in zip(subjects, titles)
+        (title, sample.sample(s.loaded, n, s.seed).cpu()) for s, title in zip(subjects, titles)
     ]
     height = rows * row_height(first.spec, cell) + 34
     note = (
         f"Left: {n} samples of each model, none picked: the same seed, sample i depends on it and on i only. Right: at the same place the training example "
-        f"nearest to each, by {yardstick.pixels.name.partition('/')[0]}: what a sample may have been copied from. Real images show how near is usual."
+        f"nearest to each, by {quality_reference.pixels.name.partition('/')[0]}: what a sample may have been copied from. Real images show how near is usual."
     )
     sheet = Sheet(
         "Samples, and what they are nearest to",
@@ -343,7 +349,7 @@ def _samples(subjects: list[Subject], titles: list[str], yardstick: Yardstick):
     numbers = []
     for i, (title, x) in enumerate(blocks):
         top = i * height
-        distance, index = nearest_training(yardstick, x)
+        distance, index = nearest_training(quality_reference, x)
         sheet.text(0, top, plain(title, 60), size=9, weight="bold", color=INK if i else SOFT)
         sheet.text(
             block + gap,

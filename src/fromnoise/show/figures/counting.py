@@ -17,9 +17,9 @@ from ...core.family import Predicts
 from ...inference.text import is_text_model
 from ...measures.text import Hashes
 from ...nets.counts.ngram import KneserNey
-from ...runs.load import Restored
+from ...runs.load import LoadedRun
 from ..colormap import scale, tint
-from ..context import Subject
+from ..context import FigureContext
 from ..style import ACCENT, INK, MODEL, SOFT, WIDTH, Drawing, Sheet, plain
 from .text import FONT, held_out, log_p_at, symbol_name, units
 
@@ -49,7 +49,7 @@ def own(log_p: torch.Tensor, symbols: np.ndarray) -> np.ndarray:
     return -log_p.cpu().double().numpy()[np.arange(len(symbols)), symbols] / math.log(2)
 
 
-def why_no_company(subject: Subject, other: Restored) -> str:
+def why_no_counts(subject: FigureContext, other: LoadedRun) -> str:
     """Why the other model cannot stand in the same plot, or ""."""
     if not is_text_model(other):
         return "it is no model of text"
@@ -59,10 +59,10 @@ def why_no_company(subject: Subject, other: Restored) -> str:
     return ""
 
 
-def draw_window(subject: Subject) -> Drawing:
+def draw_window(subject: FigureContext) -> Drawing:
     """Bits per character of held-out text against the window k, at the same places for every line."""
-    restoreds = [subject.restored] + ([subject.other] if subject.other is not None else [])
-    if len(restoreds) > 1 and (reason := why_no_company(subject, restoreds[1])):
+    restoreds = [subject.loaded] + ([subject.other] if subject.other is not None else [])
+    if len(restoreds) > 1 and (reason := why_no_counts(subject, restoreds[1])):
         raise UsageError(
             f"{restoreds[1].run.path} cannot stand beside {restoreds[0].run.path}: {reason}"
         )
@@ -110,7 +110,7 @@ def draw_window(subject: Subject) -> Drawing:
     return _window(subject, lines, errors, seen, len(places), len(training))
 
 
-def counted_in_words(subject: Subject, n: int, what: str) -> str:
+def counted_in_words(subject: FigureContext, n: int, what: str) -> str:
     whole = len(subject.dataset.split("train").x)
     return f"the {'first ' * (n < whole)}{n:,} training {what}"
 
@@ -135,7 +135,7 @@ def shares_seen(
 
 
 def _window(
-    subject: Subject, lines: dict, errors: dict, seen: dict, n: int, counted: int
+    subject: FigureContext, lines: dict, errors: dict, seen: dict, n: int, counted: int
 ) -> Drawing:
     unit = units(subject.dataset.tokenizer)
     best = least(lines["counts"])
@@ -229,14 +229,14 @@ def divergence(counts: np.ndarray, log_q: np.ndarray) -> np.ndarray:
 
 
 @torch.no_grad()
-def draw_bigrams(subject: Subject) -> Drawing:
+def draw_bigrams(subject: FigureContext) -> Drawing:
     """log p(next | symbol) as the model has learned it, and as counted."""
     tokenizer, model = subject.dataset.tokenizer, subject.model
     V, training = tokenizer.vocabulary, np.asarray(subject.dataset.split("train").x[:COUNTED])
     frequency = np.bincount(training[:-1], minlength=V)
     shown = np.sort(np.argsort(-frequency, kind="stable")[: min(SHOWN, int((frequency > 0).sum()))])
     counts = pairs_counted(training, shown, V)
-    read = torch.tensor([[int(symbol), 0] for symbol in shown], device=subject.restored.device)
+    read = torch.tensor([[int(symbol), 0] for symbol in shown], device=subject.loaded.device)
     learned = (
         model.log_probs(read)[:, 1].cpu().double().numpy()
     )  # after this symbol and nothing else; (S, V)
@@ -257,7 +257,7 @@ def draw_bigrams(subject: Subject) -> Drawing:
     label = 20 if not long else min(64, 6 + 5.0 * max(map(len, names)))
     side = WIDTH / 2 - label - 12
     sheet = Sheet(
-        f"Pairs of symbols: learned by {plain(subject.restored.run.name)}, and counted",
+        f"Pairs of symbols: learned by {plain(subject.loaded.run.name)}, and counted",
         note,
         subject.caption("bigrams"),
         36 + side + label,

@@ -6,7 +6,7 @@ from matplotlib.ticker import LogFormatterSciNotation, LogLocator, MaxNLocator, 
 
 from ...core.family import turns
 from ...measures.latents import ACTIVE, active_units
-from ..context import Subject
+from ..context import FigureContext
 from ..style import ACCENT, INK, MODEL, PAPER, REFUSED, SOFT, WIDTH, Drawing, Sheet, halo, plain
 
 NORM = "gradient_norm/"
@@ -90,9 +90,9 @@ def series(events: list[dict]) -> dict[str, dict[str, list]]:
     return first | panels | ({"gradient norm": norms} if norms else {})
 
 
-def draw_curves(subject: Subject) -> Drawing:
+def draw_curves(subject: FigureContext) -> Drawing:
     """One panel for each loss term, in training and held out; above them, of several phases, which trains when."""
-    run = subject.restored.run
+    run = subject.loaded.run
     events, rollbacks = run.events("interval"), run.events("rollback")
     panels, phases, best = series(events), subject.model.phases(), best_of(events)
     columns = min(3, max(2, len(panels)))
@@ -122,8 +122,8 @@ def draw_curves(subject: Subject) -> Drawing:
             44 + i % columns * (width + 56), above + 8 + i // columns * (height + 62), width, height
         )
         _panel(axes, panel, lines)
-        _marks(axes, lines, best, rollbacks, subject.restored.step)
-    alt = f"Learning curves over {subject.restored.step} steps: {', '.join(panels)}. Best held-out objective {best[1]:.4g} at step {best[0]}."
+        _marks(axes, lines, best, rollbacks, subject.loaded.step)
+    alt = f"Learning curves over {subject.loaded.step} steps: {', '.join(panels)}. Best held-out objective {best[1]:.4g} at step {best[0]}."
     if rollbacks:
         alt += f" It went back to an earlier state {len(rollbacks)} times."
     numbers = {
@@ -340,7 +340,7 @@ def _panel(axes, panel: str, lines: dict[str, tuple[list, list]]) -> None:
 
 
 @torch.no_grad()
-def kl_of_dims(subject: Subject) -> np.ndarray:
+def kl_of_dims(subject: FigureContext) -> np.ndarray:
     """Mean KL(q || p) over the first examples of the split by latent dimension, nats, (D,)."""
     total, n = 0, 0
     for batch, rows in subject.batches():
@@ -350,7 +350,7 @@ def kl_of_dims(subject: Subject) -> np.ndarray:
     return (total / n).cpu().numpy()
 
 
-def why_no_kl(subject: Subject) -> str:
+def why_no_kl(subject: FigureContext) -> str:
     """ "" where codes have a variance."""
     return (
         ""
@@ -359,7 +359,7 @@ def why_no_kl(subject: Subject) -> str:
     )
 
 
-def draw_kl(subject: Subject) -> Drawing:
+def draw_kl(subject: FigureContext) -> Drawing:
     kl, variance = kl_of_dims(subject), subject.codes.z.var(0, ddof=1)
     order = np.argsort(-kl, kind="stable")
     active = active_units(torch.from_numpy(subject.codes.z), torch.from_numpy(kl)).numpy()

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ...inference import sample
 from ...measures.separation import separation
-from ..context import Subject
+from ..context import FigureContext
 from ..style import INK, MODEL, PAPER, REAL, SOFT, WIDTH, Drawing, Sheet, plain
 from .images import LABEL, image_cell, row_height, rows_of_images
 from .progress import frame_of
@@ -21,14 +21,14 @@ JUDGED = 1000  # samples, and at most so many real examples
 COLORS = "PRGn"  # told apart by every kind of colour vision
 
 
-def why_not(subject: Subject) -> str:
+def why_not(subject: FigureContext) -> str:
     if subject.spec.kind == "image" or (subject.spec.dims == 2 and subject.dataset.columns is None):
         return ""
     return "it is for images and points in the plane"
 
 
 @torch.no_grad()
-def judged(subject: Subject, x: Tensor, y: Tensor | None) -> np.ndarray:
+def judged(subject: FigureContext, x: Tensor, y: Tensor | None) -> np.ndarray:
     """Scores (N,) of x by the weights that are trained."""
     model, y = subject.raw.model, y if subject.conditional else None
     parts = [
@@ -38,7 +38,7 @@ def judged(subject: Subject, x: Tensor, y: Tensor | None) -> np.ndarray:
     return torch.cat(parts).cpu().double().numpy()
 
 
-def pushes(subject: Subject, x: Tensor, y: Tensor | None) -> np.ndarray:
+def pushes(subject: FigureContext, x: Tensor, y: Tensor | None) -> np.ndarray:
     """The gradient of the score at each x (N, *shape): where the generator is told to move it."""
     y = y if subject.conditional else None
     with torch.enable_grad():
@@ -47,7 +47,7 @@ def pushes(subject: Subject, x: Tensor, y: Tensor | None) -> np.ndarray:
     return slope.cpu().double().numpy()
 
 
-def draw_duel(subject: Subject) -> Drawing:
+def draw_duel(subject: FigureContext) -> Drawing:
     n = JUDGED
     x_fake = sample.sample(subject.raw, n, subject.seed, options=subject.raw.family.watching)
     y_fake = subject.dataset.in_turn(range(n)).to(x_fake.device) if subject.conditional else None
@@ -78,7 +78,7 @@ def draw_duel(subject: Subject) -> Drawing:
 
 
 def _plane(
-    subject: Subject, real, x_fake: Tensor, y_fake, scores: dict, said: str, numbers: dict
+    subject: FigureContext, real, x_fake: Tensor, y_fake, scores: dict, said: str, numbers: dict
 ) -> Drawing:
     points, fakes = real.x.cpu().double().numpy(), x_fake.cpu().double().numpy()
     centre, half = frame_of(points, 1.25)
@@ -105,7 +105,7 @@ def _plane(
         f"is told to move that fake: the gradient of the score, {longest:.3g} per unit at full length (a tenth is steeper and cut)."
     )
     sheet = Sheet(
-        f"The duel in {plain(subject.restored.run.name)}", note, subject.caption("duel"), side + 30
+        f"The duel in {plain(subject.loaded.run.name)}", note, subject.caption("duel"), side + 30
     )
     axes = sheet.axes(36, 2, side, side)
     extent = (centre[0] - half, centre[0] + half, centre[1] - half, centre[1] + half)
@@ -191,7 +191,7 @@ def _histogram(
 
 
 def _images(
-    subject: Subject,
+    subject: FigureContext,
     real,
     x_fake: Tensor,
     y_fake,
@@ -215,7 +215,7 @@ def _images(
         note += " Each is judged as one of its class."
     height = max(4 * line, 210)
     sheet = Sheet(
-        f"The duel in {plain(subject.restored.run.name)}", note, subject.caption("duel"), height
+        f"The duel in {plain(subject.loaded.run.name)}", note, subject.caption("duel"), height
     )
     for i, (first, second, x, kind, chosen) in enumerate(rows):
         top = i * line

@@ -14,7 +14,7 @@ from ...core.family import Predicts
 from ...inference import sample
 from ...measures.separation import mean_distance
 from ...probability.diffusion.editing import arc
-from ..context import Subject
+from ..context import FigureContext
 from ..style import SOFT, Drawing, Sheet, plain
 from .images import GAP, image_cell, row_height, rows_of_images, tile
 
@@ -48,7 +48,7 @@ def closed_walk(anchors: Tensor, frames: int, fine: int = 256) -> Tensor:
     return path[place - 1].lerp(path[place], share).to(anchors)
 
 
-def draw_film(subject: Subject, columns: int = 12) -> Drawing:
+def draw_film(subject: FigureContext, columns: int = 12) -> Drawing:
     """A closed walk for each tile, decoded; the sheet shows twelve moments of it."""
     spec = subject.spec
     tiles, per_line = (10, 5) if max(spec.shape) <= 64 else (3, 3)
@@ -72,7 +72,7 @@ def draw_film(subject: Subject, columns: int = 12) -> Drawing:
     )
     moments = np.arange(columns) * FRAMES // columns
     sheet = Sheet(
-        f"A walk through the latent space of {plain(subject.restored.run.name)}",
+        f"A walk through the latent space of {plain(subject.loaded.run.name)}",
         note,
         subject.caption("film"),
         18 + shown * row_height(spec, cell),
@@ -143,14 +143,12 @@ LEVELS = {
 MEASURED = 256  # samples of each row that its diversity is computed from
 
 
-def option_of(subject: Subject) -> str:
+def option_of(subject: FigureContext) -> str:
     """The sampling option that draws z nearer to its middle, or ""."""
-    return next(
-        (name for name in LEVELS if name in subject.restored.family.Options.model_fields), ""
-    )
+    return next((name for name in LEVELS if name in subject.loaded.family.Options.model_fields), "")
 
 
-def draw_truncation(subject: Subject, columns: int = 10) -> Drawing:
+def draw_truncation(subject: FigureContext, columns: int = 10) -> Drawing:
     """The same z, or random numbers, drawn ever nearer to the middle: a row of samples for each level."""
     option, spec = option_of(subject), subject.spec
     real = subject.first(MEASURED).x.cpu()
@@ -159,10 +157,10 @@ def draw_truncation(subject: Subject, columns: int = 10) -> Drawing:
     rows, numbers = [], []
     for level in LEVELS[option]:
         x = sample.sample(
-            subject.restored,
+            subject.loaded,
             n,
             subject.seed,
-            options=subject.restored.family.watching | {option: level},
+            options=subject.loaded.family.watching | {option: level},
         ).cpu()
         x = x.clamp(-1, 1)
         share = mean_distance(x.flatten(1)) / whole if whole else float("nan")
@@ -191,7 +189,7 @@ def draw_truncation(subject: Subject, columns: int = 10) -> Drawing:
         f"{safe} is safer and less varied."
     )
     sheet = Sheet(
-        f"{option.capitalize()}: samples of {plain(subject.restored.run.name)}",
+        f"{option.capitalize()}: samples of {plain(subject.loaded.run.name)}",
         note,
         subject.caption("truncation"),
         len(rows) * line + 14,

@@ -8,7 +8,7 @@ from ...core.errors import UsageError
 from ...core.family import Reconstructs
 from ...evaluate.quality import nearest_training
 from ...inference import sample
-from ..context import Subject
+from ..context import FigureContext
 from ..style import INK, SOFT, WIDTH, Drawing, Sheet, cell_size, plain
 
 LABEL = 128  # pixels left of image rows, for their names
@@ -92,27 +92,27 @@ def block_cell(spec, columns: int, width: float) -> float:
     return cell if columns * (cell + GAP) <= width + GAP else target
 
 
-def draw_samples(subject: Subject) -> Drawing:
+def draw_samples(subject: FigureContext) -> Drawing:
     """A grid of samples and, in the same places of a second one, the training example that is nearest to each."""
     spec = subject.spec
     classes = subject.dataset.learned_classes if subject.conditional else ()
     by_class = 0 < len(classes) <= 10
     columns = len(classes) if by_class else 8
     n, block = columns * 8, (WIDTH - 40) / 2
-    x = sample.sample(subject.restored, n, subject.seed).cpu()
-    distance, index = nearest_training(subject.yardstick, x)
+    x = sample.sample(subject.loaded, n, subject.seed).cpu()
+    distance, index = nearest_training(subject.quality_reference, x)
     copies = subject.pixels(subject.dataset.batch("train", index.tolist()).x)
     cell = block_cell(spec, columns, block)
     head = 34 if by_class else 20
     note = (
         f"Left: {n} samples, none picked: sample i depends on the seed and i only. Right: at the same place the training example nearest to each, by "
-        f"{subject.yardstick.pixels.name.partition('/')[0]}. Pairs that look the same are copies; pairs that look nothing alike are samples like nothing in the data."
+        f"{subject.quality_reference.pixels.name.partition('/')[0]}. Pairs that look the same are copies; pairs that look nothing alike are samples like nothing in the data."
     )
     if by_class:
         note += " One column for each class that was asked for."
     height = tile(copies, columns, cell)[2]
     sheet = Sheet(
-        f"Samples of {plain(subject.restored.run.name)}",
+        f"Samples of {plain(subject.loaded.run.name)}",
         note,
         subject.caption("samples"),
         height + head,
@@ -143,7 +143,7 @@ def draw_samples(subject: Subject) -> Drawing:
         "distance": distance.numpy(),
         "median_distance": float(distance.median()),
     }
-    alt = f"A grid of {n} images sampled from the model {plain(subject.restored.run.name)}, beside a grid of the training images nearest to them."
+    alt = f"A grid of {n} images sampled from the model {plain(subject.loaded.run.name)}, beside a grid of the training images nearest to them."
     return sheet.done(numbers, alt)
 
 
@@ -151,12 +151,12 @@ def draw_samples(subject: Subject) -> Drawing:
 
 
 @torch.no_grad()
-def reconstruct(subject: Subject, x: Tensor, y: Tensor | None) -> Tensor:
+def reconstruct(subject: FigureContext, x: Tensor, y: Tensor | None) -> Tensor:
     return subject.model.reconstruct(x, y)
 
 
 @torch.no_grad()
-def draw_recon(subject: Subject, n: int = 10) -> Drawing:
+def draw_recon(subject: FigureContext, n: int = 10) -> Drawing:
     """Input on top, reconstruction below, the first rows of the split: two blocks of n."""
     batch = subject.first(2 * n)
     x_hat = reconstruct(subject, batch.x, batch.y)
@@ -186,7 +186,7 @@ def draw_recon(subject: Subject, n: int = 10) -> Drawing:
 
 
 @torch.no_grad()
-def draw_worst(subject: Subject, n: int = 8) -> Drawing:
+def draw_worst(subject: FigureContext, n: int = 8) -> Drawing:
     error, total = error_of_split(subject)
     order = np.argsort(-error, kind="stable")[:n]
     batch = subject.rows(order)
@@ -217,7 +217,7 @@ def draw_worst(subject: Subject, n: int = 8) -> Drawing:
     )
 
 
-def error_of_split(subject: Subject) -> tuple[np.ndarray, int]:
+def error_of_split(subject: FigureContext) -> tuple[np.ndarray, int]:
     """Squared error of each of the first examples of the split."""
     parts = [
         squared_error(batch.x, reconstruct(subject, batch.x, batch.y))
@@ -227,7 +227,7 @@ def error_of_split(subject: Subject) -> tuple[np.ndarray, int]:
     return error, len(error)
 
 
-def _error_note(subject: Subject, mse: float, n: int) -> str:
+def _error_note(subject: FigureContext, mse: float, n: int) -> str:
     return f"Mean squared error per pixel over {n:,} {subject.split} images, pixels in [0, 1]: {mse:.4f}."
 
 
@@ -245,7 +245,7 @@ def psnr(mse: float) -> float:
 
 
 @torch.no_grad()
-def draw_denoise(subject: Subject, n: int = 10) -> Drawing:
+def draw_denoise(subject: FigureContext, n: int = 10) -> Drawing:
     """Noisy, what a plain autoencoder makes of it, what the denoiser makes of it, and the truth, at two levels."""
     config, beside = subject.model.config, subject.other
     if beside is not None and (
@@ -298,7 +298,7 @@ def draw_denoise(subject: Subject, n: int = 10) -> Drawing:
 
 
 def _denoised(
-    subject: Subject, models: dict, level: float, total: int, n: int
+    subject: FigureContext, models: dict, level: float, total: int, n: int
 ) -> tuple[dict[str, np.ndarray], dict[str, float]]:
     """The first n images of each row, and the mean squared error of each over ``total`` examples."""
     shown, sums = {}, {}

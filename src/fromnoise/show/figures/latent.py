@@ -7,7 +7,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Circle, Rectangle
 
 from ...core.family import EncodesDistribution
-from ..context import Codes, Subject
+from ..context import Codes, FigureContext
 from ..style import ACCENT, CLASSES, INK, WIDTH, Drawing, Sheet, halo, plain, show_image
 from .images import tile
 from .progress import half_side
@@ -19,7 +19,7 @@ POINTS = 2000  # codes that are drawn at most; more would hide each other
 # -- codes by class ------------------------------------------------------------------------------------------
 
 
-def draw_scatter(subject: Subject) -> Drawing:
+def draw_scatter(subject: FigureContext) -> Drawing:
     codes, d = subject.codes, subject.dims
     n, shown = len(codes.z), min(POINTS, len(codes.z))
     note = f"What is drawn: {codes.kind}, of {shown:,} {subject.split} examples."
@@ -31,7 +31,7 @@ def draw_scatter(subject: Subject) -> Drawing:
         note += " Circles: the prior N(0, I) at 1 and 2 standard deviations."
     side = 600
     sheet = Sheet(
-        f"Latent plane of {plain(subject.restored.run.name)}",
+        f"Latent plane of {plain(subject.loaded.run.name)}",
         note,
         subject.caption("scatter"),
         side + 30,
@@ -54,12 +54,12 @@ def draw_scatter(subject: Subject) -> Drawing:
     )
 
 
-def has_prior(subject: Subject) -> bool:
+def has_prior(subject: FigureContext) -> bool:
     """Is the plane's prior a standard normal? True of every family here that encodes a distribution."""
     return isinstance(subject.model, EncodesDistribution)
 
 
-def scatter(axes: Axes, subject: Subject, size: float = 34) -> None:
+def scatter(axes: Axes, subject: FigureContext, size: float = 34) -> None:
     """The codes in the two dimensions asked for, equal units on both axes."""
     codes, d = subject.codes, list(subject.dims)
     z = codes.z[:POINTS, d]
@@ -129,13 +129,13 @@ def square(axes: Axes, z: np.ndarray, prior: bool) -> None:
     axes.set_aspect("equal")
 
 
-def glyph(subject: Subject, label: int) -> str:
+def glyph(subject: FigureContext, label: int) -> str:
     """One sign for a class: its name if that is one letter or digit, else its number."""
     name = subject.class_name(int(label))
     return name if len(name) == 1 and name.isascii() and name.isalnum() else str(int(label))
 
 
-def class_mark(subject: Subject, label: int) -> tuple[str, str]:
+def class_mark(subject: FigureContext, label: int) -> tuple[str, str]:
     """Colour and matplotlib marker of a class."""
     return CLASSES[int(label) % len(CLASSES)], f"${glyph(subject, label)}$"
 
@@ -144,7 +144,7 @@ def marker_scale(marker: str) -> float:
     return 1.0 if len(marker) == 3 else 1.9
 
 
-def legend(sheet: Sheet, subject: Subject, left: float, y: np.ndarray) -> None:
+def legend(sheet: Sheet, subject: FigureContext, left: float, y: np.ndarray) -> None:
     labels = [int(label) for label in np.unique(y)]
     if not labels:
         return
@@ -195,7 +195,7 @@ def plane_range(codes: Codes, dims: tuple[int, int], widen: float = WIDEN) -> li
     return out
 
 
-def decoded_plane(subject: Subject, count: int) -> tuple[np.ndarray, list[list[float]]]:
+def decoded_plane(subject: FigureContext, count: int) -> tuple[np.ndarray, list[list[float]]]:
     """count x count images, the top row at the highest z of the second dimension; the ranges they stand for.
 
     Each image is decoded at the middle of its cell; the other dimensions stay at the mean code.
@@ -218,7 +218,9 @@ def plane_picture(images: np.ndarray, count: int, target: int = 1300) -> np.ndar
     return np.pad(picture, [(1, 1), (1, 1)] + [(0, 0)] * (picture.ndim - 2), constant_values=255)
 
 
-def plane_axes(axes: Axes, subject: Subject, images: np.ndarray, count: int, ranges: list) -> None:
+def plane_axes(
+    axes: Axes, subject: FigureContext, images: np.ndarray, count: int, ranges: list
+) -> None:
     """The picture of the plane with its values, and a frame at the range of the codes themselves."""
     show_image(
         axes, plane_picture(images, count), extent=(*ranges[0], *ranges[1]), interpolation="auto"
@@ -244,7 +246,7 @@ def cells_for(spec) -> int:
     return 15 if side < 16 else 20 if side <= 32 else 12
 
 
-def draw_grid(subject: Subject) -> Drawing:
+def draw_grid(subject: FigureContext) -> Drawing:
     d, D, count = subject.dims, subject.codes.z.shape[1], cells_for(subject.spec)
     images, ranges = decoded_plane(subject, count)
     note = (
@@ -258,7 +260,7 @@ def draw_grid(subject: Subject) -> Drawing:
         (exact[1] / 2, exact[0] / 2) if max(exact[:2]) <= 2 * (WIDTH - 60) else (700, 700)
     )
     sheet = Sheet(
-        f"Decoded latent plane of {plain(subject.restored.run.name)}",
+        f"Decoded latent plane of {plain(subject.loaded.run.name)}",
         note,
         subject.caption("grid"),
         height + 34,

@@ -5,7 +5,7 @@ import torch
 
 from ...core.family import EncodesDistribution, HasFeatures, Reconstructs
 from ...inference.invert import invert
-from ..context import Subject
+from ..context import FigureContext
 from ..style import SOFT, Drawing, Sheet
 from .curves import kl_of_dims
 from .images import (
@@ -20,7 +20,7 @@ from .images import (
 )
 
 
-def ordered_dims(subject: Subject) -> tuple[np.ndarray, np.ndarray, str]:
+def ordered_dims(subject: FigureContext) -> tuple[np.ndarray, np.ndarray, str]:
     """Dimensions, most used first; the number they are ordered by; its name."""
     if isinstance(subject.model, EncodesDistribution):
         values, by = kl_of_dims(subject), "KL, nats"
@@ -29,7 +29,7 @@ def ordered_dims(subject: Subject) -> tuple[np.ndarray, np.ndarray, str]:
     return np.argsort(-values, kind="stable"), values, by
 
 
-def draw_traverse(subject: Subject, most: int = 10, columns: int = 13) -> Drawing:
+def draw_traverse(subject: FigureContext, most: int = 10, columns: int = 13) -> Drawing:
     order, values, by = ordered_dims(subject)
     order = order[:most]
     steps = np.linspace(-3, 3, columns)
@@ -79,7 +79,7 @@ def draw_traverse(subject: Subject, most: int = 10, columns: int = 13) -> Drawin
     )
 
 
-def pairs(subject: Subject, count: int) -> list[tuple[int, int]]:
+def pairs(subject: FigureContext, count: int) -> list[tuple[int, int]]:
     """The first disjoint pairs of rows, of different classes (of the same class for a conditional model)."""
     y = subject.dataset.split(subject.split).labels
     n, found, free = min(200, len(subject.dataset.split(subject.split))), [], []
@@ -100,7 +100,7 @@ def pairs(subject: Subject, count: int) -> list[tuple[int, int]]:
 
 
 @torch.no_grad()
-def draw_interp(subject: Subject, count: int = 8, steps: int = 10) -> Drawing:
+def draw_interp(subject: FigureContext, count: int = 8, steps: int = 10) -> Drawing:
     found = pairs(subject, count)
     a, b = (subject.rows([pair[i] for pair in found]) for i in (0, 1))
     z_a, z_b = subject.model.encode(a.x, a.y), subject.model.encode(b.x, b.y)
@@ -152,11 +152,11 @@ def draw_interp(subject: Subject, count: int = 8, steps: int = 10) -> Drawing:
 # -- inversion -----------------------------------------------------------------------------------------------
 
 
-def draw_invert(subject: Subject, n: int = 10) -> Drawing:
+def draw_invert(subject: FigureContext, n: int = 10) -> Drawing:
     """Real images and, below each, what the decoder makes of the best z that was found for it."""
     batch, model = subject.first(n), subject.model
     y = batch.y if subject.conditional else None
-    found = invert(model, batch.x, y, subject.restored.family.Options(), subject.rng("invert"))
+    found = invert(model, batch.x, y, subject.loaded.family.Options(), subject.rng("invert"))
     error = squared_error(batch.x, found.x_hat).cpu().numpy()
     rows = [
         (f"{subject.split} images", "", subject.pixels(batch.x)),

@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ...evaluate.quality import Yardstick, nearest_training
+from ...evaluate.quality import QualityReference, nearest_training
 from ...evaluate.report import drawn
 from ...measures.memory import nearest
-from ...runs.load import Restored
-from ..context import Subject
+from ...runs.load import LoadedRun
+from ..context import FigureContext
 from ..style import INK, SOFT, Drawing, Sheet, drawing, plain, save
 from .compare import caption_of, subjects_of, titles_of
 from .images import GAP, LABEL, WIDE, image_cell, row_height, rows_of_images, strip
@@ -19,29 +19,31 @@ LOOKED = 1000  # samples among which the nearest and the farthest are sought
 COLUMNS = 8
 
 
-def _ranked(subject: Subject, yardstick: Yardstick) -> tuple[torch.Tensor, np.ndarray, np.ndarray]:
+def _ranked(
+    subject: FigureContext, quality_reference: QualityReference
+) -> tuple[torch.Tensor, np.ndarray, np.ndarray]:
     """Samples, and for each the distance to and the row of its nearest training example."""
-    x = torch.cat(list(drawn(subject.restored, LOOKED, subject.seed).blocks())).cpu()
-    distance, index = nearest_training(yardstick, x)
+    x = torch.cat(list(drawn(subject.loaded, LOOKED, subject.seed).blocks())).cpu()
+    distance, index = nearest_training(quality_reference, x)
     return x, distance.numpy(), index.numpy()
 
 
-def _train_pixels(subject: Subject, rows: np.ndarray) -> np.ndarray:
+def _train_pixels(subject: FigureContext, rows: np.ndarray) -> np.ndarray:
     return subject.pixels(subject.dataset.batch("train", rows.tolist()).x)
 
 
-def draw_nearest(subject: Subject) -> Drawing:
+def draw_nearest(subject: FigureContext) -> Drawing:
     """The samples nearest to a training example, and those farthest from all of them."""
-    yardstick = subject.yardstick
-    x, distance, index = _ranked(subject, yardstick)
+    quality_reference = subject.quality_reference
+    x, distance, index = _ranked(subject, quality_reference)
     order = np.argsort(distance, kind="stable")
     cell = image_cell(subject.spec, COLUMNS)
     note = (
         f"Of {LOOKED:,} samples, the {COLUMNS} nearest to a training example (was it copied?) and the {COLUMNS} farthest from all of them (is it real?), each above "
-        f"its nearest training example. Distance: Euclidean, in {yardstick.pixels.name.partition('/')[0]}."
+        f"its nearest training example. Distance: Euclidean, in {quality_reference.pixels.name.partition('/')[0]}."
     )
     sheet = Sheet(
-        f"Nearest training examples of samples of {plain(subject.restored.run.name)}",
+        f"Nearest training examples of samples of {plain(subject.loaded.run.name)}",
         note,
         subject.caption("nearest"),
         4 * row_height(subject.spec, cell) + 60,
@@ -83,7 +85,7 @@ def draw_nearest(subject: Subject) -> Drawing:
 
 
 def compare_nearest(
-    restoreds: Sequence[Restored],
+    restoreds: Sequence[LoadedRun],
     titles: Sequence[str] | None = None,
     *,
     out: Path,
@@ -91,30 +93,32 @@ def compare_nearest(
     split: str = "test",
     command: str = "",
     name: str = "nearest",
-    yardstick: Yardstick | None = None,
+    quality_reference: QualityReference | None = None,
 ) -> list[Path]:
     """One pair of rows for each model: its samples nearest to the training set, above what they are near to. For images."""
     subjects, titles = (
         subjects_of(restoreds, seed, split, command=command),
         titles_of(restoreds, titles),
     )
-    yardstick = yardstick or Yardstick(subjects[0].dataset)
+    quality_reference = quality_reference or QualityReference(subjects[0].dataset)
     with drawing():
-        return save(_nearest(subjects, titles, yardstick), out, name)
+        return save(_nearest(subjects, titles, quality_reference), out, name)
 
 
-def _nearest(subjects: list[Subject], titles: list[str], yardstick: Yardstick) -> Drawing:
+def _nearest(
+    subjects: list[FigureContext], titles: list[str], quality_reference: QualityReference
+) -> Drawing:
     first, half = subjects[0], 6
     label = WIDE
     cell = image_cell(first.spec, 2 * half, label=label + 40, most=46)
     line = row_height(first.spec, cell)
-    held_out = yardstick.features(yardstick.pixels, "test")[:LOOKED]
-    real = nearest(held_out, yardstick.features(yardstick.pixels, "train", everything=True), 1)[0][
-        :, 0
-    ]
+    held_out = quality_reference.features(quality_reference.pixels, "test")[:LOOKED]
+    real = nearest(
+        held_out, quality_reference.features(quality_reference.pixels, "train", everything=True), 1
+    )[0][:, 0]
     note = (
         f"Left: of {LOOKED:,} samples of each model the {half} nearest to a training example; right: the {half} farthest from all of them. Below each: its nearest training "
-        f"example. Held-out real examples lie at a median distance of {float(real.median()):.2f} ({yardstick.pixels.name.partition('/')[0]})."
+        f"example. Held-out real examples lie at a median distance of {float(real.median()):.2f} ({quality_reference.pixels.name.partition('/')[0]})."
     )
     sheet = Sheet(
         "Nearest training examples",
@@ -124,7 +128,7 @@ def _nearest(subjects: list[Subject], titles: list[str], yardstick: Yardstick) -
     )
     numbers = []
     for i, (subject, title) in enumerate(zip(subjects, titles)):
-        x, distance, index = _ranked(subject, yardstick)
+        x, distance, index = _ranked(subject, quality_reference)
         order = np.argsort(distance, kind="stable")
         top = i * (2 * line + 12)
         for column, rows in enumerate((order[:half], order[: -half - 1 : -1].copy())):

@@ -10,13 +10,13 @@ from torch import Tensor
 from ...core.errors import UsageError
 from ...core.family import Moment
 from ...core.rng import Rng
-from ...evaluate.report import yardstick_for
+from ...evaluate.report import reference_for
 from ...inference import sample
 from ...measures import frechet
 from ...measures.distances import scaled_kernel_distance
 from ...measures.estimate import Estimate
 from ...measures.features import extract
-from ..context import Subject
+from ..context import FigureContext
 from ..style import ACCENT, INK, MODEL, REAL, SOFT, WIDTH, Drawing, Sheet, halo, plain
 from .images import GAP, image_cell, row_height, rows_of_images
 from .progress import frame_of
@@ -35,9 +35,9 @@ def of_level(level: float) -> str:
 
 
 @torch.no_grad()
-def draw_forward(subject: Subject, shown: int = 3) -> Drawing:
+def draw_forward(subject: FigureContext, shown: int = 3) -> Drawing:
     """Images at rising levels of noise, and what the model takes each of them for by one look."""
-    model, spec, options = subject.model, subject.spec, subject.restored.family.Options()
+    model, spec, options = subject.model, subject.spec, subject.loaded.family.Options()
     batch = subject.first(LOOKS)
     y = batch.y if subject.conditional else None
     z = subject.rng("forward").per_row(range(len(batch))).normal("z", batch.x.shape)
@@ -68,7 +68,7 @@ def draw_forward(subject: Subject, shown: int = 3) -> Drawing:
         + share
     )
     sheet = Sheet(
-        f"An image drowns in noise, and what {plain(subject.restored.run.name)} still sees",
+        f"An image drowns in noise, and what {plain(subject.loaded.run.name)} still sees",
         note,
         subject.caption("forward"),
         18 + shown * (2 * line + 8) + 16,
@@ -103,18 +103,16 @@ def draw_forward(subject: Subject, shown: int = 3) -> Drawing:
 
 
 @torch.no_grad()
-def traced(subject: Subject) -> list[Moment]:
+def traced(subject: FigureContext) -> list[Moment]:
     """The first samples of the seed, on their way."""
-    rng = Rng(subject.seed, ("sample",), device=subject.restored.device).per_row(
-        range(sample.BLOCK)
-    )
+    rng = Rng(subject.seed, ("sample",), device=subject.loaded.device).per_row(range(sample.BLOCK))
     return subject.model.trace(
-        sample.BLOCK, subject.labels(sample.BLOCK), subject.restored.family.Options(), rng
+        sample.BLOCK, subject.labels(sample.BLOCK), subject.loaded.family.Options(), rng
     )
 
 
 @torch.no_grad()
-def draw_denoising(subject: Subject, shown: int = 4, most: int = 12) -> Drawing:
+def draw_denoising(subject: FigureContext, shown: int = 4, most: int = 12) -> Drawing:
     """Samples on their way: x_t above, what the model takes it for below."""
     spec, y = subject.spec, subject.labels(shown)
     moments = traced(subject)
@@ -127,7 +125,7 @@ def draw_denoising(subject: Subject, shown: int = 4, most: int = 12) -> Drawing:
         "model takes it for at that moment, where the next step goes. What is coarse is decided first, details last."
     )
     sheet = Sheet(
-        f"From noise to samples of {plain(subject.restored.run.name)}",
+        f"From noise to samples of {plain(subject.loaded.run.name)}",
         note,
         subject.caption("denoising"),
         32 + shown * (2 * line + 8) - 8,
@@ -169,7 +167,7 @@ PATHS, POINTS, ARROWS, AT = (
 CLOUDS = (1.0, 0.7, 0.45, 0.25, 0.1, 0.0)
 
 
-def is_plane(subject: Subject) -> str:
+def is_plane(subject: FigureContext) -> str:
     plane = (
         subject.spec.kind == "vector" and subject.spec.dims == 2 and subject.dataset.columns is None
     )
@@ -177,9 +175,9 @@ def is_plane(subject: Subject) -> str:
 
 
 @torch.no_grad()
-def draw_trajectories(subject: Subject) -> Drawing:
+def draw_trajectories(subject: FigureContext) -> Drawing:
     """Ways of points from noise to data, the field that moves them, and their cloud at six moments."""
-    restored, options = subject.restored, subject.restored.family.Options()
+    loaded, options = subject.loaded, subject.loaded.family.Options()
     many = (
         options.model_copy(update={"steps": 50})
         if "steps" in type(options).model_fields
@@ -201,9 +199,7 @@ def draw_trajectories(subject: Subject) -> Drawing:
     near, wide = frame_of(points, 1.35)
     ticks = [np.linspace(c - wide, c + wide, ARROWS + 2)[1:-1] for c in near]
     grid = (
-        torch.from_numpy(np.stack(np.meshgrid(*ticks), -1).reshape(-1, 2))
-        .float()
-        .to(restored.device)
+        torch.from_numpy(np.stack(np.meshgrid(*ticks), -1).reshape(-1, 2)).float().to(loaded.device)
     )
     of_grid = None if y is None else subject.labels(1).expand(len(grid), *y.shape[1:])
     goal = subject.model.clean(grid, AT, of_grid, options)
@@ -217,7 +213,7 @@ def draw_trajectories(subject: Subject) -> Drawing:
         f"quarter of their length: the velocity of the flow, and up to a drift to the middle the score, the direction in which the noised data (grey) get denser. Below: {POINTS} points on their way."
     )
     sheet = Sheet(
-        f"Ways from noise to data of {plain(restored.run.name)}",
+        f"Ways from noise to data of {plain(loaded.run.name)}",
         note,
         subject.caption("trajectories"),
         side + 38 + small + 6,
@@ -271,7 +267,7 @@ def draw_trajectories(subject: Subject) -> Drawing:
     )
 
 
-def density(axes, subject: Subject, extent, points: np.ndarray, cells: int = 200) -> None:
+def density(axes, subject: FigureContext, extent, points: np.ndarray, cells: int = 200) -> None:
     """Real points, over the true density where it is known."""
     axes.scatter(*points.T, s=9, color=REAL, alpha=0.25, linewidths=0)
     if subject.dataset.log_density is None:
@@ -307,22 +303,25 @@ SAMPLES = {
 }  # measured of each: a figure may take a quarter of a minute
 
 
-def why_no_steps(subject: Subject) -> str:
+def why_no_steps(subject: FigureContext) -> str:
     if subject.spec.kind == "tokens":
         return "it is for images, points and tables"
     return (
         ""
-        if "steps" in subject.restored.family.Options.model_fields
+        if "steps" in subject.loaded.family.Options.model_fields
         else "this model samples without --steps"
     )
 
 
-def measured(subject: Subject) -> tuple[str, object, Estimate | None]:
+def measured(subject: FigureContext) -> tuple[str, object, Estimate | None]:
     """The name of a distance, the function of samples that gives it, and what held-out examples score. Of few pictures a kernel
     distance, which a Fréchet distance of so many features would refuse."""
-    yardstick = yardstick_for(subject.dataset)
-    main = yardstick.maps[0]
-    train, test = yardstick.features(main, "train"), yardstick.features(main, "test")
+    quality_reference = reference_for(subject.dataset)
+    main = quality_reference.maps[0]
+    train, test = (
+        quality_reference.features(main, "train"),
+        quality_reference.features(main, "test"),
+    )
     if subject.spec.kind == "image" and len(train) >= frechet.FEW * train.shape[1]:
         name, distance = (
             f"Fréchet distance ({main.name.partition('/')[0]})",
@@ -341,16 +340,16 @@ def measured(subject: Subject) -> tuple[str, object, Estimate | None]:
     return name, lambda x: distance(extract(main, [x])), real
 
 
-def draw_steps(subject: Subject) -> Drawing:
+def draw_steps(subject: FigureContext) -> Drawing:
     """Distance to the training examples, and time, by evaluations of the network, without new noise on the way; for images the same noise each time."""
-    restored, spec = subject.restored, subject.spec
+    loaded, spec = subject.loaded, subject.spec
     n = SAMPLES[spec.kind]
     name, distance, real = measured(subject)
     found, shown = [], []
     for steps in STEPS:
         begin = time.perf_counter()
         x = sample.sample(
-            restored, n, subject.seed, subject.label, {"steps": steps, "sampler": "dpm"}
+            loaded, n, subject.seed, subject.label, {"steps": steps, "sampler": "dpm"}
         ).cpu()
         seconds = (time.perf_counter() - begin) / -(-n // sample.BLOCK)
         found.append((steps, distance(x), seconds)), shown.append(x)
@@ -372,7 +371,7 @@ def draw_steps(subject: Subject) -> Drawing:
     )
     height, left = 320.0, 440.0
     sheet = Sheet(
-        f"What steps are worth to {plain(restored.run.name)}",
+        f"What steps are worth to {plain(loaded.run.name)}",
         note,
         subject.caption("steps"),
         height,
@@ -454,7 +453,7 @@ def words(seconds: float) -> str:
 
 
 def _steps_of_images(
-    sheet: Sheet, subject: Subject, shown: list[Tensor], left: float, height: float
+    sheet: Sheet, subject: FigureContext, shown: list[Tensor], left: float, height: float
 ) -> None:
     """A column for each number of steps; a row is one noise."""
     spec, n = subject.spec, len(STEPS)
@@ -480,7 +479,7 @@ def _steps_of_images(
 
 
 def _steps_of_points(
-    sheet: Sheet, subject: Subject, shown: list[Tensor], left: float, height: float
+    sheet: Sheet, subject: FigureContext, shown: list[Tensor], left: float, height: float
 ) -> None:
     """The clouds of points."""
     points = subject.first(POINTS).x.cpu().double().numpy()

@@ -10,7 +10,7 @@ from ...core.family import Predicts
 from ...inference import sample
 from ...probability.symbols import TALL, WIDE, Blocks
 from ..colormap import bits_scale, tint
-from ..context import Subject
+from ..context import FigureContext
 from ..style import SOFT, WIDTH, Drawing, Sheet, plain
 from .film import FRAMES, MILLISECONDS, animate
 from .images import GAP, LABEL, image_cell, row_height, rows_of_images, tile
@@ -20,7 +20,7 @@ HELD = 20  # frames that the finished images stay
 AT_ONCE = 2**24  # log-probabilities in memory
 
 
-def why_no_pixels(subject: Subject) -> str:
+def why_no_pixels(subject: FigureContext) -> str:
     """Why the symbols are no pixels, or ""."""
     blocks = isinstance(getattr(subject.model, "symbols", None), Blocks)
     return (
@@ -67,11 +67,11 @@ def blanked(images: np.ndarray, open: np.ndarray) -> np.ndarray:
 # -- surprise ------------------------------------------------------------------------------------------------
 
 
-def draw_surprise(subject: Subject, n: int = 10) -> Drawing:
+def draw_surprise(subject: FigureContext, n: int = 10) -> Drawing:
     """Held-out images and the model's own, each above the map of its surprise."""
     model, spec, batch = subject.model, subject.spec, subject.first(n)
     y = subject.labels(n)
-    own = sample.sample(subject.restored, n, subject.seed, subject.label)
+    own = sample.sample(subject.loaded, n, subject.seed, subject.label)
     blocks = {
         f"held out ({subject.split})": (batch.x, batch.y if subject.conditional else None),
         "its own": (own, y),
@@ -87,7 +87,7 @@ def draw_surprise(subject: Subject, n: int = 10) -> Drawing:
     )
     height = 26 + 2 * (2 * row_height(spec, cell) + 22) + 4
     sheet = Sheet(
-        f"What surprises {plain(subject.restored.run.name)}",
+        f"What surprises {plain(subject.loaded.run.name)}",
         note,
         subject.caption("surprise"),
         height,
@@ -124,7 +124,7 @@ def draw_surprise(subject: Subject, n: int = 10) -> Drawing:
 
 
 @torch.no_grad()
-def draw_completions(subject: Subject, n: int = 10, draws: int = 6) -> Drawing:
+def draw_completions(subject: FigureContext, n: int = 10, draws: int = 6) -> Drawing:
     """Images of which the upper half is given, as they are, and several ways to go on."""
     spec, batch = subject.spec, subject.first(n)
     n, given = (
@@ -140,7 +140,7 @@ def draw_completions(subject: Subject, n: int = 10, draws: int = 6) -> Drawing:
         return x.repeat(draws, 1, 1, 1)
 
     made = subject.model.complete(
-        every(batch.x), every(mask), y, subject.restored.family.Options(), rng
+        every(batch.x), every(mask), y, subject.loaded.family.Options(), rng
     ).view(draws, n, *spec.shape)
 
     def apart(a, b):
@@ -161,7 +161,7 @@ def draw_completions(subject: Subject, n: int = 10, draws: int = 6) -> Drawing:
     cell = image_cell(spec, n)
     line = row_height(spec, cell)
     sheet = Sheet(
-        f"Completions by {plain(subject.restored.run.name)}",
+        f"Completions by {plain(subject.loaded.run.name)}",
         note,
         subject.caption("completions"),
         (2 + draws) * line + 12,
@@ -191,11 +191,11 @@ def draw_completions(subject: Subject, n: int = 10, draws: int = 6) -> Drawing:
 # -- order ---------------------------------------------------------------------------------------------------
 
 
-def draw_order(subject: Subject, columns: int = 12) -> Drawing:
+def draw_order(subject: FigureContext, columns: int = 12) -> Drawing:
     """Samples as they fill, symbol by symbol: a film, and moments of it."""
     model, spec, T = subject.model, subject.spec, subject.model.length
     tiles, per_line = (10, 5) if max(spec.shape) <= 64 else (3, 3)
-    images = subject.pixels(sample.sample(subject.restored, tiles, subject.seed, subject.label))
+    images = subject.pixels(sample.sample(subject.loaded, tiles, subject.seed, subject.label))
     when = places(model, spec.shape)
 
     def at(done):
@@ -219,7 +219,7 @@ def draw_order(subject: Subject, columns: int = 12) -> Drawing:
     )
     moments = np.linspace(0, T, columns).round().astype(int)
     sheet = Sheet(
-        f"How {plain(subject.restored.run.name)} fills an image",
+        f"How {plain(subject.loaded.run.name)} fills an image",
         note,
         subject.caption("order"),
         18 + shown * row_height(spec, cell),

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from ...runs.progress_samples import read_strip, strips_of
-from ..context import Subject
+from ...runs.progress_samples import list_progress_samples, read_progress_samples
+from ..context import FigureContext
 from ..style import MODEL, REAL, SOFT, WIDTH, Drawing, Sheet, plain
 from . import text
 from .images import GAP, image_cell, row_height, rows_of_images
@@ -11,7 +11,7 @@ from .images import GAP, image_cell, row_height, rows_of_images
 MOST = 12  # moments that are shown
 
 
-def why_not(subject: Subject) -> str:
+def why_not(subject: FigureContext) -> str:
     if subject.spec.kind == "tokens" and subject.dataset.tokenizer is None:
         return "it is for text, images and points in the plane"
     if subject.spec.kind == "vector" and (
@@ -20,7 +20,7 @@ def why_not(subject: Subject) -> str:
         return "it is for images and points in the plane"
     return (
         ""
-        if len(strips_of(subject.restored.run, subject.restored.step)) > 1
+        if len(list_progress_samples(subject.loaded.run, subject.loaded.step)) > 1
         else "it needs samples of two intervals of training or more, which trainings leave in samples/"
     )
 
@@ -34,27 +34,29 @@ def evenly(steps: list[int], most: int = MOST) -> list[int]:
     return chosen if chosen[0] == steps[0] else steps[:1] + chosen
 
 
-def draw_progress(subject: Subject) -> Drawing:
-    files = strips_of(subject.restored.run, subject.restored.step)
+def draw_progress(subject: FigureContext) -> Drawing:
+    files = list_progress_samples(subject.loaded.run, subject.loaded.step)
     steps = evenly(list(files))
-    values = [read_strip(files[step]) for step in steps]
+    values = [read_progress_samples(files[step]) for step in steps]
     said = (
         f"{len(steps)} of {len(files)} intervals"
         if len(steps) < len(files)
         else f"all {len(files)} intervals"
     )
     note = f"What the same noise became at {said} of training, with the weights that are sampled from at that step"
-    note += ", of the generator alone." if subject.restored.family.watching else "."
+    note += ", of the generator alone." if subject.loaded.family.watching else "."
     return {"image": _images, "tokens": text.draw_progress, "vector": _points}[subject.spec.kind](
         subject, steps, values, note
     )
 
 
-def _images(subject: Subject, steps: list[int], values: list[np.ndarray], note: str) -> Drawing:
+def _images(
+    subject: FigureContext, steps: list[int], values: list[np.ndarray], note: str
+) -> Drawing:
     spec, rows = subject.spec, len(values[0])
     cell = image_cell(spec, len(steps), label=58, most=64)
     sheet = Sheet(
-        f"{plain(subject.restored.run.name)} in training",
+        f"{plain(subject.loaded.run.name)} in training",
         note + " A row is one noise; down the columns the first samples of seed 0.",
         subject.caption("progress"),
         20 + rows * row_height(spec, cell),
@@ -111,7 +113,9 @@ def half_side(low: np.ndarray, high: np.ndarray, widen: float) -> float:
     return half if half > 1e-6 * max(1.0, float(np.abs([low, high]).max())) else 1.0
 
 
-def _points(subject: Subject, steps: list[int], values: list[np.ndarray], note: str) -> Drawing:
+def _points(
+    subject: FigureContext, steps: list[int], values: list[np.ndarray], note: str
+) -> Drawing:
     real = subject.first(500).x.cpu().numpy()
     centre, half = frame_of(real)
     per_line = min(4, len(steps))
@@ -119,7 +123,7 @@ def _points(subject: Subject, steps: list[int], values: list[np.ndarray], note: 
     side = min(side, 260)
     lines = -(-len(steps) // per_line)
     sheet = Sheet(
-        f"{plain(subject.restored.run.name)} in training",
+        f"{plain(subject.loaded.run.name)} in training",
         note + f" Grey: {len(real)} {subject.split} points.",
         subject.caption("progress"),
         lines * (side + 26) - 6,

@@ -11,7 +11,7 @@ from ...core.family import Denoises
 from ...inference import sample
 from ...measures.estimate import Estimate
 from ...probability.pca import principal_components
-from ..context import Subject
+from ..context import FigureContext
 from ..style import ACCENT, INK, MODEL, REAL, SOFT, WIDTH, Drawing, Sheet, plain
 from .noise import curve, measured, why_no_steps
 
@@ -23,13 +23,13 @@ PLACES = (0, 1, 5, 20, 50, 100, 200, 300)  # components from one to before the n
 COLOURS = (SOFT, MODEL, ACCENT, INK)
 
 
-def why_no_solver(subject: Subject) -> str:
+def why_no_solver(subject: FigureContext) -> str:
     if not isinstance(subject.model, Denoises):
         return "this model does not solve a differential equation: diffusion models do"
     return why_no_steps(subject)
 
 
-def variance_groups(subject: Subject) -> tuple[Tensor, Tensor, list[tuple[int, int]]]:
+def variance_groups(subject: FigureContext) -> tuple[Tensor, Tensor, list[tuple[int, int]]]:
     """Principal components (D, K) of the training examples, their variances (K,), and the places of the groups."""
     x = subject.dataset.batch("train", slice(0, TRAINING)).x
     components = principal_components(
@@ -47,9 +47,9 @@ def variance_groups(subject: Subject) -> tuple[Tensor, Tensor, list[tuple[int, i
 
 
 @torch.no_grad()
-def draw_solver(subject: Subject) -> Drawing:
+def draw_solver(subject: FigureContext) -> Drawing:
     """Distance and variance by principal component at few evaluations of the network, beside the converged values."""
-    restored = subject.restored
+    loaded = subject.loaded
     n = SAMPLES[subject.spec.kind]
     basis, variances, groups = variance_groups(subject)
     if not groups:
@@ -60,7 +60,7 @@ def draw_solver(subject: Subject) -> Drawing:
     for evaluations in (*EVALUATIONS, CONVERGED):
         begin = time.perf_counter()
         x = sample.sample(
-            restored, n, subject.seed, subject.label, {"steps": evaluations, "sampler": "dpm"}
+            loaded, n, subject.seed, subject.label, {"steps": evaluations, "sampler": "dpm"}
         ).cpu()
         seconds = (time.perf_counter() - begin) / -(-n // sample.BLOCK)
         distances.append((evaluations, distance(x), seconds))
@@ -74,7 +74,7 @@ def draw_solver(subject: Subject) -> Drawing:
     )
     height, left = 320.0, 440.0
     sheet = Sheet(
-        f"Solver and network of {plain(restored.run.name)}", note, subject.caption("solver"), height
+        f"Solver and network of {plain(loaded.run.name)}", note, subject.caption("solver"), height
     )
     curve(sheet, distances, converged, name, left - 40, height)
     draw_variances(sheet, groups, ratios, left, height)

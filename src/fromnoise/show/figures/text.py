@@ -15,10 +15,10 @@ from torch import Tensor
 
 from ...core.family import Predicts
 from ...data.codecs.tokenizer import Tokenizer
-from ...inference.text import LONGEST, Generated, corpus_of, score, write_on
+from ...inference.text import LONGEST, Generated, continue_texts, corpus_of, score
 from ...measures.text import longest_copied
 from ..colormap import bits_scale, tint
-from ..context import Subject
+from ..context import FigureContext
 from ..style import INK, MODEL, SOFT, WIDTH, Drawing, Sheet, plain
 
 PITCH, LINE = 8.0, 18  # pixels of a cell
@@ -130,12 +130,12 @@ def units(tokenizer: Tokenizer) -> str:
 # -- what is read --------------------------------------------------------------------------------------------
 
 
-def held_out(subject: Subject) -> np.ndarray:
+def held_out(subject: FigureContext) -> np.ndarray:
     """The tokens of the split, one after another."""
     return subject.dataset.split(subject.split).x
 
 
-def passage(subject: Subject, n: int) -> range:
+def passage(subject: FigureContext, n: int) -> range:
     """Where n symbols stand in the split, after enough others; drawn by the seed, from the beginning of a line where one is near."""
     x, tokenizer = held_out(subject), subject.dataset.tokenizer
     before = min(subject.model.length - 1, len(x) // 2)
@@ -167,12 +167,12 @@ def log_p_at(model: Predicts, x: np.ndarray, places: Sequence[int], k: int, devi
 
 
 def draw_surprise(
-    subject: Subject, rows: int = 12, length: int = 700, most: float = 8.0
+    subject: FigureContext, rows: int = 12, length: int = 700, most: float = 8.0
 ) -> Drawing:
     """Held-out text above, the model's own below, each character on a ground that says how many bits it cost."""
     tokenizer, x = subject.dataset.tokenizer, held_out(subject)
     part = passage(subject, length)
-    own = write_on(subject.restored, length=length, seed=subject.seed)[0]
+    own = continue_texts(subject.loaded, length=length, seed=subject.seed)[0]
     blocks, numbers = [], {}
     for name, symbols, bits in (
         (
@@ -199,7 +199,7 @@ def draw_surprise(
         note += f" Its symbols are {units(tokenizer)}: the bits of each are shared among its characters."
     height = 30 + sum(len(lines) * LINE + 40 for *_, lines, _ in blocks) - 18
     sheet = Sheet(
-        f"What surprises {plain(subject.restored.run.name)}",
+        f"What surprises {plain(subject.loaded.run.name)}",
         note,
         subject.caption("surprise"),
         height,
@@ -219,13 +219,13 @@ def draw_surprise(
 # -- what comes next -----------------------------------------------------------------------------------------
 
 
-def draw_next(subject: Subject, count: int = 8, bars: int = 12, near: int = 200) -> Drawing:
+def draw_next(subject: FigureContext, count: int = 8, bars: int = 12, near: int = 200) -> Drawing:
     """The likeliest next symbols at some places of held-out text, the true one marked."""
     tokenizer, model, x = subject.dataset.tokenizer, subject.model, held_out(subject)
     part = passage(subject, near)
     context = min(model.length - 1, part.start)
     log_p = log_p_at(
-        model, x, part, context, subject.restored.device
+        model, x, part, context, subject.loaded.device
     ).cpu().double().numpy() / math.log(2)  # (near, V) bits
     entropy = -(np.exp2(log_p) * np.where(np.isfinite(log_p), log_p, 0)).sum(1)
     order = np.argsort(entropy, kind="stable")
@@ -241,7 +241,7 @@ def draw_next(subject: Subject, count: int = 8, bars: int = 12, near: int = 200)
     width, row, head = (WIDTH - (columns - 1) * gap) / columns, 15, 40
     tall = head + row * (bars + 1) + 20
     sheet = Sheet(
-        f"What {plain(subject.restored.run.name)} expects next",
+        f"What {plain(subject.loaded.run.name)} expects next",
         note,
         subject.caption("next"),
         -(-len(chosen) // columns) * tall - 14,
@@ -320,9 +320,9 @@ def percent(p: float) -> str:
 # -- what it writes ------------------------------------------------------------------------------------------
 
 
-def draw_samples(subject: Subject, n: int = 4, length: int = 500, rows: int = 9) -> Drawing:
+def draw_samples(subject: FigureContext, n: int = 4, length: int = 500, rows: int = 9) -> Drawing:
     """Texts, the longest part of each that stands in the training text marked."""
-    made = write_on(subject.restored, n=n, length=length, seed=subject.seed)
+    made = continue_texts(subject.loaded, n=n, length=length, seed=subject.seed)
     tokenizer, corpus = subject.dataset.tokenizer, corpus_of(subject.dataset)
     x, part = held_out(subject), passage(subject, length)
     blocks = [(f"sample {i}", one.text) for i, one in enumerate(made, 1)] + [
@@ -336,7 +336,7 @@ def draw_samples(subject: Subject, n: int = 4, length: int = 500, rows: int = 9)
         note += "Marked: the longest part that stands in the training text, letter by letter. Real text repeats itself too: a sample copies where its part is much longer."
     height = sum(22 + len(lines) * LINE + 14 for lines in laid) - 14
     sheet = Sheet(
-        f"Samples of {plain(subject.restored.run.name)}", note, subject.caption("samples"), height
+        f"Samples of {plain(subject.loaded.run.name)}", note, subject.caption("samples"), height
     )
     numbers, top = [], 0.0
     for (name, text), lines in zip(blocks, laid):
@@ -379,14 +379,14 @@ def bits_per_symbol(one: Generated) -> float:
 
 
 def draw_progress(
-    subject: Subject, steps: list[int], values: list[np.ndarray], note: str
+    subject: FigureContext, steps: list[int], values: list[np.ndarray], note: str
 ) -> Drawing:
     """The first sample of each moment of training, two rows of it; values: symbols (n, T) of each step."""
     left, columns, short_of = 64, int((WIDTH - 64) // PITCH), lambda text: text[: 2 * columns]
     texts = [short_of(visible(subject.dataset.tokenizer.decode(of_step[0]))) for of_step in values]
     rows = [lay_out(text, 2, columns) for text in texts]
     sheet = Sheet(
-        f"{plain(subject.restored.run.name)} in training",
+        f"{plain(subject.loaded.run.name)} in training",
         note.replace("noise", "random numbers") + " ↵ is the end of a line.",
         subject.caption("progress"),
         sum(len(lines) * LINE + 8 for lines in rows),

@@ -3,7 +3,7 @@
 import numpy as np
 
 from ...inference import sample
-from ..context import Subject
+from ..context import FigureContext
 from ..style import MODEL, REAL, WIDTH, Drawing, Sheet, plain
 from .progress import frame_of
 
@@ -12,11 +12,11 @@ MOST_CATEGORIES = 12
 N = 2000
 
 
-def draw_samples(subject: Subject) -> Drawing:
+def draw_samples(subject: FigureContext) -> Drawing:
     """Real and generated: a scatter for points in the plane, else a histogram for each column."""
     n = min(N, len(subject.dataset.split(subject.split)))
-    options = {"draw": "sample"} if "draw" in subject.restored.family.Options.model_fields else {}
-    generated = sample.sample(subject.restored, n, subject.seed, options=options)
+    options = {"draw": "sample"} if "draw" in subject.loaded.family.Options.model_fields else {}
+    generated = sample.sample(subject.loaded, n, subject.seed, options=options)
     real = subject.first(n).x
     note = f"{n:,} {subject.split} examples beside {n:,} samples, none picked."
     if options:
@@ -30,7 +30,7 @@ def draw_samples(subject: Subject) -> Drawing:
     return _columns(subject, own[0], own[1], note)
 
 
-def _plane(subject: Subject, real: np.ndarray, generated: np.ndarray, note: str) -> Drawing:
+def _plane(subject: FigureContext, real: np.ndarray, generated: np.ndarray, note: str) -> Drawing:
     side = (WIDTH - 100) / 2
     numbers = {"n": len(real), "generated": generated[:500]}
     if subject.dataset.log_density is not None:
@@ -46,7 +46,7 @@ def _plane(subject: Subject, real: np.ndarray, generated: np.ndarray, note: str)
             else ""
         )
     sheet = Sheet(
-        f"Samples of {plain(subject.restored.run.name)}",
+        f"Samples of {plain(subject.loaded.run.name)}",
         note,
         subject.caption("samples"),
         side + 44,
@@ -79,7 +79,7 @@ def _mean_finite(log_p: np.ndarray) -> tuple[float, float]:
     return (float(log_p[inside].mean()) if inside.any() else float("nan")), float(1 - inside.mean())
 
 
-def _columns(subject: Subject, real: dict, generated: dict, note: str) -> Drawing:
+def _columns(subject: FigureContext, real: dict, generated: dict, note: str) -> Drawing:
     names = list(real)[:MOST_COLUMNS]
     if len(real) > len(names):
         note += f" The first {len(names)} of {len(real)} columns."
@@ -87,7 +87,7 @@ def _columns(subject: Subject, real: dict, generated: dict, note: str) -> Drawin
     rows = -(-len(names) // columns)
     width, height = (WIDTH - 44 * columns) / columns, 128
     sheet = Sheet(
-        f"Samples of {plain(subject.restored.run.name)}",
+        f"Samples of {plain(subject.loaded.run.name)}",
         note,
         subject.caption("samples"),
         rows * (height + 58) + 14,

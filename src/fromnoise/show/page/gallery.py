@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ...core.family import Completes, Decodes, Encodes, Judges, Predicts, Reconstructs, Traces
-from ...evaluate.quality import Yardstick
-from ...runs.load import Restored
-from ..context import Subject
+from ...evaluate.quality import QualityReference
+from ...runs.load import LoadedRun
+from ..context import FigureContext
 from ..figures.catalogue import FIGURES, show
 from ..figures.compare import compare_planes, compare_recon, compare_samples, title_of
 from ..figures.neighbours import compare_nearest
@@ -16,7 +16,7 @@ PLANES = 3  # side by side at most
 
 
 def page_figures(
-    runs: Sequence[Restored],
+    runs: Sequence[LoadedRun],
     out: Path,
     titles: Sequence[str] | None = None,
     *,
@@ -24,7 +24,7 @@ def page_figures(
     split: str = "test",
     command: str = "",
     reports: Sequence[dict] = (),
-    yardstick: Yardstick | None = None,
+    quality_reference: QualityReference | None = None,
 ) -> dict[str, Path]:
     """Draws what a page shows into ``out``: PNGs by "figure" or "run/figure", as ``write_page`` takes them.
 
@@ -48,8 +48,12 @@ def page_figures(
     if of_images and any(isinstance(r.model, Reconstructs) for r in runs):
         found["recon"] = compare_recon(runs, titles, out=out, **given)
     if of_images:
-        found["samples"] = compare_samples(runs, titles, out=out, yardstick=yardstick, **given)
-        found["nearest"] = compare_nearest(runs, titles, out=out, yardstick=yardstick, **given)
+        found["samples"] = compare_samples(
+            runs, titles, out=out, quality_reference=quality_reference, **given
+        )
+        found["nearest"] = compare_nearest(
+            runs, titles, out=out, quality_reference=quality_reference, **given
+        )
     if files := compare_trade(reports, titles, out=out, command=command):
         found["trade"] = files
     for i, name in names_of(runs).items():
@@ -74,12 +78,12 @@ def page_figures(
     }
 
 
-def names_of(runs: Sequence[Restored]) -> dict[int, str]:
+def names_of(runs: Sequence[LoadedRun]) -> dict[int, str]:
     """Index -> the run's name, as reports have it."""
     return {i: r.run.name for i, r in enumerate(runs)}
 
 
-def has_plane(r: Restored) -> bool:
+def has_plane(r: LoadedRun) -> bool:
     """Is the latent space itself a plane, with an encoder and a decoder?"""
     return (
         isinstance(r.model, Encodes)
@@ -89,15 +93,15 @@ def has_plane(r: Restored) -> bool:
     )
 
 
-def is_denoiser(r: Restored) -> bool:
+def is_denoiser(r: LoadedRun) -> bool:
     return getattr(r.model.config, "corruption", "none") != "none"
 
 
-def can(r: Restored, figure: str) -> bool:
-    return not FIGURES[figure].why_not(Subject(r))
+def can(r: LoadedRun, figure: str) -> bool:
+    return not FIGURES[figure].why_not(FigureContext(r))
 
 
-def plain_beside(runs: Sequence[Restored], denoiser: Restored) -> Restored | None:
+def plain_beside(runs: Sequence[LoadedRun], denoiser: LoadedRun) -> LoadedRun | None:
     """The model of the same family, trained on clean images, whose code is nearest in size to the denoiser's."""
 
     def fits(r):

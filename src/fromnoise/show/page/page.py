@@ -17,7 +17,7 @@ from ...evaluate.report import data_id
 from ...evaluate.table import NEAR, explanations, grouped, heading, perfect_of, rate, real_of, told
 from ...evaluate.text import COPIED
 from ...families import options_of, short_name
-from ...runs.load import Restored
+from ...runs.load import LoadedRun
 from ..style import plain
 from .embed import Picture, embed, mark
 from .verdict import hedges, shown, spread, value_of, verdict
@@ -96,7 +96,7 @@ class Beside:
     name: str
     head: str
     intro: str
-    runs: list[Restored]
+    runs: list[LoadedRun]
     reports: list[dict]
     figures: dict[str, Path] = field(default_factory=dict)
 
@@ -105,7 +105,7 @@ def write_page(
     target: Path,
     title: str,
     intro: str,
-    runs: list[Restored],
+    runs: list[LoadedRun],
     reports: list[dict],
     figures: dict[str, Path],
     commands: list[str],
@@ -289,7 +289,7 @@ def _marked(found: dict) -> str:
     return "".join(parts) + tidy(text[done:]) + ("…" if len(found["text"]) > CHARACTERS else "")
 
 
-def _verdict(reports: list[dict], titles: list[str], runs: list[Restored], same_data: bool) -> str:
+def _verdict(reports: list[dict], titles: list[str], runs: list[LoadedRun], same_data: bool) -> str:
     seeds = {r.run.record.seed for r in runs}
     items = "".join(f"<li>{_(sentence)}</li>" for sentence in verdict(reports, titles, same_data))
     sizes = {r.model.latent_dim for r in runs if isinstance(r.model, Encodes)}
@@ -511,7 +511,7 @@ def _defects(defects: Defects) -> str:
     )
 
 
-def _differences(runs: list[Restored], titles: list[str]) -> str:
+def _differences(runs: list[LoadedRun], titles: list[str]) -> str:
     """The options in which the runs differ: one option a line."""
     told = [
         {
@@ -550,7 +550,7 @@ def _differences(runs: list[Restored], titles: list[str]) -> str:
     )
 
 
-def _environment(runs: list[Restored]) -> str:
+def _environment(runs: list[LoadedRun]) -> str:
     """One row for each run: what it was trained on, with what."""
     rows = []
     for r in runs:

@@ -239,7 +239,7 @@ def is_discriminator(phase: str) -> bool:
 # -- one look at a duel -------------------------------------------------------------------------------------------
 
 
-class Watch:
+class AdversarialMonitor:
     """Looks at the duel of a model at each interval, against one fixed set of real examples."""
 
     def __init__(
@@ -250,7 +250,7 @@ class Watch:
         self.real_shares, _ = self.modes.shares(self.reference.train)
         self.real_apart = mean_distance(at_least_two(self.reference.held_out))
 
-    def look(self, model: Family, averaged: Family) -> tuple[dict[str, float], dict]:
+    def measure(self, model: Family, averaged: Family) -> tuple[dict[str, float], dict]:
         """Held-out terms (``value``: the averaged weights' distance), and the duel in numbers, empty unless all are finite.
 
         separation         P(D(real) > D(fake)) on training examples; separation_held_out: on held-out ones; the raw weights

@@ -71,12 +71,12 @@ def examine(
 def known_options(model: Family) -> set[str]:
     """Options that would change this model's training: those of its family and the training's, less what it refuses and
     the loss where it is the one that a mend names."""
-    known = {*getattr(type(model.tunable), "model_fields", ()), *TrainConfig.model_fields}
+    known = {*getattr(type(model.trained_config), "model_fields", ()), *TrainConfig.model_fields}
     refused = {"pack"} if getattr(model.config, "conditional", False) else set()
     return (
         known
         - refused
-        - ({"loss"} if getattr(model.tunable, "loss", "") == "relativistic" else set())
+        - ({"loss"} if getattr(model.trained_config, "loss", "") == "relativistic" else set())
     )
 
 
@@ -93,7 +93,7 @@ class NotFinite(DivergedError):
 
 def rates(model: Family) -> str:
     """The options of a family's learning rates: "--lr", "--lr-d and --lr-g"."""
-    fields = getattr(type(model.tunable), "model_fields", ())
+    fields = getattr(type(model.trained_config), "model_fields", ())
     return " and ".join(flag(name) for name in fields if name.split("_")[0] == "lr") or "--lr"
 
 

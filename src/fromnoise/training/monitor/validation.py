@@ -17,7 +17,7 @@ from ...data.stream import comfortable, in_order
 from ...measures.distances import sliced_wasserstein
 from ...measures.estimate import Estimate
 from ...measures.evaluator import shipped_for
-from ...measures.features import of_split, referees
+from ...measures.features import of_split, untrained_features
 from ...measures.frechet import FEW, frechet
 
 FEWEST = 10  # rows that a distance needs on either side
@@ -68,7 +68,7 @@ class Reference:
 
     def __init__(self, dataset: Dataset, examples: int, rng: Rng, device="cpu"):
         self.dataset, self.device, self.rng = dataset, device, rng
-        self.map = shipped_for(dataset) or referees(dataset)[0]
+        self.map = shipped_for(dataset) or untrained_features(dataset)[0]
         self.held_out, self.train = (
             of_split(self.map, dataset, split, examples) for split in ("validation", "train")
         )
