@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from .core.errors import DataError, UsageError
-from .core.family import Decodes, Encodes, HasLikelihood, Reconstructs
+from .core.family import Decodes, Encodes, HasLikelihood, Reconstructs, has
 from .core.rng import Rng
 from .core.spec import Batch, check_labels
 from .core.words import escaped
@@ -215,7 +215,7 @@ class TrainedRun:
         from .inference.sample import in_own_units
 
         x, y = self._input(x), self._labels(y, len(x))
-        if isinstance(self.model, Reconstructs):
+        if has(self.model, Reconstructs):
             return in_own_units(self.dataset, self.model.reconstruct(x, y), y)
         if why_not(self.model):
             self._needs(Reconstructs, "reconstruct")
@@ -293,7 +293,7 @@ class TrainedRun:
         return torch.cat(out).cpu().numpy()
 
     def _needs(self, capability, verb: str) -> None:
-        if not isinstance(self.model, capability):
+        if not has(self.model, capability):
             raise UsageError(f"the family {self.run.record.family} does not {verb}")
 
     def evaluate(

@@ -15,7 +15,7 @@ import torch
 
 from .. import families
 from ..core.errors import FromNoiseError, StoppedError, UsageError
-from ..core.family import Decodes, Encodes, HasLikelihood, Judges, Predicts, Reconstructs
+from ..core.family import Decodes, Encodes, HasLikelihood, Judges, Predicts, Reconstructs, has
 from ..core.rng import Rng
 from ..inference.sample import sample
 from ..runs import checkpoint
@@ -72,9 +72,7 @@ class Suite:
             if data is TEXT and not predicts:
                 continue
             try:
-                predicts = isinstance(
-                    launch.plan(self.name, **data | self.options).build(), Predicts
-                )
+                predicts = has(launch.plan(self.name, **data | self.options).build(), Predicts)
                 found += [data] if data is not TEXT or predicts else []
             except UsageError as error:
                 refusal = refusal or error
@@ -134,7 +132,7 @@ class Suite:
 
             # a loss that compares scores has no gradient in a constant that is added to all of them
             def free(p):
-                return isinstance(trainer.model, Judges) and p.numel() == 1
+                return has(trainer.model, Judges) and p.numel() == 1
 
             idle = [
                 name
@@ -171,9 +169,7 @@ class Suite:
         if not trainer.model.phases():
             return
         batch, rng = trainer.stream.batch(10**6), Rng(0).at("check")
-        judges = isinstance(
-            trainer.model, Judges
-        )  # whose losses may well rise: its samples are measured
+        judges = has(trainer.model, Judges)  # whose losses may well rise: its samples are measured
 
         def held_out():
             with torch.no_grad():
@@ -223,7 +219,7 @@ class Suite:
         model, batch = loaded.model, loaded.dataset.batch("test", slice(0, 8))
         first = loaded.dataset.batch("test", slice(0, 1))
         with torch.no_grad():
-            if isinstance(model, Encodes):
+            if has(model, Encodes):
                 z = model.encode(batch.x, batch.y)
                 assert z.shape == (8, model.latent_dim), (
                     f"encode gave {tuple(z.shape)}, not {(8, model.latent_dim)}"
@@ -231,14 +227,14 @@ class Suite:
                 assert torch.allclose(z[:1], model.encode(first.x, first.y), atol=1e-4), (
                     "a code depends on its batch mates"
                 )
-                if isinstance(model, Decodes):
+                if has(model, Decodes):
                     x = model.decode(z, batch.y)
                     assert x.shape == batch.x.shape, f"decode gave {tuple(x.shape)}"
-            if isinstance(model, Reconstructs):
+            if has(model, Reconstructs):
                 assert model.reconstruct(batch.x, batch.y).shape == batch.x.shape, (
                     "reconstruct changes the shape"
                 )
-            if isinstance(model, HasLikelihood) and model.bound != "none":
+            if has(model, HasLikelihood) and model.bound != "none":
                 rng = Rng(0).at("check")
                 nats = model.log_likelihood(batch.x, batch.y, rng.per_row(range(8)))
                 alone = model.log_likelihood(first.x, first.y, rng.per_row(range(1)))
@@ -254,7 +250,7 @@ class Suite:
         for data in self.data:
             trainer = self.plan(**data).trainer()
             model = trainer.model
-            if not isinstance(model, Predicts):
+            if not has(model, Predicts):
                 return
             for _ in range(
                 3 if model.phases() else 0
@@ -263,9 +259,7 @@ class Suite:
             model.eval()
             batch = trainer.dataset.batch("test", slice(0, 3))
             with torch.no_grad():
-                check_predictions(
-                    model, batch.x, batch.y if getattr(model.config, "conditional", False) else None
-                )
+                check_predictions(model, batch.x, batch.y if model.conditional else None)
 
     def check_labels(self):
         """labels are obeyed: a conditional model's samples change with the label and nothing else"""
@@ -359,7 +353,7 @@ def check_predictions(model: Predicts, x: torch.Tensor, y: torch.Tensor | None) 
             f"step by step, symbol {i} has other log-probabilities than all at once, by {far:.2g}"
         )
         symbol = s[:, i]
-    if isinstance(model, HasLikelihood) and model.bound == "exact":
+    if has(model, HasLikelihood) and model.bound == "exact":
         nats, sums = model.log_likelihood(x, y, Rng(0)), log_p.gather(2, s[:, :, None]).sum((1, 2))
         assert torch.allclose(nats, sums, rtol=1e-4, atol=1e-3), (
             "log_likelihood is not the sum of the predictions of the symbols"

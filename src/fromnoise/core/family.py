@@ -1,12 +1,12 @@
 """The contract between a family of generative models and everything else.
 
 ``Family`` is the only base class. What a family can do beyond sampling it says by having the methods of a
-capability below; the rest of the package asks ``isinstance(model, Encodes)`` and never for a name.
+capability below; the rest of the package asks ``has(model, Encodes)`` and never for a name.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol, runtime_checkable
+from typing import Literal, Protocol, TypeGuard, TypeVar, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +16,8 @@ from .config import BaseConfig
 from .errors import UsageError
 from .rng import Rng
 from .spec import Batch, DataSpec
+
+Capability = TypeVar("Capability")
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,11 @@ class Family(nn.Module):
         """The configuration whose fields are the options of this model's training."""
         return self.config
 
+    @property
+    def conditional(self) -> bool:
+        """True for a model of p(x | y), whose samples take labels or captions."""
+        return bool(getattr(self.config, "conditional", False))
+
     def phases(self) -> tuple[Phase, ...]:
         """What one training step consists of; empty for a model that is fitted in closed form."""
         raise NotImplementedError
@@ -90,11 +97,15 @@ class Family(nn.Module):
 
     def condition(self, y: Tensor | None) -> Tensor | None:
         """Labels y (B,) as one-hot rows (B, classes), captions (B, L) as they are; None for a model of p(x). Raises UsageError."""
-        if not self.config.conditional:
+        if not self.conditional:
             return None
         if y is None:
             raise UsageError("this model learned p(x | y): give a label")
         return y if self.spec.caption else one_hot(y, self.spec.classes).float()
+
+    def lacks(self, capability: type) -> bool:
+        """True if this model cannot do what its class has the methods for (``has``)."""
+        return False
 
     def parameters_of(self, phase: Phase) -> dict[str, nn.Parameter]:
         """Name -> parameter of everything that the phase trains."""
@@ -103,6 +114,11 @@ class Family(nn.Module):
             for module in phase.trains
             for name, parameter in self.get_submodule(module).named_parameters()
         }
+
+
+def has(model: Family, capability: type[Capability]) -> TypeGuard[Capability]:
+    """True if the model has this capability, one of the protocols below."""
+    return isinstance(model, capability) and not model.lacks(capability)
 
 
 @runtime_checkable

@@ -23,9 +23,7 @@ WORDS = {
 
 def has_attributes(loaded: LoadedRun) -> bool:
     """Is it a model that was told captions, of pictures whose rules of drawing are known?"""
-    return loaded.dataset.name in shapes.NAMES and getattr(
-        loaded.model.config, "conditional", False
-    )
+    return loaded.dataset.name in shapes.NAMES and loaded.model.conditional
 
 
 def rows(loaded: LoadedRun, quick: bool, seed: int) -> list[dict]:

@@ -4,7 +4,7 @@ import math
 
 import torch
 
-from ..core.family import Encodes, EncodesDistribution, Quantises
+from ..core.family import Encodes, EncodesDistribution, Quantises, has
 from ..core.rng import Rng
 from ..data.stream import in_order
 from ..measures import factors, latents
@@ -26,14 +26,14 @@ SCORES = {
 def rows(loaded: LoadedRun, seed: int) -> list[dict]:
     """Active units, KL, distance of the aggregate posterior from the prior; scores against known factors of the data."""
     model, dataset = loaded.model, loaded.dataset
-    if isinstance(model, Quantises):
+    if has(model, Quantises):
         return codebook(loaded)
-    if not isinstance(model, Encodes) or len(dataset.split("test")) < 2:
+    if not has(model, Encodes) or len(dataset.split("test")) < 2:
         return []
     rng = Rng(seed, ("codes",), device=loaded.device)
     means, codes, kl, n = [], [], 0.0, 0
     for batch in in_order(dataset, "test", device=loaded.device):
-        if isinstance(model, EncodesDistribution):
+        if has(model, EncodesDistribution):
             mean, std = model.posterior(batch.x, batch.y)
             codes.append(
                 mean + std * rng.per_row(range(n, n + len(batch))).normal("eps", mean.shape)
@@ -44,7 +44,7 @@ def rows(loaded: LoadedRun, seed: int) -> list[dict]:
         means.append(mean)
         n += len(batch)
     means, found, group = torch.cat(means).double().cpu(), [], {"group": "latents", "n": n}
-    if isinstance(model, EncodesDistribution):
+    if has(model, EncodesDistribution):
         kl = (kl / n).double().cpu()
         found += [
             row(

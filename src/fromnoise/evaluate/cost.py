@@ -7,7 +7,7 @@ import torch
 
 from ..core.config import build
 from ..core.device import callable_modules
-from ..core.family import Predicts, count_parameters
+from ..core.family import Predicts, count_parameters, has
 from ..core.rng import Rng
 from ..runs.load import LoadedRun
 
@@ -81,7 +81,7 @@ def most_at_once(cost: dict) -> tuple[int, float] | None:
 @torch.no_grad()
 def network_calls(loaded: LoadedRun) -> int:
     if (
-        isinstance(loaded.model, Predicts) and loaded.model.phases()
+        has(loaded.model, Predicts) and loaded.model.phases()
     ):  # one step for each symbol, which is no forward()
         return loaded.model.length
     counts: dict[int, int] = {}
@@ -103,7 +103,7 @@ def network_calls(loaded: LoadedRun) -> int:
 
 def _sampler(loaded: LoadedRun, size: int):
     model, y = loaded.model, None
-    if getattr(model.config, "conditional", False):
+    if model.conditional:
         y = loaded.dataset.in_turn(range(size)).to(loaded.device)
     options, rng = build(loaded.family.Options, {}), Rng(0, ("cost",), device=loaded.device)
     return lambda: float(

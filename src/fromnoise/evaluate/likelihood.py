@@ -7,7 +7,7 @@ from functools import lru_cache
 import torch
 
 from ..core.errors import FromNoiseError
-from ..core.family import Classifies, HasFlow, HasLikelihood, HasPosterior, WeighsDraws
+from ..core.family import Classifies, HasFlow, HasLikelihood, HasPosterior, WeighsDraws, has
 from ..core.rng import Rng
 from ..core.spec import Batch
 from ..core.words import shown
@@ -83,7 +83,7 @@ def scores(
     that does not weigh its draws, and for k = 1, the first is ``score`` with k = 1.
     """
     model, dataset, device = loaded.model, loaded.dataset, loaded.device
-    assert isinstance(model, HasLikelihood) and model.bound != "none"
+    assert has(model, HasLikelihood) and model.bound != "none"
     # a block of examples shares a key, in blocks of fixed size: one call for many random numbers
     chunk = max(1, min(chunk, NUMBERS_AT_ONCE // dataset.spec.dims))
     block = max(1, min(256, NUMBERS_AT_ONCE // dataset.spec.dims // min(k, chunk)))
@@ -109,10 +109,10 @@ def both_bounds(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """The ELBO, and log p(x) or its bound, for each example of one batch, each (B,) nats; the sum over k draws in chunks."""
     x, extra = dequantised(batch.x, spec, rng) if model.continuous else (batch.x, 0.0)
-    if k == 1 or model.bound == "exact" or isinstance(model, HasFlow):
+    if k == 1 or model.bound == "exact" or has(model, HasFlow):
         value = model.log_likelihood(x, batch.y, rng, 1) + extra
         return value, value
-    total, added, weighs = None, 0.0, isinstance(model, WeighsDraws)
+    total, added, weighs = None, 0.0, has(model, WeighsDraws)
     chunks = -(-k // max(3, chunk))
     for i in range(
         chunks
@@ -236,7 +236,7 @@ def unit_of(dataset: Dataset) -> str:
 def why_none(loaded: LoadedRun) -> str:
     """Why this model has no likelihood, or ""."""
     model = loaded.model
-    if not isinstance(model, HasLikelihood):
+    if not has(model, HasLikelihood):
         return "this family defines no density"
     if model.bound == "none":
         return model.reason
@@ -309,7 +309,7 @@ def rows(loaded: LoadedRun, k: int, n: int | None, seed: int, anneal: int = 0) -
     elif not noisy and spec.has_cells:
         note = "columns with fixed decimals are cells with a probability"
     given = None
-    if getattr(model.config, "conditional", False):
+    if model.conditional:
         given = "captions" if spec.caption else "labels"  # log p(x | y): they are for free
     common = {
         "reason": note,
@@ -351,7 +351,7 @@ def rows(loaded: LoadedRun, k: int, n: int | None, seed: int, anneal: int = 0) -
             *classification(loaded, n),
             *_absent(bounds(k), "the likelihood is computed, not bounded", unit),
         ]
-    if isinstance(model, HasFlow):
+    if has(model, HasFlow):
         bound = score(loaded, 1, n, seed=seed)
         kind = (
             f"of the probability of the {what}, without dequantisation"
@@ -376,7 +376,7 @@ def rows(loaded: LoadedRun, k: int, n: int | None, seed: int, anneal: int = 0) -
             ),
         ]
     more = []
-    if anneal and isinstance(model, HasPosterior) and not noisy:
+    if anneal and has(model, HasPosterior) and not noisy:
         found, accepted = annealed(loaded, anneal, seed=seed, **AIS)
         how = f"annealed importance sampling from q(z|x): {AIS['chains'] - 4} chains and 4 pilots, {AIS['steps']} temperatures, {100 * accepted:.0f} % of the moves accepted"
         more = [
@@ -410,7 +410,7 @@ def rows(loaded: LoadedRun, k: int, n: int | None, seed: int, anneal: int = 0) -
             "lower",
             1,
             bits=False,
-            **(how if isinstance(model, WeighsDraws) and k > 1 else {}),
+            **(how if has(model, WeighsDraws) and k > 1 else {}),
         ),
         *told("importance_weighted", "importance-weighted bound", bound, "lower", k),
         *_absent(EXACT, "only bounded, from below", unit),
@@ -444,13 +444,13 @@ def flow_rows(loaded: LoadedRun, n: int, seed: int, told) -> list[dict]:
 def classification(loaded: LoadedRun, n: int | None) -> list[dict]:
     """How often the most probable class, by Bayes' rule from p(x | class), is the right one; none for data without classes."""
     model, dataset = loaded.model, loaded.dataset
-    if not isinstance(model, Classifies) or not dataset.spec.classes:
+    if not has(model, Classifies) or not dataset.spec.classes:
         return []
     about, more = (
         ("bayes_accuracy", "accuracy of p(class | x) by Bayes' rule", "share"),
         {"group": "likelihood", "better": "higher"},
     )
-    if not getattr(model.config, "conditional", False):
+    if not model.conditional:
         return [
             absent(*about, "it needs a model of p(x | class): train with --conditional", **more)
         ]

@@ -4,7 +4,7 @@ import math
 
 import torch
 
-from ..core.family import Corrupts, Encodes, Reconstructs
+from ..core.family import Corrupts, Encodes, Reconstructs, has
 from ..core.rng import Rng
 from ..data.dataset import Dataset
 from ..data.stream import in_order
@@ -83,9 +83,9 @@ def denoising_psnr(
 def rows(loaded: LoadedRun, seed: int) -> list[dict]:
     """Reconstruction beside PCA of equal code size, and denoising, for the models that do either."""
     model, found = loaded.model, []
-    if isinstance(model, Reconstructs) and isinstance(model, Encodes):
+    if has(model, Reconstructs) and has(model, Encodes):
         found += _beside_pca(loaded)
-    if isinstance(model, Corrupts) and getattr(model.config, "corruption", "none") != "none":
+    if has(model, Corrupts) and getattr(model.config, "corruption", "none") != "none":
         psnr = denoising_psnr(loaded, model, seed=seed)
         what = {"unit": "decibels, peak 1", "n": psnr["n"], "group": "reconstruction"}
         found += [

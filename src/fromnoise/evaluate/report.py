@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from ..core.errors import StorageError, UsageError
-from ..core.family import ChoosesSamples, Predicts
+from ..core.family import ChoosesSamples, Predicts, has
 from ..core.files import sealed, storage_error, write_atomic
 from ..core.limits import refuse_larger
 from ..core.rng import Rng
@@ -142,11 +142,7 @@ def describe(loaded: LoadedRun, quality_reference: QualityReference | TextRefere
         if run.record.steps and not loaded.step
         else []
     )
-    unlearned = (
-        unlearned_in_words(loaded.dataset)
-        if getattr(loaded.model.config, "conditional", False)
-        else []
-    )
+    unlearned = unlearned_in_words(loaded.dataset) if loaded.model.conditional else []
     return {
         "run": run.name,
         "family": run.record.family,
@@ -255,7 +251,7 @@ def drawn(loaded: LoadedRun, n: int, seed: int) -> Samples:
         f"--samples {n}: so many samples and their features",
         "ask for fewer",
     )
-    conditional = getattr(loaded.model.config, "conditional", False)
+    conditional = loaded.model.conditional
     if conditional and spec.caption:
         test = torch.from_numpy(loaded.dataset.split("test").y)
         y = test[torch.arange(n) % len(test)]
@@ -286,7 +282,7 @@ def title(loaded: LoadedRun) -> str:
     record, config = loaded.run.record, loaded.run.record.config
     named = record.preset == "default" or record.has_two_stages
     words = [short_name(loaded.run.info) if named else f"{record.family} {record.preset}"]
-    if isinstance(loaded.model, Predicts) and config.get("network"):
+    if has(loaded.model, Predicts) and config.get("network"):
         words[0] = f"{record.family} {config['network']}" + (
             " beside counts" if config.get("prior") else ""
         )
@@ -299,6 +295,6 @@ def title(loaded: LoadedRun) -> str:
         words.append(f"z of {getattr(loaded.model, 'latent_dim', config['latent_dim'])}")
     if config.get("conditional"):
         words.append("conditional")
-    if isinstance(loaded.model, ChoosesSamples) and loaded.model.candidates() > 1:
+    if has(loaded.model, ChoosesSamples) and loaded.model.candidates() > 1:
         words.append(f"D chooses one of {loaded.model.candidates()}")
     return ", ".join(words)

@@ -15,7 +15,7 @@ from functools import cached_property
 import numpy as np
 import torch
 
-from ..core.family import HasLikelihood, Predicts
+from ..core.family import HasLikelihood, Predicts, has
 from ..data.dataset import Dataset
 from ..data.stream import comfortable, in_order
 from ..inference import text as generate
@@ -425,7 +425,7 @@ def measure(
     n: windows of the test text that are predicted (None: all, up to SYMBOLS symbols). Raises DataError (a diverged model).
     """
     model, dataset = loaded.model, loaded.dataset
-    if not isinstance(model, Predicts):
+    if not has(model, Predicts):
         why = "this family does not predict one symbol after another"
         return [
             absent(name, *about, why, bound="exact", group="text")
@@ -442,7 +442,7 @@ def measure(
         first
         | {"name": "nats_per_symbol_validation", "label": "nats per symbol of the validation text"}
     )
-    if isinstance(model, HasLikelihood) and model.bound == "exact":
+    if has(model, HasLikelihood) and model.bound == "exact":
         rows += in_windows(loaded, most)
     rows += beside(test, nats, quality_reference)
     written = [

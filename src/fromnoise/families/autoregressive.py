@@ -246,7 +246,7 @@ class AutoRegressive(Family):
 
     def fit_before(self, batches, rng: Rng) -> None:
         """Counts the training set, once, before the first step: a text as a whole, images one by one, the classes."""
-        if self.config.conditional:
+        if self.conditional:
             self.class_shares.copy_(
                 sum(torch.bincount(b.y, minlength=self.spec.classes) for b in batches())
             )
@@ -325,7 +325,7 @@ class AutoRegressive(Family):
     @torch.no_grad()
     def class_log_probs(self, x: Tensor) -> Tensor:
         """log p(y | x), (B, classes), by Bayes' rule: p(x | y) times the share of y in training, normalised."""
-        if not self.config.conditional:
+        if not self.conditional:
             raise UsageError("p(class | x) needs a model of p(x | class): train with --conditional")
         s = self.to_symbols(x)
         log_p = [

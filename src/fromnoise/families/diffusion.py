@@ -237,7 +237,7 @@ class Diffusion(Family):
         if self.gaussian is not None:
 
             def label(batch):
-                return batch.y if self.config.conditional and not self.spec.caption else None
+                return batch.y if self.conditional and not self.spec.caption else None
 
             self.gaussian.fit(
                 lambda: (
@@ -374,7 +374,7 @@ class Diffusion(Family):
             return denoise
 
         if self.weak is not None:
-            weak = self.weak.denoiser(y if self.weak.config.conditional else None, Options())
+            weak = self.weak.denoiser(y if self.weak.conditional else None, Options())
         else:
             weak = seen(None if condition is None else torch.zeros_like(condition))
         return samplers.guide(
@@ -405,7 +405,7 @@ class Diffusion(Family):
     @property
     def captioned(self) -> bool:
         """Are images drawn from captions? What those ask for in detail needs the new noise of ``sde``, and more steps."""
-        return bool(self.config.conditional and self.spec.caption and self.spec.kind == "image")
+        return bool(self.conditional and self.spec.caption and self.spec.kind == "image")
 
     def sampler(self, options: Options) -> str:
         return options.sampler if options.sampler != "auto" else "sde" if self.captioned else "dpm"

@@ -471,7 +471,7 @@ class GAN(Family):
         """D's score of each example, (B,); a pack is filled up with the first ones and all of it gets one score."""
         n, m = len(x), self.config.pack
         rows = torch.arange(n + -n % m, device=x.device) % n
-        label = self.condition(y) if self.config.conditional else None  # no packs then
+        label = self.condition(y) if self.conditional else None  # no packs then
         x = self.shrunk(x, faded=made)  # as D sees them in training
         packs = x[rows].reshape(-1, m * x.shape[1], *x.shape[2:])
         return self.score(packs, label).repeat_interleave(m)[:n]

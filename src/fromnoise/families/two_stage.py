@@ -34,6 +34,7 @@ from ..core.family import (
     Loss,
     Moment,
     Quantises,
+    has,
     sum_per_example,
 )
 from ..core.rng import Rng
@@ -140,7 +141,7 @@ class Symbols(nn.Module):
 
 def code_shape(first: Family) -> tuple[int, ...]:
     """Of the code as numbers: (latent_dim,), or (D, h, w) with a codebook."""
-    return (first.code_dim, *first.grid) if isinstance(first, Quantises) else (first.latent_dim,)
+    return (first.code_dim, *first.grid) if has(first, Quantises) else (first.latent_dim,)
 
 
 def spec_of(first: Family, form: Form) -> DataSpec:
@@ -159,7 +160,7 @@ def spec_of(first: Family, form: Form) -> DataSpec:
 
 def form_for(first: Family, second: FamilyFile) -> Form:
     """The first of the forms of the first stage's code that the second family takes. Raises UsageError."""
-    forms = ("codes", "image", "vector") if isinstance(first, Quantises) else ("vector", "bins")
+    forms = ("codes", "image", "vector") if has(first, Quantises) else ("vector", "bins")
     for form in forms:
         if form == "image" and not second.FAMILY.latent_images:
             continue
@@ -183,9 +184,7 @@ def check_first(first: Family, name: str) -> None:
         raise UsageError(
             f"{name} has two stages already: go --within its first one, {first.config.within}"
         )
-    if not isinstance(first, Quantises) and not (
-        isinstance(first, Encodes) and isinstance(first, Decodes)
-    ):
+    if not has(first, Quantises) and not (has(first, Encodes) and has(first, Decodes)):
         raise UsageError(
             f"{name} has no encoder and decoder: go --within a run of autoencoder, vae, vaegan, vqvae or classical"
         )
@@ -202,7 +201,7 @@ class Latent(Family):
         self.first = build_stage(config.first, spec).eval()
         second_spec, shape = spec_of(self.first, config.form), code_shape(self.first)
         self.second = build_stage(config.second, second_spec)
-        if isinstance(self.second, ChoosesSamples):
+        if has(self.second, ChoosesSamples):
             self.second.measured = False  # samples are judged as they are, not as codes
         if config.form in ("codes", "bins"):
             self.scale = Symbols(self.first.grid) if config.form == "codes" else Binned(*shape)
@@ -258,12 +257,12 @@ class Latent(Family):
 
     def code(self, x: Tensor, y: Tensor | None, rng: Rng | None) -> Tensor:
         """z ~ q(z | x), or its mean where there is no q or no rng; symbols or their vectors with a codebook."""
-        if isinstance(self.first, Quantises):
+        if has(self.first, Quantises):
             s = self.first.quantise(x, y)
             return s if self.config.form == "codes" else self.first.embed(s)
-        if rng is not None and isinstance(self.first, HasPosterior):
+        if rng is not None and has(self.first, HasPosterior):
             return self.first.draw_posterior(x, y, rng, 1)[:, 0].float()
-        if rng is not None and isinstance(self.first, EncodesDistribution):
+        if rng is not None and has(self.first, EncodesDistribution):
             mean, std = self.first.posterior(x, y)
             return (mean + std * rng.normal("eps", mean.shape)).float()
         return self.first.encode(x, y).float()
@@ -274,7 +273,7 @@ class Latent(Family):
 
     def from_latents(self, v: Tensor, y: Tensor | None) -> Tensor:
         z = self.scale.back(v)
-        if not isinstance(self.first, Quantises):
+        if not has(self.first, Quantises):
             return self.first.decode(z, y)
         return self.first.from_codes(z if self.config.form == "codes" else self.first.nearest(z), y)
 
@@ -296,7 +295,7 @@ class Latent(Family):
             if (n := n + len(batch)) >= CODES:
                 break
         self.scale.fit(torch.cat(codes)[:CODES])
-        if isinstance(self.second, FitsBefore):
+        if has(self.second, FitsBefore):
             self.second.fit_before(self.encoded(batches, rng), rng)
 
     # -- likelihood --------------------------------------------------------------------------------------------
@@ -304,7 +303,7 @@ class Latent(Family):
     def why_no_bound(self) -> str:
         """ "" where E_q[log p(x | z) + log p_second(z) - log q(z | x)] can be computed, else what is missing."""
         first, second = self.first, self.second
-        if not isinstance(first, HasPosterior):
+        if not has(first, HasPosterior):
             return "its first stage has one code for each x and no p(x | z)"
         if first.bound == "none":
             return first.reason
@@ -312,7 +311,7 @@ class Latent(Family):
             return "its first stage's own prior, a hierarchy, cannot be taken out"
         if self.config.form != "vector":
             return "its second stage sees rounded codes"
-        if not isinstance(second, HasLikelihood) or second.bound == "none":
+        if not has(second, HasLikelihood) or second.bound == "none":
             return "its second stage defines no density of z"
         return (
             ""

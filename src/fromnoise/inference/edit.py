@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ..core.config import build
 from ..core.errors import DataError, UsageError
-from ..core.family import Completes, Denoises
+from ..core.family import Completes, Denoises, has
 from ..core.files import make_folder, write_atomic
 from ..core.limits import refuse_larger
 from ..core.picture import image_grid, png_bytes, under_each_other
@@ -195,7 +195,7 @@ def from_noise(model: Denoises, z: Tensor, y: Tensor | None, options, rng: Rng) 
 
 
 def needs(loaded: LoadedRun, capability, said: str) -> None:
-    if not isinstance(loaded.model, capability):
+    if not has(loaded.model, capability):
         if loaded.family.second:
             raise UsageError(
                 f"{loaded.run.path} works on the codes of another run, and only a model of the images themselves can edit them: give a run that was trained without --within"
@@ -283,7 +283,7 @@ def chosen(
         raise UsageError(
             "edit changes images: for other data use run.complete, run.redraw, run.vary and run.between in Python"
         )
-    conditional = getattr(loaded.model.config, "conditional", False)
+    conditional = loaded.model.conditional
     if label is not None and not (conditional and spec.classes):
         raise UsageError("this model was not trained with labels: leave --label out")
     if images is not None and conditional and label is None:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ..core.config import BaseConfig
 from ..core.errors import UsageError
-from ..core.family import Decodes, DrawsLatents, Family, HasFeatures
+from ..core.family import Decodes, DrawsLatents, Family, HasFeatures, has
 from ..core.rng import Rng
 
 STEPS, STARTS, CANDIDATES = 200, 4, 2000
@@ -37,11 +37,9 @@ class Inversion:
 
 def why_not(model: Family) -> str:
     """ "" when the model can be inverted, else the reason."""
-    if not isinstance(model, Decodes) or not isinstance(model, DrawsLatents):
+    if not has(model, Decodes) or not has(model, DrawsLatents):
         return "this model has no latent vectors that it draws and decodes"
-    if getattr(model, "standard_dims", model.latent_dim) < model.latent_dim and getattr(
-        model.config, "conditional", False
-    ):
+    if getattr(model, "standard_dims", model.latent_dim) < model.latent_dim and model.conditional:
         return "the latents of this hierarchy depend on the label"
     return ""
 
@@ -73,7 +71,7 @@ def invert(
         raise UsageError(
             f"an inversion takes 1 or more starts, not more than its {candidates} candidates, and 0 or more steps"
         )
-    see = model.features if isinstance(model, HasFeatures) and features else None
+    see = model.features if has(model, HasFeatures) and features else None
     with torch.no_grad():
         drawn = model.draw_latents(candidates, options, rng.at("candidates"))
     centre, spread = (

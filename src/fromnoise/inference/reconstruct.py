@@ -9,7 +9,7 @@ import torch
 
 from ..core.config import build
 from ..core.errors import UsageError
-from ..core.family import Reconstructs
+from ..core.family import Reconstructs, has
 from ..core.files import make_folder, write_atomic
 from ..core.picture import image_grid, png_bytes, under_each_other
 from ..core.rng import Rng
@@ -30,11 +30,11 @@ def reconstruct(
     dataset, model = loaded.dataset, loaded.model
     if dataset.spec.kind != "image":
         raise UsageError("reconstruct draws images: for this data use run.reconstruct(x) in Python")
-    if not isinstance(model, Reconstructs) and (reason := why_not(model)):
+    if not has(model, Reconstructs) and (reason := why_not(model)):
         raise UsageError(
             f"the family {loaded.run.record.family} does not reconstruct: it has no encoder, and {reason}"
         )
-    if getattr(model.config, "conditional", False) and images is not None:
+    if model.conditional and images is not None:
         raise UsageError(
             "this model needs labels, and pictures of your own have none: leave --images out"
         )
@@ -43,7 +43,7 @@ def reconstruct(
         x, y = batch.x, batch.y
     else:
         x, y = own_images(loaded, images, n).to(loaded.device), None
-    if isinstance(model, Reconstructs):
+    if has(model, Reconstructs):
         x_hat, how = model.reconstruct(x, y), "by the encoder"
     else:
         found = invert(

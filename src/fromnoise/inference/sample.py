@@ -64,7 +64,7 @@ def blocks(
     if n < 1:
         raise UsageError(f"-n takes a number from 1 on, not {n}")
     model, dataset, spec = loaded.model, loaded.dataset, loaded.dataset.spec
-    conditional = getattr(model.config, "conditional", False)
+    conditional = model.conditional
     if prompt is not None:
         if not (conditional and spec.caption):
             raise UsageError(
@@ -198,7 +198,7 @@ def labels_of(loaded: LoadedRun, n: int, label: int | None = None) -> torch.Tens
 
 
 def is_conditional(loaded: LoadedRun) -> bool:
-    return bool(getattr(loaded.model.config, "conditional", False))
+    return loaded.model.conditional
 
 
 def check_takes_labels(loaded: LoadedRun) -> None:

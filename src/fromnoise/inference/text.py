@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ..core.config import build
 from ..core.errors import DataError, FromNoiseError, UsageError
-from ..core.family import Predicts
+from ..core.family import Predicts, has
 from ..core.rng import Rng
 from ..data.codecs.tokenizer import Tokenizer, utf8
 from ..data.dataset import Dataset
@@ -380,7 +380,7 @@ class Scored:
 
 
 def is_text_model(loaded: LoadedRun) -> bool:
-    return isinstance(loaded.model, Predicts) and loaded.dataset.tokenizer is not None
+    return has(loaded.model, Predicts) and loaded.dataset.tokenizer is not None
 
 
 def tokenizer_of(loaded: LoadedRun) -> Tokenizer:

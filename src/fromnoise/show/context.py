@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ..core.errors import UsageError
-from ..core.family import EncodesDistribution
+from ..core.family import EncodesDistribution, has
 from ..core.rng import Rng
 from ..core.spec import Batch, check_labels
 from ..data.stream import in_order
@@ -48,7 +48,7 @@ class FigureContext:
 
     @property
     def conditional(self) -> bool:
-        return getattr(self.model.config, "conditional", False)
+        return self.model.conditional
 
     @property
     def trained(self) -> str:
@@ -168,7 +168,7 @@ class Codes:
 @torch.no_grad()
 def codes_of(subject: FigureContext, limit: int = MOST) -> Codes:
     """Codes of the first ``limit`` examples. Raises UsageError when sampled codes are asked of a deterministic encoder."""
-    model, has_posterior = subject.model, isinstance(subject.model, EncodesDistribution)
+    model, has_posterior = subject.model, has(subject.model, EncodesDistribution)
     if subject.sampled and not has_posterior:
         raise UsageError(
             f"{subject.loaded.family.name} has one code for each x and nothing to sample: leave --sampled out"

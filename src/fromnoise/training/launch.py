@@ -16,7 +16,7 @@ from .. import data, families
 from ..core.config import BaseConfig, build, flag
 from ..core.device import best_precision, peak_memory_mb, pick_device
 from ..core.errors import FromNoiseError, StoppedError, StorageError, UsageError, did_you_mean
-from ..core.family import Family, Judges, count_parameters
+from ..core.family import Family, Judges, count_parameters, has
 from ..core.files import AGAIN
 from ..core.limits import Bounded
 from ..core.output import warn
@@ -235,9 +235,7 @@ def two_stages(
                 "config": config.model_dump(mode="json"),
                 "sha256": second.sha256,
             },
-            "conditional": any(
-                getattr(c, "conditional", False) for c in (first.model.config, config)
-            ),
+            "conditional": (first.model.conditional or getattr(config, "conditional", False)),
         },
     )
 
@@ -301,7 +299,7 @@ def estimate(
         say(
             f"a step takes about {budgets.seconds_words(step_seconds)}; timing a look at the held-out examples ..."
         )
-    if isinstance(trainer.model, Judges):
+    if has(trainer.model, Judges):
         trainer.validate()  # the real examples are measured once
     before = time.monotonic()
     trainer.validate()

@@ -22,7 +22,7 @@ import torch
 from ..core.config import BaseConfig
 from ..core.device import callable_modules, can_compile, peak_memory_mb, pick_device, set_threads
 from ..core.errors import DivergedError, StoppedError, StorageError, UsageError
-from ..core.family import ChoosesSamples, Family, FitsBefore, FitsInClosedForm, Judges
+from ..core.family import ChoosesSamples, Family, FitsBefore, FitsInClosedForm, Judges, has
 from ..core.files import sha256
 from ..core.output import warn
 from ..core.rng import Rng
@@ -103,7 +103,7 @@ class Trainer:
         self.stream, self._monitor, self._fitted = None, None, None
         self.saved: int | None = None  # step of the newest checkpoint on the disk
         self.start_afresh()
-        if len(config.averages) > 1 and isinstance(self.model, Judges):
+        if len(config.averages) > 1 and has(self.model, Judges):
             raise UsageError(
                 "--averages: the losses of this family rank no averages, so give one width, such as --averages 0.05"
             )
@@ -118,7 +118,7 @@ class Trainer:
         else:
             self.rng.at("init").seed_torch()
             self.model = self.build().to(self.device)
-            if isinstance(self.model, FitsBefore):
+            if has(self.model, FitsBefore):
                 self.model.fit_before(
                     lambda: in_order(self.dataset, "train", device=self.device, rest=True),
                     self.rng.at("fit before"),
@@ -171,10 +171,10 @@ class Trainer:
     def finish(self) -> None:
         """What a family computes from the whole training set: a density of the codes, a closed form."""
         self.check()
-        if isinstance(self.model, FitsInClosedForm) and len(self.config.averages) > 1:
+        if has(self.model, FitsInClosedForm) and len(self.config.averages) > 1:
             self.validate()  # what is fitted belongs to the weights: they are chosen before
         for model in (self.model, self.ema.model):
-            if isinstance(model, FitsInClosedForm):
+            if has(model, FitsInClosedForm):
                 model.fit(
                     lambda: in_order(self.dataset, "train", device=self.device), self.rng.at("fit")
                 )
@@ -186,7 +186,7 @@ class Trainer:
     def validate_and_select_average(self) -> tuple[dict[str, float], dict]:
         """The same, and of an adversarial family the duel in numbers. Of several averages the best is in use from here on."""
         rng = self.rng.at("validate")
-        if not isinstance(self.model, Judges):
+        if not has(self.model, Judges):
             self.held_out = []  # of each average, with the same noise
             for index in range(len(self.ema.weights)):
                 self.ema.use(index)
@@ -214,7 +214,7 @@ class Trainer:
 
     def calibrate(self) -> None:
         """Has a family that samples by its own judgement measure, after a look, how sure that should be of the averaged weights."""
-        if isinstance(self.model, ChoosesSamples) and not self.model.why_never():
+        if has(self.model, ChoosesSamples) and not self.model.why_never():
             pairs = self._monitor.pairs(self.ema.model)
             for model in (
                 self.model,
@@ -445,7 +445,7 @@ def _report(trainer: Trainer, run: Run, here: budget.Section, batch: Batch, cloc
         **clock.fields(here.total - state.step, trainer.stream.batch_size),
         "memory_mb": peak_memory_mb(trainer.device),
     }
-    if trainer.options is not None and not isinstance(
+    if trainer.options is not None and not has(
         trainer.model, FitsInClosedForm
     ):  # those sample once they are fitted
         path = save_progress_samples(

@@ -17,6 +17,7 @@ from ...core.family import (
     Predicts,
     Reconstructs,
     Traces,
+    has,
 )
 from ...evaluate.attributes import has_attributes
 from ...inference.invert import why_not as why_no_inversion
@@ -84,15 +85,11 @@ def _text_is_predicted(s: FigureContext) -> str:
 
 
 def _predicts(s: FigureContext) -> str:
-    return (
-        ""
-        if isinstance(s.model, Predicts)
-        else "this model does not predict one symbol after another"
-    )
+    return "" if has(s.model, Predicts) else "this model does not predict one symbol after another"
 
 
 def _completes(s: FigureContext) -> str:
-    return "" if isinstance(s.model, Completes) else "this model completes nothing"
+    return "" if has(s.model, Completes) else "this model completes nothing"
 
 
 def _has_pixels(s: FigureContext) -> str:
@@ -108,15 +105,15 @@ def _trained(s: FigureContext) -> str:
 
 
 def _reconstructs(s: FigureContext) -> str:
-    return "" if isinstance(s.model, Reconstructs) else "this model reconstructs nothing"
+    return "" if has(s.model, Reconstructs) else "this model reconstructs nothing"
 
 
 def _encodes(s: FigureContext) -> str:
-    return "" if isinstance(s.model, Encodes) else "this model has no encoder"
+    return "" if has(s.model, Encodes) else "this model has no encoder"
 
 
 def _decodes(s: FigureContext) -> str:
-    return "" if isinstance(s.model, Decodes) else "this model has no decoder"
+    return "" if has(s.model, Decodes) else "this model has no decoder"
 
 
 def _has_dims(s: FigureContext) -> str:
@@ -124,9 +121,7 @@ def _has_dims(s: FigureContext) -> str:
 
 
 def _denoises(s: FigureContext) -> str:
-    corrupts = (
-        isinstance(s.model, Corrupts) and getattr(s.model.config, "corruption", "none") != "none"
-    )
+    corrupts = has(s.model, Corrupts) and getattr(s.model.config, "corruption", "none") != "none"
     return (
         ""
         if corrupts
@@ -136,9 +131,7 @@ def _denoises(s: FigureContext) -> str:
 
 def _has_kl(s: FigureContext) -> str:
     return (
-        ""
-        if isinstance(s.model, EncodesDistribution)
-        else "this model has no KL term by latent dimension"
+        "" if has(s.model, EncodesDistribution) else "this model has no KL term by latent dimension"
     )
 
 
@@ -157,7 +150,7 @@ def _inverts(s: FigureContext) -> str:
 def _has_latents(s: FigureContext) -> str:
     return (
         ""
-        if isinstance(s.model, Decodes) and isinstance(s.model, DrawsLatents)
+        if has(s.model, Decodes) and has(s.model, DrawsLatents)
         else "this model has no latent vectors that it draws and decodes"
     )
 
@@ -171,7 +164,7 @@ def _has_levels(s: FigureContext) -> str:
 def _sees_noise(s: FigureContext) -> str:
     return (
         ""
-        if isinstance(s.model, Denoises)
+        if has(s.model, Denoises)
         else "this model does not see through noise of every level: diffusion models do"
     )
 
@@ -179,7 +172,7 @@ def _sees_noise(s: FigureContext) -> str:
 def _traces(s: FigureContext) -> str:
     return (
         ""
-        if isinstance(s.model, Traces)
+        if has(s.model, Traces)
         else "this model makes its samples at once, not step by step from noise"
     )
 
@@ -193,7 +186,7 @@ def _captions(s: FigureContext) -> str:
 
 
 def _judges(s: FigureContext) -> str:
-    return "" if isinstance(s.model, Judges) else "this model has no discriminator"
+    return "" if has(s.model, Judges) else "this model has no discriminator"
 
 
 def _draw_samples(subject: FigureContext) -> Drawing:

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from ...core.errors import UsageError
-from ...core.family import Decodes, Encodes, Predicts, Reconstructs
+from ...core.family import Decodes, Encodes, Predicts, Reconstructs, has
 from ...evaluate.quality import QualityReference, nearest_training
 from ...evaluate.reconstruction import principal_directions
 from ...families import short_name
@@ -64,11 +64,11 @@ def title_of(loaded: LoadedRun) -> str:
     corruption = getattr(config, "corruption", "none")
     parts = [
         getattr(config, "model", "")
-        or (getattr(config, "network", "") if isinstance(model, Predicts) else "")
+        or (getattr(config, "network", "") if has(model, Predicts) else "")
         or short_name(loaded.run.info),
-        f"{model.latent_dim}-D" if isinstance(model, Encodes) else "",
+        f"{model.latent_dim}-D" if has(model, Encodes) else "",
         f"{corruption} denoiser" if corruption != "none" else "",
-        "given the class" if getattr(config, "conditional", False) else "",
+        "given the class" if model.conditional else "",
     ]
     return ", ".join(part for part in parts if part)
 
@@ -115,11 +115,7 @@ def compare_planes(
 def why_no_plane(subject: FigureContext) -> str:
     """ "" when codes and decoded images of the two dimensions asked for can be drawn, else the reason."""
     model = subject.model
-    if (
-        not isinstance(model, Encodes)
-        or not isinstance(model, Decodes)
-        or subject.spec.kind != "image"
-    ):
+    if not has(model, Encodes) or not has(model, Decodes) or subject.spec.kind != "image":
         return "it needs a model of images with an encoder and a decoder"
     return why_no_dims(subject)
 
@@ -209,7 +205,7 @@ def compare_recon(
     kept = [
         (r, t)
         for r, t in zip(restoreds, titles_of(restoreds, titles))
-        if isinstance(r.model, Reconstructs)
+        if has(r.model, Reconstructs)
     ]
     if not kept or kept[0][0].dataset.spec.kind != "image":
         raise UsageError("no reconstructions to compare: none of these models reconstructs images")
@@ -228,7 +224,7 @@ def _recon(subjects: list[FigureContext], titles: list[str], n: int):
     lines = []
     for subject, title in zip(subjects, titles):
         error, _ = error_of_split(subject)
-        size = subject.model.latent_dim if isinstance(subject.model, Encodes) else None
+        size = subject.model.latent_dim if has(subject.model, Encodes) else None
         lines.append(
             (
                 size,

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ...core.family import Predicts
+from ...core.family import Predicts, has
 from ...inference import sample
 from ...measures.separation import mean_distance
 from ...probability.diffusion.editing import arc
@@ -174,7 +174,7 @@ def draw_truncation(subject: FigureContext, columns: int = 10) -> Drawing:
         "the spread of z is multiplied by it",
         "What is drawn nearer to the middle",
     )
-    if isinstance(subject.model, Predicts):
+    if has(subject.model, Predicts):
         kept, meaning, safe = (
             "random numbers",
             "the probabilities of each symbol are taken to the power 1 / temperature",

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from ...core.errors import UsageError
-from ...core.family import Reconstructs
+from ...core.family import Reconstructs, has
 from ...evaluate.quality import nearest_training
 from ...inference import sample
 from ..context import FigureContext
@@ -249,7 +249,7 @@ def draw_denoise(subject: FigureContext, n: int = 10) -> Drawing:
     """Noisy, what a plain autoencoder makes of it, what the denoiser makes of it, and the truth, at two levels."""
     config, beside = subject.model.config, subject.other
     if beside is not None and (
-        not isinstance(beside.model, Reconstructs) or beside.dataset.spec != subject.spec
+        not has(beside.model, Reconstructs) or beside.dataset.spec != subject.spec
     ):
         raise UsageError(
             f"{beside.run.path} cannot stand beside the denoiser: it must reconstruct images of the same form"

@@ -6,7 +6,7 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.patches import Circle, Rectangle
 
-from ...core.family import EncodesDistribution
+from ...core.family import EncodesDistribution, has
 from ..context import Codes, FigureContext
 from ..style import ACCENT, CLASSES, INK, WIDTH, Drawing, Sheet, halo, plain, show_image
 from .images import tile
@@ -56,7 +56,7 @@ def draw_scatter(subject: FigureContext) -> Drawing:
 
 def has_prior(subject: FigureContext) -> bool:
     """Is the plane's prior a standard normal? True of every family here that encodes a distribution."""
-    return isinstance(subject.model, EncodesDistribution)
+    return has(subject.model, EncodesDistribution)
 
 
 def scatter(axes: Axes, subject: FigureContext, size: float = 34) -> None:

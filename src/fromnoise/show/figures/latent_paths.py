@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from ...core.family import EncodesDistribution, HasFeatures, Reconstructs
+from ...core.family import EncodesDistribution, HasFeatures, Reconstructs, has
 from ...inference.invert import invert
 from ..context import FigureContext
 from ..style import SOFT, Drawing, Sheet
@@ -22,7 +22,7 @@ from .images import (
 
 def ordered_dims(subject: FigureContext) -> tuple[np.ndarray, np.ndarray, str]:
     """Dimensions, most used first; the number they are ordered by; its name."""
-    if isinstance(subject.model, EncodesDistribution):
+    if has(subject.model, EncodesDistribution):
         values, by = kl_of_dims(subject), "KL, nats"
     else:
         values, by = subject.codes.z.var(0), "variance"
@@ -169,13 +169,13 @@ def draw_invert(subject: FigureContext, n: int = 10) -> Drawing:
         "squared_norm": found.z.square().sum(1).cpu().numpy(),
     }
     said = f"Below: what the decoder makes of the z {found.how}."
-    if isinstance(model, Reconstructs):
+    if has(model, Reconstructs):
         x_hat = reconstruct(subject, batch.x, batch.y)
         by_encoder = squared_error(batch.x, x_hat).cpu().numpy()
         rows.append(("z of the encoder", f"error {by_encoder.mean():.4f}", subject.pixels(x_hat)))
         numbers["mse_of_encoder"] = by_encoder
         said += " Last row: the encoder's own z; what the search gains over it, the encoder has left lying."
-    if isinstance(model, HasFeatures):
+    if has(model, HasFeatures):
         said += (
             " Likeness is judged by pixels and by the features of the model's own discriminator."
         )

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from ...core.errors import UsageError
-from ...core.family import Denoises
+from ...core.family import Denoises, has
 from ...inference import sample
 from ...measures.estimate import Estimate
 from ...probability.pca import principal_components
@@ -24,7 +24,7 @@ COLOURS = (SOFT, MODEL, ACCENT, INK)
 
 
 def why_no_solver(subject: FigureContext) -> str:
-    if not isinstance(subject.model, Denoises):
+    if not has(subject.model, Denoises):
         return "this model does not solve a differential equation: diffusion models do"
     return why_no_steps(subject)
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from ...core.family import Completes, Decodes, Encodes, Judges, Predicts, Reconstructs, Traces
+from ...core.family import Completes, Decodes, Encodes, Judges, Predicts, Reconstructs, Traces, has
 from ...evaluate.quality import QualityReference
 from ...runs.load import LoadedRun
 from ..context import FigureContext
@@ -45,7 +45,7 @@ def page_figures(
             found[f"{name}/denoise"] = show(
                 runs[i], ["denoise"], plain=plain_beside(runs, runs[i]), out=out / str(i), **given
             )
-    if of_images and any(isinstance(r.model, Reconstructs) for r in runs):
+    if of_images and any(has(r.model, Reconstructs) for r in runs):
         found["recon"] = compare_recon(runs, titles, out=out, **given)
     if of_images:
         found["samples"] = compare_samples(
@@ -58,13 +58,13 @@ def page_figures(
         found["trade"] = files
     for i, name in names_of(runs).items():
         own = [*(["samples"] if kind == "vector" else []), "worst", "kl"]
-        own += ["duel", "progress"] if isinstance(runs[i].model, Judges) else []
-        own += ["denoising", "trajectories", "steps"] if isinstance(runs[i].model, Traces) else []
-        if kind == "tokens" and isinstance(
+        own += ["duel", "progress"] if has(runs[i].model, Judges) else []
+        own += ["denoising", "trajectories", "steps"] if has(runs[i].model, Traces) else []
+        if kind == "tokens" and has(
             runs[i].model, Predicts
         ):  # counts stand in the window of every network
             own += ["surprise", *(["window"] if runs[i].model.phases() else [])]
-        own += ["completions"] if isinstance(runs[i].model, Completes) else []
+        own += ["completions"] if has(runs[i].model, Completes) else []
         own += ["curves"]
         wanted = [figure for figure in own if can(runs[i], figure)]
         for figure in wanted:
@@ -86,8 +86,8 @@ def names_of(runs: Sequence[LoadedRun]) -> dict[int, str]:
 def has_plane(r: LoadedRun) -> bool:
     """Is the latent space itself a plane, with an encoder and a decoder?"""
     return (
-        isinstance(r.model, Encodes)
-        and isinstance(r.model, Decodes)
+        has(r.model, Encodes)
+        and has(r.model, Decodes)
         and r.model.latent_dim == 2
         and not is_denoiser(r)
     )

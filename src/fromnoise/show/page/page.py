@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
 
-from ...core.family import Encodes
+from ...core.family import Encodes, has
 from ...core.files import storage_error, write_atomic
 from ...evaluate.cost import most_at_once
 from ...evaluate.known_defects import Defects
@@ -292,7 +292,7 @@ def _marked(found: dict) -> str:
 def _verdict(reports: list[dict], titles: list[str], runs: list[LoadedRun], same_data: bool) -> str:
     seeds = {r.run.record.seed for r in runs}
     items = "".join(f"<li>{_(sentence)}</li>" for sentence in verdict(reports, titles, same_data))
-    sizes = {r.model.latent_dim for r in runs if isinstance(r.model, Encodes)}
+    sizes = {r.model.latent_dim for r in runs if has(r.model, Encodes)}
     small = " ".join(hedges(reports, seeds, sizes)) if seeds else ""
     return f'<section class="verdict" id="verdict">\n<h2>In short</h2>\n<ul>{items}</ul>\n<p class="hedge">{_(small)}</p>\n</section>'
 

@@ -4,7 +4,7 @@ import math
 
 from ...core.config import flag
 from ...core.errors import DivergedError
-from ...core.family import EncodesDistribution, Family, Judges, Quantises
+from ...core.family import EncodesDistribution, Family, Judges, Quantises, has
 from ...core.rng import Rng
 from ...core.spec import Batch
 from ...measures.latents import active_units
@@ -29,7 +29,7 @@ def examine(
     numbers, the gradient norm of each phase, and the best {"step", "value"}: see ``duel.verdicts``.
     """
     found = []
-    if isinstance(model, EncodesDistribution) and len(batch) > 1:
+    if has(model, EncodesDistribution) and len(batch) > 1:
         kl = model.kl_per_dimension(batch.x, batch.y, Rng(0).at("health").to(batch.x.device))
         active = active_units(model.posterior(batch.x, batch.y)[0], kl)
         n, total = int(active.sum()), len(active)
@@ -40,7 +40,7 @@ def examine(
             found.append(
                 f"posterior collapse: {n} of {total} latent units active, z says (almost) nothing about x: {cure}"
             )
-    if isinstance(model, Quantises):
+    if has(model, Quantises):
         used = len(model.quantise(batch.x, batch.y).unique())
         if used < max(2, 0.1 * model.codes):
             cure = duel.mends(
@@ -49,7 +49,7 @@ def examine(
             found.append(
                 f"codebook collapse: {used} of {model.codes} codes in use, the code says little about x: {cure}"
             )
-    if isinstance(
+    if has(
         model, Judges
     ):  # "past its best" takes the place of "no progress": a duel's distance is never calm
         return found + (
@@ -72,7 +72,7 @@ def known_options(model: Family) -> set[str]:
     """Options that would change this model's training: those of its family and the training's, less what it refuses and
     the loss where it is the one that a mend names."""
     known = {*getattr(type(model.trained_config), "model_fields", ()), *TrainConfig.model_fields}
-    refused = {"pack"} if getattr(model.config, "conditional", False) else set()
+    refused = {"pack"} if model.conditional else set()
     return (
         known
         - refused

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ...core.config import BaseConfig
-from ...core.family import Family, HasLikelihood, Predicts, Reconstructs
+from ...core.family import Family, HasLikelihood, Predicts, Reconstructs, has
 from ...core.rng import Rng
 from ...core.spec import Batch
 from ...data.dataset import Dataset
@@ -33,11 +33,11 @@ def held_out_terms(model: Family, batch: Batch, rng: Rng) -> dict[str, float]:
             **{name: float(value) for name, value in loss.terms.items()},
         }
     terms = {}
-    if isinstance(model, Reconstructs):
+    if has(model, Reconstructs):
         terms["mse"] = float((model.reconstruct(batch.x, batch.y) - batch.x).square().mean())
-    if isinstance(model, HasLikelihood) and model.bound != "none":
+    if has(model, HasLikelihood) and model.bound != "none":
         terms["nll"] = -float(model.log_likelihood(batch.x, batch.y, rng).mean())
-    if isinstance(model, Predicts) and "nll" in terms:
+    if has(model, Predicts) and "nll" in terms:
         terms = {"nats_per_symbol": terms["nll"] / model.length, **terms}
     return {"value": terms.get("nats_per_symbol", terms.get("nll", terms.get("mse", 0.0))), **terms}
 
@@ -86,7 +86,7 @@ class Reference:
     def draw(self, model: Family, options: BaseConfig | None) -> tuple[Tensor, Tensor] | None:
         """n samples, the same noise at each interval: features (n, d) and the model's own scores (n,); None unless finite."""
         spec, block = self.dataset.spec, comfortable(self.dataset.spec, 500)
-        conditional, features, scores = getattr(model.config, "conditional", False), [], []
+        conditional, features, scores = model.conditional, [], []
         was_training = model.training
         model.eval()
         for start in range(0, self.n, block):
