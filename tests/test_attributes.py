@@ -128,10 +128,10 @@ def test_which_attribute_is_wrong_is_told(real):
 
 def test_the_same_relation_said_the_other_way(real):
     x, captions = real
-    turned = dict(zip(RELATIONS, ("right of", "left of", "below", "above")))
+    angle_between = dict(zip(RELATIONS, ("right of", "left of", "below", "above")))
     two = [i for i, caption in enumerate(captions) if parse(caption).relation]
     scenes = [parse(captions[i]) for i in two]
-    said = [str(Scene(scene.things[::-1], turned[scene.relation])) for scene in scenes]
+    said = [str(Scene(scene.things[::-1], angle_between[scene.relation])) for scene in scenes]
     assert all(verdict["correct"] for verdict in check(x[two], said))
 
 

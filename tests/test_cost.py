@@ -27,7 +27,7 @@ class Slow(nn.Module):
 def timed(monkeypatch, start: float, each: float, seconds=0.3, limit=3.0):
     model = Slow(start, each)
     monkeypatch.setattr(cost.time, "perf_counter", lambda: model.now)
-    model.config = SimpleNamespace(conditional=False)
+    model.conditional = False
     family = SimpleNamespace(Options=BaseConfig)
     loaded = SimpleNamespace(model=model, family=family, device=torch.device("cpu"), dataset=None)
     return cost.speeds(loaded, seconds, limit), model

@@ -96,7 +96,7 @@ def test_slopes_and_penalties_of_a_linear_critic():
     """D(x) = w x: slope |w| everywhere, R1 = gamma / 2 |w|^2 with gradient gamma w."""
     w = torch.tensor([3.0, -4.0], requires_grad=True)
     x = Rng(0).normal("x", (6, 2))
-    scores, slopes = adversarial.scores_and_slopes(lambda part, rows: part @ w, x, 4)
+    scores, slopes = adversarial.scores_and_squared_gradients(lambda part, rows: part @ w, x, 4)
     assert torch.allclose(scores, x @ w) and slopes.tolist() == pytest.approx([25.0] * 4)
     penalty = adversarial.zero_centred_penalty(slopes, 0.2)
     assert penalty.item() == pytest.approx(0.1 * 25)
@@ -317,7 +317,7 @@ def test_truncated_latents():
 
 def test_of_candidates_one_is_kept_in_proportion_to_p_over_q():
     """q = N(0, 1), p = N(.7, .5^2), a third of the log ratio up to a constant: what is kept has p's moments, and one draw q's."""
-    choice, draw = adversarial.Choice(), lambda rng: rng.normal("x", (20_000, 1)).double()
+    choice, draw = adversarial.ImportanceResampler(), lambda rng: rng.normal("x", (20_000, 1)).double()
 
     def score(x):
         return (3 + 0.5 * x[:, 0] ** 2 - 0.5 * ((x[:, 0] - 0.7) / 0.5) ** 2) / 3
@@ -346,7 +346,7 @@ def test_of_candidates_one_is_kept_in_proportion_to_p_over_q():
 
 
 def test_a_score_that_is_not_finite_is_never_chosen():
-    choice, scores = adversarial.Choice(), iter([1.0, math.nan, math.inf, 2.0] * 2)
+    choice, scores = adversarial.ImportanceResampler(), iter([1.0, math.nan, math.inf, 2.0] * 2)
     draws = iter(range(8))
 
     def draw(rng):

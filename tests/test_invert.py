@@ -28,7 +28,7 @@ class Decoder:
 
     def __init__(self, latent_dim, function, conditional=False):
         self.latent_dim, self.function = latent_dim, function
-        self.config = SimpleNamespace(conditional=conditional)
+        self.conditional = conditional
 
     def decode(self, z, y=None):
         return self.function(z) if y is None else self.function(z, y)

@@ -12,7 +12,7 @@ from fromnoise.families.diffusion import Config, Diffusion, Options
 from fromnoise.probability import em
 from fromnoise.probability.diffusion import samplers
 from fromnoise.probability.diffusion.gaussian_data import GaussianData
-from fromnoise.probability.diffusion.mixture_data import MixtureData, weights_by_class
+from fromnoise.probability.diffusion.mixture_data import MixtureData, class_weights
 from fromnoise.probability.diffusion.path import PATHS
 from fromnoise.probability.diffusion.samplers import dpm, dpm_with_known, spaced
 
@@ -97,7 +97,7 @@ def test_components_belong_to_one_class_each():
     x[:, 0] += torch.where(y == 1, 4.0 * torch.sign(x[:, 0]), 0.0)
     mixture, each = em.choose(x, 8, 4e-6, Rng(0), y, 2)
     assert each in (2, 4)
-    owned = em.owners(each, 2)
+    owned = em.component_classes(each, 2)
     for c in range(2):
         share = mixture.weights * owned[c]
         share = share / share.sum()
@@ -214,7 +214,7 @@ def test_a_label_weighs_the_components_of_its_class():
 
 def test_weights_by_class_are_shares():
     share = torch.tensor([[0.9, 0.1], [0.2, 0.8], [0.4, 0.6]]).double()
-    found = weights_by_class(share, torch.tensor([0, 0, 1]), 3)
+    found = class_weights(share, torch.tensor([0, 0, 1]), 3)
     assert torch.allclose(found.sum(1), torch.ones(3).double())
     assert torch.allclose(found[2], torch.tensor([0.5, 0.5]).double())
     assert torch.allclose(found[0], torch.tensor([1.1, 0.9]).double() / 2, atol=1e-3)
@@ -271,7 +271,7 @@ def test_a_class_has_its_own_mean_where_the_components_do_not_know_it():
     x[:, 0] += 2.0 * (2 * which - 1)
     known = fitted(x, which, classes=2)
     for label in range(2):
-        mean = known.mean_of(x[:1], torch.eye(2).double()[[label]])
+        mean = known.conditional_mean(x[:1], torch.eye(2).double()[[label]])
         assert torch.allclose(mean[0], x[which == label].mean(0), atol=0.1)
         strong = torch.tensor(1.0).double(), torch.tensor(1000.0).double()
         found = known.denoise(torch.zeros(1, 80).double(), *strong, torch.eye(2).double()[[label]])

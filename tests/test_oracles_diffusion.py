@@ -29,7 +29,7 @@ from fromnoise.core.errors import DivergedError, UsageError
 from fromnoise.core.rng import Rng
 from fromnoise.families.diffusion import Options
 from fromnoise.probability.diffusion.bounds import (
-    linear_schedule,
+    ddpm_schedule,
     posterior,
     step_bound,
     step_variances,
@@ -58,7 +58,7 @@ def test_schedule():
     assert ABAR[-1].item() == pytest.approx(4.0358e-5, rel=1e-4)  # hardly anything of x is left
     for wrong in ((1, 1e-4, 0.02), (10, 0.0, 0.02), (10, 0.1, 0.01), (10, 0.1, 1.0)):
         with pytest.raises(UsageError, match="schedule"):
-            linear_schedule(*wrong)
+            ddpm_schedule(*wrong)
 
 
 def test_marginal_is_what_the_small_steps_make():
@@ -150,7 +150,7 @@ def test_optimal_variance_is_optimal_for_a_wrong_denoiser_too():
 
 
 def test_terms_add_up_over_components_and_come_from_rng():
-    path, times = on_table(linear_schedule(20, 0.01, 0.4)), times_of(range(19, -1, -1), 20)
+    path, times = on_table(ddpm_schedule(20, 0.01, 0.4)), times_of(range(19, -1, -1), 20)
     x, variances = Rng(0).normal("x", (4, 2, 3)), step_variances(path, times, "beta")
 
     def denoise(x_t, t):

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from fromnoise.core.spec import DataSpec
-from fromnoise.probability.symbols import Blocks, Components, Tokens, packs, symbols_of
+from fromnoise.probability.symbols import Blocks, Components, Tokens, packs, symbol_codec
 
 
 @pytest.mark.parametrize(
@@ -18,7 +18,7 @@ def test_there_and_back(shape, levels):
         - 1
     )
     for pack in (True, False):
-        symbols = symbols_of(spec, pack)
+        symbols = symbol_codec(spec, pack)
         s = symbols.to_symbols(x)
         assert (
             s.shape == (5, symbols.length)
@@ -32,13 +32,13 @@ def test_there_and_back(shape, levels):
 def test_what_is_packed():
     assert (
         packs(DataSpec("image", (1, 28, 28), levels=2))
-        and symbols_of(DataSpec("image", (1, 28, 28), levels=2), True).length == 98
+        and symbol_codec(DataSpec("image", (1, 28, 28), levels=2), True).length == 98
     )
     assert not packs(DataSpec("image", (1, 7, 28), levels=2)) and not packs(
         DataSpec("image", (1, 28, 28), levels=256)
     )
-    assert isinstance(symbols_of(DataSpec("image", (1, 28, 28), levels=2), False), Components)
-    assert isinstance(symbols_of(DataSpec("tokens", (9,), levels=5), True), Tokens)
+    assert isinstance(symbol_codec(DataSpec("image", (1, 28, 28), levels=2), False), Components)
+    assert isinstance(symbol_codec(DataSpec("tokens", (9,), levels=5), True), Tokens)
 
 
 def test_components_go_row_by_row_channels_last():
@@ -71,7 +71,7 @@ def test_the_pixels_of_a_block_multiply_to_its_symbol():
 )
 def test_allowed_are_the_symbols_that_agree_with_what_is_known(shape, levels, pack):
     symbols, g = (
-        symbols_of(DataSpec("image", shape, levels=levels), pack),
+        symbol_codec(DataSpec("image", shape, levels=levels), pack),
         torch.Generator().manual_seed(0),
     )
     x = torch.randint(levels, (6, *shape), generator=g) * (2 / (levels - 1)) - 1

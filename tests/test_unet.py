@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from fromnoise.nets.unet import Block, Conv, UNet, normed
+from fromnoise.nets.unet import Block, Conv, UNet, normalise_channels
 
 LEVEL = torch.tensor([0.5])
 
@@ -94,10 +94,10 @@ def test_a_block_is_what_its_docstring_says():
 
 def test_norm_is_of_each_place():
     h = torch.randn(2, 6, 4, 3) * torch.arange(1, 13.0).view(4, 3)
-    n = normed(h)
+    n = normalise_channels(h)
     torch.testing.assert_close(n.mean(1), torch.zeros(2, 4, 3), atol=1e-6, rtol=0)
     torch.testing.assert_close(n.square().mean(1), torch.ones(2, 4, 3), atol=1e-3, rtol=0)
-    assert torch.equal(normed(h[:, :, :1]), n[:, :, :1])
+    assert torch.equal(normalise_channels(h[:, :, :1]), n[:, :, :1])
 
 
 def test_fine_detail_goes_over_the_skip_and_what_is_far_through_the_coarsest():

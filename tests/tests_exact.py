@@ -8,7 +8,7 @@ from torch import nn
 
 from fromnoise.core.spec import DataSpec
 from fromnoise.families.diffusion import Config, Diffusion
-from fromnoise.probability.diffusion.bounds import linear_schedule
+from fromnoise.probability.diffusion.bounds import ddpm_schedule
 from fromnoise.probability.diffusion.path import Path, beside
 from fromnoise.probability.gaussian import log_normal
 
@@ -19,7 +19,7 @@ def f64(value):
 
 DATA = 0.25  # variance of the Gaussian
 NLL = 0.725791353  # its entropy, nats
-ABAR = linear_schedule(1000)
+ABAR = ddpm_schedule(1000)
 
 
 def on_table(abar=ABAR) -> Path:

@@ -34,7 +34,7 @@ from ..nets.gpt import GPT
 from ..nets.pixelcnn import PixelCNN
 from ..nets.sequence import Convolution, Recurrent, Window
 from ..probability.decoding import DecodingOptions, choose
-from ..probability.symbols import packs, symbols_of
+from ..probability.symbols import packs, symbol_codec
 
 Network = Literal["ngram", "counts", "window", "conv", "gru", "lstm", "gpt", "pixelcnn"]
 
@@ -148,7 +148,7 @@ class AutoRegressive(Family):
     def __init__(self, config: Config, spec: DataSpec):
         super().__init__(config, spec)
         check(config, spec)
-        self.symbols = symbols_of(spec, config.pack and config.network not in PIXEL_BY_PIXEL)
+        self.symbols = symbol_codec(spec, config.pack and config.network not in PIXEL_BY_PIXEL)
         self.vocabulary, self.length = self.symbols.vocabulary, self.symbols.length
         self.starts = spec.classes if config.conditional else 1
         counted = config.network == "ngram" or config.prior

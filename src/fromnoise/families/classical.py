@@ -25,7 +25,7 @@ from ..core.errors import UsageError
 from ..core.family import Bound, Family
 from ..core.rng import Rng
 from ..core.spec import DataSpec
-from ..probability.cells import Cells, log_mixture_row, precise
+from ..probability.cells import Cells, log_mixture_cells, precise
 from ..probability.gaussian import LOG_2PI
 from ..probability.mixture import GaussianMixture
 from ..probability.pca import principal_components
@@ -151,7 +151,7 @@ class Classical(Family):
         Of cells: log P(x), exact or, with several of them, bounded by k draws.
         """
         if self.cells is not None:
-            return log_mixture_row(x, self.cells, *self.gaussians(), rng, k).to(x.dtype)
+            return log_mixture_cells(x, self.cells, *self.gaussians(), rng, k).to(x.dtype)
         residual = x.flatten(1) - self.mean
         code = self.project(x)
         left = (residual.square().sum(1) - code.square().sum(1)).clamp(min=0)

@@ -24,7 +24,7 @@ from ..core.errors import UsageError
 from ..core.family import Bound, Family, Loss, Moment, Phase
 from ..core.rng import Rng
 from ..core.spec import Batch, DataSpec
-from ..nets.denoiser import MLP, PatchTransformer, heads_for
+from ..nets.denoiser import MLP, PatchTransformer, attention_heads
 from ..nets.unet import UNet
 from ..probability.cells import Cells
 from ..probability.diffusion import editing, samplers
@@ -381,7 +381,7 @@ class Diffusion(Family):
             seen(condition), weak, self.path, o.guidance, o.guidance_from, o.guidance_to
         )
 
-    def leap(self, y: Tensor | None, options: Options) -> samplers.Leap:
+    def leap(self, y: Tensor | None, options: Options) -> samplers.FlowMap:
         """(x_t, t, r) -> x_r at once, of a network that learned to jump. Raises UsageError."""
         if not self.config.jumps:
             raise UsageError("--sampler jump needs a model that was trained with --jumps")
@@ -660,7 +660,7 @@ def make_network(name: str, c: Config, spec: DataSpec):
         return UNet(spec.shape, width, depth, middle=c.middle, **more)
     side = max(spec.shape[1:])
     patch = c.patch or (2 if side < 16 else 4 if side < 64 else 8)
-    heads = c.heads or heads_for(width)
+    heads = c.heads or attention_heads(width)
     if width % heads:
         raise UsageError(f"--heads {heads} does not divide --width {width}")
     return PatchTransformer(spec.shape, width, depth, heads, patch, **more)

@@ -278,7 +278,7 @@ class GAN(Family):
         if c.r1 or c.r2 or c.gradient_penalty:
             self.second_order = ("discriminator",)
         self.latent_dim = c.latent_dim
-        self.choice = adversarial.Choice()
+        self.choice = adversarial.ImportanceResampler()
 
     def phases(self):
         c = self.config
@@ -330,7 +330,7 @@ class GAN(Family):
         )
         if c.gradient_penalty:
             middle = adversarial.between(x_real, x_fake, rng.uniform("between", (len(x_real),)))
-            _, slopes = adversarial.scores_and_slopes(
+            _, slopes = adversarial.scores_and_squared_gradients(
                 lambda part, rows: self.score(part, label), middle, len(middle)
             )
             value = value + adversarial.one_centred_penalty(slopes, c.gradient_penalty)

@@ -21,7 +21,7 @@ from ..core.rng import Rng
 from ..core.spec import Batch, DataSpec, require_labels
 from ..nets.latent import Flat, Ladder
 from ..probability.gaussian import importance_weighted_bound, kl_normal, log_normal, reparameterise
-from ..probability.likelihood import LIKELIHOODS, suited
+from ..probability.likelihood import LIKELIHOODS, default_likelihood
 
 
 class Config(BaseConfig):
@@ -141,9 +141,9 @@ class VAE(Family):
             )
         if c.network != "mlp" and spec.kind != "image":
             raise UsageError(f"--network {c.network} is for images: use mlp for this data")
-        name = suited(spec) if c.likelihood == "auto" else c.likelihood
+        name = default_likelihood(spec) if c.likelihood == "auto" else c.likelihood
         if name in ("bernoulli", "logistic") and spec.kind != "image":
-            raise UsageError(f"--likelihood {name} is for images: use {suited(spec)} for this data")
+            raise UsageError(f"--likelihood {name} is for images: use {default_likelihood(spec)} for this data")
         if name == "table" and spec.kind != "vector":
             raise UsageError(
                 "--likelihood table is for tables: use bernoulli, gaussian or logistic for images"

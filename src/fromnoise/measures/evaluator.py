@@ -23,7 +23,7 @@ from ..core.limits import Bounded
 from ..core.rng import Rng
 from ..data.dataset import Dataset
 from ..data.stream import Stream, comfortable, in_order
-from ..nets.features import FeatureNet, decoder_of
+from ..nets.features import FeatureNet, feature_decoder
 from .features import FeatureMap
 from .published.networks import load_published
 
@@ -112,7 +112,7 @@ def _train(
     spec = dataset.spec
     rng.at("init").seed_torch()
     net = FeatureNet(spec.shape, spec.classes or 1, dims, width)
-    decoder = None if spec.classes else decoder_of(spec.shape, dims)
+    decoder = None if spec.classes else feature_decoder(spec.shape, dims)
     parameters = [*net.parameters(), *(decoder.parameters() if decoder else ())]
     stream = Stream(dataset, 128, rng)
     optimizer = torch.optim.AdamW(parameters, lr=2e-3, weight_decay=0.01)

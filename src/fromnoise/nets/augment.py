@@ -17,7 +17,7 @@ from torch import Tensor
 from ..core.rng import Rng
 
 
-def half_up(side: float) -> int:
+def round_half_up(side: float) -> int:
     return int(side + 0.5)
 
 
@@ -25,10 +25,10 @@ def translation(x: Tensor, rng: Rng) -> Tensor:
     """Moved by whole pixels, up to an eighth of each side."""
     _, C, H, W = x.shape
     rows, rows_there = moved(
-        H, rng.integers("down", 2 * half_up(H / 8) + 1, (len(x),)).to(x.device) - half_up(H / 8)
+        H, rng.integers("down", 2 * round_half_up(H / 8) + 1, (len(x),)).to(x.device) - round_half_up(H / 8)
     )
     columns, columns_there = moved(
-        W, rng.integers("right", 2 * half_up(W / 8) + 1, (len(x),)).to(x.device) - half_up(W / 8)
+        W, rng.integers("right", 2 * round_half_up(W / 8) + 1, (len(x),)).to(x.device) - round_half_up(W / 8)
     )
     index = (rows[:, :, None] * W + columns[:, None]).flatten(1)
     there = rows_there[:, :, None] & columns_there[:, None]
@@ -45,7 +45,7 @@ def cutout(x: Tensor, rng: Rng) -> Tensor:
     """Without a rectangle of half of each side, centred anywhere in the image."""
     inside = []
     for name, side in (("top", x.shape[2]), ("left", x.shape[3])):
-        length = half_up(side / 2)
+        length = round_half_up(side / 2)
         start = (
             rng.integers(name, side + 1 - length % 2, (len(x),)).to(x.device)[:, None] - length // 2
         )

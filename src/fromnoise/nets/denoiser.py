@@ -37,7 +37,7 @@ class Conditioning(nn.Module):
             else None
         )
         self.captions = (
-            CaptionEncoder(*condition_size, width, heads=heads_for(width))
+            CaptionEncoder(*condition_size, width, heads=attention_heads(width))
             if isinstance(condition_size, tuple) and condition_size
             else None
         )
@@ -59,7 +59,7 @@ class Conditioning(nn.Module):
         return F.silu(self.out(F.silu(conditioning))), words
 
 
-def heads_for(width: int) -> int:
+def attention_heads(width: int) -> int:
     """Heads of attention of 32 features or a little more, as many as divide the width."""
     return next(heads for heads in range(max(1, width // 32), 0, -1) if width % heads == 0)
 

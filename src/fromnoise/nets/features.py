@@ -42,7 +42,7 @@ class FeatureNet(nn.Module):
         return self.head(self.features(x))
 
 
-def decoder_of(shape: tuple[int, ...], dims: int) -> nn.Module:
+def feature_decoder(shape: tuple[int, ...], dims: int) -> nn.Module:
     """features (B, dims) -> (B, *shape): what teaches a FeatureNet where there are no labels."""
     return (
         ConvDecoder(dims, shape, width=16) if len(shape) == 3 else MLP(dims, (4 * dims,), shape[0])

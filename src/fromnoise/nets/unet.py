@@ -16,7 +16,7 @@ from .conv import Fold, Unfold, fold_size, sizes_down
 from .denoiser import (
     Conditioning,
     TransformerLayer,
-    heads_for,
+    attention_heads,
     norm,
     read_along,
     with_guess,
@@ -49,7 +49,7 @@ class UNet(nn.Module):
         widths = [width] + [2 * width] * (len(self.sizes) - 1)
         self.fold, self.unfold = Fold(patch), Unfold(patch, shape)
         self.conditioning = Conditioning(widths[-1], condition_size, two_levels)
-        heads = heads_for(widths[-1])
+        heads = attention_heads(widths[-1])
 
         def blocks(w):
             return nn.ModuleList(Block(w, widths[-1]) for _ in range(depth))
@@ -99,7 +99,7 @@ class UNet(nn.Module):
             h = skip + F.interpolate(up(h), size=skip.shape[2:], mode="nearest")
             for block in blocks:
                 h = block(h, conditioning)
-        return self.unfold(self.out(normed(h)).to(x.dtype))
+        return self.unfold(self.out(normalise_channels(h)).to(x.dtype))
 
 
 class Conv(nn.Conv2d):
@@ -129,10 +129,10 @@ class Block(nn.Module):
 
     def forward(self, h: Tensor, conditioning: Tensor) -> Tensor:
         scale, shift = self.tell(conditioning)[:, :, None, None].chunk(2, 1)
-        new = self.first(F.silu(normed(h)))
-        return h + self.second(F.silu(normed(new) * (1 + scale) + shift))
+        new = self.first(F.silu(normalise_channels(h)))
+        return h + self.second(F.silu(normalise_channels(new) * (1 + scale) + shift))
 
 
-def normed(h: Tensor) -> Tensor:
+def normalise_channels(h: Tensor) -> Tensor:
     """h (B, C, H, W) with mean 0 and variance 1 over the features of each place: the one norm that a CPU has whole."""
     return F.layer_norm(h.permute(0, 2, 3, 1), h.shape[1:2]).permute(0, 3, 1, 2)

@@ -43,7 +43,7 @@ GENERATOR = {
 }
 
 
-def scores_and_slopes(
+def scores_and_squared_gradients(
     score: Callable[[Tensor, slice], Tensor], x: Tensor, n: int
 ) -> tuple[Tensor, Tensor]:
     """D's scores of x (B, *shape), (B,), and ||dD/dx||^2 at the first n of them, (n,), which can be differentiated again.
@@ -93,7 +93,7 @@ def duel(
     x = torch.stack([x_real, x_fake.detach()], 1).flatten(0, 1)  # real and fake in turn
     both = None if label is None else label.repeat_interleave(2, 0)
     penalised = 2 * math.ceil(len(x_real) / lazy) if r1 or r2 else 0
-    scores, slopes = scores_and_slopes(
+    scores, slopes = scores_and_squared_gradients(
         lambda part, rows: score(part, None if both is None else both[rows]), x, penalised
     )
     real, fake = scores.view(-1, 2).unbind(1)
@@ -116,7 +116,7 @@ LOG_RATIOS = (
 CANDIDATES = 8
 
 
-class Choice(nn.Module):
+class ImportanceResampler(nn.Module):
     """Of several draws of G one, by D: sampling-importance-resampling (Rubin 1987) from q towards p.
 
     The same ratio p / q serves Azadi et al. 2019 (arXiv:1810.06758) to reject samples, and Turner et al. 2019

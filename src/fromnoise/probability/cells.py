@@ -91,7 +91,7 @@ def truncated(lower: Tensor, upper: Tensor, u: Tensor) -> Tensor:
     return torch.minimum(torch.maximum(z, lower.clamp(min=-FAR)), upper.clamp(max=FAR))
 
 
-def log_gaussian_row(x: Tensor, cells: Cells, mean: Tensor, factor: Tensor, u: Tensor) -> Tensor:
+def log_gaussian_cells(x: Tensor, cells: Cells, mean: Tensor, factor: Tensor, u: Tensor) -> Tensor:
     """log of R unbiased estimates of what Gaussians give the cells of x (..., D): (..., R) nats, float64.
 
     mean (..., D), factor (..., D, D) lower triangular, u (..., R, D) uniform; leading dimensions broadcast. Components
@@ -127,7 +127,7 @@ def sorted_cells(cells: Cells) -> tuple[Tensor, Cells]:
     return order, done
 
 
-def log_mixture_row(
+def log_mixture_cells(
     x: Tensor,
     cells: Cells,
     log_weights: Tensor,
@@ -159,11 +159,11 @@ def log_mixture_row(
     for rows in torch.arange(len(x), device=x.device).split(size):
         here = x[rows, None]
         logs = (
-            log_gaussian_row(here, cells, means, factors, first[rows, None])[..., 0] + log_weights
+            log_gaussian_cells(here, cells, means, factors, first[rows, None])[..., 0] + log_weights
         )  # b K
         if not exact:
             which = logs.topk(best, 1).indices  # b J
-            again = log_gaussian_row(
+            again = log_gaussian_cells(
                 here, cells, means[which], factors[which], more[rows, None]
             )  # b J k
             logs = logs.scatter(1, which, again.logsumexp(2) - math.log(k) + log_weights[which])

@@ -118,7 +118,7 @@ def fit(
     """A mixture for z (n, d) float64, by EM from k-means: of ``components`` for each class, and rows of class y (n,) belong to the
     components of their own. The same z, y and rng give the same mixture."""
     d, y = z.shape[1], torch.zeros(len(z), dtype=torch.int64) if y is None else y
-    owned = owners(components, classes)
+    owned = component_classes(components, classes)
     own = z.new_zeros(len(z), classes * components)
     for c in range(classes):
         rows = torch.nonzero(y == c)[:, 0]
@@ -144,7 +144,7 @@ def fit(
     return mixture
 
 
-def owners(components: int, classes: int) -> Tensor:
+def component_classes(components: int, classes: int) -> Tensor:
     """1 where a component (columns) belongs to a class (rows), else 0, (classes, classes * components)."""
     return torch.eye(classes, dtype=torch.float64).repeat_interleave(components, 1)
 
@@ -184,7 +184,7 @@ def choose(
         return torch.cat(
             [
                 (
-                    mixture.log_joint()(part, products(part)) + owners(size, classes)[labels].log()
+                    mixture.log_joint()(part, products(part)) + component_classes(size, classes)[labels].log()
                 ).logsumexp(1)
                 for part, labels in zip(z[held_out].split(CHUNK), y[held_out].split(CHUNK))
             ]

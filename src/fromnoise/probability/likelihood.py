@@ -138,7 +138,7 @@ class Table:
 LIKELIHOODS = {"bernoulli": Bernoulli, "gaussian": Gaussian, "logistic": Logistic, "table": Table}
 
 
-def suited(spec: DataSpec) -> Name:
+def default_likelihood(spec: DataSpec) -> Name:
     """The likelihood that fits the data: binary -> bernoulli, levels -> logistic, categories or cells -> table, else Gaussian."""
     if spec.kind == "image":
         return "bernoulli" if spec.levels == 2 else "logistic"

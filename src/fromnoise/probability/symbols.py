@@ -133,7 +133,7 @@ class Blocks(Tokens):
         return torch.stack(out, 2)
 
 
-def symbols_of(spec: DataSpec, pack: bool) -> Tokens:
+def symbol_codec(spec: DataSpec, pack: bool) -> Tokens:
     if spec.kind == "tokens":
         return Tokens(spec)
     return Blocks(spec) if pack and packs(spec) else Components(spec)

@@ -18,14 +18,14 @@ from ...core.rng import Rng
 from ..gaussian import kl_normal, log_normal
 from .ode import Drift
 from .path import RATIOS, Path
-from .samplers import Denoise, noise_gone, places
+from .samplers import Denoise, removed_noise_share, places
 
 LOG_LOW, LOG_HIGH = (math.log(ratio) for ratio in RATIOS)
 
 # -- in steps ------------------------------------------------------------------------------------------------
 
 
-def linear_schedule(T: int, first: float = 1e-4, last: float = 0.02) -> Tensor:
+def ddpm_schedule(T: int, first: float = 1e-4, last: float = 0.02) -> Tensor:
     """alpha_t^2 = prod (1 - beta), beta from first to last in T equal steps, (T,) float64: that of Ho et al. 2020, made for
     T = 1000, whose limit is the path ``linear``. Raises UsageError."""
     if not (T >= 2 and 0 < first <= last < 1):
@@ -39,7 +39,7 @@ def posterior(
     x_t: Tensor, x: Tensor, at_t: tuple[Tensor, Tensor], at_s: tuple[Tensor, Tensor]
 ) -> tuple[Tensor, Tensor]:
     """Mean and variance of q(x_s | x_t, x), s < t, from (alpha, sigma) at t and at s (Ho et al. 2020, eqs. 6 and 7, for any path)."""
-    gone, (alpha_t, sigma_t), (alpha_s, sigma_s) = noise_gone(at_t, at_s), at_t, at_s
+    gone, (alpha_t, sigma_t), (alpha_s, sigma_s) = removed_noise_share(at_t, at_s), at_t, at_s
     return gone * alpha_s * x + alpha_t / alpha_s * (
         sigma_s / sigma_t
     ) ** 2 * x_t, gone * sigma_s**2
@@ -63,7 +63,7 @@ def step_variances(
         torch.cat([alpha[1:], alpha.new_ones(1)]),
         torch.cat([sigma[1:], sigma.new_zeros(1)]),
     )
-    gone = noise_gone((alpha, sigma), (alpha_s, sigma_s))
+    gone = removed_noise_share((alpha, sigma), (alpha_s, sigma_s))
     if kind == "beta":
         return sigma**2 * gone
     variance = gone * sigma_s**2

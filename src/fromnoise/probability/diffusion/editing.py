@@ -39,7 +39,7 @@ def condition_on_known(denoise: Denoise, given: Tensor, known: Tensor, path: Pat
         x_t, x_hat = x_t.detach(), x_hat.detach()
         if bool(alpha > 0):  # else x_t says nothing of x, and nothing pulls
             pull = sigma**2 / alpha * pull
-            too_large = mean_size(pull, ~known) / (2 * mean_size(error, known)).clamp(min=1e-12)
+            too_large = masked_rms(pull, ~known) / (2 * masked_rms(error, known)).clamp(min=1e-12)
             x_hat = x_hat + pull / beside(too_large.clamp(min=1), pull)
         x_hat = torch.where(known, given, x_hat)
         return x_hat, (x_t - alpha * x_hat) / sigma
@@ -47,7 +47,7 @@ def condition_on_known(denoise: Denoise, given: Tensor, known: Tensor, path: Pat
     return sure
 
 
-def mean_size(x: Tensor, where: Tensor) -> Tensor:
+def masked_rms(x: Tensor, where: Tensor) -> Tensor:
     """Root mean square of x (B, *shape) where that is True, (B,)."""
     where = where.flatten(1)
     return ((x.flatten(1).square() * where).sum(1) / where.sum(1).clamp(min=1)).sqrt()

@@ -63,7 +63,7 @@ class GaussianData(nn.Module):
     ) -> Tensor:
         """g(S) u for u (B, *shape); gain maps variances to g(variances), elementwise; S is that of ``spread_of``."""
         along, outside = self.split(u)
-        variances = self.spread_of(condition).double()
+        variances = self.conditional_variances(condition).double()
         return gain(self.rest.double()).to(u.dtype) * outside + self.join(
             gain(variances).to(u.dtype) * along, u.shape
         )
@@ -118,11 +118,11 @@ class GaussianData(nn.Module):
         explained = (s**2 / (s + r2)).sum(1) + others * self.rest / (self.rest + r2[:, 0])
         return explained / (s.sum() + others)
 
-    def mean_of(self, x: Tensor, condition: Tensor | None) -> Tensor:
+    def conditional_mean(self, x: Tensor, condition: Tensor | None) -> Tensor:
         """The mean of the data of x's shape, (1, *shape): for all classes here."""
         return self.centre(x)
 
-    def spread_of(self, condition: Tensor | None) -> Tensor:
+    def conditional_variances(self, condition: Tensor | None) -> Tensor:
         """Variances along the basis (K,), with a condition those of the examples of one class: here both are those of all."""
         return self.variances
 
@@ -130,14 +130,14 @@ class GaussianData(nn.Module):
         self, eps: Tensor, alpha: Tensor, sigma: Tensor, condition: Tensor | None = None
     ) -> Tensor:
         """x_t ~ N(alpha m, alpha^2 S + sigma^2) from eps ~ N(0, I), (B, *shape); alpha and sigma (); condition as in ``denoise``."""
-        centre = alpha.to(eps.dtype) * self.mean_of(eps, condition)
+        centre = alpha.to(eps.dtype) * self.conditional_mean(eps, condition)
         return centre + self.scaled(eps, lambda s: (alpha**2 * s + sigma**2).sqrt(), condition)
 
     def to_noise(
         self, x_t: Tensor, alpha: Tensor, sigma: Tensor, condition: Tensor | None = None
     ) -> Tensor:
         """The inverse of ``start``."""
-        u = x_t - alpha.to(x_t.dtype) * self.mean_of(x_t, condition)
+        u = x_t - alpha.to(x_t.dtype) * self.conditional_mean(x_t, condition)
         return self.scaled(u, lambda s: 1 / (alpha**2 * s + sigma**2).sqrt(), condition)
 
 

@@ -84,12 +84,12 @@ class MixtureData(GaussianData):
         )
         by_class = None
         if separate:
-            own = em.owners(each, self.classes) * mixture.weights
-            by_class = weights_by_class(
+            own = em.component_classes(each, self.classes) * mixture.weights
+            by_class = class_weights(
                 (own / own.sum(1, keepdim=True).clamp(min=1e-300))[y], y, self.classes
             )
         elif self.classes:
-            by_class = weights_by_class(mixture.responsibilities(z), y, self.classes)
+            by_class = class_weights(mixture.responsibilities(z), y, self.classes)
         order = mixture.weights.argsort(descending=True)  # what has no weight comes last
         mixture = em.Mixture(
             mixture.weights[order], mixture.means[order], mixture.covariances[order]
@@ -131,7 +131,7 @@ class MixtureData(GaussianData):
         means = condition.to(self.offsets) @ self.offsets
         return torch.cat([means[:, : leading.shape[1]] + leading, means[:, leading.shape[1] :]], 1)
 
-    def mean_of(self, x: Tensor, condition: Tensor | None) -> Tensor:
+    def conditional_mean(self, x: Tensor, condition: Tensor | None) -> Tensor:
         """The mean of the data, or with a condition that of each row's class, (B or 1, *shape)."""
         if condition is None or not self.classes:
             return self.centre(x)
@@ -139,7 +139,7 @@ class MixtureData(GaussianData):
             x.dtype
         )
 
-    def spread_of(self, condition: Tensor | None) -> Tensor:
+    def conditional_variances(self, condition: Tensor | None) -> Tensor:
         return self.variances if condition is None or not self.classes else self.within
 
     def denoise_along(self, u: Tensor, r: Tensor, condition: Tensor | None = None) -> Tensor:
@@ -206,7 +206,7 @@ class ClassMeans:
         )
 
 
-def weights_by_class(responsibilities: Tensor, y: Tensor, classes: int) -> Tensor:
+def class_weights(responsibilities: Tensor, y: Tensor, classes: int) -> Tensor:
     """p(k | class), (classes, K), from p(k | x_i) (n, K) and labels y (n,). A thousandth of an average example is added to each
     class, so that a class without examples has the weights of all."""
     total = torch.zeros(

@@ -21,7 +21,7 @@ from .path import RATIOS, RHO, Path
 
 Denoise = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 REACH = 0.8  # of log r, over which the slope of a network's correction is extrapolated in full: four long steps overshoot
-Leap = Callable[[Tensor, Tensor, Tensor], Tensor]
+FlowMap = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
 def spaced(
@@ -71,7 +71,7 @@ def ddim(
     at = places(path, times)
     for i, t in enumerate(times):
         (alpha_s, sigma_s), x_hat, eps_hat = at[i + 1], *denoise(x, t)
-        fresh = eta * sigma_s * noise_gone(at[i], at[i + 1]).sqrt()  # eq. 16
+        fresh = eta * sigma_s * removed_noise_share(at[i], at[i + 1]).sqrt()  # eq. 16
         x = alpha_s * x_hat + (sigma_s**2 - fresh**2).sqrt() * eps_hat
         if eta and i + 1 < len(times):
             x = x + fresh * rng.at("step", i).normal("eps", x.shape).to(x.dtype)
@@ -80,7 +80,7 @@ def ddim(
     return x
 
 
-def noise_gone(at_t: tuple[Tensor, Tensor], at_s: tuple[Tensor, Tensor]) -> Tensor:
+def removed_noise_share(at_t: tuple[Tensor, Tensor], at_s: tuple[Tensor, Tensor]) -> Tensor:
     """1 - (r_s / r_t)^2, r = sigma / alpha: the share of the noise at t, as variance, that is not yet there at s < t."""
     (alpha_t, sigma_t), (alpha_s, sigma_s) = at_t, at_s
     return 1 - (alpha_t * sigma_s / (alpha_s * sigma_t)) ** 2
@@ -158,7 +158,7 @@ def dpm(
         kept = (alpha_t * sigma_s / (alpha_s * sigma_t)) if noise else 1.0  # e^-h
         x = kept * sigma_s / sigma_t * x + (alpha_s - kept * sigma_s / sigma_t * alpha_t) * D
         if noise and i + 1 < len(times):
-            x = x + sigma_s * noise_gone(at[i], at[i + 1]).sqrt() * rng.at("step", i).normal(
+            x = x + sigma_s * removed_noise_share(at[i], at[i + 1]).sqrt() * rng.at("step", i).normal(
                 "eps", x.shape
             ).to(x.dtype)
         before, h_before = x_hat, h
@@ -230,11 +230,11 @@ def dpm_with_known(
             slope = n
             if substep_before is not None:
                 a_before, n_before = substep_before
-                slope = n + (turned(s, a, b) / (2 * turned(s, a_before, a))).to(x.dtype) * (
+                slope = n + (angle_between(s, a, b) / (2 * angle_between(s, a_before, a))).to(x.dtype) * (
                     n - n_before
                 )
             along = ((s + b**2) / (s + a**2)).sqrt().to(x.dtype) * along + (
-                (s + b**2).sqrt() * turned(s, a, b)
+                (s + b**2).sqrt() * angle_between(s, a, b)
             ).to(x.dtype) * slope
             substep_before = (a, n)
         D = outside_hat + float((r / r_next).log()) / 2 * outside_slope
@@ -247,7 +247,7 @@ def dpm_with_known(
     raise AssertionError("places() refuses an empty list of times")
 
 
-def turned(s: Tensor, r: Tensor, r_next: Tensor) -> Tensor:
+def angle_between(s: Tensor, r: Tensor, r_next: Tensor) -> Tensor:
     """atan(r / sqrt(s)) - atan(r_next / sqrt(s)): the angle of a step for data of variance s."""
     return torch.atan2((r - r_next) * s.sqrt(), s + r * r_next)
 
@@ -282,7 +282,7 @@ def guide(
     return denoise
 
 
-def jump(leap: Leap, x: Tensor, times: Tensor, on_step=None) -> Tensor:
+def jump(leap: FlowMap, x: Tensor, times: Tensor, on_step=None) -> Tensor:
     """By a flow map, leap(x_t, t, r) -> x_r, from each of the times to the next and from the last to the data: one evaluation a
     jump, of any length (Geng et al. 2025, "MeanFlow", arXiv:2505.13447, algorithm 2). on_step gets x_r, and where it leads."""
     end = torch.zeros_like(times[0])
