@@ -1,4 +1,6 @@
-"""Do samples show what their captions say? For data whose rules of drawing are known; seen and unseen combinations apart."""
+"""Do samples show what their captions say? For data whose rules of drawing are known; seen and
+unseen combinations apart.
+"""
 
 import numpy as np
 import torch
@@ -27,7 +29,8 @@ def has_attributes(loaded: LoadedRun) -> bool:
 
 
 def rows(loaded: LoadedRun, quick: bool, seed: int) -> list[dict]:
-    """Of samples for the first captions of test and unseen: which are correct in everything, and in each attribute.
+    """Of samples for the first captions of test and unseen: which are correct in everything, and in
+    each attribute.
 
     Beside each number stands that of the real pictures with the same captions, by the same checker.
     """
@@ -35,7 +38,10 @@ def rows(loaded: LoadedRun, quick: bool, seed: int) -> list[dict]:
     for split, words in SPLITS.items() if has_attributes(loaded) else ():
         made, real = verdicts(loaded, split, QUICK_PICTURES if quick else PICTURES, seed)
         for name in ("correct", *ATTRIBUTES):
-            label = f"{'fully correct pictures' if name == 'correct' else f'pictures {WORDS[name]}'}, {words} combinations"
+            label = (
+                f"{'fully correct pictures' if name == 'correct' else f'pictures {WORDS[name]}'}, "
+                f"{words} combinations"
+            )
             told = share_of(made, name)
             card = dict(
                 split=split,

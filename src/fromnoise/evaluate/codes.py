@@ -24,7 +24,9 @@ SCORES = {
 
 @torch.no_grad()
 def rows(loaded: LoadedRun, seed: int) -> list[dict]:
-    """Active units, KL, distance of the aggregate posterior from the prior; scores against known factors of the data."""
+    """Active units, KL, distance of the aggregate posterior from the prior; scores against known
+    factors of the data.
+    """
     model, dataset = loaded.model, loaded.dataset
     if has(model, Quantises):
         return codebook(loaded)
@@ -94,7 +96,9 @@ def rows(loaded: LoadedRun, seed: int) -> list[dict]:
 
 
 def codebook(loaded: LoadedRun) -> list[dict]:
-    """How much a grid of symbols can say of x, and how much of the codebook is in use, on the test split."""
+    """How much a grid of symbols can say of x, and how much of the codebook is in use, on the test
+    split.
+    """
     model, counts, n = loaded.model, 0, 0
     for batch in in_order(loaded.dataset, "test", device=loaded.device):
         counts = (

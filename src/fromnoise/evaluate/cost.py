@@ -11,21 +11,25 @@ from ..core.family import Predicts, count_parameters, has
 from ..core.rng import Rng
 from ..runs.load import LoadedRun
 
+# batch sizes: the first and the largest that is affordable are reported
 SIZES = (
     1,
     4,
     16,
     64,
     256,
-)  # batch sizes: the first and the largest that is affordable are reported
+)
 REPEATS = 100  # draws of one size at most
 
 
 def cost(loaded: LoadedRun, seconds: float = 1.0, limit: float = 60.0) -> dict:
-    """Costs of a run: clock readings, so they differ from one machine to the next and from hour to hour.
+    """Costs of a run: clock readings, so they differ from one machine to the next and from hour to
+    hour.
 
-    samples_per_second   by batch size: of 1, and of 256 or as many as can be drawn within the limit; see ``speeds``
-    network_calls        for one batch of samples: how often the busiest part of the network is called
+    samples_per_second   by batch size: of 1, and of 256 or as many as can be drawn within the
+                         limit; see ``speeds``
+    network_calls        for one batch of samples: how often the busiest part of the network is
+                         called
     """
     calls = network_calls(loaded)  # first: what a first call costs more is not timed
     events = loaded.run.events("interval")
@@ -43,10 +47,12 @@ def cost(loaded: LoadedRun, seconds: float = 1.0, limit: float = 60.0) -> dict:
 
 @torch.no_grad()
 def speeds(loaded: LoadedRun, seconds: float, limit: float) -> dict[int, float]:
-    """Samples in a second one at a time and at the largest of SIZES that is affordable, medians over ``seconds`` each.
+    """Samples in a second one at a time and at the largest of SIZES that is affordable, medians
+    over ``seconds`` each.
 
-    A larger batch is drawn only where four times the time of the one before still fits into ``limit`` seconds of
-    drawing in all, and repeated only while another draw fits. So a model that needs long for one sample costs one draw.
+    A larger batch is drawn only where four times the time of the one before still fits into
+    ``limit`` seconds of drawing in all, and repeated only while another draw fits. So a model that
+    needs long for one sample costs one draw.
     """
     begin = time.perf_counter()
     times = {}
@@ -73,7 +79,9 @@ def speeds(loaded: LoadedRun, seconds: float, limit: float) -> dict[int, float]:
 
 
 def most_at_once(cost: dict) -> tuple[int, float] | None:
-    """The largest batch size whose speed a report knows, and the samples in a second; None where it knows none."""
+    """The largest batch size whose speed a report knows, and the samples in a second; None where it
+    knows none.
+    """
     known = {int(size): speed for size, speed in cost.get("samples_per_second", {}).items()}
     return (max(known), known[max(known)]) if known else None
 
@@ -106,6 +114,5 @@ def _sampler(loaded: LoadedRun, size: int):
     if model.conditional:
         y = loaded.dataset.in_turn(range(size)).to(loaded.device)
     options, rng = build(loaded.family.Options, {}), Rng(0, ("cost",), device=loaded.device)
-    return lambda: float(
-        model.sample(size, y, options, rng).flatten()[0]
-    )  # to the number: an accelerator only queues
+    # to the number: an accelerator only queues
+    return lambda: float(model.sample(size, y, options, rng).flatten()[0])

@@ -1,7 +1,9 @@
-"""Bad models on purpose: sets of samples whose defect is known, to show which metric sees which defect.
+"""Bad models on purpose: sets of samples whose defect is known, to show which metric sees which
+defect.
 
-Each is made of the data at hand, cut anew (``halved``): ``train`` is what a model may have learned from, ``validation``
-plays the perfect model (``real``, the control) and ``test`` is held out from both.
+Each is made of the data at hand, cut anew (``halved``): ``train`` is what a model may have learned
+from, ``validation`` plays the perfect model (``real``, the control) and ``test`` is held out from
+both.
 """
 
 from collections.abc import Callable
@@ -44,7 +46,9 @@ def one_example(dataset: Dataset, n: int, rng: Rng) -> Tensor:
 
 
 def part_dropped(dataset: Dataset, n: int, rng: Rng) -> Tensor:
-    """Real examples of all classes but the first; without classes, all but the brightest (largest) quarter. Fewer than n."""
+    """Real examples of all classes but the first; without classes, all but the brightest (largest)
+    quarter. Fewer than n.
+    """
     split = dataset.split("validation")
     if dataset.spec.classes > 1:
         rows = (split.y != 0).nonzero()[0]
@@ -60,7 +64,9 @@ def part_dropped(dataset: Dataset, n: int, rng: Rng) -> Tensor:
 
 
 def noisy(dataset: Dataset, n: int, rng: Rng) -> Tensor:
-    """Held-out examples with 5 % of their components replaced: pixels by random levels, columns by wide Gaussian noise."""
+    """Held-out examples with 5 % of their components replaced: pixels by random levels, columns by
+    wide Gaussian noise.
+    """
     x = real(dataset, n, rng)
     hit = rng.uniform("where", x.shape) < CORRUPTED
     if dataset.spec.kind == "image":
@@ -72,7 +78,9 @@ def noisy(dataset: Dataset, n: int, rng: Rng) -> Tensor:
 
 
 def fitted_gaussian(dataset: Dataset, n: int, rng: Rng) -> Tensor:
-    """A Gaussian with the mean and the covariance of the training set: right to second order, wrong to look at."""
+    """A Gaussian with the mean and the covariance of the training set: right to second order, wrong
+    to look at.
+    """
     some = _some(dataset, MOST)
     found = principal_components(
         lambda: some.split(1000), dataset.spec.dims, min(dataset.spec.dims, 512, len(some) - 1)
@@ -108,7 +116,9 @@ def _repeated(x: Tensor, n: int) -> Tensor:
 
 @dataclass(frozen=True)
 class Defects:
-    """seen: metric -> bad model -> did the metric tell it from the perfect one? None where it is not defined. n: samples."""
+    """seen: metric -> bad model -> did the metric tell it from the perfect one? None where it is
+    not defined. n: samples.
+    """
 
     zoo: tuple[str, ...]
     seen: dict[str, dict[str, bool | None]]
@@ -118,7 +128,9 @@ class Defects:
 def defects(
     dataset: Dataset, evaluator: FeatureMap | None = None, most: int = 2000, seed: int = 0
 ) -> Defects:
-    """Scores the zoo. One half of the training set is the reference, the other half plays the perfect model."""
+    """Scores the zoo. One half of the training set is the reference, the other half plays the
+    perfect model.
+    """
     halves = halved(dataset)
     quality_reference = QualityReference(halves, evaluator)
     n = min(most, len(halves.split("validation")))
@@ -147,7 +159,9 @@ def sees(perfect: dict, found: dict) -> bool | None:
 
 
 def halved(dataset: Dataset) -> Dataset:
-    """The same data with the first half of the training set as train and the second as validation; test stays."""
+    """The same data with the first half of the training set as train and the second as validation;
+    test stays.
+    """
     part = dataset.split("train")
     middle = min(len(part) // 2, MOST)
 

@@ -1,4 +1,6 @@
-"""How well a model predicts data that it never saw: exact likelihoods, lower bounds, and estimates by a flow, in nats per example."""
+"""How well a model predicts data that it never saw: exact likelihoods, lower bounds, and estimates
+by a flow, in nats per example.
+"""
 
 import math
 from dataclasses import dataclass
@@ -17,25 +19,28 @@ from ..data.stream import in_order
 from ..measures.estimate import share
 from ..probability import ais
 from ..probability.cells import Cells
-from ..probability.diffusion.ode import PROBES, SMALL
+from ..probability.diffusion.ode import TRACE_PROBES, EXACT_TRACE_DIMS
 from ..probability.likelihood import dequantisation_nats
 from ..runs.load import LoadedRun
 from .protocol import absent, row
 
-CLASSIFIED = 2000  # test examples whose class is asked for: each costs as many likelihoods as there are classes
+# test examples whose class is asked for: each costs as many likelihoods as there are classes
+CLASSIFIED = 2000
 ROWS_FOR_REPEATS = (
     20_000  # training rows in which a value that occurs again and again is looked for
 )
 FEWEST_REPEATS = 5  # rows with the same value
 SHARE_OF_REPEATS = 0.01  # of the rows
-NUMBERS_AT_ONCE = (
-    2**20
-)  # examples times z samples times dimensions at once: what stays in a core's cache, twice as fast as 2**24
+# examples times z samples times dimensions at once: what stays in a core's cache, twice as fast as
+# 2**24
+NUMBERS_AT_ONCE = 2**20
 
 
 @dataclass(frozen=True)
 class Score:
-    """mean of log p(x) or of its bound over n examples, nats; se: standard error over examples, None for one."""
+    """mean of log p(x) or of its bound over n examples, nats; se: standard error over examples,
+    None for one.
+    """
 
     mean: float
     se: float | None
@@ -58,12 +63,13 @@ def score(
     seed: int = 0,
     chunk: int = 256,
 ) -> Score:
-    """Mean log-likelihood (exact), ELBO (k = 1) or k-sample importance-weighted bound over n held-out examples.
+    """Mean log-likelihood (exact), ELBO (k = 1) or k-sample importance-weighted bound over n
+    held-out examples.
 
-    Example i has the same noise whatever n and the batch size are. With k above ``chunk`` the sum over z goes
-    in chunks through a streaming log-sum-exp, each with noise of its own. Data with levels get uniform
-    dequantisation noise when the model's likelihood is a density: the result is then a lower bound (Theis
-    et al. 2016).
+    Example i has the same noise whatever n and the batch size are. With k above ``chunk`` the sum
+    over z goes in chunks through a streaming log-sum-exp, each with noise of its own. Data with
+    levels get uniform dequantisation noise when the model's likelihood is a density: the result is
+    then a lower bound (Theis et al. 2016).
     """
     return scores(loaded, k, n, split, seed, chunk)[-1]
 
@@ -79,8 +85,9 @@ def scores(
 ) -> tuple[Score, Score]:
     """The ELBO of the draws of z that ``score`` makes, and what ``score`` gives.
 
-    Both are of the same draws, so that the mean over k draws is never above the k-sample bound, in any example. Of a model
-    that does not weigh its draws, and for k = 1, the first is ``score`` with k = 1.
+    Both are of the same draws, so that the mean over k draws is never above the k-sample bound, in
+    any example. Of a model that does not weigh its draws, and for k = 1, the first is ``score``
+    with k = 1.
     """
     model, dataset, device = loaded.model, loaded.dataset, loaded.device
     assert has(model, HasLikelihood) and model.bound != "none"
@@ -99,7 +106,9 @@ def scores(
 
 @torch.no_grad()
 def log_likelihoods(model, spec, batch: Batch, rng: Rng, k: int, chunk: int = 256) -> torch.Tensor:
-    """log p(x) or its bound for each example of one batch, (B,) nats; the sum over k draws in chunks."""
+    """log p(x) or its bound for each example of one batch, (B,) nats; the sum over k draws in
+    chunks.
+    """
     return both_bounds(model, spec, batch, rng, k, chunk)[1]
 
 
@@ -107,7 +116,9 @@ def log_likelihoods(model, spec, batch: Batch, rng: Rng, k: int, chunk: int = 25
 def both_bounds(
     model, spec, batch: Batch, rng: Rng, k: int, chunk: int = 256
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """The ELBO, and log p(x) or its bound, for each example of one batch, each (B,) nats; the sum over k draws in chunks."""
+    """The ELBO, and log p(x) or its bound, for each example of one batch, each (B,) nats; the sum
+    over k draws in chunks.
+    """
     x, extra = dequantised(batch.x, spec, rng) if model.continuous else (batch.x, 0.0)
     if k == 1 or model.bound == "exact" or has(model, HasFlow):
         value = model.log_likelihood(x, batch.y, rng, 1) + extra
@@ -129,7 +140,9 @@ def both_bounds(
 
 
 def dequantised(x: torch.Tensor, spec, rng: Rng) -> tuple[torch.Tensor, float]:
-    """x with uniform noise within its levels or cells, and the nats that make a density there a bound of their probability."""
+    """x with uniform noise within its levels or cells, and the nats that make a density there a
+    bound of their probability.
+    """
     if spec.has_cells:
         return Cells(spec).noise(x, rng), dequantisation_nats(spec)
     if not spec.levels:
@@ -141,18 +154,19 @@ def dequantised(x: torch.Tensor, spec, rng: Rng) -> tuple[torch.Tensor, float]:
 
 @torch.no_grad()
 def by_flow(loaded: LoadedRun, n: int, split="test", seed: int = 0) -> tuple[Score, float, str]:
-    """Log-likelihood by the probability flow, the mean error of its solver in nats, and how it was found, in words.
+    """Log-likelihood by the probability flow, the mean error of its solver in nats, and how it was
+    found, in words.
 
-    Example i has the same noise whatever n is. The standard error is over examples and, where there are any, probes.
-    Raises UsageError where the solver's error is too large.
+    Example i has the same noise whatever n is. The standard error is over examples and, where there
+    are any, probes. Raises UsageError where the solver's error is too large.
     """
     model, spec = loaded.model, loaded.dataset.spec
-    exact = spec.dims <= SMALL
+    exact = spec.dims <= EXACT_TRACE_DIMS
     values, errors, ses, steps, done = [], [], [], 0, 0
     for batch in in_order(loaded.dataset, split, 100 if exact else 16, n, loaded.device):
         rng = Rng(seed, ("flow", split), device=loaded.device).at(done)
         x, extra = dequantised(batch.x, spec, rng)
-        found = model.flow_log_likelihood(x, batch.y, rng, 0 if exact else PROBES)
+        found = model.flow_log_likelihood(x, batch.y, rng, 0 if exact else TRACE_PROBES)
         (
             values.append(found.log_likelihood + extra),
             errors.append(found.error),
@@ -163,7 +177,10 @@ def by_flow(loaded: LoadedRun, n: int, split="test", seed: int = 0) -> tuple[Sco
     trace = (
         "exact trace"
         if exact
-        else f"trace from {PROBES} random probes, whose part of the standard error is {se:.2g} nats"
+        else (
+            f"trace from {TRACE_PROBES} random probes, whose part of the standard error is "
+            f"{se:.2g} nats"
+        )
     )
     over = float(values.std() / math.sqrt(len(values))) if len(values) > 1 else None
     return (
@@ -173,9 +190,8 @@ def by_flow(loaded: LoadedRun, n: int, split="test", seed: int = 0) -> tuple[Sco
     )
 
 
-AIS = dict(
-    chains=16, steps=500, leapfrogs=5
-)  # of the chains four tune the step and are thrown away
+# of the chains four tune the step and are thrown away
+AIS = dict(chains=16, steps=500, leapfrogs=5)
 
 
 def annealed(
@@ -187,10 +203,12 @@ def annealed(
     steps: int = 500,
     leapfrogs: int = 5,
 ) -> tuple[Score, float]:
-    """log p(x) by annealed importance sampling from q(z | x), of the first n examples; and the share of accepted moves.
+    """log p(x) by annealed importance sampling from q(z | x), of the first n examples; and the
+    share of accepted moves.
 
-    The nearest to the truth that a decoder allows, and slow: ``steps * leapfrogs`` gradients for every chain. Still a
-    lower bound on average (Wu et al. 2017). The standard error is over examples.
+    The nearest to the truth that a decoder allows, and slow: ``steps * leapfrogs`` gradients for
+    every chain. Still a lower bound on average (Wu et al. 2017). The standard error is over
+    examples.
     """
     model, values, accepted = loaded.model, [], []
     for i, batch in enumerate(in_order(loaded.dataset, split, 20, n, loaded.device)):
@@ -198,9 +216,8 @@ def annealed(
         z = model.draw_posterior(batch.x, batch.y, rng, chains).transpose(0, 1)  # (C, B, D)
         x = batch.x.repeat(chains, *[1] * (batch.x.ndim - 1))
         y = None if batch.y is None else batch.y.repeat(chains)
-        both = lru_cache(1)(
-            lambda z, x=x, y=y: model.log_densities(z.flatten(0, 1), x, y)
-        )  # asked for twice at each z
+        # asked for twice at each z
+        both = lru_cache(1)(lambda z, x=x, y=y: model.log_densities(z.flatten(0, 1), x, y))
         log_p, log_q = (
             lambda z, part=part, both=both: both(z)[part].view(z.shape[:2]) for part in (0, 1)
         )
@@ -216,21 +233,28 @@ def annealed(
 
 NATS = "nats per example"
 EXACT = {"log_likelihood": ("log-likelihood", "exact", None)}
-OLD = "its run is from before tables had probabilities, and took whole numbers and fixed decimals for continuous: train it anew"
+OLD = (
+    "its run is from before tables had probabilities, and took whole numbers and fixed decimals "
+    "for continuous: train it anew"
+)
 
 
 def unit_of(dataset: Dataset) -> str:
-    """What a likelihood of one example is: part of the card, so that a probability is not ranked with a density.
+    """What a likelihood of one example is: part of the card, so that a probability is not ranked
+    with a density.
 
-    A row of a table is a probability where all columns are categories or have fixed decimals; every other column adds
-    the density of its standardised number.
+    A row of a table is a probability where all columns are categories or have fixed decimals; every
+    other column adds the density of its standardised number.
     """
     if dataset.columns is None:
         return NATS
     densities = dataset.spec.densities
     if not densities:
         return "nats per row"
-    return f"nats per row, {densities} of {len(dataset.columns.columns)} columns as standardised densities"
+    return (
+        f"nats per row, {densities} of {len(dataset.columns.columns)} columns as standardised "
+        "densities"
+    )
 
 
 def why_none(loaded: LoadedRun) -> str:
@@ -249,8 +273,8 @@ def why_none(loaded: LoadedRun) -> str:
 def repeated_value(dataset: Dataset) -> str:
     """Why the log-likelihood of these rows would have no upper limit, or "".
 
-    A continuous number that takes one value in many rows (money: often exactly 0) has a probability there, not a density:
-    a model that puts a narrow peak on the value reaches any log-likelihood.
+    A continuous number that takes one value in many rows (money: often exactly 0) has a probability
+    there, not a density: a model that puts a narrow peak on the value reaches any log-likelihood.
     """
     spec = dataset.spec
     if spec.kind != "vector" or not spec.densities:
@@ -263,12 +287,17 @@ def repeated_value(dataset: Dataset) -> str:
             mend = (
                 "" if column is None else f"; {column.coarser()}, then each row has a probability"
             )
-            return f"{name} has one value in {most:,} of {len(x):,} rows, but is continuous: a density has no upper limit there{mend}"
+            return (
+                f"{name} has one value in {most:,} of {len(x):,} rows, but is continuous: a "
+                f"density has no upper limit there{mend}"
+            )
     return ""
 
 
 def continuous_components(dataset: Dataset) -> dict[int, tuple[str, Column | None]]:
-    """The components of a vector whose likelihood is a density: their names, and their columns in a table."""
+    """The components of a vector whose likelihood is a density: their names, and their columns in a
+    table.
+    """
     spec = dataset.spec
     sizes = spec.blocks or (1,) * spec.dims
     columns = [None] * len(sizes)
@@ -291,7 +320,8 @@ def bounds(k: int) -> dict:
 
 
 def rows(loaded: LoadedRun, k: int, n: int | None, seed: int, anneal: int = 0) -> list[dict]:
-    """Exact, ELBO and k-sample bound, in nats and bits per dimension; what a model does not have is said in words.
+    """Exact, ELBO and k-sample bound, in nats and bits per dimension; what a model does not have is
+    said in words.
 
     anneal: so many examples also by annealed importance sampling.
     """
@@ -378,7 +408,10 @@ def rows(loaded: LoadedRun, k: int, n: int | None, seed: int, anneal: int = 0) -
     more = []
     if anneal and has(model, HasPosterior) and not noisy:
         found, accepted = annealed(loaded, anneal, seed=seed, **AIS)
-        how = f"annealed importance sampling from q(z|x): {AIS['chains'] - 4} chains and 4 pilots, {AIS['steps']} temperatures, {100 * accepted:.0f} % of the moves accepted"
+        how = (
+            f"annealed importance sampling from q(z|x): {AIS['chains'] - 4} chains and 4 pilots, "
+            f"{AIS['steps']} temperatures, {100 * accepted:.0f} % of the moves accepted"
+        )
         more = [
             row(
                 "annealed",
@@ -418,11 +451,13 @@ def rows(loaded: LoadedRun, k: int, n: int | None, seed: int, anneal: int = 0) -
 
 
 def flow_rows(loaded: LoadedRun, n: int, seed: int, told) -> list[dict]:
-    """Of fewer examples than the n of the bound: each costs hundreds of evaluations of the network."""
+    """Of fewer examples than the n of the bound: each costs hundreds of evaluations of the
+    network.
+    """
     spec, name, label = loaded.dataset.spec, "flow_likelihood", "log-likelihood by the flow"
     try:
         found, error, how = by_flow(
-            loaded, min(n, max(16, n // (10 if spec.dims <= SMALL else 100))), seed=seed
+            loaded, min(n, max(16, n // (10 if spec.dims <= EXACT_TRACE_DIMS else 100))), seed=seed
         )
     except FromNoiseError as refusal:
         return _absent({name: (label, "ode", None)}, f"refused: {refusal}", unit_of(loaded.dataset))
@@ -442,7 +477,9 @@ def flow_rows(loaded: LoadedRun, n: int, seed: int, told) -> list[dict]:
 
 @torch.no_grad()
 def classification(loaded: LoadedRun, n: int | None) -> list[dict]:
-    """How often the most probable class, by Bayes' rule from p(x | class), is the right one; none for data without classes."""
+    """How often the most probable class, by Bayes' rule from p(x | class), is the right one; none
+    for data without classes.
+    """
     model, dataset = loaded.model, loaded.dataset
     if not has(model, Classifies) or not dataset.spec.classes:
         return []

@@ -1,8 +1,10 @@
-"""Modes by PacGAN's protocol (Lin et al. 2018): how many of K equal modes samples find, and how evenly.
+"""Modes by PacGAN's protocol (Lin et al. 2018): how many of K equal modes samples find, and how
+evenly.
 
-Asked for by what the data know of themselves, not by their names: separate Gaussians, where a sample belongs to the
-nearest centre if that is within three standard deviations (2,500 samples), or images whose channels are classified one
-by one (26,000 samples, each of which belongs to a mode). The divergence is of the modes' shares among the samples that belong to one.
+Asked for by what the data know of themselves, not by their names: separate Gaussians, where a
+sample belongs to the nearest centre if that is within three standard deviations (2,500 samples), or
+images whose channels are classified one by one (26,000 samples, each of which belongs to a mode).
+The divergence is of the modes' shares among the samples that belong to one.
 """
 
 from collections.abc import Callable
@@ -38,15 +40,18 @@ class Modes:
     judge: str
 
     def estimates(self, index: Tensor) -> dict[str, Estimate]:
-        """index (n,) of samples -> modes; good_samples, where not all must be good; mode_kl (nats), where any is."""
+        """index (n,) of samples -> modes; good_samples, where not all must be good; mode_kl (nats),
+        where any is.
+        """
         good = index[index >= 0]
         found = {"modes": labels.modes_hit(index, self.count, self.good)}
         if self.good < 1:
             found["good_samples"] = share(len(good), len(index), self.good)
         if len(good):
+            # n: samples looked at
             found["mode_kl"] = replace(
                 labels.divergence_from_uniform(good, self.count), n=len(index)
-            )  # n: samples looked at
+            )
         return found
 
 
@@ -84,7 +89,9 @@ def modes_of(dataset: Dataset) -> Modes | None:
 
 
 def class_of_channels(x: Tensor, classifier: Evaluator) -> Tensor:
-    """x (n, C, H, W): each channel's class by a classifier of K classes, the first being the leading digit: (n,) in 0 .. K^C - 1."""
+    """x (n, C, H, W): each channel's class by a classifier of K classes, the first being the
+    leading digit: (n,) in 0 .. K^C - 1.
+    """
     n, channels = x.shape[:2]
     each = (
         classifier.logits(classifier(x.reshape(n * channels, 1, *x.shape[2:])))
@@ -95,7 +102,9 @@ def class_of_channels(x: Tensor, classifier: Evaluator) -> Tensor:
 
 
 def mode_estimates(dataset: Dataset, x: Tensor) -> dict[str, Estimate]:
-    """The protocol's numbers of samples x (n, *shape) in model form, as many of them as it looks at. Asserts that there are modes."""
+    """The protocol's numbers of samples x (n, *shape) in model form, as many of them as it looks
+    at. Asserts that there are modes.
+    """
     modes = modes_of(dataset)
     assert modes is not None, dataset.name
     return modes.estimates(modes.index(x[: modes.most]))

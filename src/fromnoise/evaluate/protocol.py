@@ -1,7 +1,8 @@
 """The protocol card: what a number must carry so that it can stand beside another one.
 
-A row of a report is a plain dictionary, as report.json holds it. Two rows share a column only when their cards are
-the same; what differs between models (value, interval, solver error, the training's seed) is not part of the card.
+A row of a report is a plain dictionary, as report.json holds it. Two rows share a column only when
+their cards are the same; what differs between models (value, interval, solver error, the training's
+seed) is not part of the card.
 """
 
 import math
@@ -34,17 +35,20 @@ def row(name: str, label: str, value: float | Estimate | None, unit: str, **more
     value         a number, an Estimate, or None with the ``reason`` in words
     se, interval  standard error and 95 % interval over the draw of examples (not over trainings)
     null          what a perfect model would score
-    real          what held-out real examples score in the samples' place, a number or an Estimate; real_interval: its 95 % interval
+    real          what held-out real examples score in the samples' place, a number or an Estimate;
+                  real_interval: its 95 % interval
     raw           the number before its known bias was taken off
     n, m          examples (or samples) measured, reference examples
     split         whose examples are measured, or stand as the reference; reference: its digest
     evaluator     the feature map's name
-    bound         "exact", "lower", "ode" or None; k: samples of z, or nearest neighbours; dequantisation: "uniform" or None
+    bound         "exact", "lower", "ode" or None; k: samples of z, or nearest neighbours;
+                  dequantisation: "uniform" or None
     given         what the model was told of each example: "labels", "captions", or None
     solver_error  by how much a numerical solver may be off, in the row's unit
     seed          of the evaluation's own random numbers; drawn: how samples were drawn
     of            what a count is a part of
-    better        "lower", "higher", "near" (to ``null``, or ``real`` where there is no null) or None
+    better        "lower", "higher", "near" (to ``null``, or ``real`` where there is no null) or
+                  None
     reason        why there is no value, or a note about the value: an Estimate's own note is one
     """
     if isinstance(value, Estimate):
@@ -144,7 +148,8 @@ def overlap(one: dict, other: dict) -> bool:
 def badness(found: dict, better: str | None = None) -> tuple[float, float, float]:
     """How bad a value is, and the ends of its 95 % interval: lower is better here.
 
-    better: the direction that is better, by default the row's own. Of a row without an interval both ends are the value.
+    better: the direction that is better, by default the row's own. Of a row without an interval
+    both ends are the value.
     """
     better = better or found.get("better")
     value = found["value"]
@@ -160,7 +165,9 @@ def badness(found: dict, better: str | None = None) -> tuple[float, float, float
 
 @dataclass
 class Column:
-    """Numbers that may be compared: one metric under one protocol. rows: index of the report -> row, with or without value."""
+    """Numbers that may be compared: one metric under one protocol. rows: index of the report ->
+    row, with or without value.
+    """
 
     card: dict
     rows: dict[int, dict] = field(default_factory=dict)
@@ -180,7 +187,9 @@ class Column:
         return sorted(there, key=lambda i: badness(there[i], self.card["better"])[0])
 
     def ranks(self) -> dict[int, int]:
-        """Report -> 1 + how many models are better for sure, their whole interval on the better side of this one's."""
+        """Report -> 1 + how many models are better for sure, their whole interval on the better
+        side of this one's.
+        """
         there = {i: badness(found, self.card.get("better")) for i, found in self.there().items()}
 
         def surely(i, j):

@@ -1,7 +1,8 @@
 """How real, how varied and how new a set of samples is: everything that needs the samples only.
 
-A ``Yardstick`` holds the feature maps and the features of real examples, computed once for many sets of samples.
-Beside each number stands what held-out real examples score in the samples' place, wherever that is defined.
+A ``Yardstick`` holds the feature maps and the features of real examples, computed once for many
+sets of samples. Beside each number stands what held-out real examples score in the samples' place,
+wherever that is defined.
 """
 
 from collections.abc import Callable, Iterator
@@ -37,7 +38,8 @@ CONTROL = 100  # held-out examples that can stand in the samples' place
 
 @dataclass(frozen=True)
 class Samples:
-    """n samples in model form, made in blocks when asked for, so that large ones never stand in memory together.
+    """n samples in model form, made in blocks when asked for, so that large ones never stand in
+    memory together.
 
     y      the labels that were asked for (n,), or None
     drawn  how they were drawn, in a few words: part of the protocol
@@ -53,28 +55,35 @@ class Samples:
         return Samples(len(x), lambda: iter(x.split(1000)), y, drawn)
 
     def checked(self, dataset: Dataset) -> Iterator[Tensor]:
-        """The blocks as a user receives them. Raises DataError unless they are finite, of the data's shape and range."""
+        """The blocks as a user receives them. Raises DataError unless they are finite, of the
+        data's shape and range.
+        """
         shape = dataset.spec.shape
         for x in self.blocks():
             if tuple(x.shape[1:]) != shape:
                 raise DataError(
-                    f"the samples have shape {tuple(x.shape[1:])}, {dataset.name} has {shape}: nothing can be measured"
+                    f"the samples have shape {tuple(x.shape[1:])}, {dataset.name} has {shape}: "
+                    "nothing can be measured"
                 )
             if not bool(torch.isfinite(x).all()):
                 raise DataError(
-                    "some samples are not finite numbers (NaN or infinite): nothing can be measured; did the training diverge?"
+                    "some samples are not finite numbers (NaN or infinite): nothing can be "
+                    "measured; did the training diverge?"
                 )
             if (
                 dataset.spec.kind == "image" and float(x.abs().max()) > 10
             ):  # linear models overshoot a little
                 raise DataError(
-                    f"images lie in [-1, 1], and these samples reach {float(x.abs().max()):.3g}: nothing can be measured"
+                    f"images lie in [-1, 1], and these samples reach {float(x.abs().max()):.3g}: "
+                    "nothing can be measured"
                 )
             yield x.clamp(-1, 1) if dataset.spec.kind == "image" else dataset.as_delivered(x)
 
 
 class Scales:
-    """The distance of patches, scale by scale: n samples and as many real examples, cut at the same places."""
+    """The distance of patches, scale by scale: n samples and as many real examples, cut at the same
+    places.
+    """
 
     def __init__(self, dataset: Dataset, n: int, rng: Rng):
         self.dataset, self.n, self.rng, self.patches = dataset, n, rng, pyramid.patches_of(n)
@@ -134,7 +143,9 @@ class QualityReference:
         return self._known[key]
 
     def scales(self, n: int, rng: Rng) -> Scales | None:
-        """For n samples, or as many of them as are measured; None for what is no image, or is below 16 pixels."""
+        """For n samples, or as many of them as are measured; None for what is no image, or is below
+        16 pixels.
+        """
         spec = self.dataset.spec
         if spec.kind != "image" or min(spec.shape[1:]) < pyramid.COARSEST:
             return None
@@ -160,7 +171,9 @@ class QualityReference:
 
     @cached_property
     def pixels(self) -> FeatureMap:
-        """The map that nearness to training examples is judged by: nothing trained, near the pixels themselves."""
+        """The map that nearness to training examples is judged by: nothing trained, near the pixels
+        themselves.
+        """
         return next(
             (m for m in self.maps if m.name.startswith(("pca", "projection", "columns"))), None
         ) or PrincipalComponents(self.dataset)
@@ -171,7 +184,9 @@ class QualityReference:
 
 
 def quality(quality_reference: QualityReference, samples: Samples, seed: int = 0) -> list[dict]:
-    """Rows of a report about a set of samples. Raises UsageError (too few), DataError (not finite, shape, range)."""
+    """Rows of a report about a set of samples. Raises UsageError (too few), DataError (not finite,
+    shape, range).
+    """
     if samples.n < FEWEST:
         raise UsageError(
             f"{samples.n} samples are too few to measure anything: take {FEWEST} or more"
@@ -212,7 +227,9 @@ def reference(dataset: Dataset, split: str, m: int) -> str:
 def attempt(
     name: str, words: str, unit: str, measure: Callable, real: Callable | None = None, **card
 ) -> dict:
-    """A row, or its absence in the words of the refusal. real: the same measure with real examples as the samples."""
+    """A row, or its absence in the words of the refusal. real: the same measure with real examples
+    as the samples.
+    """
     try:
         found = measure()
     except (UsageError, NotFiniteError, NoSpreadError) as error:
@@ -324,9 +341,8 @@ def _others(quality_reference: QualityReference, m: FeatureMap, x: Tensor, rng: 
     by_samples = cache(lambda: neighbours(x[:n], train[:n]))
     by_real = cache(lambda: neighbours(test[:n], train[:n]))
     for name in ("precision", "recall", "density", "coverage"):
-        fair = len(test) >= n or (
-            name in ("precision", "density") and len(test) >= CONTROL
-        )  # recall and coverage depend on how many samples there are
+        # recall and coverage depend on how many samples there are
+        fair = len(test) >= n or (name in ("precision", "density") and len(test) >= CONTROL)
         unit = "balls of real examples around a sample, relative" if name == "density" else "share"
         k = coverage.K if name in ("precision", "recall") else coverage.K_COVERAGE
         rows.append(
@@ -345,7 +361,9 @@ def _others(quality_reference: QualityReference, m: FeatureMap, x: Tensor, rng: 
 
 
 def neighbours(x: Tensor, y: Tensor) -> dict[str, Estimate]:
-    """``coverage.manifold``; NoSpreadError where all rows of the reference are equal but for rounding."""
+    """``coverage.manifold``; NoSpreadError where all rows of the reference are equal but for
+    rounding.
+    """
     frechet.refuse_equal(y)
     return coverage.manifold(x, y)
 
@@ -355,9 +373,8 @@ def _scales(scales: Scales, patches: list[Tensor]) -> list[dict]:
     dataset, n = scales.dataset, scales.n
     found = cache(lambda: scales.distances(patches))
     names, rows = pyramid.names_of(dataset.spec.shape), []
-    fair = (
-        len(dataset.split("test")) >= n
-    )  # the distance of two draws depends on how many there are
+    # the distance of two draws depends on how many there are
+    fair = len(dataset.split("test")) >= n
     card = dict(
         split="train",
         reference=reference(dataset, "train", n),
@@ -418,7 +435,9 @@ def _modes(quality_reference: QualityReference, modes: Modes, index: Tensor) -> 
 
 
 def _labels(quality_reference: QualityReference, x: Tensor, samples: Samples) -> list[dict]:
-    """By an evaluator that knows classes: how often each class comes, and whether samples are what was asked for."""
+    """By an evaluator that knows classes: how often each class comes, and whether samples are what
+    was asked for.
+    """
     evaluator, dataset = quality_reference.evaluator, quality_reference.dataset
     if not isinstance(evaluator, Evaluator) or not evaluator.classes:
         return []
@@ -507,7 +526,10 @@ def _memory(quality_reference: QualityReference, x: Tensor) -> list[dict]:
         def copies():
             return memory.near_copy_rate_within(x, train)
 
-        why = f"{len(test)} held-out examples are too few for a control: each training example against the others instead (leave-one-out)"
+        why = (
+            f"{len(test)} held-out examples are too few for a control: each training example "
+            "against the others instead (leave-one-out)"
+        )
         about = {"reference": card["reference"] + ", leave-one-out", "reason": why}
     return [
         attempt("near_copies", "near-copies of training examples", "share", copies, **card | about),
@@ -522,7 +544,9 @@ def _memory(quality_reference: QualityReference, x: Tensor) -> list[dict]:
 
 
 def nearest_training(quality_reference: QualityReference, x: Tensor) -> tuple[Tensor, Tensor]:
-    """Distance to and row of the nearest training example of each sample, (n,) each, by ``yardstick.pixels``."""
+    """Distance to and row of the nearest training example of each sample, (n,) each, by
+    ``yardstick.pixels``.
+    """
     train = quality_reference.features(quality_reference.pixels, "train", everything=True)
     distance, row = memory.nearest(extract(quality_reference.pixels, [x]), train)
     return distance[:, 0], row[:, 0]

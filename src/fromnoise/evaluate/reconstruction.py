@@ -14,7 +14,9 @@ from .protocol import row
 
 
 def unit_scale(loaded: LoadedRun) -> float:
-    """What brings differences to the scale that errors are told in: pixels in [0, 1]; vectors as the model sees them."""
+    """What brings differences to the scale that errors are told in: pixels in [0, 1]; vectors as
+    the model sees them.
+    """
     return 0.5 if loaded.dataset.spec.kind == "image" else 1.0
 
 
@@ -47,9 +49,8 @@ def pca_errors(loaded: LoadedRun, found: Components, split="test") -> torch.Tens
         x = batch.x.flatten(1).double() - mean
         parts.append((unit * (x - x @ basis @ basis.T)).square().mean(1))
     errors = torch.cat(parts)
-    return torch.where(
-        errors < 1e-12, 0.0, errors
-    )  # as many components as dimensions: only rounding is left
+    # as many components as dimensions: only rounding is left
+    return torch.where(errors < 1e-12, 0.0, errors)
 
 
 def psnr(mse: float) -> float:
@@ -63,8 +64,8 @@ def denoising_psnr(
 ) -> dict:
     """PSNR in decibels of the corrupted input and of its reconstruction, against the clean image.
 
-    corrupter: whose corruption is used; level: its strength (None: as in training). Corrupted pixels are
-    clipped to [0, 1] for their own PSNR only, as a picture of them would be.
+    corrupter: whose corruption is used; level: its strength (None: as in training). Corrupted
+    pixels are clipped to [0, 1] for their own PSNR only, as a picture of them would be.
     """
     totals, n = torch.zeros(2, dtype=torch.float64), 0
     for batch in in_order(loaded.dataset, split, device=loaded.device):
@@ -81,7 +82,9 @@ def denoising_psnr(
 
 
 def rows(loaded: LoadedRun, seed: int) -> list[dict]:
-    """Reconstruction beside PCA of equal code size, and denoising, for the models that do either."""
+    """Reconstruction beside PCA of equal code size, and denoising, for the models that do
+    either.
+    """
     model, found = loaded.model, []
     if has(model, Reconstructs) and has(model, Encodes):
         found += _beside_pca(loaded)
@@ -112,7 +115,10 @@ def _beside_pca(loaded: LoadedRun) -> list[dict]:
 
     common = {"n": len(mine), "group": "reconstruction"}
     if size >= loaded.dataset.spec.dims:
-        why = f"a code of {size} numbers is not smaller than the data's {loaded.dataset.spec.dims}: a small error shows nothing"
+        why = (
+            f"a code of {size} numbers is not smaller than the data's {loaded.dataset.spec.dims}: "
+            "a small error shows nothing"
+        )
         return [
             row(
                 "reconstruction_mse",
@@ -136,9 +142,8 @@ def _beside_pca(loaded: LoadedRun) -> list[dict]:
         )
     ]
     if float(pca.mean()) > 1e-12:
-        ratio = (
-            mine / pca.mean() - mine.mean() * pca / pca.mean() ** 2
-        )  # influence of each example on the ratio of means
+        # influence of each example on the ratio of means
+        ratio = mine / pca.mean() - mine.mean() * pca / pca.mean() ** 2
         return [
             *found,
             row(

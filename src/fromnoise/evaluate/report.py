@@ -46,15 +46,19 @@ def evaluate(
     say: Callable[[str], None] = lambda text: None,
     warn: Callable[[str], None] = lambda text: None,
 ) -> dict:
-    """All metrics that this model can have, asked for by capability. Writes report.json (quick: report-quick.json) into the run.
+    """All metrics that this model can have, asked for by capability. Writes report.json (quick:
+    report-quick.json) into the run.
 
     k          draws of z for the importance-weighted bound
     n          examples of the test split for likelihoods (None: all)
     samples    how many are drawn and measured (None: 10,000, quick 1,000; of texts 20, quick 4)
-    evaluator  a file from ``fromnoise evaluator fit``, or published weights with their expected sha256 as
-               ``evaluator_digest`` (None: the shipped one, where there is one for this data)
-    yardstick  the same made before, so that the features of real examples are computed once for many models
-    anneal     test examples whose likelihood is also found by annealed importance sampling, which is slow
+    evaluator  a file from ``fromnoise evaluator fit``, or published weights with their expected
+               sha256 as ``evaluator_digest`` (None: the shipped one, where there is one for this
+               data)
+    yardstick  the same made before, so that the features of real examples are computed once for
+               many models
+    anneal     test examples whose likelihood is also found by annealed importance sampling, which
+               is slow
     Raises UsageError, DataError, StorageError.
     """
     if k > MOST_K:
@@ -74,7 +78,8 @@ def evaluate(
     else:
         if quality_reference.evaluator is None and dataset.spec.kind == "image":
             say(
-                f"no evaluator of this data is known: `fromnoise evaluator fit {dataset.name}` makes one, which sees more than pixels"
+                f"no evaluator of this data is known: `fromnoise evaluator fit {dataset.name}` "
+                "makes one, which sees more than pixels"
             )
         say(f"{samples:,} samples")
         rows, texts = quality(quality_reference, drawn(loaded, samples, seed), seed), {}
@@ -97,9 +102,8 @@ def evaluate(
     report["seeds"] = {"training": loaded.run.record.seed, "evaluation": seed}
     if texts:
         report["texts"] = texts
-    target = loaded.run.path / (
-        "report-quick.json" if quick else "report.json"
-    )  # a quick look never replaces a measurement
+    # a quick look never replaces a measurement
+    target = loaded.run.path / ("report-quick.json" if quick else "report.json")
     keep_other(target, report, warn)
     write_atomic(target, sealed(report))
     return report
@@ -115,18 +119,23 @@ def usual_samples(dataset: Dataset, quick: bool = False) -> int:
 def reference_for(
     dataset: Dataset, evaluator: Path | None = None, digest: str | None = None, quick: bool = False
 ) -> QualityReference | TextReference:
-    """What models of this data are measured with. Raises UsageError, DataError (an evaluator of other data)."""
+    """What models of this data are measured with. Raises UsageError, DataError (an evaluator of
+    other data).
+    """
     if dataset.spec.kind != "tokens":
         return QualityReference(dataset, evaluator_for(dataset, evaluator, digest), quick)
     if evaluator is not None:
         raise UsageError(
-            "text is measured in bits for each character, without a feature network: leave --evaluator out"
+            "text is measured in bits for each character, without a feature network: leave "
+            "--evaluator out"
         )
     return TextReference(dataset, quick)
 
 
 def data_id(dataset: Dataset) -> tuple[str, str]:
-    """Equal for data whose numbers may stand beside each other: the same examples; the same text, whatever its tokens."""
+    """Equal for data whose numbers may stand beside each other: the same examples; the same text,
+    whatever its tokens.
+    """
     return (
         text.text_id(dataset) if dataset.spec.kind == "tokens" else dataset.digest,
         dataset.binarise,
@@ -184,7 +193,9 @@ def tokens(dataset: Dataset) -> dict:
 
 
 def training(run: Run) -> dict | None:
-    """The held-out value (lower is better) of the last and of the best checkpoint, and how often weights were rolled back."""
+    """The held-out value (lower is better) of the last and of the best checkpoint, and how often
+    weights were rolled back.
+    """
     values = [
         {"step": event["step"], "value": event["validation"]["value"]}
         for event in run.events("interval")
@@ -226,7 +237,9 @@ def settings(
     quality_reference: QualityReference | TextReference,
     anneal: int = 0,
 ) -> dict:
-    """What a report was asked for: two reports of one run with the same settings hold the same numbers."""
+    """What a report was asked for: two reports of one run with the same settings hold the same
+    numbers.
+    """
     name = quality_reference.evaluator and quality_reference.evaluator.name
     return {
         "format": FORMAT,
@@ -242,8 +255,9 @@ def settings(
 def drawn(loaded: LoadedRun, n: int, seed: int) -> Samples:
     """The samples 0 .. n-1 of a run, as they are measured: with default options.
 
-    Classes of a conditional model come as often as in the training set; captions are those of the test examples. Where the data are black and white, so are the
-    samples of every family, each pixel by chance of its grey: a mean is not an example.
+    Classes of a conditional model come as often as in the training set; captions are those of the
+    test examples. Where the data are black and white, so are the samples of every family, each
+    pixel by chance of its grey: a mean is not an example.
     """
     spec, rng, y = loaded.dataset.spec, Rng(seed, ("drawn",)), None
     refuse_larger(

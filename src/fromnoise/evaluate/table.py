@@ -23,8 +23,9 @@ LARGE, SMALL = 1e7, 1e-5  # numbers from here on, or below it, are written as 3.
 
 
 def number(value: float, like: float | None = None) -> str:
-    """About four digits; an error is told to the decimals of the value it belongs to. Very large and very small numbers
-    are short: 3.5e+71."""
+    """About four digits; an error is told to the decimals of the value it belongs to. Very large
+    and very small numbers are short: 3.5e+71.
+    """
     if isinstance(value, int) and abs(value) < LARGE:
         return f"{value:,}"
     size = abs(value if like is None else like)
@@ -201,7 +202,10 @@ def rich_table(reports: list[dict], title: str | None = None):
 
 
 DOUBTED = ("frechet", "frechet_held_out", "kernel_distance")
-BELOW_ZERO = "a distance below 0: its bias is taken off, so that chance takes it below 0 where the laws are nearly the same"
+BELOW_ZERO = (
+    "a distance below 0: its bias is taken off, so that chance takes it below 0 where the laws are "
+    "nearly the same"
+)
 NEAR = "≈: near to a perfect model is best"
 
 
@@ -218,9 +222,14 @@ def explanations(columns: list[Column]) -> list[str]:
 
 
 def doubts(reports: list[dict]) -> list[str]:
-    """One sentence for each number whose interval may be too short: model, metric, feature map, what is the matter."""
+    """One sentence for each number whose interval may be too short: model, metric, feature map,
+    what is the matter.
+    """
     return [
-        f"{report['title']}: {found['label']}, {found['evaluator'].partition('/')[0]}: {found['reason']}"
+        (
+            f"{report['title']}: {found['label']}, {found['evaluator'].partition('/')[0]}: "
+            f"{found['reason']}"
+        )
         for report in reports
         for found in report["metrics"]
         if found["name"] in DOUBTED and has_value(found) and found.get("reason")
@@ -303,7 +312,10 @@ def summary(reports: list[dict]) -> str:
     }
     said = (
         [
-            f"Fréchet: debiased distance of samples from the training set (features {', '.join(sorted(maps))})"
+            (
+                "Fréchet: debiased distance of samples from the training set (features "
+                f"{', '.join(sorted(maps))})"
+            )
         ]
         if maps
         else []
@@ -312,13 +324,15 @@ def summary(reports: list[dict]) -> str:
     if there & {"near_copies", "reconstruction_mse"}:
         null = next((perfect_of(column) for column in chosen if column.name == "near_copies"), None)
         said.append(
-            "copies: as close to training examples as 1 % of real ones are; error: of reconstructions; others in nats"
+            "copies: as close to training examples as 1 % of real ones are; error: of "
+            "reconstructions; others in nats"
         )
         if null:
             said.append(f"a perfect model has {brief(null)} copies on this data")
     if "bits_per_character" in there:
         said.append(
-            "bits/character, of held-out text; counts: Kneser-Ney, the same text; copied text: in long runs that stand in the training text"
+            "bits/character, of held-out text; counts: Kneser-Ney, the same text; copied text: in "
+            "long runs that stand in the training text"
         )
     if any("cells" in head for head in heads):
         said.append("cells: a density, made comparable by noise over each grey level's cell")

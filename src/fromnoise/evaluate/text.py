@@ -1,8 +1,10 @@
-"""How well a model predicts held-out text, beside counts and a compressor, and what its own texts copy.
+"""How well a model predicts held-out text, beside counts and a compressor, and what its own texts
+copy.
 
-Unusual: a symbol surprises about as much as its neighbours do, so that standard errors come from consecutive blocks of
-the text. Bits for each character and byte are of the text itself, which their card names by its digest: models that cut it
-into other symbols, or see less of it at once, stand on the same line.
+Unusual: a symbol surprises about as much as its neighbours do, so that standard errors come from
+consecutive blocks of the text. Bits for each character and byte are of the text itself, which their
+card names by its digest: models that cut it into other symbols, or see less of it at once, stand on
+the same line.
 """
 
 import bz2
@@ -27,10 +29,11 @@ from .protocol import absent, row
 BLOCKS = 50  # of a text: standard errors are found from their spread
 SYMBOLS = 1_000_000  # of a held-out part that are predicted, the first ones
 ORDER = 6  # of the counts that stand beside a model
+# symbols of training text that are counted at most: some 100 bytes of memory each
 COUNTED, QUICK_COUNTED = (
     20_000_000,
     2_000_000,
-)  # symbols of training text that are counted at most: some 100 bytes of memory each
+)
 PACKED = 880_000  # bytes: what bzip2 looks at together is 900,000
 TEXTS, QUICK_TEXTS, LENGTH = 20, 4, 500  # texts of a model, symbols of each
 COPIED = 30  # characters: a shorter run may stand in two texts by chance
@@ -59,10 +62,13 @@ COPYING = {
 
 @dataclass(frozen=True)
 class Passage:
-    """The beginning of a held-out part, or all of it: tokens (L,) int64, and how many bytes and characters each stands for.
+    """The beginning of a held-out part, or all of it: tokens (L,) int64, and how many bytes and
+    characters each stands for.
 
-    size, characters  of the passage in UTF-8; of a whole part as it stands in the file, unknown characters too
-    unknown_nats      what it costs to say which character each unknown symbol stands for, (L,), 0 for others
+    size, characters  of the passage in UTF-8; of a whole part as it stands in the file, unknown
+                      characters too
+    unknown_nats      what it costs to say which character each unknown symbol stands for, (L,), 0
+                      for others
     reference         names the text, however it is cut into tokens
     """
 
@@ -86,9 +92,8 @@ def passage(dataset: Dataset, split: str, most: int = SYMBOLS) -> Passage:
     symbols = [tokenizer.token_bytes(i) for i in range(tokenizer.vocabulary)]
 
     def begins(symbol):
-        return sum(
-            (byte & 0xC0) != 0x80 for byte in symbol
-        )  # characters: what is no continuation byte
+        # characters: what is no continuation byte
+        return sum((byte & 0xC0) != 0x80 for byte in symbol)
 
     bytes_of, characters_of = (
         np.array([measure(symbol) for symbol in symbols])[tokens] for measure in (len, begins)
@@ -116,7 +121,9 @@ def passage(dataset: Dataset, split: str, most: int = SYMBOLS) -> Passage:
 
 
 def text_id(dataset: Dataset) -> str:
-    """Equal for two data sets of one text in the same three parts, whatever their tokens and their context."""
+    """Equal for two data sets of one text in the same three parts, whatever their tokens and their
+    context.
+    """
     h = hashlib.sha256(f"{dataset.split('train').raw_bytes}".encode())
     for split in ("validation", "test"):
         for block in blocks(dataset.split(split).x):
@@ -130,7 +137,9 @@ def blocks(tokens: np.ndarray, size: int = 2**20) -> Iterator[np.ndarray]:
 
 
 class TextReference:
-    """What models of one text are measured against; made once for many models. quick: counts of a smaller text only."""
+    """What models of one text are measured against; made once for many models. quick: counts of a
+    smaller text only.
+    """
 
     evaluator = None  # no features are looked at
 
@@ -160,7 +169,9 @@ class TextReference:
         )
 
     def baselines(self, of: Passage) -> dict[str, np.ndarray | float]:
-        """Name -> -log p of each symbol (L,) nats, or of the passage as a whole; without what was too much to count."""
+        """Name -> -log p of each symbol (L,) nats, or of the passage as a whole; without what was
+        too much to count.
+        """
         key = (of.reference, len(of))
         if key not in self._baselines:
             tokenizer = self.dataset.tokenizer
@@ -189,17 +200,21 @@ class TextReference:
 
     @property
     def why_no_counts(self) -> str:
-        return f"counts of {len(self.train):,} symbols would take {100 * len(self.train) / 1e9:.1f} GB of memory: up to {self.most:,} are counted"
+        return (
+            f"counts of {len(self.train):,} symbols would take {100 * len(self.train) / 1e9:.1f} "
+            f"GB of memory: up to {self.most:,} are counted"
+        )
 
 
 # -- prediction ----------------------------------------------------------------------------------------------
 
 
 def block_error(values: np.ndarray, per: np.ndarray) -> float | None:
-    """Standard error of sum(values) / sum(per) over a text of L symbols, from BLOCKS blocks of it; None where it is too short or infinite.
+    """Standard error of sum(values) / sum(per) over a text of L symbols, from BLOCKS blocks of it;
+    None where it is too short or infinite.
 
-    Blocks are independent as far as they are longer than what a symbol's surprise depends on. A ratio's error by its
-    residuals (Cochran 1977, eq. 6.13).
+    Blocks are independent as far as they are longer than what a symbol's surprise depends on. A
+    ratio's error by its residuals (Cochran 1977, eq. 6.13).
     """
     if len(values) < 2 * BLOCKS or not np.isfinite(values).all():
         return None
@@ -212,9 +227,11 @@ def block_error(values: np.ndarray, per: np.ndarray) -> float | None:
 
 
 def predicted(of: Passage, nats: np.ndarray, how: str) -> list[dict]:
-    """Rows about -log p (L,) of each symbol of a passage. how: what each was predicted from, in words.
+    """Rows about -log p (L,) of each symbol of a passage. how: what each was predicted from, in
+    words.
 
-    Bits are of the text: they charge for which character an unknown symbol is. Nats and perplexity are of the symbols.
+    Bits are of the text: they charge for which character an unknown symbol is. Nats and perplexity
+    are of the symbols.
     """
     common = card(of) | {"bound": "exact", "better": "lower", "group": "text", "reason": how}
     mean, rows = float(nats.mean()), []
@@ -251,8 +268,10 @@ def exp(x: float) -> float:
 
 @torch.no_grad()
 def in_windows(loaded: LoadedRun, most: int) -> list[dict]:
-    """The validation text in windows of T symbols that know nothing of what came before; like nanoGPT's measure, without
-    the first symbol of each window, which has nothing before it (but each window once, where that draws them at random)."""
+    """The validation text in windows of T symbols that know nothing of what came before; like
+    nanoGPT's measure, without the first symbol of each window, which has nothing before it (but
+    each window once, where that draws them at random).
+    """
     model, dataset = loaded.model, loaded.dataset
     T, size = model.length, comfortable(dataset.spec, 500)
     batches = in_order(dataset, "validation", size, max(1, most // T), loaded.device)
@@ -262,7 +281,10 @@ def in_windows(loaded: LoadedRun, most: int) -> list[dict]:
         return model.log_probs(x).gather(2, x[:, :, None])[:, left, 0].sum(1)
 
     nats = torch.cat([-own(batch.x) for batch in batches]).cpu().double().numpy()
-    how = f"windows of {T} symbols that know nothing of the text before them, all but their first symbol (nanoGPT's validation text is this one and the test text together)"
+    how = (
+        f"windows of {T} symbols that know nothing of the text before them, all but their first "
+        "symbol (nanoGPT's validation text is this one and the test text together)"
+    )
     found = passage(dataset, "validation", len(nats) * T)
     per = np.full(len(nats), float(T - left.start))
     return [
@@ -283,7 +305,9 @@ def in_windows(loaded: LoadedRun, most: int) -> list[dict]:
 
 
 def beside(of: Passage, nats: np.ndarray, quality_reference: TextReference) -> list[dict]:
-    """What counts and a compressor make of the same passage, in bits per byte; and how much better the model is than counts."""
+    """What counts and a compressor make of the same passage, in bits per byte; and how much better
+    the model is than counts.
+    """
     found, common, rows = (
         quality_reference.baselines(of),
         card(of) | {"group": "baselines", "n": of.size},
@@ -306,7 +330,10 @@ def beside(of: Passage, nats: np.ndarray, quality_reference: TextReference) -> l
         how = (
             f"{alone / len(of):.4f} nats per symbol"
             if symbolwise
-            else f"bytes that it adds to the packed form of the last {PACKED:,} before it at most, which is all that it looks at"
+            else (
+                f"bytes that it adds to the packed form of the last {PACKED:,} before it at most, "
+                "which is all that it looks at"
+            )
         )
         rows.append(
             row(
@@ -349,7 +376,9 @@ def runs_of(mark: np.ndarray) -> list[list[int]]:
 
 
 def pieces(of: Passage, dataset: Dataset, n: int, length: int = LENGTH) -> list[str]:
-    """At most n pieces of a held-out text, evenly spread, as long as a model's texts; shorter where it is."""
+    """At most n pieces of a held-out text, evenly spread, as long as a model's texts; shorter where
+    it is.
+    """
     starts = np.linspace(0, max(0, len(of) - length), max(1, min(n, len(of) // length))).astype(int)
     return [dataset.tokenizer.decode(of.tokens[start : start + length]) for start in starts]
 
@@ -357,7 +386,9 @@ def pieces(of: Passage, dataset: Dataset, n: int, length: int = LENGTH) -> list[
 def copying(
     texts: list[str], real: list[str], quality_reference: TextReference
 ) -> tuple[list[dict], dict]:
-    """Rows about what the texts of a model copy from its training text; and the texts, with runs of them that are copied."""
+    """Rows about what the texts of a model copy from its training text; and the texts, with runs of
+    them that are copied.
+    """
     n, train = len(texts), quality_reference.train
     common = dict(
         n=n,
@@ -368,7 +399,10 @@ def copying(
         better="lower",
     )
     if quality_reference.corpus is None:
-        why = f"copies are looked for in training texts of up to {generate.LONGEST:,} symbols, and this one has {len(train):,}"
+        why = (
+            f"copies are looked for in training texts of up to {generate.LONGEST:,} symbols, and "
+            f"this one has {len(train):,}"
+        )
         return [absent(name, *about, why, **common) for name, about in COPYING.items()], {
             "sampled": [{"text": text, "copied": []} for text in texts]
         }
@@ -422,7 +456,8 @@ def measure(
 ) -> tuple[list[dict], dict]:
     """Rows of a report about a model of text, and its texts for the page.
 
-    n: windows of the test text that are predicted (None: all, up to SYMBOLS symbols). Raises DataError (a diverged model).
+    n: windows of the test text that are predicted (None: all, up to SYMBOLS symbols). Raises
+    DataError (a diverged model).
     """
     model, dataset = loaded.model, loaded.dataset
     if not has(model, Predicts):
@@ -462,7 +497,11 @@ def context(model: Predicts, of: Passage, dataset: Dataset) -> str:
     part = dataset.split(of.split)
     lacking = dataset.tokenizer.unknowns(of.tokens)
     unknown = (
-        f"; {generate.unknown_in_words(lacking)}, predicted as the one symbol that stands for all of them, and {dataset.tokenizer.unknown_nats / math.log(2):.1f} bits each for which one it is"
+        (
+            f"; {generate.unknown_in_words(lacking)}, predicted as the one symbol that stands for all "
+            f"of them, and {dataset.tokenizer.unknown_nats / math.log(2):.1f} bits each for which one "
+            "it is"
+        )
         if lacking
         else ""
     )

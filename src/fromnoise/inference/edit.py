@@ -1,4 +1,5 @@
-"""Examples changed by a model: parts of them filled in, redrawn from a share of noise, varied, one turned into another.
+"""Examples changed by a model: parts of them filled in, redrawn from a share of noise, varied, one
+turned into another.
 
 What comes of example i in its draw k depends on the example, (seed, i, k) and its label only.
 """
@@ -20,12 +21,14 @@ from ..core.picture import image_grid, png_bytes, under_each_other
 from ..core.rng import Rng
 from ..data.dataset import DataConfig
 from ..data.formats.pictures import FORMATS, attempted, size_of
-from ..probability.diffusion.editing import arc
+from ..probability.diffusion.editing import slerp
 from ..runs.load import LoadedRun
 from .reconstruct import own_images
 from .sample import in_own_units, write
 
-BLOCK = 16  # examples that are changed together, the last block filled up: kernels round differently for other batch sizes
+# examples that are changed together, the last block filled up: kernels round differently for other
+# batch sizes
+BLOCK = 16
 STEPS = 40  # that carry an example to noise and back so that it is the same to the eye
 PARTS = {  # of an image of height H and width W, what is filled in: rows, columns
     "left": lambda H, W: (slice(None), slice(0, W // 2)),
@@ -48,9 +51,11 @@ def complete(
     seed: int = 0,
     options: dict | None = None,
 ) -> Tensor:
-    """x (N, *shape) with what ``fill`` names (``open_part``) filled in anew, the rest as it was: (N, draws, *shape).
+    """x (N, *shape) with what ``fill`` names (``open_part``) filled in anew, the rest as it was:
+    (N, draws, *shape).
 
-    All of these: y (N,) labels of a conditional model; options of its sampler. Raises UsageError, DataError.
+    All of these: y (N,) labels of a conditional model; options of its sampler. Raises UsageError,
+    DataError.
     """
     needs(loaded, Completes, "fills nothing in: diffusion and auto-regressive models do")
     known = ~open_part(fill, loaded.dataset.spec).to(x.device)
@@ -70,7 +75,9 @@ def redraw(
     seed: int = 0,
     options: dict | None = None,
 ) -> Tensor:
-    """x brought to the share ``strength`` of noise, in (0, 1], and denoised again: near 0 it stays, at 1 nothing of it is left."""
+    """x brought to the share ``strength`` of noise, in (0, 1], and denoised again: near 0 it stays,
+    at 1 nothing of it is left.
+    """
     needs_noise(loaded)
     share_of(strength, "strength")
 
@@ -90,7 +97,8 @@ def vary(
     seed: int = 0,
     options: dict | None = None,
 ) -> Tensor:
-    """The noise that belongs to x turned by ``amount`` in (0, 1] towards fresh noise, and back: 1 is a new sample.
+    """The noise that belongs to x turned by ``amount`` in (0, 1] towards fresh noise, and back: 1
+    is a new sample.
 
     Unlike ``redraw`` it keeps no pixels: what looks like x lies in noise near that of x.
     """
@@ -110,7 +118,7 @@ def vary(
     def change(z, y, given, rng):
         fresh = rng.normal("z", z.shape)
         turned = torch.stack(
-            [arc(a.flatten(), b.flatten(), a.new_tensor([amount]))[0] for a, b in zip(z, fresh)]
+            [slerp(a.flatten(), b.flatten(), a.new_tensor([amount]))[0] for a, b in zip(z, fresh)]
         )
         return from_noise(loaded.model, turned.view(z.shape), y, given, rng)
 
@@ -126,7 +134,9 @@ def between(
     seed: int = 0,
     options: dict | None = None,
 ) -> Tensor:
-    """From a to b (N, *shape) along a great circle of the noise that belongs to them: (N, n, *shape), both ends included."""
+    """From a to b (N, *shape) along a great circle of the noise that belongs to them: (N, n,
+    *shape), both ends included.
+    """
     needs_noise(loaded)
     if n < 2:
         raise UsageError(
@@ -139,7 +149,7 @@ def between(
         z = loaded.model.to_noise(
             ends.flatten(0, 1), None if y is None else y.repeat_interleave(2, 0), given
         ).view(ends.shape)
-        way = torch.stack([arc(*pair.flatten(1), t) for pair in z]).view(len(z), n, *a.shape[1:])
+        way = torch.stack([slerp(*pair.flatten(1), t) for pair in z]).view(len(z), n, *a.shape[1:])
         made = [from_noise(loaded.model, way[:, i], y, given, rng.at(i)) for i in range(n)]
         return torch.stack(made, 1)
 
@@ -170,9 +180,8 @@ def changed(
     given, made = build(loaded.family.Options, options or {}), []
     rng = Rng(seed, ("edit",), device=loaded.device)
     for start in range(0, len(x), BLOCK):
-        rows = torch.arange(start, start + BLOCK).clamp(
-            max=len(x) - 1
-        )  # the last one again and again
+        # the last one again and again
+        rows = torch.arange(start, start + BLOCK).clamp(max=len(x) - 1)
         labels = None if y is None else y[rows]
         each = [
             change(x[rows], labels, given, rng.at(k).per_row(range(start, start + BLOCK)))
@@ -183,7 +192,9 @@ def changed(
 
 
 def exact(loaded: LoadedRun, options: dict | None) -> dict:
-    """Options with enough steps and a sampler without noise, unless they are given, to carry an example to noise and back as it was."""
+    """Options with enough steps and a sampler without noise, unless they are given, to carry an
+    example to noise and back as it was.
+    """
     known = loaded.family.Options.model_fields
     return {
         name: value for name, value in (("steps", STEPS), ("sampler", "dpm")) if name in known
@@ -198,7 +209,8 @@ def needs(loaded: LoadedRun, capability, said: str) -> None:
     if not has(loaded.model, capability):
         if loaded.family.second:
             raise UsageError(
-                f"{loaded.run.path} works on the codes of another run, and only a model of the images themselves can edit them: give a run that was trained without --within"
+                f"{loaded.run.path} works on the codes of another run, and only a model of the "
+                "images themselves can edit them: give a run that was trained without --within"
             )
         raise UsageError(f"the family {loaded.run.record.family} {said}")
 
@@ -215,8 +227,8 @@ def share_of(value: float, name: str) -> None:
 def open_part(fill, spec) -> Tensor:
     """What is to be filled in, True, in the form of one example.
 
-    fill  of images: left, right, top, bottom, centre, the path of a picture whose white part it is, or (H, W) bool;
-          of vectors (D,) bool
+    fill  of images: left, right, top, bottom, centre, the path of a picture whose white part it is,
+          or (H, W) bool; of vectors (D,) bool
     Raises UsageError, DataError (a picture that cannot be read).
     """
     side = spec.shape[1:] if spec.kind == "image" else spec.shape
@@ -230,7 +242,8 @@ def open_part(fill, spec) -> Tensor:
     if mask.shape != side:
         said = " x ".join(map(str, mask.shape[::-1])) if mask.ndim else str(fill)
         raise UsageError(
-            f"the mask has the size {said}, and the data {' x '.join(map(str, side[::-1]))}: bring it to that size"
+            f"the mask has the size {said}, and the data {' x '.join(map(str, side[::-1]))}: bring "
+            "it to that size"
         )
     if mask.dtype != bool:
         raise UsageError("a mask is an array of True, what is to be filled in, and False")
@@ -245,7 +258,8 @@ def white_part(path: Path) -> np.ndarray:
     """(H, W) bool of a picture. Raises UsageError, DataError."""
     if not path.is_file():
         raise UsageError(
-            f"there is no mask {path}: name {', '.join(PARTS)}, or a picture whose white part is to be filled in"
+            f"there is no mask {path}: name {', '.join(PARTS)}, or a picture whose white part is "
+            "to be filled in"
         )
 
     def read(path: Path) -> np.ndarray:
@@ -273,22 +287,27 @@ def white_part(path: Path) -> np.ndarray:
 def chosen(
     loaded: LoadedRun, n: int, images: Path | None = None, label: str | None = None
 ) -> tuple[Tensor, Tensor | None]:
-    """Images to change, the first of a folder or of the test split, and what a conditional model is told: their labels, or one for all.
+    """Images to change, the first of a folder or of the test split, and what a conditional model is
+    told: their labels, or one for all.
 
-    label: a class's name or number. Test images of a class that has no training example are passed over where a model
-    would be told their labels. Raises UsageError, DataError.
+    label: a class's name or number. Test images of a class that has no training example are passed
+    over where a model would be told their labels. Raises UsageError, DataError.
     """
     dataset, spec = loaded.dataset, loaded.dataset.spec
     if spec.kind != "image":
         raise UsageError(
-            "edit changes images: for other data use run.complete, run.redraw, run.vary and run.between in Python"
+            "edit changes images: for other data use run.complete, run.redraw, run.vary and "
+            "run.between in Python"
         )
     conditional = loaded.model.conditional
     if label is not None and not (conditional and spec.classes):
         raise UsageError("this model was not trained with labels: leave --label out")
     if images is not None and conditional and label is None:
         raise UsageError(
-            "this model needs to be told what to draw, and pictures of your own have no labels: add --label"
+            (
+                "this model needs to be told what to draw, and pictures of your own have no labels: "
+                "add --label"
+            )
             if spec.classes
             else "this model needs captions, and pictures of your own have none: leave --images out"
         )
@@ -317,10 +336,11 @@ def chosen(
 def save(
     loaded: LoadedRun, x: Tensor, made: Tensor, target: Path, fill=None, columns: int = 16
 ) -> list[Path]:
-    """Writes images made of x: .png as a sheet, other endings as ``sample.write`` does. Returns the files.
+    """Writes images made of x: .png as a sheet, other endings as ``sample.write`` does. Returns the
+    files.
 
-    x     (N, *shape): a column each, on top, what is filled in grey, above its draws ``made`` (N, draws, *shape);
-          (N, 2, *shape): a line for each pair, its way ``made`` between the two
+    x     (N, *shape): a column each, on top, what is filled in grey, above its draws ``made`` (N,
+          draws, *shape); (N, 2, *shape): a line for each pair, its way ``made`` between the two
     """
     dataset = loaded.dataset
     if target.suffix.lower() != ".png":

@@ -1,11 +1,13 @@
 """The z of a given x, for a decoder without an encoder: found by optimisation.
 
-    z* = argmin  |G(z) - x|^2 / D  +  a |phi(G(z)) - phi(x)|^2 / |phi(x)|^2  +  b ((|z|^2 - d) / d)^2
+    z* = argmin  |G(z) - x|^2 / D  +  a |phi(G(z)) - phi(x)|^2 / |phi(x)|^2  +  b ((|z|^2 - d) /
+    d)^2
 
-(after Zhu et al. 2016, arXiv:1609.03552, and the projector of Karras et al. 2020, arXiv:1912.04958, section 5.) phi is what
-the model itself sees in x, such as the last hidden layer of its discriminator: no foreign network is downloaded for it.
-A standard normal z of d dimensions has |z|^2 near d, hence the last term: a z elsewhere decodes to nothing that the model
-ever learned. The landscape has many valleys, so the search starts from the best few of many random z.
+(after Zhu et al. 2016, arXiv:1609.03552, and the projector of Karras et al. 2020, arXiv:1912.04958,
+section 5.) phi is what the model itself sees in x, such as the last hidden layer of its
+discriminator: no foreign network is downloaded for it. A standard normal z of d dimensions has
+|z|^2 near d, hence the last term: a z elsewhere decodes to nothing that the model ever learned. The
+landscape has many valleys, so the search starts from the best few of many random z.
 """
 
 from dataclasses import dataclass
@@ -24,7 +26,8 @@ BLOCK = 256  # z that are optimised at once
 
 @dataclass(frozen=True)
 class Inversion:
-    """z (N, latent_dim); x_hat (N, *shape), what it decodes to; error (N,), mean square per component in the model's units.
+    """z (N, latent_dim); x_hat (N, *shape), what it decodes to; error (N,), mean square per
+    component in the model's units.
 
     how: in words what was done.
     """
@@ -60,8 +63,10 @@ def invert(
 ) -> Inversion:
     """x (N, *shape), y (N,) or None -> the z that the model decodes to something like it.
 
-    options     with which the model draws latents: the candidates, the best ``starts`` of which are optimised for each x
-    lr          of Adam, relative to the standard deviation of z, at first; it falls to 0 by a cosine
+    options     with which the model draws latents: the candidates, the best ``starts`` of which are
+                optimised for each x
+    lr          of Adam, relative to the standard deviation of z, at first; it falls to 0 by a
+                cosine
     features    a, for models that have features; prior: b
     Deterministic: the same x, seed and options give the same z. Raises UsageError when ``why_not``.
     """
@@ -69,7 +74,8 @@ def invert(
         raise UsageError(f"nothing to invert: {reason}")
     if starts < 1 or candidates < starts or steps < 0:
         raise UsageError(
-            f"an inversion takes 1 or more starts, not more than its {candidates} candidates, and 0 or more steps"
+            f"an inversion takes 1 or more starts, not more than its {candidates} candidates, and "
+            "0 or more steps"
         )
     see = model.features if has(model, HasFeatures) and features else None
     with torch.no_grad():
@@ -151,7 +157,9 @@ def _candidates(objective: _Objective, drawn: Tensor, starts: int) -> Tensor:
 def _search(
     objective: _Objective, drawn: Tensor, steps: int, starts: int, lr: float
 ) -> tuple[Tensor, Tensor]:
-    """Adam from each start; of each x the end with the lowest value: z (N, latent_dim) and x_hat (N, *shape)."""
+    """Adam from each start; of each x the end with the lowest value: z (N, latent_dim) and x_hat
+    (N, *shape).
+    """
     n = len(objective.x)
     z = _candidates(objective, drawn, starts).flatten(0, 1)
     rows = torch.arange(n, device=z.device).repeat_interleave(starts)

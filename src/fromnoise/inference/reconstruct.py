@@ -1,6 +1,7 @@
 """From a run and images, its own or the user's, to rows of inputs and reconstructions.
 
-A model that decodes but does not encode reconstructs too: the z of each image is searched for (invert.py).
+A model that decodes but does not encode reconstructs too: the z of each image is searched for
+(invert.py).
 """
 
 from pathlib import Path
@@ -24,15 +25,17 @@ COLUMNS = 16
 def reconstruct(
     loaded: LoadedRun, n: int, images: Path | None = None, out: Path | None = None
 ) -> tuple[Path, float, int, str]:
-    """Writes a picture with inputs above their reconstructions. Returns it, the mean squared error per pixel in
-    [0, 1], the number of examples, and in words how they were found ("by the encoder"). Raises UsageError, DataError.
+    """Writes a picture with inputs above their reconstructions. Returns it, the mean squared error
+    per pixel in [0, 1], the number of examples, and in words how they were found ("by the
+    encoder"). Raises UsageError, DataError.
     """
     dataset, model = loaded.dataset, loaded.model
     if dataset.spec.kind != "image":
         raise UsageError("reconstruct draws images: for this data use run.reconstruct(x) in Python")
     if not has(model, Reconstructs) and (reason := why_not(model)):
         raise UsageError(
-            f"the family {loaded.run.record.family} does not reconstruct: it has no encoder, and {reason}"
+            f"the family {loaded.run.record.family} does not reconstruct: it has no encoder, and "
+            f"{reason}"
         )
     if model.conditional and images is not None:
         raise UsageError(
@@ -68,7 +71,8 @@ def own_images(loaded: LoadedRun, folder: Path, n: int) -> torch.Tensor:
     channels, height, width = loaded.dataset.spec.shape
     if height != width:
         raise UsageError(
-            "this run's images are not square, and pictures of a folder are brought to squares: leave --images out"
+            "this run's images are not square, and pictures of a folder are brought to squares: "
+            "leave --images out"
         )
     config = build(DataConfig, loaded.run.record.data.settings)
     x = torch.from_numpy(pictures(folder, n, height, channels, config)).float() / 127.5 - 1

@@ -25,11 +25,13 @@ from ..data.codecs.tokenizer import utf8
 from ..data.dataset import Dataset
 from ..runs.load import LoadedRun
 
-# Samples are always made in blocks of this size, the last one filled up: kernels round differently for
+# Samples are always made in blocks of this size, the last one filled up: kernels round differently
+# for
 # different batch sizes, and so a sample would depend on how many others were asked for.
 BLOCK = 64
 SMALLEST_FILE = 4096  # bytes of the disk that a picture takes at least
 MOST_FILES = 10**7  # in one folder
+# full width forms, too
 FORMULA = (
     "=",
     "+",
@@ -42,7 +44,7 @@ FORMULA = (
     "\uff0b",
     "\uff0d",
     "\uff20",
-)  # full width forms, too
+)
 
 
 @torch.no_grad()
@@ -55,11 +57,13 @@ def blocks(
     labels: torch.Tensor | None = None,
     prompt: str | None = None,
 ) -> Iterator[torch.Tensor]:
-    """The samples 0 .. n-1 in model form, at most BLOCK at a time, (b, *shape); rows of a table as they are written.
+    """The samples 0 .. n-1 in model form, at most BLOCK at a time, (b, *shape); rows of a table as
+    they are written.
 
-    label: one class for all, prompt: one caption for all, or labels: (n,) or (n, L), one for each; with none of them a
-    conditional model goes through the classes that it learned, or the captions that its run recorded, in turn. Raises
-    UsageError, also for a label of a class that has no training example.
+    label: one class for all, prompt: one caption for all, or labels: (n,) or (n, L), one for each;
+    with none of them a conditional model goes through the classes that it learned, or the captions
+    that its run recorded, in turn. Raises UsageError, also for a label of a class that has no
+    training example.
     """
     if n < 1:
         raise UsageError(f"-n takes a number from 1 on, not {n}")
@@ -68,13 +72,15 @@ def blocks(
     if prompt is not None:
         if not (conditional and spec.caption):
             raise UsageError(
-                "this model was not trained with captions (--conditional, data that has them): leave --prompt out"
+                "this model was not trained with captions (--conditional, data that has them): "
+                "leave --prompt out"
             )
         labels = dataset.words.encode([prompt]).expand(n, -1)
     if label is not None:
         if spec.caption:
             raise UsageError(
-                f"this data has captions and no classes: {'give --prompt instead of --label' if conditional else 'leave --label out'}"
+                "this data has captions and no classes: "
+                f"{'give --prompt instead of --label' if conditional else 'leave --label out'}"
             )
         check_takes_labels(loaded)
         check_labels([label], 1, spec.classes)
@@ -104,17 +110,20 @@ def sample(
     options: dict | None = None,
     prompt: str | None = None,
 ) -> torch.Tensor:
-    """n samples in model form (n, *shape). Raises UsageError, also for more than fit into the memory."""
+    """n samples in model form (n, *shape). Raises UsageError, also for more than fit into the
+    memory.
+    """
     refuse_too_many(loaded, n)
     return torch.cat(list(blocks(loaded, n, seed, label, options, prompt=prompt)))
 
 
 def refuse_too_many(loaded: LoadedRun, n: int) -> None:
-    """Raises UsageError if n samples do not fit into the memory, in model form and in that of a file."""
+    """Raises UsageError if n samples do not fit into the memory, in model form and in that of a
+    file.
+    """
     spec = loaded.dataset.spec
-    each = spec.dims * (
-        12 if spec.kind == "image" else 40
-    )  # bytes; the values of a table are Python objects on their way
+    # bytes; the values of a table are Python objects on their way
+    each = spec.dims * (12 if spec.kind == "image" else 40)
     fits = int(SHARE * memory() / each)
     mend = f"ask for {fits:,} or fewer" + (
         ", or for a folder (-o NAME), which is written as they come" * (spec.kind == "image")
@@ -133,7 +142,9 @@ def sample_to(
     raw_csv: bool = False,
     warn: Callable[[str], None] = lambda line: None,
 ) -> list[Path]:
-    """Draws n samples and writes them, see ``write``; images into a folder as they come. Raises UsageError, StorageError."""
+    """Draws n samples and writes them, see ``write``; images into a folder as they come. Raises
+    UsageError, StorageError.
+    """
     dataset = loaded.dataset
     if dataset.spec.kind != "image" or target.suffix:
         x = sample(loaded, n, seed, label, options, prompt)
@@ -142,12 +153,12 @@ def sample_to(
     room = shutil.disk_usage(place).free // SMALLEST_FILE
     if n > min(room, MOST_FILES):
         raise UsageError(
-            f"-n {n}: so many files are too many for one folder, and the disk has room for {room:,}: ask for {min(room, MOST_FILES):,} or fewer"
+            f"-n {n}: so many files are too many for one folder, and the disk has room for "
+            f"{room:,}: ask for {min(room, MOST_FILES):,} or fewer"
         )
     made = blocks(loaded, n, seed, label, options, prompt=prompt)
-    made = itertools.chain(
-        [next(made)], made
-    )  # what is wrong with the options is said before a folder is made
+    # what is wrong with the options is said before a folder is made
+    made = itertools.chain([next(made)], made)
     return write_folder(
         target, ".png", (png_bytes(picture) for x in made for picture in in_own_units(dataset, x))
     )
@@ -155,11 +166,11 @@ def sample_to(
 
 @contextmanager
 def guided_by(loaded: LoadedRun, weak: LoadedRun | None, options: dict) -> Iterator[None]:
-    """Within it, a diffusion model samples with guidance away from what a weaker one sees: autoguidance (Karras et al. 2024,
-    arXiv:2406.02507).
+    """Within it, a diffusion model samples with guidance away from what a weaker one sees:
+    autoguidance (Karras et al. 2024, arXiv:2406.02507).
 
-    weak: a smaller or less trained model of the same data and path, and the same first stage if there is one; None: nothing is
-    changed. The option guidance says how far. Raises UsageError.
+    weak: a smaller or less trained model of the same data and path, and the same first stage if
+    there is one; None: nothing is changed. The option guidance says how far. Raises UsageError.
     """
     if weak is None:
         yield
@@ -167,21 +178,25 @@ def guided_by(loaded: LoadedRun, weak: LoadedRun | None, options: dict) -> Itera
     stages = [getattr(one.model, "second", one.model) for one in (loaded, weak)]
     if not all(hasattr(stage, "guide_with") for stage in stages):
         raise UsageError(
-            "only a diffusion model is guided by another model, and only by a diffusion model: leave --guide-with out"
+            "only a diffusion model is guided by another model, and only by a diffusion model: "
+            "leave --guide-with out"
         )
     if weak.dataset.digest != loaded.dataset.digest:
         raise UsageError(
-            f"{weak.run.path} was trained on other data than {loaded.run.path}: guide with a model of the same data"
+            f"{weak.run.path} was trained on other data than {loaded.run.path}: guide with a model "
+            "of the same data"
         )
     if any(one.family.second for one in (loaded, weak)) and loaded.run.info["config"].get(
         "digest"
     ) != weak.run.info["config"].get("digest"):
         raise UsageError(
-            f"{weak.run.path} works on the codes of another first stage than {loaded.run.path}: guide with a run within the same one"
+            f"{weak.run.path} works on the codes of another first stage than {loaded.run.path}: "
+            "guide with a run within the same one"
         )
     if build(loaded.family.Options, options).guidance == 1:
         raise UsageError(
-            "--guide-with says by what to guide, --guidance how much: add --guidance 1.5, or leave it out"
+            "--guide-with says by what to guide, --guidance how much: add --guidance 1.5, or leave "
+            "it out"
         )
     stages[0].guide_with(stages[1])
     try:
@@ -191,7 +206,9 @@ def guided_by(loaded: LoadedRun, weak: LoadedRun | None, options: dict) -> Itera
 
 
 def labels_of(loaded: LoadedRun, n: int, label: int | None = None) -> torch.Tensor | None:
-    """(n,) classes that ``sample`` tells a conditional model for the samples 0 .. n-1; None where it tells none, or captions."""
+    """(n,) classes that ``sample`` tells a conditional model for the samples 0 .. n-1; None where
+    it tells none, or captions.
+    """
     if not is_conditional(loaded) or not loaded.dataset.spec.classes:
         return None
     return loaded.dataset.in_turn(range(n)) if label is None else torch.full((n,), label)
@@ -205,7 +222,8 @@ def check_takes_labels(loaded: LoadedRun) -> None:
     """Raises UsageError unless the model draws the class that it is told."""
     if not is_conditional(loaded):
         raise UsageError(
-            f"{loaded.run.path} is not conditional: leave --label out, or train with --conditional for samples of one class"
+            f"{loaded.run.path} is not conditional: leave --label out, or train with --conditional "
+            "for samples of one class"
         )
 
 
@@ -220,13 +238,17 @@ def lost_label(loaded: LoadedRun) -> str:
         or any(column.name == name for column in codec.columns)
     ):
         return ""
-    return f"the label column '{name}' is not in the samples, since this run did not learn it: train anew without --no-learn-label"
+    return (
+        f"the label column '{name}' is not in the samples, since this run did not learn it: train "
+        "anew without --no-learn-label"
+    )
 
 
 def in_own_units(
     dataset: Dataset, x: torch.Tensor, y: torch.Tensor | None = None
 ) -> np.ndarray | dict | list[str]:
-    """Model form -> what the user gave: uint8 images (N, H, W[, C]), points (N, D), a table as {column: values}, texts.
+    """Model form -> what the user gave: uint8 images (N, H, W[, C]), points (N, D), a table as
+    {column: values}, texts.
 
     y: (N,) classes that a conditional model was told: they are the label column of a table.
     """
@@ -253,10 +275,12 @@ def write(
     raw_csv: bool = False,
     warn: Callable[[str], None] = lambda line: None,
 ) -> list[Path]:
-    """Writes samples in the form that the ending names: folder of PNGs, .png grid, .npy, .csv, .txt. Returns the files.
+    """Writes samples in the form that the ending names: folder of PNGs, .png grid, .npy, .csv,
+    .txt. Returns the files.
 
-    y: (N,) the classes that a conditional model was told: the label is a column of .csv, and no part of .npy.
-    raw_csv: False puts an apostrophe before text that a spreadsheet would execute, see ``neutral``; warn receives a line about it.
+    y: (N,) the classes that a conditional model was told: the label is a column of .csv, and no
+    part of .npy. raw_csv: False puts an apostrophe before text that a spreadsheet would execute,
+    see ``neutral``; warn receives a line about it.
 
     Raises UsageError for an ending that does not suit the data, StorageError.
     """
@@ -293,7 +317,8 @@ def write(
             and any(column.offset for column in dataset.columns.columns)
         ):
             raise UsageError(
-                f"-o {target}: a table with numbers beyond 2^53 among others is written as .csv, which is exact"
+                f"-o {target}: a table with numbers beyond 2^53 among others is written as .csv, "
+                "which is exact"
             )
         write_atomic(target, npy_bytes(array))
     elif suffix == ".csv":
@@ -346,7 +371,8 @@ def neutral_cells(
 
 
 def neutral(text: str) -> str:
-    """A text with an apostrophe before it if a spreadsheet would take it for a formula; plain numbers stay.
+    """A text with an apostrophe before it if a spreadsheet would take it for a formula; plain
+    numbers stay.
 
     What begins a formula: OWASP, "CSV Injection".
     """
@@ -356,7 +382,8 @@ def neutral(text: str) -> str:
 
 
 def write_texts(texts: Sequence[str], symbols: Sequence[Sequence[int]], target: Path) -> list[Path]:
-    """Texts as one .txt or a folder of them, or their symbols as .npy: int64 (n, longest), -1 after the end of a shorter one.
+    """Texts as one .txt or a folder of them, or their symbols as .npy: int64 (n, longest), -1 after
+    the end of a shorter one.
 
     Raises UsageError for another ending, StorageError.
     """

@@ -1,7 +1,8 @@
 """A model of symbols goes on with a prompt, and says how much a given text surprises it.
 
-Sample i depends on (seed, i) only. A batch may mix prompts of any lengths: each row reads its own to the end and then
-writes. Text comes out as soon as it is certain: whole characters, and nothing that may turn out to be a stop string.
+Sample i depends on (seed, i) only. A batch may mix prompts of any lengths: each row reads its own
+to the end and then writes. Text comes out as soon as it is certain: whole characters, and nothing
+that may turn out to be a stop string.
 """
 
 import codecs
@@ -22,17 +23,21 @@ from ..core.rng import Rng
 from ..data.codecs.tokenizer import Tokenizer, utf8
 from ..data.dataset import Dataset
 from ..measures.text import Hashes, longest_copied, perplexity
-from ..probability.decoding import RECENT, DecodingOptions, choose
+from ..probability.decoding import RECENT, DecodingOptions, choose_symbol
 from ..runs.load import LoadedRun, dataset_of
 
-BLOCK = 8  # rows that are written together, the last block filled up: kernels round differently for other batch sizes
+# rows that are written together, the last block filled up: kernels round differently for other
+# batch sizes
+BLOCK = 8
 LONGEST_PROMPT = 1_000_000  # symbols that are read from the first to the last: minutes
 MOST = 10_000_000  # symbols that one call writes
-LONGEST = 10_000_000  # symbols of training text that copies are looked for in: each takes 50 bytes of memory
+# symbols of training text that copies are looked for in: each takes 50 bytes of memory
+LONGEST = 10_000_000
+# that a score computes in one call: symbols (more are slower), log-probabilities
 SYMBOLS_AT_ONCE, NUMBERS_AT_ONCE = (
     2**12,
     2**25,
-)  # that a score computes in one call: symbols (more are slower), log-probabilities
+)
 RECURRENT_SPAN = 2**15  # symbols that a recurrent model reads in one go
 
 
@@ -45,7 +50,8 @@ class Generated:
 
     symbols  those whose text begins before the stop string
     log_p    of each under the model's own distribution (before temperature and filters), nats
-    text     of the symbols, up to the stop string; incomplete characters as U+FFFD. Empty without a tokenizer
+    text     of the symbols, up to the stop string; incomplete characters as U+FFFD. Empty without a
+             tokenizer
     stopped  whether a stop string came
     """
 
@@ -72,11 +78,13 @@ def generate(
     tokenizer: Tokenizer | None = None,
     on_symbols: Callable[[int, str, Generated], None] | None = None,
 ) -> list[Generated]:
-    """``length`` symbols after each prompt (1-D int64, may be empty); row i draws from ``rng`` under its number i.
+    """``length`` symbols after each prompt (1-D int64, may be empty); row i draws from ``rng``
+    under its number i.
 
-    y: labels (n,) of a conditional model. stop: strings if there is a tokenizer, else sequences of symbols; a row ends
-    right before the first one. on_symbols(row, text, generated): after each symbol of a row with the text that it made
-    certain (may be empty), and once at the end with what was held back. Raises UsageError, DataError (a diverged model).
+    y: labels (n,) of a conditional model. stop: strings if there is a tokenizer, else sequences of
+    symbols; a row ends right before the first one. on_symbols(row, text, generated): after each
+    symbol of a row with the text that it made certain (may be empty), and once at the end with what
+    was held back. Raises UsageError, DataError (a diverged model).
     """
     check_length(len(prompts), length)
     V, stops = model.vocabulary, stop_strings(stop, tokenizer)
@@ -85,7 +93,8 @@ def generate(
         raise UsageError(f"a prompt's symbols are whole numbers from 0 to {V - 1}")
     if model.context is None and any(len(prompt) > LONGEST_PROMPT for prompt in prompts):
         raise UsageError(
-            f"a recurrent model reads a prompt symbol by symbol: give {LONGEST_PROMPT:,} symbols or fewer"
+            f"a recurrent model reads a prompt symbol by symbol: give {LONGEST_PROMPT:,} symbols "
+            "or fewer"
         )
     out = []
     for start in range(0, len(prompts), BLOCK):
@@ -104,7 +113,9 @@ def generate(
 
 
 def _write(model, prompts, length, options, chances, y, writers) -> None:
-    """One block: each row reads its prompt, then what it wrote. A row draws one number for each symbol that it writes."""
+    """One block: each row reads its prompt, then what it wrote. A row draws one number for each
+    symbol that it writes.
+    """
     n = len(prompts)
     seen = [
         len(prompt) if model.context is None else min(len(prompt), model.context)
@@ -130,7 +141,7 @@ def _write(model, prompts, length, options, chances, y, writers) -> None:
             u[writing] = torch.tensor(
                 [chances[row].random() for row in writing], dtype=torch.float64
             )
-            symbols = choose(log_p, history, options, u)
+            symbols = choose_symbol(log_p, history, options, u)
             own = log_p.gather(1, symbols[:, None])[:, 0].tolist()
             chosen = symbols.tolist()
             for row in writing:
@@ -147,7 +158,9 @@ def _write(model, prompts, length, options, chances, y, writers) -> None:
 
 
 class Writer:
-    """The text of one row while its symbols come. Without a tokenizer symbol s is the character chr(s): one search for both."""
+    """The text of one row while its symbols come. Without a tokenizer symbol s is the character
+    chr(s): one search for both.
+    """
 
     def __init__(self, row: int, stops: tuple[str, ...], tokenizer, on_symbols):
         self.row, self.stops, self.tokenizer, self.on_symbols = (
@@ -158,14 +171,16 @@ class Writer:
         )
         self.decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self.generated, self.done = Generated(), False
+        # text that is certain; the end that may be the beginning of a stop string
         self.parts, self.held = (
             [],
             "",
-        )  # text that is certain; the end that may be the beginning of a stop string
+        )
+        # where in the text each symbol begins; whole characters so far
         self.starts, self.length = (
             [],
             0,
-        )  # where in the text each symbol begins; whole characters so far
+        )
 
     def read(self, symbol: int, log_p: float) -> None:
         """The next symbol: passes on what is certain now, ends the row at a stop string."""
@@ -194,14 +209,15 @@ class Writer:
         self._release(len(self.held) - keep)
 
     def finish(self) -> None:
-        """The end: what was held back was no stop string, and an incomplete character will not be completed."""
+        """The end: what was held back was no stop string, and an incomplete character will not be
+        completed.
+        """
         self.held += "" if self.tokenizer is None else self.decoder.decode(b"", final=True)
         self._end()
 
     def _stop(self, place: int) -> None:
-        kept = bisect_left(
-            self.starts, self.length - len(self.held) + place
-        )  # symbols that begin before the stop string
+        # symbols that begin before the stop string
+        kept = bisect_left(self.starts, self.length - len(self.held) + place)
         del self.generated.symbols[kept:], self.generated.log_p[kept:]
         self.held, self.generated.stopped = self.held[:place], True
         self._end()
@@ -219,7 +235,9 @@ class Writer:
 
 
 def stop_strings(stop: Sequence, tokenizer) -> tuple[str, ...]:
-    """Stop strings as ``Writer`` looks for them. Raises UsageError for an empty one, or text where there is no tokenizer."""
+    """Stop strings as ``Writer`` looks for them. Raises UsageError for an empty one, or text where
+    there is no tokenizer.
+    """
     stops = (stop,) if isinstance(stop, str) else tuple(stop)
     if tokenizer is None and not any(isinstance(one, str) for one in stops):
         stops = tuple("".join(map(chr, one)) for one in stops)
@@ -249,10 +267,12 @@ def check_length(n: int, length: int) -> None:
 
 @torch.no_grad()
 def score(model: Predicts, s: Tensor | np.ndarray, label: int | None = None) -> np.ndarray:
-    """-log p of each symbol of one sequence given those before it, (L,) float64 nats; the first is predicted from the start.
+    """-log p of each symbol of one sequence given those before it, (L,) float64 nats; the first is
+    predicted from the start.
 
-    Each symbol is counted once. Longer than ``span``, the sequence is read in windows that overlap, and a symbol is
-    taken from the first window that it is in: at least ``overlap`` symbols stand before it there. Raises UsageError.
+    Each symbol is counted once. Longer than ``span``, the sequence is read in windows that overlap,
+    and a symbol is taken from the first window that it is in: at least ``overlap`` symbols stand
+    before it there. Raises UsageError.
     """
     s = torch.as_tensor(np.asarray(s, np.int64))
     L, V = len(s), model.vocabulary
@@ -270,9 +290,10 @@ def score(model: Predicts, s: Tensor | np.ndarray, label: int | None = None) -> 
         torch.device("cpu"),
     )
     for i in range(0, len(starts), at_once):
+        # B T
         part = torch.stack([s[start : start + span] for start in starts[i : i + at_once]]).to(
             device
-        )  # B T
+        )
         y = None if label is None else torch.full((len(part),), label, device=device)
         log_p = model.log_probs(part, y).gather(2, part[:, :, None])[:, :, 0].cpu().double().numpy()
         for start, values in zip(starts[i : i + at_once], log_p):
@@ -284,8 +305,9 @@ def score(model: Predicts, s: Tensor | np.ndarray, label: int | None = None) -> 
 def windows(model: Predicts) -> tuple[int, int]:
     """(symbols that are read at once, how many of them two neighbouring windows share).
 
-    They share what the model can see, at most half a window: with a context of k < T/2 symbols nothing is lost. A
-    recurrent model (context None) reads 2^15 symbols at once, most texts as a whole.
+    They share what the model can see, at most half a window: with a context of k < T/2 symbols
+    nothing is lost. A recurrent model (context None) reads 2^15 symbols at once, most texts as a
+    whole.
     """
     if model.context is None:
         span = max(model.length, min(RECURRENT_SPAN, NUMBERS_AT_ONCE // model.vocabulary))
@@ -304,21 +326,27 @@ def context_in_words(model: Predicts, L: int) -> str:
         )
     if overlap == model.context:
         return f"each symbol given the {model.context} before it"
-    return f"each symbol given at least {overlap} before it (windows of {span}, {span - overlap} apart)"
+    return (
+        f"each symbol given at least {overlap} before it (windows of {span}, {span - overlap} "
+        "apart)"
+    )
 
 
 @dataclass(frozen=True)
 class Scored:
-    """How much a text surprises a model: nats of each symbol, and their sum for each character, byte and symbol.
+    """How much a text surprises a model: nats of each symbol, and their sum for each character,
+    byte and symbol.
 
     pieces    the symbols as text, in order; surprise: -log p of each, (L,) nats
     characters, bytes   of the text in UTF-8; a byte that is no UTF-8 counts as one character
-    unknown   characters that the vocabulary lacks: each is scored as the one symbol that stands for all of them, and as
-              one of all the characters that this may be, equally likely
+    unknown   characters that the vocabulary lacks: each is scored as the one symbol that stands for
+              all of them, and as one of all the characters that this may be, equally likely
     context   what stood before each symbol, in words
-    unknown_nats   what it costs to say which character an unknown symbol stands for, each; part of ``nats``
+    unknown_nats   what it costs to say which character an unknown symbol stands for, each; part of
+                   ``nats``
 
-    A text that tokens can spell in several ways (bpe) is at least as probable as told: only the tokenizer's way counts.
+    A text that tokens can spell in several ways (bpe) is at least as probable as told: only the
+    tokenizer's way counts.
     """
 
     pieces: tuple[str, ...]
@@ -367,8 +395,14 @@ class Scored:
 
     def __str__(self) -> str:
         lines = [
-            f"{self.nats:,.2f} nats: {self.symbols:,} symbols, {self.characters:,} characters, {self.bytes:,} bytes",
-            f"{self.bits_per_character:.4f} bits per character, {self.bits_per_byte:.4f} bits per byte",
+            (
+                f"{self.nats:,.2f} nats: {self.symbols:,} symbols, {self.characters:,} characters, "
+                f"{self.bytes:,} bytes"
+            ),
+            (
+                f"{self.bits_per_character:.4f} bits per character, {self.bits_per_byte:.4f} bits per "
+                "byte"
+            ),
             f"{self.nats / self.symbols:.4f} nats per symbol, perplexity {self.perplexity:.3f}",
             self.context,
         ]
@@ -404,7 +438,9 @@ def continue_texts(
     on_symbols: Callable[[int, str, Generated], None] | None = None,
     warn: Callable[[str], None] = lambda line: None,
 ) -> list[Generated]:
-    """n continuations of a prompt, numbers 0 .. n-1. warn hears of characters in it that the model lacks. Raises UsageError."""
+    """n continuations of a prompt, numbers 0 .. n-1. warn hears of characters in it that the model
+    lacks. Raises UsageError.
+    """
     tokenizer = tokenizer_of(loaded)
     check_length(n, length)
     chosen = build(loaded.family.Options, options or {})
@@ -425,7 +461,9 @@ def continue_texts(
 
 
 def score_text(loaded: LoadedRun, text: str) -> Scored:
-    """How much a text surprises the model. Raises UsageError for an empty one, DataError for one of probability 0."""
+    """How much a text surprises the model. Raises UsageError for an empty one, DataError for one of
+    probability 0.
+    """
     tokenizer, model = tokenizer_of(loaded), loaded.model
     symbols = tokenizer.encode(text)
     surprise = score(model, symbols)
@@ -450,9 +488,11 @@ def score_text(loaded: LoadedRun, text: str) -> Scored:
 
 
 def read_text(raw: bytes, name: str, tokenizer: Tokenizer) -> str:
-    """Bytes from outside as text that the model takes: a byte order mark is left out, as from training texts.
+    """Bytes from outside as text that the model takes: a byte order mark is left out, as from
+    training texts.
 
-    Bytes that are no UTF-8 stay what they are for a model of bytes (as ``surrogateescape``), and others refuse: DataError.
+    Bytes that are no UTF-8 stay what they are for a model of bytes (as ``surrogateescape``), and
+    others refuse: DataError.
     """
     raw = raw.removeprefix(codecs.BOM_UTF8)
     try:

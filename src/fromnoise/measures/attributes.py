@@ -1,12 +1,15 @@
-"""Does a picture of ``shapes`` show what a caption says? Judged by the rules of drawing (data/sources/shapes.py), not by a network.
+"""Does a picture of ``shapes`` show what a caption says? Judged by the rules of drawing
+(data/sources/shapes.py), not by a network.
 
-Analysis by synthesis: what stands out from the ground is cut into connected parts; the colour of a part is that on whose line
-from the ground its pixels lie; how much of each pixel it fills gives its centre of mass and its size; the shape is that which,
-drawn there in that size, differs least. What differs too much from all of them is none.
+Analysis by synthesis: what stands out from the ground is cut into connected parts; the colour of a
+part is that on whose line from the ground its pixels lie; how much of each pixel it fills gives its
+centre of mass and its size; the shape is that which, drawn there in that size, differs least. What
+differs too much from all of them is none.
 
-Measured on 2,000 test and 2,000 unseen pictures at side 32 (tests/test_attributes.py holds a smaller run to it). Wrong captions
-have one attribute changed: colour, shape, size, relation, number, or the two things exchanged. Noise and blur are Gaussian, their
-deviations on the scale [-1, 1] and in pixels:
+Measured on 2,000 test and 2,000 unseen pictures at side 32 (tests/test_attributes.py holds a
+smaller run to it). Wrong captions have one attribute changed: colour, shape, size, relation,
+number, or the two things exchanged. Noise and blur are Gaussian, their deviations on the scale [-1,
+1] and in pixels:
 
     noise                0     0.05  0.1   0.2   0.3   0     0     0     0     0.1   0.1
     blur                 0     0     0     0     0     0.5   0.7   0.85  1     0.5   0.7
@@ -24,11 +27,14 @@ from ..data.sources.shapes import COLOURS, GROUND, SHAPES, SIDE, SIZES, Scene, T
 
 STANDS_OUT = 80  # levels from the ground: about a third of a colour's distance
 SPECK = 5  # pixels at side 32: less than this is dirt and no thing (the smallest thing fills 25)
-OFF_COLOUR = 45  # levels, root mean square: farther from the line to every colour, it has none (the lines' middles: 61 and more)
+# levels, root mean square: farther from the line to every colour, it has none (the lines' middles:
+# 61 and more)
+OFF_COLOUR = 45
+# pixels from empty to full: as drawn, and as a picture that is a little out of focus
 EDGES = (
     1.0,
     2.0,
-)  # pixels from empty to full: as drawn, and as a picture that is a little out of focus
+)
 MISFIT = 0.27  # of its area: a part that differs more from every shape has none
 SLACK = 0.5  # pixels at side 32 by which r may lie outside all sizes
 BETWEEN = (SIZES["small"][1] + SIZES["large"][0]) / 2  # r: below small, above large
@@ -71,12 +77,10 @@ def _detect_shapes(pictures: np.ndarray) -> list[tuple[int, Part]]:
     off = off[row]
     lines = np.float32(list(COLOURS.values())) - np.float32(GROUND)  # (K, 3)
     fills = off @ (lines / (lines**2).sum(1, keepdims=True)).T  # (M, H, W, K)
-    missed = (off**2).sum(-1)[..., None] - fills**2 * (lines**2).sum(
-        1
-    )  # squared distances to the lines
-    missed = np.sqrt(
-        (missed * own[..., None]).sum((1, 2)).clip(0) / own.sum((1, 2))[:, None]
-    )  # (M, K)
+    # squared distances to the lines
+    missed = (off**2).sum(-1)[..., None] - fills**2 * (lines**2).sum(1)
+    # (M, K)
+    missed = np.sqrt((missed * own[..., None]).sum((1, 2)).clip(0) / own.sum((1, 2))[:, None])
     colour = missed.argmin(1)
     alpha = np.take_along_axis(fills, colour[:, None, None, None], 3)[..., 0] * near
     total = np.maximum(alpha.sum((1, 2)), 1e-6)
@@ -87,6 +91,7 @@ def _detect_shapes(pictures: np.ndarray) -> list[tuple[int, Part]]:
     def drawn(kind, soft):
         return cover(np.full(len(row), kind), x, y, r, side, soft)
 
+    # (M, shapes)
     misfit = np.stack(
         [
             np.minimum.reduce([np.abs(alpha - drawn(kind, soft)).sum((1, 2)) for soft in EDGES])
@@ -94,7 +99,7 @@ def _detect_shapes(pictures: np.ndarray) -> list[tuple[int, Part]]:
             for kind in range(len(SHAPES))
         ],
         1,
-    )  # (M, shapes)
+    )
     shape, parts = misfit.argmin(1), []
     for i in range(len(row)):
         size_fits = SIZES["small"][0] - SLACK <= r[i] / unit <= SIZES["large"][1] + SLACK
@@ -113,7 +118,8 @@ def _detect_shapes(pictures: np.ndarray) -> list[tuple[int, Part]]:
 
 
 def components(mask: np.ndarray) -> np.ndarray:
-    """bool (N, H, W) -> int64 (N, H, W): one number above 0 for each part that hangs together along its sides, 0 elsewhere.
+    """bool (N, H, W) -> int64 (N, H, W): one number above 0 for each part that hangs together along
+    its sides, 0 elsewhere.
 
     The number of a part is 1 + the index of its last pixel.
     """
@@ -141,9 +147,11 @@ def _grown(mask: np.ndarray) -> np.ndarray:
 
 
 def check_caption(parts: Sequence[Part], scene: Scene) -> dict[str, bool | None]:
-    """Which attributes of a scene are as it says: True, False, or None where it says nothing; and "correct", all of them.
+    """Which attributes of a scene are as it says: True, False, or None where it says nothing; and
+    "correct", all of them.
 
-    Which part stands for which thing is chosen in the scene's favour. With a wrong number of parts nothing is right.
+    Which part stands for which thing is chosen in the scene's favour. With a wrong number of parts
+    nothing is right.
     """
     says_size = any(thing.size for thing in scene.things)
     if len(parts) != len(scene.things):
@@ -180,7 +188,9 @@ def relation_of(first: Part, second: Part) -> str:
 
 
 def check(pictures: np.ndarray, captions: Sequence[str]) -> list[dict[str, bool | None]]:
-    """``judge`` of each picture, uint8 (N, 3, side, side), by its caption. Raises UsageError for a caption of another build."""
+    """``judge`` of each picture, uint8 (N, 3, side, side), by its caption. Raises UsageError for a
+    caption of another build.
+    """
     return [
         check_caption(parts, parse(caption))
         for parts, caption in zip(detect_shapes(pictures), captions, strict=True)

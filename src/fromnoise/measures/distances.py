@@ -1,7 +1,9 @@
-"""Distances between two sets of feature vectors that assume no Gaussian: kernel and sliced Wasserstein.
+"""Distances between two sets of feature vectors that assume no Gaussian: kernel and sliced
+Wasserstein.
 
-Both are, to first order, a mean over samples and a mean over reference features (their influences); where the two laws
-agree these vanish and a sum over pairs is left. The standard errors hold in both cases, and between.
+Both are, to first order, a mean over samples and a mean over reference features (their influences);
+where the two laws agree these vanish and a sum over pairs is left. The standard errors hold in both
+cases, and between.
 """
 
 import math
@@ -19,14 +21,18 @@ ENTRIES = 2**22  # numbers of a Gram matrix, or of projections, that are held at
 
 
 def checked(x: Tensor, y: Tensor, fewest: int = 10) -> tuple[Tensor, Tensor]:
-    """Two sets of features (n, d), (m, d). Raises UsageError (shape, too few), DataError (not finite)."""
+    """Two sets of features (n, d), (m, d). Raises UsageError (shape, too few), DataError (not
+    finite).
+    """
     if x.ndim != 2 or y.ndim != 2 or x.shape[1] != y.shape[1]:
         raise UsageError(
-            f"features of samples {tuple(x.shape)} and reference {tuple(y.shape)} do not go together: both need (n, d) with the same d"
+            f"features of samples {tuple(x.shape)} and reference {tuple(y.shape)} do not go "
+            "together: both need (n, d) with the same d"
         )
     if min(len(x), len(y)) < fewest:
         raise UsageError(
-            f"{len(x):,} samples and {len(y):,} reference examples are too few: {fewest} of each or more are needed"
+            f"{len(x):,} samples and {len(y):,} reference examples are too few: {fewest} of each "
+            "or more are needed"
         )
     if not bool(torch.isfinite(x).all() and torch.isfinite(y).all()):
         raise DataError("some features are not finite: nothing can be measured")
@@ -49,7 +55,9 @@ def rbf(h2: float) -> Kernel:
 
 
 def squared_distances(x: Tensor, y: Tensor) -> Tensor:
-    """(n, d), (m, d) -> (n, m). Near 0 only to rounding: where that matters, memory.py computes them again."""
+    """(n, d), (m, d) -> (n, m). Near 0 only to rounding: where that matters, memory.py computes
+    them again.
+    """
     return torch.addmm(
         x.square().sum(1, keepdim=True) + y.square().sum(1), x, y.T, alpha=-2
     ).clamp_(min=0)
@@ -58,17 +66,20 @@ def squared_distances(x: Tensor, y: Tensor) -> Tensor:
 def kernel_distance(
     x: Tensor, y: Tensor, kernel: Kernel = cubic, trained_on_y: bool = False
 ) -> Estimate:
-    """Squared maximum mean discrepancy of samples x (n, d) and reference y (m, d), over *all* pairs ("KID").
+    """Squared maximum mean discrepancy of samples x (n, d) and reference y (m, d), over *all* pairs
+    ("KID").
 
         mean_{i != j} k(x_i, x_j) + mean_{i != j} k(y_i, y_j) - 2 mean_{ij} k(x_i, y_j)      (Gretton et al. 2012, eq. 3)
 
-    Free of bias, so that about half of the values are negative where the laws agree. Unusual: no random subsets, whose
-    spread is most of what others print as +-; the error is that of the U-statistic itself.
+    Free of bias, so that about half of the values are negative where the laws agree. Unusual: no
+    random subsets, whose spread is most of what others print as +-; the error is that of the
+    U-statistic itself.
 
-    trained_on_y: the model that made x has seen y. Its samples then depend on y, which the formula takes to be independent:
-    those of a model that has learned y by heart come out at -L, L = (mean of k(y_i, y_i) - mean of k(y_i, y_j)) / m, where a
-    new draw of y would give +L. Where y has fewer than 4 rows for each feature, and where the interval would lie below
-    0 as a whole, its upper end is raised by 2 L, and a note says so.
+    trained_on_y: the model that made x has seen y. Its samples then depend on y, which the formula
+    takes to be independent: those of a model that has learned y by heart come out at -L, L = (mean
+    of k(y_i, y_i) - mean of k(y_i, y_j)) / m, where a new draw of y would give +L. Where y has
+    fewer than 4 rows for each feature, and where the interval would lie below 0 as a whole, its
+    upper end is raised by 2 L, and a note says so.
 
     Raises UsageError (too few rows), DataError (not finite, or a reference without any spread).
     """
@@ -96,22 +107,25 @@ def kernel_distance(
         ),
     )
     value = float(xx.mean() + yy.mean() - 2 * xy.mean())
-    slope = max(
-        linear - 2 * pairs, 0.0
-    )  # the row means that ``linear`` is taken from err by as much as the pairs: 2 pairs too much
+    # the row means that ``linear`` is taken from err by as much as the pairs: 2 pairs too much
+    slope = max(linear - 2 * pairs, 0.0)
     (low, high), note = score_interval(value, slope, pairs), ""
     if trained_on_y and (m < FEW * x.shape[1] or high < 0):
         own = torch.cat([kernel(row[None], row[None])[0] for row in y]).mean()
         high += 2 * max(float(own - yy.mean()) / m, 0.0)
-        note = f"the interval is wider, as the model was trained on these {m:,} reference examples, which makes a distance to them too low"
+        note = (
+            f"the interval is wider, as the model was trained on these {m:,} reference examples, "
+            "which makes a distance to them too low"
+        )
     return Estimate(value, math.sqrt(slope + pairs), (low, high), null=0.0, n=n, m=m, note=note)
 
 
 def scaled_kernel_distance(x: Tensor, y: Tensor, most: int, trained_on_y: bool = False) -> Estimate:
-    """``kernel_distance`` of the first ``most`` rows of x (n, d) and y (m, d), y's mean taken off, in units of its spread.
+    """``kernel_distance`` of the first ``most`` rows of x (n, d) and y (m, d), y's mean taken off,
+    in units of its spread.
 
-    The spread is one number for all features, so that the kernel is not blind to their scale. Raises what
-    ``kernel_distance`` raises.
+    The spread is one number for all features, so that the kernel is not blind to their scale.
+    Raises what ``kernel_distance`` raises.
     """
     checked(x, y)
     refuse_equal(y)
@@ -122,7 +136,9 @@ def scaled_kernel_distance(x: Tensor, y: Tensor, most: int, trained_on_y: bool =
 
 
 def _within(x: Tensor, kernel: Kernel) -> tuple[Tensor, Tensor]:
-    """Mean over the other rows of k(x_i, .), (n,), and the mean of k^2 over pairs; half of the symmetric matrix is computed."""
+    """Mean over the other rows of k(x_i, .), (n,), and the mean of k^2 over pairs; half of the
+    symmetric matrix is computed.
+    """
     n = len(x)
     sums, squares = x.new_zeros(n), x.new_zeros(())
     rows = max(1, ENTRIES // n)
@@ -148,12 +164,14 @@ def _between(x: Tensor, y: Tensor, kernel: Kernel) -> tuple[Tensor, Tensor, Tens
 
 # -- optimal transport ------------------------------------------------------------------------------------------
 def sliced_wasserstein(x: Tensor, y: Tensor, rng: Rng, directions: int = 512) -> Estimate:
-    """SW_2^2: the squared 2-Wasserstein distance along a direction, averaged over random ones (Bonneel et al. 2015, eq. 9).
+    """SW_2^2: the squared 2-Wasserstein distance along a direction, averaged over random ones
+    (Bonneel et al. 2015, eq. 9).
 
-    x (n, d), y (m, d), in squared feature units: |mu|^2 / d for a shift by mu. Exact in one dimension, also for n != m.
-    value = raw - bias, where the bias is what two draws of n and m from the *reference* give (bootstrap, anew for each
-    direction). se: over samples, by the optimal potentials, and over directions; somewhat large where the laws agree.
-    Raises UsageError, DataError (not finite, or a reference without any spread).
+    x (n, d), y (m, d), in squared feature units: |mu|^2 / d for a shift by mu. Exact in one
+    dimension, also for n != m. value = raw - bias, where the bias is what two draws of n and m from
+    the *reference* give (bootstrap, anew for each direction). se: over samples, by the optimal
+    potentials, and over directions; somewhat large where the laws agree. Raises UsageError,
+    DataError (not finite, or a reference without any spread).
     """
     x, y = checked(x, y)
     refuse_equal(y)
@@ -192,7 +210,9 @@ def wasserstein_1d(a: Tensor, b: Tensor) -> Tensor:
 
 
 def _coupling(n: int, m: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Which of n and of m sorted points are coupled, and with what mass: i, j, mass, each (n + m - gcd(n, m),)."""
+    """Which of n and of m sorted points are coupled, and with what mass: i, j, mass, each (n + m -
+    gcd(n, m),).
+    """
     ends = torch.cat(
         [torch.arange(1, n + 1) * m, torch.arange(1, m + 1) * n]
     ).unique()  # in units of 1 / (n m)
@@ -201,9 +221,11 @@ def _coupling(n: int, m: int) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _potential(a: Tensor, b: Tensor, i: Tensor, share: Tensor) -> Tensor:
-    """Kantorovich potential of W_2^2 at a (D, n), sorted: the influence of a point there (Santambrogio 2015, 7.2.2).
+    """Kantorovich potential of W_2^2 at a (D, n), sorted: the influence of a point there
+    (Santambrogio 2015, 7.2.2).
 
-    Its slope is 2 (a - T a), where T a_i is the mean of those b (D, .) that are coupled to it, in ``share``s of 1.
+    Its slope is 2 (a - T a), where T a_i is the mean of those b (D, .) that are coupled to it, in
+    ``share``s of 1.
     """
     half_slope = a - torch.zeros_like(a).index_add_(1, i, b * share)
     steps = (half_slope[:, 1:] + half_slope[:, :-1]) * a.diff()

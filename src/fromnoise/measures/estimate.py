@@ -24,7 +24,8 @@ class Estimate:
     n, m     samples and reference examples that it was computed from
     note     a warning about the interval, "" where there is none
 
-    Raises NotFiniteError for a value or standard error that is not finite, and for an interval with NaN in it.
+    Raises NotFiniteError for a value or standard error that is not finite, and for an interval with
+    NaN in it.
     """
 
     value: float

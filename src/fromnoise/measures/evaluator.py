@@ -1,8 +1,9 @@
 """Evaluators: small feature networks in one file each, named by the hash of that file.
 
-The file is shipped, not retrained: no machine promises the bits of another's training, and a score is only
-comparable to one from the same network. Weights are kept in 16 bits; all else that is needed stands in the header.
-A labelled set teaches by its classes, an unlabelled one by reconstruction.
+The file is shipped, not retrained: no machine promises the bits of another's training, and a score
+is only comparable to one from the same network. Weights are kept in 16 bits; all else that is
+needed stands in the header. A labelled set teaches by its classes, an unlabelled one by
+reconstruction.
 """
 
 import hashlib
@@ -37,7 +38,8 @@ class Evaluator:
     """A feature map that was trained on data like these.
 
     name      data and the first eight digits of the file's sha256
-    about     what the header says: data, digest, shape, classes, how it learned, how well it does held out
+    about     what the header says: data, digest, shape, classes, how it learned, how well it does
+              held out
     """
 
     name: str
@@ -74,9 +76,11 @@ def fit(
     seed: int = 0,
     name: str = "",
 ) -> bytes:
-    """Trains an evaluator on the train split, deterministically (one thread, fixed steps), and returns its file.
+    """Trains an evaluator on the train split, deterministically (one thread, fixed steps), and
+    returns its file.
 
-    The held-out figure in the header is of the validation split, which nothing was chosen by. Raises UsageError.
+    The held-out figure in the header is of the validation split, which nothing was chosen by.
+    Raises UsageError.
     """
     spec = dataset.spec
     if spec.kind == "tokens":
@@ -219,7 +223,8 @@ def is_ours(path: Path) -> bool:
 
 
 def feature_map(path: Path, digest: str | None = None) -> FeatureMap:
-    """An evaluator of ours, or published weights (Inception, DINOv2) with the sha256 that they are expected to have.
+    """An evaluator of ours, or published weights (Inception, DINOv2) with the sha256 that they are
+    expected to have.
 
     Raises UsageError, DataError.
     """
@@ -227,7 +232,8 @@ def feature_map(path: Path, digest: str | None = None) -> FeatureMap:
         return load_published(path, digest)
     if Path(path).is_file() and not is_ours(path):
         raise DataError(
-            f"{path} is no evaluator of fromnoise: make one with `fromnoise evaluator fit`; weights of Inception or DINOv2 go with --evaluator-digest"
+            f"{path} is no evaluator of fromnoise: make one with `fromnoise evaluator fit`; "
+            "weights of Inception or DINOv2 go with --evaluator-digest"
         )
     return load(path)
 
@@ -235,24 +241,30 @@ def feature_map(path: Path, digest: str | None = None) -> FeatureMap:
 def evaluator_for(
     dataset: Dataset, path: Path | None = None, digest: str | None = None
 ) -> FeatureMap | None:
-    """The feature map that the user named, or the shipped one. Raises DataError when it was made for other data."""
+    """The feature map that the user named, or the shipped one. Raises DataError when it was made
+    for other data.
+    """
     if path is None:
         return shipped_for(dataset)
     found, spec = feature_map(path, digest), dataset.spec
     if not isinstance(found, Evaluator):
         if spec.kind != "image":
             raise UsageError(
-                f"{path} is a network for images, and {dataset.name} holds none: fit an evaluator with `fromnoise evaluator fit {dataset.name}`"
+                f"{path} is a network for images, and {dataset.name} holds none: fit an evaluator "
+                f"with `fromnoise evaluator fit {dataset.name}`"
             )
         return found
     about = found.about
     if tuple(about["shape"]) != spec.shape:
         raise DataError(
-            f"the evaluator {path} takes examples of shape {tuple(about['shape'])}, these have {spec.shape}: fit one with `fromnoise evaluator fit {dataset.name}`"
+            f"the evaluator {path} takes examples of shape {tuple(about['shape'])}, these have "
+            f"{spec.shape}: fit one with `fromnoise evaluator fit {dataset.name}`"
         )
     if about["digest"] != dataset.digest:
         other = "other examples or splits of it" if about["data"] == dataset.name else dataset.name
         raise DataError(
-            f"the evaluator {path} was fitted on {about['data']} (digest {about['digest'][:8]}), and this is {other}: fit one with `fromnoise evaluator fit {dataset.name}` and the same data options"
+            f"the evaluator {path} was fitted on {about['data']} (digest {about['digest'][:8]}), "
+            f"and this is {other}: fit one with `fromnoise evaluator fit {dataset.name}` and the "
+            "same data options"
         )
     return found

@@ -1,15 +1,19 @@
-"""Feature maps: distances between sets of examples are measured on numbers that describe each example.
+"""Feature maps: distances between sets of examples are measured on numbers that describe each
+example.
 
-Which numbers, decides what a distance sees and its unit, so the map is part of every score's name. A map that was
-trained on the data (an evaluator) sees what people see; beside it always stand referees that nobody trained:
+Which numbers, decides what a distance sees and its unit, so the map is part of every score's name.
+A map that was trained on the data (an evaluator) sees what people see; beside it always stand
+referees that nobody trained:
 
     pca-64       coordinates on the principal components of the training set's pixels (or columns)
     random-conv  means and spreads of fixed random filters; images only
-    projection   coordinates on fixed random directions, instead of pca-64 where the training set is small
+    projection   coordinates on fixed random directions, instead of pca-64 where the training set is
+                 small
     columns      a vector's own numbers, when they are few
 
-Principal components that were fitted on few rows fit the noise of just these rows: the other rows of the same law have
-another law in them, and a distance between the two is off (benchmark in docs/log.md). Nothing is fitted to a projection.
+Principal components that were fitted on few rows fit the noise of just these rows: the other rows
+of the same law have another law in them, and a distance between the two is off (benchmark in
+docs/log.md). Nothing is fitted to a projection.
 """
 
 import hashlib
@@ -34,7 +38,9 @@ FIT = 20_000  # training examples that principal components are fitted on
 
 
 class FeatureMap(Protocol):
-    """x (n, *shape) in model form -> (n, dims) float64. name: it, and what it was made from, in a few characters."""
+    """x (n, *shape) in model form -> (n, dims) float64. name: it, and what it was made from, in a
+    few characters.
+    """
 
     name: str
     dims: int
@@ -53,7 +59,9 @@ class Columns:
 
 
 class PrincipalComponents:
-    """Coordinates on the leading components of a training set: distances do not care about their signs or order."""
+    """Coordinates on the leading components of a training set: distances do not care about their
+    signs or order.
+    """
 
     def __init__(self, dataset: Dataset, size: int = 64):
         n = min(FIT, len(dataset.split("train")))
@@ -71,8 +79,10 @@ class PrincipalComponents:
 
 
 class RandomProjection:
-    """Coordinates on random orthonormal directions from a counter: the same on every machine. Lengths are kept on average
-    (Johnson & Lindenstrauss 1984), and exactly where there are as many directions as numbers."""
+    """Coordinates on random orthonormal directions from a counter: the same on every machine.
+    Lengths are kept on average (Johnson & Lindenstrauss 1984), and exactly where there are as many
+    directions as numbers.
+    """
 
     def __init__(self, dims: int, size: int = 64):
         self.dims = min(size, dims)
@@ -111,11 +121,12 @@ def untrained_features(dataset: Dataset) -> list[FeatureMap]:
 
 
 def coordinates(dataset: Dataset, size: int = 64) -> FeatureMap:
-    """Principal components; random directions where the training set has too few rows to find them."""
+    """Principal components; random directions where the training set has too few rows to find
+    them.
+    """
     rows, dims = len(dataset.split("train")), dataset.spec.dims
-    only_turned = (
-        dims <= size and rows > dims
-    )  # all components are taken: nothing is chosen by the rows
+    # all components are taken: nothing is chosen by the rows
+    only_turned = dims <= size and rows > dims
     if only_turned or rows >= ROWS_A_COMPONENT * size:
         return PrincipalComponents(dataset, size)
     return RandomProjection(dims, size)
@@ -130,7 +141,8 @@ def extract(
     if not bool(torch.isfinite(features).all()):
         bad = int((~torch.isfinite(features).all(1)).sum())
         raise DataError(
-            f"{bad} of {len(features):,} examples among {what} have features that are not finite: nothing can be measured on them"
+            f"{bad} of {len(features):,} examples among {what} have features that are not finite: "
+            "nothing can be measured on them"
         )
     return features
 

@@ -1,15 +1,18 @@
-"""Fréchet distance between two sets of features, with its bias taken off and an interval that holds.
+"""Fréchet distance between two sets of features, with its bias taken off and an interval that
+holds.
 
     FD = |mu1 - mu2|^2 + tr S1 + tr S2 - 2 tr (S1 S2)^(1/2)          (Dowson & Landau 1982; Heusel et al. 2017)
 
-Means and covariances of samples make it too large, by B / n + C / m and terms of higher order. A jackknife over groups
-of rows takes off the first (Quenouille 1956). What is left, and the spread where the laws agree, is that of the same
-number after rows of the two sets changed sides by chance (Fisher 1935; Pitman 1937): right for every law of the rows,
-where formulas in fourth moments fail for heavy tails and rare features. Away from agreement the spread is that of the
-rows' influences on FD.
+Means and covariances of samples make it too large, by B / n + C / m and terms of higher order. A
+jackknife over groups of rows takes off the first (Quenouille 1956). What is left, and the spread
+where the laws agree, is that of the same number after rows of the two sets changed sides by chance
+(Fisher 1935; Pitman 1937): right for every law of the rows, where formulas in fourth moments fail
+for heavy tails and rare features. Away from agreement the spread is that of the rows' influences on
+FD.
 
-Unusual: no matrix square root is taken. With S1 = A^T A and S2 = B^T B the last term is the sum of the singular values
-of A B^T: exact where features are dead or samples are fewer than features, where others add a constant to S.
+Unusual: no matrix square root is taken. With S1 = A^T A and S2 = B^T B the last term is the sum of
+the singular values of A B^T: exact where features are dead or samples are fewer than features,
+where others add a constant to S.
 """
 
 import math
@@ -22,14 +25,19 @@ from torch import Tensor
 from ..core.errors import DataError, UsageError
 from .estimate import Estimate, NoSpreadError
 
-WELL = 1e-3  # smallest over largest entry of a Cholesky factor's diagonal: below it the factor comes from a QR
+# smallest over largest entry of a Cholesky factor's diagonal: below it the factor comes from a QR
+WELL = 1e-3
 FEW = 4  # rows for each feature: the fewest that are measured
-# groups of the jackknife, of it in each shuffling, shufflings R, blocks of the smaller set, (t_{R-1} / 1.96)^2 (1 + 1 / R)
+# groups of the jackknife, of it in each shuffling, shufflings R, blocks of the smaller set,
+# (t_{R-1} / 1.96)^2 (1 + 1 / R)
 NARROW = (48, 4, 60, 48, 1.0597)
 WIDE = (8, 4, 20, 24, 1.1974)  # above WIDEST features: each group costs as the cube of them
 WIDEST = 256
-RATIO = 16  # rows of the larger set for each of the smaller one that take part in the shufflings: more change little
-STEEPEST = 1.3  # of the growth of a variance above the value: chosen on the cases of benchmarks/measuring.py
+# rows of the larger set for each of the smaller one that take part in the shufflings: more change
+# little
+RATIO = 16
+# of the growth of a variance above the value: chosen on the cases of benchmarks/measuring.py
+STEEPEST = 1.3
 ENOUGH = (
     25  # effective rows that a variance must rest on: its root is then known to one part in ten
 )
@@ -40,7 +48,9 @@ TINY = 1e-12  # eigenvalues below this share of the largest one belong to dead d
 
 @dataclass(frozen=True)
 class Moments:
-    """n, mean (d,), centred rows (n, d), factor (r, d) with factor^T factor = the covariance (divided by n - 1)."""
+    """n, mean (d,), centred rows (n, d), factor (r, d) with factor^T factor = the covariance
+    (divided by n - 1).
+    """
 
     n: int
     mean: Tensor
@@ -81,7 +91,9 @@ def plug_in(p: Moments, q: Moments) -> float:
 
 @dataclass(frozen=True)
 class Sums:
-    """Of blocks of rows: how many rows (k,), their sums (k, d), the sums of their outer products (k, d, d)."""
+    """Of blocks of rows: how many rows (k,), their sums (k, d), the sums of their outer products
+    (k, d, d).
+    """
 
     count: Tensor
     first: Tensor
@@ -117,7 +129,9 @@ class Sums:
         return Sums(self.count[begin:end], self.first[begin:end], self.second[begin:end])
 
     def without_each(self) -> tuple[Tensor, Tensor]:
-        """Means (k + 1, d) and covariances (k + 1, d, d): first of all rows, then of all but those of each block."""
+        """Means (k + 1, d) and covariances (k + 1, d, d): first of all rows, then of all but those
+        of each block.
+        """
 
         def leave(t):
             return torch.cat([t.sum(0, keepdim=True), t.sum(0, keepdim=True) - t])
@@ -136,9 +150,11 @@ def joined(a: Sums, b: Sums) -> Sums:
 
 
 def distances(mean1: Tensor, cov1: Tensor, mean2: Tensor, cov2: Tensor) -> Tensor:
-    """FD of k pairs of means (k, d) and covariances (k, d, d), (k,): faster than ``plug_in`` and less exact.
+    """FD of k pairs of means (k, d) and covariances (k, d, d), (k,): faster than ``plug_in`` and
+    less exact.
 
-    The last term is the sum of the roots of the eigenvalues of B S1 B^T with S2 = B^T B; RIDGE keeps S2 regular.
+    The last term is the sum of the roots of the eigenvalues of B S1 B^T with S2 = B^T B; RIDGE
+    keeps S2 regular.
     """
 
     def trace(cov):
@@ -154,7 +170,9 @@ def distances(mean1: Tensor, cov1: Tensor, mean2: Tensor, cov2: Tensor) -> Tenso
 
 
 def jackknife(a: Sums, b: Sums) -> tuple[float, float]:
-    """FD, and what takes its bias of order 1/n off: (G - 1) (FD - mean of FD without one group of either set), G groups."""
+    """FD, and what takes its bias of order 1/n off: (G - 1) (FD - mean of FD without one group of
+    either set), G groups.
+    """
     found = distances(*a.without_each(), *b.without_each())
     return float(found[0]), float((len(found) - 2) * (found[0] - found[1:].mean()))
 
@@ -164,10 +182,13 @@ class Null:
     """What two sets of one law would have.
 
     added   what the jackknife adds to the FD of the two sets as they are
-    middle  mean of the corrected FD where rows change sides by chance: the bias of higher order. Of a value far from the
-            others, as one extreme row in a small set makes it, no more than four standard deviations count
-    flat    variance of the corrected FD there, made larger for the few shufflings: 1.96 of its roots are Student's quantile
-    excess  what the noise in the moments adds to the variance of the rows' influences: twice the variance of FD there
+    middle  mean of the corrected FD where rows change sides by chance: the bias of higher order. Of
+            a value far from the others, as one extreme row in a small set makes it, no more than
+            four standard deviations count
+    flat    variance of the corrected FD there, made larger for the few shufflings: 1.96 of its
+            roots are Student's quantile
+    excess  what the noise in the moments adds to the variance of the rows' influences: twice the
+            variance of FD there
     """
 
     added: float
@@ -177,14 +198,15 @@ class Null:
 
     @staticmethod
     def of(x: Tensor, y: Tensor) -> "Null":
-        """x (n, d), y (m, d). Rows change sides in blocks, so that each shuffling costs no pass over the rows."""
+        """x (n, d), y (m, d). Rows change sides in blocks, so that each shuffling costs no pass
+        over the rows.
+        """
         x, y = (x, y) if len(x) <= len(y) else (y, x)
         (n, d), m = x.shape, len(y)
         most, groups, shuffles, blocks, student = NARROW if d <= WIDEST else WIDE
         most = min(most, n)
-        less = (
-            (groups - 1) / groups * most / (most - 1)
-        )  # both the spread and what is left of the bias go as G / (G - 1)
+        # both the spread and what is left of the bias go as G / (G - 1)
+        less = (groups - 1) / groups * most / (most - 1)
         chance = torch.Generator().manual_seed(n + m)
 
         def mixed(z):
@@ -212,9 +234,8 @@ class Null:
                 scale * sum(jackknife(both.part(0, groups), both.part(groups, 2 * groups)))
             )
         variance, centre = statistics.variance(values), statistics.median(values)
-        far = 6 * statistics.median(
-            abs(value - centre) for value in values
-        )  # four standard deviations of a Gaussian
+        # four standard deviations of a Gaussian
+        far = 6 * statistics.median(abs(value - centre) for value in values)
         middle = statistics.fmean(min(max(value, centre - far), centre + far) for value in values)
         return Null(
             added, less * middle, student * less * variance, 2 * variance * (groups - 1) / groups
@@ -222,12 +243,14 @@ class Null:
 
 
 def slope(p: Moments, q: Moments) -> Tensor:
-    """Influence of each row of p on FD, (n,), to first order as if it had no part in the moments that it is taken at.
+    """Influence of each row of p on FD, (n,), to first order as if it had no part in the moments
+    that it is taken at.
 
         2 (mu1 - mu2)^T y + y^T (I - T) y,  y = x - mu1,  T the optimal map to q
 
-    With A B^T = U s V^T it is T = R R^T, R = A^-1 U s^(1/2), and R^T S1 R = s. A row's own share of the noise F of S1
-    changes T by R D R^T, D s + s D = -R^T F R. Directions in which either set is dead have no influence.
+    With A B^T = U s V^T it is T = R R^T, R = A^-1 U s^(1/2), and R^T S1 R = s. A row's own share of
+    the noise F of S1 changes T by R D R^T, D s + s D = -R^T F R. Directions in which either set is
+    dead have no influence.
     """
     u, s, _ = torch.linalg.svd(p.factor @ q.factor.T, full_matrices=False)
     alive = s > TINY * s.max()
@@ -241,7 +264,9 @@ def slope(p: Moments, q: Moments) -> Tensor:
 
 
 def noise_floor(y: Tensor, n: int, m: int) -> float:
-    """FD that n and m draws of the law of y (N, d) have on average, though their distance is 0: B (1/n + 1/m)."""
+    """FD that n and m draws of the law of y (N, d) have on average, though their distance is 0: B
+    (1/n + 1/m).
+    """
     q = moments(y, "the reference")
     values, vectors = torch.linalg.eigh(q.factor.T @ q.factor)
     alive = values > TINY * values.max()
@@ -259,24 +284,27 @@ def refuse_equal(y: Tensor) -> None:
 
 
 def frechet(x: Tensor, y: Tensor) -> Estimate:
-    """Debiased Fréchet distance of samples x (n, d) from a reference y (m, d), squared feature units.
+    """Debiased Fréchet distance of samples x (n, d) from a reference y (m, d), squared feature
+    units.
 
-    raw is what others print. The standard error is the delta method's, and where the laws nearly agree, so that FD has
-    no slope, the spread that it has there; for the interval the delta method's variance is raised by its own standard
-    error. note warns where few rows carry the delta method's variance: if the laws
-    differ, the interval may be too short. The chance that is used follows from n and m: equal sets, equal numbers.
-    Raises UsageError (rows of different length, fewer than 4 for each feature), DataError (not finite, or a reference
-    without any spread).
+    raw is what others print. The standard error is the delta method's, and where the laws nearly
+    agree, so that FD has no slope, the spread that it has there; for the interval the delta
+    method's variance is raised by its own standard error. note warns where few rows carry the delta
+    method's variance: if the laws differ, the interval may be too short. The chance that is used
+    follows from n and m: equal sets, equal numbers. Raises UsageError (rows of different length,
+    fewer than 4 for each feature), DataError (not finite, or a reference without any spread).
     """
     if x.ndim != 2 or y.ndim != 2 or x.shape[1] != y.shape[1]:
         raise UsageError(
-            f"features of samples {tuple(x.shape)} and reference {tuple(y.shape)} do not go together: both need (n, d) with the same d"
+            f"features of samples {tuple(x.shape)} and reference {tuple(y.shape)} do not go "
+            "together: both need (n, d) with the same d"
         )
     d = x.shape[1]
     for rows, what in ((len(x), "samples"), (len(y), "reference examples")):
         if rows < (fewest := max(FEW * d, 10)):
             raise UsageError(
-                f"{rows:,} {what} are too few for a Fréchet distance of {d} features: {fewest:,} or more are needed"
+                f"{rows:,} {what} are too few for a Fréchet distance of {d} features: {fewest:,} "
+                "or more are needed"
             )
     p, q = moments(x), moments(y, "the reference")
     refuse_equal(y)
@@ -286,13 +314,13 @@ def frechet(x: Tensor, y: Tensor) -> Estimate:
     sides = [(slope(p, q), p.n), (slope(q, p), q.n)]
     parts = [float(influence.var()) / n for influence, n in sides]
     linear = max(sum(parts) - null.excess, 0.0)
+    # Satterthwaite 1946
     few = max(
         sum(parts) ** 2 / max(sum(v**2 / effective(a) for v, (a, _) in zip(parts, sides)), 1e-300),
         1.0,
-    )  # Satterthwaite 1946
-    interval = score_interval(
-        value, linear * (1 + few**-0.5), null.flat
-    )  # too low variances come with low distances
+    )
+    # too low variances come with low distances
+    interval = score_interval(value, linear * (1 + few**-0.5), null.flat)
     return Estimate(
         value,
         math.sqrt(linear + null.flat),
@@ -306,9 +334,11 @@ def frechet(x: Tensor, y: Tensor) -> Estimate:
 
 
 def effective(influence: Tensor) -> float:
-    """How many rows carry the variance of influence (n,): sum(a^2)^2 / sum(a^4), a = what is above the mean.
+    """How many rows carry the variance of influence (n,): sum(a^2)^2 / sum(a^4), a = what is above
+    the mean.
 
-    The variance is known to one part in the root of it. n / 3 for a Gaussian influence, 1 if one row decides.
+    The variance is known to one part in the root of it. n / 3 for a Gaussian influence, 1 if one
+    row decides.
     """
     squares = (influence - influence.mean()).square()
     return max(float(squares.sum() ** 2 / squares.square().sum().clamp(min=1e-300)), 1.0)
@@ -327,12 +357,14 @@ def doubt(few: float) -> str:
 def score_interval(
     value: float, slope: float, flat: float, z: float = 1.959963985
 ) -> tuple[float, float]:
-    """The interval of all distances theta with |value - theta| <= z sqrt(V(theta)), squared feature units.
+    """The interval of all distances theta with |value - theta| <= z sqrt(V(theta)), squared feature
+    units.
 
-    flat is the variance of the estimate where the laws agree, flat + slope its variance at ``value``. Below the value
-    V(theta) = flat + slope theta / value: near 0 a distance varies as its own root. As for Wilson's interval of a share
-    the upper end is then farther away. Above it V grows as theta^2, up to STEEPEST times the former: in simulations with
-    heavy tails an estimate that is 10 % too low comes with a variance that is 25 to 30 % too low.
+    flat is the variance of the estimate where the laws agree, flat + slope its variance at
+    ``value``. Below the value V(theta) = flat + slope theta / value: near 0 a distance varies as
+    its own root. As for Wilson's interval of a share the upper end is then farther away. Above it V
+    grows as theta^2, up to STEEPEST times the former: in simulations with heavy tails an estimate
+    that is 10 % too low comes with a variance that is 25 to 30 % too low.
     """
     s = slope / max(value, math.sqrt(flat), 1e-300)
     low, high = linear_ends(value, s, flat, z)
@@ -353,7 +385,9 @@ def linear_ends(value: float, s: float, flat: float, z: float) -> tuple[float, f
 
 
 def square_end(value: float, a: float, flat: float, z: float) -> float:
-    """The larger solution theta of (theta - value)^2 = z^2 (a theta^2 + flat); infinite from z^2 a = 1 on."""
+    """The larger solution theta of (theta - value)^2 = z^2 (a theta^2 + flat); infinite from z^2 a
+    = 1 on.
+    """
     rest = 1 - z * z * a
     if rest <= 0:
         return math.inf

@@ -1,17 +1,25 @@
-"""Sliced Wasserstein distance of patches of Laplacian pyramids: how real images are scale by scale, without a network.
+"""Sliced Wasserstein distance of patches of Laplacian pyramids: how real images are scale by scale,
+without a network.
 
-Karras et al. 2018 (arXiv:1710.10196, section 5): an image is taken apart into levels of details down to 16 pixels, patches
-of 7 x 7 of a level are points of C * 49 numbers, and two sets of points are compared along random directions by the mean
-distance of their sorted projections, W_1, times 1000. The finest level sees noise and blur, the last one what is where.
+Karras et al. 2018 (arXiv:1710.10196, section 5): an image is taken apart into levels of details
+down to 16 pixels, patches of 7 x 7 of a level are points of C * 49 numbers, and two sets of points
+are compared along random directions by the mean distance of their sorted projections, W_1, times
+1000. The finest level sees noise and blur, the last one what is where.
 
 Three things differ from the paper, for any number of channels and any size:
-  - Both sets are normalised by the *reference's* mean and deviation of each channel. The paper takes each set's own, and
-    so cannot see wrong contrast or brightness, nor details that are too weak, which is what blur is. Its number is ``raw``.
-  - W_1 of two draws of one law is not 0 but falls as 1 / sqrt(n), over images more than over patches: what two draws of
-    the reference give is the ``null``. Nothing is taken off, since far from the null nothing is to be taken off. The paper
-    has 16,384 images of 128 patches: its values are comparable with ``raw`` only as far as the null is small beside them.
-  - Places are shared. Image i of either set is cut at the places of number i // GROUPS, so that where patches were cut
-    adds nothing to a difference: not to that of the sets, nor to those of their groups, which error and null are found from.
+  - Both sets are normalised by the *reference's* mean and deviation of each channel. The paper
+  takes each set's own, and
+    so cannot see wrong contrast or brightness, nor details that are too weak, which is what blur
+    is. Its number is ``raw``.
+  - W_1 of two draws of one law is not 0 but falls as 1 / sqrt(n), over images more than over
+  patches: what two draws of
+    the reference give is the ``null``. Nothing is taken off, since far from the null nothing is to
+    be taken off. The paper has 16,384 images of 128 patches: its values are comparable with ``raw``
+    only as far as the null is small beside them.
+  - Places are shared. Image i of either set is cut at the places of number i // GROUPS, so that
+  where patches were cut
+    adds nothing to a difference: not to that of the sets, nor to those of their groups, which error
+    and null are found from.
 """
 
 import math
@@ -37,7 +45,8 @@ PATCHES = 2**15  # of a set and level, as many as images allow
 
 
 # -- the pyramid --------------------------------------------------------------------------------------------------
-# Filtering is with (1, 4, 6, 4, 1) / 16 along both axes (Burt & Adelson 1983), mirrored at the edges.
+# Filtering is with (1, 4, 6, 4, 1) / 16 along both axes (Burt & Adelson 1983), mirrored at the
+# edges.
 def _ends(x: Tensor, axis: int, left: list[int], right: list[int]) -> Tensor:
     """x with more entries before and after along an axis: copies of those with these numbers."""
 
@@ -61,7 +70,9 @@ def halved(x: Tensor) -> Tensor:
 
 
 def doubled(x: Tensor, shape: tuple[int, int]) -> Tensor:
-    """Back to (H, W) = shape: zeros between the pixels, smoothed and times 4, the zeros left out of the sum."""
+    """Back to (H, W) = shape: zeros between the pixels, smoothed and times 4, the zeros left out of
+    the sum.
+    """
     for axis, side in zip((2, 3), shape):
         x = _ends(x, axis, [1], [-1 if side % 2 == 0 else -2])
         before, here, after = (x.narrow(axis, start, x.shape[axis] - 2) for start in (0, 1, 2))
@@ -82,7 +93,8 @@ def level_shapes(shape: tuple[int, ...]) -> list[tuple[int, int]]:
 
 
 def laplacian_pyramid(x: Tensor) -> list[Tensor]:
-    """x (B, C, H, W) -> details of every level, finest first; the last level is what is left, the image made small.
+    """x (B, C, H, W) -> details of every level, finest first; the last level is what is left, the
+    image made small.
 
     Below 32 pixels that is the image itself.
     """
@@ -104,17 +116,22 @@ def reconstructed(levels: list[Tensor]) -> Tensor:
 
 # -- patches ------------------------------------------------------------------------------------------------------
 def images_of(shape: tuple[int, ...], *counts: int) -> int:
-    """How many images are taken of sets of these sizes: few of large ones, so that time and memory stay bounded."""
+    """How many images are taken of sets of these sizes: few of large ones, so that time and memory
+    stay bounded.
+    """
     return min(*counts, IMAGES, max(500, NUMBERS // math.prod(shape)))
 
 
 def patches_of(n: int) -> int:
-    """Patches of each of n images, at each level: the paper's 128 where there are few, and 4 at least."""
+    """Patches of each of n images, at each level: the paper's 128 where there are few, and 4 at
+    least.
+    """
     return min(128, max(4, PATCHES // n))
 
 
 def places(shape: tuple[int, ...], n: int, patches: int, rng: Rng) -> list[Tensor]:
-    """Upper left corners of the patches of n images, by level: int64 (n, patches, 2), row and column.
+    """Upper left corners of the patches of n images, by level: int64 (n, patches, 2), row and
+    column.
 
     Below 7 pixels a patch is as long as the side.
     """
@@ -129,19 +146,24 @@ def places(shape: tuple[int, ...], n: int, patches: int, rng: Rng) -> list[Tenso
 
 
 def cut(x: Tensor, where: list[Tensor]) -> list[Tensor]:
-    """Patches of images x (b, C, H, W) at ``where``, (b, P, 2) by level -> float32 (b, P, C, 49) by level."""
+    """Patches of images x (b, C, H, W) at ``where``, (b, P, 2) by level -> float32 (b, P, C, 49) by
+    level.
+    """
     found = []
     for level, corner in zip(laplacian_pyramid(x.float().cpu()), where):
+        # b C h w 7 7
         windows = level.unfold(2, min(PATCH, level.shape[2]), 1).unfold(
             3, min(PATCH, level.shape[3]), 1
-        )  # b C h w 7 7
+        )
         image = torch.arange(len(x))[:, None].expand(corner.shape[:2])
         found.append(windows[image, :, corner[..., 0], corner[..., 1]].flatten(3))
     return found
 
 
 def cut_all(blocks: Iterable[Tensor], where: list[Tensor]) -> list[Tensor]:
-    """``cut`` of the first n images of all blocks, where n is the number of places: (n, P, C, 49) by level."""
+    """``cut`` of the first n images of all blocks, where n is the number of places: (n, P, C, 49)
+    by level.
+    """
     parts, done, n = [], 0, len(where[0])
     for x in blocks:
         x = x[: n - done]
@@ -154,7 +176,9 @@ def cut_all(blocks: Iterable[Tensor], where: list[Tensor]) -> list[Tensor]:
 # -- distances ----------------------------------------------------------------------------------------------------
 @dataclass(frozen=True)
 class Level:
-    """value, raw, null: as of an Estimate; groups: the value of each group of images (GROUPS,); noise: variance over directions."""
+    """value, raw, null: as of an Estimate; groups: the value of each group of images (GROUPS,);
+    noise: variance over directions.
+    """
 
     value: float
     raw: float
@@ -166,27 +190,33 @@ class Level:
 def compare(
     x: list[Tensor], y: list[Tensor], rng: Rng, directions: int = DIRECTIONS
 ) -> list[Estimate]:
-    """Distances of patches of samples x from those of a reference y, (n, P, C, 49) by level: their mean, then each level's.
+    """Distances of patches of samples x from those of a reference y, (n, P, C, 49) by level: their
+    mean, then each level's.
 
-    Thousandths of the reference's standard deviation. The error is over images, from the spread of groups of them, and
-    over directions; the interval is Student's, nine degrees of freedom, and not below 0.
-    Raises UsageError (sets that do not go together, fewer than 20 images), DataError (not finite).
+    Thousandths of the reference's standard deviation. The error is over images, from the spread of
+    groups of them, and over directions; the interval is Student's, nine degrees of freedom, and not
+    below 0. Raises UsageError (sets that do not go together, fewer than 20 images), DataError (not
+    finite).
     """
     if [level.shape for level in x] != [level.shape for level in y] or not x:
         raise UsageError(
-            "patches of samples and reference do not go together: as many images of one shape are needed on both sides"
+            "patches of samples and reference do not go together: as many images of one shape are "
+            "needed on both sides"
         )
     n = len(x[0])
     if n < 2 * GROUPS:
         raise UsageError(
-            f"{n} images are too few for a distance of patches: {2 * GROUPS} of each or more are needed"
+            f"{n} images are too few for a distance of patches: {2 * GROUPS} of each or more are "
+            "needed"
         )
     levels = [_level(a, b, rng.at(i), directions) for i, (a, b) in enumerate(zip(x, y))]
     return [_estimate(levels, n), *(_estimate([level], n) for level in levels)]
 
 
 def _estimate(levels: list[Level], n: int) -> Estimate:
-    """Of the mean of some levels: their groups are of the same images, their directions their own."""
+    """Of the mean of some levels: their groups are of the same images, their directions their
+    own.
+    """
 
     def mean(values):
         return float(np.mean(list(values)))
@@ -229,9 +259,8 @@ def _level(x: Tensor, y: Tensor, rng: Rng, directions: int) -> Level:
             of_groups.append(np.abs(a - b).mean((0, 2)))
             null.append(np.abs(real - np.roll(real, 1, 1)).mean())
     found = 1000 * np.concatenate(found)
-    shrink = math.sqrt(
-        n // GROUPS / n
-    )  # from groups to all: the distance of two draws falls as 1 / sqrt(n)
+    # from groups to all: the distance of two draws falls as 1 / sqrt(n)
+    shrink = math.sqrt(n // GROUPS / n)
     return Level(
         float(found.mean()),
         1000 * float(np.mean(raw)),
@@ -242,7 +271,8 @@ def _level(x: Tensor, y: Tensor, rng: Rng, directions: int) -> Level:
 
 
 def _scale(z: Tensor, groups: int = 1) -> tuple[Tensor, Tensor]:
-    """Mean and deviation of each channel of (n, P, C, 49), (n or 1, 1, C, 1) each; a deviation of 1 where all is alike.
+    """Mean and deviation of each channel of (n, P, C, 49), (n or 1, 1, C, 1) each; a deviation of 1
+    where all is alike.
 
     groups: those of the group of each image, which is its number mod groups.
     """
@@ -261,7 +291,9 @@ def _normalised(z: Tensor, scale: tuple[Tensor, Tensor]) -> Tensor:
 
 
 def _grouped(projections: Tensor, n: int) -> Tensor:
-    """(D, n P) -> (D, GROUPS, .): image i belongs to group i mod GROUPS; what does not fill a last row is left out."""
+    """(D, n P) -> (D, GROUPS, .): image i belongs to group i mod GROUPS; what does not fill a last
+    row is left out.
+    """
     by_image = projections.view(len(projections), n, -1)[:, : n // GROUPS * GROUPS]
     return by_image.unflatten(1, (-1, GROUPS)).transpose(1, 2).flatten(2)
 
@@ -273,14 +305,17 @@ def _sorted(values: Tensor) -> np.ndarray:
 def pyramid_swd(
     x: Tensor, y: Tensor, rng: Rng, patches: int | None = None, directions: int = DIRECTIONS
 ) -> dict[str, Estimate]:
-    """Distance of images x (n, C, H, W) from a reference y (m, C, H, W): {"mean": ..., then by the shorter side of a level}.
+    """Distance of images x (n, C, H, W) from a reference y (m, C, H, W): {"mean": ..., then by the
+    shorter side of a level}.
 
-    The first ``images_of`` min(n, m) of each are taken: W_1 of sets of unlike sizes has another null for each size.
-    patches of an image at each level: None is ``patches_of``. See ``compare`` for what is raised and returned.
+    The first ``images_of`` min(n, m) of each are taken: W_1 of sets of unlike sizes has another
+    null for each size. patches of an image at each level: None is ``patches_of``. See ``compare``
+    for what is raised and returned.
     """
     if x.ndim != 4 or x.shape[1:] != y.shape[1:]:
         raise UsageError(
-            f"samples {tuple(x.shape)} and reference {tuple(y.shape)} do not go together: both need (n, C, H, W) with the same C, H, W"
+            f"samples {tuple(x.shape)} and reference {tuple(y.shape)} do not go together: both "
+            "need (n, C, H, W) with the same C, H, W"
         )
     shape = tuple(x.shape[1:])
     n = images_of(shape, len(x), len(y))

@@ -7,9 +7,11 @@ PAIRED = 500  # rows whose distances from each other are measured
 
 
 def separation(above: Tensor, below: Tensor) -> float:
-    """P(a > b) + P(a = b) / 2 for scores a of ``above`` (n,), b of ``below`` (m,): the area under the ROC curve.
+    """P(a > b) + P(a = b) / 2 for scores a of ``above`` (n,), b of ``below`` (m,): the area under
+    the ROC curve.
 
-    All pairs are ranked, so that it does not matter what a score means in a loss. 0.5: no difference.
+    All pairs are ranked, so that it does not matter what a score means in a loss. 0.5: no
+    difference.
     """
     below = below.sort().values
     wins = (

@@ -1,4 +1,6 @@
-"""Two measures by classifiers: can one tell samples from real examples, and what does one make of the samples?"""
+"""Two measures by classifiers: can one tell samples from real examples, and what does one make of
+the samples?
+"""
 
 import math
 import warnings
@@ -17,14 +19,16 @@ FAR = 5.0  # standard deviations beyond which a feature's value is taken as this
 
 
 def two_sample_accuracy(x: Tensor, y: Tensor, rng: Rng) -> Estimate:
-    """Share of held-out points whose side a classifier names rightly (Lopez-Paz & Oquab 2017): 1/2 is perfect.
+    """Share of held-out points whose side a classifier names rightly (Lopez-Paz & Oquab 2017): 1/2
+    is perfect.
 
-    x (n, d), y (m, d): min(n, m) of each are drawn; half of them teach and the other half test, so that the tests are
-    independent and the null is binomial, variance 1 / (4 tested). (Cross-validation tests each point, but its folds
-    depend on one another: the accuracy varies 1.3 times as much as its binomial error says.) Logistic regression on z,
-    |z|, z^2 and random Fourier features (Rahimi & Recht 2007) of the standardised features z: means, spreads, tails and,
-    through the waves, dependence. Below 1/2: copies of the other side. Raises UsageError (fewer than 20 rows),
-    DataError (not finite, all rows equal).
+    x (n, d), y (m, d): min(n, m) of each are drawn; half of them teach and the other half test, so
+    that the tests are independent and the null is binomial, variance 1 / (4 tested).
+    (Cross-validation tests each point, but its folds depend on one another: the accuracy varies 1.3
+    times as much as its binomial error says.) Logistic regression on z, |z|, z^2 and random Fourier
+    features (Rahimi & Recht 2007) of the standardised features z: means, spreads, tails and,
+    through the waves, dependence. Below 1/2: copies of the other side. Raises UsageError (fewer
+    than 20 rows), DataError (not finite, all rows equal).
     """
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
@@ -67,15 +71,18 @@ def _features(z: Tensor, rng: Rng) -> Tensor:
 
 
 def class_score(probabilities: Tensor) -> Estimate:
-    """exp of the mean KL(p(class | x) || p(class)), from 1 (collapsed) to the number of classes ("inception score").
+    """exp of the mean KL(p(class | x) || p(class)), from 1 (collapsed) to the number of classes
+    ("inception score").
 
-    probabilities (n, classes) of one classifier (Salimans et al. 2016). It means nothing with a classifier of other data
-    and sees nothing within a class. se by the delta method. Raises DataError (rows that are no distributions).
+    probabilities (n, classes) of one classifier (Salimans et al. 2016). It means nothing with a
+    classifier of other data and sees nothing within a class. se by the delta method. Raises
+    DataError (rows that are no distributions).
     """
     p = probabilities.double()
     if not bool((p >= 0).all() and ((p.sum(1) - 1).abs() < 1e-3).all()):
         raise DataError(
-            "each row must be a distribution over classes: not negative, with sum 1 (take the softmax of logits)"
+            "each row must be a distribution over classes: not negative, with sum 1 (take the "
+            "softmax of logits)"
         )
     nats = (p.xlogy(p) - p.xlogy(p.mean(0))).sum(1)
     score = float(nats.mean().exp())

@@ -1,12 +1,14 @@
-"""DINOv2 vision transformers (Oquab et al. 2023, arXiv 2304.07193): the features of FD-DINOv2 (Stein et al. 2023,
-arXiv 2306.04675).
+"""DINOv2 vision transformers (Oquab et al. 2023, arXiv 2304.07193): the features of FD-DINOv2
+(Stein et al. 2023, arXiv 2306.04675).
 
-Modules carry the names of the Hugging Face files, in which query, key and value stand apart. Images come as
-dgm-eval, the code of Stein et al., brings them: Pillow's bicubic to 224 x 224, ImageNet's mean and standard deviation.
-That makes 16 x 16 patches, for which the stored embeddings of positions, a 37 x 37 grid, are interpolated bicubically
-without antialias at the scale (16 + 0.1) / 37 instead of 16 / 37: the 0.1 once guarded the size of the result against
-rounding, also moves where the grid is read, and stands in the network of facebookresearch/dinov2, which dgm-eval runs.
-Hugging Face's own code (transformers 5) has dropped it and gives slightly other features for the same file.
+Modules carry the names of the Hugging Face files, in which query, key and value stand apart. Images
+come as dgm-eval, the code of Stein et al., brings them: Pillow's bicubic to 224 x 224, ImageNet's
+mean and standard deviation. That makes 16 x 16 patches, for which the stored embeddings of
+positions, a 37 x 37 grid, are interpolated bicubically without antialias at the scale (16 + 0.1) /
+37 instead of 16 / 37: the 0.1 once guarded the size of the result against rounding, also moves
+where the grid is read, and stands in the network of facebookresearch/dinov2, which dgm-eval runs.
+Hugging Face's own code (transformers 5) has dropped it and gives slightly other features for the
+same file.
 """
 
 import torch
@@ -69,9 +71,8 @@ class Layer(nn.Module):
         def heads(name):
             return self.attention["attention"][name](h).unflatten(2, (-1, HEAD)).transpose(1, 2)
 
-        mixed = F.scaled_dot_product_attention(
-            heads("query"), heads("key"), heads("value")
-        )  # B heads T 64
+        # B heads T 64
+        mixed = F.scaled_dot_product_attention(heads("query"), heads("key"), heads("value"))
         return self.attention["output"]["dense"](mixed.transpose(1, 2).flatten(2))
 
     def forward(self, h: Tensor) -> Tensor:
@@ -82,7 +83,8 @@ class Layer(nn.Module):
 
 
 class DINOv2(nn.Module):
-    """(B, 3, 224, 224), normalised -> (B, width): the class token after the last norm. grid: side of the stored positions.
+    """(B, 3, 224, 224), normalised -> (B, width): the class token after the last norm. grid: side
+    of the stored positions.
 
     unused: shapes of what a file may hold beside it.
     """
@@ -117,7 +119,9 @@ RESIZES = {"pil-bicubic": in_bytes, "clean": clean}
 
 
 def prepare(levels: Tensor, resize: str) -> Tensor:
-    """Levels 0 .. 255 as float32 (B, 1 or 3, H, W) -> the network's input (B, 3, 224, 224). Grey is repeated."""
+    """Levels 0 .. 255 as float32 (B, 1 or 3, H, W) -> the network's input (B, 3, 224, 224). Grey is
+    repeated.
+    """
 
     def per_channel(values):
         return torch.tensor(values).view(3, 1, 1)

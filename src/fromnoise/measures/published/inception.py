@@ -1,13 +1,16 @@
-"""Inception-v3 as the Fréchet Inception distance knows it, with the two ways to bring an image to it.
+"""Inception-v3 as the Fréchet Inception distance knows it, with the two ways to bring an image to
+it.
 
-The network is Szegedy et al. 2015 (arXiv 1512.00567) in the form of the TensorFlow graph of 2015-12-05, whose weights
-the FID of Heusel et al. 2017 (arXiv 1706.08500) is defined on. It is not the Inception-v3 that image libraries ship:
-average pools leave the padding out of the average, the last block pools by maximum, there are 1008 classes and
-batch normalisation has eps = 1e-3. Modules carry the names of the PyTorch port pt_inception-2015-12-05-6726825d.
+The network is Szegedy et al. 2015 (arXiv 1512.00567) in the form of the TensorFlow graph of
+2015-12-05, whose weights the FID of Heusel et al. 2017 (arXiv 1706.08500) is defined on. It is not
+the Inception-v3 that image libraries ship: average pools leave the padding out of the average, the
+last block pools by maximum, there are 1008 classes and batch normalisation has eps = 1e-3. Modules
+carry the names of the PyTorch port pt_inception-2015-12-05-6726825d.
 
-The architecture is a table. A block is some paths side by side, whose outputs are concatenated; a path is a
-sequence of steps; a step is a pool, a convolution (name, channels, kernel[, stride]), or a list of convolutions of
-the same input. Inside a block, stride 1 keeps the size and stride 2 has no padding.
+The architecture is a table. A block is some paths side by side, whose outputs are concatenated; a
+path is a sequence of steps; a step is a pool, a convolution (name, channels, kernel[, stride]), or
+a list of convolutions of the same input. Inside a block, stride 1 keeps the size and stride 2 has
+no padding.
 """
 
 from collections.abc import Callable
@@ -154,9 +157,11 @@ def _side_by_side(step) -> list[tuple]:
 
 
 class Inception(nn.Module):
-    """(B, 3, 299, 299) in [-1, 1] -> (B, 2048), the mean over the last 8 x 8 map ("pool3"). The classifier is left out.
+    """(B, 3, 299, 299) in [-1, 1] -> (B, 2048), the mean over the last 8 x 8 map ("pool3"). The
+    classifier is left out.
 
-    unused: shapes of what a file may hold beside it. With 1000 classes, a file of the same names is another network.
+    unused: shapes of what a file may hold beside it. With 1000 classes, a file of the same names is
+    another network.
     """
 
     unused = {"fc.weight": (1008, 2048), "fc.bias": (1008,)}
@@ -184,16 +189,19 @@ class Inception(nn.Module):
 
 
 def tf1_bilinear(x: Tensor, side: int = SIDE) -> Tensor:
-    """(B, C, H, W) -> (B, C, side, side) as TensorFlow 1 resized by default: pixel i is read at i H / side.
+    """(B, C, H, W) -> (B, C, side, side) as TensorFlow 1 resized by default: pixel i is read at i H
+    / side.
 
-    No half-pixel centres (the picture moves up and left), no antialias (shrinking skips pixels): what FID has been
-    measured with since 2017, torch-fidelity included.
+    No half-pixel centres (the picture moves up and left), no antialias (shrinking skips pixels):
+    what FID has been measured with since 2017, torch-fidelity included.
     """
     return _tf1_matrix(x.shape[2], side) @ x @ _tf1_matrix(x.shape[3], side).T
 
 
 def _tf1_matrix(n: int, side: int) -> Tensor:
-    """(side, n): row i holds the weights of the two neighbours of i n / side; past the end the last pixel is repeated."""
+    """(side, n): row i holds the weights of the two neighbours of i n / side; past the end the last
+    pixel is repeated.
+    """
     at = torch.arange(side, dtype=torch.float64) * n / side
     low = at.long()
     rows, weights = torch.arange(side), torch.zeros(side, n, dtype=torch.float64)
@@ -203,9 +211,11 @@ def _tf1_matrix(n: int, side: int) -> Tensor:
 
 
 def pil_bicubic(x: Tensor, side: int) -> Tensor:
-    """(B, C, H, W) float32 or uint8 -> (B, C, side, side) in the same type: Pillow's bicubic with antialias, a plane at a time.
+    """(B, C, H, W) float32 or uint8 -> (B, C, side, side) in the same type: Pillow's bicubic with
+    antialias, a plane at a time.
 
-    Float planes may overshoot the range of x; bytes are rounded and cut after each of the two passes.
+    Float planes may overshoot the range of x; bytes are rounded and cut after each of the two
+    passes.
     """
 
     def resized(plane):
@@ -217,7 +227,9 @@ def pil_bicubic(x: Tensor, side: int) -> Tensor:
 
 
 def clean(x: Tensor) -> Tensor:
-    """The resize of Parmar et al. 2022 (arXiv 2104.11222): Pillow's bicubic on float levels, cut to 0 .. 255."""
+    """The resize of Parmar et al. 2022 (arXiv 2104.11222): Pillow's bicubic on float levels, cut to
+    0 .. 255.
+    """
     return pil_bicubic(x, SIDE).clamp(0, 255)
 
 
@@ -227,6 +239,7 @@ RESIZES = {"tf1-bilinear": tf1_bilinear, "clean": clean}
 def prepare(levels: Tensor, resize: str) -> Tensor:
     """Levels 0 .. 255 as float32 (B, 1 or 3, H, W) -> the network's input (B, 3, 299, 299).
 
-    (level - 128) / 128, as in the graph; pytorch-fid has level / 127.5 - 1 and another resize. Grey is repeated.
+    (level - 128) / 128, as in the graph; pytorch-fid has level / 127.5 - 1 and another resize. Grey
+    is repeated.
     """
     return ((RESIZES[resize](levels) - 128) / 128).expand(-1, 3, -1, -1)
