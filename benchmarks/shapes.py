@@ -33,7 +33,7 @@ def main() -> None:
     for split, word in SPLITS.items():
         part = dataset.split(split)
         y = torch.from_numpy(part.y[: args.pictures])
-        captions = dataset.words.decode(y)
+        captions = dataset.caption_codec.decode(y)
         for what, pictures in ((f"guidance {w:g}", drawn(run, y, args, w)) for w in args.guidance):
             tell(f"{word}, {what}", check(pictures, captions))
             target = args.out / f"{word}-{what.replace(' ', '-')}.png"

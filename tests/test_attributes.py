@@ -15,9 +15,9 @@ from fromnoise.data.sources.shapes import (
     RELATIONS,
     SHAPES,
     Scene,
-    Thing,
-    cover,
-    parse,
+    CaptionShape,
+    pixel_coverage,
+    parse_caption,
 )
 from fromnoise.measures.attributes import check, check_caption, components, detect_shapes
 
@@ -45,10 +45,10 @@ def dirty(x, noise=0.0, blur=0.0):
 def changed(scene: Scene) -> dict[str, Scene]:
     """The scene with one attribute changed, in all ways."""
     out = {}
-    for i, thing in enumerate(scene.things):
+    for i, thing in enumerate(scene.shapes):
 
         def put(other, i=i):
-            return replace(scene, things=(*scene.things[:i], other, *scene.things[i + 1 :]))
+            return replace(scene, shapes=(*scene.shapes[:i], other, *scene.shapes[i + 1 :]))
 
         out |= {
             f"colour {i} {colour}": put(replace(thing, colour=colour))
@@ -70,11 +70,11 @@ def changed(scene: Scene) -> dict[str, Scene]:
             for relation in RELATIONS
             if relation != scene.relation
         }
-        out["exchanged"] = replace(scene, things=scene.things[::-1])
-        out |= {f"only {i}": Scene((thing,)) for i, thing in enumerate(scene.things)}
+        out["exchanged"] = replace(scene, shapes=scene.shapes[::-1])
+        out |= {f"only {i}": Scene((thing,)) for i, thing in enumerate(scene.shapes)}
     else:
         out |= {
-            relation: Scene((scene.things[0], Thing("", "red", "cross")), relation)
+            relation: Scene((scene.shapes[0], CaptionShape("", "red", "cross")), relation)
             for relation in RELATIONS
         }
     return out
@@ -95,11 +95,14 @@ def changed(scene: Scene) -> dict[str, Scene]:
 def test_real_pictures_and_other_captions(real, noise, blur, refused, accepted):
     x, captions = real
     parts, wrong, total = detect_shapes(dirty(x, noise, blur)), 0, 0
-    verdicts = [check_caption(found, parse(caption)) for found, caption in zip(parts, captions)]
+    verdicts = [
+        check_caption(found, parse_caption(caption)) for found, caption in zip(parts, captions)
+    ]
     assert sum(not verdict["correct"] for verdict in verdicts) <= refused * len(x)
     for found, caption in zip(parts, captions):
         others = [
-            check_caption(found, scene)["correct"] for scene in changed(parse(caption)).values()
+            check_caption(found, scene)["correct"]
+            for scene in changed(parse_caption(caption)).values()
         ]
         wrong, total = wrong + sum(others), total + len(others)
     assert total > 15 * len(x) and wrong <= accepted * total
@@ -108,7 +111,7 @@ def test_real_pictures_and_other_captions(real, noise, blur, refused, accepted):
 def test_which_attribute_is_wrong_is_told(real):
     x, captions = real
     i = next(i for i, caption in enumerate(captions) if len(caption.split()) == 10)
-    parts, scene = detect_shapes(x[i : i + 1])[0], parse(captions[i])
+    parts, scene = detect_shapes(x[i : i + 1])[0], parse_caption(captions[i])
     right = dict.fromkeys(("number", "colours", "shapes", "sizes", "relation"), True)
     assert check_caption(parts, scene) == right | {"correct": True}
     names = {"colour": "colours", "shape": "shapes", "size": "sizes"}
@@ -121,17 +124,17 @@ def test_which_attribute_is_wrong_is_told(real):
         elif what.split()[0] in names:
             wrong = names[what.split()[0]]
             assert not verdict["correct"] and (
-                len({t.colour + t.shape for t in other.things}) == 1
+                len({t.colour + t.shape for t in other.shapes}) == 1
                 or verdict == right | {wrong: False, "correct": False}
             )
 
 
 def test_the_same_relation_said_the_other_way(real):
     x, captions = real
-    angle_between = dict(zip(RELATIONS, ("right of", "left of", "below", "above")))
-    two = [i for i, caption in enumerate(captions) if parse(caption).relation]
-    scenes = [parse(captions[i]) for i in two]
-    said = [str(Scene(scene.things[::-1], angle_between[scene.relation])) for scene in scenes]
+    turned = dict(zip(RELATIONS, ("right of", "left of", "below", "above")))
+    two = [i for i, caption in enumerate(captions) if parse_caption(caption).relation]
+    scenes = [parse_caption(captions[i]) for i in two]
+    said = [str(Scene(scene.shapes[::-1], turned[scene.relation])) for scene in scenes]
     assert all(verdict["correct"] for verdict in check(x[two], said))
 
 
@@ -178,7 +181,7 @@ def paint(*things, alpha=None, colour="red"):
     """Shapes (kind, x, y, r) in one colour, or a map of how much is filled, on the ground."""
     alpha = (
         sum(
-            cover(np.array([kind]), *(np.array([v]) for v in place), 32)[0]
+            pixel_coverage(np.array([kind]), *(np.array([v]) for v in place), 32)[0]
             for kind, *place in things
         )
         if alpha is None

@@ -185,11 +185,11 @@ def test_a_table_of_numbers_is_standardised_and_undone(save):
     )  # one is constant
     train = dataset.split("train").x
     assert np.abs(train.mean(0)).max() < 1e-6 and train.std(0) == pytest.approx([1, 1], abs=1e-5)
-    undone = np.array(list(dataset.columns.undo(train).values())).T
+    undone = np.array(list(dataset.columns.decode(train).values())).T
     nearest = np.abs(undone[:, None] - x).sum(-1).argmin(1)
     assert len(set(nearest)) == 40 and undone == pytest.approx(x[nearest], abs=1e-3)
     whole = load(str(save(np.arange(40).reshape(20, 2))))
-    assert all(isinstance(v, int) for v in whole.columns.undo(whole.split("test").x)["c0"])
+    assert all(isinstance(v, int) for v in whole.columns.decode(whole.split("test").x)["c0"])
 
 
 def test_options(save):

@@ -20,8 +20,8 @@ from fromnoise.data.sources.shapes import (
     SIDE,
     SIZES,
     UNSEEN,
-    cover,
-    parse,
+    pixel_coverage,
+    parse_caption,
 )
 from fromnoise.data.stream import Stream, in_order
 from fromnoise.training import launch
@@ -89,10 +89,10 @@ def test_captions_tell_what_is_drawn(data, split):
     part, names = data.split(split), list(COLOURS)
     singles = 0
     for i, caption in enumerate(data.captions(split)[:1500]):
-        scene, x = parse(caption), part.x
-        assert str(scene) == caption and len(scene.things) == 1 + (x.shapes[i, 1] >= 0)
-        singles += len(scene.things) == 1
-        for j, thing in enumerate(scene.things):
+        scene, x = parse_caption(caption), part.x
+        assert str(scene) == caption and len(scene.shapes) == 1 + (x.shapes[i, 1] >= 0)
+        singles += len(scene.shapes) == 1
+        for j, thing in enumerate(scene.shapes):
             assert (thing.colour, thing.shape) == (names[x.colour[i, j]], SHAPES[x.shapes[i, j]])
             low, high = SIZES[thing.size] if thing.size else (SIZES["small"][0], SIZES["large"][1])
             assert low <= x.r[i, j] <= high
@@ -105,17 +105,17 @@ def test_captions_tell_what_is_drawn(data, split):
                 "below": (dy, dx),
             }[scene.relation]
             assert along > 0 and abs(across) <= along / 2 + 1e-4
-            assert len({(thing.colour, thing.shape) for thing in scene.things}) == 2
+            assert len({(thing.colour, thing.shape) for thing in scene.shapes}) == 2
     assert 520 < singles < 680  # two in five
 
 
 def test_all_of_the_law_comes(data):
-    scenes = [parse(caption) for caption in data.captions("train")]
-    kinds = {(thing.colour, thing.shape) for scene in scenes for thing in scene.things}
+    scenes = [parse_caption(caption) for caption in data.captions("train")]
+    kinds = {(thing.colour, thing.shape) for scene in scenes for thing in scene.shapes}
     assert kinds == {(c, s) for c in COLOURS for s in SHAPES} - set(UNSEEN)
     relations = [scene.relation for scene in scenes if scene.relation]
     assert all(0.24 < relations.count(relation) / len(relations) < 0.26 for relation in RELATIONS)
-    said = [thing.size for scene in scenes for thing in scene.things]
+    said = [thing.size for scene in scenes for thing in scene.shapes]
     assert 0.49 < said.count("") / len(said) < 0.51 and abs(
         said.count("small") - said.count("large")
     ) < 0.01 * len(said)
@@ -123,16 +123,16 @@ def test_all_of_the_law_comes(data):
 
 def test_unseen_combinations_are_in_unseen_only_and_each_part_is_seen(data):
     for split in ("train", "validation", "test"):
-        assert not any(parse(caption).unseen for caption in data.captions(split))
-    unseen = [parse(caption) for caption in data.captions("unseen")]
+        assert not any(parse_caption(caption).unseen for caption in data.captions(split))
+    unseen = [parse_caption(caption) for caption in data.captions("unseen")]
     assert all(scene.unseen for scene in unseen)
 
     def is_new(thing):
         return (thing.colour, thing.shape) in UNSEEN
 
-    pairs = [tuple(map(is_new, scene.things)) for scene in unseen if scene.relation]
+    pairs = [tuple(map(is_new, scene.shapes)) for scene in unseen if scene.relation]
     assert min(pairs.count((True, False)), pairs.count((False, True))) > 300  # in either place
-    assert {(t.colour, t.shape) for scene in unseen for t in scene.things if is_new(t)} == set(
+    assert {(t.colour, t.shape) for scene in unseen for t in scene.shapes if is_new(t)} == set(
         UNSEEN
     )
     for name in (*COLOURS, *SHAPES):
@@ -169,7 +169,7 @@ def test_nothing_touches_the_border_or_another(data):
 @pytest.mark.parametrize("r", [3.0, 5.0])
 def test_sizes_are_areas_and_places_centres_of_mass(shape, r):
     x, y = np.array([15.3, 16.0, 13.8]), np.array([16.4, 15.5, 17.1])
-    alpha = cover(np.full(3, shape), x, y, np.full(3, r), 32).astype(np.float64)
+    alpha = pixel_coverage(np.full(3, shape), x, y, np.full(3, r), 32).astype(np.float64)
     assert np.allclose(alpha.sum((1, 2)), np.pi * r**2, rtol=0.03)
     middle = np.arange(32) + 0.5
     assert np.allclose(alpha.sum(1) @ middle / alpha.sum((1, 2)), x, atol=0.05)
@@ -199,13 +199,18 @@ def test_what_has_no_meaning_is_refused(config):
 
 def test_words_there_and_back(data):
     said = ["a small red circle left of a large blue square", "", "a green cross"]
-    tokens = data.words.encode(said)
-    assert tokens.shape == (3, 10) and tokens[1].eq(0).all() and data.words.decode(tokens) == said
-    assert torch.equal(
-        data.words.encode(["  A small, RED circle. "]), data.words.encode(["a small red circle"])
+    tokens = data.caption_codec.encode(said)
+    assert (
+        tokens.shape == (3, 10)
+        and tokens[1].eq(0).all()
+        and data.caption_codec.decode(tokens) == said
     )
-    assert Captions.from_json(data.words.to_json()) == data.words
-    assert data.words.decode(np.array([[2, 1, 0]])) == ["a ?"]
+    assert torch.equal(
+        data.caption_codec.encode(["  A small, RED circle. "]),
+        data.caption_codec.encode(["a small red circle"]),
+    )
+    assert Captions.from_json(data.caption_codec.to_json()) == data.caption_codec
+    assert data.caption_codec.decode(np.array([[2, 1, 0]])) == ["a ?"]
 
 
 @pytest.mark.parametrize(
@@ -218,7 +223,7 @@ def test_words_there_and_back(data):
 )
 def test_what_is_typed_wrong_is_told_in_one_line(data, said, told):
     with pytest.raises(UsageError, match=told) as caught:
-        data.words.encode([said])
+        data.caption_codec.encode([said])
     assert "\n" not in str(caught.value)
 
 
@@ -237,7 +242,7 @@ def test_what_is_typed_wrong_is_told_in_one_line(data, said, told):
 )
 def test_other_builds_are_no_scenes(said):
     with pytest.raises(UsageError, match="is not built like"):
-        parse(said)
+        parse_caption(said)
 
 
 # -- through the package -------------------------------------------------------------------------------------
@@ -257,13 +262,14 @@ def test_batches_carry_captions(data):
 
 
 def test_examples_come_in_turn(data):
-    count = len(data.words.examples)
-    assert count == len(set(data.words.examples)) > 50
+    count = len(data.caption_codec.examples)
+    assert count == len(set(data.caption_codec.examples)) > 50
     assert (
-        data.words.decode(data.in_turn([0, 1, count, count + 1])) == [*data.words.examples[:2]] * 2
+        data.caption_codec.decode(data.default_conditions([0, 1, count, count + 1]))
+        == [*data.caption_codec.examples[:2]] * 2
     )
-    assert not any(parse(caption).unseen for caption in data.words.examples)
-    assert load("digits").in_turn(range(8, 12)).tolist() == [8, 9, 0, 1]
+    assert not any(parse_caption(caption).unseen for caption in data.caption_codec.examples)
+    assert load("digits").default_conditions(range(8, 12)).tolist() == [8, 9, 0, 1]
 
 
 def test_labels_are_told_from_captions():

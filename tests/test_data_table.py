@@ -62,7 +62,7 @@ def test_there_and_back(write, separator):
     header, given = rows_of(text, separator)
     back = []
     for split in dataset.splits.values():
-        columns = dataset.columns.undo(split.x)
+        columns = dataset.columns.decode(split.x)
         assert list(columns) == header[:-1]
         back += [(*row, dataset.class_names[y]) for *row, y in zip(*columns.values(), split.y)]
     back.sort(key=lambda row: row[1])
@@ -86,14 +86,14 @@ def test_the_codec_survives_json_and_encodes_what_it_undid(write):
     codec = Columns.from_json(json.loads(json.dumps(dataset.columns.to_json(), allow_nan=False)))
     assert codec == dataset.columns
     x = dataset.split("train").x
-    assert codec.encode(codec.undo(x)) == pytest.approx(x, abs=1e-5)
+    assert codec.encode(codec.decode(x)) == pytest.approx(x, abs=1e-5)
     soft = x + RNG.uniform(-0.4, 0.4, x.shape) * (np.arange(x.shape[1]) >= 2)  # what a model makes
-    assert codec.undo(soft) == codec.undo(x)
-    assert np.isnan(codec.undo(np.full((1, codec.dims), np.nan))["count"][0])  # shown, not hidden
+    assert codec.decode(soft) == codec.decode(x)
+    assert np.isnan(codec.decode(np.full((1, codec.dims), np.nan))["count"][0])  # shown, not hidden
     with pytest.raises(
         DataError, match="column 'colour': 'redd' is no known category. Did you mean 'red'?"
     ):
-        codec.encode(codec.undo(x) | {"colour": ["redd"] * len(x)})
+        codec.encode(codec.decode(x) | {"colour": ["redd"] * len(x)})
     with pytest.raises(DataError, match="column 'count' is missing"):
         codec.encode({"width": [1.0]})
 
@@ -248,7 +248,7 @@ def test_parquet(tmp_path):
     pyarrow.parquet.write_table(pyarrow.table(table), path)
     dataset = load(str(path), DataConfig(label="kind"))
     assert dataset.spec.blocks == (1, 1, 2) and dataset.class_names == ("a", "b", "c")
-    back = dataset.columns.undo(dataset.split("train").x)
+    back = dataset.columns.decode(dataset.split("train").x)
     assert all(table["x"][i] == pytest.approx(v, abs=1e-5) for i, v in zip(back["n"], back["x"]))
     assert all(flag == str(i % 2 == 0) for i, flag in zip(back["n"], back["flag"]))
     pyarrow.parquet.write_table(pyarrow.table(table | {"x": [None, *table["x"][1:]]}), path)
@@ -284,6 +284,6 @@ def test_sampled_numbers_keep_to_the_range_and_decimals_of_the_users_own(tmp_pat
     path = tmp_path / "t.csv"
     path.write_text("price,children\n" + "".join(f"{10 + i / 4:.2f},{i % 4}\n" for i in range(40)))
     dataset = load(str(path))
-    wild = dataset.columns.undo(np.array([[-9, -9], [9, 9], [0.1234, 0.1]], np.float32))
+    wild = dataset.columns.decode(np.array([[-9, -9], [9, 9], [0.1234, 0.1]], np.float32))
     assert wild["price"][:2] == [10.0, 19.75] and wild["children"][:2] == [0, 3]
     assert wild["price"][2] == round(wild["price"][2], 2) and isinstance(wild["children"][2], int)

@@ -19,7 +19,7 @@ from fromnoise.core.spec import DataSpec
 from fromnoise.data import DataConfig, load
 from fromnoise.data.download import FetchError
 from fromnoise.data.sources import text
-from fromnoise.data.stream import Stream, comfortable, in_order
+from fromnoise.data.stream import Stream, default_batch_size, in_order
 from fromnoise.runs.load import described_data
 from fromnoise.runs.records import DataRecord, checked
 
@@ -216,10 +216,10 @@ def test_more_asked_for_than_there_is(numbered):
 
 
 def test_a_comfortable_batch_has_room_for_predictions():
-    assert comfortable(DataSpec("tokens", (128,), levels=66)) == 1000
-    assert comfortable(DataSpec("tokens", (128,), levels=1024)) == 128
-    assert comfortable(DataSpec("tokens", (2**20,), levels=65_536)) == 1
-    assert comfortable(DataSpec("image", (1, 28, 28), levels=256)) == 1000
+    assert default_batch_size(DataSpec("tokens", (128,), levels=66)) == 1000
+    assert default_batch_size(DataSpec("tokens", (128,), levels=1024)) == 128
+    assert default_batch_size(DataSpec("tokens", (2**20,), levels=65_536)) == 1
+    assert default_batch_size(DataSpec("image", (1, 28, 28), levels=256)) == 1000
 
 
 # -- awkward input --------------------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from fromnoise.nets.denoiser import (
     Levels,
     PatchTransformer,
     TransformerLayer,
-    norm,
+    normalise,
 )
 from fromnoise.nets.unet import UNet
 from fromnoise.training.optim import PhaseOptimizer
@@ -200,9 +200,9 @@ def test_the_second_level_says_how_far_it_jumps():
 
 def test_norm_is_of_each_row():
     h = numbers(4, 6) * torch.tensor([0.1, 1, 10, 1e3])[:, None] + 5
-    torch.testing.assert_close(norm(h).mean(1), torch.zeros(4), atol=1e-5, rtol=0)
-    torch.testing.assert_close(norm(h).square().mean(1), torch.ones(4), rtol=1e-2, atol=0)
-    assert torch.equal(norm(h)[1:2], norm(h[1:2]))
+    torch.testing.assert_close(normalise(h).mean(1), torch.zeros(4), atol=1e-5, rtol=0)
+    torch.testing.assert_close(normalise(h).square().mean(1), torch.ones(4), rtol=1e-2, atol=0)
+    assert torch.equal(normalise(h)[1:2], normalise(h[1:2]))
 
 
 def test_attention_weighs_all_places():

@@ -123,12 +123,12 @@ def test_sliced_wasserstein_knows_the_error_of_few_directions():
 
 def test_sliced_wasserstein_does_not_mind_the_order_of_rows():
     x, y = normal(0, "x", 600, 3), normal(0, "y", 600, 3)
-    found, angle_between = (
+    found, turned = (
         sliced_wasserstein(x, y, Rng(0)),
         sliced_wasserstein(x.flip(0), y[y[:, 0].argsort()], Rng(0)),
     )
-    assert found.value == pytest.approx(angle_between.value, abs=1e-12) and found.se == pytest.approx(
-        angle_between.se, rel=1e-9
+    assert found.value == pytest.approx(turned.value, abs=1e-12) and found.se == pytest.approx(
+        turned.se, rel=1e-9
     )
 
 

@@ -77,14 +77,14 @@ def denoiser(path):
 
 
 def begin(path, times, n=4000):
-    return samplers.start(path, Rng(3).normal("eps", (n, 2)).double(), times[0])
+    return samplers.initial_state(path, Rng(3).normal("eps", (n, 2)).double(), times[0])
 
 
 @pytest.mark.parametrize("name", PATHS)
 @pytest.mark.parametrize("sampler", ["ddim", "ddpm", "dpm", "sde", "heun"])
 def test_what_is_filled_in_follows_what_is_known(name, sampler):
     path = PATHS[name]()
-    times = samplers.spaced(path, 40)
+    times = samplers.time_grid(path, 40)
     given, known = (
         torch.tensor([1.5, 0.0]).double().expand(4000, 2),
         torch.tensor([True, False]).expand(4000, 2),
@@ -112,7 +112,7 @@ def test_the_flow_to_noise_is_a_whitening_and_comes_back(name):
     x = Rng(5).normal("x", (50, 2)).double() @ torch.linalg.cholesky(COVARIANCE).T
     errors = []
     for n in (20, 40, 80):
-        times = samplers.spaced(path, n)
+        times = samplers.time_grid(path, n)
         z = editing.encode(denoiser(path), x, path, times)
         alpha, sigma = path.coefficients(times[0])
         back = samplers.heun(denoiser(path), z * torch.hypot(alpha, sigma), path, times)
@@ -476,7 +476,7 @@ def test_a_wild_slope_pulls_no_further_than_twice_the_error():
 def test_few_that_are_known_move_many(known_places, least):
     """D = 784, all correlated by .9, known to be 1.5: the others' mean is 1.35 to 1.5; the limit of the pull must not rob it."""
     path, D, n = PATHS["flow"](), 784, 16
-    times, known = samplers.spaced(path, 10), (torch.arange(D) < known_places).expand(n, D)
+    times, known = samplers.time_grid(path, 10), (torch.arange(D) < known_places).expand(n, D)
     given = torch.full((n, D), 1.5, dtype=torch.float64)
 
     def mean(x):
@@ -491,7 +491,7 @@ def test_few_that_are_known_move_many(known_places, least):
         x_hat = gain(0.1 + 0.9 * D) * mean(x_t) + gain(0.1) * (x_t - mean(x_t))
         return x_hat, (x_t - alpha * x_hat) / sigma
 
-    start = samplers.start(path, Rng(3).normal("eps", (n, D)).double(), times[0])
+    start = samplers.initial_state(path, Rng(3).normal("eps", (n, D)).double(), times[0])
     x = samplers.ddim(editing.condition_on_known(denoise, given, known, path), start, path, times)
     assert least < float(x[:, known_places:].mean()) < 1.65
 

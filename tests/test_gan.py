@@ -104,7 +104,7 @@ def test_slopes_and_penalties_of_a_linear_critic():
         [0.6, -0.8]
     )
     assert adversarial.one_centred_penalty(slopes, 10.0).item() == pytest.approx(10 * 16)
-    value, terms = adversarial.duel(
+    value, terms = adversarial.penalised_discriminator_loss(
         lambda x, label: x @ w, x[:3], x[3:], None, "relativistic", r1=0.2, r2=0.4
     )
     assert value.item() == pytest.approx(
@@ -112,7 +112,7 @@ def test_slopes_and_penalties_of_a_linear_critic():
     )
     assert terms["slope_real"].item() == pytest.approx(25)
     made = x[3:].clone().requires_grad_()  # what D minimises says nothing to G
-    value, _ = adversarial.duel(
+    value, _ = adversarial.penalised_discriminator_loss(
         lambda x, label: x @ w, x[:3], made, None, "relativistic", r1=0.2, r2=0.4, lazy=3
     )
     assert torch.autograd.grad(value, (w, made), allow_unused=True)[1] is None
@@ -123,7 +123,7 @@ def test_lazy_penalties_are_those_of_the_first_pairs():
     real, fake = batch(POINTS, 12).x, batch(POINTS, 12, seed=1).x
 
     def terms(lazy, a, b):
-        return adversarial.duel(m.score, a, b, None, "hinge", 1.0, 1.0, lazy)[1]
+        return adversarial.penalised_discriminator_loss(m.score, a, b, None, "hinge", 1.0, 1.0, lazy)[1]
 
     few, all_of_few = terms(3, real, fake), terms(1, real[:4], fake[:4])
     assert few["slope_real"].item() == pytest.approx(all_of_few["slope_real"].item(), rel=1e-5)
@@ -149,7 +149,7 @@ def gradients(theta: float, psi: float, loss: str, r1: float, r2: float) -> tupl
     """Of G's loss by theta and of D's by psi, float64."""
     theta, psi = (torch.tensor([v], dtype=torch.float64, requires_grad=True) for v in (theta, psi))
     zero, score = torch.zeros(1, 1, dtype=torch.float64), lambda x, label: (psi * x)[:, 0]
-    d, _ = adversarial.duel(score, zero, theta.view(1, 1), None, loss, r1, r2)
+    d, _ = adversarial.penalised_discriminator_loss(score, zero, theta.view(1, 1), None, loss, r1, r2)
     g = adversarial.GENERATOR[loss](score(zero, None), score(theta.view(1, 1), None))
     return torch.autograd.grad(g, theta, retain_graph=True)[0].item(), torch.autograd.grad(d, psi)[
         0
@@ -483,15 +483,15 @@ def test_how_sure_a_discriminator_should_be_is_measured():
     def log_ratio(x):
         return x - 0.5  # of N(1, 1) to N(0, 1)
 
-    assert adversarial.calibration(log_ratio(x) / 3, log_ratio(z) / 3) == pytest.approx(3, rel=0.06)
-    assert adversarial.calibration(log_ratio(x), log_ratio(z)) == pytest.approx(1, rel=0.06)
-    assert adversarial.calibration(30 * (noise[0] + 0.1), 30 * noise[1]) < 0.01
-    assert adversarial.calibration(z, x) == 0 and adversarial.calibration(x * math.nan, z) == 0
-    told_apart = adversarial.calibration(
+    assert adversarial.fit_score_scale(log_ratio(x) / 3, log_ratio(z) / 3) == pytest.approx(3, rel=0.06)
+    assert adversarial.fit_score_scale(log_ratio(x), log_ratio(z)) == pytest.approx(1, rel=0.06)
+    assert adversarial.fit_score_scale(30 * (noise[0] + 0.1), 30 * noise[1]) < 0.01
+    assert adversarial.fit_score_scale(z, x) == 0 and adversarial.fit_score_scale(x * math.nan, z) == 0
+    told_apart = adversarial.fit_score_scale(
         x[:500] + 3, z[:500]
     )  # of N(4, 1): the truth is 4, and 500 pairs cannot say so
     assert 1 < told_apart < 4
-    assert 0 < adversarial.calibration(x + 100, z) < 1
+    assert 0 < adversarial.fit_score_scale(x + 100, z) < 1
 
 
 def test_the_average_is_calibrated_at_each_interval(tmp_path):

@@ -8,7 +8,7 @@ from fromnoise.core.spec import Batch, DataSpec
 from fromnoise.families.diffusion import Config, Diffusion, Options
 from fromnoise.probability.diffusion.gaussian_data import GaussianData
 from fromnoise.probability.diffusion.path import PATHS
-from fromnoise.probability.diffusion.samplers import dpm, dpm_with_known, spaced
+from fromnoise.probability.diffusion.samplers import dpm, dpm_with_known, time_grid
 
 every_path = pytest.mark.parametrize("name", PATHS)
 
@@ -86,7 +86,7 @@ def test_dpm_without_the_gaussian_is_far_from_that():
     """The default grid of before, which the test above would not have passed."""
     variances = spectrum("mnist")
     model = model_of(variances)
-    times = spaced(model.path, 10, "rho")
+    times = time_grid(model.path, 10, "rho")
     alpha, sigma = model.path.coefficients(times[0])
     x = torch.hypot(alpha, sigma) * torch.ones(1, len(variances), dtype=torch.float64)
     ratio = dpm(model.denoiser(None, None), x, model.path, times)[0].square() / variances
@@ -97,7 +97,7 @@ def test_dpm_without_the_gaussian_is_far_from_that():
 def test_without_components_the_solver_is_dpm(name):
     path = PATHS[name]()
     gaussian = GaussianData(3, 0).double()
-    times = spaced(path, 7)
+    times = time_grid(path, 7)
     x = Rng(0).normal("x", (4, 3)).double()
 
     def denoise(x_t, t):

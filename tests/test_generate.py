@@ -20,7 +20,7 @@ from fromnoise.core.rng import Rng
 from fromnoise.core.spec import DataSpec
 from fromnoise.data.codecs.tokenizer import BytePairs, Bytes, Characters
 from fromnoise.inference import text as generate
-from fromnoise.probability.decoding import DecodingOptions, choose
+from fromnoise.probability.decoding import DecodingOptions, choose_symbol
 
 PLAIN = DecodingOptions()
 
@@ -116,7 +116,7 @@ def one_by_one(model, prompt, length, options, seed, row):
     for _ in range(length):
         now = model.log_p([s], None)
         symbol = int(
-            choose(
+            choose_symbol(
                 now,
                 torch.tensor([s], dtype=torch.int64),
                 options,
@@ -406,7 +406,7 @@ CORPUS = "to be or not to be, that is the question"
 def loaded(model, tokenizer, family="fake", data="talk"):
     part = SimpleNamespace(x=tokenizer.encode(CORPUS)) if tokenizer else None
     dataset = SimpleNamespace(
-        words=None,
+        caption_codec=None,
         spec=DataSpec(
             "tokens" if tokenizer else "image", (8,) if tokenizer else (1, 4, 4), levels=4
         ),

@@ -30,6 +30,9 @@ class Decoder:
         self.latent_dim, self.function = latent_dim, function
         self.conditional = conditional
 
+    def lacks(self, capability):
+        return False
+
     def decode(self, z, y=None):
         return self.function(z) if y is None else self.function(z, y)
 

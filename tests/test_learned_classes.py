@@ -62,7 +62,7 @@ def test_a_run_that_recorded_no_counts_is_sampled_as_before(trained):
     path.write_text(sealed(info))
     loaded = restore(Run(trained.path), with_data=False)
     assert len(sample.sample(loaded, 2, label=3)) == 2
-    assert loaded.dataset.in_turn(range(7)).tolist() == [0, 1, 2, 3, 4, 5, 0]
+    assert loaded.dataset.default_conditions(range(7)).tolist() == [0, 1, 2, 3, 4, 5, 0]
 
 
 def test_the_python_interface_refuses_an_unlearned_class(trained):

@@ -14,7 +14,7 @@ from fromnoise.probability.diffusion import samplers
 from fromnoise.probability.diffusion.gaussian_data import GaussianData
 from fromnoise.probability.diffusion.mixture_data import MixtureData, class_weights
 from fromnoise.probability.diffusion.path import PATHS
-from fromnoise.probability.diffusion.samplers import dpm, dpm_with_known, spaced
+from fromnoise.probability.diffusion.samplers import dpm, dpm_with_known, time_grid
 
 
 def three_groups(n: int, d: int = 3, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
@@ -31,7 +31,7 @@ def three_groups(n: int, d: int = 3, seed: int = 0) -> tuple[torch.Tensor, torch
 
 def maximised(z: torch.Tensor, responsibilities: torch.Tensor) -> em.Mixture:
     sums = em.Sums.zero(responsibilities.shape[1], z.shape[1])
-    sums.add(z, em.products(z), responsibilities)
+    sums.add(z, em.pair_products(z), responsibilities)
     return sums.maximise(0.0)
 
 
@@ -44,7 +44,7 @@ def as_sklearn(mixture: em.Mixture) -> GaussianMixture:
 
 def test_density_and_responsibilities_are_those_of_scikit_learn():
     z, _ = three_groups(500)
-    mixture = em.fit(z, 4, 0.0, Rng(1))
+    mixture = em.fit_mixture(z, 4, 0.0, Rng(1))
     oracle = as_sklearn(mixture)
     assert torch.allclose(
         mixture.log_density(z), torch.from_numpy(oracle.score_samples(z.numpy())), atol=1e-9
@@ -83,10 +83,10 @@ def test_a_component_of_one_row_has_a_covariance_of_full_rank():
 
 def test_held_out_rows_choose_the_number_of_components():
     z, _ = three_groups(4000)
-    assert em.choose(z, 64, 4e-6, Rng(0))[1] in (2, 4)
+    assert em.select_mixture(z, 64, 4e-6, Rng(0))[1] in (2, 4)
     gaussian = Rng(2).normal("z", (4000, 3)).double()
-    assert em.choose(gaussian, 64, 4e-6, Rng(0))[1] == 1
-    assert em.choose(gaussian[:5], 64, 4e-6, Rng(0))[1] == 1
+    assert em.select_mixture(gaussian, 64, 4e-6, Rng(0))[1] == 1
+    assert em.select_mixture(gaussian[:5], 64, 4e-6, Rng(0))[1] == 1
 
 
 def test_components_belong_to_one_class_each():
@@ -95,7 +95,7 @@ def test_components_belong_to_one_class_each():
     y = torch.arange(4000) % 2
     x = torch.where((y == 0)[:, None], 0.3, 1.0) * rng.normal("x", (4000, 2)).double()
     x[:, 0] += torch.where(y == 1, 4.0 * torch.sign(x[:, 0]), 0.0)
-    mixture, each = em.choose(x, 8, 4e-6, Rng(0), y, 2)
+    mixture, each = em.select_mixture(x, 8, 4e-6, Rng(0), y, 2)
     assert each in (2, 4)
     owned = em.component_classes(each, 2)
     for c in range(2):
@@ -112,24 +112,24 @@ def test_components_belong_to_one_class_each():
             second - mean[:, None] * mean, torch.cov(x[y == c].T), atol=0.1, rtol=0.05
         )
     # far more classes than rows of each
-    sparse, _ = em.choose(x[:300], 300, 4e-6, Rng(0), torch.arange(300) % 150, 150)
+    sparse, _ = em.select_mixture(x[:300], 300, 4e-6, Rng(0), torch.arange(300) % 150, 150)
     assert bool(torch.isfinite(sparse.log_density(x)).all())
 
 
 def test_the_same_rows_give_the_same_mixture():
     z, _ = three_groups(300)
-    one, other = em.fit(z, 5, 0.0, Rng(3)), em.fit(z, 5, 0.0, Rng(3))
+    one, other = em.fit_mixture(z, 5, 0.0, Rng(3)), em.fit_mixture(z, 5, 0.0, Rng(3))
     assert torch.equal(one.means, other.means) and torch.equal(one.covariances, other.covariances)
-    assert not torch.equal(one.means, em.fit(z, 5, 0.0, Rng(4)).means)
+    assert not torch.equal(one.means, em.fit_mixture(z, 5, 0.0, Rng(4)).means)
 
 
 def test_rows_that_do_not_differ_and_columns_that_are_constant_have_a_mixture():
     z, _ = three_groups(400)
     z[:, 1] = 2.0
-    assert bool(torch.isfinite(em.choose(z, 16, 4e-6, Rng(0))[0].log_density(z)).all())
+    assert bool(torch.isfinite(em.select_mixture(z, 16, 4e-6, Rng(0))[0].log_density(z)).all())
     assert bool(
         torch.isfinite(
-            em.choose(torch.ones(50, 3).double(), 4, 4e-6, Rng(0))[0].log_density(z)
+            em.select_mixture(torch.ones(50, 3).double(), 4, 4e-6, Rng(0))[0].log_density(z)
         ).all()
     )
 
@@ -246,7 +246,7 @@ def test_of_few_rows_it_is_shrunk_as_the_gaussian_is(n):
 
 def test_one_component_is_chosen_where_more_are_no_better():
     sizes = [
-        em.choose(Rng(seed).normal("z", (100, 2)).double(), 16, 4e-6, Rng(seed))[1]
+        em.select_mixture(Rng(seed).normal("z", (100, 2)).double(), 16, 4e-6, Rng(seed))[1]
         for seed in range(12)
     ]
     assert sum(size > 1 for size in sizes) <= 1, sizes
@@ -345,7 +345,7 @@ def test_ten_evaluations_are_close_to_the_converged_flow_of_a_mixture(name):
     z = Rng(7).normal("z", (200, 3)).double()
 
     def solved(evaluations, solver):
-        times = spaced(path, evaluations, "log", 0.02, 30.0)
+        times = time_grid(path, evaluations, "log", 0.02, 30.0)
         return solver(denoise, known.start(z, *path.coefficients(times[0])), path, times)
 
     def ours(d, x, path, times):
@@ -364,7 +364,7 @@ def test_a_correction_of_the_mixture_is_extrapolated_in_second_order():
     z = Rng(8).normal("z", (200, 3)).double()
 
     def at_the_last_time(evaluations):
-        times, states = spaced(path, evaluations, "log", 0.3, 30.0), []
+        times, states = time_grid(path, evaluations, "log", 0.3, 30.0), []
         start = known.start(z, *path.coefficients(times[0]))
         dpm_with_known(
             denoise, start, path, times, known, on_step=lambda i, x, x_hat: states.append(x)
@@ -390,7 +390,7 @@ def test_four_long_steps_overshoot_less_than_full_slopes_would(monkeypatch):
         return x_hat + 0.3 * near * torch.sin(x_t), None
 
     def solved(evaluations):
-        times = spaced(path, evaluations, "log", 0.05, 60.0)
+        times = time_grid(path, evaluations, "log", 0.05, 60.0)
         return dpm_with_known(
             denoise, known.start(z, *path.coefficients(times[0])), path, times, known
         )

@@ -7,7 +7,7 @@ import torch
 from tests_exact import ABAR, f64
 
 from fromnoise.core.rng import Rng
-from fromnoise.probability.diffusion.path import PATHS, RATIOS, beside
+from fromnoise.probability.diffusion.path import PATHS, RATIOS, append_dims
 
 TARGETS = ("eps", "x", "v", "edm")
 every_path = pytest.mark.parametrize("name", PATHS)
@@ -27,7 +27,7 @@ def test_solve_undoes_mix_and_target(name, kind):
         Rng(0).normal("x", (101, 2, 3)).double(),
         Rng(0).normal("eps", (101, 2, 3)).double(),
     )
-    a, b = (beside(part, x) for part in path.target(kind, t))
+    a, b = (append_dims(part, x) for part in path.target(kind, t))
     x_hat, eps_hat = path.solve(path.mix(x, eps, t), a * x + b * eps, kind, t)
     assert torch.allclose(x_hat, x, atol=1e-9) and torch.allclose(eps_hat, eps, atol=1e-9)
     # whatever the prediction, x_t is made of what is seen in it; one t for all rows is a t for each
@@ -35,7 +35,7 @@ def test_solve_undoes_mix_and_target(name, kind):
     for time in (t, t[40]):
         x_hat, eps_hat = path.solve(x, wild, kind, time)
         assert torch.allclose(path.mix(x_hat, eps_hat, time), x, atol=1e-8)
-        a, b = (beside(part, x) for part in path.target(kind, time))
+        a, b = (append_dims(part, x) for part in path.target(kind, time))
         assert torch.allclose(a * x_hat + b * eps_hat, wild, atol=1e-8)
     single = path.solve(x.float(), wild.float(), kind, t[40])
     assert single[0].dtype == single[1].dtype == torch.float32

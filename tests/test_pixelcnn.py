@@ -11,7 +11,7 @@ from scipy.stats import logistic
 from torch import nn
 
 from fromnoise.core.rng import Rng
-from fromnoise.nets.pixelcnn import PixelCNN, PlainStack, log_mass
+from fromnoise.nets.pixelcnn import PixelCNN, PlainStack, log_logistic_mass
 
 FORMS = [
     ("plain", "categorical"),
@@ -188,7 +188,7 @@ def test_masses_of_a_logistic(levels):
         torch.tensor([-1.0, -4.0, 1.5, -6.9], dtype=torch.float64),
     )
     level = torch.arange(levels)[:, None]
-    ours = log_mass(level, levels, mean, log_scale)
+    ours = log_logistic_mass(level, levels, mean, log_scale)
     edges = np.concatenate(
         [[-np.inf], (2 * np.arange(levels - 1) + 1) / (levels - 1) - 1, [np.inf]]
     )[:, None]
@@ -196,7 +196,7 @@ def test_masses_of_a_logistic(levels):
     np.testing.assert_allclose(ours.exp().numpy(), theirs, rtol=0, atol=1e-12)
     np.testing.assert_allclose(ours.logsumexp(0).numpy(), 0, rtol=0, atol=1e-12)
     wild = torch.tensor([-200.0, 0.0, 200.0])
-    extreme = log_mass(
+    extreme = log_logistic_mass(
         level[..., None], levels, wild[:, None].requires_grad_(), torch.tensor([-50.0, 0.0, 20.0])
     )
     assert extreme.isfinite().all() and (extreme <= 0).all()

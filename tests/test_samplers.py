@@ -13,14 +13,14 @@ from fromnoise.core.spec import DataSpec
 from fromnoise.families.diffusion import Config, Diffusion, Options
 from fromnoise.probability.diffusion.bounds import posterior
 from fromnoise.probability.diffusion.path import PATHS, RATIOS
-from fromnoise.probability.diffusion.samplers import ddim, dpm, guide, heun, spaced, start
+from fromnoise.probability.diffusion.samplers import ddim, dpm, guide, heun, time_grid, initial_state
 
 every_path = pytest.mark.parametrize("name", PATHS)
 
 
 def arrival(sampler, exact, path, n, x, **more):
     """Where the probability flow has come at the last of n times, before the step to the data: divided by alpha."""
-    states, times = [x], spaced(path, n)
+    states, times = [x], time_grid(path, n)
     sampler(
         exact.denoise(path), x, path, times, on_step=lambda i, x, x_hat: states.append(x), **more
     )
@@ -35,11 +35,11 @@ def arrival(sampler, exact, path, n, x, **more):
 def test_times_fall_in_the_trained_range(name, spacing):
     path = PATHS[name]()
     for n in (1, 2, 3, 10, 999, 10_000):
-        times = spaced(path, n, spacing)
+        times = time_grid(path, n, spacing)
         assert times.shape == (n,) and bool((times.diff() < 0).all())
         assert path.range[0] <= times[-1] and times[0] <= path.range[1]
         assert path.ratio(times[0]).item() == pytest.approx(RATIOS[1], rel=1e-9)
-    steps = spaced(path, 10, "time").diff()
+    steps = time_grid(path, 10, "time").diff()
     assert torch.allclose(steps, steps[0].expand(9), atol=1e-12)
 
 
@@ -47,7 +47,7 @@ def test_start_has_the_variance_of_noisy_data():
     for make in PATHS.values():
         path = make()
         alpha, sigma = path.coefficients(t := path.at(f64(2.0)))
-        assert start(path, f64(1.0), t).item() ** 2 == pytest.approx((alpha**2 + sigma**2).item())
+        assert initial_state(path, f64(1.0), t).item() ** 2 == pytest.approx((alpha**2 + sigma**2).item())
 
 
 @every_path
@@ -55,7 +55,7 @@ def test_start_has_the_variance_of_noisy_data():
 def test_one_step_is_what_the_denoiser_sees(name, sampler):
     path, seen = PATHS[name](), []
     x = 3 * Rng(0).normal("x", (4, 2)).double()
-    times = spaced(path, 1)
+    times = time_grid(path, 1)
     made = sampler(MIXTURE.denoise(path), x, path, times, on_step=lambda *event: seen.append(event))
     assert torch.allclose(made, MIXTURE.denoise(path)(x, times[0])[0], atol=1e-9)
     assert len(seen) == 1 and seen[0][0] == 0 and torch.equal(seen[0][1], made)
@@ -78,13 +78,13 @@ def test_samplers_refuse_times_that_do_not_fall(times):
 def test_order_of_the_solvers(name, sampler, order, exact):
     """The flow of one Gaussian is a factor, known exactly; of a mixture it is what Heun does with very many steps."""
     path = PATHS[name]()
-    x = start(path, Rng(0).normal("x", (16, exact.centres.shape[1])).double(), spaced(path, 1)[0])
+    x = initial_state(path, Rng(0).normal("x", (16, exact.centres.shape[1])).double(), time_grid(path, 1)[0])
     if exact is GAUSSIAN:
-        (alpha, sigma), low = path.coefficients(spaced(path, 1)[0]), RATIOS[0]
+        (alpha, sigma), low = path.coefficients(time_grid(path, 1)[0]), RATIOS[0]
         truth = x / alpha * ((DATA + low**2) / (DATA + (sigma / alpha) ** 2)).sqrt()
     else:
         truth = arrival(
-            heun, exact, PATHS["edm"](), 2000, x / path.coefficients(spaced(path, 1)[0])[0]
+            heun, exact, PATHS["edm"](), 2000, x / path.coefficients(time_grid(path, 1)[0])[0]
         )
     coarse, fine = (
         (arrival(sampler, exact, path, n + 1, x) - truth).square().mean().sqrt().item()
@@ -105,9 +105,9 @@ def test_solvers_are_the_same_on_every_path():
             made.append(
                 sampler(
                     MIXTURE.denoise(path),
-                    80 * path.coefficients(spaced(path, 1)[0])[0] * x,
+                    80 * path.coefficients(time_grid(path, 1)[0])[0] * x,
                     path,
-                    spaced(path, 8),
+                    time_grid(path, 8),
                 )
             )
         assert all(torch.allclose(one, made[0], atol=1e-9) for one in made[1:])
@@ -133,9 +133,9 @@ def test_dpm_looks_half_a_step_ahead_over_lambda():
 
 def variance_of(sampler, path, n, **more):
     """Of what a linear sampler makes of its start and of n noises, exact."""
-    x = start(path, Impulse(n + 1).normal("x", (n + 1, 1)), spaced(path, 1)[0])
+    x = initial_state(path, Impulse(n + 1).normal("x", (n + 1, 1)), time_grid(path, 1)[0])
     return (
-        sampler(GAUSSIAN.denoise(path), x, path, spaced(path, n), rng=Impulse(n + 1), **more)
+        sampler(GAUSSIAN.denoise(path), x, path, time_grid(path, n), rng=Impulse(n + 1), **more)
         .square()
         .sum()
         .item()
@@ -192,7 +192,7 @@ def test_the_sde_is_solved_to_second_order(name):
     )
     assert sde < ddpm / 3 and ddpm > 0.15 * DATA
     one, other = [], []
-    times, x = spaced(path, 6), f64([[0.4], [0.4]])
+    times, x = time_grid(path, 6), f64([[0.4], [0.4]])
     dpm(
         GAUSSIAN.denoise(path),
         x,
@@ -238,7 +238,7 @@ def test_churn_is_karras_algorithm_2():
             d_end = (x - see(x, sigmas[i + 1])) / sigmas[i + 1]
             x = x_hat + (sigmas[i + 1] - t_hat) * (d + d_end) / 2
     path = PATHS["edm"]()
-    made = heun(MIXTURE.denoise(path), z, path, spaced(path, n), Rng(3), S, low, high, noise)
+    made = heun(MIXTURE.denoise(path), z, path, time_grid(path, n), Rng(3), S, low, high, noise)
     assert torch.allclose(made, x, atol=1e-9)
 
 
@@ -249,14 +249,14 @@ def test_churn_stays_in_the_trained_range():
         def see(x_t, t):
             return asked.append(float(t)) or MIXTURE.denoise(path)(x_t, t)
 
-        heun(see, torch.ones(2, 2).double(), path, spaced(path, 9), Rng(0), 1e6)
+        heun(see, torch.ones(2, 2).double(), path, time_grid(path, 9), Rng(0), 1e6)
         assert path.range[0] - 1e-12 <= min(asked) and max(asked) <= path.range[1] + 1e-12
         assert len(set(asked)) > 12  # and is there at all
 
 
 def test_noise_comes_from_the_rng_and_rows_stand_alone():
     path, x = PATHS["flow"](), Rng(0).normal("x", (5, 2))
-    times = spaced(path, 6)
+    times = time_grid(path, 6)
     for run in (
         lambda x, rng: ddim(MIXTURE.denoise(path), x, path, times, 1.0, rng),
         lambda x, rng: heun(MIXTURE.denoise(path), x, path, times, rng, 3.0),

@@ -31,7 +31,7 @@ from fromnoise.show.figures.film import (
     LIMIT,
     MILLISECONDS,
     animate,
-    arc,
+    slerp,
     closed_walk,
 )
 from fromnoise.show.figures.progress import evenly
@@ -126,7 +126,7 @@ def test_what_cannot_be_drawn_is_told(models, name, figure, said):
 def test_arc_keeps_the_length_and_the_angular_speed():
     a, b = torch.tensor([2.0, 0, 0]).double(), torch.tensor([0, 3.0, 0]).double()
     t = torch.linspace(0, 1, 5).double()
-    z = arc(a, b, t)
+    z = slerp(a, b, t)
     assert torch.allclose(z.norm(dim=1), 2 + t)
     assert torch.allclose(torch.atan2(z[:, 1], z[:, 0]), t * torch.pi / 2)
 
@@ -134,7 +134,7 @@ def test_arc_keeps_the_length_and_the_angular_speed():
 def test_arc_between_opposite_points_is_a_line():
     a = torch.tensor([1.0]).double()
     assert torch.allclose(
-        arc(a, -a, torch.tensor([0.0, 0.25, 1.0]).double())[:, 0],
+        slerp(a, -a, torch.tensor([0.0, 0.25, 1.0]).double())[:, 0],
         torch.tensor([1.0, 0.5, -1.0]).double(),
     )
 

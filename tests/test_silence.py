@@ -81,7 +81,7 @@ def test_codes_with_leading_zeros_are_categories_and_come_back_as_they_were(
     path = table(tmp_path, f"t.{ending}", separator="," if ending == "csv" else "\t", code=values)
     note_about(path, "'code'", "holds codes", "written back as it is")
     dataset = load(str(path))
-    assert set(dataset.columns.undo(dataset.split("train").x)["code"]) == set(values)
+    assert set(dataset.columns.decode(dataset.split("train").x)["code"]) == set(values)
 
 
 def test_many_codes_are_refused_with_what_mends_it(tmp_path):
@@ -132,7 +132,7 @@ def test_ids_beyond_what_float64_holds_are_exact(tmp_path, form, base):
     values = ids(base)
     dataset = load(str(as_file(tmp_path, values, form)))
     name = dataset.columns.columns[1].name
-    back = [v for split in dataset.splits.values() for v in dataset.columns.undo(split.x)[name]]
+    back = [v for split in dataset.splits.values() for v in dataset.columns.decode(split.x)[name]]
     assert sorted(back) == pytest.approx(sorted(values), abs=1) and all(
         isinstance(v, int) for v in back
     )
@@ -141,7 +141,7 @@ def test_ids_beyond_what_float64_holds_are_exact(tmp_path, form, base):
     assert Columns.from_json(json.loads(json.dumps(dataset.columns.to_json()))) == dataset.columns
     assert dataset.columns.encode(
         {
-            c.name: dataset.columns.undo(dataset.split("test").x)[c.name]
+            c.name: dataset.columns.decode(dataset.split("test").x)[c.name]
             for c in dataset.columns.columns
         }
     ) == pytest.approx(dataset.split("test").x, abs=1e-4)
@@ -182,10 +182,10 @@ def test_only_what_is_exactly_equal_is_constant(tmp_path):
     dataset = load(str(tmp_path / "t.npy"))
     stds = [column.std for column in dataset.columns.columns]
     assert stds[1] == pytest.approx(stds[0], rel=0.01) and stds[2] == 1
-    assert sorted(v for s in dataset.splits.values() for v in dataset.columns.undo(s.x)["c1"]) == [
+    assert sorted(v for s in dataset.splits.values() for v in dataset.columns.decode(s.x)["c1"]) == [
         2**52 + i for i in range(20)
     ]
-    assert set(dataset.columns.undo(dataset.split("train").x)["c2"]) == {0.1}
+    assert set(dataset.columns.decode(dataset.split("train").x)["c2"]) == {0.1}
 
 
 # -- dates, amounts, booleans ----------------------------------------------------------------------------------
@@ -312,7 +312,7 @@ def test_plain_words_have_no_form():
 
 def test_booleans_come_back_as_they_were_written(tmp_path):
     dataset = load(str(table(tmp_path, a=["True", "False"], b=["yes", "no"])))
-    back = dataset.columns.undo(dataset.split("train").x)
+    back = dataset.columns.decode(dataset.split("train").x)
     assert (
         set(back["a"]) == {"True", "False"}
         and set(back["b"]) == {"yes", "no"}

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from fromnoise.core.spec import DataSpec
-from fromnoise.probability.symbols import Blocks, Components, Tokens, packs, symbol_codec
+from fromnoise.probability.symbols import Blocks, Components, Tokens, can_pack, symbol_codec
 
 
 @pytest.mark.parametrize(
@@ -31,10 +31,10 @@ def test_there_and_back(shape, levels):
 
 def test_what_is_packed():
     assert (
-        packs(DataSpec("image", (1, 28, 28), levels=2))
+        can_pack(DataSpec("image", (1, 28, 28), levels=2))
         and symbol_codec(DataSpec("image", (1, 28, 28), levels=2), True).length == 98
     )
-    assert not packs(DataSpec("image", (1, 7, 28), levels=2)) and not packs(
+    assert not can_pack(DataSpec("image", (1, 7, 28), levels=2)) and not can_pack(
         DataSpec("image", (1, 28, 28), levels=256)
     )
     assert isinstance(symbol_codec(DataSpec("image", (1, 28, 28), levels=2), False), Components)

@@ -17,7 +17,7 @@ from fromnoise.data.stream import in_order
 from fromnoise.evaluate import likelihood
 from fromnoise.evaluate.quality import QualityReference, Samples, quality
 from fromnoise.inference import sample
-from fromnoise.probability.cells import Cells, log_mass, truncated
+from fromnoise.probability.cells import Cells, log_mass, truncated_normal_quantile
 from fromnoise.runs.directory import Run
 from fromnoise.runs.load import LoadedRun, restore
 from fromnoise.training import launch
@@ -94,17 +94,17 @@ def test_rows_as_written_are_what_reading_the_written_file_gives(tmp_path):
     dataset = table_of(tmp_path / "t.csv", **mixed())
     codec, rng = dataset.columns, np.random.default_rng(1)
     for split in dataset.splits.values():
-        written = codec.as_written(split.x)
+        written = codec.round_trip(split.x)
         assert np.allclose(
             written, split.x, rtol=1e-6, atol=1e-6
         )  # rows of the data stay as they are
-        assert np.array_equal(written, codec.as_written(written))
+        assert np.array_equal(written, codec.round_trip(written))
     x = dataset.split("train").x + rng.normal(0, 2, dataset.split("train").x.shape).astype(
         np.float32
     )
-    written = codec.as_written(x)
-    assert np.array_equal(written, codec.encode(codec.undo(x))) and not np.allclose(written, x)
-    assert np.array_equal(written, codec.as_written(written))
+    written = codec.round_trip(x)
+    assert np.array_equal(written, codec.encode(codec.decode(x))) and not np.allclose(written, x)
+    assert np.array_equal(written, codec.round_trip(written))
 
 
 def test_values_that_are_not_finite_are_not_hidden_by_writing(tmp_path):
@@ -157,7 +157,7 @@ def test_precision_and_coverage_are_those_of_the_written_rows(tmp_path):
     dataset = table_of(tmp_path / "t.csv", **integers(2000)[0])
     loaded = untrained("classical", dataset, components=20)
     raw = loaded.model.sample(600, None, loaded.family.Options(), Rng(3))
-    written = torch.from_numpy(dataset.columns.encode(dataset.columns.undo(raw.numpy())))
+    written = torch.from_numpy(dataset.columns.encode(dataset.columns.decode(raw.numpy())))
     quality_reference = QualityReference(dataset, quick=True)
     one, other = (
         {r["name"]: r for r in quality(quality_reference, Samples.of(x))} for x in (raw, written)
@@ -172,7 +172,7 @@ def test_the_duel_of_a_gan_is_judged_by_rows_as_they_are_written(tmp_path):
     dataset = table_of(tmp_path / "t.csv", **integers(300)[0])
     loaded = untrained("gan", dataset)
     features, _ = Reference(dataset, 100, Rng(0)).draw(loaded.model, loaded.family.Options())
-    assert np.allclose(features.numpy(), dataset.columns.as_written(features.float().numpy()))
+    assert np.allclose(features.numpy(), dataset.columns.round_trip(features.float().numpy()))
 
 
 # -- probabilities ---------------------------------------------------------------------------------------------------
@@ -199,7 +199,7 @@ def test_mass_of_a_cell_is_scipys_and_has_derivatives_for_every_width():
         float(log_mass(torch.tensor(-math.inf), torch.tensor(math.inf), torch.tensor(math.inf)))
         == 0
     )
-    z = truncated(lower, upper, torch.tensor(0.37))
+    z = truncated_normal_quantile(lower, upper, torch.tensor(0.37))
     assert bool(((z >= lower) & (z <= upper)).all())
     for s in (-16.0, -2.0, 10.0):
         cells = Cells(DataSpec("vector", (3,), cells=((1e-7, 0, 1), (0.5, 0, 1), (1, 0, 0))))
@@ -288,7 +288,7 @@ def test_a_constant_column_changes_no_number(tmp_path):
         and more.digest == plain.digest
     )
     assert all(np.array_equal(more.split(name).x, plain.split(name).x) for name in plain.splits)
-    back = more.columns.undo(more.split("test").x)
+    back = more.columns.decode(more.split("test").x)
     assert set(back["one"]) == {1} and set(back["half"]) == {0.5} and set(back["word"]) == {"w"}
     with pytest.raises(
         DataError, match="column 'one': '2' is not possible, it is '1' in every row of the data"
@@ -411,7 +411,7 @@ def test_a_column_that_is_rounded_as_advised_has_probabilities(tmp_path, unit):
     g = np.random.default_rng(1)
     amounts = unit * np.where(g.random(300) < 0.3, 0.0, g.lognormal(3, 1, 300))
     column = Columns.fit({"money": amounts, "free": g.normal(size=300)}, np.arange(300)).columns[0]
-    words = column.coarser().replace(",", "").split()
+    words = column.describe_rounding().replace(",", "").split()
     if words[0] == "round":
         amounts = amounts.round(int(words[3]))
     else:

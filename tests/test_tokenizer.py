@@ -71,7 +71,7 @@ def test_known_text_comes_back(tokenizer):
         and tokens.ndim == 1
         and 0 <= tokens.min() <= tokens.max() < tokenizer.vocabulary
     )
-    assert not tokenizer.unknowns(tokens) and len(tokens) <= len(TEXT.encode())
+    assert not tokenizer.count_unknown(tokens) and len(tokens) <= len(TEXT.encode())
 
 
 @pytest.mark.parametrize("text", AWKWARD, ids=ascii)
@@ -80,13 +80,13 @@ def test_any_text_can_be_encoded(tokenizer, text):
     assert tokens.dtype == tokenizer.dtype
     if tokenizer.kind == "char":
         known = set(tokenizer.characters)
-        assert len(tokens) == len(text) and tokenizer.unknowns(tokens) == sum(
+        assert len(tokens) == len(text) and tokenizer.count_unknown(tokens) == sum(
             c not in known for c in text
         )
         assert tokenizer.decode(tokens) == "".join(c if c in known else "\ufffd" for c in text)
     else:
         raw = b"\xed\xa0\x80" if text == "\ud800" else text.encode(errors="surrogateescape")
-        assert tokenizer.decode_bytes(tokens) == raw and not tokenizer.unknowns(tokens)
+        assert tokenizer.decode_bytes(tokens) == raw and not tokenizer.count_unknown(tokens)
 
 
 def test_where_blocks_end_makes_no_difference(tokenizer):
@@ -117,7 +117,7 @@ def test_characters_are_numbered_by_code_point_with_the_unknown_one_last():
     assert (
         kind.decode([5, 1]) == "\ufffda"
         and kind.token_bytes(4) == "🎉".encode()
-        and kind.unknowns([5, 1, 5]) == 2
+        and kind.count_unknown([5, 1, 5]) == 2
     )
 
 

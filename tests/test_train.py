@@ -925,10 +925,10 @@ def test_sampling_needs_no_data(tmp_path):
     )
     run = train(tmp_path / "run", data_name=str(path))
     with_data = restore(run)
-    expected = with_data.dataset.columns.undo(sample(with_data, 5).numpy())
+    expected = with_data.dataset.columns.decode(sample(with_data, 5).numpy())
     path.unlink()
     loaded = restore(run, with_data=False)
-    assert loaded.dataset.columns.undo(sample(loaded, 5).numpy()) == expected and set(expected) == {
+    assert loaded.dataset.columns.decode(sample(loaded, 5).numpy()) == expected and set(expected) == {
         "a",
         "b",
         "c",

@@ -212,10 +212,10 @@ def test_larsen_the_decoder_learns_from_both_and_the_discriminator_from_scores_a
     # D's own loss is the duel and its penalties, without N: with the fakes given, the same to the last bit
     with torch.no_grad():
         x_fake = m.with_samples(m.decode(m.draw_code(data.x[::2], None, KEY)), None, len(data), KEY)
-    duel, _ = adversarial.duel(
+    discriminator_loss, _ = adversarial.penalised_discriminator_loss(
         m.score, data.x, x_fake, None, "relativistic", m.config.r1, m.config.r2, m.config.lazy
     )
-    assert torch.equal(m.loss(data, "discriminator", KEY).value, duel)
+    assert torch.equal(m.loss(data, "discriminator", KEY).value, discriminator_loss)
 
 
 def test_the_feature_error_is_blind_to_the_scale_of_the_features():
@@ -281,7 +281,7 @@ def test_duel_is_loss_and_penalties_of_a_linear_critic():
         seen.append((len(x), None if label is None else label.shape))
         return x @ w + (0 if label is None else label[:, 0])
 
-    value, terms = adversarial.duel(score, real, fake, None, "relativistic", 3.0, 4.0)
+    value, terms = adversarial.penalised_discriminator_loss(score, real, fake, None, "relativistic", 3.0, 4.0)
     expected = torch.nn.functional.softplus((fake - real) @ w).mean()
     assert value.item() == pytest.approx(expected.item() + 3.5 * 5.25, rel=1e-6)
     assert terms["d_loss"].item() == pytest.approx(expected.item(), rel=1e-6)
@@ -290,11 +290,11 @@ def test_duel_is_loss_and_penalties_of_a_linear_critic():
     assert seen == [(12, None)]  # one joint pass
     seen.clear()
     label = torch.nn.functional.one_hot(torch.arange(6) % 2, 2).float()
-    lazy, _ = adversarial.duel(score, real, fake, label, "relativistic", 3.0, 4.0, lazy=4)
+    lazy, _ = adversarial.penalised_discriminator_loss(score, real, fake, label, "relativistic", 3.0, 4.0, lazy=4)
     assert seen == [(4, (4, 2)), (8, (8, 2))] and lazy.item() == pytest.approx(
         value.item(), rel=1e-6
     )
-    _, terms = adversarial.duel(score, real, fake, None, "hinge")
+    _, terms = adversarial.penalised_discriminator_loss(score, real, fake, None, "hinge")
     assert "slope_real" not in terms and not terms["d_loss"].requires_grad  # fakes are constants
 
 

@@ -9,7 +9,7 @@ from torch import nn
 from fromnoise.core.spec import DataSpec
 from fromnoise.families.diffusion import Config, Diffusion
 from fromnoise.probability.diffusion.bounds import ddpm_schedule
-from fromnoise.probability.diffusion.path import Path, beside
+from fromnoise.probability.diffusion.path import Path, append_dims
 from fromnoise.probability.gaussian import log_normal
 
 
@@ -56,7 +56,7 @@ class Exact:
 
     def see(self, x_t, alpha, sigma):
         """E [x | x_t], E [eps | x_t]; alpha, sigma () or (B,)."""
-        alpha, sigma = beside(alpha, x_t), beside(sigma, x_t)
+        alpha, sigma = append_dims(alpha, x_t), append_dims(sigma, x_t)
         v = alpha**2 * self.std**2 + sigma**2
         m = self.centres.to(x_t.dtype)
         off = x_t[:, None] - alpha[..., None] * m  # B K D
@@ -91,7 +91,7 @@ class ExactNet(nn.Module):
         angle = level * (math.pi / 2)
         x_hat, eps_hat = self.exact.see(y, angle.cos(), angle.sin())
         a, b = (
-            beside(part, y) for part in self.path.target(self.target, self.path.at(angle.tan()))
+            append_dims(part, y) for part in self.path.target(self.target, self.path.at(angle.tan()))
         )
         return a * x_hat + b * eps_hat
 

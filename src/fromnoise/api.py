@@ -102,7 +102,7 @@ class TrainedRun:
         )
 
         if (
-            label is not None and self.dataset.words is None
+            label is not None and self.dataset.caption_codec is None
         ):  # with captions the sampler says what to give instead
             check_takes_labels(self.loaded)
             label = self.dataset.class_number(label)
@@ -176,16 +176,16 @@ class TrainedRun:
         """
         if y is None:
             return None
-        if self.dataset.words is not None:
+        if self.dataset.caption_codec is not None:
             if len(y) != n or not all(isinstance(caption, str) for caption in y):
                 raise UsageError(f"this model's conditions are captions: give {n} strings")
-            return self.dataset.words.encode(y).to(self.loaded.device)
+            return self.dataset.caption_codec.encode(y).to(self.loaded.device)
         if any(isinstance(label, str) for label in y):
             y = [
                 self.dataset.class_number(label) if isinstance(label, str) else label for label in y
             ]
         check_labels(y, n, self.dataset.spec.classes)
-        self.dataset.check_learned(np.asarray(y, np.int64))
+        self.dataset.require_learned_classes(np.asarray(y, np.int64))
         return torch.as_tensor(np.asarray(y), dtype=torch.int64, device=self.loaded.device)
 
     @torch.no_grad()

@@ -287,7 +287,7 @@ class Suite:
         a, b, c = (sample(loaded, 2, prompt=caption) for caption in said)
         assert not torch.equal(a, c), "the caption changes nothing"
         assert not torch.equal(a, b), "the order of a caption's words changes nothing"
-        first = loaded.dataset.words.examples[0]
+        first = loaded.dataset.caption_codec.examples[0]
         assert torch.equal(sample(loaded, 1), sample(loaded, 1, prompt=first)), (
             "samples without a prompt do not begin with the first example"
         )

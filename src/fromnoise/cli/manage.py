@@ -180,10 +180,10 @@ def data_info(ctx, name, as_json):
         *([f"classes: {', '.join(dataset.class_names[:20])}"] if dataset.class_names else []),
         *(
             [
-                f"words of captions: {' '.join(dataset.words.words)}",
+                f"words of captions: {' '.join(dataset.caption_codec.words)}",
                 *(f"{k}: {dataset.captions(k)[0]}" for k in dataset.splits),
             ]
-            if dataset.words
+            if dataset.caption_codec
             else []
         ),
         *([f"factors: {', '.join(dataset.factor_names)}"] if dataset.factor_names else []),

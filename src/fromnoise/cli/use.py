@@ -142,7 +142,7 @@ def sample(
             as_json,
             quiet,
         )
-    captions = loaded.dataset.words is not None
+    captions = loaded.dataset.caption_codec is not None
     asked = {
         "--prompt": None if captions else prompt,
         "--prompt-file": prompt_file,

@@ -182,7 +182,7 @@ class Dataset:
     channels_of: str = ""
     factor_names: tuple[str, ...] = ()
     tokenizer: Tokenizer | None = None
-    words: Captions | None = None
+    caption_codec: Captions | None = None
     settings: dict = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     class_counts: tuple[int, ...] = ()
@@ -221,21 +221,21 @@ class Dataset:
             return Batch(x.float(), y, places)
         if part.levels != self.spec.levels:
             if rng is None:
-                rng = self.fixed_draw(split).per_row(indices)
+                rng = self.fixed_binarisation_rng(split).per_row(indices)
             x = rng.to(device).uniform("binarise", x.shape) * (part.levels - 1) < x
             return Batch(x.float() * 2 - 1, y, places)
         return Batch(x.float() * (2 / (self.spec.levels - 1)) - 1, y, places)
 
-    def in_turn(self, rows: Sequence[int] | range) -> torch.Tensor:
+    def default_conditions(self, rows: Sequence[int] | range) -> torch.Tensor:
         """y of the samples ``rows`` where nobody asks for one: the classes in turn (n,), or the captions of ``words`` (n, L)."""
-        if self.words is not None:
-            examples = self.words.encode(self.words.examples)
+        if self.caption_codec is not None:
+            examples = self.caption_codec.encode(self.caption_codec.examples)
             return examples[torch.as_tensor(list(rows)) % len(examples)]
         learned = torch.tensor(self.learned_classes)
         return learned[torch.as_tensor(list(rows)) % len(learned)]
 
     @cached_property
-    def training_counts(self) -> tuple[int, ...]:
+    def training_class_counts(self) -> tuple[int, ...]:
         """Training examples of each class; () where there are no classes, or neither the splits nor a record tell it."""
         if "train" not in self.splits:
             return self.class_counts
@@ -247,17 +247,17 @@ class Dataset:
     @property
     def learned_classes(self) -> tuple[int, ...]:
         """The classes that have training examples, ascending; all classes where that is not known."""
-        learned = tuple(i for i, count in enumerate(self.training_counts) if count)
+        learned = tuple(i for i, count in enumerate(self.training_class_counts) if count)
         return learned or tuple(range(self.spec.classes))
 
-    def check_learned(self, y) -> None:
+    def require_learned_classes(self, y) -> None:
         """Raises UsageError where a label of y (n,) is of a class without training examples: no model can draw it."""
         learned = self.learned_classes
         missing = sorted(set(torch.as_tensor(y).flatten().tolist()) - set(learned))
         if missing:
-            named = [self.class_in_words(i) for i in learned[:20]]
+            named = [self.describe_class(i) for i in learned[:20]]
             raise UsageError(
-                f"class {self.class_in_words(missing[0])} has no training example, so that the model never learned it: "
+                f"class {self.describe_class(missing[0])} has no training example, so that the model never learned it: "
                 f"choose from {', '.join(named)}{' ...' * (len(learned) > 20)}"
             )
 
@@ -267,18 +267,18 @@ class Dataset:
             raise UsageError("this model was trained without labels: leave the label out")
         return class_number(label, self.class_names or [str(i) for i in range(self.spec.classes)])
 
-    def class_in_words(self, y: int) -> str:
+    def describe_class(self, y: int) -> str:
         """The number of a class, and its name where it has another one."""
         name = self.class_names[y] if y < len(self.class_names) else str(y)
         return str(y) if name == str(y) else f"{y} {name}"
 
     def captions(self, split: str) -> list[str]:
         """The captions of a split. Raises UsageError where there are none."""
-        if self.words is None:
+        if self.caption_codec is None:
             raise UsageError(f"data '{self.name}' has no captions")
-        return self.words.decode(self.split(split).y)
+        return self.caption_codec.decode(self.split(split).y)
 
-    def fixed_draw(self, split: str) -> Rng:
+    def fixed_binarisation_rng(self, split: str) -> Rng:
         return Rng(self.settings.get("split_seed", 0)).at("binarise", split)
 
     def as_delivered(self, x: torch.Tensor) -> torch.Tensor:
@@ -289,7 +289,7 @@ class Dataset:
         """
         if self.columns is None:
             return x
-        written = torch.from_numpy(self.columns.as_written(x.detach().cpu().numpy())).to(x)
+        written = torch.from_numpy(self.columns.round_trip(x.detach().cpu().numpy())).to(x)
         return torch.where(torch.isfinite(x).all(1, keepdim=True), written, x)
 
     def to_store(self, x: torch.Tensor) -> np.ndarray:

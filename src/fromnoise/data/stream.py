@@ -71,7 +71,7 @@ class Stream:
             self._pool.shutdown(cancel_futures=True)
 
 
-def comfortable(spec: DataSpec, most: int = 1000) -> int:
+def default_batch_size(spec: DataSpec, most: int = 1000) -> int:
     """How many examples to take at once where nothing is learned: fewer when they, or predictions of them, are large."""
     predictions = (
         spec.dims * spec.levels if spec.kind == "tokens" else 0
@@ -91,7 +91,7 @@ def in_order(
 
     rest: then also the end of a text that fills no window, as a shorter one.
     """
-    batch_size = batch_size or comfortable(dataset.spec)
+    batch_size = batch_size or default_batch_size(dataset.spec)
     n = min(len(dataset.split(split)), limit or 2**62)
     for start in range(0, n, batch_size):
         yield dataset.batch(split, slice(start, min(start + batch_size, n)), device=device)

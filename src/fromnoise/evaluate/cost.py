@@ -112,7 +112,7 @@ def network_calls(loaded: LoadedRun) -> int:
 def _sampler(loaded: LoadedRun, size: int):
     model, y = loaded.model, None
     if model.conditional:
-        y = loaded.dataset.in_turn(range(size)).to(loaded.device)
+        y = loaded.dataset.default_conditions(range(size)).to(loaded.device)
     options, rng = build(loaded.family.Options, {}), Rng(0, ("cost",), device=loaded.device)
     # to the number: an accelerator only queues
     return lambda: float(model.sample(size, y, options, rng).flatten()[0])

@@ -285,7 +285,7 @@ def repeated_value(dataset: Dataset) -> str:
         most = int(x[:, component].unique(return_counts=True)[1].max())
         if most >= fewest:
             mend = (
-                "" if column is None else f"; {column.coarser()}, then each row has a probability"
+                "" if column is None else f"; {column.describe_rounding()}, then each row has a probability"
             )
             return (
                 f"{name} has one value in {most:,} of {len(x):,} rows, but is continuous: a "

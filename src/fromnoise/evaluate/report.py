@@ -179,7 +179,7 @@ def unlearned_in_words(dataset: Dataset) -> list[str]:
     strange = ~np.isin(labels, dataset.learned_classes)
     if not strange.any():
         return []
-    names = ", ".join(dataset.class_in_words(int(y)) for y in np.unique(labels[strange])[:20])
+    names = ", ".join(dataset.describe_class(int(y)) for y in np.unique(labels[strange])[:20])
     return [
         f"{strange.sum():,} of {len(labels):,} test examples are of classes without a training example ({names}): the model "
         "was never told these labels, so what it says of those examples means little; no sample is drawn of these classes"

@@ -19,7 +19,7 @@ import torch
 
 from ..core.family import HasLikelihood, Predicts, has
 from ..data.dataset import Dataset
-from ..data.stream import comfortable, in_order
+from ..data.stream import default_batch_size, in_order
 from ..inference import text as generate
 from ..measures.text import Hashes, copied, longest_copied
 from ..nets.counts.ngram import KneserNey
@@ -273,7 +273,7 @@ def in_windows(loaded: LoadedRun, most: int) -> list[dict]:
     each window once, where that draws them at random).
     """
     model, dataset = loaded.model, loaded.dataset
-    T, size = model.length, comfortable(dataset.spec, 500)
+    T, size = model.length, default_batch_size(dataset.spec, 500)
     batches = in_order(dataset, "validation", size, max(1, most // T), loaded.device)
     left = slice(1 if T > 1 else 0, None)
 
@@ -495,7 +495,7 @@ def measure(
 def context(model: Predicts, of: Passage, dataset: Dataset) -> str:
     """What each symbol was predicted from, and what was not told apart, in words."""
     part = dataset.split(of.split)
-    lacking = dataset.tokenizer.unknowns(of.tokens)
+    lacking = dataset.tokenizer.count_unknown(of.tokens)
     unknown = (
         (
             f"; {generate.unknown_in_words(lacking)}, predicted as the one symbol that stands for all "

@@ -33,8 +33,8 @@ from ..nets.counts.pixelcounts import PixelCounts
 from ..nets.gpt import GPT
 from ..nets.pixelcnn import PixelCNN
 from ..nets.sequence import Convolution, Recurrent, Window
-from ..probability.decoding import DecodingOptions, choose
-from ..probability.symbols import packs, symbol_codec
+from ..probability.decoding import DecodingOptions, choose_symbol
+from ..probability.symbols import can_pack, symbol_codec
 
 Network = Literal["ngram", "counts", "window", "conv", "gru", "lstm", "gpt", "pixelcnn"]
 
@@ -135,7 +135,7 @@ def preset_for(spec: DataSpec) -> str:
     """The preset to start from when none is named."""
     if spec.kind == "tokens":
         return "text"
-    if packs(spec):
+    if can_pack(spec):
         return "binary"
     return "pixels" if spec.dims <= LONGEST else "gated"
 
@@ -318,7 +318,7 @@ class AutoRegressive(Family):
             None,
         )
         for i in range(self.length):
-            symbol = choose(restrict(i, self.step(state, symbol)), s[:, :i], options, u[:, i])
+            symbol = choose_symbol(restrict(i, self.step(state, symbol)), s[:, :i], options, u[:, i])
             s[:, i] = symbol
         return s
 

@@ -25,7 +25,7 @@ from ..core.errors import UsageError
 from ..core.family import Bound, Family
 from ..core.rng import Rng
 from ..core.spec import DataSpec
-from ..probability.cells import Cells, log_mixture_cells, precise
+from ..probability.cells import Cells, log_mixture_cells, to_float64
 from ..probability.gaussian import LOG_2PI
 from ..probability.mixture import GaussianMixture
 from ..probability.pca import principal_components
@@ -165,14 +165,14 @@ class Classical(Family):
 
     def gaussians(self) -> tuple[Tensor, Tensor, Tensor]:
         """log weights (K,), means (K, D) and covariances (K, D, D) of x."""
-        basis, mean = precise(self.basis), precise(self.mean)
-        beside = precise(self.noise) * (torch.eye(len(mean)).to(basis) - basis @ basis.T)
+        basis, mean = to_float64(self.basis), to_float64(self.mean)
+        beside = to_float64(self.noise) * (torch.eye(len(mean)).to(basis) - basis @ basis.T)
         if self.config.model == "ppca":
-            variance = precise(self.eigenvalues.clamp(min=float(self.noise)))
+            variance = to_float64(self.eigenvalues.clamp(min=float(self.noise)))
             return mean.new_zeros(1), mean[None], (basis * variance @ basis.T + beside)[None]
-        factors = basis @ precise(self.density.factors)  # K D latent_dim
-        means = mean + precise(self.density.means) @ basis.T
-        return precise(self.density.log_weights), means, factors @ factors.transpose(1, 2) + beside
+        factors = basis @ to_float64(self.density.factors)  # K D latent_dim
+        means = mean + to_float64(self.density.means) @ basis.T
+        return to_float64(self.density.log_weights), means, factors @ factors.transpose(1, 2) + beside
 
 
 FAMILY = Classical

@@ -31,8 +31,8 @@ from ..probability.diffusion import editing, samplers
 from ..probability.diffusion.bounds import bound, log_level, probability_flow
 from ..probability.diffusion.gaussian_data import GaussianData
 from ..probability.diffusion.mixture_data import MixtureData
-from ..probability.diffusion.ode import PROBES, SMALL, OdeLikelihood, ode_log_likelihood
-from ..probability.diffusion.path import PATHS, RATIOS, beside
+from ..probability.diffusion.ode import TRACE_PROBES, EXACT_TRACE_DIMS, OdeLikelihood, ode_log_likelihood
+from ..probability.diffusion.path import PATHS, RATIOS, append_dims
 from ..probability.gaussian import log_normal
 
 
@@ -278,7 +278,7 @@ class Diffusion(Family):
         condition = self.condition(batch.y)
         if condition is not None and self.training:
             condition = condition * (rng.uniform("hide", (len(x), 1)) >= self.config.label_dropout)
-        a, b = (beside(part, x) for part in self.path.target(self.target, t))
+        a, b = (append_dims(part, x) for part in self.path.target(self.target, t))
         target = a * x + b * eps
         if self.training and self.progress > 1 - self.config.jumps:
             return self.jumping_loss(x, eps, t, target, condition, rng)
@@ -299,19 +299,19 @@ class Diffusion(Family):
         angle = self.path.angle(t)
         angle_until = None if until is None else self.path.angle(until)
         if self.gaussian is None:
-            return self.net(x_t / beside(size, x_t), angle, condition, angle_until)
+            return self.net(x_t / append_dims(size, x_t), angle, condition, angle_until)
         x_hat = self.gaussian.denoise(x_t, alpha, sigma, self.classes_of(condition))
-        eps_hat = (x_t - beside(alpha, x_t) * x_hat) / beside(sigma, x_t)
-        a, b = (beside(part, x_t) for part in self.path.target(self.target, t))
+        eps_hat = (x_t - append_dims(alpha, x_t) * x_hat) / append_dims(sigma, x_t)
+        a, b = (append_dims(part, x_t) for part in self.path.target(self.target, t))
         # A jump is as large as what is known where it ends.
         explained = self.gaussian.explained(
             sigma / alpha if until is None else self.path.ratio(until)
         )
-        share = beside(explained.sqrt(), x_t)
+        share = append_dims(explained.sqrt(), x_t)
         return (
             a * x_hat
             + b * eps_hat
-            + share * self.net(x_t / beside(size, x_t), angle, condition, angle_until, x_hat)
+            + share * self.net(x_t / append_dims(size, x_t), angle, condition, angle_until, x_hat)
         )
 
     def jumping_loss(
@@ -337,7 +337,7 @@ class Diffusion(Family):
                 (x_t[:n], far),
                 (along, torch.ones_like(far)),
             )
-        target = torch.cat([v[:n] - beside(far - r[:n], x) * slope, v[n:]])
+        target = torch.cat([v[:n] - append_dims(far - r[:n], x) * slope, v[n:]])
         error = per_component(self.predict(x_t, t, condition, r) - target)  # (B,)
         value = (
             error / (error.detach() + 0.01).sqrt()
@@ -420,7 +420,7 @@ class Diffusion(Family):
         )  # ten are too few where the data are narrow
         n = options.steps or usual
         n = (n + 1) // 2 if sampler == "heun" else n
-        return samplers.spaced(
+        return samplers.time_grid(
             self.path, n, "time" if sampler == "jump" else options.spacing, *self.sampled_ratios()
         )
 
@@ -473,7 +473,7 @@ class Diffusion(Family):
     def start(self, eps: Tensor, t: Tensor, y: Tensor | None) -> Tensor:
         """x_t (B, *shape) where sampling starts, from eps ~ N(0, I), for labels y."""
         if self.gaussian is None:
-            return samplers.start(self.path, eps, t)
+            return samplers.initial_state(self.path, eps, t)
         return self.gaussian.start(
             eps, *self.path.coefficients(t), self.classes_of(self.condition(y))
         )
@@ -486,7 +486,7 @@ class Diffusion(Family):
         x = self.start(rng.normal("x", (n, *self.spec.shape)), times[0], y)
         if options.sampler == "jump":
             return self.in_range(
-                samplers.jump(self.leap(y, options), x, times, on_step) * self.scale + self.shift
+                samplers.flow_map(self.leap(y, options), x, times, on_step) * self.scale + self.shift
             )
         return self.run_sampler(y, self.denoiser(y, options), x, times, options, rng, on_step)
 
@@ -622,7 +622,7 @@ class Diffusion(Family):
             self.spec.dims,
             probability_flow(self.denoiser(y, Options()), self.path),
         )
-        probes = (0 if D <= SMALL else PROBES) if probes is None else probes
+        probes = (0 if D <= EXACT_TRACE_DIMS else TRACE_PROBES) if probes is None else probes
         cos = 1 / math.hypot(1, RATIOS[0])  # y = cos x + sin eps
 
         def log_base(y):

@@ -325,11 +325,11 @@ class GAN(Family):
         left = c.penalty_end**annealed  # from 1 to penalty_end
         # a progressive critic compares examples of a group of four pairs: it is penalised on one group at least
         lazy = c.lazy if c.network != "progressive" else max(1, min(c.lazy, len(x_real) // 4))
-        value, terms = adversarial.duel(
+        value, terms = adversarial.penalised_discriminator_loss(
             self.score, x_real, x_fake, label, c.loss, left * c.r1, left * c.r2, lazy
         )
         if c.gradient_penalty:
-            middle = adversarial.between(x_real, x_fake, rng.uniform("between", (len(x_real),)))
+            middle = adversarial.interpolate(x_real, x_fake, rng.uniform("between", (len(x_real),)))
             _, slopes = adversarial.scores_and_squared_gradients(
                 lambda part, rows: self.score(part, label), middle, len(middle)
             )

@@ -297,7 +297,7 @@ class VAEGAN(Family):
             even = slice(0, None, 2)  # only these are reconstructed
             x_hat = self.decode(self.draw_code(x[even], labels(y, even), rng), labels(y, even))
             x_fake = self.with_samples(x_hat, y, len(x), rng)
-        value, terms = adversarial.duel(
+        value, terms = adversarial.penalised_discriminator_loss(
             self.score, x, x_fake, self.vae.condition(y), c.loss, c.r1, c.r2, c.lazy
         )
         return Loss(value, terms)

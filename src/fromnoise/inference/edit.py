@@ -328,7 +328,7 @@ def chosen(
         x, y = own_images(loaded, images, n).to(loaded.device), None
     if label is not None:
         number = dataset.class_number(label)
-        dataset.check_learned([number])
+        dataset.require_learned_classes([number])
         y = torch.full((len(x),), number, device=loaded.device)
     return x, y
 

@@ -21,7 +21,7 @@ from ..core.picture import image_grid, png_bytes
 from ..core.rng import Rng
 from ..core.spec import check_labels
 from ..data.codecs.columns import as_number
-from ..data.codecs.tokenizer import utf8
+from ..data.codecs.tokenizer import encode_utf8
 from ..data.dataset import Dataset
 from ..runs.load import LoadedRun
 
@@ -75,7 +75,7 @@ def blocks(
                 "this model was not trained with captions (--conditional, data that has them): "
                 "leave --prompt out"
             )
-        labels = dataset.words.encode([prompt]).expand(n, -1)
+        labels = dataset.caption_codec.encode([prompt]).expand(n, -1)
     if label is not None:
         if spec.caption:
             raise UsageError(
@@ -84,7 +84,7 @@ def blocks(
             )
         check_takes_labels(loaded)
         check_labels([label], 1, spec.classes)
-        dataset.check_learned([label])
+        dataset.require_learned_classes([label])
     options = build(loaded.family.Options, options or {})
     rng = Rng(seed, ("sample",), device=loaded.device)
     for start in range(0, n, BLOCK):
@@ -94,7 +94,7 @@ def blocks(
             y = labels[torch.tensor(rows) % n].to(loaded.device)
         elif conditional:
             y = (
-                dataset.in_turn(rows).to(loaded.device)
+                dataset.default_conditions(rows).to(loaded.device)
                 if label is None
                 else torch.full((BLOCK,), label, device=loaded.device)
             )
@@ -211,7 +211,7 @@ def labels_of(loaded: LoadedRun, n: int, label: int | None = None) -> torch.Tens
     """
     if not is_conditional(loaded) or not loaded.dataset.spec.classes:
         return None
-    return loaded.dataset.in_turn(range(n)) if label is None else torch.full((n,), label)
+    return loaded.dataset.default_conditions(range(n)) if label is None else torch.full((n,), label)
 
 
 def is_conditional(loaded: LoadedRun) -> bool:
@@ -259,12 +259,12 @@ def in_own_units(
     values = x.detach().cpu().numpy()
     if dataset.columns is None:
         return values
-    codec, rows = dataset.columns, dataset.columns.undo(values)
+    codec, rows = dataset.columns, dataset.columns.decode(values)
     if not codec.label and "label" in dataset.settings:  # a run of before places were recorded
         codec = replace(codec, label=dataset.settings["label"], label_at=len(rows))
     if y is None or y.ndim > 1 or not codec.label:
         return rows
-    return codec.with_label(rows, [dataset.class_names[i] for i in y.tolist()])
+    return codec.insert_label(rows, [dataset.class_names[i] for i in y.tolist()])
 
 
 def write(
@@ -390,9 +390,9 @@ def write_texts(texts: Sequence[str], symbols: Sequence[Sequence[int]], target: 
     suffix = text_ending(target)
     make_folder(target.parent)
     if not suffix:
-        return write_folder(target, ".txt", map(utf8, texts))
+        return write_folder(target, ".txt", map(encode_utf8, texts))
     if suffix == ".txt":
-        write_atomic(target, utf8(one_after_another(texts)))
+        write_atomic(target, encode_utf8(one_after_another(texts)))
     else:
         array = np.full((len(symbols), max(map(len, symbols))), -1)
         for row, found in zip(array, symbols):

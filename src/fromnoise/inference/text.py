@@ -20,7 +20,7 @@ from ..core.config import build
 from ..core.errors import DataError, FromNoiseError, UsageError
 from ..core.family import Predicts, has
 from ..core.rng import Rng
-from ..data.codecs.tokenizer import Tokenizer, utf8
+from ..data.codecs.tokenizer import Tokenizer, encode_utf8
 from ..data.dataset import Dataset
 from ..measures.text import Hashes, longest_copied, perplexity
 from ..probability.decoding import RECENT, DecodingOptions, choose_symbol
@@ -445,7 +445,7 @@ def continue_texts(
     check_length(n, length)
     chosen = build(loaded.family.Options, options or {})
     symbols = tokenizer.encode(prompt)
-    if lacking := tokenizer.unknowns(symbols):
+    if lacking := tokenizer.count_unknown(symbols):
         warn(f"{unknown_in_words(lacking)} in the prompt, read as the symbol for unknown ones")
     rng = Rng(seed, ("generate",), device=loaded.device)
     return generate(
@@ -480,8 +480,8 @@ def score_text(loaded: LoadedRun, text: str) -> Scored:
         pieces,
         surprise,
         len(text),
-        len(utf8(text)),
-        tokenizer.unknowns(symbols),
+        len(encode_utf8(text)),
+        tokenizer.count_unknown(symbols),
         context,
         tokenizer.unknown_nats,
     )

@@ -23,7 +23,17 @@ from itertools import permutations
 
 import numpy as np
 
-from ..data.sources.shapes import COLOURS, GROUND, SHAPES, SIDE, SIZES, Scene, Thing, cover, parse
+from ..data.sources.shapes import (
+    COLOURS,
+    GROUND,
+    SHAPES,
+    SIDE,
+    SIZES,
+    Scene,
+    CaptionShape,
+    pixel_coverage,
+    parse_caption,
+)
 
 STANDS_OUT = 80  # levels from the ground: about a third of a colour's distance
 SPECK = 5  # pixels at side 32: less than this is dirt and no thing (the smallest thing fills 25)
@@ -45,7 +55,7 @@ ATTRIBUTES = ("number", "colours", "shapes", "sizes", "relation")
 class Part:
     """One thing that was found, each attribute "" where none fits; x, y and r at side 32."""
 
-    thing: Thing
+    thing: CaptionShape
     x: float
     y: float
     r: float
@@ -89,7 +99,7 @@ def _detect_shapes(pictures: np.ndarray) -> list[tuple[int, Part]]:
     r = np.sqrt(total / np.pi)
 
     def drawn(kind, soft):
-        return cover(np.full(len(row), kind), x, y, r, side, soft)
+        return pixel_coverage(np.full(len(row), kind), x, y, r, side, soft)
 
     # (M, shapes)
     misfit = np.stack(
@@ -103,7 +113,7 @@ def _detect_shapes(pictures: np.ndarray) -> list[tuple[int, Part]]:
     shape, parts = misfit.argmin(1), []
     for i in range(len(row)):
         size_fits = SIZES["small"][0] - SLACK <= r[i] / unit <= SIZES["large"][1] + SLACK
-        thing = Thing(
+        thing = CaptionShape(
             ("small" if r[i] / unit < BETWEEN else "large") if size_fits else "",
             list(COLOURS)[colour[i]] if missed[i].min() <= OFF_COLOUR else "",
             SHAPES[shape[i]] if misfit[i].min() <= MISFIT else "",
@@ -153,8 +163,8 @@ def check_caption(parts: Sequence[Part], scene: Scene) -> dict[str, bool | None]
     Which part stands for which thing is chosen in the scene's favour. With a wrong number of parts
     nothing is right.
     """
-    says_size = any(thing.size for thing in scene.things)
-    if len(parts) != len(scene.things):
+    says_size = any(thing.size for thing in scene.shapes)
+    if len(parts) != len(scene.shapes):
         wrong = dict.fromkeys(("number", "colours", "shapes"), False)
         return wrong | {
             "sizes": False if says_size else None,
@@ -168,7 +178,7 @@ def check_caption(parts: Sequence[Part], scene: Scene) -> dict[str, bool | None]
 
 
 def _check_caption(parts: Sequence[Part], scene: Scene, says_size: bool) -> dict[str, bool | None]:
-    pairs = [(part.thing, thing) for part, thing in zip(parts, scene.things)]
+    pairs = [(part.thing, thing) for part, thing in zip(parts, scene.shapes)]
     found: dict[str, bool | None] = {
         "number": True,
         "colours": all(seen.colour == said.colour for seen, said in pairs),
@@ -192,6 +202,6 @@ def check(pictures: np.ndarray, captions: Sequence[str]) -> list[dict[str, bool 
     caption of another build.
     """
     return [
-        check_caption(parts, parse(caption))
+        check_caption(parts, parse_caption(caption))
         for parts, caption in zip(detect_shapes(pictures), captions, strict=True)
     ]

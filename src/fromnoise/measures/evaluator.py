@@ -23,7 +23,7 @@ from ..core.files import make_folder, write_atomic
 from ..core.limits import Bounded
 from ..core.rng import Rng
 from ..data.dataset import Dataset
-from ..data.stream import Stream, comfortable, in_order
+from ..data.stream import Stream, default_batch_size, in_order
 from ..nets.features import FeatureNet, feature_decoder
 from .features import FeatureMap
 from .published.networks import load_published
@@ -131,7 +131,7 @@ def _train(
     net.half().float().eval()  # as it will be read back
     right, error, n = 0, 0.0, 0
     with torch.no_grad():
-        for batch in in_order(dataset, "validation", comfortable(spec, CHUNK)):
+        for batch in in_order(dataset, "validation", default_batch_size(spec, CHUNK)):
             n += len(batch)
             if decoder is None:
                 right += int((net(batch.x).argmax(1) == batch.y).sum())

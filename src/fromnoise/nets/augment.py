@@ -24,10 +24,10 @@ def round_half_up(side: float) -> int:
 def translation(x: Tensor, rng: Rng) -> Tensor:
     """Moved by whole pixels, up to an eighth of each side."""
     _, C, H, W = x.shape
-    rows, rows_there = moved(
+    rows, rows_there = shifted_index(
         H, rng.integers("down", 2 * round_half_up(H / 8) + 1, (len(x),)).to(x.device) - round_half_up(H / 8)
     )
-    columns, columns_there = moved(
+    columns, columns_there = shifted_index(
         W, rng.integers("right", 2 * round_half_up(W / 8) + 1, (len(x),)).to(x.device) - round_half_up(W / 8)
     )
     index = (rows[:, :, None] * W + columns[:, None]).flatten(1)
@@ -35,7 +35,7 @@ def translation(x: Tensor, rng: Rng) -> Tensor:
     return x.flatten(2).gather(2, index[:, None].expand(-1, C, -1)).view_as(x) * there[:, None]
 
 
-def moved(side: int, by: Tensor) -> tuple[Tensor, Tensor]:
+def shifted_index(side: int, by: Tensor) -> tuple[Tensor, Tensor]:
     """Where positions 0 .. side-1 came from when moved by (B,), round the edge, and which came from within: (B, side)."""
     source = torch.arange(side, device=by.device) - by[:, None]
     return source % side, (source >= 0) & (source < side)

@@ -122,16 +122,16 @@ class PatchTransformer(nn.Module):
         until: Tensor | None = None,
         guess: Tensor | None = None,
     ) -> Tensor:
-        x = with_guess(x, guess)
+        x = append_guess(x, guess)
         conditioning, words = self.conditioning(level, condition, until)
         h = self.embed(self.fold(x).flatten(2).transpose(1, 2))  # B T width
-        h = read_along(self.layers, h + self.places.to(h.dtype), conditioning, words)
+        h = attend_with_caption(self.layers, h + self.places.to(h.dtype), conditioning, words)
         shift, scale = self.last(conditioning)[:, None].chunk(2, 2)
-        h = self.out(norm(h) * (1 + scale) + shift).to(x.dtype)
+        h = self.out(normalise(h) * (1 + scale) + shift).to(x.dtype)
         return self.unfold(h.transpose(1, 2).unflatten(2, self.grid))
 
 
-def read_along(
+def attend_with_caption(
     layers: nn.ModuleList, h: Tensor, conditioning: Tensor, words: Tensor | None
 ) -> Tensor:
     """h (B, T, width) through the layers, with the words (B, T', width) as further places that all others look at."""
@@ -157,25 +157,25 @@ class TransformerLayer(nn.Module):
         shift_a, scale_a, gate_a, shift_m, scale_m, gate_m = self.tell(conditioning)[:, None].chunk(
             6, 2
         )
-        h = h + gate_a * self.attend(norm(h) * (1 + scale_a) + shift_a)
-        return h + gate_m * self.down(F.silu(self.up(norm(h) * (1 + scale_m) + shift_m)))
+        h = h + gate_a * self.attend(normalise(h) * (1 + scale_a) + shift_a)
+        return h + gate_m * self.down(F.silu(self.up(normalise(h) * (1 + scale_m) + shift_m)))
 
     def attend(self, h: Tensor) -> Tensor:
         B, T, width = h.shape
         q, k, v = (
             self.qkv(h).view(B, T, 3, self.heads, width // self.heads).permute(2, 0, 3, 1, 4)
         )  # B heads T d
-        q, k = norm(q), norm(k)
+        q, k = normalise(q), normalise(k)
         weights = ((q * q.shape[3] ** -0.5) @ k.transpose(2, 3)).softmax(3).to(v.dtype)
         return self.mixed((weights @ v).transpose(1, 2).reshape(B, T, width))
 
 
-def with_guess(x: Tensor, guess: Tensor | None) -> Tensor:
+def append_guess(x: Tensor, guess: Tensor | None) -> Tensor:
     """x with the guess as further channels (or numbers), if there is one."""
     return x if guess is None else torch.cat([x, guess], 1)
 
 
-def norm(h: Tensor) -> Tensor:
+def normalise(h: Tensor) -> Tensor:
     """h brought to mean 0 and variance 1 over its last dimension: the library has a faster kernel for this than for rms."""
     return F.layer_norm(h, h.shape[-1:])
 
@@ -219,12 +219,12 @@ class MLP(nn.Module):
         conditioning, flat = self.conditioning(level, condition, until)[0], x.flatten(1)
         angle = (flat[:, :, None] * self.frequency).flatten(1)
         h = self.embed(
-            with_guess(
+            append_guess(
                 torch.cat([flat, angle.cos(), angle.sin()], 1),
                 None if guess is None else guess.flatten(1),
             )
         )
         for tell, up, down in zip(self.tell, self.up, self.down):
             shift, scale, gate = tell(conditioning).chunk(3, 1)
-            h = h + gate * down(F.silu(up(norm(h) * (1 + scale) + shift)))
-        return self.out(norm(h)).to(x.dtype).view(x.shape)
+            h = h + gate * down(F.silu(up(normalise(h) * (1 + scale) + shift)))
+        return self.out(normalise(h)).to(x.dtype).view(x.shape)

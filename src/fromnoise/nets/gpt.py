@@ -89,7 +89,7 @@ class GPT(nn.Module):
         """Inputs (B, m) that follow what the state holds -> logits (B, m, V); the state takes them in."""
         first = 0 if state is None else state.position
         known = read if state is None else state.take(read)  # (B, first + m)
-        x = unit(vary(self.embed(known, first), self.dropout, self.training))
+        x = normalise(feature_dropout(self.embed(known, first), self.dropout, self.training))
         if torch.is_autocast_enabled(x.device.type):  # the stream too: that is where the time goes
             x = x.to(torch.get_autocast_dtype(x.device.type))
         x_first = x
@@ -102,7 +102,7 @@ class GPT(nn.Module):
                 turn,
                 None if state is None else (state.keys[i], state.values[i], first),
             )
-        logits = F.linear(unit(x), self.output.weight)
+        logits = F.linear(normalise(x), self.output.weight)
         return (
             self.soft_cap * torch.tanh(logits.float() / self.soft_cap)
             if self.soft_cap
@@ -200,11 +200,11 @@ class Layer(nn.Module):
     def forward(self, x, x_first, v_first, turn, cache):
         if self.stream_mix is not None:
             x = self.stream_mix[0] * x + self.stream_mix[1] * x_first
-        mixed, v_first = self.attend(unit(x), v_first, turn, cache)
-        x = x + vary(mixed, self.dropout, self.training)
-        hidden = self.up(unit(x))
+        mixed, v_first = self.attend(normalise(x), v_first, turn, cache)
+        x = x + feature_dropout(mixed, self.dropout, self.training)
+        hidden = self.up(normalise(x))
         hidden = ReluSquared.apply(hidden) if self.squared_relu else F.gelu(hidden)
-        return x + vary(self.down(hidden), self.dropout, self.training), v_first
+        return x + feature_dropout(self.down(hidden), self.dropout, self.training), v_first
 
     def attend(self, x: Tensor, v_first: Tensor | None, turn, cache) -> tuple[Tensor, Tensor]:
         B, m, width = x.shape
@@ -215,7 +215,7 @@ class Layer(nn.Module):
             v = self.value_mix * v + (1 - self.value_mix) * v_first
         v_first = v if v_first is None else v_first
         if self.qk_norm:
-            q, k = unit(q), unit(k)
+            q, k = normalise(q), normalise(k)
         if self.rotary:
             q, k = rotate(q, *turn), rotate(k, *turn)
         q, k, v_now = (part.transpose(1, 2).to(v.dtype) for part in (q, k, v))  # (B, heads, m, d)
@@ -241,7 +241,7 @@ def attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     return scores.softmax(3).to(v.dtype) @ v
 
 
-def unit(x: Tensor) -> Tensor:
+def normalise(x: Tensor) -> Tensor:
     """x brought to mean 0 and variance 1 over the last dimension: the library has a faster kernel for this than for rms."""
     return F.layer_norm(x, x.shape[-1:])
 
@@ -261,7 +261,7 @@ class ReluSquared(torch.autograd.Function):
         return 2 * gradient * ctx.saved_tensors[0]
 
 
-def vary(x: Tensor, p: float, training: bool) -> Tensor:
+def feature_dropout(x: Tensor, p: float, training: bool) -> Tensor:
     """Dropout of whole features of a sequence (B, m, width): one draw for all its places (Gal & Ghahramani 2016), which is cheap."""
     return x * F.dropout(x.new_ones(x.shape[0], 1, x.shape[2]), p) if p and training else x
 

@@ -52,7 +52,7 @@ class MaskedConv(nn.Module):
 Convolve = Callable[[MaskedConv, Tensor], Tensor]
 
 
-def groups(width: int, channels: int) -> Tensor:
+def feature_groups(width: int, channels: int) -> Tensor:
     """The group 0 .. channels - 1 of each of ``width`` features, in equal consecutive parts."""
     return torch.arange(width) * channels // width
 
@@ -67,7 +67,7 @@ class PlainStack(nn.Module):
     def __init__(self, channels: int, width: int, blocks: int):
         super().__init__()
         self.biases = [width] + blocks * [width // 2]  # features of the start token, a layer
-        wide, narrow = groups(width, channels), groups(width // 2, channels)
+        wide, narrow = feature_groups(width, channels), feature_groups(width // 2, channels)
         self.first = MaskedConv(torch.arange(channels), wide, (4, 7), 3, "A")
         self.blocks = nn.ModuleList(
             nn.ModuleList(
@@ -102,7 +102,7 @@ class GatedLayer(nn.Module):
         mask: str,
     ):
         super().__init__()
-        after = groups(width, channels)
+        after = feature_groups(width, channels)
         both = torch.cat([after, after])  # for tanh and for the gate
         self.vertical = MaskedConv(before, both, vertical, vertical[1] // 2, "all")
         self.link = MaskedConv(both, both, (1, 1), 0, "all")
@@ -120,7 +120,7 @@ class GatedStack(nn.Module):
 
     def __init__(self, channels: int, width: int, blocks: int):
         super().__init__()
-        wide = groups(width, channels)
+        wide = feature_groups(width, channels)
         first = GatedLayer(torch.arange(channels), width, channels, (3, 7), 4, "A")
         self.layers = nn.ModuleList(
             [first, *(GatedLayer(wide, width, channels, (2, 3), 2, "B") for _ in range(blocks))]
@@ -198,9 +198,9 @@ class PixelCNN(nn.Module):
         self.stack = STACKS[kind](channels, width, blocks)
         self.starts = nn.ModuleList(nn.Embedding(starts, n) for n in self.stack.biases)
         numbers = levels if head == "categorical" else 3 * mixtures  # for each component
-        wide = groups(width, channels)
+        wide = feature_groups(width, channels)
         self.mix = MaskedConv(wide, wide, (1, 1), 0, "B")
-        self.out = MaskedConv(wide, groups(channels * numbers, channels), (1, 1), 0, "B")
+        self.out = MaskedConv(wide, feature_groups(channels * numbers, channels), (1, 1), 0, "B")
         for table in self.starts:
             nn.init.normal_(table.weight, std=0.1)
         nn.init.zeros_(self.out.weight)
@@ -222,7 +222,7 @@ class PixelCNN(nn.Module):
             return F.cross_entropy(numbers.flatten(0, 1), s.flatten(), reduction="none").view_as(s)
         weight, mean, log_scale = numbers.chunk(3, -1)
         return -(
-            weight.log_softmax(-1) + log_mass(s[..., None], self.vocabulary, mean, log_scale)
+            weight.log_softmax(-1) + log_logistic_mass(s[..., None], self.vocabulary, mean, log_scale)
         ).logsumexp(-1)
 
     def numbers(self, s: Tensor, start: Tensor) -> Tensor:
@@ -256,7 +256,7 @@ class PixelCNN(nn.Module):
             weight.log_softmax(-1).split(1, -1),
         )
         masses = [
-            part + log_mass(level, self.vocabulary, m, a)
+            part + log_logistic_mass(level, self.vocabulary, m, a)
             for part, m, a in zip(parts, mean.split(1, -1), log_scale.split(1, -1))
         ]
         total = masses[0]
@@ -372,7 +372,7 @@ class PixelState:
         return F.conv2d(rows.permute(0, 3, 1, 2), layer.masked(), layer.bias)
 
 
-def log_mass(level: Tensor, levels: int, mean: Tensor, log_scale: Tensor) -> Tensor:
+def log_logistic_mass(level: Tensor, levels: int, mean: Tensor, log_scale: Tensor) -> Tensor:
     """log P(level) of a logistic density cut into cells around 2 level / (levels - 1) - 1 (Salimans et al. 2017, eq. 2).
 
     P = S((x + h - m) / s) - S((x - h - m) / s), S the logistic function, h half a cell; the lowest and the highest level

@@ -12,17 +12,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .gpt import unit, vary
+from .gpt import normalise, feature_dropout
 
 KINDS = {"gru": nn.GRU, "lstm": nn.LSTM}
 
 
-def moved(s: Tensor, start: Tensor, vocabulary: int) -> Tensor:
+def shift_right(s: Tensor, start: Tensor, vocabulary: int) -> Tensor:
     """What has been read before each prediction: the start token, then s_1 .. s_{T-1}; (B, T)."""
     return torch.cat([vocabulary + start[:, None], s[:, :-1]], 1)
 
 
-def head(vocabulary: int, width: int) -> nn.Embedding:
+def symbol_table(vocabulary: int, width: int) -> nn.Embedding:
     """The output's table of symbols, zero at first: the first loss is log V."""
     table = nn.Embedding(vocabulary, width)
     nn.init.zeros_(table.weight)
@@ -58,18 +58,18 @@ class Window(nn.Module):
         self.embedding = nn.Embedding(vocabulary + starts + 1, max(8, width // 4))
         self.first = nn.Linear(context * self.embedding.embedding_dim, width)
         self.layers = nn.ModuleList(nn.Linear(width, width) for _ in range(depth - 1))
-        self.output = head(vocabulary, width)
+        self.output = symbol_table(vocabulary, width)
 
     def forward(self, s: Tensor, start: Tensor) -> Tensor:
-        read = F.pad(moved(s, start, self.vocabulary), (self.context - 1, 0), value=self.nothing)
+        read = F.pad(shift_right(s, start, self.vocabulary), (self.context - 1, 0), value=self.nothing)
         return self.predict(self.embedding(read).unfold(1, self.context, 1))
 
     def predict(self, windows: Tensor) -> Tensor:
         """Embeddings (B, T, features, k) of the k inputs before each place -> logits (B, T, V)."""
-        h = F.silu(self.first(vary(windows.flatten(2), self.dropout, self.training)))
+        h = F.silu(self.first(feature_dropout(windows.flatten(2), self.dropout, self.training)))
         for layer in self.layers:
-            h = h + F.silu(layer(vary(h, self.dropout, self.training)))
-        return read_out(vary(h, self.dropout, self.training), self.output)
+            h = h + F.silu(layer(feature_dropout(h, self.dropout, self.training)))
+        return read_out(feature_dropout(h, self.dropout, self.training), self.output)
 
     def begin(self, n: int) -> "WindowState":
         return WindowState(self, n)
@@ -112,19 +112,19 @@ class Convolution(nn.Module):
         self.context = 1 + (kernel - 1) * sum(self.steps)
         self.embedding = nn.Embedding(vocabulary + starts, width)
         self.layers = nn.ModuleList(GatedLayer(kernel * width, width) for _ in range(depth))
-        self.output = head(vocabulary, width)
+        self.output = symbol_table(vocabulary, width)
 
     def forward(self, s: Tensor, start: Tensor) -> Tensor:
         T = s.shape[1]
-        h = self.embedding(moved(s, start, self.vocabulary))
+        h = self.embedding(shift_right(s, start, self.vocabulary))
         for layer, step in zip(self.layers, self.steps):
-            u = vary(unit(h), self.dropout, self.training)
+            u = feature_dropout(normalise(h), self.dropout, self.training)
             taps = [
                 F.pad(u, (0, 0, min(back * step, T), 0))[:, :T]
                 for back in reversed(range(self.kernel))
             ]
             h = h + layer(torch.cat(taps, 2))
-        return read_out(vary(unit(h), self.dropout, self.training), self.output)
+        return read_out(feature_dropout(normalise(h), self.dropout, self.training), self.output)
 
     def begin(self, n: int) -> "ConvolutionState":
         return ConvolutionState(self, n)
@@ -133,7 +133,7 @@ class Convolution(nn.Module):
     def step(self, state: "ConvolutionState", symbol: Tensor) -> Tensor:
         h = self.embedding(symbol)
         for layer, step, ring in zip(self.layers, self.steps, state.rings):
-            u = unit(h)
+            u = normalise(h)
             taps = [
                 ring[(state.position - back * step) % len(ring)]
                 for back in reversed(range(1, self.kernel))
@@ -141,7 +141,7 @@ class Convolution(nn.Module):
             h = h + layer(torch.cat([*taps, u], 1))
             ring[state.position % len(ring)] = u
         state.position += 1
-        return read_out(unit(h), self.output)
+        return read_out(normalise(h), self.output)
 
 
 class GatedLayer(nn.Module):
@@ -184,7 +184,7 @@ class Recurrent(nn.Module):
         self.cells = KINDS[kind](
             width, width, depth, batch_first=True, dropout=dropout if depth > 1 else 0.0
         )
-        self.output = head(vocabulary, width)
+        self.output = symbol_table(vocabulary, width)
         if (
             kind == "lstm"
         ):  # forget gates open at first, so that the gradient reaches far back (Jozefowicz et al. 2015)
@@ -193,12 +193,12 @@ class Recurrent(nn.Module):
                     nn.init.ones_(bias.detach()[width : 2 * width])
 
     def forward(self, s: Tensor, start: Tensor) -> Tensor:
-        return self.run(moved(s, start, self.vocabulary), None)[0]
+        return self.run(shift_right(s, start, self.vocabulary), None)[0]
 
     def run(self, read: Tensor, memory):
         """Inputs (B, m) that follow what ``memory`` holds (None: nothing) -> logits (B, m, V), the memory after them."""
-        h, memory = self.cells(vary(self.embedding(read), self.dropout, self.training), memory)
-        return read_out(vary(h, self.dropout, self.training), self.output), memory
+        h, memory = self.cells(feature_dropout(self.embedding(read), self.dropout, self.training), memory)
+        return read_out(feature_dropout(h, self.dropout, self.training), self.output), memory
 
     def begin(self, n: int) -> "RecurrentState":
         return RecurrentState()

@@ -17,9 +17,9 @@ from .denoiser import (
     Conditioning,
     TransformerLayer,
     attention_heads,
-    norm,
-    read_along,
-    with_guess,
+    normalise,
+    attend_with_caption,
+    append_guess,
     zeroed,
 )
 
@@ -81,7 +81,7 @@ class UNet(nn.Module):
         until: Tensor | None = None,
         guess: Tensor | None = None,
     ) -> Tensor:
-        x = with_guess(x, guess)
+        x = append_guess(x, guess)
         (conditioning, words), seen = self.conditioning(level, condition, until), []
         h = self.stem(self.fold(x).to(memory_format=torch.channels_last))  # B width H/p W/p
         for blocks, down in zip(self.ins, self.down):
@@ -89,11 +89,11 @@ class UNet(nn.Module):
                 h = block(h, conditioning)
             seen.append(h)
             h = down(h)
-        h = norm(
+        h = normalise(
             h.permute(0, 2, 3, 1).flatten(1, 2)
         )  # B T 2 width, as small as what the layers add
         h = h + self.positions.to(h.dtype)
-        h = read_along(self.layers, h, conditioning, words)
+        h = attend_with_caption(self.layers, h, conditioning, words)
         h = h.unflatten(1, self.sizes[-1]).permute(0, 3, 1, 2)
         for blocks, up, skip in zip(reversed(self.outs), reversed(self.up), reversed(seen)):
             h = skip + F.interpolate(up(h), size=skip.shape[2:], mode="nearest")

@@ -69,13 +69,13 @@ def one_centred_penalty(squared_norms: Tensor, weight: float) -> Tensor:
     return weight * ((squared_norms + 1e-12).sqrt() - 1).square().mean()
 
 
-def between(x_real: Tensor, x_fake: Tensor, u: Tensor) -> Tensor:
+def interpolate(x_real: Tensor, x_fake: Tensor, u: Tensor) -> Tensor:
     """u x_real + (1 - u) x_fake with u uniform in [0, 1), (B,): where the one-centred penalty is taken."""
     u = u.view(-1, *[1] * (x_real.ndim - 1))
     return u * x_real + (1 - u) * x_fake
 
 
-def duel(
+def penalised_discriminator_loss(
     score: Callable[[Tensor, Tensor | None], Tensor],
     x_real: Tensor,
     x_fake: Tensor,
@@ -130,7 +130,7 @@ class ImportanceResampler(nn.Module):
 
     def calibrate(self, real: Tensor, fake: Tensor) -> None:
         """Measures sureness; real, fake: (n,) scores of pairs of one label."""
-        self.sureness.fill_(calibration(real, fake))
+        self.sureness.fill_(fit_score_scale(real, fake))
 
     def forward(
         self,
@@ -171,7 +171,7 @@ class ImportanceResampler(nn.Module):
         super()._load_from_state_dict(state_dict, prefix, *others)
 
 
-def calibration(real: Tensor, fake: Tensor) -> float:
+def fit_score_scale(real: Tensor, fake: Tensor) -> float:
     """The factor >= 0 for which factor x score tells best which of a pair is real, scores (n,): of softplus(factor (fake - real)),
     nats, the smallest mean. 1: an ideal D without penalties; 0: scores that say nothing of examples which D has not learned from,
     or are not finite; at most 64. The mean is convex in the factor: its slope is bisected. Where all pairs are told apart it would

@@ -24,7 +24,7 @@ DRAWS_AT_ONCE = 2**19  # of latent numbers, rows times components times draws
 BEST = 8  # components of a mixture that get more than one draw
 
 
-def precise(x: Tensor) -> Tensor:
+def to_float64(x: Tensor) -> Tensor:
     """float64, or float32 on a device that has no float64."""
     return x.float() if x.device.type == "mps" else x.double()
 
@@ -42,7 +42,7 @@ class Cells:
 
     def edges(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Lower edge, upper edge and width of the cell of each component of x (..., D), float64; +-OPEN at the two ends."""
-        x = precise(x)
+        x = to_float64(x)
         width, low, high = (part.to(x) for part in (self.width, self.low, self.high))
         first, last = x <= low + width / 4, x >= high - width / 4
         lower = torch.where(first, -OPEN, x - width / 2)
@@ -52,7 +52,7 @@ class Cells:
     def log_mass(self, x: Tensor, mean: Tensor, logvar: Tensor) -> Tensor:
         """log of the mass of N(mean, exp(logvar)) in the cells of x, (B, D) float64 nats; no meaning where width is 0."""
         lower, upper, width = self.edges(x)
-        inverse = (-0.5 * precise(logvar)).exp()
+        inverse = (-0.5 * to_float64(logvar)).exp()
         return log_mass((lower - mean) * inverse, (upper - mean) * inverse, width * inverse)
 
     def noise(self, x: Tensor, rng: Rng) -> Tensor:
@@ -81,7 +81,7 @@ def log_mass(lower: Tensor, upper: Tensor, width: Tensor) -> Tensor:
     return torch.where(narrow, density, wide).clamp(max=0.0)
 
 
-def truncated(lower: Tensor, upper: Tensor, u: Tensor) -> Tensor:
+def truncated_normal_quantile(lower: Tensor, upper: Tensor, u: Tensor) -> Tensor:
     """The u-quantile of N(0, 1) between two edges, u in [0, 1), float64. Edges may be infinite."""
     flip = lower > 0  # to the tail where digits are
     below, above = torch.where(flip, -upper, lower), torch.where(flip, -lower, upper)
@@ -113,7 +113,7 @@ def log_gaussian_cells(x: Tensor, cells: Cells, mean: Tensor, factor: Tensor, u:
         a, b = (lower[..., i, None] - centre) / scale, (upper[..., i, None] - centre) / scale
         log_p = log_p + log_mass(a, b, width[..., i, None] / scale)
         if i + 1 < D:
-            z[..., i] = truncated(a, b, u[..., i])
+            z[..., i] = truncated_normal_quantile(a, b, u[..., i])
     return log_p
 
 
@@ -145,7 +145,7 @@ def log_mixture_cells(
     """
     order, cells = sorted_cells(cells)
     x, log_weights, means, covariances = (
-        precise(part) for part in (x, log_weights, means, covariances)
+        to_float64(part) for part in (x, log_weights, means, covariances)
     )
     used = log_weights > -math.inf
     x, log_weights, means = x[:, order], log_weights[used], means[used][:, order]

@@ -43,16 +43,16 @@ class DecodingOptions(BaseConfig):
     )
 
 
-def choose(log_p: Tensor, history: Tensor | None, options: DecodingOptions, u: Tensor) -> Tensor:
+def choose_symbol(log_p: Tensor, history: Tensor | None, options: DecodingOptions, u: Tensor) -> Tensor:
     """The next symbol of each row, (n,) int64, a function of this row's numbers only.
 
     log_p (n, V) nats; history (n, H): the symbols before, -1 where there is none; u (n,) uniform in [0, 1), float64.
     Raises DataError where the model gave no distribution (NaN, or probability 0 to all).
     """
-    return draw(filtered(log_p, history, options), u).to(log_p.device)
+    return inverse_cdf(filtered_log_p(log_p, history, options), u).to(log_p.device)
 
 
-def filtered(log_p: Tensor, history: Tensor | None, options: DecodingOptions) -> Tensor:
+def filtered_log_p(log_p: Tensor, history: Tensor | None, options: DecodingOptions) -> Tensor:
     """log of what is drawn from, (n, V) float64 nats, normalised: penalty, temperature, top-k, top-p, min-p, in this order."""
     log_p = log_p.detach().cpu().double()
     if not bool(torch.isfinite(log_p.amax(1)).all()):
@@ -66,7 +66,7 @@ def filtered(log_p: Tensor, history: Tensor | None, options: DecodingOptions) ->
     return log_p.log_softmax(1)
 
 
-def draw(log_p: Tensor, u: Tensor) -> Tensor:
+def inverse_cdf(log_p: Tensor, u: Tensor) -> Tensor:
     """Inverse of the cumulative distribution at u: the first symbol where it exceeds u, (n,)."""
     cumulative = log_p.softmax(1).cumsum(1)  # n V
     total = cumulative[:, -1:]

@@ -57,15 +57,15 @@ class Mixture:
     def log_density(self, z: Tensor) -> Tensor:
         """log p(z) in nats, (n,), for z (n, d)."""
         joint = self.log_joint()
-        return torch.cat([joint(rows, products(rows)).logsumexp(1) for rows in z.split(CHUNK)])
+        return torch.cat([joint(rows, pair_products(rows)).logsumexp(1) for rows in z.split(CHUNK)])
 
     def responsibilities(self, z: Tensor) -> Tensor:
         """p(k | z), (n, K), for z (n, d)."""
         joint = self.log_joint()
-        return torch.cat([joint(rows, products(rows)).softmax(1) for rows in z.split(CHUNK)])
+        return torch.cat([joint(rows, pair_products(rows)).softmax(1) for rows in z.split(CHUNK)])
 
 
-def products(z: Tensor) -> Tensor:
+def pair_products(z: Tensor) -> Tensor:
     """z_i z_j for i <= j, (n, d (d + 1) / 2)."""
     columns = z.T.contiguous()
     return torch.cat([columns[i] * columns[i:] for i in range(len(columns))]).T
@@ -112,7 +112,7 @@ class Sums:
         )
 
 
-def fit(
+def fit_mixture(
     z: Tensor, components: int, floor: float, rng: Rng, y: Tensor | None = None, classes: int = 1
 ) -> Mixture:
     """A mixture for z (n, d) float64, by EM from k-means: of ``components`` for each class, and rows of class y (n,) belong to the
@@ -123,17 +123,17 @@ def fit(
     for c in range(classes):
         rows = torch.nonzero(y == c)[:, 0]
         if len(rows):
-            own[rows, c * components : (c + 1) * components] = nearest(
+            own[rows, c * components : (c + 1) * components] = kmeans_assignments(
                 z[rows], components, rng.at(c)
             )
     sums = Sums.zero(classes * components, d)
     for part, shares in zip(z.split(CHUNK), own.split(CHUNK)):
-        sums.add(part, products(part), shares)
+        sums.add(part, pair_products(part), shares)
     mixture, before = sums.maximise(floor), -float("inf")
     for _ in range(ROUNDS if components > 1 else 0):
         joint, sums, total = mixture.log_joint(), Sums.zero(classes * components, d), 0.0
         for part, labels in zip(z.split(CHUNK), y.split(CHUNK)):
-            squares = products(part)
+            squares = pair_products(part)
             log_joint = joint(part, squares) + owned[labels].log()
             log_density = log_joint.logsumexp(1, keepdim=True)
             total += float(log_density.sum())
@@ -149,7 +149,7 @@ def component_classes(components: int, classes: int) -> Tensor:
     return torch.eye(classes, dtype=torch.float64).repeat_interleave(components, 1)
 
 
-def nearest(z: Tensor, components: int, rng: Rng, rounds: int = 8) -> Tensor:
+def kmeans_assignments(z: Tensor, components: int, rng: Rng, rounds: int = 8) -> Tensor:
     """One-hot rows (n, components): the nearest centre of each row, by k-means (Lloyd 1982) from rows drawn at random."""
     order = torch.from_numpy(rng.numpy("centres").permutation(len(z)))
     centres = z[order[:components]]
@@ -163,7 +163,7 @@ def nearest(z: Tensor, components: int, rng: Rng, rounds: int = 8) -> Tensor:
     return torch.nn.functional.one_hot(own, components).to(z)
 
 
-def choose(
+def select_mixture(
     z: Tensor, most: int, floor: float, rng: Rng, y: Tensor | None = None, classes: int = 1
 ) -> tuple[Mixture, int]:
     """The mixture of up to ``most`` components that gives held-out rows the highest density p(z, y), and its size for each class.
@@ -178,13 +178,13 @@ def choose(
     held_out, rows = slice(0, split), slice(split, None)
 
     def trial(size):
-        return fit(z[rows], size, floor, rng, y[rows], classes)
+        return fit_mixture(z[rows], size, floor, rng, y[rows], classes)
 
     def score(mixture, size):
         return torch.cat(
             [
                 (
-                    mixture.log_joint()(part, products(part)) + component_classes(size, classes)[labels].log()
+                    mixture.log_joint()(part, pair_products(part)) + component_classes(size, classes)[labels].log()
                 ).logsumexp(1)
                 for part, labels in zip(z[held_out].split(CHUNK), y[held_out].split(CHUNK))
             ]

@@ -15,7 +15,7 @@ from ..core.spec import DataSpec
 TALL, WIDE = 2, 4  # pixels of a block: 28 x 28 divides by them, and so do 32 and 64
 
 
-def packs(spec: DataSpec) -> bool:
+def can_pack(spec: DataSpec) -> bool:
     """Can images of this form be packed in blocks?"""
     return (
         spec.kind == "image"
@@ -136,4 +136,4 @@ class Blocks(Tokens):
 def symbol_codec(spec: DataSpec, pack: bool) -> Tokens:
     if spec.kind == "tokens":
         return Tokens(spec)
-    return Blocks(spec) if pack and packs(spec) else Components(spec)
+    return Blocks(spec) if pack and can_pack(spec) else Components(spec)

@@ -142,7 +142,7 @@ def described_data(run: Run) -> Dataset:
             binarise=known.binarise,
             columns=columns and Columns.from_json(columns),
             tokenizer=tokenizer and Tokenizer.from_json(tokenizer),
-            words=words and Captions.from_json(words),
+            caption_codec=words and Captions.from_json(words),
             settings=known.settings,
             class_counts=tuple(known.class_counts),  # runs of before do not have it
         )

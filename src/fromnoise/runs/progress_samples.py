@@ -36,7 +36,7 @@ def save_progress_samples(
     """
     spec, device = dataset.spec, next(iter(model.parameters()), torch.zeros(())).device
     n = POINTS if spec.kind == "vector" else IMAGES
-    y = dataset.in_turn(range(n)).to(device) if model.conditional else None
+    y = dataset.default_conditions(range(n)).to(device) if model.conditional else None
     x = model.sample(n, y, options, Rng(0, ("sample",), device=device).per_row(range(n)))
     values = dataset.to_pixels(x) if spec.kind == "image" else x.detach().cpu().numpy()
     buffer = io.BytesIO()

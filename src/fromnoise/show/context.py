@@ -124,9 +124,9 @@ class FigureContext:
             return None
         if self.label is not None:
             check_labels([self.label], 1, self.spec.classes)
-            self.dataset.check_learned([self.label])
+            self.dataset.require_learned_classes([self.label])
             return torch.full((n,), self.label, device=self.loaded.device)
-        return self.dataset.in_turn(range(n)).to(self.loaded.device)
+        return self.dataset.default_conditions(range(n)).to(self.loaded.device)
 
     @torch.no_grad()
     def latents(self, n: int, rng: Rng, y: Tensor | None = None) -> Tensor:
@@ -138,7 +138,7 @@ class FigureContext:
     def of_class(self) -> str:
         """Said in notes: which class, or caption, a conditional model decodes."""
         if self.conditional and self.spec.caption:
-            return f" of '{self.dataset.words.examples[0]}'"
+            return f" of '{self.dataset.caption_codec.examples[0]}'"
         return f" of class '{self.class_name(int(self.labels(1)))}'" if self.conditional else ""
 
     def class_name(self, y: int) -> str:

@@ -29,7 +29,7 @@ from ..core.rng import Rng
 from ..core.signals import FIRST, SIGNALS
 from ..core.spec import Batch
 from ..data.dataset import Dataset
-from ..data.stream import Stream, comfortable, in_order
+from ..data.stream import Stream, default_batch_size, in_order
 from ..runs import checkpoint
 from ..runs.averages import Ema
 from ..runs.directory import Run
@@ -332,7 +332,7 @@ def fit(
         in_order(
             trainer.dataset,
             "validation",
-            comfortable(trainer.dataset.spec, 500),
+            default_batch_size(trainer.dataset.spec, 500),
             device=trainer.device,
         )
     )

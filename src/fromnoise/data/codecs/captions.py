@@ -25,7 +25,7 @@ class Captions:
     examples: tuple[str, ...] = ()
 
     @property
-    def form(self) -> tuple[int, int]:
+    def spec(self) -> tuple[int, int]:
         """(L, V), as ``DataSpec.caption`` has it."""
         return self.length, len(self.words) + 2
 

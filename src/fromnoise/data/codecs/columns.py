@@ -62,7 +62,7 @@ class Column:
             return self.values[0]
         return int(self.low) + self.offset if self.whole else self.low
 
-    def coarser(self) -> str:
+    def describe_rounding(self) -> str:
         """How the user's numbers must be rounded to become cells of a grid that float32 can tell apart, in words."""
         largest = max(abs(self.low - self.mean), abs(self.high - self.mean))
         decimals = -ceil(log10(FINEST * largest))
@@ -195,7 +195,7 @@ class Columns:
             at += column.width
         return x
 
-    def undo(self, x: np.ndarray) -> dict[str, list]:
+    def decode(self, x: np.ndarray) -> dict[str, list]:
         """float32 (N, D) -> column name -> N values: floats, ints where all were whole, or text.
 
         Numbers keep to the range and the decimals of the user's own: a Gaussian knows of neither.
@@ -217,7 +217,7 @@ class Columns:
             at += column.width
         return out
 
-    def as_written(self, x: np.ndarray) -> np.ndarray:
+    def round_trip(self, x: np.ndarray) -> np.ndarray:
         """encode(undo(x)), float32 (N, D) -> (N, D), without the text between: x as the user receives it.
 
         Numbers are clipped to the range of the data and rounded to their decimals; of a category the largest
@@ -232,7 +232,7 @@ class Columns:
             at += column.width
         return out
 
-    def with_label(self, rows: Mapping[str, list], labels: Sequence[str]) -> dict[str, list]:
+    def insert_label(self, rows: Mapping[str, list], labels: Sequence[str]) -> dict[str, list]:
         """rows, as ``undo`` gives them, with these labels in the label's own column: at its place in the file, if it is not there yet."""
         if self.label in rows:
             return {**rows, self.label: list(labels)}

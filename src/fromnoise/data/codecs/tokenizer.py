@@ -49,7 +49,7 @@ class Tokenizer:
 
     def encode(self, text: str) -> np.ndarray:
         """(N,) tokens of any text whatever."""
-        return np.concatenate([np.empty(0, self.dtype), *self.encode_blocks([utf8(text)])])
+        return np.concatenate([np.empty(0, self.dtype), *self.encode_blocks([encode_utf8(text)])])
 
     def encode_blocks(self, blocks: Iterable[bytes]) -> Iterator[np.ndarray]:
         """Tokens of a text given as consecutive blocks of bytes, which may end within a character."""
@@ -66,7 +66,7 @@ class Tokenizer:
     def token_bytes(self, i: int) -> bytes:
         return self.symbols[i]
 
-    def unknowns(self, tokens) -> int:
+    def count_unknown(self, tokens) -> int:
         """How many tokens stand for a character that was not seen in training."""
         return (
             0 if self.unknown is None else int(np.count_nonzero(np.asarray(tokens) == self.unknown))
@@ -260,7 +260,7 @@ def code_points(text: str) -> np.ndarray:
     return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.dtype("<u4"))
 
 
-def utf8(text: str) -> bytes:
+def encode_utf8(text: str) -> bytes:
     """UTF-8; bytes that came from a command line or file name undecoded (PEP 383) are themselves again."""
     try:
         return text.encode("utf-8", "surrogateescape")

@@ -74,7 +74,7 @@ EXTENTS = np.array(
 
 
 @dataclass(frozen=True)
-class Thing:
+class CaptionShape:
     """One shape of a caption; size "" where it is not said."""
 
     size: str
@@ -89,19 +89,19 @@ class Thing:
 class Scene:
     """What a caption says: one thing, or two and the relation of the first to the second."""
 
-    things: tuple[Thing, ...]
+    shapes: tuple[CaptionShape, ...]
     relation: str = ""
 
     def __str__(self) -> str:
-        return f" {self.relation} ".join(map(str, self.things))
+        return f" {self.relation} ".join(map(str, self.shapes))
 
     @property
     def unseen(self) -> bool:
-        return any((thing.colour, thing.shape) in UNSEEN for thing in self.things)
+        return any((thing.colour, thing.shape) in UNSEEN for thing in self.shapes)
 
 
 @cache
-def parse(caption: str) -> Scene:
+def parse_caption(caption: str) -> Scene:
     """Raises UsageError for what is not built like the captions of this data."""
     for relation in ("", *RELATIONS):
         parts = caption.split(f" {relation} ") if relation else [caption]
@@ -113,7 +113,7 @@ def parse(caption: str) -> Scene:
     )
 
 
-def _thing(words: list[str]) -> Thing | None:
+def _thing(words: list[str]) -> CaptionShape | None:
     size = words[1] if len(words) == 4 else ""
     fits = (
         len(words) in (3, 4)
@@ -122,7 +122,7 @@ def _thing(words: list[str]) -> Thing | None:
         and words[-2] in COLOURS
         and words[-1] in SHAPES
     )
-    return Thing(size, *words[-2:]) if fits else None
+    return CaptionShape(size, *words[-2:]) if fits else None
 
 
 # -- drawing -------------------------------------------------------------------------------------------------
@@ -144,7 +144,7 @@ def distance(shape: int, u: np.ndarray, v: np.ndarray, r: np.ndarray) -> np.ndar
     )
 
 
-def cover(
+def pixel_coverage(
     shape: np.ndarray, x: np.ndarray, y: np.ndarray, r: np.ndarray, side: int, soft: float = 1.0
 ) -> np.ndarray:
     """How much of each pixel a shape fills: shape, place and size (n,), in pixels -> float32 (n, side, side) in [0, 1].
@@ -166,7 +166,7 @@ def cover(
     return out
 
 
-class Pictures:
+class DrawnImages:
     """Pictures drawn when they are asked for; indexed as a uint8 array of shape (N, 3, side, side).
 
     colour, shape (N, 2): which, -1 in the second place where there is one thing; x, y, r (N, 2): place and size at side 32.
@@ -205,7 +205,7 @@ class Pictures:
         ground, colours = np.float32(GROUND), np.float32(list(COLOURS.values()))
         out = np.broadcast_to(ground[:, None, None], (len(rows), *self.shape[1:])).copy()
         for place in range(2):
-            alpha = cover(
+            alpha = pixel_coverage(
                 self.shapes[rows, place],
                 *(value[rows, place] * unit for value in (self.x, self.y, self.r)),
                 self.side,
@@ -324,7 +324,7 @@ def load(name: str, config: DataConfig) -> Dataset:
     rng, splits, h = Rng(config.split_seed).at("shapes"), {}, hashlib.sha256(b"shapes")
     for part, count in COUNTS.items():
         numbers, captions = draw_scenes(count, part == "unseen", rng.at(part))
-        splits[part] = Split(Pictures(side=side, **numbers), captions, 256)
+        splits[part] = Split(DrawnImages(side=side, **numbers), captions, 256)
         for array in (
             *numbers.values(),
             captions,
@@ -333,12 +333,12 @@ def load(name: str, config: DataConfig) -> Dataset:
             h.update(np.ascontiguousarray(array))
     words = Captions(WORDS, LONGEST)
     words = replace(words, examples=tuple(dict.fromkeys(words.decode(splits["test"].y[:EXAMPLES]))))
-    spec = DataSpec("image", (3, side, side), levels=256, caption=words.form)
+    spec = DataSpec("image", (3, side, side), levels=256, caption=words.spec)
     return Dataset(
         name,
         spec,
         splits,
         h.hexdigest(),
-        words=words,
+        caption_codec=words,
         settings=config.model_dump(exclude_defaults=True),
     )

@@ -360,7 +360,7 @@ def _build(at: Path, name: str, documents: list[Document], config: DataConfig) -
             for tokens in tokenizer.encode_blocks(_counted(map(itemgetter(1), blocks), about)):
                 out.write(tokens)
                 counts[SPLITS[index]] += len(tokens)
-                about["unknown"] += tokenizer.unknowns(tokens)
+                about["unknown"] += tokenizer.count_unknown(tokens)
         out.seek(0)
         _header(out, tokenizer.dtype, sum(counts.values()))
     for part, about in parts.items():

@@ -18,7 +18,7 @@ from ...core.rng import Rng
 from ..gaussian import kl_normal, log_normal
 from .ode import Drift
 from .path import RATIOS, Path
-from .samplers import Denoise, removed_noise_share, places
+from .samplers import Denoise, removed_noise_share, alphas_and_sigmas
 
 LOG_LOW, LOG_HIGH = (math.log(ratio) for ratio in RATIOS)
 
@@ -86,7 +86,7 @@ def step_bound(
     """All terms of the bound of the n steps of DDPM's sampler (Ho et al. 2020, eq. 5), x (B, *shape) -> (B, n + 1) nats: first
     KL(q(x_T | x) || N(0, I alpha_T^2 + I sigma_T^2)), then KL(q(x_s | x_t, x) || p(x_s | x_t)) of each step, last -log p(x | x_t),
     for continuous x. Their sum is at least -log p(x), on average over rng."""
-    at = places(path, times)
+    at = alphas_and_sigmas(path, times)
     terms = [prior_nats(x, path, times[0])]
     for i, t in enumerate(times):
         x_t = path.mix(x, rng.at("step", i).normal("eps", x.shape).to(x.dtype), t)

@@ -7,8 +7,8 @@ list of times. So every sampler edits.
 import torch
 from torch import Tensor
 
-from .path import Path, beside
-from .samplers import Denoise, places
+from .path import Path, append_dims
+from .samplers import Denoise, alphas_and_sigmas
 
 
 def condition_on_known(denoise: Denoise, given: Tensor, known: Tensor, path: Path) -> Denoise:
@@ -28,7 +28,7 @@ def condition_on_known(denoise: Denoise, given: Tensor, known: Tensor, path: Pat
     """
 
     def sure(x_t: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
-        alpha, sigma = (beside(part, x_t) for part in path.coefficients(t))
+        alpha, sigma = (append_dims(part, x_t) for part in path.coefficients(t))
         with torch.enable_grad():
             x_t = x_t.detach().requires_grad_(True)
             x_hat, _ = denoise(x_t, t)
@@ -40,7 +40,7 @@ def condition_on_known(denoise: Denoise, given: Tensor, known: Tensor, path: Pat
         if bool(alpha > 0):  # else x_t says nothing of x, and nothing pulls
             pull = sigma**2 / alpha * pull
             too_large = masked_rms(pull, ~known) / (2 * masked_rms(error, known)).clamp(min=1e-12)
-            x_hat = x_hat + pull / beside(too_large.clamp(min=1), pull)
+            x_hat = x_hat + pull / append_dims(too_large.clamp(min=1), pull)
         x_hat = torch.where(known, given, x_hat)
         return x_hat, (x_t - alpha * x_hat) / sigma
 
@@ -61,7 +61,7 @@ def encode(denoise: Denoise, x: Tensor, path: Path, times: Tensor) -> Tensor:
     """
     if times[-1] > 1.01 * path.range[0]:  # equal steps of t end early
         times = torch.cat([times, times.new_tensor([path.range[0]])])
-    up, at = times.flip(0), places(path, times)[-2::-1]  # the data are not visited
+    up, at = times.flip(0), alphas_and_sigmas(path, times)[-2::-1]  # the data are not visited
     x = at[0][0] * x  # the first level hides nothing
     for i, (t, s) in enumerate(zip(up, up[1:])):
         d_alpha, d_sigma = at[i + 1][0] - at[i][0], at[i + 1][1] - at[i][1]
@@ -76,7 +76,7 @@ def below(times: Tensor, t: Tensor) -> Tensor:
     return torch.cat([t[None], times[int((times - t).abs().argmin()) + 1 :]])
 
 
-def arc(a: Tensor, b: Tensor, t: Tensor) -> Tensor:
+def slerp(a: Tensor, b: Tensor, t: Tensor) -> Tensor:
     """From a to b (d,) on a great circle, the distance from the origin changing evenly: (T, d) for t (T,) in [0, 1].
 
     A straight line between two draws of a d-dimensional normal passes where no draw ever is: its middle has half of their

@@ -74,7 +74,7 @@ class MixtureData(GaussianData):
         z = torch.cat(rows)[shuffled]
         y = torch.cat(labels)[shuffled].long() if self.classes else None
         separate = 0 < self.classes <= most  # components of one class each
-        mixture, each = em.choose(
+        mixture, each = em.select_mixture(
             z,
             most,
             floor,

@@ -23,8 +23,8 @@ AT_ONCE = 64  # probes that go through the drift together
 Drift = Callable[[Tensor, float], Tensor]
 
 
-SMALL = 16  # dimensions up to which the trace of the slope is found exactly, unless it is asked for
-PROBES = 2  # for the trace, above
+EXACT_TRACE_DIMS = 16  # dimensions up to which the trace of the slope is found exactly, unless it is asked for
+TRACE_PROBES = 2  # for the trace, above
 
 
 @dataclass(frozen=True)

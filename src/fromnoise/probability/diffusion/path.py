@@ -62,7 +62,7 @@ class Path:
 
     def mix(self, x: Tensor, eps: Tensor, t: Tensor) -> Tensor:
         """x_t (B, *shape) of x and eps at t (B,) or ()."""
-        alpha, sigma = (beside(part, x) for part in self.coefficients(t))
+        alpha, sigma = (append_dims(part, x) for part in self.coefficients(t))
         return alpha * x + sigma * eps
 
     def target(self, kind: Target, t: Tensor) -> tuple[Tensor, Tensor]:
@@ -88,12 +88,12 @@ class Path:
         determinant = alpha * b - sigma * a
 
         def part(value):
-            return beside(value / determinant, x_t)
+            return append_dims(value / determinant, x_t)
 
         return part(b) * x_t - part(sigma) * prediction, part(alpha) * prediction - part(a) * x_t
 
 
-def beside(values: Tensor, x: Tensor) -> Tensor:
+def append_dims(values: Tensor, x: Tensor) -> Tensor:
     """(B,) or () -> something to multiply x (B, *shape) with, in its type."""
     return values.to(x.dtype).view(-1, *[1] * (x.ndim - 1)) if values.ndim else values.to(x.dtype)
 

@@ -24,7 +24,7 @@ REACH = 0.8  # of log r, over which the slope of a network's correction is extra
 FlowMap = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
-def spaced(
+def time_grid(
     path: Path, n: int, spacing: str = "rho", low: float = RATIOS[0], high: float = RATIOS[1]
 ) -> Tensor:
     """n >= 1 times, falling, none twice, all in the path's range. "time": equal steps of t down to the data; "rho": of
@@ -40,13 +40,13 @@ def spaced(
     return path.at(torch.linspace(first, last, n, dtype=torch.float64) ** RHO).clamp(*path.range)
 
 
-def start(path: Path, eps: Tensor, t: Tensor) -> Tensor:
+def initial_state(path: Path, eps: Tensor, t: Tensor) -> Tensor:
     """x_t of which nothing is known, with the variance that data of variance 1 have there, from eps ~ N(0, I)."""
     alpha, sigma = path.coefficients(t)
     return torch.hypot(alpha, sigma) * eps
 
 
-def places(path: Path, times: Tensor) -> list[tuple[Tensor, Tensor]]:
+def alphas_and_sigmas(path: Path, times: Tensor) -> list[tuple[Tensor, Tensor]]:
     """(alpha, sigma) at each of the times, and that of the data. Raises UsageError unless the times fall."""
     if not len(times) or not bool((times.diff() < 0).all()):
         raise UsageError("a sampler needs one time or more, each below the one before it")
@@ -68,7 +68,7 @@ def ddim(
     eta   share of new noise: 0 is a step of Euler's along the probability flow, whatever the path; 1 draws from
           q(x_s | x_t, x_hat), DDPM's sampler (Ho et al. 2020, eqs. 6 and 7). It takes an rng.
     """
-    at = places(path, times)
+    at = alphas_and_sigmas(path, times)
     for i, t in enumerate(times):
         (alpha_s, sigma_s), x_hat, eps_hat = at[i + 1], *denoise(x, t)
         fresh = eta * sigma_s * removed_noise_share(at[i], at[i + 1]).sqrt()  # eq. 16
@@ -103,7 +103,7 @@ def heun(
     churn   S_churn: before a step noise is added, min(churn / n, sqrt 2 - 1) of what is there but never above the first
             time's, where sigma / alpha lies in [churn_from, churn_to]; churn_noise: S_noise, its scale. It takes an rng.
     """
-    at, ratios = places(path, times), path.ratio(times)
+    at, ratios = alphas_and_sigmas(path, times), path.ratio(times)
     for i, t in enumerate(times):
         (alpha, sigma), ratio = at[i], ratios[i]
         more = (
@@ -143,7 +143,7 @@ def dpm(
             new noise in each step, by which later ones mend what earlier ones got wrong. Where x_hat is not extrapolated it is
             DDPM's sampler. It takes an rng.
     """
-    at, before, h_before = places(path, times), None, None
+    at, before, h_before = alphas_and_sigmas(path, times), None, None
     for i, t in enumerate(times):
         (alpha_t, sigma_t), (alpha_s, sigma_s) = at[i], at[i + 1]
         x_hat, _ = denoise(x, t)
@@ -189,7 +189,7 @@ def dpm_with_known(
     two substeps (Adams-Bashforth of order 2). In the directions outside of the basis this is DPM-Solver++ 2M.
     condition: the classes that ``known`` denoises for, one-hot rows (B, classes).
     """
-    at = places(path, times)
+    at = alphas_and_sigmas(path, times)
     ratios = path.ratio(times)
     mean = known.centre(x)
     s = known.variances.double()
@@ -282,7 +282,7 @@ def guide(
     return denoise
 
 
-def jump(leap: FlowMap, x: Tensor, times: Tensor, on_step=None) -> Tensor:
+def flow_map(leap: FlowMap, x: Tensor, times: Tensor, on_step=None) -> Tensor:
     """By a flow map, leap(x_t, t, r) -> x_r, from each of the times to the next and from the last to the data: one evaluation a
     jump, of any length (Geng et al. 2025, "MeanFlow", arXiv:2505.13447, algorithm 2). on_step gets x_r, and where it leads."""
     end = torch.zeros_like(times[0])

@@ -50,7 +50,7 @@ def pushes(subject: FigureContext, x: Tensor, y: Tensor | None) -> np.ndarray:
 def draw_duel(subject: FigureContext) -> Drawing:
     n = JUDGED
     x_fake = sample.sample(subject.raw, n, subject.seed, options=subject.raw.family.watching)
-    y_fake = subject.dataset.in_turn(range(n)).to(x_fake.device) if subject.conditional else None
+    y_fake = subject.dataset.default_conditions(range(n)).to(x_fake.device) if subject.conditional else None
     real = subject.first(n)
     scores = {"real": judged(subject, real.x, real.y), "fake": judged(subject, x_fake, y_fake)}
     right = separation(torch.from_numpy(scores["real"]), torch.from_numpy(scores["fake"]))

@@ -13,7 +13,7 @@ from torch import Tensor
 from ...core.family import Predicts, has
 from ...inference import sample
 from ...measures.separation import mean_distance
-from ...probability.diffusion.editing import arc
+from ...probability.diffusion.editing import slerp
 from ..context import FigureContext
 from ..style import SOFT, Drawing, Sheet, plain
 from .images import GAP, image_cell, row_height, rows_of_images, tile
@@ -37,7 +37,7 @@ def closed_walk(anchors: Tensor, frames: int, fine: int = 256) -> Tensor:
     """Through anchors (K, d) by arcs and back to the first, at constant speed: (frames, d), the first frame follows the last."""
     t = torch.arange(fine, dtype=torch.float64) / fine
     z = anchors.double().cpu()
-    path = torch.cat([arc(a, b, t) for a, b in zip(z, z.roll(-1, 0))] + [z[:1]])
+    path = torch.cat([slerp(a, b, t) for a, b in zip(z, z.roll(-1, 0))] + [z[:1]])
     length = torch.cat(
         [torch.zeros(1, dtype=torch.float64), (path[1:] - path[:-1]).norm(dim=1).cumsum(0)]
     )

@@ -138,7 +138,7 @@ def draw_samples(subject: FigureContext) -> Drawing:
     numbers = {
         "n": n,
         "columns": columns,
-        "labels": subject.dataset.in_turn(range(n)) if subject.conditional else None,
+        "labels": subject.dataset.default_conditions(range(n)) if subject.conditional else None,
         "nearest": index.tolist(),
         "distance": distance.numpy(),
         "median_distance": float(distance.median()),

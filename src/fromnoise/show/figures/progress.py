@@ -72,7 +72,7 @@ def _images(
         )
     sheet.text(48, 0, "step", size=7.5, color=SOFT, ha="right")
     drawn = (
-        subject.dataset.in_turn(range(rows)).tolist()
+        subject.dataset.default_conditions(range(rows)).tolist()
         if subject.conditional and spec.classes
         else []
     )

@@ -13,7 +13,7 @@ from ...core.family import Family, HasLikelihood, Predicts, Reconstructs, has
 from ...core.rng import Rng
 from ...core.spec import Batch
 from ...data.dataset import Dataset
-from ...data.stream import comfortable, in_order
+from ...data.stream import default_batch_size, in_order
 from ...measures.distances import sliced_wasserstein
 from ...measures.estimate import Estimate
 from ...measures.evaluator import shipped_for
@@ -47,7 +47,7 @@ def objective(model: Family, dataset: Dataset, examples: int, rng: Rng, device) 
     """Means of ``held_out_terms`` over the first validation examples, as at the end of training (progress 1)."""
     totals, n, progress = {}, 0, model.progress
     model.progress = 1.0
-    for batch in in_order(dataset, "validation", comfortable(dataset.spec, 500), examples, device):
+    for batch in in_order(dataset, "validation", default_batch_size(dataset.spec, 500), examples, device):
         for name, value in held_out_terms(
             model, batch, rng.per_row(range(n, n + len(batch)))
         ).items():
@@ -85,7 +85,7 @@ class Reference:
     @torch.no_grad()
     def draw(self, model: Family, options: BaseConfig | None) -> tuple[Tensor, Tensor] | None:
         """n samples, the same noise at each interval: features (n, d) and the model's own scores (n,); None unless finite."""
-        spec, block = self.dataset.spec, comfortable(self.dataset.spec, 500)
+        spec, block = self.dataset.spec, default_batch_size(self.dataset.spec, 500)
         conditional, features, scores = model.conditional, [], []
         was_training = model.training
         model.eval()
@@ -113,7 +113,7 @@ class Reference:
         was_training = model.training
         model.eval()
         batches = in_order(
-            self.dataset, split, comfortable(self.dataset.spec, 500), self.n, self.device
+            self.dataset, split, default_batch_size(self.dataset.spec, 500), self.n, self.device
         )
         scores = torch.cat([model.judge(batch.x, batch.y).double().cpu() for batch in batches])
         model.train(was_training)
