@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from .core.capabilities import Decodes, Encodes, HasLikelihood, Reconstructs, has
 from .core.errors import DataError, UsageError
-from .core.family import Decodes, Encodes, HasLikelihood, Reconstructs, has
 from .core.rng import Rng
 from .core.spec import Batch, check_labels
 from .core.words import escaped

@@ -14,8 +14,8 @@ from pathlib import Path
 import torch
 
 from .. import families
+from ..core.capabilities import Decodes, Encodes, HasLikelihood, Judges, Predicts, Reconstructs, has
 from ..core.errors import FromNoiseError, StoppedError, UsageError
-from ..core.family import Decodes, Encodes, HasLikelihood, Judges, Predicts, Reconstructs, has
 from ..core.rng import Rng
 from ..inference.sample import sample
 from ..runs import checkpoint

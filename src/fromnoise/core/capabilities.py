@@ -18,7 +18,6 @@ from .rng import Rng
 from .spec import Batch
 
 if TYPE_CHECKING:
-    from ..probability.diffusion.ode import OdeLikelihood
     from .family import Family
 
 Capability = TypeVar("Capability")
@@ -191,15 +190,16 @@ class HasFlow(Protocol):
     """log p(x) by the ordinary differential equation that carries x to noise: a density.
 
     The value is an estimate, neither exact nor a bound. It comes with the error of the solver, and is
-    refused (UsageError) if that is above 0.01 bits per dimension. For data with levels the caller
-    dequantises. probes: random vectors for the trace of the Jacobian; 0 computes it exactly.
+    refused (UsageError) if that is above 0.01 bits per dimension: ``probability.diffusion.ode``'s
+    OdeLikelihood. For data with levels the caller dequantises. probes: the number of random vectors
+    for the trace of the Jacobian; 0 computes it exactly.
     ``HasLikelihood`` of such a model is a bound over noise levels. It has no importance-weighted form
     and ignores k.
     """
 
     def flow_log_likelihood(
         self, x: Tensor, y: Tensor | None, rng: Rng, probes: int | None = None
-    ) -> "OdeLikelihood": ...
+    ) -> Any: ...
 
 
 @runtime_checkable

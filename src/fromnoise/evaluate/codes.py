@@ -4,7 +4,7 @@ import math
 
 import torch
 
-from ..core.family import Encodes, EncodesDistribution, Quantises, has
+from ..core.capabilities import Encodes, EncodesDistribution, Quantises, has
 from ..core.rng import Rng
 from ..data.stream import in_order
 from ..measures import factors, latents

@@ -5,9 +5,10 @@ import time
 
 import torch
 
+from ..core.capabilities import Predicts, has
 from ..core.config import build
 from ..core.device import callable_modules
-from ..core.family import Predicts, count_parameters, has
+from ..core.family import count_parameters
 from ..core.rng import Rng
 from ..runs.load import LoadedRun
 

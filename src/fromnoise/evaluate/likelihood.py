@@ -8,8 +8,8 @@ from functools import lru_cache
 
 import torch
 
+from ..core.capabilities import Classifies, HasFlow, HasLikelihood, HasPosterior, WeighsDraws, has
 from ..core.errors import FromNoiseError
-from ..core.family import Classifies, HasFlow, HasLikelihood, HasPosterior, WeighsDraws, has
 from ..core.rng import Rng
 from ..core.spec import Batch
 from ..core.words import shown
@@ -19,7 +19,7 @@ from ..data.stream import in_order
 from ..measures.estimate import share
 from ..probability import ais
 from ..probability.cells import Cells
-from ..probability.diffusion.ode import TRACE_PROBES, EXACT_TRACE_DIMS
+from ..probability.diffusion.ode import EXACT_TRACE_DIMS, TRACE_PROBES
 from ..probability.likelihood import dequantisation_nats
 from ..runs.load import LoadedRun
 from .protocol import absent, row
@@ -285,7 +285,9 @@ def repeated_value(dataset: Dataset) -> str:
         most = int(x[:, component].unique(return_counts=True)[1].max())
         if most >= fewest:
             mend = (
-                "" if column is None else f"; {column.describe_rounding()}, then each row has a probability"
+                ""
+                if column is None
+                else f"; {column.describe_rounding()}, then each row has a probability"
             )
             return (
                 f"{name} has one value in {most:,} of {len(x):,} rows, but is continuous: a "

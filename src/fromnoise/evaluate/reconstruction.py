@@ -4,7 +4,7 @@ import math
 
 import torch
 
-from ..core.family import Corrupts, Encodes, Reconstructs, has
+from ..core.capabilities import Corrupts, Encodes, Reconstructs, has
 from ..core.rng import Rng
 from ..data.dataset import Dataset
 from ..data.stream import in_order

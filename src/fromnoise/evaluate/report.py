@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from ..core.capabilities import ChoosesSamples, Predicts, has
 from ..core.errors import StorageError, UsageError
-from ..core.family import ChoosesSamples, Predicts, has
 from ..core.files import sealed, storage_error, write_atomic
 from ..core.limits import refuse_larger
 from ..core.rng import Rng

@@ -17,7 +17,7 @@ from functools import cached_property
 import numpy as np
 import torch
 
-from ..core.family import HasLikelihood, Predicts, has
+from ..core.capabilities import HasLikelihood, Predicts, has
 from ..data.dataset import Dataset
 from ..data.stream import default_batch_size, in_order
 from ..inference import text as generate

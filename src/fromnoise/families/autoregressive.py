@@ -23,9 +23,10 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
+from ..core.capabilities import Bound
 from ..core.config import BaseConfig, Width
 from ..core.errors import UsageError
-from ..core.family import Bound, Family, Loss, Phase
+from ..core.family import Family, Loss, Phase
 from ..core.rng import Rng
 from ..core.spec import Batch, DataSpec, require_labels
 from ..nets.counts.ngram import KneserNey, contexts
@@ -318,7 +319,9 @@ class AutoRegressive(Family):
             None,
         )
         for i in range(self.length):
-            symbol = choose_symbol(restrict(i, self.step(state, symbol)), s[:, :i], options, u[:, i])
+            symbol = choose_symbol(
+                restrict(i, self.step(state, symbol)), s[:, :i], options, u[:, i]
+            )
             s[:, i] = symbol
         return s
 

@@ -20,9 +20,10 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from ..core.capabilities import Bound
 from ..core.config import BaseConfig
 from ..core.errors import UsageError
-from ..core.family import Bound, Family
+from ..core.family import Family
 from ..core.rng import Rng
 from ..core.spec import DataSpec
 from ..probability.cells import Cells, log_mixture_cells, to_float64
@@ -172,7 +173,11 @@ class Classical(Family):
             return mean.new_zeros(1), mean[None], (basis * variance @ basis.T + beside)[None]
         factors = basis @ to_float64(self.density.factors)  # K D latent_dim
         means = mean + to_float64(self.density.means) @ basis.T
-        return to_float64(self.density.log_weights), means, factors @ factors.transpose(1, 2) + beside
+        return (
+            to_float64(self.density.log_weights),
+            means,
+            factors @ factors.transpose(1, 2) + beside,
+        )
 
 
 FAMILY = Classical

@@ -19,9 +19,10 @@ from pydantic import Field
 from torch import Tensor
 from torch.func import jvp
 
+from ..core.capabilities import Bound, Moment
 from ..core.config import BaseConfig, Width
 from ..core.errors import UsageError
-from ..core.family import Bound, Family, Loss, Moment, Phase
+from ..core.family import Family, Loss, Phase
 from ..core.rng import Rng
 from ..core.spec import Batch, DataSpec
 from ..nets.denoiser import MLP, PatchTransformer, attention_heads
@@ -31,7 +32,12 @@ from ..probability.diffusion import editing, samplers
 from ..probability.diffusion.bounds import bound, log_level, probability_flow
 from ..probability.diffusion.gaussian_data import GaussianData
 from ..probability.diffusion.mixture_data import MixtureData
-from ..probability.diffusion.ode import TRACE_PROBES, EXACT_TRACE_DIMS, OdeLikelihood, ode_log_likelihood
+from ..probability.diffusion.ode import (
+    EXACT_TRACE_DIMS,
+    TRACE_PROBES,
+    OdeLikelihood,
+    ode_log_likelihood,
+)
 from ..probability.diffusion.path import PATHS, RATIOS, append_dims
 from ..probability.gaussian import log_normal
 
@@ -486,7 +492,8 @@ class Diffusion(Family):
         x = self.start(rng.normal("x", (n, *self.spec.shape)), times[0], y)
         if options.sampler == "jump":
             return self.in_range(
-                samplers.flow_map(self.leap(y, options), x, times, on_step) * self.scale + self.shift
+                samplers.flow_map(self.leap(y, options), x, times, on_step) * self.scale
+                + self.shift
             )
         return self.run_sampler(y, self.denoiser(y, options), x, times, options, rng, on_step)
 

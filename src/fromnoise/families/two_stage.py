@@ -19,24 +19,22 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from ..core.config import BaseConfig, build
-from ..core.errors import UsageError
-from ..core.family import (
+from ..core.capabilities import (
     Bound,
     ChoosesSamples,
     Decodes,
     Encodes,
     EncodesDistribution,
-    Family,
     FitsBefore,
     HasLikelihood,
     HasPosterior,
-    Loss,
     Moment,
     Quantises,
     has,
-    sum_per_example,
 )
+from ..core.config import BaseConfig, build
+from ..core.errors import UsageError
+from ..core.family import Family, Loss, sum_per_example
 from ..core.rng import Rng
 from ..core.spec import Batch, DataSpec
 from ..probability.gaussian import importance_weighted_bound, log_normal

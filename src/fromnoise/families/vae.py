@@ -14,9 +14,10 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from ..core.capabilities import Bound
 from ..core.config import BaseConfig, Width
 from ..core.errors import UsageError
-from ..core.family import Bound, Family, Loss, Phase, sum_per_example
+from ..core.family import Family, Loss, Phase, sum_per_example
 from ..core.rng import Rng
 from ..core.spec import Batch, DataSpec, require_labels
 from ..nets.latent import Flat, Ladder
@@ -143,7 +144,9 @@ class VAE(Family):
             raise UsageError(f"--network {c.network} is for images: use mlp for this data")
         name = default_likelihood(spec) if c.likelihood == "auto" else c.likelihood
         if name in ("bernoulli", "logistic") and spec.kind != "image":
-            raise UsageError(f"--likelihood {name} is for images: use {default_likelihood(spec)} for this data")
+            raise UsageError(
+                f"--likelihood {name} is for images: use {default_likelihood(spec)} for this data"
+            )
         if name == "table" and spec.kind != "vector":
             raise UsageError(
                 "--likelihood table is for tables: use bernoulli, gaussian or logistic for images"

@@ -21,9 +21,10 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from ..core.capabilities import Bound
 from ..core.config import BaseConfig, Width
 from ..core.errors import UsageError
-from ..core.family import Bound, Family, Loss, Phase, sum_per_example
+from ..core.family import Family, Loss, Phase, sum_per_example
 from ..core.rng import Rng
 from ..core.spec import Batch, DataSpec, require_labels
 from ..nets.adversarial import ConvCritic, MLPCritic

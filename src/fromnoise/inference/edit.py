@@ -12,9 +12,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from ..core.capabilities import Completes, Denoises, has
 from ..core.config import build
 from ..core.errors import DataError, UsageError
-from ..core.family import Completes, Denoises, has
 from ..core.files import make_folder, write_atomic
 from ..core.limits import refuse_larger
 from ..core.picture import image_grid, png_bytes, under_each_other

@@ -15,9 +15,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ..core.capabilities import Decodes, DrawsLatents, HasFeatures, has
 from ..core.config import BaseConfig
 from ..core.errors import UsageError
-from ..core.family import Decodes, DrawsLatents, Family, HasFeatures, has
+from ..core.family import Family
 from ..core.rng import Rng
 
 STEPS, STARTS, CANDIDATES = 200, 4, 2000

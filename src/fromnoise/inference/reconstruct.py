@@ -8,9 +8,9 @@ from pathlib import Path
 
 import torch
 
+from ..core.capabilities import Reconstructs, has
 from ..core.config import build
 from ..core.errors import UsageError
-from ..core.family import Reconstructs, has
 from ..core.files import make_folder, write_atomic
 from ..core.picture import image_grid, png_bytes, under_each_other
 from ..core.rng import Rng

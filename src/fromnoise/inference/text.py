@@ -16,9 +16,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..core.capabilities import Predicts, has
 from ..core.config import build
 from ..core.errors import DataError, FromNoiseError, UsageError
-from ..core.family import Predicts, has
 from ..core.rng import Rng
 from ..data.codecs.tokenizer import Tokenizer, encode_utf8
 from ..data.dataset import Dataset

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..core.capabilities import EncodesDistribution, has
 from ..core.errors import UsageError
-from ..core.family import EncodesDistribution, has
 from ..core.rng import Rng
 from ..core.spec import Batch, check_labels
 from ..data.stream import in_order

@@ -13,10 +13,11 @@ from pathlib import Path
 import torch
 
 from .. import data, families
+from ..core.capabilities import Judges, has
 from ..core.config import BaseConfig, build, flag
 from ..core.device import best_precision, peak_memory_mb, pick_device
 from ..core.errors import FromNoiseError, StoppedError, StorageError, UsageError, did_you_mean
-from ..core.family import Family, Judges, count_parameters, has
+from ..core.family import Family, count_parameters
 from ..core.files import AGAIN
 from ..core.limits import Bounded
 from ..core.output import warn

@@ -19,10 +19,11 @@ from itertools import pairwise
 
 import torch
 
+from ..core.capabilities import ChoosesSamples, FitsBefore, FitsInClosedForm, Judges, has
 from ..core.config import BaseConfig
 from ..core.device import callable_modules, can_compile, peak_memory_mb, pick_device, set_threads
 from ..core.errors import DivergedError, StoppedError, StorageError, UsageError
-from ..core.family import ChoosesSamples, Family, FitsBefore, FitsInClosedForm, Judges, has
+from ..core.family import Family
 from ..core.files import sha256
 from ..core.output import warn
 from ..core.rng import Rng

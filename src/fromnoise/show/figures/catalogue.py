@@ -4,8 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from ...core.errors import DataError, UsageError, did_you_mean
-from ...core.family import (
+from ...core.capabilities import (
     Completes,
     Corrupts,
     Decodes,
@@ -19,6 +18,7 @@ from ...core.family import (
     Traces,
     has,
 )
+from ...core.errors import DataError, UsageError, did_you_mean
 from ...evaluate.attributes import has_attributes
 from ...inference.invert import why_not as why_no_inversion
 from ...inference.text import is_text_model

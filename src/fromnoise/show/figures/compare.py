@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from ...core.capabilities import Decodes, Encodes, Predicts, Reconstructs, has
 from ...core.errors import UsageError
-from ...core.family import Decodes, Encodes, Predicts, Reconstructs, has
 from ...evaluate.quality import QualityReference, nearest_training
 from ...evaluate.reconstruction import principal_directions
 from ...families import short_name

@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from matplotlib.ticker import FixedLocator, NullLocator
 
+from ...core.capabilities import Predicts
 from ...core.errors import UsageError
-from ...core.family import Predicts
 from ...inference.text import is_text_model
 from ...measures.text import Hashes
 from ...nets.counts.ngram import KneserNey

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ...core.family import Predicts, has
+from ...core.capabilities import Predicts, has
 from ...inference import sample
 from ...measures.separation import mean_distance
 from ...probability.diffusion.editing import slerp

@@ -4,8 +4,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ...core.capabilities import Reconstructs, has
 from ...core.errors import UsageError
-from ...core.family import Reconstructs, has
 from ...evaluate.quality import nearest_training
 from ...inference import sample
 from ..context import FigureContext

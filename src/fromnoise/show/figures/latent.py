@@ -6,7 +6,7 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.patches import Circle, Rectangle
 
-from ...core.family import EncodesDistribution, has
+from ...core.capabilities import EncodesDistribution, has
 from ..context import Codes, FigureContext
 from ..style import ACCENT, CLASSES, INK, WIDTH, Drawing, Sheet, halo, plain, show_image
 from .images import tile

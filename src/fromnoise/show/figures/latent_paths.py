@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from ...core.family import EncodesDistribution, HasFeatures, Reconstructs, has
+from ...core.capabilities import EncodesDistribution, HasFeatures, Reconstructs, has
 from ...inference.invert import invert
 from ..context import FigureContext
 from ..style import SOFT, Drawing, Sheet

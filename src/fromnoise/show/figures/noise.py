@@ -7,8 +7,8 @@ import torch
 from matplotlib.ticker import NullFormatter, NullLocator
 from torch import Tensor
 
+from ...core.capabilities import Moment
 from ...core.errors import UsageError
-from ...core.family import Moment
 from ...core.rng import Rng
 from ...evaluate.report import reference_for
 from ...inference import sample

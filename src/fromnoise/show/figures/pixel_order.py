@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...core.family import Predicts
+from ...core.capabilities import Predicts
 from ...inference import sample
 from ...probability.symbols import TALL, WIDE, Blocks
 from ..colormap import bits_scale, tint

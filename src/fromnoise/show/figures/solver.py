@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ...core.capabilities import Denoises, has
 from ...core.errors import UsageError
-from ...core.family import Denoises, has
 from ...inference import sample
 from ...measures.estimate import Estimate
 from ...probability.pca import principal_components

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...core.family import Predicts
+from ...core.capabilities import Predicts
 from ...data.codecs.tokenizer import Tokenizer
 from ...inference.text import LONGEST, Generated, continue_texts, corpus_of, score
 from ...measures.text import longest_copied

@@ -3,7 +3,16 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from ...core.family import Completes, Decodes, Encodes, Judges, Predicts, Reconstructs, Traces, has
+from ...core.capabilities import (
+    Completes,
+    Decodes,
+    Encodes,
+    Judges,
+    Predicts,
+    Reconstructs,
+    Traces,
+    has,
+)
 from ...evaluate.quality import QualityReference
 from ...runs.load import LoadedRun
 from ..context import FigureContext

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
 
-from ...core.family import Encodes, has
+from ...core.capabilities import Encodes, has
 from ...core.files import storage_error, write_atomic
 from ...evaluate.cost import most_at_once
 from ...evaluate.known_defects import Defects

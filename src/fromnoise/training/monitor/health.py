@@ -2,9 +2,10 @@
 
 import math
 
+from ...core.capabilities import EncodesDistribution, Judges, Quantises, has
 from ...core.config import flag
 from ...core.errors import DivergedError
-from ...core.family import EncodesDistribution, Family, Judges, Quantises, has
+from ...core.family import Family
 from ...core.rng import Rng
 from ...core.spec import Batch
 from ...measures.latents import active_units

@@ -8,8 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ...core.capabilities import HasLikelihood, Predicts, Reconstructs, has
 from ...core.config import BaseConfig
-from ...core.family import Family, HasLikelihood, Predicts, Reconstructs, has
+from ...core.family import Family
 from ...core.rng import Rng
 from ...core.spec import Batch
 from ...data.dataset import Dataset
@@ -47,7 +48,9 @@ def objective(model: Family, dataset: Dataset, examples: int, rng: Rng, device) 
     """Means of ``held_out_terms`` over the first validation examples, as at the end of training (progress 1)."""
     totals, n, progress = {}, 0, model.progress
     model.progress = 1.0
-    for batch in in_order(dataset, "validation", default_batch_size(dataset.spec, 500), examples, device):
+    for batch in in_order(
+        dataset, "validation", default_batch_size(dataset.spec, 500), examples, device
+    ):
         for name, value in held_out_terms(
             model, batch, rng.per_row(range(n, n + len(batch)))
         ).items():
