@@ -563,7 +563,7 @@ def test_every_class_has_a_training_example_and_other_splits_stay_as_they_were(t
             10,
             10,
         ]
-        assert any("none held out" in note and "'rare' (1)" in note for note in dataset.notes)
+        assert any("no validation or test example measures them" in note and "'rare' (1)" in note for note in dataset.notes)
     without = load(str(path), DataConfig(drop=("kind",))).split("test").x
     assert (
         np.isin(

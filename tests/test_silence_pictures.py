@@ -403,7 +403,7 @@ def test_rare_classes_have_a_training_example(tmp_path):
         assert (np.bincount(dataset.split("train").y, minlength=4) > 0).all() and sum(
             count(dataset).values()
         ) == 66
-        assert "'rare' (1)" in note(dataset, "none held out")
+        assert "'rare' (1)" in note(dataset, "no validation or test example measures them")
         assert opened(tmp_path / "p", split_seed=seed).digest == dataset.digest
 
 

@@ -369,12 +369,9 @@ def score_interval(
     s = slope / max(value, math.sqrt(flat), 1e-300)
     low, high = linear_ends(value, s, flat, z)
     steep = linear_ends(value, STEEPEST * s, flat, z)[1]
-    return low, max(
-        high,
-        min(
-            steep, square_end(value, slope / max(value, 2 * math.sqrt(flat), 1e-300) ** 2, flat, z)
-        ),
-    )
+    base = max(value, 2 * math.sqrt(flat), 1e-300)  # the unit in which squares stay finite
+    square = base * square_end(value / base, slope / base / base, flat / base / base, z)
+    return low, max(high, min(steep, square))
 
 
 def linear_ends(value: float, s: float, flat: float, z: float) -> tuple[float, float]:
@@ -391,7 +388,8 @@ def square_end(value: float, a: float, flat: float, z: float) -> float:
     rest = 1 - z * z * a
     if rest <= 0:
         return math.inf
-    return (value + math.sqrt(max(value**2 - rest * (value**2 - z * z * flat), 0.0))) / rest
+    under_root = value * value - rest * (value * value - z * z * flat)
+    return (value + math.sqrt(max(under_root, 0.0))) / rest
 
 
 def gaussian_frechet(mean1: Tensor, cov1: Tensor, mean2: Tensor, cov2: Tensor) -> float:
