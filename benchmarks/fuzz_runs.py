@@ -34,7 +34,8 @@ from fromnoise.core.errors import FromNoiseError
 from fromnoise.core.files import sealed, sealed_line
 from fromnoise.evaluate.report import evaluate
 from fromnoise.evaluate.table import plain_table
-from fromnoise.inference.sample import sample, write
+from fromnoise.inference.sample import sample
+from fromnoise.inference.write import write
 from fromnoise.runs import checkpoint
 from fromnoise.runs.directory import Run, examine_runs
 from fromnoise.runs.load import restore

@@ -47,7 +47,7 @@ def drawn(run, y: torch.Tensor, args, guidance: float):
     options = {"guidance": guidance} | {
         name: getattr(args, name) for name in ("steps", "sampler", "spacing")
     }
-    blocks = sample.blocks(run.loaded, len(y), args.seed, labels=y, options=options)
+    blocks = sample.sample_blocks(run.loaded, len(y), args.seed, labels=y, options=options)
     return run.dataset.to_store(torch.cat(list(blocks)))
 
 

@@ -25,6 +25,7 @@ from fromnoise.evaluate import likelihood
 from fromnoise.evaluate.quality import QualityReference, Samples, quality
 from fromnoise.evaluate.report import drawn
 from fromnoise.inference import sample
+from fromnoise.inference.write import write
 from fromnoise.runs.load import restore
 from fromnoise.training import launch
 
@@ -118,7 +119,7 @@ def write(path: Path, columns: dict) -> None:
 def read_written(loaded, path: Path, n: int) -> torch.Tensor:
     """The samples of ``fromnoise sample -o``, read from the file as a stranger reads it, in model form."""
     codec = loaded.dataset.columns
-    sample.write(loaded.dataset, torch.cat(list(sample.blocks(loaded, n))), path)
+    write(loaded.dataset, torch.cat(list(sample.sample_blocks(loaded, n))), path)
     _, *lines = path.read_text().splitlines()
     cells = zip(*(line.split(",") for line in lines))
     rows = {

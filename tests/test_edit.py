@@ -14,7 +14,7 @@ from fromnoise.core.errors import DataError, StorageError, UsageError
 from fromnoise.core.family import Completes, Denoises, Traces
 from fromnoise.core.rng import Rng
 from fromnoise.core.spec import DataSpec
-from fromnoise.inference import edit
+from fromnoise.inference import edit, masks
 from fromnoise.probability.diffusion import editing, samplers
 from fromnoise.probability.diffusion.path import PATHS
 from fromnoise.training import launch
@@ -144,10 +144,10 @@ def test_capabilities(runs):
     assert not isinstance(TrainedRun(runs["pca"]).model, Denoises | Completes)
 
 
-@pytest.mark.parametrize("fill", edit.PARTS)
+@pytest.mark.parametrize("fill", masks.PARTS)
 def test_what_is_known_is_kept_to_the_bit(model, images, fill):
     made = model.complete(images, fill)
-    open = edit.open_part(fill, model.dataset.spec)[0].numpy()
+    open = masks.build_mask(fill, model.dataset.spec)[0].numpy()
     assert (made[:, ~open] == images[:, ~open]).all()
     assert (made[:, open] != images[:, open]).any()
     assert (model.complete(images, fill) == made).all() and (
@@ -156,7 +156,7 @@ def test_what_is_known_is_kept_to_the_bit(model, images, fill):
 
 
 def test_parts_are_where_they_say(model):
-    open = {name: edit.open_part(name, model.dataset.spec)[0] for name in edit.PARTS}
+    open = {name: masks.build_mask(name, model.dataset.spec)[0] for name in masks.PARTS}
     assert (
         open["left"][:, :4].all()
         and not open["left"][:, 4:].any()
@@ -323,11 +323,11 @@ def test_nothing_to_change(model, images):
 
 def test_masks_of_the_wrong_form(tmp_path):
     spec = DataSpec("image", (3, 8, 10), 256)
-    assert edit.open_part("left", spec).shape == (3, 8, 10)
+    assert masks.build_mask("left", spec).shape == (3, 8, 10)
     pixels = np.zeros((8, 10), np.uint8)
     pixels[2:4, 5:] = 255
     Image.fromarray(pixels).save(tmp_path / "mask.png")
-    assert (edit.open_part(str(tmp_path / "mask.png"), spec)[2].numpy() == (pixels > 0)).all()
+    assert (masks.build_mask(str(tmp_path / "mask.png"), spec)[2].numpy() == (pixels > 0)).all()
     Image.fromarray(pixels.T).save(tmp_path / "turned.png")
     (tmp_path / "text.png").write_text("no picture")
     Image.fromarray(0 * pixels).save(tmp_path / "black.png")
@@ -338,7 +338,7 @@ def test_masks_of_the_wrong_form(tmp_path):
         "no.png": "there is no mask",
     }.items():
         with pytest.raises((UsageError, DataError), match=words):
-            edit.open_part(str(tmp_path / fill), spec)
+            masks.build_mask(str(tmp_path / fill), spec)
     for fill, words in (
         (np.zeros((8, 10), bool), "nothing"),
         (np.ones((4, 4), bool), "size 4 x 4"),
@@ -346,7 +346,7 @@ def test_masks_of_the_wrong_form(tmp_path):
         ("middle", "there is no mask"),
     ):
         with pytest.raises(UsageError, match=words):
-            edit.open_part(fill, spec)
+            masks.build_mask(fill, spec)
 
 
 def said(*words):
@@ -370,8 +370,8 @@ def said(*words):
         ("given", ["--strength", "0.5", "--label", "eleven"], "no class 'eleven'"),
         ("given", ["--strength", "0.5", "--label", "11"], "no class '11'"),
         ("pca", ["--fill", "left"], "fills nothing in"),
-        ("pca", ["--strength", "0.5"], "does not see through noise"),
-        ("ar", ["--between", "3"], "does not see through noise"),
+        ("pca", ["--strength", "0.5"], "does not remove noise"),
+        ("ar", ["--between", "3"], "does not remove noise"),
         ("points", ["--fill", "left"], "run.complete"),
     ],
 )
@@ -522,7 +522,7 @@ def test_what_is_transparent_in_a_mask_is_not_filled_in(tmp_path):
     mask = Image.new("RGBA", (8, 8), (255, 255, 255, 0))
     mask.putpixel((3, 2), (255, 255, 255, 255))
     mask.save(tmp_path / "mask.png")
-    found = edit.white_part(tmp_path / "mask.png")
+    found = masks.read_white_part(tmp_path / "mask.png")
     assert found.sum() == 1 and found[2, 3]
 
 

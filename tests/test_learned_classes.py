@@ -10,7 +10,7 @@ import fromnoise as fn
 from fromnoise.core.errors import UsageError
 from fromnoise.core.files import sealed
 from fromnoise.evaluate.report import evaluate
-from fromnoise.inference import edit, sample
+from fromnoise.inference import edit_files, sample
 from fromnoise.runs.directory import Run
 from fromnoise.runs.load import restore
 from fromnoise.show.figures.catalogue import show
@@ -81,13 +81,13 @@ def test_the_python_interface_refuses_an_unlearned_class(trained):
 def test_edit_refuses_an_unlearned_class_and_passes_over_test_images_of_one(trained):
     loaded = trained.loaded
     with pytest.raises(UsageError, match="class 1 has no training example"):
-        edit.chosen(loaded, 2, label="1")
+        edit_files.load_images(loaded, 2, label="1")
     loaded.dataset.splits["test"].y[0] = 3
-    _, y = edit.chosen(loaded, 4)
+    _, y = edit_files.load_images(loaded, 4)
     assert len(y) == 4 and set(y.tolist()) <= {0, 5}
     loaded.dataset.splits["test"].y[:] = 3
     with pytest.raises(UsageError, match="add --label"):
-        edit.chosen(loaded, 4)
+        edit_files.load_images(loaded, 4)
 
 
 def test_figures_name_and_draw_learned_classes(trained, tmp_path):

@@ -157,7 +157,7 @@ def test_more_samples_than_fit_are_refused_in_one_line(trained, capsys):
     refused(
         capsys, "edit", trained / "diffusion", "--strength", "0.5", "--draws", n, says=["draws"]
     )
-    refused(capsys, "edit", trained / "diffusion", "--between", n, says=["pictures between"])
+    refused(capsys, "edit", trained / "diffusion", "--between", n, says=["images between"])
     refused(
         capsys, "data", "info", "faces", "--resolution", "1024", says=["--resolution 1024"]
     ) if limits.memory() < 6e10 else None
@@ -167,19 +167,19 @@ def test_more_samples_than_fit_are_refused_in_one_line(trained, capsys):
 def test_a_folder_of_samples_is_written_as_they_come(trained, monkeypatch):
     from PIL import Image
 
-    from fromnoise.inference import sample
+    from fromnoise.inference import sample, write
     from fromnoise.runs.directory import Run
     from fromnoise.runs.load import restore
 
     loaded = restore(Run(trained / "vae"), with_data=False)
-    expected = sample.in_own_units(loaded.dataset, sample.sample(loaded, 150))
-    monkeypatch.setattr(sample, "sample", None)  # it would hold them all
-    files = sample.sample_to(loaded, 150, Path("many"))
+    expected = write.to_data_units(loaded.dataset, sample.sample(loaded, 150))
+    monkeypatch.setattr(write, "sample", None)  # it would hold them all
+    files = write.sample_to(loaded, 150, Path("many"))
     assert len(files) == 150 and all(
         np.array_equal(np.asarray(Image.open(f)), x) for f, x in zip(files, expected)
     )
     with pytest.raises(UsageError):
-        sample.sample_to(loaded, 3, Path("none"), label=4)
+        write.sample_to(loaded, 3, Path("none"), label=4)
     assert not Path("none").exists()
 
 

@@ -6,7 +6,7 @@ import pytest
 from fromnoise.cli import main
 from fromnoise.core.errors import DataError, UsageError
 from fromnoise.data import DataConfig, load
-from fromnoise.inference.sample import neutral_cells
+from fromnoise.inference.write import neutral_cells
 
 
 @pytest.fixture

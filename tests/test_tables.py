@@ -17,6 +17,7 @@ from fromnoise.data.stream import in_order
 from fromnoise.evaluate import likelihood
 from fromnoise.evaluate.quality import QualityReference, Samples, quality
 from fromnoise.inference import sample
+from fromnoise.inference.write import write
 from fromnoise.probability.cells import Cells, log_mass, truncated_normal_quantile
 from fromnoise.runs.directory import Run
 from fromnoise.runs.load import LoadedRun, restore
@@ -124,7 +125,7 @@ def test_every_family_hands_out_rows_as_they_are_written(tmp_path, family):
     dataset = table_of(tmp_path / "t.csv", **mixed())
     loaded = untrained(family, dataset)
     x = sample.sample(loaded, 70)
-    sample.write(dataset, x, tmp_path / "out.csv")
+    write(dataset, x, tmp_path / "out.csv")
     read = load(str(tmp_path / "out.csv")).columns
     header, *lines = (tmp_path / "out.csv").read_text().splitlines()
     cells = list(zip(*(line.split(",") for line in lines)))

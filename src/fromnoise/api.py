@@ -92,25 +92,20 @@ class TrainedRun:
         """
         import warnings
 
-        from .inference.sample import (
-            check_takes_labels,
-            guided_by,
-            in_own_units,
-            labels_of,
-            lost_label,
-            sample,
-        )
+        from .inference.guidance import guided_by
+        from .inference.sample import check_takes_labels, labels_of, sample
+        from .inference.write import explain_lost_label, to_data_units
 
         if (
             label is not None and self.dataset.caption_codec is None
         ):  # with captions the sampler says what to give instead
             check_takes_labels(self.loaded)
             label = self.dataset.class_number(label)
-        if lost := lost_label(self.loaded):
+        if lost := explain_lost_label(self.loaded):
             warnings.warn(lost, stacklevel=2)
         with guided_by(self.loaded, guide_with and guide_with.loaded, options):
             x = sample(self.loaded, n, seed, label, options, prompt)
-        return in_own_units(self.dataset, x, labels_of(self.loaded, n, label))
+        return to_data_units(self.dataset, x, labels_of(self.loaded, n, label))
 
     def generate(
         self,
@@ -197,7 +192,7 @@ class TrainedRun:
     @torch.no_grad()
     def decode(self, z: np.ndarray, y=None) -> np.ndarray | dict:
         """Codes (N, latent_dim) -> examples in the data's own units."""
-        from .inference.sample import in_own_units
+        from .inference.write import to_data_units
 
         self._needs(Decodes, "decode")
         z = torch.as_tensor(np.asarray(z), dtype=torch.float32, device=self.loaded.device)
@@ -206,21 +201,21 @@ class TrainedRun:
                 f"codes of shape {tuple(z.shape)} were given, this model takes (N, {self.model.latent_dim})"
             )
         y = self._labels(y, len(z))
-        return in_own_units(self.dataset, self.model.decode(z, y), y)
+        return to_data_units(self.dataset, self.model.decode(z, y), y)
 
     @torch.no_grad()
     def reconstruct(self, x: np.ndarray, y=None) -> np.ndarray | dict:
         """Examples through the bottleneck, or, without an encoder, by a search for their z (invert.py), in the data's own units."""
         from .inference.invert import invert, why_not
-        from .inference.sample import in_own_units
+        from .inference.write import to_data_units
 
         x, y = self._input(x), self._labels(y, len(x))
         if has(self.model, Reconstructs):
-            return in_own_units(self.dataset, self.model.reconstruct(x, y), y)
+            return to_data_units(self.dataset, self.model.reconstruct(x, y), y)
         if why_not(self.model):
             self._needs(Reconstructs, "reconstruct")
         rng = Rng(0, ("reconstruct",), device=self.loaded.device)
-        return in_own_units(
+        return to_data_units(
             self.dataset, invert(self.model, x, y, self.loaded.family.Options(), rng).x_hat, y
         )
 
@@ -255,7 +250,7 @@ class TrainedRun:
     ) -> np.ndarray | dict:
         """From each a to its b, (N, ...) each, through noise: n examples for each pair, ends included, pair after pair."""
         from .inference import edit
-        from .inference.sample import in_own_units
+        from .inference.write import to_data_units
 
         a, b = self._input(a), self._input(b)
         if len(a) != len(b):
@@ -263,14 +258,14 @@ class TrainedRun:
                 f"{len(a)} examples were given to go from, and {len(b)} to go to: as many of both"
             )
         made = edit.between(self.loaded, a, b, n, self._labels(y, len(a)), seed, options)
-        return in_own_units(self.dataset, made.flatten(0, 1))
+        return to_data_units(self.dataset, made.flatten(0, 1))
 
     def _edited(self, change, x, how, y, seed, options):
-        from .inference.sample import in_own_units
+        from .inference.write import to_data_units
 
         y = self._labels(y, len(x))
         made = change(self.loaded, self._input(x), how, y, 1, seed, options)
-        return in_own_units(self.dataset, made[:, 0], y)
+        return to_data_units(self.dataset, made[:, 0], y)
 
     @torch.no_grad()
     def log_prob(self, x: np.ndarray, y=None, k: int = 100, seed: int = 0) -> np.ndarray:

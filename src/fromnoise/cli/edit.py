@@ -94,6 +94,7 @@ def edit(
 ):
     """Change images: fill parts in, redraw, vary, turn one into another. Options of the sampler (--steps ...) may follow."""
     from ..inference import edit as editing
+    from ..inference.edit_files import load_images, save_edits
 
     asked = {"fill": fill, "strength": strength, "vary": vary, "between": between}
     asked = {name: value for name, value in asked.items() if value is not None}
@@ -112,7 +113,7 @@ def edit(
         whole(seed, "--seed", 0),
         whole(draws or "4", "--draws", 1),
     )
-    x, y = editing.chosen(loaded, n, images, label)
+    x, y = load_images(loaded, n, images, label)
     if asked_n is not None and len(x) < n:
         warn(f"there are only {len(x)} images, not the {n} asked for")
     if name == "fill":
@@ -145,7 +146,7 @@ def edit(
     target = out or loaded.run.path / "samples" / (
         "edit-" + "-".join(f"{key}-{part}" for key, part in told.items()) + ".png"
     )
-    files = editing.save(loaded, x, made, target, fill)
+    files = save_edits(loaded, x, made, target, fill)
     loaded.run.note_outputs(files)
     told = f"{len(made)} x {made.shape[1]} images: {target}"
     finish(

@@ -29,7 +29,7 @@ def continue_text(
     loaded, args, n, length, seed, prompt, prompt_file, stop, stream, out, as_json, quiet
 ) -> None:
     """``sample`` of a model of text: prints, streams or writes the continuations of one prompt."""
-    from ..inference import sample as sampling
+    from ..inference import write as writing
     from ..inference.text import continue_texts, longest_copies, read_text, tokenizer_of
 
     if prompt is not None and prompt_file is not None:
@@ -39,7 +39,7 @@ def continue_text(
             f"--stream prints one text as it comes: leave {'--json' if as_json else '-n'} out"
         )
     if out is not None:
-        sampling.text_ending(out)  # before any work
+        writing.text_ending(out)  # before any work
     tokenizer = tokenizer_of(loaded)
     if prompt == "-" or prompt_file is not None:
         raw, name = (
@@ -61,7 +61,7 @@ def continue_text(
     files = []
     if out is not None:
         read = tokenizer.encode(prompt).tolist()
-        files = sampling.write_texts(texts, [read + one.symbols for one in made], out)
+        files = writing.write_texts(texts, [read + one.symbols for one in made], out)
         loaded.run.note_outputs(files)
     copied = None if quiet and not as_json else longest_copies(loaded, [one.text for one in made])
     if as_json:
@@ -82,7 +82,7 @@ def continue_text(
     if stream:
         print()
     elif out is None:
-        print(show(sampling.one_after_another(texts)), end="" if n > 1 else "\n", flush=True)
+        print(show(writing.join_texts(texts)), end="" if n > 1 else "\n", flush=True)
     if not quiet:
         for i, one in enumerate(made):
             say(f"{f'{i + 1}: ' * (n > 1)}{_about(one, copied and copied[i])}", True)

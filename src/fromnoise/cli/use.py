@@ -117,6 +117,8 @@ def sample(
     vaegan          --temperature
     """
     from ..inference import sample as sampling
+    from ..inference import write as writing
+    from ..inference.guidance import guided_by
     from ..inference.text import is_text_model
 
     loaded = opened(run, checkpoint, device, with_data=False)
@@ -177,10 +179,10 @@ def sample(
     told |= {} if weak is None else {"with": guide_with.name}
     stem = "-".join(f"{key}-{value}" for key, value in told.items())
     target = out or loaded.run.path / "samples" / f"{stem}.{ENDING[kind]}"
-    with sampling.guided_by(loaded, weak, options):
-        if lost := sampling.lost_label(loaded):
+    with guided_by(loaded, weak, options):
+        if lost := writing.explain_lost_label(loaded):
             warn(lost)
-        files = sampling.sample_to(loaded, n, target, seed, label, options, prompt, raw_csv, warn)
+        files = writing.sample_to(loaded, n, target, seed, label, options, prompt, raw_csv, warn)
     loaded.run.note_outputs(files)
     finish(
         {"run": str(run), "n": n, "seed": seed, "files": [str(f) for f in files]},

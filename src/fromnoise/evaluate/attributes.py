@@ -76,7 +76,7 @@ def verdicts(loaded: LoadedRun, split: str, n: int, seed: int) -> tuple[list[dic
     part = dataset.split(split)
     n = min(n, len(part))
     y = torch.from_numpy(part.y[:n])
-    blocks = sampling.blocks(loaded, n, seed, labels=y)
+    blocks = sampling.sample_blocks(loaded, n, seed, labels=y)
     captions = dataset.caption_codec.decode(y)
     made = np.concatenate([dataset.to_store(x) for x in blocks])
     return check(made, captions), check(part.x[:n], captions)

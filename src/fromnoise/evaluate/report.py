@@ -275,7 +275,7 @@ def drawn(loaded: LoadedRun, n: int, seed: int) -> Samples:
 
     def blocks():
         done = 0
-        for x in sampling.blocks(loaded, n, seed, labels=y):
+        for x in sampling.sample_blocks(loaded, n, seed, labels=y):
             if spec.levels == 2:
                 x = (rng.at(done).uniform("pixels", x.shape) < (x.cpu() + 1) / 2).float() * 2 - 1
             done += len(x)

@@ -14,7 +14,7 @@ from ..core.errors import UsageError
 from ..core.files import make_folder, write_atomic
 from ..core.picture import image_grid, png_bytes, under_each_other
 from ..core.rng import Rng
-from ..data.dataset import DataConfig
+from ..data.config import DataConfig
 from ..runs.load import LoadedRun
 from .invert import invert, why_not
 

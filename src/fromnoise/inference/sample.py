@@ -62,7 +62,7 @@ def conditions(
     elif label is not None:
         y = torch.full((len(numbers),), label)
     else:
-        y = loaded.dataset.in_turn(numbers)
+        y = loaded.dataset.default_conditions(numbers)
     return y.to(loaded.device)
 
 
@@ -95,7 +95,7 @@ def labels_of(loaded: LoadedRun, n: int, label: int | None = None) -> torch.Tens
     """The classes (n,) of the samples 0 .. n-1 of ``sample``; None without classes."""
     if not loaded.model.conditional or not loaded.dataset.spec.classes:
         return None
-    return loaded.dataset.in_turn(range(n)) if label is None else torch.full((n,), label)
+    return loaded.dataset.default_conditions(range(n)) if label is None else torch.full((n,), label)
 
 
 def check_takes_captions(loaded: LoadedRun) -> None:
@@ -126,4 +126,4 @@ def check_label(loaded: LoadedRun, label: int) -> None:
         raise UsageError(f"this data has captions and no classes: {advice}")
     check_takes_labels(loaded)
     check_labels([label], 1, spec.classes)
-    loaded.dataset.check_learned([label])
+    loaded.dataset.require_learned_classes([label])

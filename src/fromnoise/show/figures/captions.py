@@ -76,6 +76,6 @@ def draw_captions(subject: FigureContext) -> Drawing:
 def judged(subject: FigureContext, split: str, n: int) -> tuple[np.ndarray, list[str], list[dict]]:
     """n samples for the first captions of a split: (n, H, W, 3) uint8, the captions, the verdicts."""
     y = torch.from_numpy(subject.dataset.split(split).y[:n])
-    x = torch.cat(list(sample.blocks(subject.loaded, n, subject.seed, labels=y)))
+    x = torch.cat(list(sample.sample_blocks(subject.loaded, n, subject.seed, labels=y)))
     captions = subject.dataset.caption_codec.decode(y)
     return subject.pixels(x), captions, check(subject.dataset.to_store(x), captions)

@@ -3,6 +3,7 @@
 import numpy as np
 
 from ...inference import sample
+from ...inference.write import to_data_units
 from ..context import FigureContext
 from ..style import MODEL, REAL, WIDTH, Drawing, Sheet, plain
 from .progress import frame_of
@@ -23,7 +24,7 @@ def draw_samples(subject: FigureContext) -> Drawing:
         note += " Samples are drawn from p(x|z), noise included (draw = sample), not its mean."
     if subject.spec.dims == 2 and subject.dataset.columns is None:
         return _plane(subject, real.cpu().double().numpy(), generated.cpu().double().numpy(), note)
-    own = [sample.in_own_units(subject.dataset, x) for x in (real, generated)]
+    own = [to_data_units(subject.dataset, x) for x in (real, generated)]
     own = [
         x if isinstance(x, dict) else {f"x{i}": column for i, column in enumerate(x.T)} for x in own
     ]
