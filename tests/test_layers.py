@@ -27,7 +27,7 @@ LAYERS = {
     "__main__": 10,
     "__init__": 10,
 }
-MAY_IMPORT_SIBLINGS = {"vaegan", "two_stage"}
+MAY_IMPORT_SIBLINGS = {"vae", "hierarchical_vae", "vaegan", "two_stage"}
 
 
 def imports(path: Path):

@@ -21,6 +21,7 @@ from ..core.errors import UsageError, did_you_mean
 from ..core.words import shown
 
 HERE = Path(__file__).parent
+NO_FAMILIES = ("two_stage", "hierarchical_vae")  # modules here that are no family of their own
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,11 @@ class FamilyFile:
     sha256: str = ""
 
     @property
+    def trained(self) -> "FamilyFile":
+        """The family that is trained, whose options a user gives: the second of two stages."""
+        return self.second or self
+
+    @property
     def progress_options(self) -> BaseConfig:
         """How samples are drawn while it trains."""
         return self.Options(**self.watching)
@@ -50,7 +56,7 @@ def names() -> list[str]:
     return sorted(
         path.stem
         for path in HERE.glob("*.py")
-        if not path.stem.startswith("_") and path.stem != "two_stage"
+        if not path.stem.startswith("_") and path.stem not in NO_FAMILIES
     )
 
 
@@ -128,7 +134,7 @@ def of_run(
 
     A file that the run names is executed only if ``trust`` covers it; whose: what messages call the run. Raises UsageError.
     """
-    if info["family"] == "latent" and not info.get("family_file"):
+    if has_two_stages(info):
         for stage in ("first", "second"):
             part = info["config"][stage]
             _trusted(part["family"], part.get("sha256", ""), trust, whose, warn)

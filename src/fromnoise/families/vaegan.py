@@ -337,7 +337,7 @@ class VAEGAN(Family):
         """The loss, and the classifier's if there is one: it learns from the labels of ``keeps_label``, accuracy is that of all."""
         if not self.config.label_weight:
             return Loss(value, terms)
-        logits = self.head(q.levels[0][1])  # on the mean of q(z | x)
+        logits = self.head(q.mu)  # on the mean of q(z | x)
         kept = keeps_label(batch.x, self.spec, self.config.labelled)
         nats = (
             cross_entropy(logits.float(), batch.y, reduction="none") * kept
@@ -363,11 +363,11 @@ class VAEGAN(Family):
 
     def draw_code(self, x: Tensor, y: Tensor | None, rng: Rng) -> Tensor:
         """z ~ q(z | x), (B, latent_dim)."""
-        mu, logvar = self.vae.net.bottom_up(x, self.vae.condition(y))[0].float().chunk(2, 1)
-        return reparameterise(mu, logvar.clamp(-20, 20), rng.normal("eps", mu.shape))
+        mu, logvar = self.vae.q_parameters(x, y)
+        return reparameterise(mu, logvar, rng.normal("eps", mu.shape))
 
     def decode(self, z: Tensor, y: Tensor | None = None) -> Tensor:
-        return self.seen(self.vae.net.decoder(z, self.vae.condition(y)))
+        return self.seen(self.vae.p_parameters(z, y))
 
     def draw_latents(self, n: int, options: Options, rng: Rng) -> Tensor:
         """n draws of z, (n, latent_dim)."""
@@ -405,7 +405,7 @@ class VAEGAN(Family):
 
 def mean_kl(q: vae.Inference) -> Tensor:
     """KL(q(z | x) || p(z)), mean over the batch, nats."""
-    return sum(sum_per_example(level).mean() for level in q.kl())
+    return sum_per_example(q.kl()).mean()
 
 
 def labels(y: Tensor | None, rows: slice) -> Tensor | None:
