@@ -31,7 +31,8 @@ import numpy as np
 import torch
 
 from fromnoise.core.errors import FromNoiseError
-from fromnoise.core.files import sealed, sealed_line
+from fromnoise.core.json_files import sealed
+from fromnoise.core.lines import sealed_line
 from fromnoise.evaluate.report import evaluate
 from fromnoise.evaluate.table import plain_table
 from fromnoise.inference.sample import sample
@@ -40,7 +41,7 @@ from fromnoise.runs import checkpoint
 from fromnoise.runs.directory import Run, examine_runs
 from fromnoise.runs.load import restore
 from fromnoise.runs.progress_samples import list_progress_samples, read_progress_samples
-from fromnoise.runs.records import read_report
+from fromnoise.runs.records.report import read_report
 from fromnoise.runs.verify import verify
 from fromnoise.show.figures.catalogue import show
 from fromnoise.studies.comparison import headline

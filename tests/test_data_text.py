@@ -21,7 +21,8 @@ from fromnoise.data.download import FetchError
 from fromnoise.data.sources import text
 from fromnoise.data.stream import Stream, default_batch_size, in_order
 from fromnoise.runs.load import described_data
-from fromnoise.runs.records import DataRecord, checked
+from fromnoise.runs.records.base import validate_record
+from fromnoise.runs.records.run import DataRecord
 
 KINDS = ["char", "byte", "bpe"]
 SHAKESPEARE = Path(os.environ.get("FROMNOISE_DATA", "/nowhere")) / "tinyshakespeare" / "input.txt"
@@ -521,7 +522,7 @@ def run_of(data: dict) -> SimpleNamespace:
     return SimpleNamespace(
         path=Path("run"),
         info={"data": data},
-        record=SimpleNamespace(data=checked(DataRecord, data, "run.json")),
+        record=SimpleNamespace(data=validate_record(DataRecord, data, "run.json")),
     )
 
 
@@ -549,7 +550,7 @@ def test_a_run_keeps_its_tokens(kind):
 
 
 def test_only_text_has_text():
-    with pytest.raises(UsageError, match="'digits' is no text"):
+    with pytest.raises(UsageError, match="'digits' is not text"):
         load("digits").text("train")
 
 

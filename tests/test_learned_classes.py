@@ -8,7 +8,7 @@ import torch
 
 import fromnoise as fn
 from fromnoise.core.errors import UsageError
-from fromnoise.core.files import sealed
+from fromnoise.core.json_files import sealed
 from fromnoise.evaluate.report import evaluate
 from fromnoise.inference import edit_files, sample
 from fromnoise.runs.directory import Run

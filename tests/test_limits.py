@@ -14,7 +14,7 @@ import torch
 from fromnoise.cli import main
 from fromnoise.core import limits
 from fromnoise.core.errors import StorageError, UsageError
-from fromnoise.core.files import sealed
+from fromnoise.core.json_files import sealed
 from fromnoise.data import load
 from fromnoise.training import launch
 

@@ -9,11 +9,12 @@ import pytest
 from fromnoise.checks.conformance import first_difference
 from fromnoise.cli import main
 from fromnoise.core.errors import StorageError
-from fromnoise.core.files import parse_json, read_json, sealed, sha256
+from fromnoise.core.files import sha256
+from fromnoise.core.json_files import parse_json, read_json, sealed
 from fromnoise.runs import checkpoint
 from fromnoise.runs.directory import Run
 from fromnoise.runs.load import restore
-from fromnoise.runs.records import read_report
+from fromnoise.runs.records.report import read_report
 from fromnoise.runs.verify import verify
 from fromnoise.training import launch
 

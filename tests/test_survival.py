@@ -15,7 +15,7 @@ import torch
 from fromnoise.checks.conformance import first_difference
 from fromnoise.cli import main
 from fromnoise.core.errors import StoppedError, StorageError, UsageError
-from fromnoise.core.files import sealed
+from fromnoise.core.json_files import sealed
 from fromnoise.core.output import Unfailing
 from fromnoise.inference import sample as sampling
 from fromnoise.runs import checkpoint

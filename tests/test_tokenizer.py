@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from fromnoise.core.errors import StorageError
-from fromnoise.core.files import canonical_json
+from fromnoise.core.json_files import canonical_json
 from fromnoise.data.codecs.tokenizer import (
     BytePairs,
     Bytes,

@@ -21,7 +21,7 @@ from fromnoise.cli.live import plan_line
 from fromnoise.core.config import BaseConfig
 from fromnoise.core.errors import DataError, DivergedError, StoppedError, StorageError, UsageError
 from fromnoise.core.family import Family, Loss, Phase
-from fromnoise.core.files import sealed
+from fromnoise.core.json_files import sealed
 from fromnoise.core.rng import Rng
 from fromnoise.data.stream import Stream
 from fromnoise.families.autoregressive import AutoRegressive

@@ -14,7 +14,7 @@ from test_stranger import GOOD
 import fromnoise as fn
 from fromnoise.cli import main
 from fromnoise.core.errors import UsageError
-from fromnoise.core.files import sealed
+from fromnoise.core.json_files import sealed
 from fromnoise.training import launch
 
 MARKER = Path("executed")  # in the current folder, that of the test

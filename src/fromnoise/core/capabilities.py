@@ -311,6 +311,16 @@ class Traces(Protocol):
 
 
 @runtime_checkable
+class GuidedByModel(Protocol):
+    """Samples with guidance away from a weaker model of the same data, of the same class.
+
+    (Autoguidance: Karras et al. 2024, arXiv:2406.02507.) None ends it.
+    """
+
+    def guide_with(self, weak: Any) -> None: ...
+
+
+@runtime_checkable
 class Denoises(Protocol):
     """Removes noise of any level s in [0, 1]: x_s = (1 - s) x + s eps.
 

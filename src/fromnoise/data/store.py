@@ -21,10 +21,12 @@ from pathlib import Path
 import numpy as np
 
 from ..core.errors import StorageError
-from ..core.files import canonical_json, flush_folder, read_json
+from ..core.files import flush_folder
+from ..core.json_files import canonical_json, read_json
 from ..core.spec import DataSpec
 from ..core.words import shown
-from .dataset import SPLITS, Split, digest_of
+from .dataset import Split, compute_digest
+from .splits import SPLITS
 
 FORMAT = 1
 FORMS = [(np.uint8, 4), (np.uint8, 1), (np.uint16, 1), (np.int32, 1)]  # images; tokens
@@ -122,7 +124,7 @@ def open_or_build(folder: Path, build: Callable[[Path], dict]) -> Store:
 def _finish(folder: Path, about: dict) -> None:
     """Adds the digest and the record that seals a store, and sees that all of it is on the disk."""
     store = _read(folder, about | {"digest": ""})
-    record = about | {"format": FORMAT, "digest": digest_of(store.spec(), store.splits())}
+    record = about | {"format": FORMAT, "digest": compute_digest(store.spec(), store.splits())}
     record["files"] = {path.name: _stamp(path) for path in sorted(folder.glob("*.npy"))}
     (folder / "store.json").write_text(canonical_json(record), encoding="utf-8")
     for path in folder.iterdir():
@@ -154,7 +156,7 @@ def _open(folder: Path) -> Store | None:
             return None
         store = _read(folder, record)
         if {path.name: _stamp(path) for path in sorted(folder.glob("*.npy"))} != record["files"]:
-            if digest_of(store.spec(), store.splits()) != store.digest:
+            if compute_digest(store.spec(), store.splits()) != store.digest:
                 return None
         return store
     except (OSError, ValueError, KeyError, TypeError, EOFError):

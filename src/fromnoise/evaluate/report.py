@@ -8,7 +8,8 @@ import torch
 
 from ..core.capabilities import ChoosesSamples, Predicts, has
 from ..core.errors import StorageError, UsageError
-from ..core.files import sealed, storage_error, write_atomic
+from ..core.files import storage_error, write_atomic
+from ..core.json_files import sealed
 from ..core.limits import refuse_larger
 from ..core.rng import Rng
 from ..data.dataset import Dataset
@@ -17,7 +18,7 @@ from ..inference import sample as sampling
 from ..measures.evaluator import evaluator_for
 from ..runs.directory import Run
 from ..runs.load import LoadedRun
-from ..runs.records import read_report
+from ..runs.records.report import read_report
 from . import attributes, codes, likelihood, reconstruction, text
 from .cost import cost
 from .quality import QualityReference, Samples, quality, reference

@@ -23,9 +23,10 @@ from safetensors.torch import save as tensor_bytes
 from torch import Tensor, nn
 
 from ..core.errors import StorageError, UsageError
-from ..core.files import flush_folder, sealed, sha256, storage_error, write_atomic
+from ..core.files import flush_folder, sha256, storage_error, write_atomic
+from ..core.json_files import sealed
 from .directory import Run
-from .records import MANIFEST_FORMAT, PARTS, FileRecord, Manifest, read_manifest
+from .records.manifest import MANIFEST_FORMAT, PARTS, FileRecord, Manifest, read_manifest
 
 REPLACED, DISCARDED = (
     "replaced",

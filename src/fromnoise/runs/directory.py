@@ -17,16 +17,12 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from ..core.errors import StorageError, UsageError, did_you_mean
-from ..core.files import (
-    append_line,
-    cut_last_line,
-    sealed,
-    sealed_line,
-    sha256,
-    storage_error,
-    write_atomic,
-)
-from .records import RUN_FORMAT, RunRecord, checked, read_records, read_run
+from ..core.files import sha256, storage_error, write_atomic
+from ..core.json_files import sealed
+from ..core.lines import append_line, cut_unfinished_line, sealed_line
+from .records.base import validate_record
+from .records.events import read_records
+from .records.run import RUN_FORMAT, RunRecord, read_run
 
 try:
     import fcntl
@@ -65,7 +61,7 @@ class Run:
         refuse_taken(path)
         info = {"format": RUN_FORMAT, **info}
         text, there = writable_text(info), path.exists()
-        checked(RunRecord, info, path / "run.json")
+        validate_record(RunRecord, info, path / "run.json")
         try:
             for folder in FOLDERS:
                 (path / folder).mkdir(parents=True, exist_ok=True)
@@ -87,7 +83,7 @@ class Run:
     def update(self, **changes) -> None:
         """Writes run.json with these changes and its new digest. Raises StorageError."""
         info = self.info | changes
-        record = checked(RunRecord, info, self.path / "run.json")
+        record = validate_record(RunRecord, info, self.path / "run.json")
         write_atomic(self.path / "run.json", sealed(info))
         self.info, self.record = info, record
 
@@ -108,7 +104,7 @@ class Run:
         """
         try:
             found, problems = read_records(
-                self.path / "events.jsonl", self.record.format >= 2, up_to_damage=True
+                self.path / "events.jsonl", self.record.format >= 2, until_damage=True
             )
         except StorageError as error:
             return [], str(error)
@@ -171,7 +167,7 @@ class Run:
 
     def lines(self, file: str) -> tuple[list[dict], list[str]]:
         """The records of a file of lines, and a sentence for each line that is damaged or unfinished. Raises StorageError."""
-        return read_records(self.path / file, needed=self.record.format >= 2)
+        return read_records(self.path / file, required=self.record.format >= 2)
 
     def rewind(self, count: int, step: int, warn=lambda line: None) -> int:
         """Keeps the first ``count`` events, of the steps up to a checkpoint's: later ones will be made again, the same.
@@ -201,7 +197,7 @@ class Run:
             try:
                 if is_file(self.path / file):
                     with open(self.path / file, "rb+") as opened:
-                        cut_last_line(opened)
+                        cut_unfinished_line(opened)
             except OSError as error:
                 raise storage_error(error, self.path / file) from error
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 
 from .. import data, families
+from ..core.capabilities import FitsInClosedForm
 from ..core.config import BaseConfig, build
 from ..core.device import pick_device
 from ..core.errors import DataError, StorageError, UsageError
@@ -13,7 +14,8 @@ from ..core.family import Family
 from ..core.limits import Bounded, check_example
 from ..core.rng import Rng
 from ..core.spec import DataSpec
-from ..data.dataset import DataConfig, Dataset
+from ..data.config import DataConfig
+from ..data.dataset import Dataset
 from ..data.stream import in_order
 from ..training.settings import TrainConfig
 from . import checkpoint
@@ -67,7 +69,7 @@ def restore(
         warn(
             f"{reason}; using the {len(events)} events before that. The weights are not touched; bring the file back from a copy to see the rest"
         )
-    unfitted = hasattr(family.FAMILY, "fit") and (
+    unfitted = issubclass(family.trained.FAMILY, FitsInClosedForm) and (
         saved.step < record.steps or not isinstance(weights, str)
     )
     dataset = dataset_of(run, data_name) if with_data or unfitted else described_data(run)

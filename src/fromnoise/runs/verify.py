@@ -13,10 +13,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..core.errors import StorageError
-from ..core.files import check_bytes, sha256
+from ..core.files import sha256
+from ..core.json_files import check_sealed_bytes
 from . import checkpoint
 from .directory import Run, is_file
-from .records import read_report
+from .records.report import read_report
 
 
 @dataclass
@@ -51,10 +52,10 @@ def verify(run: Run) -> Findings:
     if not valid and not problems:
         found.problems.append(f"{run.path} has no checkpoint")
     if run.record.format >= 2:
-        check(run.path / "run.json", check_bytes)
+        check(run.path / "run.json", check_sealed_bytes)
     for saved in valid:
         covered |= {saved.path / name for name in saved.manifest.files}
-        check(saved.path / "manifest.json", *[check_bytes] * (saved.manifest.format >= 2))
+        check(saved.path / "manifest.json", *[check_sealed_bytes] * (saved.manifest.format >= 2))
     lines = {}
     for name in ("events.jsonl", "sessions.jsonl", "outputs.jsonl"):
         covered |= {run.path / name} if run.record.format >= 2 else set()
@@ -83,7 +84,7 @@ def verify(run: Run) -> Findings:
                 )
     for path in sorted(run.path.glob("report*.json")):
         if path not in known:
-            check(path, read_report, check_bytes)
+            check(path, read_report, check_sealed_bytes)
     damaged_folders = [
         path
         for path in (run.path / "checkpoints").glob("step-*")

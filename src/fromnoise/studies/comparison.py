@@ -11,7 +11,7 @@ from ..evaluate.quality import FEWEST, QualityReference
 from ..evaluate.report import K, data_id, evaluate, reference_for, settings, usual_samples
 from ..evaluate.text import TextReference
 from ..runs.load import LoadedRun
-from ..runs.records import read_report
+from ..runs.records.report import read_report
 from ..training.launch import command_line
 
 

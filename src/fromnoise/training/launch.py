@@ -18,16 +18,18 @@ from ..core.config import BaseConfig, build, flag
 from ..core.device import best_precision, peak_memory_mb, pick_device
 from ..core.errors import FromNoiseError, StoppedError, StorageError, UsageError, did_you_mean
 from ..core.family import Family, count_parameters
-from ..core.files import AGAIN
+from ..core.files import RETRY_HINT
 from ..core.limits import Bounded
 from ..core.output import warn
 from ..core.spec import DataSpec
-from ..data.dataset import DataConfig, Dataset
+from ..data.config import DataConfig
+from ..data.dataset import Dataset
 from ..families import two_stage
 from ..runs import checkpoint
 from ..runs.directory import Run, claim_folder, next_folder, refuse_taken, writable_name
 from ..runs.load import LoadedRun, dataset_of, found_at, recorded, restore
 from . import budget as budgets
+from .first_stage import check_first_stage, choose_form
 from .loop import Clock, Stop, Trainer, fit, measure
 from .settings import BUDGETS, FREE_ON_RESUME, INTERVALS, TrainConfig
 
@@ -72,7 +74,7 @@ class Plan:
 
 def option_models(family: families.FamilyFile) -> tuple[type[BaseConfig], ...]:
     """Where the options of a training live; no name stands in two of them."""
-    return ((family.second or family).Config, TrainConfig, DataConfig)
+    return (family.trained.Config, TrainConfig, DataConfig)
 
 
 def plan(
@@ -117,9 +119,9 @@ def plan(
     dataset = data.load(data_name, build(DataConfig, settings | pick(DataConfig, options)))
     if first:
         check_same_data(first.run, dataset)
-    form = two_stage.form_for(first.model, family) if first else None
+    form = choose_form(first.model, family) if first else None
     preset = preset or family.preset_for(
-        two_stage.spec_of(first.model, form) if first else dataset.spec
+        two_stage.second_spec(first.model, form) if first else dataset.spec
     )
     if preset not in family.PRESETS:
         hint = did_you_mean(preset, family.PRESETS)
@@ -190,7 +192,7 @@ def first_stage(
 ) -> LoadedRun:
     """A run as a first stage, without its data. Raises UsageError, StorageError."""
     found = restore(Run(path), device="cpu", with_data=False, trust=trust, warn=warn)
-    two_stage.check_first(found.model, str(path))
+    check_first_stage(found.model, str(path))
     return found
 
 
@@ -438,9 +440,9 @@ def _train(trainer: Trainer, run: Run, steps: int, on_event, stop: Stop) -> None
         outcome = "finished"
     except FromNoiseError as error:
         outcome = str(error)
-        if isinstance(error, StorageError) and outcome.endswith(AGAIN):
+        if isinstance(error, StorageError) and outcome.endswith(RETRY_HINT):
             raise StorageError(
-                f"{outcome.removesuffix(AGAIN)}free some space, then `fromnoise resume {run.path}`"
+                f"{outcome.removesuffix(RETRY_HINT)}free some space, then `fromnoise resume {run.path}`"
             ) from error
         raise
     finally:

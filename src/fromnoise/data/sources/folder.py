@@ -19,10 +19,11 @@ from pathlib import Path
 import numpy as np
 
 from ...core.errors import DataError, UsageError
-from ...core.files import canonical_json
+from ...core.json_files import canonical_json
 from ...core.rng import Rng
 from ...core.words import shown
-from ..dataset import SPLITS, DataConfig, Dataset, image_dataset, note_unlearned, refuse, split_rows
+from ..config import DataConfig, refuse_options
+from ..dataset import Dataset
 from ..formats.encoding import archive_kind, encoding_of
 from ..formats.pictures import (
     attempted,
@@ -33,6 +34,8 @@ from ..formats.pictures import (
     picture,
     size_of,
 )
+from ..image_dataset import image_dataset
+from ..splits import SPLITS, note_classes_without_examples, split_rows
 from ..store import cache_folder, open_or_build
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
@@ -85,7 +88,7 @@ def load(name: str, config: DataConfig) -> Dataset:
     Raises DataError (nothing there, unreadable files, mixed levels), UsageError, and StorageError when the
     cache cannot be written.
     """
-    refuse(config, "a folder of images", "binarise", *OPTIONS)
+    refuse_options(config, "a folder of images", "binarise", *OPTIONS)
     folder = Path(name).expanduser()
     if not folder.is_dir():
         raise DataError(f"data {shown(name)}: no such folder; name a folder that holds images")
@@ -108,9 +111,8 @@ def load(name: str, config: DataConfig) -> Dataset:
     return image_dataset(
         name,
         store.splits(),
-        len(store.class_names),
+        store.class_names,
         config,
-        class_names=store.class_names,
         notes=(*notes, *store.notes),
         **digest,
     )
@@ -404,7 +406,7 @@ def _build(at: Path, name: str, files: list[File], config: DataConfig) -> dict:
     y = np.array([groups.index(file.group) for file in good], np.int64) if class_names else None
     rows = _rows(good, y, config)
     if y is not None:
-        note_unlearned({part: y[index] for part, index in rows.items()}, class_names, notes)
+        note_classes_without_examples({part: y[index] for part, index in rows.items()}, class_names, notes)
     order = np.concatenate(list(rows.values()))
     raw = np.memmap(at / "raw", np.uint8, "r", shape=(len(good), channels, side, side))
     kept = 1 if all_grey else channels

@@ -25,7 +25,8 @@ from pathlib import Path
 import numpy as np
 
 from ...core.errors import DataError, UsageError
-from ...core.files import canonical_json, sha256, write_atomic
+from ...core.files import sha256, write_atomic
+from ...core.json_files import canonical_json
 from ...core.words import shown
 from ..codecs.tokenizer import (
     CODE_POINTS,
@@ -37,9 +38,11 @@ from ..codecs.tokenizer import (
     decoded,
     learn_merges,
 )
-from ..dataset import SPLITS, DataConfig, Dataset, TextSplit, refuse
+from ..config import DataConfig, refuse_options
+from ..dataset import Dataset, TextSplit
 from ..download import FetchError, fetch
 from ..formats.encoding import encoding_note, encoding_of, wide_encoding
+from ..splits import SPLITS
 from ..store import cache_folder, cache_writes, open_or_build
 from . import folder
 
@@ -125,7 +128,7 @@ def load(name: str, config: DataConfig) -> Dataset:
     Raises DataError (missing, empty, too short, no text), UsageError, and StorageError when the cache cannot be
     written or a download cannot be kept.
     """
-    refuse(config, "text", "tokens", "vocabulary", "context", "validation", "test")
+    refuse_options(config, "text", "tokens", "vocabulary", "context", "validation", "test")
     if (
         config.tokens != "bpe"
         and config.vocabulary != DataConfig.model_fields["vocabulary"].default

@@ -7,7 +7,7 @@ from pathlib import Path
 from PIL import Image
 
 from ...core.errors import StorageError, UsageError
-from ...core.files import read_json
+from ...core.json_files import read_json
 
 
 def mark(what: int | str) -> str:
