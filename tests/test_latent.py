@@ -10,16 +10,21 @@ import fromnoise as fn
 from fromnoise import families
 from fromnoise.checks.conformance import check_family
 from fromnoise.cli import main
-from fromnoise.core import family as can
+from fromnoise.core import capabilities as can
+from fromnoise.core.capabilities import has
 from fromnoise.core.errors import UsageError
 from fromnoise.core.rng import Rng
 from fromnoise.core.spec import Batch
 from fromnoise.families import load, two_stage
 from fromnoise.inference.sample import sample
+from fromnoise.nets import codes
 from fromnoise.probability.gaussian import importance_weighted_bound
 from fromnoise.runs.directory import Run
-from fromnoise.runs.load import LoadedRun, restore
-from fromnoise.training import launch
+from fromnoise.runs.load import LoadedRun, load_run
+from fromnoise.training.first_stage import choose_form
+from fromnoise.training.launch import start_run
+from fromnoise.training.plan import make_plan
+from fromnoise.training.resume import recorded_plan, resume_run
 
 SMALL = {"threads": 1, "steps": 12, "batch_size": 64, "intervals": 2, "validation_examples": 40}
 FIRST = {
@@ -48,16 +53,16 @@ def first(tmp_path_factory):
 
     def get(name: str) -> Path:
         if name not in made:
-            made[name] = launch.start(launch.plan(name, **SMALL | FIRST[name]), root / name).path
+            made[name] = start_run(make_plan(name, **SMALL | FIRST[name]), root / name).path
         return made[name]
 
     return get
 
 
 def trained(first, second: str, within: str, out="run", **more) -> LoadedRun:
-    return restore(
-        launch.start(
-            launch.plan(second, within=first(within), **SMALL | SECOND[second] | more), Path(out)
+    return load_run(
+        start_run(
+            make_plan(second, within=first(within), **SMALL | SECOND[second] | more), Path(out)
         )
     )
 
@@ -84,7 +89,7 @@ def test_conformance(second, within, first):
 
 
 def test_codes_are_standardised_and_what_never_varies_stays_at_its_mean():
-    scale = two_stage.Standardised((3,), flat=True)
+    scale = codes.Standardised((3,), flat=True)
     z = Rng(0).normal("z", (500, 3)) * torch.tensor([5.0, 0.01, 1e-6]) + torch.tensor(
         [1.0, -2.0, 7.0]
     )  # the last: what rounding leaves
@@ -93,18 +98,18 @@ def test_codes_are_standardised_and_what_never_varies_stays_at_its_mean():
     assert torch.allclose(v.mean(0), torch.zeros(3), atol=1e-4) and torch.allclose(
         v.std(0, correction=0), torch.tensor([1.0, 1.0, 0.0]), atol=1e-4
     )
-    assert torch.allclose(scale.back(v), z, atol=1e-5)
-    assert scale.back(torch.full((1, 3), 9e3))[0, 2].item() == pytest.approx(7.0, abs=1e-4)
+    assert torch.allclose(scale.inverse(v), z, atol=1e-5)
+    assert scale.inverse(torch.full((1, 3), 9e3))[0, 2].item() == pytest.approx(7.0, abs=1e-4)
 
 
 @pytest.mark.parametrize("flat", [True, False])
 def test_a_grid_is_standardised_by_channel(flat):
-    scale, z = two_stage.Standardised((2, 3, 4), flat), Rng(0).normal("z", (200, 2, 3, 4)) * 4 + 3
+    scale, z = codes.Standardised((2, 3, 4), flat), Rng(0).normal("z", (200, 2, 3, 4)) * 4 + 3
     z[:, 1] *= 10
     scale.fit(z)
     v = scale(z)
     assert v.shape == ((200, 24) if flat else z.shape) and torch.allclose(
-        scale.back(v), z, atol=1e-4
+        scale.inverse(v), z, atol=1e-4
     )
     channels = v.view(200, 2, 12).transpose(0, 1).flatten(1)
     assert torch.allclose(
@@ -113,12 +118,12 @@ def test_a_grid_is_standardised_by_channel(flat):
 
 
 def test_bins_are_equally_frequent_and_keep_the_order():
-    scale, z = two_stage.Binned(2), Rng(0).normal("z", (6400, 2)) * torch.tensor([1.0, 30.0])
+    scale, z = codes.Binned(2), Rng(0).normal("z", (6400, 2)) * torch.tensor([1.0, 30.0])
     scale.fit(z)
     s = scale(z)
-    assert torch.bincount(s[:, 0], minlength=two_stage.BINS).tolist() == [100] * two_stage.BINS
-    assert ((scale.back(s) - z).abs().mean(0) < 0.03 * z.std(0)).all()
-    assert torch.equal(scale(scale.back(s)), s)
+    assert torch.bincount(s[:, 0], minlength=codes.BINS).tolist() == [100] * codes.BINS
+    assert ((scale.inverse(s) - z).abs().mean(0) < 0.03 * z.std(0)).all()
+    assert torch.equal(scale(scale.inverse(s)), s)
 
 
 @pytest.mark.parametrize(
@@ -133,12 +138,12 @@ def test_bins_are_equally_frequent_and_keep_the_order():
 def test_the_form_suits_the_second_stage_and_nothing_is_lost_on_the_way(
     second, within, form, first
 ):
-    plan = launch.plan(second, within=first(within), **SMALL | SECOND[second])
+    plan = make_plan(second, within=first(within), **SMALL | SECOND[second])
     model = plan.trainer().model
     assert plan.config.form == form
     x = plan.dataset.batch("test", slice(0, 9)).x
     with torch.no_grad():
-        v = model.latents(x, None)
+        v = model.to_latents(x, None)
         assert v.shape == (9, *model.second.spec.shape)
         there_and_back = model.from_latents(v, None)
     assert torch.allclose(
@@ -148,11 +153,11 @@ def test_the_form_suits_the_second_stage_and_nothing_is_lost_on_the_way(
 
 def test_a_family_that_takes_latent_images_gets_the_grid(first, monkeypatch):
     monkeypatch.setattr(families.load("gan").FAMILY, "latent_images", True)
-    found = restore(Run(first("vqvae")), with_data=False).model
-    assert two_stage.form_for(found, families.load("gan")) == "image"
+    found = load_run(Run(first("vqvae")), with_data=False).model
+    assert choose_form(found, families.load("gan")) == "image"
     assert (
-        two_stage.spec_of(found, "image").shape == (3, 1, 8)
-        and two_stage.spec_of(found, "image").levels == 0
+        two_stage.second_spec(found, "image").shape == (3, 1, 8)
+        and two_stage.second_spec(found, "image").levels == 0
     )
 
 
@@ -162,20 +167,20 @@ def test_a_family_that_takes_latent_images_gets_the_grid(first, monkeypatch):
 def test_the_first_stage_is_copied_frozen_and_no_more_needed(first, tmp_path):
     own = tmp_path / "first"
     shutil.copytree(first("vae"), own)
-    before = restore(Run(own)).model.state_dict()
-    run = launch.start(launch.plan("gan", within=own, **SMALL | SECOND["gan"]), Path("run"))
-    one = sample(restore(run), 5, seed=3)
+    before = load_run(Run(own)).model.state_dict()
+    run = start_run(make_plan("gan", within=own, **SMALL | SECOND["gan"]), Path("run"))
+    one = sample(load_run(run), 5, seed=3)
     shutil.rmtree(own)
-    again = restore(Run("run"))
+    again = load_run(Run("run"))
     assert torch.equal(sample(again, 5, seed=3), one)
     assert again.run.info["family"] == "latent" and again.run.info["data"]["name"] == "digits"
     for weights in ("model", "ema"):
-        held = restore(Run("run"), weights=weights).model.first.state_dict()
+        held = load_run(Run("run"), weights=weights).model.first.state_dict()
         assert held.keys() == before.keys() and all(
             torch.equal(held[name], before[name]) for name in before
         )
     anew = (
-        launch.planned(Run("run")).trainer().model.state_dict()
+        recorded_plan(Run("run")).trainer().model.state_dict()
     )  # begins where the run began, scale of the codes included
     assert all(
         torch.equal(anew[name], value)
@@ -183,29 +188,29 @@ def test_the_first_stage_is_copied_frozen_and_no_more_needed(first, tmp_path):
         if not name.startswith("second.")
     )
     told = []
-    launch.resume(Run("run"), {"steps": 3}, warn=told.append)
-    assert not told and restore(Run("run")).step == 15
+    resume_run(Run("run"), {"steps": 3}, warn=told.append)
+    assert not told and load_run(Run("run")).step == 15
 
 
 def test_a_retrained_first_stage_is_told_of_and_not_taken(first, tmp_path):
     own = tmp_path / "first"
     shutil.copytree(first("vae"), own)
-    run = launch.start(launch.plan("gan", within=own, **SMALL | SECOND["gan"]), Path("run"))
-    held = restore(run).model.first.state_dict()
-    launch.resume(Run(own), {"steps": 5})
+    run = start_run(make_plan("gan", within=own, **SMALL | SECOND["gan"]), Path("run"))
+    held = load_run(run).model.first.state_dict()
+    resume_run(Run(own), {"steps": 5})
     told = []
-    launch.resume(Run("run"), {"steps": 3}, warn=told.append)
+    resume_run(Run("run"), {"steps": 3}, warn=told.append)
     assert (
         len(told) == 1
         and str(own) in told[0]
         and "keeps the first stage that it began with" in told[0]
     )
-    now = restore(Run("run")).model.first.state_dict()
+    now = load_run(Run("run")).model.first.state_dict()
     assert all(torch.equal(now[name], held[name]) for name in held)
 
 
 def test_the_first_stage_is_never_in_training(first):
-    model = launch.plan("vae", within=first("vae"), **SMALL | SECOND["vae"]).build().train()
+    model = make_plan("vae", within=first("vae"), **SMALL | SECOND["vae"]).build().train()
     assert model.second.training and not any(module.training for module in model.first.modules())
     model.progress = 0.25
     assert model.second.progress == 0.25 and all(
@@ -214,7 +219,7 @@ def test_the_first_stage_is_never_in_training(first):
 
 
 @pytest.mark.parametrize(
-    "second,within,has,lacks",
+    "second,within,capable,lacking",
     [
         (
             "gan",
@@ -236,11 +241,11 @@ def test_the_first_stage_is_never_in_training(first):
         ),
     ],
 )
-def test_it_can_what_its_stages_can(second, within, has, lacks, first):
-    model = launch.plan(second, within=first(within), **SMALL | SECOND[second]).build()
-    assert [name for name in has.split() if not isinstance(model, getattr(can, name))] == []
-    assert [name for name in lacks.split() if isinstance(model, getattr(can, name))] == []
-    assert isinstance(model, can.HasLikelihood) and (model.bound == "none") == bool(model.reason)
+def test_it_can_what_its_stages_can(second, within, capable, lacking, first):
+    model = make_plan(second, within=first(within), **SMALL | SECOND[second]).build()
+    assert [name for name in capable.split() if not has(model, getattr(can, name))] == []
+    assert [name for name in lacking.split() if has(model, getattr(can, name))] == []
+    assert has(model, can.HasLikelihood) and (model.bound == "none") == bool(model.reason)
 
 
 def test_latents_are_what_sample_decodes_and_labels_go_through(first):
@@ -252,7 +257,7 @@ def test_latents_are_what_sample_decodes_and_labels_go_through(first):
         loaded.model.decode(z), loaded.model.sample(4, None, options, rng)
     )
     given = trained(first, "gan", "vae", out="given", conditional=True)
-    assert given.model.config.conditional and not isinstance(given.model, can.DrawsLatents)
+    assert given.model.config.conditional and not has(given.model, can.DrawsLatents)
     assert not torch.equal(sample(given, 4, label=1), sample(given, 4, label=2))
 
 
@@ -264,10 +269,10 @@ def test_the_steps_between_noise_and_sample_are_decoded(first):
             z = rng.normal("z", (n, *self.spec.shape))
             return [can.Moment(1.0, z, 0 * z), can.Moment(0.0, z, z)]
 
-    model = launch.plan("vae", within=first("vae"), **SMALL | SECOND["vae"]).build()
-    kind = two_stage.put_together(type(model.first), Walks, False, False)
-    assert issubclass(kind, two_stage.Traces) and not isinstance(model, can.Traces)
-    model.second.__class__, model.__class__ = Walks, kind
+    model = make_plan("vae", within=first("vae"), **SMALL | SECOND["vae"]).build()
+    assert not has(model, can.Traces)
+    model.second.__class__ = Walks
+    assert has(model, can.Traces)
     start, end = model.trace(2, None, None, Rng(0))
     assert start.level == 1 and start.x.shape == (2, 1, 8, 8) and torch.equal(end.x, start.x)
     assert torch.equal(start.x_hat, model.first.decode(model.scale.mean.expand(2, -1)))
@@ -275,7 +280,7 @@ def test_the_steps_between_noise_and_sample_are_decoded(first):
 
 def test_a_gan_of_codes_samples_by_g_alone(first):
     """Its discriminator is calibrated on samples that are decoded and encoded again, not on the codes that it would choose among."""
-    model = launch.plan("gan", within=first("vae"), **SMALL | SECOND["gan"]).trainer().model.eval()
+    model = make_plan("gan", within=first("vae"), **SMALL | SECOND["gan"]).trainer().model.eval()
     options = load("gan").Options
     assert torch.equal(
         model.sample(4, None, options(), Rng(0)),
@@ -290,7 +295,7 @@ def test_a_gan_of_codes_samples_by_g_alone(first):
 
 def test_with_the_first_stages_own_prior_the_bound_is_the_first_stages_own(first):
     """A second stage that is N(0, I) of z in v's units, mean (0 - m) / s and deviation 1 / s: log p_second is log p_first."""
-    plan = launch.plan(
+    plan = make_plan(
         "classical", within=first("vae"), **SMALL | SECOND["classical"] | {"components": 1}
     )
     model = plan.trainer().model.eval()
@@ -328,7 +333,7 @@ def test_with_the_first_stages_own_prior_the_bound_is_the_first_stages_own(first
     ],
 )
 def test_without_a_density_it_says_what_is_missing(second, within, why, first):
-    model = launch.plan(second, within=first(within), **SMALL | SECOND[second]).build()
+    model = make_plan(second, within=first(within), **SMALL | SECOND[second]).build()
     assert model.bound == "none" and why in model.reason
 
 
@@ -402,12 +407,12 @@ def fails(capsys, *args, says):
 
 
 def test_mistakes(first, capsys):
-    launch.start(
-        launch.plan("classical", within=first("autoencoder"), **SMALL | SECOND["classical"]),
+    start_run(
+        make_plan("classical", within=first("autoencoder"), **SMALL | SECOND["classical"]),
         Path("two"),
     )
-    text = launch.start(
-        launch.plan("autoregressive", str(Path(__file__).resolve()), "ngram", threads=1),
+    text = start_run(
+        make_plan("autoregressive", str(Path(__file__).resolve()), "ngram", threads=1),
         Path("text"),
     ).path
     vae = first("vae")
@@ -494,12 +499,12 @@ def test_a_second_stage_that_takes_no_such_codes(first):
         def __init__(self, config, spec):
             raise UsageError("only for spheres")
 
-    model = restore(Run(first("vae")), with_data=False).model
+    model = load_run(Run(first("vae")), with_data=False).model
     gan = families.load("gan")
     with pytest.raises(
         UsageError, match="sphere.* takes no codes of this first stage: only for spheres"
     ):
-        two_stage.form_for(
+        choose_form(
             model,
             families.FamilyFile(
                 "spheres", gan.path, gan.Config, gan.Options, gan.PRESETS, Refuses, gan.preset_for
@@ -508,18 +513,18 @@ def test_a_second_stage_that_takes_no_such_codes(first):
 
 
 def test_codes_are_drawn_from_the_posterior_anew_at_each_key(first):
-    model = launch.plan("gan", within=first("vae"), **SMALL | SECOND["gan"]).trainer().model
+    model = make_plan("gan", within=first("vae"), **SMALL | SECOND["gan"]).trainer().model
     x = Batch(torch.zeros(2000, 1, 8, 8)).x
     with torch.no_grad():
-        z = model.code(x, None, Rng(0))
+        z = model.draw_code(x, None, Rng(0))
         mean, std = model.first.posterior(x[:1])
         assert torch.allclose(z.mean(0), mean[0], atol=0.15) and torch.allclose(
             z.std(0), std[0], rtol=0.1
         )
-        assert torch.equal(z, model.code(x, None, Rng(0))) and not torch.equal(
-            z, model.code(x, None, Rng(1))
+        assert torch.equal(z, model.draw_code(x, None, Rng(0))) and not torch.equal(
+            z, model.draw_code(x, None, Rng(1))
         )
-        assert torch.equal(model.code(x[:1], None, None), mean)
+        assert torch.equal(model.draw_code(x[:1], None, None), mean)
 
 
 def test_codes_are_counted_as_sequences_not_as_one_text():

@@ -1,63 +1,65 @@
-"""Two stages in one model: a trained first one turns x into a code z, a second one generates z (`train FAMILY --within RUN`).
+"""Two stages in one model: a first stage turns x into a code z, a second one generates z.
 
-    z ~ q(z | x),  v = (z - mean) / std      first stage, frozen; mean and std of each dimension are measured
-    the second stage's own objective on v, and to sample: v -> z = mean + std v -> x = decoder(z)
+    z ~ q(z | x),  v = (z - mean) / std      first stage, frozen; mean and std are measured
+    the second stage's own objective on v; to sample: v -> z = mean + std v -> x = decoder(z)
 
-(Rombach et al. 2022, arXiv:2112.10752; two-stage VAEs: Dai & Wipf 2019, arXiv:1903.05789; VQ-VAE with its prior: van den Oord
-et al. 2017.) The first stage's weights are copied into the run, which needs nothing else. What such a model can do is
-what its stages can: the class is put together from the parts below for each pair of stages, since capabilities are asked
-of the class. With E_q[log p(x | z) + log p_second(z) - log q(z | x)] <= log p(x) it has a likelihood bound where all
-three densities exist.
+(Rombach et al. 2022, arXiv:2112.10752; two-stage VAEs: Dai & Wipf 2019, arXiv:1903.05789; VQ-VAE
+with its prior: van den Oord et al. 2017.) ``train FAMILY --within RUN`` trains the second stage.
+The first stage's weights are copied into the run, which needs nothing else. Where all three
+densities exist, the likelihood bound is
+
+    log p(x) >= E_q[log p(x | z) + log p_second(z) - log q(z | x)]
 """
 
 from collections.abc import Callable, Iterator
-from functools import lru_cache
+from dataclasses import replace
 from math import prod
 from pathlib import Path
 from typing import Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from ..core.capabilities import (
-    Bound,
-    ChoosesSamples,
-    Decodes,
-    Encodes,
-    EncodesDistribution,
-    FitsBefore,
-    HasLikelihood,
-    HasPosterior,
-    Moment,
-    Quantises,
-    has,
-)
+from ..core import capabilities as can
+from ..core.capabilities import has
 from ..core.config import BaseConfig, build
-from ..core.errors import UsageError
 from ..core.family import Family, Loss, sum_per_example
 from ..core.rng import Rng
 from ..core.spec import Batch, DataSpec
+from ..nets.codes import BINS, Binned, FlattenedGrid, Standardised
 from ..probability.gaussian import importance_weighted_bound, log_normal
 from . import FamilyFile, loaded
 
-CODES = 10_000  # training codes that their scale is measured on
-BINS = 64  # values that a number of the code is rounded to for a second stage of symbols
+MEASURED_CODES = 10_000  # training codes on which the transform to v is measured
 Form = Literal["codes", "image", "vector", "bins"]
+Batches = Callable[[], Iterator[Batch]]
 
 
 class Stage(BaseConfig):
-    """family: its name, or its file if it is a stranger's, with the sha256 of that; config: its whole configuration."""
+    """family: its name, or the path of the user's family file, with the sha256 of that.
+
+    config: its whole configuration.
+    """
 
     family: str
     config: dict
     sha256: str = ""
 
+    def file(self) -> FamilyFile:
+        return loaded(self.family, self.sha256)
+
+    def build(self, spec: DataSpec) -> Family:
+        file = self.file()
+        return file.FAMILY(build(file.Config, file.earlier | self.config), spec)
+
 
 class Config(BaseConfig):
-    """Made by training.launch, not by options: those of the command line are the second stage's.
+    """Written by training.launch, not by options: those of the command line configure the second
+    stage.
 
-    within, digest  the first run, and the sha256 of its weights when this one began; they say where these came from
-    form            of what the second stage sees: symbols of a codebook, a latent image, a vector, or rounded numbers
+    within  the run of the first stage
+    digest  sha256 of the weights of that run when this one began
+    form    of v: symbols of a codebook, a latent image, a vector, or rounded numbers
     """
 
     within: str
@@ -68,141 +70,44 @@ class Config(BaseConfig):
     conditional: bool = False
 
     def second_config(self) -> BaseConfig:
-        return build(loaded(self.second.family, self.second.sha256).Config, self.second.config)
-
-
-# -- what the second stage sees -------------------------------------------------------------------------------------
-
-
-class Standardised(nn.Module):
-    """z (B, *shape) <-> v of mean 0 and variance 1 in each dimension, in each channel (D) of a grid (D, h, w).
-
-    A dimension that never varies is 0 to the second stage, and whatever that makes of it is its mean again.
-    """
-
-    def __init__(self, shape: tuple[int, ...], flat: bool):
-        super().__init__()
-        self.shape, self.flat = shape, flat
-        self.register_buffer("mean", torch.zeros(shape[0], *[1] * (len(shape) - 1)))
-        self.register_buffer("std", torch.ones_like(self.mean))
-
-    def fit(self, z: Tensor) -> None:
-        rows = z.double().transpose(0, 1).flatten(1)  # D, N h w
-        std = rows.std(1, correction=0)
-        std = torch.where(std > 1e-6 * std.max(), std, 0.0)
-        self.mean.copy_(rows.mean(1).view_as(self.mean)), self.std.copy_(std.view_as(self.std))
-
-    def forward(self, z: Tensor) -> Tensor:
-        v = torch.where(self.std > 0, (z - self.mean) / self.std, 0.0)
-        return v.flatten(1) if self.flat else v
-
-    def back(self, v: Tensor) -> Tensor:
-        return self.mean + self.std * v.view(-1, *self.shape)
-
-
-class Binned(nn.Module):
-    """z (B, D) <-> symbols (B, D): in which of ``BINS`` equally frequent intervals each number lies; back: its median."""
-
-    def __init__(self, dims: int):
-        super().__init__()
-        self.register_buffer("edges", torch.zeros(dims, BINS - 1))
-        self.register_buffer("medians", torch.zeros(dims, BINS))
-
-    def fit(self, z: Tensor) -> None:
-        levels = torch.arange(1, 2 * BINS, device=z.device, dtype=torch.double) / (2 * BINS)
-        found = z.double().quantile(levels, 0).T  # D, 2 BINS - 1
-        self.edges.copy_(found[:, 1::2]), self.medians.copy_(found[:, ::2])
-
-    def forward(self, z: Tensor) -> Tensor:
-        return torch.searchsorted(self.edges, z.T.contiguous()).T
-
-    def back(self, s: Tensor) -> Tensor:
-        return self.medians.T.gather(0, s)
-
-
-class Symbols(nn.Module):
-    """Codes s (B, h, w) of a codebook <-> one row of symbols (B, h w)."""
-
-    def __init__(self, grid: tuple[int, int]):
-        super().__init__()
-        self.grid = grid
-
-    def fit(self, s: Tensor) -> None:
-        pass
-
-    def forward(self, s: Tensor) -> Tensor:
-        return s.flatten(1)
-
-    def back(self, s: Tensor) -> Tensor:
-        return s.view(-1, *self.grid)
+        return build(self.second.file().Config, self.second.config)
 
 
 def code_shape(first: Family) -> tuple[int, ...]:
-    """Of the code as numbers: (latent_dim,), or (D, h, w) with a codebook."""
-    return (first.code_dim, *first.grid) if has(first, Quantises) else (first.latent_dim,)
+    """Shape of the code as numbers: (latent_dim,), or (D, h, w) with a codebook."""
+    return (first.code_dim, *first.grid) if has(first, can.Quantises) else (first.latent_dim,)
 
 
-def spec_of(first: Family, form: Form) -> DataSpec:
+def second_spec(first: Family, form: Form) -> DataSpec:
     """The data of a second stage."""
-    shape, told = code_shape(first), {"classes": first.spec.classes, "caption": first.spec.caption}
+    shape = code_shape(first)
+    labels = {"classes": first.spec.classes, "caption": first.spec.caption}
     if form == "codes":
-        return DataSpec("tokens", (prod(first.grid),), levels=first.codes, separate=True, **told)
+        return DataSpec("tokens", (prod(first.grid),), levels=first.codes, separate=True, **labels)
     if form == "bins":
-        return DataSpec("tokens", shape, levels=BINS, separate=True, **told)
-    return (
-        DataSpec("image", shape, **told)
-        if form == "image"
-        else DataSpec("vector", (prod(shape),), **told)
-    )
+        return DataSpec("tokens", shape, levels=BINS, separate=True, **labels)
+    if form == "image":
+        return DataSpec("image", shape, **labels)
+    return DataSpec("vector", (prod(shape),), **labels)
 
 
-def form_for(first: Family, second: FamilyFile) -> Form:
-    """The first of the forms of the first stage's code that the second family takes. Raises UsageError."""
-    forms = ("codes", "image", "vector") if has(first, Quantises) else ("vector", "bins")
-    for form in forms:
-        if form == "image" and not second.FAMILY.latent_images:
-            continue
-        spec = spec_of(first, form)
-        try:
-            values = {
-                k: v
-                for k, v in second.PRESETS[second.preset_for(spec)].items()
-                if k in second.Config.model_fields
-            }
-            second.FAMILY(build(second.Config, values), spec)
-            return form
-        except UsageError as error:
-            refusal = error
-    raise UsageError(f"{second.name} takes no codes of this first stage: {refusal}")
+# -- the model --------------------------------------------------------------------------------
 
 
-def check_first(first: Family, name: str) -> None:
-    """Raises UsageError unless it can be a first stage."""
-    if isinstance(first, Latent):
-        raise UsageError(
-            f"{name} has two stages already: go --within its first one, {first.config.within}"
-        )
-    if not has(first, Quantises) and not (has(first, Encodes) and has(first, Decodes)):
-        raise UsageError(
-            f"{name} has no encoder and decoder: go --within a run of autoencoder, vae, vaegan, vqvae or classical"
-        )
-
-
-# -- the model ------------------------------------------------------------------------------------------------------
-
-
-class Latent(Family):
-    """What all pairs of stages have. ``of`` adds what the two can do besides."""
+class TwoStage(Family):
+    """first: the frozen first stage, x <-> z. scale: z <-> v. second: the model of v."""
 
     def __init__(self, config: Config, spec: DataSpec):
         super().__init__(config, spec)
-        self.first = build_stage(config.first, spec).eval()
-        second_spec, shape = spec_of(self.first, config.form), code_shape(self.first)
-        self.second = build_stage(config.second, second_spec)
-        if has(self.second, ChoosesSamples):
-            self.second.measured = False  # samples are judged as they are, not as codes
-        if config.form in ("codes", "bins"):
-            self.scale = Symbols(self.first.grid) if config.form == "codes" else Binned(*shape)
+        self.first = config.first.build(spec).eval()
+        self.second = config.second.build(second_spec(self.first, config.form))
+        if has(self.second, can.ChoosesSamples):
+            self.second.measured = False  # its scores are calibrated on samples x, not on codes
+        shape = code_shape(self.first)
+        if config.form == "codes":
+            self.scale = FlattenedGrid(self.first.grid)
+        elif config.form == "bins":
+            self.scale = Binned(*shape)
         else:
             self.scale = Standardised(shape, flat=config.form == "vector")
         self.second_order = tuple(f"second.{name}" for name in self.second.second_order)
@@ -210,8 +115,23 @@ class Latent(Family):
         self.cost_stages = self.second.cost_stages
         self.latent_dim = prod(shape)
         self.reason = self.why_no_bound()
-        self.bound: Bound = "none" if self.reason else "lower"
-        self.continuous = getattr(self.first, "continuous", False)
+        self.bound: can.Bound = "none" if self.reason else "lower"
+        self.continuous = has(self.first, can.HasLikelihood) and self.first.continuous
+
+    def lacks(self, capability: type) -> bool:
+        """True if the stage that this capability is delegated to does not have it."""
+        has_vector_code = has(self.first, can.Encodes) and has(self.first, can.Decodes)
+        if capability in (can.Encodes, can.Decodes):
+            return not has_vector_code
+        if capability is can.DrawsLatents:  # its codes do not depend on a label
+            return not has_vector_code or self.second.conditional
+        if capability is can.Reconstructs:
+            return not has(self.first, can.Reconstructs)
+        if capability is can.HasFeatures:  # it encodes x without a label
+            return self.first.conditional or not has(self.second, can.HasFeatures)
+        if capability in (can.FitsInClosedForm, can.GuidedByModel, can.Judges, can.Traces):
+            return not has(self.second, capability)
+        return False
 
     @property
     def trained_config(self) -> BaseConfig:
@@ -219,12 +139,11 @@ class Latent(Family):
 
     @property
     def progress(self) -> float:
-        return self._progress
+        return self.second.progress
 
     @progress.setter
     def progress(self, share: float) -> None:
-        self._progress = share
-        if hasattr(self, "second"):
+        if "second" in self._modules:  # not yet in Family.__init__
             self.second.progress = share
 
     def train(self, mode: bool = True):
@@ -232,76 +151,113 @@ class Latent(Family):
         self.first.eval()  # frozen: never in training
         return self
 
+    # -- training: the second stage's, on codes -----------------------------------------------
+
     def phases(self):
-        """The second stage's, under their own names: a duel is watched by them."""
-
-        def prefixed(phase):
-            return tuple(f"second.{name}" for name in phase.trains)
-
         return tuple(
-            type(phase)(**(vars(phase) | {"trains": prefixed(phase)}))
+            replace(phase, trains=tuple(f"second.{name}" for name in phase.trains))
             for phase in self.second.phases()
         )
 
     def loss(self, batch: Batch, phase: str, rng: Rng) -> Loss:
         with torch.no_grad():
-            v = self.latents(batch.x, batch.y, rng.at("first"))
+            v = self.to_latents(batch.x, batch.y, rng.at("first"))
         return self.second.loss(Batch(v, batch.y, batch.rows), phase, rng)
 
-    def sample(self, n: int, y: Tensor | None, options: BaseConfig, rng: Rng) -> Tensor:
-        return self.from_latents(self.second.sample(n, y, options, rng), y)
+    @torch.no_grad()
+    def fit_before(self, batches: Batches, rng: Rng) -> None:
+        """Measures the scale of the codes, then what the second stage measures."""
+        codes = []
+        count = 0
+        for i, batch in enumerate(batches()):
+            codes.append(self.draw_code(batch.x, batch.y, rng.at("codes", i)))
+            count += len(batch)
+            if count >= MEASURED_CODES:
+                break
+        self.scale.fit(torch.cat(codes)[:MEASURED_CODES])
+        if has(self.second, can.FitsBefore):
+            self.second.fit_before(self.encode_batches(batches, rng), rng)
 
-    # -- x -> z -> v and back ----------------------------------------------------------------------------------
+    def fit(self, batches: Batches, rng: Rng) -> None:
+        self.second.fit(self.encode_batches(batches, rng), rng)
 
-    def code(self, x: Tensor, y: Tensor | None, rng: Rng | None) -> Tensor:
-        """z ~ q(z | x), or its mean where there is no q or no rng; symbols or their vectors with a codebook."""
-        if has(self.first, Quantises):
+    def encode_batches(self, batches: Batches, rng: Rng) -> Batches:
+        """The same batches with v in the place of x; the same draws each time."""
+
+        def encoded() -> Iterator[Batch]:
+            for i, batch in enumerate(batches()):
+                v = self.to_latents(batch.x, batch.y, rng.at("codes", i))
+                yield Batch(v, batch.y, batch.rows)
+
+        return encoded
+
+    # -- x -> z -> v and back -----------------------------------------------------------------
+
+    def draw_code(self, x: Tensor, y: Tensor | None, rng: Rng | None) -> Tensor:
+        """z ~ q(z | x), or its mean without a q or an rng; with a codebook symbols or their vectors."""
+        if has(self.first, can.Quantises):
             s = self.first.quantise(x, y)
             return s if self.config.form == "codes" else self.first.embed(s)
-        if rng is not None and has(self.first, HasPosterior):
+        if rng is not None and has(self.first, can.HasPosterior):
             return self.first.draw_posterior(x, y, rng, 1)[:, 0].float()
-        if rng is not None and has(self.first, EncodesDistribution):
+        if rng is not None and has(self.first, can.EncodesDistribution):
             mean, std = self.first.posterior(x, y)
             return (mean + std * rng.normal("eps", mean.shape)).float()
         return self.first.encode(x, y).float()
 
-    def latents(self, x: Tensor, y: Tensor | None, rng: Rng | None = None) -> Tensor:
-        """x (B, *shape) -> v as the second stage sees it."""
-        return self.scale(self.code(x, y, rng))
+    def to_latents(self, x: Tensor, y: Tensor | None, rng: Rng | None = None) -> Tensor:
+        """x (B, *shape) -> v, the input of the second stage; of the mean code without an rng."""
+        return self.scale(self.draw_code(x, y, rng))
 
     def from_latents(self, v: Tensor, y: Tensor | None) -> Tensor:
-        z = self.scale.back(v)
-        if not has(self.first, Quantises):
+        """v -> x (B, *shape)."""
+        z = self.scale.inverse(v)
+        if not has(self.first, can.Quantises):
             return self.first.decode(z, y)
         return self.first.from_codes(z if self.config.form == "codes" else self.first.nearest(z), y)
 
-    def encoded(
-        self, batches: Callable[[], Iterator[Batch]], rng: Rng
-    ) -> Callable[[], Iterator[Batch]]:
-        """The same batches as the second stage sees them; the same draws each time."""
-        return lambda: (
-            Batch(self.latents(b.x, b.y, rng.at("codes", i)), b.y, b.rows)
-            for i, b in enumerate(batches())
-        )
+    def encode(self, x: Tensor, y: Tensor | None = None) -> Tensor:
+        return self.first.encode(x, y)
 
-    @torch.no_grad()
-    def fit_before(self, batches, rng: Rng) -> None:
-        """Measures the scale of the codes; then whatever the second stage counts or measures."""
-        codes, n = [], 0
-        for i, batch in enumerate(batches()):
-            codes.append(self.code(batch.x, batch.y, rng.at("codes", i)))
-            if (n := n + len(batch)) >= CODES:
-                break
-        self.scale.fit(torch.cat(codes)[:CODES])
-        if has(self.second, FitsBefore):
-            self.second.fit_before(self.encoded(batches, rng), rng)
+    def decode(self, z: Tensor, y: Tensor | None = None) -> Tensor:
+        return self.first.decode(z, y)
 
-    # -- likelihood --------------------------------------------------------------------------------------------
+    def reconstruct(self, x: Tensor, y: Tensor | None = None) -> Tensor:
+        return self.first.reconstruct(x, y)
+
+    def features(self, x: Tensor) -> Tensor:
+        """Of the mean code of x."""
+        return self.second.features(self.to_latents(x, None))
+
+    def judge(self, x: Tensor, y: Tensor | None = None, made: bool = False) -> Tensor:
+        """The discriminator's score of the mean code of x."""
+        return self.second.judge(self.to_latents(x, y), y, made)
+
+    # -- sampling -----------------------------------------------------------------------------
+
+    def sample(self, n: int, y: Tensor | None, options: BaseConfig, rng: Rng) -> Tensor:
+        return self.from_latents(self.second.sample(n, y, options, rng), y)
+
+    def draw_latents(self, n: int, options: BaseConfig, rng: Rng) -> Tensor:
+        return self.scale.inverse(self.second.sample(n, None, options, rng))
+
+    def trace(self, n: int, y: Tensor | None, options: BaseConfig, rng: Rng) -> list[can.Moment]:
+        """The second stage's states, decoded."""
+        return [
+            can.Moment(m.level, self.from_latents(m.x, y), self.from_latents(m.x_hat, y))
+            for m in self.second.trace(n, y, options, rng)
+        ]
+
+    def guide_with(self, weak: "TwoStage | None") -> None:
+        self.second.guide_with(None if weak is None else weak.second)
+
+    # -- likelihood ---------------------------------------------------------------------------
 
     def why_no_bound(self) -> str:
-        """ "" where E_q[log p(x | z) + log p_second(z) - log q(z | x)] can be computed, else what is missing."""
-        first, second = self.first, self.second
-        if not has(first, HasPosterior):
+        """What a likelihood bound would need and these stages do not have, or ""."""
+        first = self.first
+        second = self.second
+        if not has(first, can.HasPosterior):
             return "its first stage has one code for each x and no p(x | z)"
         if first.bound == "none":
             return first.reason
@@ -309,13 +265,11 @@ class Latent(Family):
             return "its first stage's own prior, a hierarchy, cannot be taken out"
         if self.config.form != "vector":
             return "its second stage sees rounded codes"
-        if not has(second, HasLikelihood) or second.bound == "none":
+        if not has(second, can.HasLikelihood) or second.bound == "none":
             return "its second stage defines no density of z"
-        return (
-            ""
-            if second.bound == "exact"
-            else "its second stage's density of z is known by a bound only"
-        )
+        if second.bound != "exact":
+            return "its second stage's density of z is known by a bound only"
+        return ""
 
     def log_likelihood(self, x: Tensor, y: Tensor | None, rng: Rng, k: int = 1) -> Tensor:
         """k = 1: the bound above; k > 1: its importance-weighted form. (B,) nats."""
@@ -324,120 +278,29 @@ class Latent(Family):
 
     def log_weights(self, x: Tensor, y: Tensor | None, rng: Rng, k: int) -> Tensor:
         """log p(x | z) + log p_second(z) - log q(z | x) for k draws of z, (B, k) nats."""
-
-        def many(t):
-            return None if t is None else t.repeat_interleave(k, 0)
-
-        z, x, y = self.first.draw_posterior(x, y, rng, k).flatten(0, 1), many(x), many(y)  # B k, D
-        log_p, log_q = self.first.log_densities(z, x, y)  # log p_first(x, z), log q(z | x)
-        own = sum_per_example(log_normal(z, 0.0, 0.0))  # log p_first(z), which goes
+        z = self.first.draw_posterior(x, y, rng, k).flatten(0, 1)  # B k, D
+        x = x.repeat_interleave(k, 0)
+        y = None if y is None else y.repeat_interleave(k, 0)
+        log_joint, log_q = self.first.log_densities(z, x, y)  # log p_first(x, z), log q(z | x)
+        log_first_prior = sum_per_example(log_normal(z, 0.0, 0.0))  # log p_first(z): taken out
         v = self.scale(z)
-        prior = self.second.log_likelihood(v, y, rng.at("second"), 1) - self.scale.std.log().sum()
-        return (log_p - own + prior - log_q).view(-1, k)
-
-
-def build_stage(stage: Stage, spec: DataSpec) -> Family:
-    file = loaded(stage.family, stage.sha256)
-    return file.FAMILY(build(file.Config, file.earlier | stage.config), spec)
-
-
-# -- what only some pairs can do: a part is taken where a stage has methods of the same names ---------------------------
-
-
-class Codes:
-    """Of the first stage: numbers as codes."""
-
-    def encode(self, x: Tensor, y: Tensor | None = None) -> Tensor:
-        return self.first.encode(x, y)
-
-    def decode(self, z: Tensor, y: Tensor | None = None) -> Tensor:
-        return self.first.decode(z, y)
-
-
-class Reconstructs:
-    """Of the first stage."""
-
-    def reconstruct(self, x: Tensor, y: Tensor | None = None) -> Tensor:
-        return self.first.reconstruct(x, y)
-
-
-class Draws:
-    """Of both: codes that the second stage made. Not where they depend on a label."""
-
-    def draw_latents(self, n: int, options: BaseConfig, rng: Rng) -> Tensor:
-        return self.scale.back(self.second.sample(n, None, options, rng))
-
-
-class Judges:
-    """Of an adversarial second stage: what it thinks of the code of x. Samples are ranked by their x, like any GAN's."""
-
-    def judge(self, x: Tensor, y: Tensor | None = None, made: bool = False) -> Tensor:
-        return self.second.judge(self.latents(x, y), y, made)
-
-
-class Features:
-    """Of the second stage: what it sees in the code of x."""
-
-    def features(self, x: Tensor) -> Tensor:
-        return self.second.features(self.latents(x, None))
-
-
-class Traces:
-    """Of the second stage: each state of it decoded."""
-
-    def trace(self, n: int, y: Tensor | None, options: BaseConfig, rng: Rng) -> list[Moment]:
-        def own(v):
-            return self.from_latents(v, y)
-
-        return [
-            Moment(moment.level, own(moment.x), own(moment.x_hat))
-            for moment in self.second.trace(n, y, options, rng)
-        ]
-
-
-class Fits:
-    """Of the second stage, on codes."""
-
-    def fit(self, batches, rng: Rng) -> None:
-        self.second.fit(self.encoded(batches, rng), rng)
-
-
-@lru_cache
-def put_together(
-    first: type, second: type, conditional_first: bool, conditional_second: bool
-) -> type[Latent]:
-    """The class for a pair of stages. One class a pair, so that two models of a pair are of one class."""
-
-    def able(stage, part):
-        return all(hasattr(stage, name) for name in vars(part) if not name.startswith("__"))
-
-    parts = [part for part in (Codes, Reconstructs) if able(first, part)]
-    parts += [part for part in (Judges, Features, Traces, Fits) if able(second, part)]
-    if conditional_first and Features in parts:  # a code that needs a label
-        parts.remove(Features)
-    if Codes in parts and not conditional_second:
-        parts.append(Draws)
-    return type("Latent", (*parts, Latent), {})
+        log_v = self.second.log_likelihood(v, y, rng.at("second"), 1)
+        log_second_prior = log_v - self.scale.std.log().sum()
+        return (log_joint - log_first_prior + log_second_prior - log_q).view(-1, k)
 
 
 def two_stage_family(config: Config | dict) -> FamilyFile:
-    """A pair of stages as a family."""
+    """The family of two stages, with the options and presets of the second one."""
     config = config if isinstance(config, Config) else build(Config, config)
-    first, second = (loaded(stage.family, stage.sha256) for stage in (config.first, config.second))
-
-    def conditional(stage):
-        return bool(stage.config.get("conditional"))
-
-    model = put_together(
-        first.FAMILY, second.FAMILY, conditional(config.first), conditional(config.second)
-    )
+    config.first.file()  # raises UsageError if the code of the first stage is not trusted
+    second = config.second.file()
     return FamilyFile(
         "latent",
         Path(__file__),
         Config,
         second.Options,
         second.PRESETS,
-        model,
+        TwoStage,
         second.preset_for,
         second,
         second.watching,

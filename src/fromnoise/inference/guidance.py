@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from ..core.capabilities import GuidedByModel, has
 from ..core.config import build
 from ..core.errors import UsageError
 from ..runs.load import LoadedRun
@@ -18,8 +19,7 @@ def guided_by(loaded: LoadedRun, weak: LoadedRun | None, options: dict) -> Itera
     if weak is None:
         yield
         return
-    guided, guide = (getattr(run.model, "second", run.model) for run in (loaded, weak))
-    if not (hasattr(guided, "guide_with") and hasattr(guide, "guide_with")):
+    if not (has(loaded.model, GuidedByModel) and has(weak.model, GuidedByModel)):
         raise UsageError(
             "only a diffusion model is guided by another model, and only by a diffusion model: "
             "leave --guide-with out"
@@ -39,13 +39,13 @@ def guided_by(loaded: LoadedRun, weak: LoadedRun | None, options: dict) -> Itera
             "--guide-with says by what to guide, --guidance how much: add --guidance 1.5, "
             "or leave it out"
         )
-    guided.guide_with(guide)
+    loaded.model.guide_with(weak.model)
     try:
         yield
     finally:
-        guided.guide_with(None)
+        loaded.model.guide_with(None)
 
 
 def first_stage(loaded: LoadedRun) -> str | None:
     """The digest of the first stage of a model of two stages, None for other models."""
-    return loaded.run.info["config"].get("digest") if loaded.family.second else None
+    return loaded.run.info["config"].get("digest")

@@ -19,7 +19,7 @@ from ..data.dataset import Dataset
 from ..data.stream import in_order
 from ..training.settings import TrainConfig
 from . import checkpoint
-from .averages import blend
+from .averages import mixture_shares
 from .directory import Run
 
 
@@ -40,7 +40,7 @@ class LoadedRun:
         return buffers[0].device if buffers else torch.device("cpu")
 
 
-def restore(
+def load_run(
     run: Run,
     which: str = "last",
     weights: str | float = "ema",
@@ -58,9 +58,9 @@ def restore(
     """
     record, device = run.record, pick_device(device)
     family = families.of_run(run.info, trust, str(run.path), warn)
-    config = recorded(family.Config, family.earlier | run.info["config"], run)
+    config = build_recorded(family.Config, family.earlier | run.info["config"], run)
     saved = checkpoint.find(run, which, warn)
-    events, damage = run.sound_events()
+    events, damage = run.read_events()
     if damage or len(events) < saved.manifest.events:
         reason = (
             damage
@@ -72,7 +72,7 @@ def restore(
     unfitted = issubclass(family.trained.FAMILY, FitsInClosedForm) and (
         saved.step < record.steps or not isinstance(weights, str)
     )
-    dataset = dataset_of(run, data_name) if with_data or unfitted else described_data(run)
+    dataset = load_run_data(run, data_name) if with_data or unfitted else dataset_from_record(run)
     check_example(dataset.spec.dims, str(run.path))
     with Bounded(str(run.path), *saved.size()):
         model = family.FAMILY(config, dataset.spec)
@@ -92,7 +92,7 @@ def restore(
     return LoadedRun(run, family, model, dataset, saved.step, trust)
 
 
-def recorded(model: type[BaseConfig], values: dict, run: Run) -> BaseConfig:
+def build_recorded(model: type[BaseConfig], values: dict, run: Run) -> BaseConfig:
     """A configuration that run.json holds. Raises StorageError naming the file and the field."""
     try:
         return build(model, values)
@@ -104,7 +104,7 @@ def recorded(model: type[BaseConfig], values: dict, run: Run) -> BaseConfig:
 
 def averaged(run: Run, saved: checkpoint.Checkpoint, width: float) -> dict[str, torch.Tensor]:
     """The weights of an average that was not kept, out of those that were. Raises UsageError."""
-    widths = recorded(TrainConfig, run.info["train"], run).averages
+    widths = build_recorded(TrainConfig, run.info["train"], run).averages
     if not widths or not min(widths) <= width <= max(widths):
         kept = (
             f"from {min(widths)} to {max(widths)}"
@@ -121,12 +121,12 @@ def averaged(run: Run, saved: checkpoint.Checkpoint, width: float) -> dict[str, 
         name.partition("/")[2] for name in others if name.startswith("average ")
     }  # of parameters: buffers are the same for all
     return used | {
-        name: sum(share * of(i, name) for i, share in enumerate(blend(widths, width)))
+        name: sum(share * of(i, name) for i, share in enumerate(mixture_shares(widths, width)))
         for name in names
     }
 
 
-def described_data(run: Run) -> Dataset:
+def dataset_from_record(run: Run) -> Dataset:
     """What a run knows of its data without having them: form, classes, columns, tokens, words; no splits."""
     from ..data.codecs.captions import Captions
     from ..data.codecs.columns import Columns
@@ -154,10 +154,10 @@ def described_data(run: Run) -> Dataset:
         ) from None
 
 
-def dataset_of(run: Run, name: str | None = None) -> Dataset:
+def load_run_data(run: Run, name: str | None = None) -> Dataset:
     """The data of a run, proven to be the same by their digest. name: where they are now, which the run then remembers."""
     known = run.record.data
-    where, settings = Path(known.name), recorded(DataConfig, known.settings, run)
+    where, settings = Path(known.name), build_recorded(DataConfig, known.settings, run)
     if name is None and where.is_absolute() and not where.exists():
         raise DataError(
             f"the data of {run.path} were at {where} and are not there any more: bring them back, or say once where they are now: `fromnoise show {run.path} --data PATH`"
@@ -183,13 +183,13 @@ def dataset_of(run: Run, name: str | None = None) -> Dataset:
         dataset, spec=replace(dataset.spec, cells=DataSpec(**known.spec.model_dump()).cells)
     )
     if name is not None:
-        run.update(data=run.info["data"] | {"name": found_at(name)})
+        run.update(data=run.info["data"] | {"name": absolute_data_name(name)})
     return dataset
 
 
-def constants_modelled(recorded: dict) -> list[str]:
+def constants_modelled(build_recorded: dict) -> list[str]:
     """Names of columns with one value that an old run has in its vectors."""
-    columns = (recorded.get("columns") or {}).get("columns", [])
+    columns = (build_recorded.get("columns") or {}).get("columns", [])
     constant = [
         c["name"]
         for c in columns
@@ -199,7 +199,7 @@ def constants_modelled(recorded: dict) -> list[str]:
     return [] if flagged or len(constant) == len(columns) else constant
 
 
-def found_at(data_name: str) -> str:
+def absolute_data_name(data_name: str) -> str:
     """The name of data as a run keeps it, which is opened from anywhere."""
     if data_name not in data.catalogue() and Path(data_name).expanduser().exists():
         return str(Path(data_name).expanduser().resolve())
