@@ -28,8 +28,8 @@ MODELS = {
 LOADS = ("quiet", "one busy loop", "two busy loops", "another training")
 BUSY_LOOP = "while True: pass"
 BUSY_TRAINING = """
-from fromnoise.training import launch
-trainer = launch.plan("vae", "digits", "lecture", steps=1, threads=int(__import__("sys").argv[1])).trainer()
+from fromnoise.training.plan import make_plan
+trainer = make_plan("vae", "digits", "lecture", steps=1, threads=int(__import__("sys").argv[1])).trainer()
 print("ready", flush=True)
 while True:
     trainer.advance(10**9)
@@ -38,10 +38,10 @@ while True:
 
 def serve(threads: int) -> None:
     """Reads "MODEL SECONDS" lines, trains for so long, answers with seconds a step."""
-    from fromnoise.training import launch
+    from fromnoise.training.plan import make_plan
 
     def make(family, preset, options):
-        return launch.plan(family, "digits", preset, steps=1, threads=threads, **options).trainer()
+        return make_plan(family, "digits", preset, steps=1, threads=threads, **options).trainer()
 
     trainers = {name: make(*parts) for name, parts in MODELS.items()}
     for trainer in trainers.values():

@@ -38,14 +38,16 @@ from fromnoise.evaluate.table import plain_table
 from fromnoise.inference.sample import sample
 from fromnoise.inference.write import write
 from fromnoise.runs import checkpoint
-from fromnoise.runs.directory import Run, examine_runs
-from fromnoise.runs.load import restore
+from fromnoise.runs.directory import Run, open_runs
+from fromnoise.runs.load import load_run
 from fromnoise.runs.progress_samples import list_progress_samples, read_progress_samples
 from fromnoise.runs.records.report import read_report
 from fromnoise.runs.verify import verify
 from fromnoise.show.figures.catalogue import show
 from fromnoise.studies.comparison import headline
-from fromnoise.training import launch
+from fromnoise.training.launch import start_run
+from fromnoise.training.plan import make_plan, option_models
+from fromnoise.training.resume import newest_checkpoint, recorded_plan
 
 SECONDS, MEMORY = 5, 2**30
 COMMON = {"batch_size": 16, "validation_examples": 20, "threads": 1, "intervals": 2}
@@ -149,26 +151,26 @@ def make_runs(root: Path) -> list[Path]:
     }
     made = []
     for name, options in plans.items():
-        plan = launch.plan(
+        plan = make_plan(
             **{
                 key: value
                 for key, value in options.items()
                 if key in ("family_name", "data_name", "preset") or has_option(options, key)
             }
         )
-        run = launch.start(plan, root / "runs" / name)
+        run = start_run(plan, root / "runs" / name)
         made.append(run.path)
-    vae = restore(Run(made[0]))
+    vae = load_run(Run(made[0]))
     evaluate(vae, quick=True, samples=200)
     (made[0] / "report-quick.json").rename(made[0] / "report.json")
     show(vae, ["curves"])
     written = write(vae.dataset, sample(vae, 4), made[0] / "samples" / "four.npy")
-    vae.run.note_outputs(written)
+    vae.run.record_outputs(written)
     return made
 
 
 def has_option(options: dict, name: str) -> bool:
-    models = launch.option_models(launch.families.load(options["family_name"]))
+    models = option_models(families.load(options["family_name"]))
     return any(name in model.model_fields for model in models)
 
 
@@ -383,7 +385,7 @@ def steps_for(path: Path, file: Path) -> list[Callable]:
 
 def listed(path: Path) -> None:
     """As ``fromnoise runs`` does."""
-    found = examine_runs(path.parent)
+    found = open_runs(path.parent)
     assert set(found) == {path.parent / other.name for other in path.parent.iterdir()}
     events = found[path].events("interval") if isinstance(found[path], Run) else []
     assert all(
@@ -393,14 +395,14 @@ def listed(path: Path) -> None:
 
 def used(path: Path) -> None:
     for weights in ("ema", "model"):
-        sample(restore(Run(path), weights=weights, with_data=False), 2)
+        sample(load_run(Run(path), weights=weights, with_data=False), 2)
 
 
 def resumed(path: Path) -> None:
     """Up to the first step."""
     run = Run(path)
-    trainer = launch.planned(run).trainer()
-    saved = launch.newest(run)
+    trainer = recorded_plan(run).trainer()
+    saved = newest_checkpoint(run)
     if saved:
         trainer.load(saved)
         if trainer.model.phases() and trainer.state.step < 4:

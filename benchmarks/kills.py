@@ -32,7 +32,9 @@ from fromnoise.core.errors import FromNoiseError, UsageError
 from fromnoise.runs import checkpoint
 from fromnoise.runs.directory import Run
 from fromnoise.runs.verify import verify
-from fromnoise.training import launch
+from fromnoise.training.launch import start_run
+from fromnoise.training.plan import Plan, make_plan
+from fromnoise.training.resume import resume_run
 
 COMMON = {"batch_size": 32, "validation_examples": 20, "threads": 1, "intervals": 3}
 MODELS = {
@@ -116,19 +118,19 @@ class Watched:
         return getattr(self.file, name)
 
 
-def continue_text(folder: Path, plan: launch.Plan) -> None:
+def continue_text(folder: Path, plan: Plan) -> None:
     """Trains, or goes on with what a killed process left."""
     if not (folder / "run.json").exists():
-        launch.start(plan, folder)
+        start_run(plan, folder)
         return
     try:
-        launch.resume(Run(folder), warn=lambda line: None)
+        resume_run(Run(folder), warn=lambda line: None)
     except UsageError as error:
         if "is finished" not in str(error):
             raise
 
 
-def child(folder: Path, plan: launch.Plan, last: int, seed: int) -> tuple[int, int]:
+def child(folder: Path, plan: Plan, last: int, seed: int) -> tuple[int, int]:
     """Runs ``go_on`` in a fork that ends at its file operation number ``last``: exit status, operations that it did."""
     reader, writer = os.pipe()
     process = os.fork()
@@ -154,7 +156,7 @@ def child(folder: Path, plan: launch.Plan, last: int, seed: int) -> tuple[int, i
 
 
 def trial(
-    folder: Path, plan: launch.Plan, whole: Run, operations: int, rng: np.random.Generator
+    folder: Path, plan: Plan, whole: Run, operations: int, rng: np.random.Generator
 ) -> tuple[str, int]:
     """One run that is killed once, in a third of the cases once more while it resumes: what is wrong with it, and the kills."""
     kills = 0
@@ -191,7 +193,7 @@ def campaign(root: Path, kills: int, seed: int, say=lambda line: None) -> tuple[
     torch.set_num_threads(1)
     rng, counts, failures = np.random.Generator(np.random.Philox(seed)), Counter(), []
     for name, options in MODELS.items():
-        plan = launch.plan(**options)
+        plan = make_plan(**options)
         plan.trainer()  # here, so that no child imports what an optimiser needs
         _, operations = child(root / f"{name} whole", plan, 0, 0)
         whole, done, number = Run(root / f"{name} whole"), 0, 0

@@ -26,8 +26,9 @@ from fromnoise.evaluate.quality import QualityReference, Samples, quality
 from fromnoise.evaluate.report import drawn
 from fromnoise.inference import sample
 from fromnoise.inference.write import write
-from fromnoise.runs.load import restore
-from fromnoise.training import launch
+from fromnoise.runs.load import load_run
+from fromnoise.training.launch import start_run
+from fromnoise.training.plan import make_plan
 
 N = 600  # samples
 FAMILIES = {
@@ -185,10 +186,10 @@ def sums(folder: Path) -> None:
         for label, (family, options) in FAMILIES.items():
             if family != "classical" or label == "pca":
                 continue
-            run = launch.start(
-                launch.plan(family, str(path), **options), folder / f"sum-{len(names)}-{label}"
+            run = start_run(
+                make_plan(family, str(path), **options), folder / f"sum-{len(names)}-{label}"
             )
-            model = restore(run).model
+            model = load_run(run).model
             total = float(model.log_likelihood(rows, None, Rng(0), 500).double().exp().sum())
             print(
                 f"sum of P over all {len(rows)} rows of {' and '.join(names)}, {label} ({model.bound}): {total:.5f}"
@@ -225,12 +226,12 @@ def main() -> None:
             quality_reference = QualityReference(dataset)
             for label, (family, options) in FAMILIES.items():
                 budget = {} if family == "classical" else {"steps": arguments.steps}
-                run = launch.start(
-                    launch.plan(family, str(path), **options, **budget), folder / f"{name}-{label}"
+                run = start_run(
+                    make_plan(family, str(path), **options, **budget), folder / f"{name}-{label}"
                 )
                 print(
                     f"{label:22}"
-                    + row(restore(run), quality_reference, folder / f"{name}-{label}.csv", truth),
+                    + row(load_run(run), quality_reference, folder / f"{name}-{label}.csv", truth),
                     flush=True,
                 )
 

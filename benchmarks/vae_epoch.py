@@ -27,9 +27,9 @@ def ours(precision: str = "float32", compiled: bool = False) -> dict:
 
     from fromnoise.core.rng import Rng
     from fromnoise.data.stream import in_order
-    from fromnoise.training import launch
+    from fromnoise.training.plan import make_plan
 
-    plan = launch.plan(
+    plan = make_plan(
         "vae",
         "mnist",
         "lecture",

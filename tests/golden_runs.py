@@ -23,8 +23,9 @@ import torch
 from fromnoise import families
 from fromnoise.core.rng import Rng
 from fromnoise.data.dataset import Dataset
-from fromnoise.training import launch
-from fromnoise.training.loop import Trainer
+from fromnoise.training.launch import start_run
+from fromnoise.training.plan import make_plan
+from fromnoise.training.trainer import Trainer
 
 FROZEN = Path(__file__).parent / "frozen" / "golden.json"
 STEPS = 20
@@ -144,7 +145,7 @@ def in_float64():
 
 def trainer_of(family: str, data: str, preset: str, options: dict, folder: Path, **more) -> Trainer:
     name = str(folder / data) if "." in data else data
-    plan = launch.plan(family, name, preset, steps=STEPS, **(SMALL | options | more))
+    plan = make_plan(family, name, preset, steps=STEPS, **(SMALL | options | more))
     if data in IMAGE_OF.values():
         plan = replace(plan, dataset=first_rows(plan.dataset))
     return plan, plan.trainer()
@@ -219,10 +220,10 @@ def digest_of(trainer: Trainer) -> str:
 def two_stage_digest(first: tuple[str, str], second: tuple[str, str], folder: Path) -> str:
     """Of a second stage in the codes of a first stage that was trained for DIGEST_STEPS steps."""
     path = folder / "-".join(first + second)
-    launch.start(launch.plan(first[0], "digits", first[1], steps=DIGEST_STEPS, **SMALL), path)
+    start_run(make_plan(first[0], "digits", first[1], steps=DIGEST_STEPS, **SMALL), path)
     options = {"network": "mlp"} if second[0] == "gan" else {}
     return digest_of(
-        launch.plan(
+        make_plan(
             second[0], None, second[1], within=path, steps=STEPS, **(SMALL | options)
         ).trainer()
     )

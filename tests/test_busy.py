@@ -19,12 +19,15 @@ from fromnoise.cli.live import event_line, plan_line, replanned_line
 from fromnoise.core.errors import StorageError, UsageError
 from fromnoise.runs import checkpoint
 from fromnoise.runs.directory import Run
-from fromnoise.runs.load import restore
+from fromnoise.runs.load import load_run
 from fromnoise.training import budget, launch
 from fromnoise.training.budget import Timer, as_option, ends_interval, plan_of, section
-from fromnoise.training.loop import Trainer
+from fromnoise.training.launch import start_run
 from fromnoise.training.optim import lr_factor
+from fromnoise.training.plan import make_plan
+from fromnoise.training.resume import resume_run
 from fromnoise.training.settings import TrainConfig
+from fromnoise.training.trainer import Trainer
 
 NAMES = ("OMP_WAIT_POLICY", "KMP_LIBRARY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
 
@@ -128,11 +131,11 @@ def test_intervals_are_as_many_as_were_asked_for():
 )
 def test_a_plan_that_makes_no_sense_is_refused(words):
     with pytest.raises(UsageError, match="--plan"):
-        launch.plan("vae", plan=words.split(","))
+        make_plan("vae", plan=words.split(","))
     with pytest.raises(UsageError, match="--plan"):
-        launch.plan("vae", plan=["0:20:30"])
+        make_plan("vae", plan=["0:20:30"])
     with pytest.raises(UsageError, match="one budget"):
-        launch.plan("vae", plan=["0:20"], steps=20)
+        make_plan("vae", plan=["0:20"], steps=20)
 
 
 # -- timing ------------------------------------------------------------------------------------------------------
@@ -183,7 +186,7 @@ def clock(monkeypatch):
 
 
 def train(path, on_event=lambda event: None, **options):
-    return launch.start(launch.plan("vae", "digits", **SMALL | options), path, on_event=on_event)
+    return start_run(make_plan("vae", "digits", **SMALL | options), path, on_event=on_event)
 
 
 def is_whole(run: Run) -> None:
@@ -196,7 +199,7 @@ def is_whole(run: Run) -> None:
     )
     assert (
         run.events("interval")[-1]["steps"] == run.info["steps"]
-        and restore(run).model.progress == 1.0
+        and load_run(run).model.progress == 1.0
     )
 
 
@@ -265,7 +268,7 @@ def test_a_run_is_a_function_of_its_plan(clock, tmp_path, timed, later):
     assert again.info["plan"] == run.info["plan"] and not first_difference(run, again)
     decided = run.info["plan"][1][0]
     cut = interrupted(
-        launch.plan("vae", "digits", **SMALL, plan=words),
+        make_plan("vae", "digits", **SMALL, plan=words),
         tmp_path / "cut",
         [decided - 1, decided, decided + 2],
     )
@@ -292,7 +295,7 @@ def test_a_kill_after_a_decision_and_before_its_checkpoint_changes_no_bit(clock,
         and checkpoint.find(run).step < killed_at
     )
     kept = run.info["plan"]
-    done = launch.resume(run)
+    done = resume_run(run)
     assert done.info["plan"][: len(kept)] == kept
     is_whole(done)
     again = train(tmp_path / "again", plan=as_option(done.info["plan"]).split(","))
@@ -310,7 +313,7 @@ def test_a_stopped_run_is_timed_further(clock, tmp_path):
     planned, before = run.info["steps"], run.seconds()
     clock.cost = lambda step, timing: 0.3
     begin = clock.now
-    done = launch.resume(run)
+    done = resume_run(run)
     is_whole(done)
     assert done.info["steps"] < 0.6 * planned and 25 < clock.now - begin + before < 34
 
@@ -320,7 +323,7 @@ def test_minutes_on_resume_are_timed_again_too(clock, tmp_path):
     run = train(tmp_path / "run", steps=100)
     clock.cost = lambda step, timing: 0.1 if timing else 0.4
     begin = clock.now
-    longer = launch.resume(run, {"minutes": 0.5})
+    longer = resume_run(run, {"minutes": 0.5})
     is_whole(longer)
     assert (
         26 < clock.now - begin < 34
@@ -332,7 +335,7 @@ def test_minutes_on_resume_are_timed_again_too(clock, tmp_path):
         budget.CHECKS[0] * (planned - 100)
     )  # shares are of the steps that were added
     plan, steps = longer.info["plan"], longer.info["steps"]
-    again = launch.resume(longer, {"steps": 10})
+    again = resume_run(longer, {"steps": 10})
     is_whole(again)
     assert again.info["extended"][1] == {"from": steps, "steps": steps + 10, "plan": plan}
     assert again.info["plan"] == [[0, steps + 10]] and again.info["budget"] is None

@@ -20,11 +20,11 @@ from fromnoise.data.sources.shapes import (
     SIDE,
     SIZES,
     UNSEEN,
-    pixel_coverage,
     parse_caption,
+    pixel_coverage,
 )
 from fromnoise.data.stream import Stream, in_order
-from fromnoise.training import launch
+from fromnoise.training.plan import make_plan
 
 
 @pytest.fixture(scope="module")
@@ -286,12 +286,12 @@ def test_labels_are_told_from_captions():
 @pytest.mark.parametrize("family", ["vae", "gan", "vaegan", "autoregressive"])
 def test_families_that_know_only_labels_say_so(family):
     with pytest.raises(UsageError, match="captions, which this family does not read"):
-        launch.plan(family, "shapes", conditional=True)
+        make_plan(family, "shapes", conditional=True)
 
 
 @pytest.mark.parametrize("family", ["autoencoder", "vae", "gan", "vaegan", "autoregressive"])
 def test_families_learn_p_of_x_from_it(family, data):
-    model = launch.plan(family, "shapes", resolution=24).build()
+    model = make_plan(family, "shapes", resolution=24).build()
     batch = load("shapes", DataConfig(resolution=24)).batch("train", range(4))
     for phase in model.phases():
         assert torch.isfinite(model.loss(batch, phase.name, Rng(0)).value)

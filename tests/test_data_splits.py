@@ -8,7 +8,9 @@ from fromnoise.core.errors import DataError, UsageError
 from fromnoise.core.rng import Rng
 from fromnoise.core.spec import DataSpec
 from fromnoise.data import DataConfig, catalogue, load
-from fromnoise.data.dataset import Split, binarised, split_rows
+from fromnoise.data.dataset import Split
+from fromnoise.data.image_dataset import binarise_images
+from fromnoise.data.splits import split_rows
 
 
 @pytest.mark.parametrize("n", [10, 11, 100, 1797])
@@ -69,7 +71,7 @@ def test_dynamic_draws_training_images_anew_and_static_does_not():
 
 def test_binarisation_is_white_with_the_pixels_probability():
     x = np.repeat(np.arange(17, dtype=np.uint8), 4000).reshape(17, 1, 40, 100)
-    _, splits = binarised(
+    _, splits = binarise_images(
         DataSpec("image", (1, 40, 100), 17),
         {"train": Split(x, levels=17)},
         DataConfig(binarise="static"),

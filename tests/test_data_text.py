@@ -20,7 +20,7 @@ from fromnoise.data import DataConfig, load
 from fromnoise.data.download import FetchError
 from fromnoise.data.sources import text
 from fromnoise.data.stream import Stream, default_batch_size, in_order
-from fromnoise.runs.load import described_data
+from fromnoise.runs.load import dataset_from_record
 from fromnoise.runs.records.base import validate_record
 from fromnoise.runs.records.run import DataRecord
 
@@ -539,13 +539,13 @@ def test_a_run_keeps_its_tokens(kind):
         "tokenizer": json.loads(json.dumps(dataset.tokenizer.to_json())),
         "settings": dataset.settings,
     }
-    again = described_data(run_of(kept))
+    again = dataset_from_record(run_of(kept))
     assert (
         again.tokenizer.encode(WORDS).tolist() == dataset.tokenizer.encode(WORDS).tolist()
         and again.spec == dataset.spec
     )
     del kept["tokenizer"]  # as runs of images have it, and those of before
-    assert described_data(run_of(kept)).tokenizer is None
+    assert dataset_from_record(run_of(kept)).tokenizer is None
     assert load("a.txt", DataConfig(**dataset.settings)).digest == dataset.digest
 
 

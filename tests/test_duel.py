@@ -18,8 +18,8 @@ from fromnoise.measures.features import Columns
 from fromnoise.nets.mlp import MLP
 from fromnoise.probability import adversarial
 from fromnoise.runs.directory import Run
-from fromnoise.training import launch
-from fromnoise.training.loop import Stop, Trainer, fit
+from fromnoise.training.launch import start_run
+from fromnoise.training.loop import fit
 from fromnoise.training.monitor import health
 from fromnoise.training.monitor.adversarial import (
     AdversarialMonitor,
@@ -34,7 +34,10 @@ from fromnoise.training.monitor.adversarial import (
     verdicts,
 )
 from fromnoise.training.monitor.validation import Reference
+from fromnoise.training.plan import make_plan
 from fromnoise.training.settings import TrainConfig
+from fromnoise.training.stop import StopRequest
+from fromnoise.training.trainer import Trainer
 
 SMALL = dict(threads=1, intervals=4, validation_examples=500)
 POINTS = dict(data_name="ring8", hidden=(64, 64), batch_size=64, precision="float32", **SMALL)
@@ -161,7 +164,7 @@ def test_classes_too_many_to_be_judged_give_way_to_regions():
 
 
 def test_an_evaluator_names_the_classes():
-    plan = launch.plan("classical", "digits", threads=1)
+    plan = make_plan("classical", "digits", threads=1)
     reference = Reference(plan.dataset, 500, Rng(0))
     modes = modes_of(reference, plan.dataset, Rng(0))
     assert modes.evaluator is reference.map and modes.size == 10
@@ -224,7 +227,7 @@ def test_scores_that_are_not_finite_are_no_duel():
 
 def test_distance_of_images():
     """With rows enough it is Fréchet's, and the mean alone scores the variance; a handful of examples is measured too."""
-    plan = launch.plan(
+    plan = make_plan(
         "classical", "digits", validation=0.4, threads=1
     )  # other splits than the evaluator's: PCA
     reference = Reference(plan.dataset, 2000, Rng(0))
@@ -243,7 +246,7 @@ def test_distance_of_images():
     assert distance(mean + 1e-3 * Rng(0).normal("eps", (719, 1, 8, 8))).value == pytest.approx(
         reference.spread, rel=0.1
     )
-    few = Reference(launch.plan("classical", "digits", threads=1).dataset, 5, Rng(0))
+    few = Reference(make_plan("classical", "digits", threads=1).dataset, 5, Rng(0))
     assert (
         few.name == "sliced_wasserstein"
         and few.n == 10
@@ -374,7 +377,7 @@ def test_minimax_without_a_penalty_fails_visibly(tmp_path):
         ema=0.9,
         schedule="constant",
     )
-    run = launch.start(launch.plan("gan", steps=300, **wild, **PINNED, **POINTS), tmp_path / "run")
+    run = start_run(make_plan("gan", steps=300, **wild, **PINNED, **POINTS), tmp_path / "run")
     assert "mode collapse" in names(run)
     for event in run.events("interval"):
         assert (
@@ -384,7 +387,7 @@ def test_minimax_without_a_penalty_fails_visibly(tmp_path):
         )
         assert event["validation"]["raw_distance"] == event["duel"]["raw_distance"]
     cut = interrupted(
-        launch.plan("gan", steps=300, **wild, **PINNED, **POINTS), tmp_path / "cut", [100]
+        make_plan("gan", steps=300, **wild, **PINNED, **POINTS), tmp_path / "cut", [100]
     )
     assert not first_difference(run, cut)  # the duel's numbers and sentences too
 
@@ -400,7 +403,7 @@ def test_a_penalised_duel_is_well(tmp_path):
         ema=0.99,
         schedule="cosine",
     )
-    run = launch.start(launch.plan("gan", steps=400, **calm, **PINNED, **POINTS), tmp_path / "run")
+    run = start_run(make_plan("gan", steps=400, **calm, **PINNED, **POINTS), tmp_path / "run")
     assert not names(run)
     last = run.events("interval")[-1]["duel"]
     assert last["modes_seen"] == last["modes"] == 8 and last["relative"] < 0.05
@@ -461,7 +464,7 @@ def scene(path, n: int, **config) -> Run:
             "steps": 240,
         },
     )
-    fit(trainer, run, 240, lambda event: None, Stop())
+    fit(trainer, run, 240, lambda event: None, StopRequest())
     return run
 
 
@@ -490,8 +493,8 @@ def test_a_discriminator_wins(loss, tmp_path):
 
 def test_samples_that_are_not_finite_end_the_run(tmp_path):
     with pytest.raises(DivergedError, match="third time.*Lower --lr-d and --lr-g"):
-        launch.start(
-            launch.plan("gan", lr_g=1e30, steps=20, schedule="constant", **POINTS), tmp_path / "run"
+        start_run(
+            make_plan("gan", lr_g=1e30, steps=20, schedule="constant", **POINTS), tmp_path / "run"
         )
 
 
@@ -508,7 +511,7 @@ def test_modes_need_no_evaluator():
 
 def test_a_mend_does_not_name_the_loss_that_is_taken():
     def loss(**options):
-        return launch.plan("gan", data_name="ring8", steps=1, threads=1, **options).build()
+        return make_plan("gan", data_name="ring8", steps=1, threads=1, **options).build()
 
     assert "loss" not in health.known_options(loss()) and "loss" in health.known_options(
         loss(loss="hinge")

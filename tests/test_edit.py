@@ -17,7 +17,8 @@ from fromnoise.core.spec import DataSpec
 from fromnoise.inference import edit, masks
 from fromnoise.probability.diffusion import editing, samplers
 from fromnoise.probability.diffusion.path import PATHS
-from fromnoise.training import launch
+from fromnoise.training.launch import start_run
+from fromnoise.training.plan import make_plan
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +40,7 @@ def runs(tmp_path_factory):
         "pca": ("classical", "digits", dict(preset="lecture", threads=1)),
     }
     return {
-        name: launch.start(launch.plan(family, data, **options), root / name, "").path
+        name: start_run(make_plan(family, data, **options), root / name, "").path
         for name, (family, data, options) in made.items()
     }
 
@@ -533,8 +534,8 @@ def test_bounds_of_guidance_need_guidance(runs):
 
 def test_a_weaker_run_guides(runs, tmp_path):
     """Autoguidance from the command line and in Python; what it cannot be used for is said in a line."""
-    weak = launch.start(
-        launch.plan("diffusion", "digits", width=32, depth=1, steps=3, intervals=1, threads=1),
+    weak = start_run(
+        make_plan("diffusion", "digits", width=32, depth=1, steps=3, intervals=1, threads=1),
         tmp_path / "weak",
         "",
     ).path

@@ -22,14 +22,15 @@ from fromnoise.evaluate.report import evaluate
 from fromnoise.evaluate.table import plain_table
 from fromnoise.families import load
 from fromnoise.measures.latents import active_units
-from fromnoise.runs.load import LoadedRun, restore
-from fromnoise.training import launch
+from fromnoise.runs.load import LoadedRun, load_run
+from fromnoise.training.launch import start_run
+from fromnoise.training.plan import make_plan
 
 SMALL = dict(steps=12, batch_size=32, intervals=2, validation_examples=50, threads=1)
 
 
 def trained(path, family="vae", **options) -> LoadedRun:
-    return restore(launch.start(launch.plan(family, **SMALL | options), path))
+    return load_run(start_run(make_plan(family, **SMALL | options), path))
 
 
 def measured(loaded: LoadedRun, samples: int = 60, **options) -> dict:

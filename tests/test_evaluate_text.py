@@ -19,7 +19,8 @@ from fromnoise.core.rng import Rng
 from fromnoise.core.spec import DataSpec
 from fromnoise.data import load as load_data
 from fromnoise.data.codecs.tokenizer import Bytes, Characters
-from fromnoise.data.dataset import DataConfig, Dataset, TextSplit
+from fromnoise.data.config import DataConfig
+from fromnoise.data.dataset import Dataset, TextSplit
 from fromnoise.evaluate import text
 from fromnoise.evaluate.protocol import columns_of
 from fromnoise.evaluate.report import evaluate, reference_for, settings, usual_samples
@@ -37,12 +38,13 @@ from fromnoise.evaluate.text import (
 from fromnoise.families import load
 from fromnoise.inference import text as generate
 from fromnoise.measures.text import Hashes, copied, entropy_rate
-from fromnoise.runs.load import LoadedRun, restore
+from fromnoise.runs.load import LoadedRun, load_run
 from fromnoise.show.page import gallery
 from fromnoise.show.page.page import _marked
 from fromnoise.show.page.verdict import verdict
 from fromnoise.studies.comparison import compare, known
-from fromnoise.training import launch
+from fromnoise.training.launch import start_run
+from fromnoise.training.plan import make_plan
 
 CHAIN = np.array([[0.9, 0.1], [0.4, 0.6]])  # 0.569387 bits
 LETTERS = "aé"
@@ -425,10 +427,10 @@ def runs(tmp_path_factory):
             ("gru", dict(preset="gru", width=16, steps=20)),
             ("bytes", dict(preset="ngram", order=2, tokens="bpe", vocabulary=270)),
         ):
-            launch.start(
-                launch.plan("autoregressive", name, context=32, **TINY | options), root / run
+            start_run(
+                make_plan("autoregressive", name, context=32, **TINY | options), root / run
             )
-        yield {run: restore(launch.Run(root / run)) for run in ("counts", "gru", "bytes")} | {
+        yield {run: load_run(Run(root / run)) for run in ("counts", "gru", "bytes")} | {
             "root": root
         }
 
@@ -516,8 +518,8 @@ def test_models_of_one_text_stand_on_one_page_whatever_their_symbols(runs, capsy
     assert "3,011 characters test split" in html and re.search(r"[\d,]+ bytes test split", html)
     other = runs["root"] / "other"
     (runs["root"] / "other.txt").write_text((runs["root"] / "book.txt").read_text()[::-1])
-    launch.start(
-        launch.plan(
+    start_run(
+        make_plan(
             "autoregressive",
             str(runs["root"] / "other.txt"),
             preset="ngram",
@@ -557,13 +559,13 @@ NARROW = dict(TINY, width=16, depth=1, heads=2, steps=60, batch_size=64)
 
 @pytest.fixture(scope="module")
 def given(tmp_path_factory):
-    run = launch.start(
-        launch.plan(
+    run = start_run(
+        make_plan(
             "autoregressive", "digits", conditional=True, binarise="dynamic", pack=False, **NARROW
         ),
         tmp_path_factory.mktemp("given") / "run",
     )
-    return restore(run)
+    return load_run(run)
 
 
 def test_an_image_has_an_exact_likelihood_and_a_class_by_bayes(given):
@@ -599,15 +601,15 @@ def test_an_image_has_an_exact_likelihood_and_a_class_by_bayes(given):
 def test_a_model_without_classes_says_why_it_cannot_classify(tmp_path):
     options = NARROW | dict(steps=2)
     report = evaluate(
-        restore(launch.start(launch.plan("autoregressive", "digits", **options), tmp_path / "a")),
+        load_run(start_run(make_plan("autoregressive", "digits", **options), tmp_path / "a")),
         samples=60,
     )
     assert "--conditional" in named(report["metrics"])["bayes_accuracy"]["reason"]
-    pca = restore(
-        launch.start(launch.plan("classical", "digits", preset="pca", threads=1), tmp_path / "p")
+    pca = load_run(
+        start_run(make_plan("classical", "digits", preset="pca", threads=1), tmp_path / "p")
     )
     page, reports = compare(
-        [restore(launch.Run(tmp_path / "a")), pca], tmp_path / "page.html", samples=60, zoo=False
+        [load_run(Run(tmp_path / "a")), pca], tmp_path / "page.html", samples=60, zoo=False
     )
     assert "bayes_accuracy" not in named(reports[1]["metrics"]) and "Completions" in page.read_text(
         "utf-8"

@@ -13,9 +13,11 @@ from fromnoise.core.spec import Batch, DataSpec
 from fromnoise.evaluate.report import drawn, title
 from fromnoise.families import gan
 from fromnoise.probability import adversarial
-from fromnoise.runs.load import restore
-from fromnoise.training import launch
-from fromnoise.training.loop import LONG, kinds_of_step
+from fromnoise.runs.load import load_run
+from fromnoise.training.estimate import IMAGINED_STEPS, list_step_kinds
+from fromnoise.training.launch import start_run
+from fromnoise.training.plan import make_plan
+from fromnoise.training.resume import resume_run
 
 POINTS, DIGITS = DataSpec("vector", (2,)), DataSpec("image", (1, 8, 8), levels=17, classes=10)
 SMALL = dict(network="mlp", hidden=(16, 16), latent_dim=4)
@@ -201,7 +203,7 @@ def test_dirac_gan(loss, lr):
     ids=str,
 )
 def test_a_phase_leaves_the_frozen_network_as_it_is(options):
-    trainer = launch.plan(
+    trainer = make_plan(
         "gan", "digits", batch_size=16, width=options.pop("width", 8), steps=4, threads=1, **options
     ).trainer()
     trainer.model.progress = 0.7
@@ -231,7 +233,7 @@ def check_phases(trainer) -> None:
 )
 def test_frozen_with_compiled_networks_too(penalty, compiled):
     """What a penalty differentiates twice is left as it is: torch.compile cannot do that."""
-    trainer = launch.plan(
+    trainer = make_plan(
         "gan",
         "digits",
         preset="mlp",
@@ -466,10 +468,10 @@ def test_weights_that_overflow_under_spectral_norm_end_as_a_divergence_not_as_a_
 
 def test_growing_networks_are_not_stretched(tmp_path):
     options = dict(network="progressive", width=4, steps=4, batch_size=8, threads=1, intervals=2)
-    run = launch.start(launch.plan("gan", "digits", **options), tmp_path / "run")
+    run = start_run(make_plan("gan", "digits", **options), tmp_path / "run")
     with pytest.raises(UsageError, match="train anew"):
-        launch.resume(run, {"steps": 4}, warn=lambda line: None)
-    assert restore(run).model.progress == 1.0
+        resume_run(run, {"steps": 4}, warn=lambda line: None)
+    assert load_run(run).model.progress == 1.0
 
 
 def test_how_sure_a_discriminator_should_be_is_measured():
@@ -495,12 +497,12 @@ def test_how_sure_a_discriminator_should_be_is_measured():
 
 
 def test_the_average_is_calibrated_at_each_interval(tmp_path):
-    plan = launch.plan(
+    plan = make_plan(
         "gan", "digits", steps=30, threads=1, intervals=2, batch_size=16, width=4, conditional=True
     )
-    run = launch.start(plan, tmp_path / "run")
+    run = start_run(plan, tmp_path / "run")
     sure = {
-        weights: float(restore(run, weights=weights, device="cpu").model.choice.sureness)
+        weights: float(load_run(run, weights=weights, device="cpu").model.choice.sureness)
         for weights in ("ema", "model")
     }
     assert sure["ema"] == sure["model"] != 1
@@ -527,7 +529,7 @@ def test_what_judges_groups_or_augmented_images_chooses_nothing():
 
 
 def test_in_its_last_share_d_learns_alone():
-    plan = launch.plan(
+    plan = make_plan(
         "gan",
         "ring8",
         steps=20,
@@ -537,8 +539,8 @@ def test_in_its_last_share_d_learns_alone():
         hidden_g=(8, 8),
         d_alone=0.25,
     )
-    kinds = kinds_of_step(plan.trainer())
-    assert [share for _, share in kinds] == [0.75, 0.25] and kinds[0][0] < 0.75 * LONG < kinds[1][
+    kinds = list_step_kinds(plan.trainer())
+    assert [share for _, share in kinds] == [0.75, 0.25] and kinds[0][0] < 0.75 * IMAGINED_STEPS < kinds[1][
         0
     ]  # each is timed for a budget
     trainer = plan.trainer()
@@ -564,8 +566,8 @@ def test_samples_that_d_chooses_share_a_column_with_others(tmp_path):
     """How a family samples by default is no part of the protocol: the report's title says it."""
     small = dict(steps=3, threads=1, intervals=1)
     opened = [
-        restore(
-            launch.start(launch.plan(family, "ring8", **small), tmp_path / family), device="cpu"
+        load_run(
+            start_run(make_plan(family, "ring8", **small), tmp_path / family), device="cpu"
         )
         for family in ("gan", "vae")
     ]

@@ -419,7 +419,7 @@ def loaded(model, tokenizer, family="fake", data="talk"):
     named = {"family": family, "data": {"name": data}}
     record = SimpleNamespace(family=family, data=SimpleNamespace(name=data))
     run = SimpleNamespace(
-        path=Path("runs/x"), info=named, record=record, note_outputs=lambda files: None
+        path=Path("runs/x"), info=named, record=record, record_outputs=lambda files: None
     )
     file = SimpleNamespace(name=family, Options=DecodingOptions)
     return SimpleNamespace(

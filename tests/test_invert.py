@@ -13,8 +13,9 @@ from fromnoise.core.config import BaseConfig
 from fromnoise.core.errors import UsageError
 from fromnoise.core.rng import Rng
 from fromnoise.inference.invert import invert
-from fromnoise.runs.load import restore
-from fromnoise.training import launch
+from fromnoise.runs.load import load_run
+from fromnoise.training.launch import start_run
+from fromnoise.training.plan import make_plan
 
 RNG = Rng(0, ("test",))
 
@@ -153,10 +154,10 @@ def test_what_cannot_be_inverted_says_why():
 
 @pytest.fixture(scope="module")
 def gan(tmp_path_factory):
-    plan = launch.plan(
+    plan = make_plan(
         "gan", "digits", "mlp", steps=30, hidden=(32, 32), latent_dim=8, threads=1, intervals=2
     )
-    return launch.start(plan, tmp_path_factory.mktemp("runs") / "gan")
+    return start_run(plan, tmp_path_factory.mktemp("runs") / "gan")
 
 
 def test_reconstruct_of_a_model_without_encoder_says_how(gan, capsys):
@@ -192,9 +193,9 @@ def test_reconstruct_of_own_images(gan, tmp_path, capsys):
 )
 def test_sample_is_decode_of_draw_latents(family, options, tmp_path):
     preset = options.pop("preset", "mlp")
-    loaded = restore(
-        launch.start(
-            launch.plan(family, "digits", preset, steps=4, threads=1, intervals=1, **options),
+    loaded = load_run(
+        start_run(
+            make_plan(family, "digits", preset, steps=4, threads=1, intervals=1, **options),
             tmp_path / "run",
         ),
         device="cpu",
@@ -208,7 +209,7 @@ def test_sample_is_decode_of_draw_latents(family, options, tmp_path):
 
 
 def test_latents_of_a_conditional_hierarchy_take_the_label(tmp_path):
-    plan = launch.plan(
+    plan = make_plan(
         "vae",
         "digits",
         "ladder",
@@ -220,7 +221,7 @@ def test_latents_of_a_conditional_hierarchy_take_the_label(tmp_path):
         blocks=1,
         conditional=True,
     )
-    loaded = restore(launch.start(plan, tmp_path / "run"), device="cpu")
+    loaded = load_run(start_run(plan, tmp_path / "run"), device="cpu")
     model, given, rng, y = (
         loaded.model,
         loaded.family.Options(),

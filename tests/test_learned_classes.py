@@ -12,7 +12,7 @@ from fromnoise.core.json_files import sealed
 from fromnoise.evaluate.report import evaluate
 from fromnoise.inference import edit_files, sample
 from fromnoise.runs.directory import Run
-from fromnoise.runs.load import restore
+from fromnoise.runs.load import load_run
 from fromnoise.show.figures.catalogue import show
 
 FAST = dict(steps=3, batch_size=16, intervals=1, validation_examples=8, threads=1, conditional=True)
@@ -48,7 +48,7 @@ def test_samples_go_through_learned_classes_only(trained, monkeypatch):
 
 @pytest.mark.parametrize("with_data", [True, False])
 def test_an_unlearned_class_is_refused_with_the_learned_ones(trained, with_data):
-    loaded = restore(trained.run, with_data=with_data)
+    loaded = load_run(trained.run, with_data=with_data)
     with pytest.raises(UsageError, match="class 3 has no training example.*choose from 0, 5$"):
         sample.sample(loaded, 2, label=3)
     assert len(sample.sample(loaded, 2, label=5)) == 2
@@ -60,7 +60,7 @@ def test_a_run_that_recorded_no_counts_is_sampled_as_before(trained):
     counts = info["data"].pop("class_counts")
     assert sum(counts) == 160 and min(counts[0], counts[5]) > 0 and not any(counts[1:5])
     path.write_text(sealed(info))
-    loaded = restore(Run(trained.path), with_data=False)
+    loaded = load_run(Run(trained.path), with_data=False)
     assert len(sample.sample(loaded, 2, label=3)) == 2
     assert loaded.dataset.default_conditions(range(7)).tolist() == [0, 1, 2, 3, 4, 5, 0]
 

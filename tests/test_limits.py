@@ -16,7 +16,8 @@ from fromnoise.core import limits
 from fromnoise.core.errors import StorageError, UsageError
 from fromnoise.core.json_files import sealed
 from fromnoise.data import load
-from fromnoise.training import launch
+from fromnoise.training.launch import start_run
+from fromnoise.training.plan import make_plan
 
 STEPS = {"steps": 2, "threads": 1, "intervals": 1, "validation_examples": 20, "batch_size": 16}
 MODELS = {
@@ -36,7 +37,7 @@ def trained(tmp_path_factory):
         patch.setenv("FROMNOISE_CACHE", str(root / "cache"))
         for name, (family, options) in MODELS.items():
             steps = {} if family == "classical" else STEPS
-            launch.start(launch.plan(family, **options, **steps), root / name)
+            start_run(make_plan(family, **options, **steps), root / name)
     return root
 
 
@@ -169,9 +170,9 @@ def test_a_folder_of_samples_is_written_as_they_come(trained, monkeypatch):
 
     from fromnoise.inference import sample, write
     from fromnoise.runs.directory import Run
-    from fromnoise.runs.load import restore
+    from fromnoise.runs.load import load_run
 
-    loaded = restore(Run(trained / "vae"), with_data=False)
+    loaded = load_run(Run(trained / "vae"), with_data=False)
     expected = write.to_data_units(loaded.dataset, sample.sample(loaded, 150))
     monkeypatch.setattr(write, "sample", None)  # it would hold them all
     files = write.sample_to(loaded, 150, Path("many"))

@@ -19,9 +19,10 @@ from fromnoise.evaluate.report import evaluate
 from fromnoise.evaluate.table import plain_table
 from fromnoise.measures import labels
 from fromnoise.measures.labels import divergence_from_uniform
-from fromnoise.runs.load import restore
+from fromnoise.runs.load import load_run
 from fromnoise.show.page.page import write_page
-from fromnoise.training import launch
+from fromnoise.training.launch import start_run
+from fromnoise.training.plan import make_plan
 
 STANDARD = 1 - math.exp(-4.5)  # of a round Gaussian in the plane within three standard deviations
 
@@ -223,8 +224,8 @@ def test_real_stacks_find_all_modes_that_there_are():
 
 # -- the last and the best checkpoint -----------------------------------------------------------------------------
 def test_reports_tell_the_last_and_the_best_checkpoint(tmp_path):
-    run = launch.start(
-        launch.plan(
+    run = start_run(
+        make_plan(
             "vae",
             "digits",
             threads=1,
@@ -237,7 +238,7 @@ def test_reports_tell_the_last_and_the_best_checkpoint(tmp_path):
         tmp_path / "run",
     )
     events = run.events("interval")
-    assert evaluate(restore(run), samples=60, k=2, n=20)["training"] == {
+    assert evaluate(load_run(run), samples=60, k=2, n=20)["training"] == {
         "last": {"step": 40, "value": events[-1]["validation"]["value"]},
         "best": {"step": 40, "value": min(e["validation"]["value"] for e in events)},
         "rollbacks": 0,
@@ -254,7 +255,7 @@ def test_reports_tell_the_last_and_the_best_checkpoint(tmp_path):
     run.append(
         events[-1] | {"step": 50, "validation": {"value": events[-1]["validation"]["value"] + 1.0}}
     )
-    report = evaluate(restore(run), samples=60, k=2, n=20)
+    report = evaluate(load_run(run), samples=60, k=2, n=20)
     assert (
         report["training"]["last"]["step"] == 50
         and report["training"]["best"]["step"] == 40
@@ -272,6 +273,6 @@ def test_reports_tell_the_last_and_the_best_checkpoint(tmp_path):
     }  # reports of before say nothing
     assert "best checkpoint" not in plain_table([old])
     page = write_page(
-        tmp_path / "p.html", "t", "", [restore(run)] * 2, [report, old], {}, []
+        tmp_path / "p.html", "t", "", [load_run(run)] * 2, [report, old], {}, []
     ).read_text()
     assert page.count("at step 50, best") == 1 and "rolled back 1 time" in page

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from exact_divergence import gan_value, jensen_shannon, optimal_log_odds
 from torch import nn
 
 from fromnoise.core.config import BaseConfig
@@ -19,9 +20,8 @@ from fromnoise.core.family import Family, Loss, Phase
 from fromnoise.core.rng import Rng
 from fromnoise.core.spec import DataSpec
 from fromnoise.data.dataset import Dataset, Split
-from fromnoise.probability.divergence import gan_value, jensen_shannon, optimal_log_odds
-from fromnoise.training.loop import Trainer
 from fromnoise.training.settings import TrainConfig
+from fromnoise.training.trainer import Trainer
 
 GRID = torch.linspace(-12, 13, 2001, dtype=torch.float64)
 

@@ -14,8 +14,9 @@ from fromnoise.evaluate import attributes
 from fromnoise.families import Trust
 from fromnoise.inference.sample import sample
 from fromnoise.runs.directory import Run
-from fromnoise.runs.load import described_data, restore
-from fromnoise.training import launch
+from fromnoise.runs.load import dataset_from_record, load_run
+from fromnoise.training.launch import start_run
+from fromnoise.training.plan import make_plan
 
 TRUST = Trust(recorded=True)
 PAINTER = '''
@@ -83,8 +84,8 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def run(folder):
-    return launch.start(
-        launch.plan(str(folder / "painter.py"), "shapes", conditional=True), folder / "run"
+    return start_run(
+        make_plan(str(folder / "painter.py"), "shapes", conditional=True), folder / "run"
     )
 
 
@@ -95,14 +96,14 @@ def test_the_run_knows_its_words(run):
         "small",
         "large",
     ]
-    without = described_data(Run(run.path))
+    without = dataset_from_record(Run(run.path))
     data = load("shapes")
     assert without.caption_codec == data.caption_codec and without.spec == data.spec and not without.splits
 
 
 def test_samples_follow_the_examples_in_turn_with_and_without_the_data(run):
     with_data, without = (
-        sample(restore(run, with_data=there, trust=TRUST), 70, seed=1) for there in (True, False)
+        sample(load_run(run, with_data=there, trust=TRUST), 70, seed=1) for there in (True, False)
     )
     data = load("shapes")
     assert (with_data == without).all()
@@ -113,7 +114,7 @@ def test_samples_follow_the_examples_in_turn_with_and_without_the_data(run):
 
 
 def test_a_prompt_is_drawn(run, tmp_path):
-    loaded, wanted = restore(run, with_data=False, trust=TRUST), load("shapes")
+    loaded, wanted = load_run(run, with_data=False, trust=TRUST), load("shapes")
     caption = next(c for c in wanted.captions("test") if len(c.split()) % 2)
     row = wanted.captions("test").index(caption)
     x = sample(loaded, 3, prompt=caption)
@@ -159,19 +160,19 @@ def test_what_is_asked_wrongly_gets_one_line(run, capsys, args, told):
 
 
 def test_models_without_captions_take_no_prompt(folder, capsys):
-    plain = launch.start(launch.plan(str(folder / "painter.py"), "shapes"), folder / "plain")
+    plain = start_run(make_plan(str(folder / "painter.py"), "shapes"), folder / "plain")
     assert (
         main(["sample", str(plain.path), "--trust-code", "-n", "2", "--prompt", "a red circle"])
         == 2
     )
     assert "was not trained with captions" in capsys.readouterr().err
     with pytest.raises(UsageError, match="leave --label out"):
-        sample(restore(plain, trust=TRUST), 2, label=1)
-    assert attributes.rows(restore(plain, trust=TRUST), True, 0) == []
+        sample(load_run(plain, trust=TRUST), 2, label=1)
+    assert attributes.rows(load_run(plain, trust=TRUST), True, 0) == []
 
 
 def test_rates_are_those_of_the_pictures(run):
-    found = {row["name"]: row for row in attributes.rows(restore(run, trust=TRUST), True, 0)}
+    found = {row["name"]: row for row in attributes.rows(load_run(run, trust=TRUST), True, 0)}
     data, n = load("shapes"), attributes.QUICK_PICTURES
     for split, words in attributes.SPLITS.items():
         captions = data.captions(split)[:n]
@@ -229,6 +230,6 @@ def test_report_and_figures(run, tmp_path, monkeypatch):
 
 
 def test_figure_is_refused_where_there_are_no_captions(folder):
-    run = launch.start(launch.plan("classical", "digits"), folder / "digits")
+    run = start_run(make_plan("classical", "digits"), folder / "digits")
     with pytest.raises(UsageError, match="told the captions"):
         fn.open(run.path, trust_code=True).show("captions")

@@ -15,9 +15,10 @@ from fromnoise.evaluate.protocol import columns_of
 from fromnoise.evaluate.quality import QualityReference, Samples, quality
 from fromnoise.evaluate.report import drawn, evaluate, settings
 from fromnoise.measures.evaluator import shipped_for
-from fromnoise.runs.load import restore
+from fromnoise.runs.load import load_run
 from fromnoise.studies.comparison import compare, known
-from fromnoise.training import launch
+from fromnoise.training.launch import start_run
+from fromnoise.training.plan import make_plan
 
 
 @pytest.fixture(scope="module")
@@ -175,8 +176,8 @@ def runs(tmp_path_factory):
         ("pca", "classical", dict(preset="pca", latent_dim=2)),
     ):
         budget = {"steps": 30} if family == "vae" else {}
-        launch.start(
-            launch.plan(
+        start_run(
+            make_plan(
                 family, "digits", threads=1, intervals=2, batch_size=32, **budget, **options
             ),
             root / name,
@@ -217,7 +218,7 @@ def test_compare_measures_once_and_writes_one_page(runs, capsys):
 
 
 def test_compare_refuses_what_cannot_be_compared(runs, tmp_path, capsys):
-    launch.start(launch.plan("classical", "moons", threads=1), tmp_path / "moons")
+    start_run(make_plan("classical", "moons", threads=1), tmp_path / "moons")
     for arguments, code, says in (
         ([runs / "pca", tmp_path / "moons"], 2, "same data"),
         ([runs / "pca", runs / "pca"], 2, "once"),
@@ -230,7 +231,7 @@ def test_compare_refuses_what_cannot_be_compared(runs, tmp_path, capsys):
 
 
 def test_a_report_of_other_settings_is_not_taken_for_this_one(runs):
-    loaded = restore(launch.Run(runs / "pca"))
+    loaded = load_run(Run(runs / "pca"))
     quality_reference = QualityReference(loaded.dataset, shipped_for(loaded.dataset))
     evaluate(loaded, samples=60, k=8, n=20, quality_reference=quality_reference)
     assert known(loaded, settings(60, 8, 20, 0, quality_reference))
@@ -244,8 +245,8 @@ def test_a_report_of_other_settings_is_not_taken_for_this_one(runs):
 def test_conditional_and_unconditional_likelihoods_stand_apart(tmp_path):
     reports = []
     for name, conditional in (("plain", False), ("given", True)):
-        run = launch.start(
-            launch.plan(
+        run = start_run(
+            make_plan(
                 "vae",
                 "digits",
                 threads=1,
@@ -257,7 +258,7 @@ def test_conditional_and_unconditional_likelihoods_stand_apart(tmp_path):
             ),
             tmp_path / name,
         )
-        reports.append(evaluate(restore(run), samples=150, k=5))
+        reports.append(evaluate(load_run(run), samples=150, k=5))
     elbo = [column for column in columns_of(reports) if column.name == "elbo" and column.there()]
     assert len(elbo) == 2 and {column.card["given"] for column in elbo} == {None, "labels"}
     assert any(
@@ -268,8 +269,8 @@ def test_conditional_and_unconditional_likelihoods_stand_apart(tmp_path):
 def test_black_and_white_samples_of_all_families_share_a_line(tmp_path):
     reports = []
     for family, options in (("vae", {}), ("autoencoder", {})):
-        run = launch.start(
-            launch.plan(
+        run = start_run(
+            make_plan(
                 family,
                 "digits",
                 threads=1,
@@ -282,7 +283,7 @@ def test_black_and_white_samples_of_all_families_share_a_line(tmp_path):
             ),
             tmp_path / family,
         )
-        loaded = restore(run)
+        loaded = load_run(run)
         assert all(set(x.unique().tolist()) <= {-1.0, 1.0} for x in drawn(loaded, 100, 0).blocks())
         reports.append(evaluate(loaded, samples=150, k=5))
     assert any(
@@ -296,8 +297,8 @@ def test_small_and_one_class_data_reach_a_page(tmp_path, count, classes):
     arrays = {"x": x, "y": np.zeros(count, np.int64)} if classes else {"x": x}
     np.savez(tmp_path / "d.npz", **arrays)
     for name, model in (("a", "pca"), ("b", "ppca")):
-        launch.start(
-            launch.plan(
+        start_run(
+            make_plan(
                 "classical", str(tmp_path / "d.npz"), threads=1, preset=model, latent_dim=2
             ),
             tmp_path / name,
@@ -323,8 +324,8 @@ def test_a_zoo_of_too_few_is_left_out(tmp_path, capsys):
     """Halves of some 80 training examples, and without one of two classes 40: what was measured is not lost."""
     x, y = Rng(0).integers("x", 256, (202, 6, 7, 3)).numpy().astype(np.uint8), np.arange(202) % 2
     np.savez(tmp_path / "d.npz", x=x, y=y)
-    launch.start(
-        launch.plan("classical", str(tmp_path / "d.npz"), threads=1, preset="pca", latent_dim=2),
+    start_run(
+        make_plan("classical", str(tmp_path / "d.npz"), threads=1, preset="pca", latent_dim=2),
         tmp_path / "a",
     )
     assert (
@@ -335,7 +336,7 @@ def test_a_zoo_of_too_few_is_left_out(tmp_path, capsys):
 
 
 def test_page_of_compare_has_the_zoo(runs, digits):
-    opened = [restore(launch.Run(runs / name)) for name in ("vae", "pca")]
+    opened = [load_run(Run(runs / name)) for name in ("vae", "pca")]
     page, _ = compare(opened, runs / "zoo.html", samples=100)
     html = page.read_text("utf-8")
     assert (

@@ -13,10 +13,12 @@ from fromnoise.core.files import sha256
 from fromnoise.core.json_files import parse_json, read_json, sealed
 from fromnoise.runs import checkpoint
 from fromnoise.runs.directory import Run
-from fromnoise.runs.load import restore
+from fromnoise.runs.load import load_run
 from fromnoise.runs.records.report import read_report
 from fromnoise.runs.verify import verify
-from fromnoise.training import launch
+from fromnoise.training.launch import start_run
+from fromnoise.training.plan import make_plan
+from fromnoise.training.resume import resume_run
 
 TINY = dict(
     hidden=(8,),
@@ -30,7 +32,7 @@ TINY = dict(
 
 
 def train(path="run", family="vae", **options):
-    return launch.start(launch.plan(family, **TINY | options), path)
+    return start_run(make_plan(family, **TINY | options), path)
 
 
 def rewrite(path: Path, change) -> None:
@@ -132,7 +134,7 @@ def test_a_configuration_in_run_json_that_is_none_names_file_and_field(tmp_path)
         run.path / "run.json", lambda info: info | {"config": info["config"] | {"latent_dim": -3}}
     )
     with pytest.raises(StorageError, match="run.json.*latent-dim"):
-        restore(Run(run.path), with_data=False)
+        load_run(Run(run.path), with_data=False)
     rewrite(
         run.path / "run.json",
         lambda info: (
@@ -140,7 +142,7 @@ def test_a_configuration_in_run_json_that_is_none_names_file_and_field(tmp_path)
         ),
     )
     with pytest.raises(StorageError, match="run.json.*lr-end"):
-        launch.resume(Run(run.path))
+        resume_run(Run(run.path))
 
 
 @pytest.mark.parametrize(
@@ -186,12 +188,12 @@ def test_runs_of_the_first_format_open_go_on_and_get_digests(tmp_path):
     old = Run(run.path)
     assert (
         old.record.format == 1
-        and restore(old).step == 20
+        and load_run(old).step == 20
         and old.events() == events
         and not verify(old).problems
     )
     checkpoint._remove(run.path / "checkpoints" / "step-00000020")
-    launch.resume(old, warn=lambda line: None)
+    resume_run(old, warn=lambda line: None)
     assert not first_difference(whole, run) and Run(run.path).record.format == 2
     assert not verify(Run(run.path)).problems and not verify(Run(run.path)).uncovered
 
@@ -233,8 +235,8 @@ def test_a_damaged_event_is_said_on_resume_and_the_file_is_kept_aside(tmp_path):
     path = run.path / "events.jsonl"
     damaged = path.read_bytes().replace(b'"step": 5,', b'"step": 4,', 1)
     path.write_bytes(damaged)
-    assert run.events() == [] and "line 1 of" in run.sound_events()[1]
-    launch.resume(Run(run.path), warn=said.append)
+    assert run.events() == [] and "line 1 of" in run.read_events()[1]
+    resume_run(Run(run.path), warn=said.append)
     assert any("line 1 of" in line and "2 are kept" in line for line in said)
     assert [event["step"] for event in run.events()] == [10, 15, 20] and (
         run.path / "events-damaged-0001.jsonl"
@@ -242,7 +244,7 @@ def test_a_damaged_event_is_said_on_resume_and_the_file_is_kept_aside(tmp_path):
     assert all(
         a.equal(b)
         for a, b in zip(
-            restore(whole).model.state_dict().values(), restore(run).model.state_dict().values()
+            load_run(whole).model.state_dict().values(), load_run(run).model.state_dict().values()
         )
     )
     assert not verify(run).problems
@@ -252,7 +254,7 @@ def test_a_report_that_is_damaged_is_refused_and_a_sound_one_is_read(tmp_path):
     from fromnoise.evaluate.report import evaluate
 
     run = train(tmp_path / "run")
-    report = evaluate(restore(run), quick=True, samples=200)
+    report = evaluate(load_run(run), quick=True, samples=200)
     path = run.path / "report-quick.json"
     assert read_report(path)["metrics"] == report["metrics"]
     speeds = {"cost": report["cost"] | {"samples_per_second": {"1x": 2.0}}}
@@ -287,7 +289,7 @@ def test_forged_tables_of_counts_are_refused(tmp_path):
     import torch
 
     (tmp_path / "t.txt").write_text("to be or not to be, that is the question. " * 60)
-    plan = launch.plan(
+    plan = make_plan(
         "autoregressive",
         str(tmp_path / "t.txt"),
         "ngram",
@@ -296,7 +298,7 @@ def test_forged_tables_of_counts_are_refused(tmp_path):
         validation_examples=20,
     )
     model = plan.build()
-    model.load_state_dict(checkpoint.find(launch.start(plan, tmp_path / "run")).tensors("model"))
+    model.load_state_dict(checkpoint.find(start_run(plan, tmp_path / "run")).tensors("model"))
     saved = checkpoint.find(Run(tmp_path / "run"))
     for name, change in (
         ("levels", lambda t: t * 2),
@@ -351,5 +353,5 @@ def test_verify_names_what_it_does_not_cover(tmp_path, capsys):
 
 def test_a_run_that_learns_where_its_data_went_keeps_a_digest_that_fits(tmp_path):
     run = train(tmp_path / "run")
-    restore(run, data_name="digits")
+    load_run(run, data_name="digits")
     assert not verify(Run(run.path)).problems

@@ -10,8 +10,10 @@ from fromnoise.core.errors import DivergedError
 from fromnoise.families import Trust
 from fromnoise.runs import checkpoint
 from fromnoise.runs.directory import Run
-from fromnoise.training import launch
-from fromnoise.training.loop import Trainer
+from fromnoise.training.launch import describe_run, start_run
+from fromnoise.training.plan import make_plan
+from fromnoise.training.resume import resume_run
+from fromnoise.training.trainer import Trainer
 
 BOMB = '''"""Two linear maps in two phases; something is not finite at one step, the first so many times that training comes there."""
 import torch
@@ -68,7 +70,7 @@ SMALL = dict(steps=20, batch_size=32, intervals=4, validation_examples=50, threa
 @pytest.fixture
 def plan(tmp_path):
     (tmp_path / "bomb.py").write_text(BOMB)
-    return lambda **options: launch.plan(str(tmp_path / "bomb.py"), **SMALL | options)
+    return lambda **options: make_plan(str(tmp_path / "bomb.py"), **SMALL | options)
 
 
 def rollbacks(run: Run) -> list[dict]:
@@ -81,7 +83,7 @@ def rollbacks(run: Run) -> list[dict]:
 )
 def test_a_run_goes_back_and_on(plan, tmp_path, what, where):
     shown = []
-    run = launch.start(
+    run = start_run(
         plan(what=what, where=where, at=9 if what == "weight" else 8),
         tmp_path / "run",
         on_event=shown.append,
@@ -123,7 +125,7 @@ def bits(trainer: Trainer) -> dict[str, torch.Tensor]:
 def test_nothing_of_a_step_that_diverged_is_left(plan, tmp_path, good):
     """The first phase had changed its weights and moments when the second one diverged."""
     trainer = plan(at=7).trainer()
-    run = Run.create(tmp_path / "run", launch.describe(plan(), "", 20, trainer))
+    run = Run.create(tmp_path / "run", describe_run(plan(), "", 20, trainer))
     for _ in range(good):
         trainer.advance(20)
     trainer.state.good = good
@@ -157,7 +159,7 @@ def test_nothing_of_a_step_that_diverged_is_left(plan, tmp_path, good):
 @pytest.mark.parametrize("stops", [[7], [7, 6], [6, 7, 6, 7], [7, 6, 9], [12]], ids=str)
 def test_resume_is_exact_before_between_and_after_rollbacks(plan, tmp_path, stops):
     """Stopped at 6 or 7, the run diverges at 8 and goes back to 5, the last interval, however often it was stopped since."""
-    whole = launch.start(plan(tries=2), tmp_path / "whole")
+    whole = start_run(plan(tries=2), tmp_path / "whole")
     assert [e["lr_factor"] for e in rollbacks(whole)] == [0.5, 0.25]
     cut = interrupted(plan(tries=2), tmp_path / "cut", stops)
     assert not first_difference(whole, cut)
@@ -170,14 +172,14 @@ def test_a_stop_of_many_steps_ago_does_not_remove_the_last_good_state(plan, tmp_
         "validate_and_select_average",
         lambda self: ({"value": abs(self.state.step - 5.0)}, {}),
     )  # 10 is not kept for being the best
-    whole = launch.start(plan(at=14), tmp_path / "whole")
+    whole = start_run(plan(at=14), tmp_path / "whole")
     cut = interrupted(plan(at=14), tmp_path / "cut", [11, 12, 13])
     assert rollbacks(cut)[0]["to"] == 10 and not first_difference(whole, cut)
 
 
 def test_the_third_time_ends_the_run(plan, tmp_path):
     with pytest.raises(DivergedError) as error:
-        launch.start(plan(tries=9), tmp_path / "run")
+        start_run(plan(tries=9), tmp_path / "run")
     line = str(error.value)
     assert error.value.exit_code == 5 and "\n" not in line
     assert (
@@ -189,7 +191,7 @@ def test_the_third_time_ends_the_run(plan, tmp_path):
     assert len(rollbacks(run)) == 2 and checkpoint.find(run).step == 5
     assert all(torch.isfinite(t).all() for t in checkpoint.find(run).tensors("model").values())
     with pytest.raises(DivergedError, match="third time"):  # and again, in the same way
-        launch.resume(run, warn=lambda line: None, trust=Trust(recorded=True))
+        resume_run(run, warn=lambda line: None, trust=Trust(recorded=True))
     assert len(rollbacks(run)) == 2 and [e["step"] for e in run.events("interval")] == [5]
 
 
@@ -197,7 +199,7 @@ def test_a_metric_that_is_not_finite_ends_it_too(plan, tmp_path):
     with pytest.raises(
         DivergedError, match="step 5 for the third time: the held-out metric is not finite.*step 0"
     ):
-        launch.start(plan(what="metric", at=-1), tmp_path / "run")
+        start_run(plan(what="metric", at=-1), tmp_path / "run")
 
 
 def test_a_damaged_good_state_is_passed_over(plan, tmp_path, monkeypatch, capsys):
@@ -210,7 +212,7 @@ def test_a_damaged_good_state_is_passed_over(plan, tmp_path, monkeypatch, capsys
             path.write_bytes(path.read_bytes()[:-1])
 
     monkeypatch.setattr(Trainer, "save", save)
-    run = launch.start(plan(at=13), tmp_path / "run")
+    run = start_run(plan(at=13), tmp_path / "run")
     assert [(e["kind"], e["step"]) for e in run.events()] == [
         ("interval", 5),
         ("rollback", 13),

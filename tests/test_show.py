@@ -9,7 +9,7 @@ from PIL import Image
 
 from fromnoise.core.errors import UsageError
 from fromnoise.runs.directory import Run
-from fromnoise.runs.load import restore
+from fromnoise.runs.load import load_run
 from fromnoise.show.context import FigureContext
 from fromnoise.show.figures.catalogue import FIGURES, show
 from fromnoise.show.figures.compare import compare_planes, compare_recon, compare_samples
@@ -17,7 +17,8 @@ from fromnoise.show.figures.curves import series
 from fromnoise.show.figures.images import other_level, psnr, tile
 from fromnoise.show.figures.latent import WIDEN, plane_range
 from fromnoise.show.style import finite
-from fromnoise.training import launch
+from fromnoise.training.launch import start_run
+from fromnoise.training.plan import make_plan
 
 TRAININGS = {
     "ae": ("autoencoder", "digits", dict(preset="lecture", steps=60, hidden=(32,))),
@@ -42,9 +43,9 @@ def models(tmp_path_factory):
     """Small trained models, restored."""
     root, made = tmp_path_factory.mktemp("runs"), {}
     for name, (family, data, options) in TRAININGS.items():
-        plan = launch.plan(family, data, threads=1, intervals=3, **options)
-        made[name] = restore(
-            launch.start(plan, root / name, f"fromnoise train {family} --out {name}"), device="cpu"
+        plan = make_plan(family, data, threads=1, intervals=3, **options)
+        made[name] = load_run(
+            start_run(plan, root / name, f"fromnoise train {family} --out {name}"), device="cpu"
         )
     return made
 
@@ -282,10 +283,10 @@ def test_table_columns(tmp_path):
         "age,$x^2$,town\n"
         + "".join(f"{20 + i % 40},{i / 7},{'ABC'[i % 3]}ville\n" for i in range(200))
     )
-    run = launch.start(
-        launch.plan("vae", "t.csv", steps=5, hidden=(8,), threads=1, intervals=2), tmp_path / "run"
+    run = start_run(
+        make_plan("vae", "t.csv", steps=5, hidden=(8,), threads=1, intervals=2), tmp_path / "run"
     )
-    png, svg, numbers = show(restore(run, device="cpu"), ["samples"])
+    png, svg, numbers = show(load_run(run, device="cpu"), ["samples"])
     assert png == tmp_path / "run" / "figures" / "samples.png" and png.is_file()
     numbers = json.loads(numbers.read_text())["numbers"]
     assert numbers["town"]["categories"] and set(numbers) == {"age", "$x^2$", "town"}

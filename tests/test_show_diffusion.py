@@ -10,14 +10,15 @@ import torch
 from fromnoise.core.errors import UsageError
 from fromnoise.inference import sample
 from fromnoise.measures.estimate import Estimate
-from fromnoise.runs.load import restore
+from fromnoise.runs.load import load_run
 from fromnoise.show.context import FigureContext
 from fromnoise.show.figures import noise, solver
 from fromnoise.show.figures.catalogue import FIGURES, show
 from fromnoise.show.page import gallery
 from fromnoise.show.page.page import SECTIONS
 from fromnoise.show.style import Sheet, drawing
-from fromnoise.training import launch
+from fromnoise.training.launch import start_run
+from fromnoise.training.plan import make_plan
 
 OURS = {"forward", "denoising", "trajectories", "steps", "solver"}
 
@@ -32,8 +33,8 @@ def models(tmp_path_factory):
         "ring": ("diffusion", "ring8", small | dict(steps=400)),
         "pca": ("classical", "digits", dict(preset="lecture", threads=1)),
     }.items():
-        made[name] = restore(
-            launch.start(launch.plan(family, data, **options), root / name, ""), device="cpu"
+        made[name] = load_run(
+            start_run(make_plan(family, data, **options), root / name, ""), device="cpu"
         )
     return made
 
@@ -188,10 +189,10 @@ def test_steps_of_a_few_pictures_of_ones_own(few, tmp_path):
     """Too few for a Fréchet distance of their features: a kernel distance, and every other figure as ever."""
     pictures = tmp_path / "few.npy"
     np.save(pictures, np.random.default_rng(0).integers(0, 256, (60, 8, 8), dtype=np.uint8))
-    plan = launch.plan(
+    plan = make_plan(
         "diffusion", str(pictures), width=16, depth=1, threads=1, steps=2, intervals=1
     )
-    loaded = restore(launch.start(plan, tmp_path / "run", ""), device="cpu")
+    loaded = load_run(start_run(plan, tmp_path / "run", ""), device="cpu")
     with drawing():
         drawn = noise.draw_steps(FigureContext(loaded))
     assert (

@@ -19,7 +19,7 @@ from fromnoise.inference.sample import sample
 from fromnoise.measures.features import extract
 from fromnoise.runs import progress_samples as strip
 from fromnoise.runs.directory import Run
-from fromnoise.runs.load import restore
+from fromnoise.runs.load import load_run
 from fromnoise.show.context import FigureContext
 from fromnoise.show.figures.catalogue import FIGURES, show
 from fromnoise.show.figures.compare import compare_samples
@@ -31,11 +31,12 @@ from fromnoise.show.figures.film import (
     LIMIT,
     MILLISECONDS,
     animate,
-    slerp,
     closed_walk,
+    slerp,
 )
 from fromnoise.show.figures.progress import evenly
-from fromnoise.training import launch
+from fromnoise.training.launch import start_run
+from fromnoise.training.plan import make_plan
 
 SMALL = dict(hidden=(24, 24), latent_dim=4, threads=1, intervals=3, validation_examples=40)
 TRAININGS = {
@@ -58,9 +59,9 @@ def models(tmp_path_factory):
     """Small trained models, restored, with strips at their first and last checkpoint."""
     root, made = tmp_path_factory.mktemp("runs"), {}
     for name, (family, data, options) in TRAININGS.items():
-        run = launch.start(launch.plan(family, data, **SMALL | options), root / name)
-        made[name] = restore(run, device="cpu")
-        first = restore(run, str(run.events("interval")[-2]["step"]), device="cpu")
+        run = start_run(make_plan(family, data, **SMALL | options), root / name)
+        made[name] = load_run(run, device="cpu")
+        first = load_run(run, str(run.events("interval")[-2]["step"]), device="cpu")
         for loaded in (first, made[name]):
             strip.save_progress_samples(
                 run, loaded.model, loaded.dataset, loaded.step, loaded.family.Options()
@@ -238,7 +239,7 @@ def test_duel_is_drawn_with_the_weights_in_training(models):
     subject = FigureContext(models["gan"])
     raw, average = subject.raw.model.state_dict(), subject.model.state_dict()
     assert any(not torch.equal(raw[key], average[key]) for key in raw)
-    again = restore(models["gan"].run, weights="model", device="cpu").model.state_dict()
+    again = load_run(models["gan"].run, weights="model", device="cpu").model.state_dict()
     assert all(torch.equal(raw[key], again[key]) for key in raw)
 
 

@@ -12,11 +12,12 @@ from PIL import Image
 
 from fromnoise.core.errors import UsageError
 from fromnoise.evaluate.protocol import columns_of
-from fromnoise.runs.load import restore
+from fromnoise.runs.load import load_run
 from fromnoise.show.page.gallery import page_figures
 from fromnoise.show.page.page import LIMIT, write_page
 from fromnoise.show.page.verdict import hedges, number, verdict
-from fromnoise.training import launch
+from fromnoise.training.launch import start_run
+from fromnoise.training.plan import make_plan
 
 
 def metric(name, value, **more):
@@ -86,10 +87,10 @@ def runs(tmp_path_factory):
         ("ae", "autoencoder", dict(preset="lecture", steps=20, hidden=(16,))),
         ("dae", "autoencoder", dict(preset="denoising", steps=20, hidden=(16,), latent_dim=4)),
     ):
-        run = launch.start(
-            launch.plan(family, "digits", threads=1, intervals=2, **options), root / name
+        run = start_run(
+            make_plan(family, "digits", threads=1, intervals=2, **options), root / name
         )
-        made.append(restore(run, device="cpu"))
+        made.append(load_run(run, device="cpu"))
     return made
 
 

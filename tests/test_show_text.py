@@ -16,7 +16,7 @@ from fromnoise.data.codecs.tokenizer import BytePairs, Bytes, Characters, learn_
 from fromnoise.families.autoregressive import FAMILY, Config
 from fromnoise.inference.text import score
 from fromnoise.measures.text import entropy_rate
-from fromnoise.runs.load import restore
+from fromnoise.runs.load import load_run
 from fromnoise.show.colormap import tint
 from fromnoise.show.context import FigureContext
 from fromnoise.show.figures.catalogue import FIGURES, show
@@ -37,7 +37,8 @@ from fromnoise.show.figures.text import (
     symbol_name,
     visible,
 )
-from fromnoise.training import launch
+from fromnoise.training.launch import start_run
+from fromnoise.training.plan import make_plan
 
 CHAIN = [[0.9, 0.1], [0.25, 0.75]]
 SMALL = dict(threads=1, intervals=3, validation_examples=40)
@@ -81,8 +82,8 @@ def models(texts, tmp_path_factory):
     }.items():
         family = "autoencoder" if name == "ae" else "autoregressive"
         options = {key: value for key, value in options.items() if name != "gru" or key != "heads"}
-        made[name] = restore(
-            launch.start(launch.plan(family, str(data), **options), root / name), device="cpu"
+        made[name] = load_run(
+            start_run(make_plan(family, str(data), **options), root / name), device="cpu"
         )
     return made
 

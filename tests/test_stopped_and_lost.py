@@ -18,7 +18,10 @@ from fromnoise.runs.checkpoint import find
 from fromnoise.runs.directory import Run
 from fromnoise.runs.verify import verify
 from fromnoise.training import launch
-from fromnoise.training.loop import Stop
+from fromnoise.training.launch import start_run
+from fromnoise.training.plan import make_plan
+from fromnoise.training.resume import recorded_plan, resume_run
+from fromnoise.training.stop import StopRequest
 
 TINY = dict(
     hidden=(8,),
@@ -36,7 +39,7 @@ def trained(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         root = tmp_path_factory.mktemp("trained")
         patch.setenv("FROMNOISE_CACHE", str(root / "cache"))
-        return launch.start(launch.plan("vae", **TINY), root / "run").path
+        return start_run(make_plan("vae", **TINY), root / "run").path
 
 
 @pytest.fixture
@@ -91,7 +94,7 @@ def test_verify_fails_and_runs_shows_it_where_the_newest_checkpoint_is_gone(run,
 
 def test_a_missing_best_checkpoint_fails_verify(run):
     best = find(run).manifest.best.step
-    trainer = launch.planned(run).trainer()
+    trainer = recorded_plan(run).trainer()
     trainer.load(find(run))
     trainer.advance(21)
     trainer.save(run)
@@ -101,7 +104,7 @@ def test_a_missing_best_checkpoint_fails_verify(run):
 
 def test_resume_mends_a_run_whose_newest_checkpoint_is_gone(run):
     remove(run, 20)
-    launch.resume(run, warn=lambda line: None)
+    resume_run(run, warn=lambda line: None)
     assert verify(Run("run")).problems == [] and Run("run").missing_checkpoint() == ""
 
 
@@ -140,31 +143,31 @@ def test_resume_mends_a_run_whose_newest_checkpoint_is_gone(run):
 )
 def test_the_newest_saved_step_is_only_as_new_as_is_proven(sessions, expected, run):
     rewrite_sessions(run, *sessions)
-    assert run.last_saved() == expected
+    assert run.last_saved_step() == expected
 
 
 def test_a_rollback_takes_back_the_checkpoints_after_its_target(run):
     rewrite_sessions(run, {"started": 1.0, "step": 18})
     run.append({"kind": "rollback", "step": 22, "to": 10, "reason": "x", "lr_factor": 0.5})
-    assert run.last_saved() == 10
+    assert run.last_saved_step() == 10
 
 
 def test_an_interrupted_run_is_no_false_alarm():
-    stop, said = Stop(), []
+    stop, said = StopRequest(), []
 
     def at_second(event):
         if event["step"] == 10:
             stop.signal = signal.SIGINT
 
-    plan = launch.plan("vae", **TINY)
+    plan = make_plan("vae", **TINY)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(launch, "Stop", lambda: stop)
         with pytest.raises(Exception, match="stopped at step 1"):
-            launch.start(plan, "cut", on_event=at_second)
+            start_run(plan, "cut", on_event=at_second)
     run = Run("cut")
     find(run, warn=said.append)
     assert run.missing_checkpoint() == "" and said == [] and verify(run).problems == []
-    assert run.last_saved() == find(run).step
+    assert run.last_saved_step() == find(run).step
 
 
 # -- damaged events --------------------------------------------------------------------------------------------------
@@ -201,7 +204,7 @@ def test_deleted_events_are_warned_of(run, capsys):
 
 def test_the_refusal_to_resume_a_finished_run_says_that_the_number_is_added(run):
     with pytest.raises(UsageError, match=r"amount to add .*20 more steps"):
-        launch.resume(run)
+        resume_run(run)
 
 
 # -- signals -----------------------------------------------------------------------------------------------------------
@@ -298,7 +301,7 @@ def test_signals_close_together_count_as_one_and_the_state_is_saved():
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130 and "state saved" in err and err.count("\n") == 1, err
     assert (
-        Run("cut").last_saved() == find(Run("cut")).step > 0 and verify(Run("cut")).problems == []
+        Run("cut").last_saved_step() == find(Run("cut")).step > 0 and verify(Run("cut")).problems == []
     )
 
 

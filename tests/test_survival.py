@@ -20,10 +20,12 @@ from fromnoise.core.output import Unfailing
 from fromnoise.inference import sample as sampling
 from fromnoise.runs import checkpoint
 from fromnoise.runs.directory import Run
-from fromnoise.runs.load import restore
+from fromnoise.runs.load import load_run
 from fromnoise.runs.verify import verify
-from fromnoise.training import launch
-from fromnoise.training.loop import Stop
+from fromnoise.training.launch import start_run
+from fromnoise.training.plan import make_plan
+from fromnoise.training.resume import recorded_plan, resume_run
+from fromnoise.training.stop import StopRequest
 
 TINY = dict(
     hidden=(8,),
@@ -51,7 +53,7 @@ COMMAND = [sys.executable, "-m", "fromnoise"]
 
 def train(path="run", family="vae", **options):
     options = {name: value for name, value in (TINY | options).items() if value is not None}
-    return launch.start(launch.plan(family, **options), path)
+    return start_run(make_plan(family, **options), path)
 
 
 def one_line(error: str) -> str:
@@ -91,14 +93,14 @@ def test_a_run_without_a_checkpoint_begins_again_at_step_0(family, options, tmp_
     )
     for folder in (run.path / "checkpoints").glob("step-*"):
         checkpoint._remove(folder)
-    launch.resume(Run(run.path), warn=said.append)
+    resume_run(Run(run.path), warn=said.append)
     assert not first_difference(whole, run) and "step 0" in said[0]
     assert verify(Run(run.path)).problems == []
 
 
 def test_a_run_in_the_codes_of_another_begins_again_with_the_first_stage_that_it_had(tmp_path):
     first = train(tmp_path / "first")
-    plan = launch.plan(
+    plan = make_plan(
         "classical",
         within=first.path,
         components=2,
@@ -106,16 +108,16 @@ def test_a_run_in_the_codes_of_another_begins_again_with_the_first_stage_that_it
         threads=1,
         validation_examples=20,
     )
-    whole, run = launch.start(plan, tmp_path / "whole"), launch.start(plan, tmp_path / "run")
+    whole, run = start_run(plan, tmp_path / "whole"), start_run(plan, tmp_path / "run")
     for folder in (run.path / "checkpoints").glob("step-*"):
         checkpoint._remove(folder)
-    launch.resume(Run(run.path), warn=lambda line: None)
+    resume_run(Run(run.path), warn=lambda line: None)
     assert not first_difference(whole, run)
     for folder in (run.path / "checkpoints").glob("step-*"):
         checkpoint._remove(folder)
-    launch.resume(first, {"steps": 4})
+    resume_run(first, {"steps": 4})
     with pytest.raises(StorageError, match="was trained since"):
-        launch.resume(Run(run.path), warn=lambda line: None)
+        resume_run(Run(run.path), warn=lambda line: None)
 
 
 def test_training_into_the_folder_of_a_killed_run_says_to_resume_it(tmp_path):
@@ -129,7 +131,7 @@ def test_what_is_left_before_run_json_was_written_does_not_refuse_a_retry(tmp_pa
         (tmp_path / "run" / folder).mkdir(parents=True)
     (tmp_path / "run" / ".run.json.77.tmp").write_text("{")
     run = train(tmp_path / "run")
-    assert restore(run).step == 20 and not list(run.path.glob(".run.json*"))
+    assert load_run(run).step == 20 and not list(run.path.glob(".run.json*"))
 
 
 def test_a_run_that_cannot_be_made_leaves_nothing_behind(tmp_path):
@@ -145,7 +147,7 @@ def test_a_run_that_cannot_be_made_leaves_nothing_behind(tmp_path):
 
 def test_saving_a_step_again_keeps_the_checkpoint_that_is_there(tmp_path):
     run = train(tmp_path / "run")
-    trainer = launch.planned(run).trainer()
+    trainer = recorded_plan(run).trainer()
     trainer.load(checkpoint.find(run))
     folder = run.path / "checkpoints" / "step-00000020"
     before = folder.stat().st_ino
@@ -162,7 +164,7 @@ def test_a_checkpoint_that_lost_its_name_in_a_save_gets_it_back(tmp_path):
     for path in root.glob("step-*"):
         path.rename(root / f".{path.name}.99.{checkpoint.REPLACED}")
     with pytest.raises(UsageError, match="finished"):
-        launch.resume(Run(run.path))
+        resume_run(Run(run.path))
     assert checkpoint.find(run).step == 20 and not list(root.glob(".*"))
 
 
@@ -171,7 +173,7 @@ def test_only_valid_checkpoints_count_among_the_two_that_are_kept(tmp_path):
     root = run.path / "checkpoints"
     for step in (15, 20):
         (root / f"step-{step:08d}" / "ema.safetensors").write_bytes(b"damaged")
-    trainer = launch.planned(run).trainer()
+    trainer = recorded_plan(run).trainer()
     for _ in range(7):
         trainer.advance(20)
     trainer.save(run)
@@ -226,8 +228,8 @@ def test_a_stream_that_fails_says_nothing_more_and_raises_nothing(error):
 
 def test_an_interval_is_saved_before_it_is_told(tmp_path):
     saved = []
-    plan = launch.plan("vae", **TINY)
-    launch.start(
+    plan = make_plan("vae", **TINY)
+    start_run(
         plan,
         tmp_path / "run",
         on_event=lambda event: saved.append(
@@ -246,7 +248,7 @@ def test_training_whose_reader_leaves_finishes_and_saves():
     )
     assert done.returncode == 0 and done.stdout.count("\n") == 1 and not done.stderr, done.stderr
     assert (
-        restore(Run("run")).step == 30
+        load_run(Run("run")).step == 30
         and json.loads(Path("run/sessions.jsonl").read_text().splitlines()[-1])["outcome"]
         == "finished"
     )
@@ -268,7 +270,7 @@ def test_training_whose_outputs_are_full_finishes_and_saves():
     ]
     with open("/dev/full", "w") as full:
         done = subprocess.run(command, stdout=full, stderr=full)
-    assert done.returncode == 4 and restore(Run("run")).step == 30
+    assert done.returncode == 4 and load_run(Run("run")).step == 30
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
@@ -290,13 +292,13 @@ def test_a_list_that_cannot_be_printed_is_one_line_and_names_that_are_no_ascii_a
 
 
 def test_a_hangup_saves_and_an_ignored_one_is_ignored():
-    with Stop() as stop:
+    with StopRequest() as stop:
         os.kill(os.getpid(), signal.SIGHUP)
         time.sleep(0.01)
         assert stop.signal == signal.SIGHUP and StoppedError("", stop.signal).exit_code == 129
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
-        with Stop() as stop:
+        with StopRequest() as stop:
             os.kill(os.getpid(), signal.SIGHUP)
             time.sleep(0.01)
             assert not stop.signal and signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
@@ -310,7 +312,7 @@ def test_a_hangup_saves_and_an_ignored_one_is_ignored():
 def test_a_verb_that_is_stopped_says_what_is_kept(verb, number, tmp_path, capsys, monkeypatch):
     train("run")
     monkeypatch.setattr(
-        "fromnoise.runs.load.restore",
+        "fromnoise.runs.load.load_run",
         lambda *args, **options: os.kill(os.getpid(), number) or time.sleep(5),
     )
     assert main([verb, "run"]) == 128 + number
@@ -359,7 +361,7 @@ def test_a_checkpoint_is_named_by_a_plain_number(which, tmp_path):
 
 def test_weights_that_are_no_numbers_are_refused(tmp_path, capsys):
     run = train(tmp_path / "run")
-    trainer = launch.planned(run).trainer()
+    trainer = recorded_plan(run).trainer()
     trainer.load(checkpoint.find(run))
     with torch.no_grad():
         for p in [*trainer.model.parameters(), *trainer.ema.model.parameters()]:
@@ -368,14 +370,14 @@ def test_weights_that_are_no_numbers_are_refused(tmp_path, capsys):
     trainer.save(run)
     assert "not finite" in told(capsys, 4, "sample", run.path, "-n", "2")
     with pytest.raises(StorageError, match="not finite"):
-        launch.resume(run, {"steps": 2})
+        resume_run(run, {"steps": 2})
 
 
 def test_a_configuration_that_does_not_fit_the_weights_is_named_with_the_first_tensor(tmp_path):
     run = train(tmp_path / "run")
     run.update(config=run.info["config"] | {"hidden": [9]})
     with pytest.raises(StorageError, match=r"hidden in the configuration") as error:
-        restore(Run(run.path))
+        load_run(Run(run.path))
     first = next(name for name, t in checkpoint.find(run).tensors("ema").items() if 8 in t.shape)
     assert (
         "[9" in str(error.value)
@@ -423,17 +425,17 @@ def test_a_diffusion_run_from_before_the_gaussian_denoiser_opens_and_samples_as_
         validation_examples=50,
         threads=1,
     )
-    run = launch.start(launch.plan("diffusion", "moons", **options), tmp_path / "run")
-    expected = sampling.sample(restore(run), 4)
+    run = start_run(make_plan("diffusion", "moons", **options), tmp_path / "run")
+    expected = sampling.sample(load_run(run), 4)
     run.update(
         config={name: value for name, value in run.info["config"].items() if name != "components"}
     )
-    assert torch.equal(sampling.sample(restore(Run(run.path)), 4), expected)
-    assert Run(launch.resume(Run(run.path), {"steps": 2}).path).record.steps == 6
+    assert torch.equal(sampling.sample(load_run(Run(run.path)), 4), expected)
+    assert Run(resume_run(Run(run.path), {"steps": 2}).path).record.steps == 6
 
 
 def test_a_state_of_an_optimiser_of_other_parts_is_refused_in_one_line(tmp_path):
-    trainer = launch.plan("vae", **TINY).trainer()
+    trainer = make_plan("vae", **TINY).trainer()
     optimizer = next(iter(trainer.optimizers.values()))
     with pytest.raises(StorageError, match="of another version: train anew"):
         optimizer.load({"3/a/exp_avg": torch.zeros(1)})
@@ -445,7 +447,7 @@ def test_a_refused_resume_leaves_a_run_of_an_earlier_version_as_it_was(tmp_path)
     as_format_1(run)
     before = {path.name: path.read_bytes() for path in run.path.glob("*.json*")}
     with pytest.raises(StorageError, match="hidden in the configuration"):
-        launch.resume(Run(run.path), {"steps": 2})
+        resume_run(Run(run.path), {"steps": 2})
     assert {path.name: path.read_bytes() for path in run.path.glob("*.json*")} == before
 
 
@@ -455,7 +457,7 @@ def test_damaged_lines_of_an_earlier_version_are_kept_in_another_file(name, tmp_
     as_format_1(run)
     path = run.path / name
     path.write_text("garbage\n" + path.read_text())
-    launch.resume(Run(run.path), {"steps": 2})
+    resume_run(Run(run.path), {"steps": 2})
     others = [other for other in run.path.glob("*.jsonl") if other.name != name]
     assert (
         any("garbage" in other.read_text() for other in others)
@@ -466,5 +468,5 @@ def test_damaged_lines_of_an_earlier_version_are_kept_in_another_file(name, tmp_
 
 def test_a_gan_of_points_goes_on_with_a_budget(tmp_path):
     options = dict(steps=4, batch_size=32, intervals=1, validation_examples=50, threads=1)
-    run = launch.start(launch.plan("gan", "moons", **options), tmp_path / "run")
-    assert launch.resume(run, {"steps": 2}).record.steps == 6
+    run = start_run(make_plan("gan", "moons", **options), tmp_path / "run")
+    assert resume_run(run, {"steps": 2}).record.steps == 6

@@ -20,9 +20,10 @@ from fromnoise.inference import sample
 from fromnoise.inference.write import write
 from fromnoise.probability.cells import Cells, log_mass, truncated_normal_quantile
 from fromnoise.runs.directory import Run
-from fromnoise.runs.load import LoadedRun, restore
-from fromnoise.training import launch
+from fromnoise.runs.load import LoadedRun, load_run
+from fromnoise.training.launch import start_run
 from fromnoise.training.monitor.validation import Reference
+from fromnoise.training.plan import make_plan
 
 TABLE_FAMILIES = ("autoencoder", "classical", "diffusion", "gan", "vae", "vaegan", "vqvae")
 
@@ -71,7 +72,7 @@ def mixed(n=60, seed=0):
 
 
 def untrained(family, dataset, **options):
-    plan = launch.plan(family, dataset.name, steps=1, **options)
+    plan = make_plan(family, dataset.name, steps=1, **options)
     model = plan.build().eval().requires_grad_(False)
     if hasattr(model, "fit_before"):
         model.fit_before(lambda: in_order(dataset, "train"), Rng(0))
@@ -240,7 +241,7 @@ def test_a_trained_vae_and_diffusion_give_all_rows_at_most_one(tmp_path, family)
     columns, _ = integers(400)
     dataset = table_of(tmp_path / "two.csv", flag=columns["flag"], kids=columns["kids"])
     rows = all_rows(dataset)
-    model = launch.plan(family, dataset.name, steps=1).build()
+    model = make_plan(family, dataset.name, steps=1).build()
     if family == "diffusion":
         model.fit_before(lambda: in_order(dataset, "train"), Rng(0))
     optimiser = torch.optim.Adam(model.parameters(), 3e-3)
@@ -357,11 +358,11 @@ def test_the_card_says_what_a_likelihood_of_a_row_is(tmp_path):
 def test_a_run_keeps_its_cells_and_an_old_run_without_them_has_no_likelihood(tmp_path):
     columns, _ = integers(200)
     dataset = table_of(tmp_path / "t.csv", **columns)
-    run = launch.start(launch.plan("classical", dataset.name), tmp_path / "run")
-    assert restore(run, with_data=False).model.spec.cells == dataset.spec.cells
+    run = start_run(make_plan("classical", dataset.name), tmp_path / "run")
+    assert load_run(run, with_data=False).model.spec.cells == dataset.spec.cells
     spec = {key: value for key, value in run.info["data"]["spec"].items() if key != "cells"}
     run.update(data=run.info["data"] | {"spec": spec})
-    old = restore(Run(run.path))
+    old = load_run(Run(run.path))
     assert old.model.spec.cells == ()
     rows = likelihood.rows(old, k=3, n=10, seed=0)
     assert all(found["value"] is None and "train it anew" in found["reason"] for found in rows)

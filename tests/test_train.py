@@ -27,13 +27,19 @@ from fromnoise.data.stream import Stream
 from fromnoise.families.autoregressive import AutoRegressive
 from fromnoise.runs import checkpoint
 from fromnoise.runs.directory import Run
-from fromnoise.runs.load import restore
+from fromnoise.runs.load import load_run
 from fromnoise.training import launch
 from fromnoise.training.budget import mean_cost
-from fromnoise.training.loop import Stop, Trainer, fit, kinds_of_step, measure
+from fromnoise.training.estimate import estimate_cost, list_step_kinds, time_steps
+from fromnoise.training.launch import describe_run, start_run, train_locked
+from fromnoise.training.loop import fit
 from fromnoise.training.optim import lr_factor
+from fromnoise.training.plan import make_plan
+from fromnoise.training.resume import recorded_plan, resume_run
 from fromnoise.training.settings import TrainConfig
 from fromnoise.training.step import due
+from fromnoise.training.stop import StopRequest
+from fromnoise.training.trainer import Trainer
 
 SMALL = dict(steps=20, batch_size=32, intervals=4, validation_examples=50, threads=1)
 INFO = {
@@ -57,7 +63,7 @@ TINY_VAE = dict(hidden=(8,), latent_dim=2, **SMALL)
 
 def train(path="run", family="vae", **options):
     options = {name: value for name, value in (TINY_VAE | options).items() if value is not None}
-    return launch.start(launch.plan(family, **options), path)
+    return start_run(make_plan(family, **options), path)
 
 
 # -- the step ---------------------------------------------------------------------------------------------------
@@ -85,7 +91,7 @@ class DuelConfig(BaseConfig):
 
 
 def duel(**train_options) -> Trainer:
-    plan = launch.plan("classical", **SMALL)
+    plan = make_plan("classical", **SMALL)
     config = TrainConfig(**SMALL | train_options)
     return Trainer(lambda: Duel(DuelConfig(), plan.dataset.spec), plan.dataset, config)
 
@@ -233,7 +239,7 @@ def test_turns_freeze_resume_exactly_in_the_middle_and_are_timed(monkeypatch, tm
         torch.equal(x, y)
         for x, y in zip(whole.model.state_dict().values(), again.model.state_dict().values())
     )
-    kinds = kinds_of_step(again)
+    kinds = list_step_kinds(again)
     assert kinds == [(0, pytest.approx(4 / 6)), (4, pytest.approx(2 / 6))]
 
 
@@ -241,7 +247,7 @@ def test_turns_freeze_resume_exactly_in_the_middle_and_are_timed(monkeypatch, tm
 def test_optimisers_resume_exactly(optimizer, tmp_path):
     whole = train(tmp_path / "a", optimizer=optimizer)
     cut = interrupted(
-        launch.plan("vae", **TINY_VAE | {"optimizer": optimizer}), tmp_path / "b", [7]
+        make_plan("vae", **TINY_VAE | {"optimizer": optimizer}), tmp_path / "b", [7]
     )
     assert not first_difference(whole, cut)
 
@@ -277,7 +283,7 @@ def test_the_average_follows_the_weights():
 
 
 def test_a_stream_visits_each_example_once_an_epoch_and_workers_change_nothing():
-    dataset = launch.plan("classical", **SMALL).dataset
+    dataset = make_plan("classical", **SMALL).dataset
 
     def make(workers):
         return Stream(dataset, 100, Rng(0), workers=workers)
@@ -315,16 +321,16 @@ def test_epochs_become_steps(tmp_path):
 def test_measuring_leaves_no_trace(tmp_path):
     """Timing the first steps to estimate a budget may not change one bit of the run."""
     timed = train(tmp_path / "a")
-    plan = launch.plan("vae", **TINY_VAE)
+    plan = make_plan("vae", **TINY_VAE)
     trainer = plan.trainer()
-    run = Run.create(tmp_path / "b", launch.describe(plan, "", 20, trainer))
-    fit(trainer, run, 20, lambda event: None, Stop())
+    run = Run.create(tmp_path / "b", describe_run(plan, "", 20, trainer))
+    fit(trainer, run, 20, lambda event: None, StopRequest())
     assert not first_difference(timed, run)
 
 
 def test_dry_run_numbers():
-    plan = launch.plan("vae", **TINY_VAE)
-    numbers = launch.estimate(plan.trainer(), plan.train)
+    plan = make_plan("vae", **TINY_VAE)
+    numbers = estimate_cost(plan.trainer(), plan.train)
     assert numbers["parameters"] == 64 * 8 + 8 + 8 * 4 + 4 + 2 * 8 + 8 + 8 * 64 + 64 + 1
     assert numbers["steps"] == 20 and numbers["seconds"] > 0 and numbers["memory_mb"] > 50
 
@@ -332,7 +338,7 @@ def test_dry_run_numbers():
 def test_a_training_whose_cost_changes_is_timed_in_all_of_its_parts(monkeypatch):
     """A network that grows: the mean over its parts, not the first steps, is what a training takes."""
     trainer, seen, clock = duel(), [], [0.0]
-    assert kinds_of_step(trainer) == [(0, 1.0)]
+    assert list_step_kinds(trainer) == [(0, 1.0)]
     monkeypatch.setattr(Duel, "cost_stages", 4)
 
     def advance(self, steps):
@@ -342,7 +348,7 @@ def test_a_training_whose_cost_changes_is_timed_in_all_of_its_parts(monkeypatch)
 
     monkeypatch.setattr(Trainer, "advance", advance)
     monkeypatch.setattr(time, "monotonic", lambda: clock[0])
-    costs = measure(trainer, 0.01, 3)
+    costs = time_steps(trainer, 0.01, 3)
     assert (
         costs == [[0.25, 1.0], [0.5, 1.0], [0.75, 1.0], [1.0, 3.0]]
         and mean_cost(costs) == (1 + 1 + 1 + 3) / 4
@@ -354,8 +360,8 @@ def test_a_training_whose_cost_changes_is_timed_in_all_of_its_parts(monkeypatch)
 def test_speed_is_told_before_training():
     from fromnoise.cli.live import plan_line
 
-    plan = launch.plan("vae", **TINY_VAE)
-    numbers = launch.estimate(plan.trainer(), plan.train)
+    plan = make_plan("vae", **TINY_VAE)
+    numbers = estimate_cost(plan.trainer(), plan.train)
     assert numbers["seconds"] > numbers["steps"] * 32 / numbers["items_per_second"] > 0
     assert "| 1,234 examples/s |" in plan_line(
         numbers | {"items_per_second": 1234.4}
@@ -373,7 +379,7 @@ def test_progress_is_the_share_of_the_budget_but_held_out_objectives_do_not_know
             seen.append((phase, "step" in rng.path, self.progress))
             return super().loss(batch, phase, rng)
 
-    plan = launch.plan("classical", **SMALL)
+    plan = make_plan("classical", **SMALL)
     trainer = Trainer(
         lambda: Watched(DuelConfig(), plan.dataset.spec), plan.dataset, TrainConfig(**SMALL)
     )
@@ -390,9 +396,9 @@ def test_progress_is_the_share_of_the_budget_but_held_out_objectives_do_not_know
 
 def test_an_opened_checkpoint_has_its_progress(tmp_path):
     run = train(tmp_path / "run")
-    assert [restore(run, which).model.progress for which in ("15", "last")] == [0.75, 1.0]
+    assert [load_run(run, which).model.progress for which in ("15", "last")] == [0.75, 1.0]
     assert (
-        restore(train(tmp_path / "b", "classical", latent_dim=2, hidden=None)).model.progress == 1.0
+        load_run(train(tmp_path / "b", "classical", latent_dim=2, hidden=None)).model.progress == 1.0
     )
 
 
@@ -408,7 +414,7 @@ def test_precision_auto_is_decided_once(able, chosen, monkeypatch, tmp_path):
     run = train(tmp_path / "run", precision="auto", steps=4, device="cpu")
     assert run.info["train"]["precision"] == chosen
     ask(not able)  # another machine
-    assert launch.planned(run).train.precision == chosen
+    assert recorded_plan(run).train.precision == chosen
     assert (
         train(tmp_path / "b", steps=4).info["train"]["precision"] == "float32"
     )  # the default asks nothing
@@ -446,13 +452,13 @@ def test_a_stopped_run_knows_all_of_its_seconds(tmp_path):
     """It was stopped before its first interval, which says nothing yet."""
     run, trainer, stop = (
         Run.create(tmp_path / "run", INFO),
-        launch.plan("vae", **TINY_VAE).trainer(),
-        Stop(),
+        make_plan("vae", **TINY_VAE).trainer(),
+        StopRequest(),
     )
     stop.signal = signal.SIGINT
     begin = time.monotonic()
     with pytest.raises(StoppedError):
-        launch._train(trainer, run, 20, lambda event: None, stop)
+        train_locked(trainer, run, 20, lambda event: None, stop)
     assert not run.events("interval") and 0 < run.seconds() < time.monotonic() - begin
 
 
@@ -509,13 +515,13 @@ def test_watching_changes_nothing(tmp_path):
     from fromnoise.inference.sample import sample
 
     plain = train(tmp_path / "a")
-    progress_options = launch.start(
-        launch.plan("vae", **TINY_VAE),
+    progress_options = start_run(
+        make_plan("vae", **TINY_VAE),
         tmp_path / "b",
         on_event=lambda e: (
             torch.manual_seed(9),
             torch.rand(5, generator=None),
-            sample(restore(plain), 3),
+            sample(load_run(plain), 3),
         ),
     )
     assert not first_difference(plain, progress_options)
@@ -600,7 +606,7 @@ def test_a_damaged_checkpoint_is_refused_by_name_and_the_one_before_it_used(dama
     found = checkpoint.find(run, warn=said.append)
     assert found.step == 15 and name in said[0] and "15" in said[0]
     whole = train(tmp_path / "whole")
-    launch.resume(run, warn=said.append)  # from step 15 to the end again: the same bits
+    resume_run(run, warn=said.append)  # from step 15 to the end again: the same bits
     assert not first_difference(whole, run)
 
 
@@ -615,7 +621,7 @@ def test_pickles_are_never_opened(tmp_path):
     for folder in (run.path / "checkpoints").glob("step-*"):
         (folder / "model.safetensors").write_bytes(pickle.dumps(Payload()))
     with pytest.raises(StorageError, match="model.safetensors"):
-        restore(run)
+        load_run(run)
     assert not (tmp_path / "marker").exists()
 
 
@@ -631,12 +637,12 @@ def test_a_header_that_claims_too_much_is_refused(tmp_path):
     }
     (folder / "manifest.json").write_text(sealed(manifest))
     with pytest.raises(StorageError, match="model.safetensors"):
-        restore(run, weights="model")
+        load_run(run, weights="model")
 
 
 def test_a_full_disk_leaves_the_old_checkpoint(tmp_path):
     run = train(tmp_path / "run")
-    trainer = launch.planned(run).trainer()
+    trainer = recorded_plan(run).trainer()
     trainer.load(checkpoint.find(run))
     trainer.state.step = 21
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -654,7 +660,7 @@ def test_a_full_disk_leaves_the_old_checkpoint(tmp_path):
 
 def test_retention_keeps_the_newest_two_and_the_best(tmp_path):
     run = train(tmp_path / "run", intervals=10)
-    steps = [c.step for c in checkpoint.examine(run)[0]]
+    steps = [c.step for c in checkpoint.list_checkpoints(run)[0]]
     best = checkpoint.find(run, "best").step
     assert len(steps) <= 3 and steps[-2:] == [18, 20] and best in steps
 
@@ -690,14 +696,14 @@ def test_one_writer_at_a_time(tmp_path):
     run = train(tmp_path / "run")
     before = [(run.path / name).read_bytes() for name in ("run.json", "events.jsonl")]
     with run.lock(), pytest.raises(StorageError, match="being trained"):
-        launch.resume(Run(run.path), {"steps": 5})
+        resume_run(Run(run.path), {"steps": 5})
     assert before == [(run.path / name).read_bytes() for name in ("run.json", "events.jsonl")]
 
 
 def test_a_closed_form_run_is_finished(tmp_path):
     run = train(tmp_path / "run", "classical", latent_dim=2, hidden=None)
     with pytest.raises(UsageError, match="closed form"):
-        launch.resume(run)
+        resume_run(run)
     assert len(run.events()) == 1
 
 
@@ -713,7 +719,7 @@ def test_resume_with_another_option_is_refused_by_name(tmp_path):
         ({"seeed": 1}, "seed"),
     ):
         with pytest.raises(UsageError, match=word):
-            launch.resume(run, changes)
+            resume_run(run, changes)
 
 
 def test_resume_with_other_data_is_refused(tmp_path):
@@ -724,10 +730,10 @@ def test_resume_with_other_data_is_refused(tmp_path):
     run = train(tmp_path / "run", data_name=str(path))
     np.save(path, np.random.Generator(np.random.Philox(2)).integers(0, 255, (60, 8, 8), np.uint8))
     with pytest.raises(DataError, match="changed since"):
-        launch.resume(run, {"steps": 5})
+        resume_run(run, {"steps": 5})
     path.unlink()
     with pytest.raises(DataError, match="not there any more"):
-        launch.resume(run, {"steps": 5})
+        resume_run(run, {"steps": 5})
 
 
 def test_a_run_remembers_where_its_data_went_once_they_are_proven(tmp_path):
@@ -742,21 +748,21 @@ def test_a_run_remembers_where_its_data_went_once_they_are_proven(tmp_path):
     run = train(tmp_path / "run", data_name=str(old))
     old.rename(new)
     with pytest.raises(DataError, match="--data PATH"):
-        restore(run)
+        load_run(run)
     with pytest.raises(DataError, match="changed since"):
-        restore(run, data_name=str(other))
+        load_run(run, data_name=str(other))
     assert Run(run.path).info["data"]["name"] == str(old)
-    restore(run, data_name=str(new))
-    assert restore(Run(run.path)).dataset.name == str(new)
+    load_run(run, data_name=str(new))
+    assert load_run(Run(run.path)).dataset.name == str(new)
     new.rename(old)
-    launch.resume(Run(run.path), {"data": str(old), "steps": 5})
-    assert restore(Run(run.path)).dataset.name == str(old)
+    resume_run(Run(run.path), {"data": str(old), "steps": 5})
+    assert load_run(Run(run.path)).dataset.name == str(old)
 
 
 def test_a_budget_too_short_for_its_intervals_says_so():
     def about(**budget):
-        plan = launch.plan("vae", "digits", **TINY_VAE | {"steps": None, "intervals": 20} | budget)
-        return launch.estimate(plan.trainer(), plan.train)
+        plan = make_plan("vae", "digits", **TINY_VAE | {"steps": None, "intervals": 20} | budget)
+        return estimate_cost(plan.trainer(), plan.train)
 
     short = about(minutes=1e-4)
     assert (
@@ -780,10 +786,10 @@ def test_where_looking_takes_long_there_are_fewer_intervals(monkeypatch, tmp_pat
     )
 
     def about(**budget):
-        plan = launch.plan(
+        plan = make_plan(
             "vae", "digits", **TINY_VAE | {"steps": None, "intervals": None} | budget
         )
-        return launch.estimate(plan.trainer(), plan.train)["intervals"]
+        return estimate_cost(plan.trainer(), plan.train)["intervals"]
 
     assert (
         about(minutes=0.1) == 3
@@ -791,8 +797,8 @@ def test_where_looking_takes_long_there_are_fewer_intervals(monkeypatch, tmp_pat
         and about(minutes=100) == about(steps=30) == 20
     )
     assert about(minutes=0.1, intervals=7) == 7
-    run = launch.start(
-        launch.plan(
+    run = start_run(
+        make_plan(
             "vae", "digits", **TINY_VAE | {"steps": None, "intervals": None, "minutes": 0.1}
         ),
         tmp_path / "run",
@@ -802,7 +808,7 @@ def test_where_looking_takes_long_there_are_fewer_intervals(monkeypatch, tmp_pat
         and run.info["train"]["intervals"] is None
     )
     before, step = run.info["steps"], run.events("interval")[-1]["step"]
-    launch.resume(run, {"steps": 40})  # 20 of them, as in a new run of so many steps, each of 2
+    resume_run(run, {"steps": 40})  # 20 of them, as in a new run of so many steps, each of 2
     looked = [event["step"] for event in run.events("interval") if event["step"] > before]
     assert step == before and len(looked) in (20, 21) and run.info["intervals"] > 20
 
@@ -811,7 +817,7 @@ def test_a_run_of_another_version_says_so_when_it_is_resumed(tmp_path):
     run = train(tmp_path / "run")
     run.update(config=run.info["config"] | {"hidden": [9]})
     with pytest.raises(StorageError, match="does not fit this version of its family"):
-        launch.resume(Run(run.path), {"steps": 2})
+        resume_run(Run(run.path), {"steps": 2})
 
 
 def test_what_is_computed_before_the_first_step_is_computed_once(monkeypatch, tmp_path):
@@ -833,11 +839,11 @@ def test_what_is_computed_before_the_first_step_is_computed_once(monkeypatch, tm
         intervals=1,
         threads=1,
     )
-    run = launch.start(launch.plan("autoregressive", **options), tmp_path / "run")
+    run = start_run(make_plan("autoregressive", **options), tmp_path / "run")
     assert len(fitted) == 1
-    longer = launch.resume(run, {"minutes": 1e-4})
+    longer = resume_run(run, {"minutes": 1e-4})
     assert len(fitted) == 2 and longer.info["steps"] == 5
-    trainer = launch.plan("autoregressive", **options).trainer()
+    trainer = make_plan("autoregressive", **options).trainer()
     first = {name: t.clone() for name, t in trainer.model.state_dict().items()}
     trainer.advance(4)
     trainer.start_afresh()
@@ -847,8 +853,8 @@ def test_what_is_computed_before_the_first_step_is_computed_once(monkeypatch, tm
 def test_a_finished_run_says_so_and_can_be_extended(tmp_path):
     run = train(tmp_path / "run")
     with pytest.raises(UsageError, match="finished"):
-        launch.resume(run)
-    longer = launch.resume(run, {"steps": 12})
+        resume_run(run)
+    longer = resume_run(run, {"steps": 12})
     assert longer.info["steps"] == 32 and [e["step"] for e in longer.events()][-1] == 32
     assert longer.info["extended"] == [{"from": 20, "steps": 32}]
 
@@ -856,7 +862,7 @@ def test_a_finished_run_says_so_and_can_be_extended(tmp_path):
 def test_a_moved_run_still_opens(tmp_path):
     run = train(tmp_path / "run")
     moved = Run(run.path.rename(tmp_path / "ünïcode name"))
-    assert restore(moved).step == 20
+    assert load_run(moved).step == 20
 
 
 # -- divergence and health --------------------------------------------------------------------------------------
@@ -893,14 +899,14 @@ def test_a_collapsed_posterior_is_named(tmp_path):
 
 
 def test_no_progress_is_named():
-    from fromnoise.training.monitor.health import examine
+    from fromnoise.training.monitor.health import diagnose
 
     model = families.load("autoencoder").FAMILY(
-        families.load("autoencoder").Config(hidden=(4,)), launch.plan("classical").dataset.spec
+        families.load("autoencoder").Config(hidden=(4,)), make_plan("classical").dataset.spec
     )
-    batch = launch.plan("classical").dataset.batch("validation", slice(0, 20))
-    assert "no progress" in examine(model, batch, [3.0, 1.0] + [1.5] * 6, 20)[0]
-    assert not examine(model, batch, [3.0 - 0.1 * i for i in range(8)], 20)
+    batch = make_plan("classical").dataset.batch("validation", slice(0, 20))
+    assert "no progress" in diagnose(model, batch, [3.0, 1.0] + [1.5] * 6, 20)[0]
+    assert not diagnose(model, batch, [3.0 - 0.1 * i for i in range(8)], 20)
 
 
 def test_bfloat16_learns_what_float32_learns(tmp_path):
@@ -924,17 +930,17 @@ def test_sampling_needs_no_data(tmp_path):
         "a,b,c\n" + "".join(f"{a},{b},{'xy'[i % 2]}\n" for i, (a, b) in enumerate(rows))
     )
     run = train(tmp_path / "run", data_name=str(path))
-    with_data = restore(run)
+    with_data = load_run(run)
     expected = with_data.dataset.columns.decode(sample(with_data, 5).numpy())
     path.unlink()
-    loaded = restore(run, with_data=False)
+    loaded = load_run(run, with_data=False)
     assert loaded.dataset.columns.decode(sample(loaded, 5).numpy()) == expected and set(expected) == {
         "a",
         "b",
         "c",
     }
     with pytest.raises(DataError):
-        restore(run)
+        load_run(run)
 
 
 def test_what_compile_takes_hold_of():
@@ -942,7 +948,7 @@ def test_what_compile_takes_hold_of():
 
     def names(family, **o):
         return [
-            type(m).__name__ for m in callable_modules(launch.plan(family, **SMALL | o).build())
+            type(m).__name__ for m in callable_modules(make_plan(family, **SMALL | o).build())
         ]
 
     assert names("vae", hidden=(8,)) == ["MLP", "Reshaped", "Scale"]
@@ -955,14 +961,14 @@ def test_without_an_average_the_weights_are_the_models(tmp_path):
     saved = checkpoint.find(run)
     assert all(torch.equal(v, saved.tensors("ema")[k]) for k, v in saved.tensors("model").items())
     assert not first_difference(
-        run, interrupted(launch.plan("vae", **TINY_VAE | {"ema": 0.0}), tmp_path / "b", [7])
+        run, interrupted(make_plan("vae", **TINY_VAE | {"ema": 0.0}), tmp_path / "b", [7])
     )
 
 
 def test_a_plan_says_when_looking_costs_more_than_learning(monkeypatch):
-    plan = launch.plan("vae", "digits", steps=2, threads=1)
-    assert launch.estimate(plan.trainer(), plan.train)["note"] == ""  # short altogether
+    plan = make_plan("vae", "digits", steps=2, threads=1)
+    assert estimate_cost(plan.trainer(), plan.train)["note"] == ""  # short altogether
     monkeypatch.setattr(launch, "WORTH_SAYING", 0.0)
-    assert "fewer --validation-examples" in launch.estimate(plan.trainer(), plan.train)["note"]
-    plan = launch.plan("vae", "digits", steps=100_000, threads=1)
-    assert launch.estimate(plan.trainer(), plan.train)["note"] == ""
+    assert "fewer --validation-examples" in estimate_cost(plan.trainer(), plan.train)["note"]
+    plan = make_plan("vae", "digits", steps=100_000, threads=1)
+    assert estimate_cost(plan.trainer(), plan.train)["note"] == ""

@@ -15,7 +15,8 @@ import fromnoise as fn
 from fromnoise.cli import main
 from fromnoise.core.errors import UsageError
 from fromnoise.core.json_files import sealed
-from fromnoise.training import launch
+from fromnoise.training.launch import start_run
+from fromnoise.training.plan import make_plan
 
 MARKER = Path("executed")  # in the current folder, that of the test
 HOSTILE = GOOD.replace("import torch\n", f"import torch\nopen({str(MARKER)!r}, 'w').close()\n")
@@ -32,13 +33,13 @@ def trained(tmp_path_factory):
     root = tmp_path_factory.mktemp("runs")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FROMNOISE_CACHE", str(root / "cache"))
-        launch.start(launch.plan("vae", hidden=(8,), latent_dim=2, **STEPS), root / "plain")
-        launch.start(
-            launch.plan("vae", hidden=(8,), latent_dim=2, within=root / "plain", **STEPS),
+        start_run(make_plan("vae", hidden=(8,), latent_dim=2, **STEPS), root / "plain")
+        start_run(
+            make_plan("vae", hidden=(8,), latent_dim=2, within=root / "plain", **STEPS),
             root / "two",
         )
         (root / "words.txt").write_text("to be or not to be, " * 60)
-        text = launch.plan(
+        text = make_plan(
             "autoregressive",
             str(root / "words.txt"),
             network="window",
@@ -47,7 +48,7 @@ def trained(tmp_path_factory):
             context=8,
             **STEPS,
         )
-        launch.start(text, root / "text")
+        start_run(text, root / "text")
     return root
 
 

@@ -433,9 +433,9 @@ def test_the_classifiers_loss_reaches_encoder_and_head_only():
 
 
 def test_ten_percent_of_the_labels_teach_held_out_accuracy():
-    from fromnoise.training import launch
+    from fromnoise.training.plan import make_plan
 
-    plan = launch.plan(
+    plan = make_plan(
         "vaegan",
         "digits",
         network="mlp",

@@ -14,8 +14,10 @@ from .core.spec import Batch, check_labels
 from .core.words import escaped
 from .families import Trust
 from .runs.directory import Run
-from .runs.load import LoadedRun, restore
-from .training import launch
+from .runs.load import LoadedRun, load_run
+from .training.launch import start_run
+from .training.plan import make_plan
+from .training.resume import resume_run
 
 TrustCode = bool | str | Path | Sequence[str | Path] | Trust
 
@@ -62,10 +64,10 @@ class TrainedRun:
             "trust": self._trust,
         }
         try:
-            return restore(self.run, **options)
+            return load_run(self.run, **options)
         except DataError as error:
             warnings.warn(f"{error}. Sampling and codes work without them", stacklevel=3)
-            return restore(self.run, **options, with_data=False)
+            return load_run(self.run, **options, with_data=False)
 
     @property
     def model(self):
@@ -339,7 +341,7 @@ class TrainedRun:
     def resume(self, **changes) -> "TrainedRun":
         """Goes on training; see ``fromnoise resume --help``."""
         return TrainedRun(
-            launch.resume(
+            resume_run(
                 self.run, changes, warn=lambda line: print(escaped(line)), trust=self._trust
             ).path,
             self._which,
@@ -370,13 +372,13 @@ def train(
     options = {name: value for name, value in options.items() if value is not None}
     trust = within._trust if isinstance(within, TrainedRun) else Trust.of(trust_code)
     within = within.path if isinstance(within, TrainedRun) else within
-    plan = launch.plan(family, data, preset, within, trust, **options)
+    plan = make_plan(family, data, preset, within, trust, **options)
     for note in plan.dataset.notes:
         warnings.warn(f"data: {note}", stacklevel=2)
     named = {"data": data or plan.dataset.name, "preset": preset, "within": within and str(within)}
     shown = {**{name: value for name, value in named.items() if value}, **options}
     command = f"fn.train({family!r}, {', '.join(f'{k}={v!r}' for k, v in shown.items())})"
-    return TrainedRun(launch.start(plan, out, command, on_event=on_event).path, trust_code=True)
+    return TrainedRun(start_run(plan, out, command, on_event=on_event).path, trust_code=True)
 
 
 def compare(

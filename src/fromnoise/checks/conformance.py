@@ -20,9 +20,13 @@ from ..core.rng import Rng
 from ..inference.sample import sample
 from ..runs import checkpoint
 from ..runs.directory import CLOCK_FIELDS, Run
-from ..runs.load import restore
+from ..runs.load import load_run
 from ..training import launch
-from ..training.loop import Stop, fit
+from ..training.launch import start_run
+from ..training.plan import Plan, make_plan, option_models
+from ..training.resume import resume_run
+from ..training.loop import fit
+from ..training.stop import StopRequest
 from ..training.monitor.validation import held_out_terms
 
 DIGITS, POINTS, CAPTIONS = {"data_name": "digits"}, {"data_name": "ring8"}, {"data_name": "shapes"}
@@ -72,7 +76,7 @@ class Suite:
             if data is TEXT and not predicts:
                 continue
             try:
-                predicts = has(launch.plan(self.name, **data | self.options).build(), Predicts)
+                predicts = has(make_plan(self.name, **data | self.options).build(), Predicts)
                 found += [data] if data is not TEXT or predicts else []
             except UsageError as error:
                 refusal = refusal or error
@@ -80,8 +84,8 @@ class Suite:
             raise refusal
         return found
 
-    def plan(self, **more) -> launch.Plan:
-        return launch.plan(self.name, **self.data[0] | self.options | more)
+    def plan(self, **more) -> Plan:
+        return make_plan(self.name, **self.data[0] | self.options | more)
 
     def takes(self, **more) -> bool:
         """Do these options go together with those that are checked?"""
@@ -93,7 +97,7 @@ class Suite:
 
     def check_presets(self):
         """every preset resolves, and no option has two meanings"""
-        models = launch.option_models(self.family)
+        models = option_models(self.family)
         names = [name for model in models for name in model.model_fields]
         twice = sorted({name for name in names if names.count(name) > 1})
         assert not twice, f"these names are options of the training or the data already: {twice}"
@@ -192,8 +196,8 @@ class Suite:
         """samples have the right shape and range, are finite, and depend on (seed, i) alone"""
         for data in self.data:
             with tempfile.TemporaryDirectory() as folder:
-                run = launch.start(self.plan(**data), Path(folder) / "run")
-                loaded = restore(run, trust=TRUST)
+                run = start_run(self.plan(**data), Path(folder) / "run")
+                loaded = load_run(run, trust=TRUST)
                 many, few = sample(loaded, 70, seed=1), sample(loaded, 3, seed=1)
                 other = sample(loaded, 3, seed=2)
             spec, name = loaded.dataset.spec, Path(loaded.dataset.name).name
@@ -215,7 +219,7 @@ class Suite:
     def check_capabilities(self):
         """encode, decode, reconstruct and likelihood keep their shapes, and do not depend on batch mates"""
         with tempfile.TemporaryDirectory() as folder:
-            loaded = restore(launch.start(self.plan(), Path(folder) / "run"), trust=TRUST)
+            loaded = load_run(start_run(self.plan(), Path(folder) / "run"), trust=TRUST)
         model, batch = loaded.model, loaded.dataset.batch("test", slice(0, 8))
         first = loaded.dataset.batch("test", slice(0, 1))
         with torch.no_grad():
@@ -266,8 +270,8 @@ class Suite:
         if "conditional" not in self.family.Config.model_fields or not self.takes(conditional=True):
             return
         with tempfile.TemporaryDirectory() as folder:
-            loaded = restore(
-                launch.start(self.plan(conditional=True), Path(folder) / "run"), trust=TRUST
+            loaded = load_run(
+                start_run(self.plan(conditional=True), Path(folder) / "run"), trust=TRUST
             )
         a, b = sample(loaded, 4, label=1), sample(loaded, 4, label=2)
         assert not torch.equal(a, b), "the label changes nothing"
@@ -278,7 +282,7 @@ class Suite:
         if "conditional" not in self.family.Config.model_fields or not self.takes(**told):
             return
         with tempfile.TemporaryDirectory() as folder:
-            loaded = restore(launch.start(self.plan(**told), Path(folder) / "run"), trust=TRUST)
+            loaded = load_run(start_run(self.plan(**told), Path(folder) / "run"), trust=TRUST)
         said = [
             "a red circle left of a blue square",
             "a blue square left of a red circle",
@@ -300,7 +304,7 @@ class Suite:
             *((data, cuts[-1:]) for data in self.data[1:] if data is TEXT),
         ):
             with tempfile.TemporaryDirectory() as folder:
-                whole = launch.start(self.plan(**data), Path(folder) / "whole")
+                whole = start_run(self.plan(**data), Path(folder) / "whole")
                 if not whole.record.steps:
                     return
                 for stops in some:
@@ -360,11 +364,11 @@ def check_predictions(model: Predicts, x: torch.Tensor, y: torch.Tensor | None) 
         )
 
 
-def interrupted(plan: launch.Plan, path: Path, stops: list[int]) -> Run:
+def interrupted(plan: Plan, path: Path, stops: list[int]) -> Run:
     """Trains the plan, stopped by a signal's flag after each of the steps, resumed with other workers each time."""
     pending, stop_class = list(stops), launch.Stop
 
-    class StopAt(Stop):
+    class StopAt(StopRequest):
         def __init__(self):
             super().__init__()
             self._signal = 0
@@ -395,9 +399,9 @@ def interrupted(plan: launch.Plan, path: Path, stops: list[int]) -> Run:
         for i in range(len(stops) + 1):
             try:
                 if i == 0:
-                    launch.start(plan, path)
+                    start_run(plan, path)
                 else:
-                    launch.resume(
+                    resume_run(
                         Run(path), {"workers": i % 3}, warn=lambda line: None, trust=TRUST
                     )
             except StoppedError:

@@ -147,7 +147,7 @@ def edit(
         "edit-" + "-".join(f"{key}-{part}" for key, part in told.items()) + ".png"
     )
     files = save_edits(loaded, x, made, target, fill)
-    loaded.run.note_outputs(files)
+    loaded.run.record_outputs(files)
     told = f"{len(made)} x {made.shape[1]} images: {target}"
     finish(
         {"run": str(run), "n": len(made), "draws": made.shape[1], "files": [str(f) for f in files]},

@@ -16,15 +16,15 @@ from .root import LOOSE, PATH, finish, fromnoise, json_flag, quiet_flag, say, wh
 def runs(folder, root, as_json):
     """List the runs in a folder."""
     from ..core.words import escaped, shown
-    from ..runs.directory import Run, examine_runs
+    from ..runs.directory import Run, open_runs
 
     if folder and root:
         raise UsageError("give one folder: DIR, or --root DIR")
     root = folder or root or Path("runs")
     rows, damaged = [], []
-    for path, run in examine_runs(root).items():
+    for path, run in open_runs(root).items():
         if isinstance(run, Run):
-            events, damage = run.sound_events()
+            events, damage = run.read_events()
             run = damage or run
         if isinstance(run, str):
             damaged.append({"run": str(path), "damaged": run})
@@ -91,7 +91,7 @@ def verify(run, with_data, as_json):
     """
     from ..data import catalogue
     from ..runs.directory import Run
-    from ..runs.load import dataset_of
+    from ..runs.load import load_run_data
     from ..runs.verify import verify as examine
 
     opened = Run(run)
@@ -102,7 +102,7 @@ def verify(run, with_data, as_json):
     unasked = with_data is None and name not in catalogue()
     if with_data or (with_data is None and not unasked):
         try:
-            dataset_of(opened)
+            load_run_data(opened)
         except FromNoiseError as error:
             problems.append(str(error))
             code = code if damaged else error.exit_code

@@ -99,9 +99,9 @@ def opened(
     data: str | None = None,
 ):
     from ..runs.directory import Run
-    from ..runs.load import restore
+    from ..runs.load import load_run
 
-    return restore(
+    return load_run(
         Run(run),
         checkpoint,
         device=device,

@@ -62,7 +62,7 @@ def continue_text(
     if out is not None:
         read = tokenizer.encode(prompt).tolist()
         files = writing.write_texts(texts, [read + one.symbols for one in made], out)
-        loaded.run.note_outputs(files)
+        loaded.run.record_outputs(files)
     copied = None if quiet and not as_json else longest_copies(loaded, [one.text for one in made])
     if as_json:
         document = {

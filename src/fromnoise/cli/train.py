@@ -54,7 +54,7 @@ def train_group():
 
 def train_command(name: str) -> click.Command:
     from .. import families
-    from ..data.dataset import DataConfig
+    from ..data.config import DataConfig
     from ..training.settings import TrainConfig
 
     family = families.load(name)
@@ -146,20 +146,22 @@ def families_help(family) -> str:
 
 
 def train(family, config_model, data_name, within, preset, out, dry_run, as_json, quiet, **values):
-    from ..data.dataset import DataConfig
-    from ..training import launch
+    from ..data.config import DataConfig
+    from ..training.estimate import estimate_cost
+    from ..training.launch import command_line, start_run
+    from ..training.plan import make_plan
     from ..training.settings import TrainConfig
 
     options = {}
     for model in (config_model, TrainConfig, DataConfig):
         options |= given(model, values)
-    plan = launch.plan(family, data_name, preset, within, trusted(), warn, **options)
+    plan = make_plan(family, data_name, preset, within, trusted(), warn, **options)
     stream = sys.stderr if as_json else sys.stdout
     if not quiet:
         for note in plan.dataset.notes:
             print(escaped(f"data: {note}"), file=Unfailing(stream))
     if dry_run:
-        numbers = launch.estimate(plan.trainer(), plan.train, progress(quiet, stream))
+        numbers = estimate_cost(plan.trainer(), plan.train, progress(quiet, stream))
         document = {
             "preset": plan.preset,
             "config": plan.config.model_dump(),
@@ -177,8 +179,8 @@ def train(family, config_model, data_name, within, preset, out, dry_run, as_json
         )
         return
     with Live(quiet, stream) as live:
-        run = launch.start(
-            plan, out, launch.command_line(), live.on_plan, live.on_event, progress(quiet, stream)
+        run = start_run(
+            plan, out, command_line(), live.on_plan, live.on_event, progress(quiet, stream)
         )
     last = run.events("interval")[-1]
     draw = {
@@ -227,7 +229,8 @@ def resume(ctx, run, minutes, epochs, steps, workers, data, as_json, quiet):
     """
     from .. import families
     from ..runs.directory import Run
-    from ..training import launch
+    from ..training.plan import option_models
+    from ..training.resume import resume_run
     from ..training.settings import TrainConfig
 
     opened = Run(run)
@@ -237,11 +240,11 @@ def resume(ctx, run, minutes, epochs, steps, workers, data, as_json, quiet):
     changes |= {"data": data} if data else {}
     if ctx.args:  # any other option of the training: accepted if it says what the run has anyway
         changes |= loose(
-            launch.option_models(families.of_run(opened.info, trusted(), str(run))), ctx.args
+            option_models(families.of_run(opened.info, trusted(), str(run))), ctx.args
         )
     stream = sys.stderr if as_json else sys.stdout
     with Live(quiet, stream) as live:
-        done = launch.resume(
+        done = resume_run(
             opened, changes, live.on_plan, live.on_event, warn, progress(quiet, stream), trusted()
         )
     last = done.events("interval")[-1]

@@ -183,7 +183,7 @@ def sample(
         if lost := writing.explain_lost_label(loaded):
             warn(lost)
         files = writing.sample_to(loaded, n, target, seed, label, options, prompt, raw_csv, warn)
-    loaded.run.note_outputs(files)
+    loaded.run.record_outputs(files)
     finish(
         {"run": str(run), "n": n, "seed": seed, "files": [str(f) for f in files]},
         as_json,

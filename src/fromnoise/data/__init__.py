@@ -4,7 +4,9 @@ from pathlib import Path
 
 from ..core.errors import DataError, did_you_mean
 from ..core.words import shown
-from .dataset import SPLITS, DataConfig, Dataset, Split
+from .config import DataConfig
+from .dataset import Dataset, Split
+from .splits import SPLITS
 
 __all__ = ["SPLITS", "DataConfig", "Dataset", "Split", "catalogue", "load"]
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from ..core.family import Loss, sum_per_example
 from ..core.rng import Rng
 from ..core.spec import Batch, DataSpec
-from ..nets.latent import Draw, Ladder
+from ..nets.latent import Draw, Ladder, bounded, repeat
 from ..probability.gaussian import kl_normal, log_normal, reparameterise
 from . import vae
 
@@ -85,17 +85,17 @@ class HierarchicalVAE(vae.VAE):
     def run_levels(self, draw, x: Tensor, y: Tensor | None, k: int = 1) -> Inference:
         """One pass with z_l = draw(l, mu, logvar) of q(z_l | z_<l, x)."""
         condition = self.condition(y)
-        features = [vae.repeat(part, k) for part in self.net.bottom_up(x, condition)]
+        features = [repeat(part, k) for part in self.net.bottom_up(x, condition)]
         levels = []
 
         def record(level: int, prior, posterior) -> Tensor:
-            mu_q, logvar_q = vae.bounded(posterior)
-            mu_p, logvar_p = vae.bounded(prior) if prior else (0.0, 0.0)
+            mu_q, logvar_q = bounded(posterior)
+            mu_p, logvar_p = bounded(prior) if prior else (0.0, 0.0)
             z = draw(level, mu_q, logvar_q)
             levels.append(Level(z, mu_q, logvar_q, mu_p, logvar_p))
             return z
 
-        params = self.net.top_down(record, features, vae.repeat(condition, k))
+        params = self.net.top_down(record, features, repeat(condition, k))
         return Inference(levels, params)
 
     def p_parameters(self, z: Tensor, y: Tensor | None) -> Tensor:
@@ -138,7 +138,7 @@ class HierarchicalVAE(vae.VAE):
             shape = (n, *self.net.level_shapes[level])
             z = options.temperature * rng.normal(f"z{level}", shape)
             if prior is not None:
-                z = reparameterise(*vae.bounded(prior), z)
+                z = reparameterise(*bounded(prior), z)
             levels.append(z)
             return z
 

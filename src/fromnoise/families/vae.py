@@ -19,9 +19,10 @@ from ..core.errors import UsageError
 from ..core.family import Family, Loss, Phase, sum_per_example
 from ..core.rng import Rng
 from ..core.spec import Batch, DataSpec, require_labels
-from ..nets.latent import EncoderDecoder, OutputScale
+from ..nets.latent import EncoderDecoder, OutputScale, bounded, repeat, without_bfloat16
+from ..nets.mlp import Activation
 from ..probability.gaussian import importance_weighted_bound, kl_normal, log_normal, reparameterise
-from ..probability.likelihood import LIKELIHOODS, default_likelihood
+from ..probability.likelihood import LIKELIHOODS, LikelihoodName, likelihood_for, why_no_density
 
 
 class Config(BaseConfig):
@@ -32,25 +33,17 @@ class Config(BaseConfig):
     hidden: tuple[Width, ...] = Field(
         (400, 400), description="mlp: widths of the encoder's layers, mirrored in the decoder"
     )
-    activation: Literal["relu", "silu", "gelu", "tanh", "linear"] = Field(
-        "silu", description="mlp: non-linearity"
-    )
+    activation: Activation = Field("silu", description="mlp: non-linearity")
     width: int = Field(
         32, ge=4, le=1024, description="conv, ladder: channels at the finest resolution"
     )
-    blocks: int = Field(2, ge=1, le=16, description="ladder: residual blocks at each place")
-    maps: tuple[Width, ...] = Field(
-        (6,), description="ladder: channels of each latent map below the vector"
-    )
-    likelihood: Literal["auto", "bernoulli", "gaussian", "logistic", "table"] = Field(
-        "auto",
-        description="p(x|z): bernoulli, gaussian or discretised logistic with learned scale, mixed table",
+    blocks: int = Field(2, ge=1, le=16, description="ladder: residual blocks at each resolution")
+    maps: tuple[Width, ...] = Field((6,), description="ladder: channels of each latent map")
+    likelihood: Literal["auto", LikelihoodName] = Field(
+        "auto", description="p(x|z); logistic: discretised; table: of mixed columns"
     )
     sigma: float | None = Field(
-        None,
-        ge=1e-3,
-        le=100,
-        description="fixed standard deviation of p(x|z), images in [-1, 1], not a learned one",
+        None, ge=1e-3, le=100, description="standard deviation of p(x|z) for x in [-1, 1] [learned]"
     )
     objective: Literal["elbo", "iwae"] = Field(
         "elbo", description="ELBO, or the importance-weighted bound (k samples)"
@@ -63,9 +56,7 @@ class Config(BaseConfig):
         0.0, ge=0, le=1, description="share of the training over which beta grows from 0"
     )
     free_bits: float = Field(
-        0.0,
-        ge=0,
-        description="nats of KL that each latent dimension has for free (Kingma et al. 2016)",
+        0.0, ge=0, description="nats of KL per latent dimension without cost (Kingma et al. 2016)"
     )
     conditional: bool = Field(
         False, description="learn p(x | y): labels go to the encoder and the decoder"
@@ -82,15 +73,8 @@ class Options(BaseConfig):
 
 PRESETS = {
     "default": {},
-    "lecture": dict(
-        network="mlp",
-        hidden=(512,),
-        activation="relu",
-        latent_dim=2,
-        likelihood="gaussian",
-        optimizer="adam",
-        batch_size=128,
-    ),
+    "lecture": dict(network="mlp", hidden=(512,), activation="relu", latent_dim=2)
+    | dict(likelihood="gaussian", optimizer="adam", batch_size=128),
     "mlp": dict(network="mlp", hidden=(400, 400), latent_dim=40),
     "conv": dict(network="conv", width=32, latent_dim=32),
     "iwae": dict(network="mlp", hidden=(400, 400), latent_dim=40, objective="iwae", k=8),
@@ -140,14 +124,14 @@ class VAE(Family):
 
     def __init__(self, config: Config, spec: DataSpec):
         super().__init__(config, spec)
-        name = default_likelihood(spec) if config.likelihood == "auto" else config.likelihood
-        check(config, spec, name)
+        check(config, spec)
+        name = likelihood_for(spec, config.likelihood)
         self.net = self.build_network(spec.classes if config.conditional else 0)
         self.likelihood = LIKELIHOODS[name](spec)
         self.scale = OutputScale(spec, 1.0 if name == "bernoulli" else config.sigma)
         self.latent_dim = self.standard_dims = config.latent_dim
         self.continuous = self.likelihood.continuous
-        self.reason = why_no_likelihood(name, spec)
+        self.reason = why_no_density(name, spec)
         self.bound: Bound = "none" if self.reason else "lower"
 
     def build_network(self, n_condition: int) -> nn.Module:
@@ -274,22 +258,7 @@ class VAE(Family):
         return self.infer(x, y, rng, k).z.view(len(x), k, -1)
 
 
-def repeat(values: Tensor | None, k: int) -> Tensor | None:
-    """(B, ...) -> (B * k, ...), each row k times in a row."""
-    return values if values is None or k == 1 else values.repeat_interleave(k, 0)
-
-
-def without_bfloat16(values: Tensor) -> Tensor:
-    return values.float() if values.dtype == torch.bfloat16 else values
-
-
-def bounded(outputs: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-    """mu and logvar with logvar in [-20, 20], so that 1 / variance is finite; not in bfloat16."""
-    mu, logvar = outputs
-    return without_bfloat16(mu), without_bfloat16(logvar).clamp(-20, 20)
-
-
-def check(c: Config, spec: DataSpec, likelihood: str) -> None:
+def check(c: Config, spec: DataSpec) -> None:
     """Options that cannot be combined. Raises UsageError."""
     if c.conditional:
         require_labels(spec)
@@ -299,28 +268,6 @@ def check(c: Config, spec: DataSpec, likelihood: str) -> None:
         )
     if c.network != "mlp" and spec.kind != "image":
         raise UsageError(f"--network {c.network} is for images: use mlp for this data")
-    if likelihood in ("bernoulli", "logistic") and spec.kind != "image":
-        suited = default_likelihood(spec)
-        raise UsageError(f"--likelihood {likelihood} is for images: use {suited} for this data")
-    if likelihood == "table" and spec.kind != "vector":
-        raise UsageError(
-            "--likelihood table is for tables: use bernoulli, gaussian or logistic for images"
-        )
-
-
-def why_no_likelihood(name: str, spec: DataSpec) -> str:
-    """Why p(x | z) is no normalised density of this data, or an empty string."""
-    if name == "bernoulli" and spec.levels != 2:
-        return (
-            "cross-entropy on grey values is no likelihood: "
-            "use --binarise dynamic or --likelihood logistic"
-        )
-    if name == "gaussian" and any(block > 1 for block in spec.blocks):
-        return (
-            "a density over one-hot columns is no probability of a category: "
-            "use --likelihood table"
-        )
-    return ""
 
 
 FAMILY = VAE

@@ -60,7 +60,7 @@ def reconstruct(
         raise UsageError(f"-o {target}: the picture is written as .png")
     make_folder(target.parent)
     write_atomic(target, png_bytes(image_grid(rows, min(COLUMNS, len(x)))))
-    loaded.run.note_outputs([target])
+    loaded.run.record_outputs([target])
     return target, mse, len(x), how
 
 

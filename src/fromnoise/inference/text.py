@@ -24,7 +24,7 @@ from ..data.codecs.tokenizer import Tokenizer, encode_utf8
 from ..data.dataset import Dataset
 from ..measures.text import Hashes, longest_copied, perplexity
 from ..probability.decoding import RECENT, DecodingOptions, choose_symbol
-from ..runs.load import LoadedRun, dataset_of
+from ..runs.load import LoadedRun, load_run_data
 
 # rows that are written together, the last block filled up: kernels round differently for other
 # batch sizes
@@ -513,7 +513,7 @@ def longest_copies(loaded: LoadedRun, texts: Sequence[str]) -> list[int] | None:
     None where the training data cannot be had any more, or are longer than LONGEST symbols.
     """
     try:
-        dataset = loaded.dataset if loaded.dataset.splits else dataset_of(loaded.run)
+        dataset = loaded.dataset if loaded.dataset.splits else load_run_data(loaded.run)
     except FromNoiseError:
         return None
     corpus = corpus_of(dataset)

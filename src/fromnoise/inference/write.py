@@ -96,13 +96,13 @@ def to_data_units(
     codec = dataset.columns
     if codec is None:
         return values
-    rows = codec.undo(values)
+    rows = codec.decode(values)
     if not codec.label and "label" in dataset.settings:
         # an old run, which did not record the place of the label column
         codec = replace(codec, label=dataset.settings["label"], label_at=len(rows))
     if y is None or y.ndim > 1 or not codec.label:
         return rows
-    return codec.with_label(rows, [dataset.class_names[i] for i in y.tolist()])
+    return codec.insert_label(rows, [dataset.class_names[i] for i in y.tolist()])
 
 
 def write(

@@ -198,3 +198,19 @@ class Ladder(nn.Module):
 
 def residual_blocks(channels: int, n: int) -> nn.Sequential:
     return nn.Sequential(*(ResidualBlock(channels) for _ in range(n)))
+
+
+def repeat(values: Tensor | None, k: int) -> Tensor | None:
+    """(B, ...) -> (B * k, ...), each row k times in a row."""
+    return values if values is None or k == 1 else values.repeat_interleave(k, 0)
+
+
+def without_bfloat16(values: Tensor) -> Tensor:
+    """bfloat16 becomes float32; other types stay."""
+    return values.float() if values.dtype == torch.bfloat16 else values
+
+
+def bounded(outputs: Gaussian) -> Gaussian:
+    """mu and logvar with logvar in [-20, 20], so that 1 / variance is finite; not in bfloat16."""
+    mu, logvar = outputs
+    return without_bfloat16(mu), without_bfloat16(logvar).clamp(-20, 20)

@@ -1,10 +1,12 @@
 """Fully connected networks."""
 
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
+Activation = Literal["relu", "silu", "gelu", "tanh", "linear"]  # to choose from in options
 ACTIVATIONS = {
     "relu": nn.ReLU,
     "silu": nn.SiLU,

@@ -11,12 +11,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..core.errors import UsageError
 from ..core.rng import Rng
 from ..core.spec import DataSpec
 from .cells import Cells
 from .gaussian import log_normal
 
-Name = Literal["bernoulli", "gaussian", "logistic", "table"]
+LikelihoodName = Literal["bernoulli", "gaussian", "logistic", "table"]
 
 
 class Bernoulli:
@@ -138,11 +139,40 @@ class Table:
 LIKELIHOODS = {"bernoulli": Bernoulli, "gaussian": Gaussian, "logistic": Logistic, "table": Table}
 
 
-def default_likelihood(spec: DataSpec) -> Name:
+def default_likelihood(spec: DataSpec) -> LikelihoodName:
     """The likelihood that fits the data: binary -> bernoulli, levels -> logistic, categories or cells -> table, else Gaussian."""
     if spec.kind == "image":
         return "bernoulli" if spec.levels == 2 else "logistic"
     return "table" if any(block > 1 for block in spec.blocks) or spec.has_cells else "gaussian"
+
+
+def likelihood_for(spec: DataSpec, name: str) -> LikelihoodName:
+    """``name``, or for "auto" the likelihood that fits the data. Raises UsageError."""
+    suited = default_likelihood(spec)
+    if name == "auto":
+        return suited
+    if name in ("bernoulli", "logistic") and spec.kind != "image":
+        raise UsageError(f"--likelihood {name} is for images: use {suited} for this data")
+    if name == "table" and spec.kind != "vector":
+        raise UsageError(
+            "--likelihood table is for tables: use bernoulli, gaussian or logistic for images"
+        )
+    return name
+
+
+def why_no_density(name: str, spec: DataSpec) -> str:
+    """Why this p(x | z) is not normalised over data of this form, or an empty string."""
+    if name == "bernoulli" and spec.levels != 2:
+        return (
+            "cross-entropy on grey values is no likelihood: "
+            "use --binarise dynamic or --likelihood logistic"
+        )
+    if name == "gaussian" and any(block > 1 for block in spec.blocks):
+        return (
+            "a density over one-hot columns is no probability of a category: "
+            "use --likelihood table"
+        )
+    return ""
 
 
 def dequantisation_nats(spec: DataSpec) -> float:

@@ -10,7 +10,7 @@ from torch import Tensor
 from ..core.family import Family
 
 
-def gamma_of(width: float) -> float:
+def gamma_from_width(width: float) -> float:
     """The power gamma of an average whose weights at time t, tau^gamma for tau in [0, t], have standard deviation ``width`` t.
 
     width^2 = (gamma + 1) / ((gamma + 2)^2 (gamma + 3)): the largest root of a cubic (Karras et al. 2024, arXiv:2312.02696,
@@ -20,7 +20,7 @@ def gamma_of(width: float) -> float:
     return float(np.roots([1, 7, 16 - s, 12 - s]).real.max())
 
 
-def blend(widths: Sequence[float], wanted: float) -> list[float]:
+def mixture_shares(widths: Sequence[float], wanted: float) -> list[float]:
     """Shares (they sum to 1) of averages of these widths whose mixture is nearest to the average of width ``wanted``.
 
     Least squares of the weights over time p(tau) = (gamma + 1) tau^gamma / t^(gamma + 1), with the inner product
@@ -31,13 +31,13 @@ def blend(widths: Sequence[float], wanted: float) -> list[float]:
     def inner(a, b):
         return (a + 1) * (b + 1) / (a + b + 1)
 
-    gamma, k = np.array([gamma_of(width) for width in widths]), len(widths)
+    gamma, k = np.array([gamma_from_width(width) for width in widths]), len(widths)
     system = np.ones((k + 1, k + 1))
     system[:k, :k], system[k, k] = (
         inner(gamma[:, None], gamma),
         0,
     )  # the last row: constant weights stay as they are
-    return np.linalg.lstsq(system, np.append(inner(gamma, gamma_of(wanted)), 1))[0][:k].tolist()
+    return np.linalg.lstsq(system, np.append(inner(gamma, gamma_from_width(wanted)), 1))[0][:k].tolist()
 
 
 class Ema:
@@ -54,7 +54,7 @@ class Ema:
             decay,
             tuple(widths),
         )
-        self.powers = [gamma_of(width) + 1 for width in widths]
+        self.powers = [gamma_from_width(width) + 1 for width in widths]
         self._theirs = [p.detach() for p in model.parameters()]
         mine = (
             self._theirs

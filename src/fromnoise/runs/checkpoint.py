@@ -241,7 +241,7 @@ def read(path: Path) -> Checkpoint:
     return Checkpoint(manifest.step, path, manifest)
 
 
-def examine(run: Run) -> tuple[list[Checkpoint], list[str]]:
+def list_checkpoints(run: Run) -> tuple[list[Checkpoint], list[str]]:
     """All valid checkpoints, oldest first, and one line for each damaged one."""
     valid, damaged = [], []
     for _, path in sorted(run.checkpoint_folders().items()):

@@ -58,7 +58,7 @@ class Run:
     @classmethod
     def create(cls, path: Path, info: dict) -> "Run":
         """Makes the folder; refuses one that already holds something. Raises StorageError, UsageError."""
-        refuse_taken(path)
+        check_unused(path)
         info = {"format": RUN_FORMAT, **info}
         text, there = writable_text(info), path.exists()
         validate_record(RunRecord, info, path / "run.json")
@@ -94,9 +94,9 @@ class Run:
 
     def events(self, kind: str | None = None) -> list[dict]:
         """All events before the first damaged one, or those of one kind, checked. ``sound_events`` says what is damaged."""
-        return [event for event in self.sound_events()[0] if kind in (None, event["kind"])]
+        return [event for event in self.read_events()[0] if kind in (None, event["kind"])]
 
-    def sound_events(self) -> tuple[list[dict], str]:
+    def read_events(self) -> tuple[list[dict], str]:
         """The events before the first damaged line, and a sentence about that line, or "".
 
         Events behind a damaged line are not trusted. A last line that was not written to its end is no damage: a killed
@@ -136,7 +136,7 @@ class Run:
             if (m := re.fullmatch(r"step-([0-9]{8,18})", p.name))
         }
 
-    def last_saved(self) -> int:
+    def last_saved_step(self) -> int:
         """The step of the newest checkpoint that was certainly saved; 0 where none of a later step is proven.
 
         Proof is the end of the last session, which names its last checkpoint (those of earlier versions: that it was
@@ -160,7 +160,7 @@ class Run:
 
     def missing_checkpoint(self) -> str:
         """A sentence where the newest checkpoint that was saved is gone, or ""."""
-        step = self.last_saved()  # before the folders are listed: training may save one in between
+        step = self.last_saved_step()  # before the folders are listed: training may save one in between
         if step <= max(self.checkpoint_folders(), default=0):
             return ""
         return f"{self.path / 'checkpoints' / f'step-{step:08d}'} is missing: that checkpoint was saved, and is not there any more"
@@ -214,7 +214,7 @@ class Run:
                 write_atomic(path, "".join(map(sealed_line, records)))
         self.update(format=RUN_FORMAT)
 
-    def note_outputs(self, files: Iterable[Path]) -> None:
+    def record_outputs(self, files: Iterable[Path]) -> None:
         """Notes the digests of files that were made of the run, those that lie in its folder. Raises StorageError."""
         root = self.path.resolve()
         for file in files:
@@ -302,7 +302,7 @@ def free_name(path: Path) -> Path:
     return name
 
 
-def writable_name(path: str | Path, option: str = "--out") -> None:
+def check_file_name(path: str | Path, option: str = "--out") -> None:
     """Raises UsageError for a name that a file cannot have, or that cannot be written into the record of a run."""
     try:
         str(path).encode()
@@ -322,9 +322,9 @@ def writable_name(path: str | Path, option: str = "--out") -> None:
         ) from None
 
 
-def refuse_taken(path: Path) -> None:
+def check_unused(path: Path) -> None:
     """Raises UsageError when something is there already."""
-    writable_name(path)
+    check_file_name(path)
     if path.exists() and not is_empty(path):
         mend = (
             f"`fromnoise resume {path}`, or another --out"
@@ -371,10 +371,10 @@ def claim_folder(root: Path, stem: str) -> Path:
 
 def list_runs(root: Path) -> list[Run]:
     """The runs in a folder, by name; damaged ones are left out."""
-    return [run for run in examine_runs(root).values() if isinstance(run, Run)]
+    return [run for run in open_runs(root).values() if isinstance(run, Run)]
 
 
-def examine_runs(root: Path) -> dict[Path, Run | str]:
+def open_runs(root: Path) -> dict[Path, Run | str]:
     """The runs in a folder, by name, opened; of a damaged one the reason in words."""
     found: dict[Path, Run | str] = {}
     for path in sorted(root.glob("*/run.json")):

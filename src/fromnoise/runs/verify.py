@@ -21,7 +21,7 @@ from .records.report import read_report
 
 
 @dataclass
-class Findings:
+class VerifyResult:
     """valid: checkpoints, oldest first; problems: a sentence for each; uncovered: files that no digest is known of."""
 
     valid: list[checkpoint.Checkpoint]
@@ -29,10 +29,10 @@ class Findings:
     uncovered: list[str] = field(default_factory=list)
 
 
-def verify(run: Run) -> Findings:
+def verify(run: Run) -> VerifyResult:
     """Compares every file with its digest. Reads only."""
-    valid, problems = checkpoint.examine(run)
-    found, covered = Findings(valid, problems), set()
+    valid, problems = checkpoint.list_checkpoints(run)
+    found, covered = VerifyResult(valid, problems), set()
 
     def check(path: Path, *checks) -> None:
         covered.add(path)

@@ -1,4 +1,4 @@
-"""What a figure is drawn of: a trained model, and what the user asked for. Batches go through the model here."""
+"""What a figure is drawn from: a trained model and the user's options. Runs the model in batches."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -14,16 +14,23 @@ from ..core.rng import Rng
 from ..core.spec import Batch, check_labels
 from ..data.stream import in_order
 from ..evaluate.quality import QualityReference
-from ..runs.load import LoadedRun, restore
+from ..runs.load import LoadedRun, load_run
 from .style import plain
 
-MOST = 5000  # examples that a figure is computed from
+MAX_EXAMPLES = 5000  # that a figure is computed from
+BLOCK = 500  # examples that go through the model at once
+MOST = MAX_EXAMPLES
 
 
 @dataclass(frozen=True)
 class FigureContext:
-    """dims: the two latent dimensions of planes; sampled: z drawn from q(z | x) instead of its mean;
-    label: the class that a conditional model decodes; other: the model beside this one."""
+    """A trained model and the options of `fromnoise show`.
+
+    dims     the two latent dimensions of planes
+    sampled  z is drawn from q(z | x) instead of being its mean
+    label    the class that a conditional model decodes
+    other    the model to compare with
+    """
 
     loaded: LoadedRun
     seed: int = 0
@@ -58,25 +65,24 @@ class FigureContext:
         return Rng(self.seed, ("show", *path), device=self.loaded.device)
 
     def caption(self, name: str) -> list[str]:
-        """Enough to make the figure again: run, checkpoint, data, seed, and the command."""
-        r = self.loaded
-        command = self.command or f"fromnoise show {r.run.path} {name} --seed {self.seed}"
+        """What is needed to draw the figure again: run, checkpoint, data, seed, and the command."""
+        run = self.loaded.run
+        command = self.command or f"fromnoise show {run.path} {name} --seed {self.seed}"
+        data = f"{plain(self.dataset.name, 60)} ({self.split})"
         return [
-            f"run {plain(r.run.name)} · {self.trained} · data {plain(self.dataset.name, 60)} ({self.split}) · seed {self.seed}",
+            f"run {plain(run.name)} · {self.trained} · data {data} · seed {self.seed}",
             f"$ {plain(command, 400)}",
         ]
 
-    # -- through the model -----------------------------------------------------------------------------------
-
-    def batches(self, limit: int = MOST, size: int = 500) -> Iterator[tuple[Batch, range]]:
-        """The first examples of the split, with their rows."""
+    def batches(self, limit: int = MAX_EXAMPLES, size: int = BLOCK) -> Iterator[tuple[Batch, range]]:
+        """Batches of the first ``limit`` examples of the split, with their rows."""
         start = 0
         for batch in in_order(self.dataset, self.split, size, limit, self.loaded.device):
             yield batch, range(start, start + len(batch))
             start += len(batch)
 
     def first(self, n: int) -> Batch:
-        """At most n examples: the first rows of the split."""
+        """The first n examples of the split, or all if it has fewer."""
         return self.rows(range(min(n, len(self.dataset.split(self.split)))))
 
     def rows(self, rows) -> Batch:
@@ -84,42 +90,48 @@ class FigureContext:
 
     @cached_property
     def quality_reference(self) -> QualityReference:
-        """By which samples are compared with training examples."""
+        """The reference data that samples are compared with."""
         return QualityReference(self.dataset)
 
     @cached_property
     def raw(self) -> LoadedRun:
-        """The same checkpoint with the weights that are trained, not their average: the two of a duel know each other."""
-        r = self.loaded
-        found = restore(
-            r.run,
-            str(r.step),
+        """The same checkpoint with its raw weights instead of their average.
+
+        Generator and discriminator are trained against each other with their raw weights.
+        """
+        run = self.loaded
+        raw = load_run(
+            run.run,
+            str(run.step),
             weights="model",
-            device=str(r.device),
+            device=str(run.device),
             with_data=False,
-            trust=r.trust,
+            trust=run.trust,
         )
-        return replace(found, dataset=r.dataset)
+        return replace(raw, dataset=run.dataset)
 
     @cached_property
     def codes(self) -> "Codes":
-        return codes_of(self)
+        return compute_codes(self)
 
     @torch.no_grad()
     def decode(self, z: Tensor, y: Tensor | None = None) -> Tensor:
-        """z (N, latent_dim) -> x, in blocks; a conditional model decodes ``label`` (its first class when not given), or the first caption."""
+        """z (N, latent_dim) -> x (N, *shape), in blocks.
+
+        Without y a conditional model decodes ``label``, its first class or the first caption.
+        """
         z = z.to(self.loaded.device)
         if y is None and self.conditional:
             y = self.labels(1).to(z.device)
             y = y.expand(len(z), *y.shape[1:])
-        parts = [
-            self.model.decode(z[i : i + 500], None if y is None else y[i : i + 500])
-            for i in range(0, len(z), 500)
-        ]
+        parts = []
+        for i in range(0, len(z), BLOCK):
+            y_part = None if y is None else y[i : i + BLOCK]
+            parts.append(self.model.decode(z[i : i + BLOCK], y_part))
         return torch.cat(parts)
 
     def labels(self, n: int) -> Tensor | None:
-        """For a conditional model its classes in turn (n,), or ``label`` n times where one was asked for; captions (n, L); else None."""
+        """``label`` n times, or classes in turn (n,), or captions (n, L); None: not conditional."""
         if not self.conditional:
             return None
         if self.label is not None:
@@ -131,15 +143,18 @@ class FigureContext:
     @torch.no_grad()
     def latents(self, n: int, rng: Rng, y: Tensor | None = None) -> Tensor:
         """z (n, latent_dim) as the model draws them by default."""
-        model, options = self.model, self.loaded.family.Options()
-        hierarchy = getattr(model, "standard_dims", model.latent_dim) < model.latent_dim
-        return model.draw_latents(n, options, rng, *([y] if hierarchy else []))
+        model = self.model
+        options = self.loaded.family.Options()
+        is_hierarchy = getattr(model, "standard_dims", model.latent_dim) < model.latent_dim
+        return model.draw_latents(n, options, rng, *([y] if is_hierarchy else []))
 
     def of_class(self) -> str:
-        """Said in notes: which class, or caption, a conditional model decodes."""
-        if self.conditional and self.spec.caption:
+        """For notes: the class or caption that a conditional model decodes, or ""."""
+        if not self.conditional:
+            return ""
+        if self.spec.caption:
             return f" of '{self.dataset.caption_codec.examples[0]}'"
-        return f" of class '{self.class_name(int(self.labels(1)))}'" if self.conditional else ""
+        return f" of class '{self.class_name(int(self.labels(1)))}'"
 
     def class_name(self, y: int) -> str:
         names = self.dataset.class_names
@@ -151,7 +166,13 @@ class FigureContext:
 
 @dataclass(frozen=True)
 class Codes:
-    """z (N, D) float64 as asked for, y (N,) or None; kind: what z is, in words; std (N, D) of q(z | x) or None."""
+    """Latent codes of examples.
+
+    z     (N, D) float64
+    y     (N,) or None
+    kind  what z is, in words
+    std   (N, D) of q(z | x), or None
+    """
 
     z: np.ndarray
     y: np.ndarray | None
@@ -160,44 +181,48 @@ class Codes:
 
     @property
     def spread(self) -> np.ndarray:
-        """Standard deviation of each dimension over the data: of the aggregate posterior where there is one."""
-        variance = self.z.var(0) + (0 if self.std is None else (self.std**2).mean(0))
+        """Standard deviation of each dimension: of the aggregate posterior where there is one."""
+        variance = self.z.var(0)
+        if self.std is not None:
+            variance = variance + (self.std**2).mean(0)
         return np.sqrt(variance)
 
 
 @torch.no_grad()
-def codes_of(subject: FigureContext, limit: int = MOST) -> Codes:
-    """Codes of the first ``limit`` examples. Raises UsageError when sampled codes are asked of a deterministic encoder."""
-    model, has_posterior = subject.model, has(subject.model, EncodesDistribution)
-    if subject.sampled and not has_posterior:
+def compute_codes(context: FigureContext, limit: int = MAX_EXAMPLES) -> Codes:
+    """Codes of the first ``limit`` examples.
+
+    Raises UsageError when sampled codes are asked of a deterministic encoder.
+    """
+    model = context.model
+    has_posterior = has(model, EncodesDistribution)
+    if context.sampled and not has_posterior:
         raise UsageError(
-            f"{subject.loaded.family.name} has one code for each x and nothing to sample: leave --sampled out"
+            f"{context.loaded.family.name} has one code for each x and nothing to sample: "
+            "leave --sampled out"
         )
     z, y, stds = [], [], []
-    for batch, rows in subject.batches(limit):
+    for batch, rows in context.batches(limit):
+        y.append(batch.labels)
         if not has_posterior:
             z.append(model.encode(batch.x, batch.y))
+            continue
+        mean, std = model.posterior(batch.x, batch.y)
+        stds.append(std)
+        if context.sampled:
+            eps = context.rng("codes").per_row(rows).normal("eps", mean.shape)
+            z.append(mean + std * eps)
         else:
-            mean, std = model.posterior(batch.x, batch.y)
-            eps = (
-                subject.rng("codes").per_row(rows).normal("eps", mean.shape)
-                if subject.sampled
-                else 0
-            )
-            z.append(mean + std * eps), stds.append(std)
-        y.append(batch.labels)
+            z.append(mean)
     kind = "codes z of the encoder (one point for each x)"
     if has_posterior:
-        kind = (
-            "sampled z ~ q(z|x)"
-            if subject.sampled
-            else "posterior means μ of q(z|x), not sampled z"
-        )
-
-    def to_numpy(parts):
-        return torch.cat(parts).cpu().double().numpy()
-
+        kind = "posterior means μ of q(z|x), not sampled z"
+    if context.sampled:
+        kind = "sampled z ~ q(z|x)"
     labels = None if y[0] is None else torch.cat(y).cpu().numpy()
-    return Codes(
-        to_numpy(z), labels, kind, to_numpy(stds) if stds and not subject.sampled else None
-    )
+    std = _to_numpy(stds) if stds and not context.sampled else None
+    return Codes(_to_numpy(z), labels, kind, std)
+
+
+def _to_numpy(parts: list[Tensor]) -> np.ndarray:
+    return torch.cat(parts).cpu().double().numpy()

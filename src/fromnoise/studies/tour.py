@@ -8,9 +8,10 @@ from ..core.errors import DataError, UsageError
 from ..core.files import storage_error
 from ..evaluate.table import summary
 from ..runs.directory import next_folder
-from ..runs.load import LoadedRun, restore
-from ..training import launch
+from ..runs.load import LoadedRun, load_run
 from ..training.budget import as_option, plan_of
+from ..training.launch import command_line, start_run
+from ..training.plan import Plan, make_plan
 from .comparison import compare, measured, sizes
 
 
@@ -135,7 +136,7 @@ def tour(
 
 def planned(
     stops: tuple[Stop, ...], data: str, seconds: int, seed: int
-) -> dict[str, launch.Plan | dict]:
+) -> dict[str, Plan | dict]:
     """Plans, as far as they can be made: of a stop within another one only the options. Raises UsageError, DataError."""
     options = {
         s.name: dict(minutes=seconds / 60, seed=seed, intervals=8, **s.options) for s in stops
@@ -143,14 +144,14 @@ def planned(
     return {
         s.name: options[s.name]
         if s.within
-        else launch.plan(s.family, data, s.preset, **options[s.name])
+        else make_plan(s.family, data, s.preset, **options[s.name])
         for s in stops
     }
 
 
 def trained(
     stops: list[Stop],
-    plans: dict[str, launch.Plan | dict],
+    plans: dict[str, Plan | dict],
     data: str,
     out: Path,
     say: Callable[[str], None],
@@ -159,11 +160,11 @@ def trained(
     runs, commands = [], []
     for stop in stops:
         plan = (
-            launch.plan(stop.family, data, None, out / stop.within, **plans[stop.name])
+            make_plan(stop.family, data, None, out / stop.within, **plans[stop.name])
             if stop.within
             else plans[stop.name]
         )
-        run = launch.start(plan, out / stop.name, "fromnoise tour")
+        run = start_run(plan, out / stop.name, "fromnoise tour")
         exact = {"seed": run.record.seed, "intervals": 8, **stop.options}
         plan = plan_of(run)  # minutes depend on the machine
         exact |= (
@@ -179,8 +180,8 @@ def trained(
             for part in (f"--{key.replace('_', '-')}", str(value))
         ]
         where = ["--within", str(out / stop.within)] if stop.within else ["--preset", stop.preset]
-        commands.append(launch.command_line(["train", stop.family, "--data", data, *where, *flags]))
-        runs.append(restore(run))
+        commands.append(command_line(["train", stop.family, "--data", data, *where, *flags]))
+        runs.append(load_run(run))
         say(f"trained {stop.title}")
     return runs, commands
 
@@ -199,7 +200,7 @@ def text_section(
         f"the other is a network, trained for about {seconds} seconds. Counts are hard to beat in so little time."
     )
     drawn = page_figures(
-        runs[-1:], out / "figures" / "text", titles[-1:], seed=seed, command=launch.command_line()
+        runs[-1:], out / "figures" / "text", titles[-1:], seed=seed, command=command_line()
     )
     return Beside("text", "Text", intro, runs, reports, drawn)
 

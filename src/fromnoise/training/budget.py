@@ -13,7 +13,7 @@ from itertools import pairwise
 from ..core.errors import StorageError, UsageError
 from ..runs.directory import Run
 
-Plan = Sequence[Sequence[int]]
+Decisions = Sequence[Sequence[int]]
 Costs = Sequence[
     Sequence[float]
 ]  # [share of the budget until which a step takes so long, seconds], the last share is 1
@@ -46,7 +46,7 @@ class Section:
         )
 
 
-def section(plan: Plan, step: int) -> Section:
+def section(plan: Decisions, step: int) -> Section:
     """The section that ``step`` is in. A decision that left the total as it was does not begin one."""
     found = Section(0, 0.0, plan[0][1])
     for start, total in plan[1:]:
@@ -57,7 +57,7 @@ def section(plan: Plan, step: int) -> Section:
     return found
 
 
-def ends_interval(plan: Plan, done: int, intervals: int) -> bool:
+def ends_interval(plan: Decisions, done: int, intervals: int) -> bool:
     """Is the model looked at, and saved, when ``done`` steps (at least 1) are done? It always is after the last."""
     here = section(plan, done - 1)
     if done == here.total:
@@ -74,7 +74,7 @@ def ends_interval(plan: Plan, done: int, intervals: int) -> bool:
 # -- the plan as text and as record --------------------------------------------------------------------------------
 
 
-def check(plan: Plan) -> None:
+def check(plan: Decisions) -> None:
     """Raises ValueError unless the first decision is of step 0, and each total comes after its step."""
     steps = [step for step, _ in plan]
     if not plan or steps[0] != 0 or steps != sorted(set(steps)):
@@ -99,7 +99,7 @@ def from_option(words: Sequence[str]) -> list[list[int]]:
     return plan
 
 
-def as_option(plan: Plan) -> str:
+def as_option(plan: Decisions) -> str:
     return ",".join(f"{step}:{total}" for step, total in plan)
 
 
@@ -186,7 +186,7 @@ class Timer:
     def interval_ended(self, seconds: float) -> None:
         self.looks.append(seconds)
 
-    def is_due(self, plan: Plan, step: int) -> bool:
+    def is_due(self, plan: Decisions, step: int) -> bool:
         """Was one of CHECKS passed since the last decision, and is enough timed to decide again?"""
         if not self.budget or self.seconds < ENOUGH * self.budget["seconds"] or step <= plan[-1][0]:
             return False
@@ -194,7 +194,7 @@ class Timer:
         last, now = ((at - first) / (total - first) for at in (max(first, plan[-1][0]), step))
         return step < total and any(last < check <= now for check in CHECKS)
 
-    def total(self, plan: Plan, step: int, seconds: float) -> int:
+    def total(self, plan: Decisions, step: int, seconds: float) -> int:
         """The total of steps with which a run that has had so many seconds ends in time; the present one where it is about right."""
         here = section(plan, step)
         share, slower = here.at(step) / here.total, max(self.seconds, 1e-9) / self.expected

@@ -15,7 +15,10 @@ import numpy as np
 from ...core.errors import DataError
 from ...core.limits import check_unpacked
 from ...core.words import shown
-from ..dataset import DataConfig, Dataset, Split, image_dataset, refuse, split_rows
+from ..config import DataConfig, refuse_options
+from ..dataset import Dataset, Split
+from ..image_dataset import image_dataset
+from ..splits import split_rows
 from . import table
 
 EXAMPLES, LABELS = ("x", "images", "data", "arr_0"), ("y", "labels", "targets")
@@ -46,9 +49,9 @@ def load(name: str, config: DataConfig) -> Dataset:
     """
     x, y = _read(name)
     if len(x.shape) == 2:
-        refuse(config, "a table of numbers without names", "learn_label", "validation", "test")
+        refuse_options(config, "a table of numbers without names", "learn_label", "validation", "test")
         return _table(name, x, y, config)
-    refuse(config, "an array of images", "binarise", "validation", "test")
+    refuse_options(config, "an array of images", "binarise", "validation", "test")
     notes: list[str] = []
     x = _levels(name, _channels_first(name, x), notes)
     classes = 0 if y is None else int(y.max()) + 1
@@ -59,9 +62,8 @@ def load(name: str, config: DataConfig) -> Dataset:
     return image_dataset(
         name,
         splits,
-        classes,
+        tuple(map(str, range(classes))),
         config,
-        class_names=tuple(map(str, range(classes))),
         notes=tuple(notes),
     )
 

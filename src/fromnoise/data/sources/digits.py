@@ -5,7 +5,10 @@ Source: E. Alpaydin, C. Kaynak, "Optical Recognition of Handwritten Digits", UCI
 
 import numpy as np
 
-from ..dataset import DataConfig, Dataset, Split, image_dataset, refuse, split_rows
+from ..config import DataConfig, refuse_options
+from ..dataset import Dataset, Split
+from ..image_dataset import image_dataset
+from ..splits import split_rows
 
 NAMES = {"digits": "1,797 real handwritten digits, 8x8 grey, 10 classes (bundled)"}
 
@@ -13,11 +16,11 @@ NAMES = {"digits": "1,797 real handwritten digits, 8x8 grey, 10 classes (bundled
 def load(name: str, config: DataConfig) -> Dataset:
     from sklearn.datasets import load_digits
 
-    refuse(config, "digits", "binarise", "validation", "test")
+    refuse_options(config, "digits", "binarise", "validation", "test")
     raw = load_digits()
     x = raw.images.astype(np.uint8)[:, None]  # (N, 1, 8, 8), levels 0 .. 16
     y = raw.target.astype(np.int64)
     splits = {
         part: Split(x[rows], y[rows], 17) for part, rows in split_rows(len(x), config).items()
     }
-    return image_dataset(name, splits, 10, config, class_names=tuple("0123456789"))
+    return image_dataset(name, splits, "0123456789", config)

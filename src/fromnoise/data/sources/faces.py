@@ -9,7 +9,10 @@ import numpy as np
 
 from ...core.limits import refuse_larger
 from ...core.rng import Rng
-from ..dataset import SHARE, DataConfig, Dataset, Split, image_dataset, refuse
+from ..config import DataConfig, refuse_options
+from ..dataset import Dataset, Split
+from ..image_dataset import image_dataset
+from ..splits import SHARE
 
 NAMES = {
     "faces": "10,000 cartoon faces drawn from 6 known factors, 32x32 colour, 4 hair colours (made here)"
@@ -29,7 +32,7 @@ BACK_RAMP = ((0, 1), ((58, 104, 140), (222, 242, 250)))
 
 def load(name: str, config: DataConfig) -> Dataset:
     """8,000 / 1,000 / 1,000 faces, or other shares of the 10,000 if the configuration says so."""
-    refuse(config, "faces", "resolution", "grey", "binarise", "validation", "test")
+    refuse_options(config, "faces", "resolution", "grey", "binarise", "validation", "test")
     refuse_larger(
         COUNT * 3 * (config.resolution or 32) ** 2,
         f"{COUNT:,} faces at --resolution {config.resolution}",
@@ -50,7 +53,7 @@ def load(name: str, config: DataConfig) -> Dataset:
     for part, end in ends.items():
         splits[part] = Split(x[start:end], y[start:end], 256, factors[start:end])
         start = end
-    return image_dataset(name, splits, len(HAIR), config, class_names=HAIR, factor_names=FACTORS)
+    return image_dataset(name, splits, HAIR, config, factor_names=FACTORS)
 
 
 def draw_factors(rows, seed: int = 0) -> np.ndarray:

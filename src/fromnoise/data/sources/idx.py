@@ -25,8 +25,11 @@ from ...core.files import write_atomic
 from ...core.limits import check_unpacked
 from ...core.rng import Rng
 from ...core.words import shown
-from ..dataset import FEWEST, DataConfig, Dataset, Split, image_dataset, refuse
+from ..config import DataConfig, refuse_options
+from ..dataset import Dataset, Split
 from ..download import FetchError, fetch
+from ..image_dataset import image_dataset
+from ..splits import MIN_EXAMPLES
 from ..store import cache_folder, cache_writes
 
 NAMES = {
@@ -123,7 +126,7 @@ def load(name: str, config: DataConfig) -> Dataset:
     Images uint8 (N, 1, H, W), 256 levels. Raises DataError (damaged, or not there and no network),
     UsageError, and StorageError when a download cannot be kept.
     """
-    refuse(config, "IDX files, whose test part is given", "binarise", "validation")
+    refuse_options(config, "IDX files, whose test part is given", "binarise", "validation")
     source = SOURCES.get(name)
     if source:
         files, notes = _provide(name, source)
@@ -141,9 +144,9 @@ def load(name: str, config: DataConfig) -> Dataset:
                 f"{shown(files[f'{kind}-labels'], 200)} has {len(labels)} labels for the {len(images)} "
                 f"images of {files[f'{kind}-images'].name}: use the two files of one data set"
             )
-    if len(arrays["train-images"]) < FEWEST or not len(arrays["t10k-images"]):
+    if len(arrays["train-images"]) < MIN_EXAMPLES or not len(arrays["t10k-images"]):
         raise DataError(
-            f"data {shown(name)}: too few images: give at least {FEWEST} for training and 1 for the test"
+            f"data {shown(name)}: too few images: give at least {MIN_EXAMPLES} for training and 1 for the test"
         )
     if arrays["train-images"].shape[1:] != arrays["t10k-images"].shape[1:]:
         raise DataError(
@@ -185,7 +188,7 @@ def load(name: str, config: DataConfig) -> Dataset:
         ),
     }
     return image_dataset(
-        name, splits, len(class_names), config, class_names=class_names, notes=tuple(notes)
+        name, splits, class_names, config, notes=tuple(notes)
     )
 
 

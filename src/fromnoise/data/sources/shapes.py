@@ -22,7 +22,8 @@ from ...core.errors import UsageError
 from ...core.rng import Rng
 from ...core.spec import DataSpec
 from ..codecs.captions import Captions
-from ..dataset import DataConfig, Dataset, Split, refuse
+from ..config import DataConfig, refuse_options
+from ..dataset import Dataset, Split
 
 NAMES = {
     "shapes": "48,000 pictures of one or two coloured shapes with captions, 32x32 colour, unseen combinations apart (made here)"
@@ -315,7 +316,7 @@ def draw_scenes(n: int, unseen: bool, rng: Rng) -> tuple[dict[str, np.ndarray], 
 
 def load(name: str, config: DataConfig) -> Dataset:
     """40,000 / 2,000 / 4,000 pictures of seen combinations and 2,000 of unseen ones; splits are drawn apart. Raises UsageError."""
-    refuse(config, f"{name}, which is drawn in colour and in splits of its own", "resolution")
+    refuse_options(config, f"{name}, which is drawn in colour and in splits of its own", "resolution")
     side = config.resolution or SIDE
     if side < LEAST_SIDE:
         raise UsageError(

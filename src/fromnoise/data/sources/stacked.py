@@ -8,7 +8,9 @@ all 70,000 digits. Here each split draws from its own part of MNIST, so that no 
 import numpy as np
 
 from ...core.rng import Rng
-from ..dataset import DataConfig, Dataset, Split, image_dataset, refuse
+from ..config import DataConfig, refuse_options
+from ..dataset import Dataset, Split
+from ..image_dataset import image_dataset
 from . import idx
 
 NAMES = {
@@ -41,7 +43,7 @@ class Stack:
 
 def load(name: str, config: DataConfig) -> Dataset:
     """Classes 100 a + 10 b + c of the digits a, b, c in red, green and blue. Raises as MNIST itself does, and UsageError."""
-    refuse(config, f"{name}, which is made of MNIST as it is")
+    refuse_options(config, f"{name}, which is made of MNIST as it is")
     mnist = idx.load("mnist", DataConfig(split_seed=config.split_seed))
     splits = {}
     for part, count in COUNTS.items():
@@ -57,5 +59,5 @@ def load(name: str, config: DataConfig) -> Dataset:
         )
     names = tuple(f"{i:03}" for i in range(1000))
     return image_dataset(
-        name, splits, 1000, config, class_names=names, channels_of="mnist", notes=mnist.notes
+        name, splits, names, config, channels_of="mnist", notes=mnist.notes
     )

@@ -20,9 +20,11 @@ from ...core.limits import check_unpacked
 from ...core.spec import DataSpec
 from ...core.words import shown
 from ..codecs.columns import Columns, as_number, sorted_values
-from ..dataset import DataConfig, Dataset, Split, digest_of, refuse, split_rows
+from ..config import DataConfig, refuse_options
+from ..dataset import Dataset, Split, compute_digest
 from ..formats.cells import calendar_form, first_code, is_year_and_month, text_form
 from ..formats.encoding import decoded_text
+from ..splits import split_rows
 
 MISSING = frozenset(
     ("", "na", "nan", "null")
@@ -39,7 +41,7 @@ MOST_CLASSES = 10_000
 
 def load(name: str, config: DataConfig) -> Dataset:
     """The table in that file. Raises DataError (what is in it) and UsageError (what was asked of it)."""
-    refuse(
+    refuse_options(
         config,
         "a table",
         "label",
@@ -126,7 +128,7 @@ def dataset(
         name,
         spec,
         splits,
-        digest_of(spec, splits),
+        compute_digest(spec, splits),
         class_names=class_names,
         columns=codec,
         settings=config.model_dump(exclude_defaults=True),

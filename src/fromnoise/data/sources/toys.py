@@ -14,7 +14,8 @@ import numpy as np
 from ...core.errors import UsageError
 from ...core.rng import Rng
 from ...core.spec import DataSpec
-from ..dataset import DataConfig, Dataset, Split, digest_of, refuse
+from ..config import DataConfig, refuse_options
+from ..dataset import Dataset, Split, compute_digest
 
 NAMES = {
     "gaussian": "2-D points: one correlated Gaussian, exact density",
@@ -118,7 +119,7 @@ def modes(name: str) -> tuple[np.ndarray, float]:
 
 def load(name: str, config: DataConfig) -> Dataset:
     """50,000 / 5,000 / 5,000 points. Splits are drawn, not divided: shares are refused."""
-    refuse(config, f"{name}, whose splits are drawn apart")
+    refuse_options(config, f"{name}, whose splits are drawn apart")
     source = density(name)
     rng = Rng(config.split_seed).at("toy", name)
     splits = {part: Split(*source.sample(count, rng.at(part))) for part, count in COUNTS.items()}
@@ -128,7 +129,7 @@ def load(name: str, config: DataConfig) -> Dataset:
         name,
         spec,
         splits,
-        digest_of(spec, splits),
+        compute_digest(spec, splits),
         class_names=tuple(map(str, range(classes))),
         log_density=source.log_density,
         modes=modes(name) if name in SEPARATE else None,

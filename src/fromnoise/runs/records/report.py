@@ -42,7 +42,7 @@ class RowRecord(Record):
     seed: int | None = None
     drawn: Words | None = None
     of: float | None = None
-    better: Literal["lower", "higher"] | None = None
+    better: Literal["lower", "higher", "near"] | None = None
     reason: Words = ""
 
 

@@ -395,5 +395,5 @@ def show(
                 say(f"figure '{name}' is skipped: {error}")
                 continue
             files += save(made, out or loaded.run.path / "figures", name)
-    loaded.run.note_outputs(files)
+    loaded.run.record_outputs(files)
     return files

@@ -299,7 +299,7 @@ class AdversarialMonitor:
         }
         return terms, numbers
 
-    def pairs(self, averaged: Family) -> tuple[Tensor, Tensor]:
+    def calibration_scores(self, averaged: Family) -> tuple[Tensor, Tensor]:
         """Scores by the averaged weights of held-out examples and of the last look's samples, (n,) each, of one label."""
         held_out = self.reference.judged(averaged, "validation")
         return held_out[torch.arange(len(self.scores)) % self.reference.m], self.scores

@@ -15,7 +15,7 @@ from . import adversarial as duel
 NORM = "gradient_norm/"  # before a phase's name, among the terms of training
 
 
-def examine(
+def diagnose(
     model: Family,
     batch: Batch,
     history: list[float],
