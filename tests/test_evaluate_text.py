@@ -38,6 +38,7 @@ from fromnoise.evaluate.text import (
 from fromnoise.families import load
 from fromnoise.inference import text as generate
 from fromnoise.measures.text import Hashes, copied, entropy_rate
+from fromnoise.runs.directory import Run
 from fromnoise.runs.load import LoadedRun, load_run
 from fromnoise.show.page import gallery
 from fromnoise.show.page.page import _marked

@@ -10,6 +10,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from exact_ddpm import ddpm_schedule, posterior, step_bound, step_variances
 from tests_exact import (
     ABAR,
     DATA,
@@ -28,12 +29,6 @@ from torch import nn
 from fromnoise.core.errors import DivergedError, UsageError
 from fromnoise.core.rng import Rng
 from fromnoise.families.diffusion import Options
-from fromnoise.probability.diffusion.bounds import (
-    ddpm_schedule,
-    posterior,
-    step_bound,
-    step_variances,
-)
 from fromnoise.probability.diffusion.ode import ode_log_likelihood
 from fromnoise.probability.diffusion.samplers import ddim
 from fromnoise.probability.gaussian import log_normal

@@ -15,6 +15,7 @@ from fromnoise.evaluate.protocol import columns_of
 from fromnoise.evaluate.quality import QualityReference, Samples, quality
 from fromnoise.evaluate.report import drawn, evaluate, settings
 from fromnoise.measures.evaluator import shipped_for
+from fromnoise.runs.directory import Run
 from fromnoise.runs.load import load_run
 from fromnoise.studies.comparison import compare, known
 from fromnoise.training.launch import start_run

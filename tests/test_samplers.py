@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from exact_ddpm import posterior
 from tests_exact import DATA, GAUSSIAN, MIXTURE, Exact, Impulse, f64, family
 
 from fromnoise.core.config import build
@@ -11,9 +12,15 @@ from fromnoise.core.errors import UsageError
 from fromnoise.core.rng import Rng
 from fromnoise.core.spec import DataSpec
 from fromnoise.families.diffusion import Config, Diffusion, Options
-from fromnoise.probability.diffusion.bounds import posterior
 from fromnoise.probability.diffusion.path import PATHS, RATIOS
-from fromnoise.probability.diffusion.samplers import ddim, dpm, guide, heun, time_grid, initial_state
+from fromnoise.probability.diffusion.samplers import (
+    ddim,
+    dpm,
+    guide,
+    heun,
+    initial_state,
+    time_grid,
+)
 
 every_path = pytest.mark.parametrize("name", PATHS)
 

@@ -209,7 +209,7 @@ def test_it_learns_two_far_points_to_the_letter():
 def test_a_collapsed_codebook_is_told():
     model = tiny(codes=40)
     model.codebook.vectors.weight.data[1:] += 1000
-    said = health.examine(model, batch(), [1.0], 20)
+    said = health.diagnose(model, batch(), [1.0], 20)
     assert (
         len(said) == 1
         and said[0].startswith("codebook collapse: 1 of 40")

@@ -4,11 +4,11 @@ import math
 
 import numpy as np
 import torch
+from exact_ddpm import ddpm_schedule
 from torch import nn
 
 from fromnoise.core.spec import DataSpec
 from fromnoise.families.diffusion import Config, Diffusion
-from fromnoise.probability.diffusion.bounds import ddpm_schedule
 from fromnoise.probability.diffusion.path import Path, append_dims
 from fromnoise.probability.gaussian import log_normal
 

@@ -34,9 +34,7 @@ class Config(BaseConfig):
         (400, 400), description="mlp: widths of the encoder's layers, mirrored in the decoder"
     )
     activation: Activation = Field("silu", description="mlp: non-linearity")
-    width: int = Field(
-        32, ge=4, le=1024, description="conv, ladder: channels at the finest resolution"
-    )
+    width: int = Field(32, ge=4, le=1024, description="conv, ladder: channels at full resolution")
     blocks: int = Field(2, ge=1, le=16, description="ladder: residual blocks at each resolution")
     maps: tuple[Width, ...] = Field((6,), description="ladder: channels of each latent map")
     likelihood: Literal["auto", LikelihoodName] = Field(
@@ -46,21 +44,17 @@ class Config(BaseConfig):
         None, ge=1e-3, le=100, description="standard deviation of p(x|z) for x in [-1, 1] [learned]"
     )
     objective: Literal["elbo", "iwae"] = Field(
-        "elbo", description="ELBO, or the importance-weighted bound (k samples)"
+        "elbo", description="iwae: importance-weighted bound"
     )
     k: int = Field(8, ge=2, le=1000, description="iwae: samples of z for each example")
     beta: float = Field(
-        1.0, ge=0, description="weight of the KL term; 1 is the ELBO (Higgins et al. 2017)"
+        1.0, ge=0, description="weight of the KL (Higgins et al. 2017); 1: the ELBO"
     )
-    kl_warmup: float = Field(
-        0.0, ge=0, le=1, description="share of the training over which beta grows from 0"
-    )
+    kl_warmup: float = Field(0.0, ge=0, le=1, description="share of training in which beta grows")
     free_bits: float = Field(
         0.0, ge=0, description="nats of KL per latent dimension without cost (Kingma et al. 2016)"
     )
-    conditional: bool = Field(
-        False, description="learn p(x | y): labels go to the encoder and the decoder"
-    )
+    conditional: bool = Field(False, description="learn p(x | y): encoder and decoder get labels")
     lr: float = Field(1e-3, gt=0, le=1e31, description="learning rate")
 
 
@@ -92,17 +86,12 @@ def preset_for(spec: DataSpec) -> str:
 
 @dataclass
 class Inference:
-    """Result of one encoder-decoder pass. B is the number of examples times the samples of z.
+    """Result of one encoder-decoder pass. B is the number of examples times the samples of z."""
 
-    mu, logvar  of q(z | x), (B, latent_dim)
-    z           drawn from q(z | x), (B, latent_dim)
-    params      of p(x | z), (B, *shape)
-    """
-
-    mu: Tensor
-    logvar: Tensor
-    z: Tensor
-    params: Tensor
+    mu: Tensor  # of q(z | x), (B, latent_dim)
+    logvar: Tensor  # of q(z | x), (B, latent_dim)
+    z: Tensor  # drawn from q(z | x), (B, latent_dim)
+    params: Tensor  # of p(x | z), (B, *shape)
 
     def kl(self) -> Tensor:
         """KL(q(z | x) || p(z)) of each dimension in closed form, (B, latent_dim) nats."""
