@@ -78,7 +78,8 @@ class HierarchicalVAE(vae.VAE):
         def draw(level: int, mu: Tensor, logvar: Tensor) -> Tensor:
             if rng is None:
                 return mu
-            return reparameterise(mu, logvar, self.normal(rng, f"eps{level}", mu.shape, k))
+            eps = rng.normal(f"eps{level}", (len(x), k, *mu.shape[1:])).flatten(0, 1)
+            return reparameterise(mu, logvar, eps)
 
         return self.run_levels(draw, x, y, k)
 

@@ -9,7 +9,6 @@ With --network ladder z is a vector and several maps: families/hierarchical_vae.
 from dataclasses import dataclass
 from typing import Literal
 
-import torch
 from pydantic import Field
 from torch import Tensor, nn
 
@@ -27,9 +26,7 @@ from ..probability.likelihood import LIKELIHOODS, LikelihoodName, likelihood_for
 
 class Config(BaseConfig):
     latent_dim: int = Field(16, ge=1, le=4096, description="dimensions of the latent vector z")
-    network: Literal["mlp", "conv", "ladder"] = Field(
-        "mlp", description="fully connected, convolutional, or hierarchical"
-    )
+    network: Literal["mlp", "conv", "ladder"] = Field("mlp", description="ladder: hierarchical")
     hidden: tuple[Width, ...] = Field(
         (400, 400), description="mlp: widths of the encoder's layers, mirrored in the decoder"
     )
@@ -51,9 +48,7 @@ class Config(BaseConfig):
         1.0, ge=0, description="weight of the KL (Higgins et al. 2017); 1: the ELBO"
     )
     kl_warmup: float = Field(0.0, ge=0, le=1, description="share of training in which beta grows")
-    free_bits: float = Field(
-        0.0, ge=0, description="nats of KL per latent dimension without cost (Kingma et al. 2016)"
-    )
+    free_bits: float = Field(0.0, ge=0, description="nats of KL per latent dimension without cost")
     conditional: bool = Field(False, description="learn p(x | y): encoder and decoder get labels")
     lr: float = Field(1e-3, gt=0, le=1e31, description="learning rate")
 
@@ -145,20 +140,13 @@ class VAE(Family):
         return self.net.decoder(z, self.condition(y))
 
     def infer(self, x: Tensor, y: Tensor | None, rng: Rng | None, k: int = 1) -> Inference:
-        """Encodes x (B, *shape) once, draws k of z ~ q(z | x) and decodes them.
-
-        rng: None takes the mean of q(z | x) instead of a draw.
-        """
+        """Encodes x (B, *shape), draws k of z ~ q(z | x) (its mean if rng is None), decodes them."""
         mu, logvar = self.q_parameters(x, y, k)
         z = mu
         if rng is not None:
-            z = reparameterise(mu, logvar, self.normal(rng, "eps0", mu.shape, k))
+            eps = rng.normal("eps0", (len(x), k, self.latent_dim)).flatten(0, 1)
+            z = reparameterise(mu, logvar, eps)
         return Inference(mu, logvar, z, self.p_parameters(z, repeat(y, k)))
-
-    @staticmethod
-    def normal(rng: Rng, name: str, shape: torch.Size, k: int) -> Tensor:
-        """(B * k, ...) standard normal numbers, the k of one example from that example's stream."""
-        return rng.normal(name, (shape[0] // k, k, *shape[1:])).flatten(0, 1)
 
     def nll(self, params: Tensor, x: Tensor) -> Tensor:
         """-log p(x | z), (B,) nats; never summed in bfloat16."""
@@ -173,7 +161,7 @@ class VAE(Family):
         reconstruction = self.nll(q.params, batch.x).mean()  # -E_q[log p(x | z)], nats
         kl = sum_per_example(q.kl()).mean()  # nats
         penalty = kl
-        if self.config.free_bits:  # sum over j of max(lambda, KL_j)
+        if self.config.free_bits:  # sum over j of max(lambda, KL_j), Kingma et al. 2016
             penalty = q.kl().mean(0).clamp(min=self.config.free_bits).sum()
         return self.weighted_elbo(reconstruction, kl, penalty)
 
