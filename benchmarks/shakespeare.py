@@ -17,7 +17,7 @@ import torch
 from autoregressive import trained
 
 from fromnoise.core.rng import Rng
-from fromnoise.inference.text import score
+from fromnoise.inference.text_scoring import score
 
 WINDOWS = 12_800
 

@@ -19,7 +19,8 @@ from fromnoise.core.family import Predicts
 from fromnoise.core.rng import Rng
 from fromnoise.core.spec import DataSpec
 from fromnoise.data.codecs.tokenizer import BytePairs, Bytes, Characters
-from fromnoise.inference import text as generate
+from fromnoise.inference import text as inference_text
+from fromnoise.inference import text_generation, text_scoring
 from fromnoise.probability.decoding import DecodingOptions, choose_symbol
 
 PLAIN = DecodingOptions()
@@ -77,7 +78,7 @@ def round_and_round(*symbols, vocabulary=None):
 
 
 def write(model, prompts, length, options=PLAIN, seed=0, **more):
-    return generate.generate(
+    return text_generation.generate(
         model,
         [torch.tensor(p, dtype=torch.int64) for p in prompts],
         length,
@@ -314,7 +315,9 @@ def test_the_score_of_a_chain_is_the_sum_of_its_transitions():
         -math.log(CHAIN[a, b]) for a, b in itertools.pairwise(s)
     ]
     for length in (2, 7, 8, 99, 100, 500):
-        assert generate.score(chain(length=length), s) == pytest.approx(expected, abs=1e-6), length
+        assert text_scoring.score(chain(length=length), s) == pytest.approx(expected, abs=1e-6), (
+            length
+        )
 
 
 def place_model(length, context=None):
@@ -332,9 +335,9 @@ def place_model(length, context=None):
 )
 @pytest.mark.parametrize("L", [1, 2, 7, 8, 9, 16, 17, 23, 50])
 def test_every_symbol_is_counted_once_with_enough_before_it(length, context, L, monkeypatch):
-    monkeypatch.setattr(generate, "SYMBOLS_AT_ONCE", 20)  # several calls
+    monkeypatch.setattr(text_scoring, "SYMBOLS_AT_ONCE", 20)  # several calls
     model = place_model(length, context)
-    before = np.rint(generate.score(model, [0] * L) * 1000).astype(int) - 1
+    before = np.rint(text_scoring.score(model, [0] * L) * 1000).astype(int) - 1
     assert before.shape == (L,) and (before < length).all()
     i = np.arange(L)
     assert (before >= np.minimum(i, min(context, length // 2))).all() and (
@@ -345,10 +348,12 @@ def test_every_symbol_is_counted_once_with_enough_before_it(length, context, L, 
 
 def test_a_recurrent_model_reads_the_whole_text_at_once():
     model = place_model(8)
-    assert np.rint(generate.score(model, [0] * 300) * 1000).astype(int).tolist() == list(
+    assert np.rint(text_scoring.score(model, [0] * 300) * 1000).astype(int).tolist() == list(
         range(1, 301)
     ) and model.calls == [(1, 300)]
-    assert generate.windows(model) == (2**15, 2**14) and generate.windows(Table(2**14, None)) == (
+    assert text_scoring.window_sizes(model) == (2**15, 2**14) and text_scoring.window_sizes(
+        Table(2**14, None)
+    ) == (
         2**11,
         2**10,
     )
@@ -357,7 +362,8 @@ def test_a_recurrent_model_reads_the_whole_text_at_once():
 def test_probabilities_of_all_short_texts_sum_to_one():
     for model in (counting(), chain(length=4)):
         total = sum(
-            math.exp(-generate.score(model, s).sum()) for s in itertools.product(range(3), repeat=5)
+            math.exp(-text_scoring.score(model, s).sum())
+            for s in itertools.product(range(3), repeat=5)
         )
         assert total == pytest.approx(1, abs=1e-6)
 
@@ -365,28 +371,28 @@ def test_probabilities_of_all_short_texts_sum_to_one():
 def test_the_score_of_what_was_written_is_its_surprise():
     model = counting()
     (made,) = write(model, [[2, 0, 1]], 30)
-    assert generate.score(model, [2, 0, 1, *made.symbols])[3:] == pytest.approx(
+    assert text_scoring.score(model, [2, 0, 1, *made.symbols])[3:] == pytest.approx(
         made.surprise, abs=1e-9
     )
 
 
 def test_a_label_is_the_start():
     model = Table(2, lambda read, y: [0.9, 0.1] if y else [0.5, 0.5])
-    assert generate.score(model, [0, 0], label=1) == pytest.approx(
+    assert text_scoring.score(model, [0, 0], label=1) == pytest.approx(
         [-math.log(0.9)] * 2
-    ) and generate.score(model, [0, 0], label=0)[0] == pytest.approx(math.log(2))
+    ) and text_scoring.score(model, [0, 0], label=0)[0] == pytest.approx(math.log(2))
 
 
 def test_mistakes_of_scoring():
     for s in ([3], [-1, 0]):
         with pytest.raises(UsageError, match="0 to 2"):
-            generate.score(chain(), s)
+            text_scoring.score(chain(), s)
     with pytest.raises(UsageError, match="empty"):
-        generate.score(chain(), [])
+        text_scoring.score(chain(), [])
 
 
 def test_the_context_in_words():
-    words = generate.context_in_words
+    words = text_scoring.describe_context
     assert (
         words(chain(), 100) == "each symbol given the 1 before it"
         and words(place_model(8, 8), 8) == "each symbol given all before it"
@@ -445,7 +451,7 @@ def typing(text):
 
 def test_a_score_in_bits_by_hand():
     text = "to be ö"  # 7 characters, 8 bytes, ö unknown
-    scored = generate.score_text(letters(), text)
+    scored = inference_text.score_text(letters(), text)
     which = math.log(0x110000 - len(LETTERS.characters))  # of all characters that ö might have been
     nats = 7 * math.log(LETTERS.vocabulary) + which
     assert scored.nats == pytest.approx(nats) and (
@@ -461,27 +467,27 @@ def test_a_score_in_bits_by_hand():
     assert (
         scored.pieces == (*"to be ", "\ufffd")
         and "1 unknown character" in str(scored)
-        and "1 unknown" not in str(generate.score_text(letters(), "to be"))
+        and "1 unknown" not in str(inference_text.score_text(letters(), "to be"))
     )
     assert json.loads(json.dumps(scored.numbers()))["bytes"] == 8
 
 
 def test_bytes_of_any_kind_are_scored_and_counted_raw():
     model = loaded(Table(256, lambda read, y: np.full(256, 1 / 256)), Bytes())
-    text = generate.read_text(b"\xef\xbb\xbfa\xff\xc3\xa9", "x", Bytes())
-    scored = generate.score_text(model, text)
+    text = inference_text.read_text(b"\xef\xbb\xbfa\xff\xc3\xa9", "x", Bytes())
+    scored = inference_text.score_text(model, text)
     assert (scored.symbols, scored.bytes, scored.characters) == (
         4,
         4,
         3,
     ) and scored.bits_per_byte == pytest.approx(8)
     with pytest.raises(DataError, match="no UTF-8 at byte 2"):
-        generate.read_text(b"a\xff", "x", LETTERS)
+        inference_text.read_text(b"a\xff", "x", LETTERS)
 
 
 def test_a_text_of_probability_zero_is_told():
     with pytest.raises(DataError, match="symbol 3 .* no probability"):
-        generate.score_text(typing("to be"), "tobe")
+        inference_text.score_text(typing("to be"), "tobe")
 
 
 def test_python(monkeypatch):

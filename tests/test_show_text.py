@@ -14,7 +14,7 @@ from fromnoise.core.rng import Rng
 from fromnoise.core.spec import DataSpec
 from fromnoise.data.codecs.tokenizer import BytePairs, Bytes, Characters, learn_merges
 from fromnoise.families.autoregressive import FAMILY, Config
-from fromnoise.inference.text import score
+from fromnoise.inference.text_scoring import score
 from fromnoise.measures.text import entropy_rate
 from fromnoise.runs.load import load_run
 from fromnoise.show.colormap import tint

@@ -137,7 +137,7 @@ class TrainedRun:
         ]
 
     def score(self, text: str):
-        """How much a text surprises the model: a ``generate.Scored``, with nats, bits per character and byte, and each symbol's surprise."""
+        """How much a text surprises the model: a ``TextScore``, with nats, bits per character and byte, and each symbol's surprise."""
         from .inference.text import score_text
 
         return score_text(self.loaded, text)

@@ -20,7 +20,8 @@ import torch
 from ..core.capabilities import HasLikelihood, Predicts, has
 from ..data.dataset import Dataset
 from ..data.stream import default_batch_size, in_order
-from ..inference import text as generate
+from ..inference import text as inference_text
+from ..inference.text_scoring import describe_context, describe_unknown, score
 from ..measures.text import Hashes, copied, longest_copied
 from ..nets.counts.ngram import KneserNey
 from ..runs.load import LoadedRun
@@ -154,7 +155,7 @@ class TextReference:
     @cached_property
     def corpus(self) -> Hashes | None:
         """The training text, to look for copies in; None where it is too long for that."""
-        return generate.corpus_of(self.dataset)
+        return inference_text.corpus_of(self.dataset)
 
     @cached_property
     def text(self) -> str:
@@ -400,7 +401,7 @@ def copying(
     )
     if quality_reference.corpus is None:
         why = (
-            f"copies are looked for in training texts of up to {generate.LONGEST:,} symbols, and "
+            f"copies are looked for in training texts of up to {inference_text.LONGEST:,} symbols, and "
             f"this one has {len(train):,}"
         )
         return [absent(name, *about, why, **common) for name, about in COPYING.items()], {
@@ -468,10 +469,10 @@ def measure(
         ], {}
     most = min(SYMBOLS, SYMBOLS if n is None else n * dataset.spec.dims)
     test, validation = (passage(dataset, split, most) for split in ("test", "validation"))
-    nats = generate.score(model, test.tokens)
+    nats = score(model, test.tokens)
     rows = predicted(test, nats, context(model, test, dataset))
     first = predicted(
-        validation, generate.score(model, validation.tokens), context(model, validation, dataset)
+        validation, score(model, validation.tokens), context(model, validation, dataset)
     )[0]
     rows.append(
         first
@@ -481,7 +482,7 @@ def measure(
         rows += in_windows(loaded, most)
     rows += beside(test, nats, quality_reference)
     written = [
-        found.text for found in generate.continue_texts(loaded, n=texts, length=LENGTH, seed=seed)
+        found.text for found in inference_text.continue_texts(loaded, n=texts, length=LENGTH, seed=seed)
     ]
     about, shown = copying(written, pieces(test, dataset, texts), quality_reference)
     why = "a text is no point among features: what it copies is measured instead"
@@ -498,7 +499,7 @@ def context(model: Predicts, of: Passage, dataset: Dataset) -> str:
     lacking = dataset.tokenizer.count_unknown(of.tokens)
     unknown = (
         (
-            f"; {generate.unknown_in_words(lacking)}, predicted as the one symbol that stands for all "
+            f"; {describe_unknown(lacking)}, predicted as the one symbol that stands for all "
             f"of them, and {dataset.tokenizer.unknown_nats / math.log(2):.1f} bits each for which one "
             "it is"
         )
@@ -506,4 +507,4 @@ def context(model: Predicts, of: Passage, dataset: Dataset) -> str:
         else ""
     )
     some = "" if len(of) == len(part.x) else f"the first {len(of):,} of {len(part.x):,} symbols; "
-    return f"{some}each once, {generate.context_in_words(model, len(of))}{unknown}"
+    return f"{some}each once, {describe_context(model, len(of))}{unknown}"

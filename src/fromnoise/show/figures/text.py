@@ -15,7 +15,9 @@ from torch import Tensor
 
 from ...core.capabilities import Predicts
 from ...data.codecs.tokenizer import Tokenizer
-from ...inference.text import LONGEST, Generated, continue_texts, corpus_of, score
+from ...inference.text import LONGEST, continue_texts, corpus_of
+from ...inference.text_generation import Generated
+from ...inference.text_scoring import score
 from ...measures.text import longest_copied
 from ..colormap import bits_scale, tint
 from ..context import FigureContext
