@@ -27,9 +27,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from fromnoise.checks.conformance import first_difference
+from fromnoise.checks.exactness import first_difference
 from fromnoise.core.errors import FromNoiseError, UsageError
-from fromnoise.runs import checkpoint
+from fromnoise.runs import checkpoint_writer
 from fromnoise.runs.directory import Run
 from fromnoise.runs.verify import verify
 from fromnoise.training.launch import start_run
@@ -176,7 +176,7 @@ def trial(
         leftovers = [
             path.name
             for path in folder.rglob("*")
-            if path.name.endswith((".tmp", checkpoint.REPLACED, checkpoint.DISCARDED))
+            if path.name.endswith((".tmp", checkpoint_writer.REPLACED, checkpoint_writer.DISCARDED))
         ]
         problems = [
             first_difference(whole, run),

@@ -7,13 +7,13 @@ import pytest
 import torch
 from torch import nn
 
-from fromnoise.checks.conformance import first_difference, interrupted
+from fromnoise.checks.exactness import first_difference, interrupted
 from fromnoise.core.errors import UsageError
 from fromnoise.runs import checkpoint
 from fromnoise.runs.averages import Ema, mixture_shares, gamma_from_width
 from fromnoise.runs.directory import Run
 from fromnoise.runs.load import load_run
-from fromnoise.training import loop
+from fromnoise.training import trainer as trainer_module
 from fromnoise.training.launch import describe_run, start_run
 from fromnoise.training.plan import make_plan
 from fromnoise.training.resume import resume_run
@@ -149,7 +149,7 @@ def test_the_choice_takes_the_lowest_held_out_value(values, monkeypatch):
         seen.append((next(model.parameters()).clone(), rng.normal("same noise", (3,)).tolist()))
         return {"value": values[len(seen) - 1]}
 
-    monkeypatch.setattr(loop, "objective", objective)
+    monkeypatch.setattr(trainer_module, "objective", objective)
     best = min(range(3), key=lambda i: (not values[i] == values[i], values[i]))
     assert t.validate() == {"value": values[best]} and len(seen) == 3
     for (weights, noise), average in zip(seen, t.ema.weights):
@@ -158,7 +158,7 @@ def test_the_choice_takes_the_lowest_held_out_value(values, monkeypatch):
         next(t.ema.model.parameters()), t.ema.weights[best][0]
     )
     held_out = {"0.05": values[0], "0.1": values[1], "0.2": values[2]}
-    assert t.averages() == {
+    assert t.average_fields() == {
         "average": {
             "width": WIDTHS[best],
             "held_out": {k: v if v == v else None for k, v in held_out.items()},
@@ -226,7 +226,7 @@ def force_choices(monkeypatch, places: dict[int, int]) -> None:
         original(self)
         self.state.average = places.get(self.state.step, 0)
         self.ema.use(self.state.average)
-        return self.held_out[self.state.average], {}
+        return self.average_terms[self.state.average], {}
 
     monkeypatch.setattr(Trainer, "validate_and_select_average", validate_and_select_average)
 
@@ -268,7 +268,8 @@ def test_a_rollback_takes_back_all_averages_and_the_choice(tmp_path, monkeypatch
         torch.equal(p, q) for mine, then in zip(t.ema.weights, before) for p, q in zip(mine, then)
     )
     assert all(torch.equal(p, q) for p, q in zip(t.ema.model.parameters(), before[1]))
-    t.start_afresh()
+    with t.rehearsal():
+        assert t.ema.index == t.state.average == 0
     assert t.ema.index == t.state.average == 0
 
 

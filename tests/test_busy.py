@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 import fromnoise
-from fromnoise.checks.conformance import first_difference, interrupted
+from fromnoise.checks.exactness import first_difference, interrupted
 from fromnoise.cli.live import event_line, plan_line, replanned_line
 from fromnoise.core.errors import StorageError, UsageError
 from fromnoise.runs import checkpoint

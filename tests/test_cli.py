@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fromnoise.checks.conformance import first_difference
+from fromnoise.checks.exactness import first_difference
 from fromnoise.cli import main
 from fromnoise.runs.directory import Run
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from fromnoise.checks.conformance import first_difference, interrupted
+from fromnoise.checks.exactness import first_difference, interrupted
 from fromnoise.core.config import BaseConfig
 from fromnoise.core.errors import DivergedError
 from fromnoise.core.family import Family, Loss, Phase

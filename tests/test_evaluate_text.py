@@ -11,7 +11,7 @@ import torch
 from scipy.signal import lfilter
 from torch import nn
 
-from fromnoise.checks.conformance import check_predictions
+from fromnoise.checks.predictions import check_predictions
 from fromnoise.cli import main
 from fromnoise.core.config import build
 from fromnoise.core.errors import UsageError

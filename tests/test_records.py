@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from fromnoise.checks.conformance import first_difference
+from fromnoise.checks.exactness import first_difference
 from fromnoise.cli import main
 from fromnoise.core.errors import StorageError
 from fromnoise.core.files import sha256
 from fromnoise.core.json_files import parse_json, read_json, sealed
-from fromnoise.runs import checkpoint
+from fromnoise.runs import checkpoint, checkpoint_writer
 from fromnoise.runs.directory import Run
 from fromnoise.runs.load import load_run
 from fromnoise.runs.records.report import read_report
@@ -192,7 +192,7 @@ def test_runs_of_the_first_format_open_go_on_and_get_digests(tmp_path):
         and old.events() == events
         and not verify(old).problems
     )
-    checkpoint._remove(run.path / "checkpoints" / "step-00000020")
+    checkpoint_writer.remove(run.path / "checkpoints" / "step-00000020")
     resume_run(old, warn=lambda line: None)
     assert not first_difference(whole, run) and Run(run.path).record.format == 2
     assert not verify(Run(run.path)).problems and not verify(Run(run.path)).uncovered
@@ -231,7 +231,7 @@ def test_damaged_runs_are_listed_as_damaged_beside_the_others(tmp_path, capsys):
 
 def test_a_damaged_event_is_said_on_resume_and_the_file_is_kept_aside(tmp_path):
     whole, run, said = train(tmp_path / "whole"), train(tmp_path / "run"), []
-    checkpoint._remove(run.path / "checkpoints" / "step-00000020")
+    checkpoint_writer.remove(run.path / "checkpoints" / "step-00000020")
     path = run.path / "events.jsonl"
     damaged = path.read_bytes().replace(b'"step": 5,', b'"step": 4,', 1)
     path.write_bytes(damaged)

@@ -17,7 +17,6 @@ from fromnoise.core.errors import UsageError
 from fromnoise.runs.checkpoint import find
 from fromnoise.runs.directory import Run
 from fromnoise.runs.verify import verify
-from fromnoise.training import launch
 from fromnoise.training.launch import start_run
 from fromnoise.training.plan import make_plan
 from fromnoise.training.resume import recorded_plan, resume_run
@@ -160,10 +159,8 @@ def test_an_interrupted_run_is_no_false_alarm():
             stop.signal = signal.SIGINT
 
     plan = make_plan("vae", **TINY)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(launch, "Stop", lambda: stop)
-        with pytest.raises(Exception, match="stopped at step 1"):
-            start_run(plan, "cut", on_event=at_second)
+    with pytest.raises(Exception, match="stopped at step 1"):
+        start_run(plan, "cut", on_event=at_second, stop=stop)
     run = Run("cut")
     find(run, warn=said.append)
     assert run.missing_checkpoint() == "" and said == [] and verify(run).problems == []

@@ -12,13 +12,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from fromnoise.checks.conformance import first_difference
+from fromnoise.checks.exactness import first_difference
 from fromnoise.cli import main
 from fromnoise.core.errors import StoppedError, StorageError, UsageError
 from fromnoise.core.json_files import sealed
 from fromnoise.core.output import Unfailing
 from fromnoise.inference import sample as sampling
-from fromnoise.runs import checkpoint
+from fromnoise.runs import checkpoint, checkpoint_writer
 from fromnoise.runs.directory import Run
 from fromnoise.runs.load import load_run
 from fromnoise.runs.verify import verify
@@ -92,7 +92,7 @@ def test_a_run_without_a_checkpoint_begins_again_at_step_0(family, options, tmp_
         [],
     )
     for folder in (run.path / "checkpoints").glob("step-*"):
-        checkpoint._remove(folder)
+        checkpoint_writer.remove(folder)
     resume_run(Run(run.path), warn=said.append)
     assert not first_difference(whole, run) and "step 0" in said[0]
     assert verify(Run(run.path)).problems == []
@@ -110,11 +110,11 @@ def test_a_run_in_the_codes_of_another_begins_again_with_the_first_stage_that_it
     )
     whole, run = start_run(plan, tmp_path / "whole"), start_run(plan, tmp_path / "run")
     for folder in (run.path / "checkpoints").glob("step-*"):
-        checkpoint._remove(folder)
+        checkpoint_writer.remove(folder)
     resume_run(Run(run.path), warn=lambda line: None)
     assert not first_difference(whole, run)
     for folder in (run.path / "checkpoints").glob("step-*"):
-        checkpoint._remove(folder)
+        checkpoint_writer.remove(folder)
     resume_run(first, {"steps": 4})
     with pytest.raises(StorageError, match="was trained since"):
         resume_run(Run(run.path), warn=lambda line: None)
@@ -162,7 +162,7 @@ def test_a_checkpoint_that_lost_its_name_in_a_save_gets_it_back(tmp_path):
     run = train(tmp_path / "run")
     root = run.path / "checkpoints"
     for path in root.glob("step-*"):
-        path.rename(root / f".{path.name}.99.{checkpoint.REPLACED}")
+        path.rename(root / f".{path.name}.99.{checkpoint_writer.REPLACED}")
     with pytest.raises(UsageError, match="finished"):
         resume_run(Run(run.path))
     assert checkpoint.find(run).step == 20 and not list(root.glob(".*"))

@@ -16,7 +16,7 @@ from pydantic import Field
 from torch import nn
 
 from fromnoise import families
-from fromnoise.checks.conformance import first_difference, interrupted
+from fromnoise.checks.exactness import first_difference, interrupted
 from fromnoise.cli.live import plan_line
 from fromnoise.core.config import BaseConfig
 from fromnoise.core.errors import DataError, DivergedError, StoppedError, StorageError, UsageError
@@ -25,10 +25,10 @@ from fromnoise.core.json_files import sealed
 from fromnoise.core.rng import Rng
 from fromnoise.data.stream import Stream
 from fromnoise.families.autoregressive import AutoRegressive
-from fromnoise.runs import checkpoint
+from fromnoise.runs import checkpoint, checkpoint_writer
 from fromnoise.runs.directory import Run
 from fromnoise.runs.load import load_run
-from fromnoise.training import launch
+from fromnoise.training import estimate
 from fromnoise.training.budget import mean_cost
 from fromnoise.training.estimate import estimate_cost, list_step_kinds, time_steps
 from fromnoise.training.launch import describe_run, start_run, train_locked
@@ -688,7 +688,7 @@ def test_a_killed_save_is_not_a_checkpoint(tmp_path):
     process.kill()
     process.wait()
     with Run(out).lock():  # the lock of a dead process is free
-        checkpoint.remove_leftovers(Run(out))
+        checkpoint_writer.remove_leftovers(Run(out))
     assert not list(out.glob("checkpoints/.*.tmp"))
 
 
@@ -845,8 +845,9 @@ def test_what_is_computed_before_the_first_step_is_computed_once(monkeypatch, tm
     assert len(fitted) == 2 and longer.info["steps"] == 5
     trainer = make_plan("autoregressive", **options).trainer()
     first = {name: t.clone() for name, t in trainer.model.state_dict().items()}
-    trainer.advance(4)
-    trainer.start_afresh()
+    with trainer.rehearsal():
+        trainer.advance(4)
+    assert len(fitted) == 3 and trainer.state.step == 0
     assert all(torch.equal(t, first[name]) for name, t in trainer.model.state_dict().items())
 
 
@@ -968,7 +969,7 @@ def test_without_an_average_the_weights_are_the_models(tmp_path):
 def test_a_plan_says_when_looking_costs_more_than_learning(monkeypatch):
     plan = make_plan("vae", "digits", steps=2, threads=1)
     assert estimate_cost(plan.trainer(), plan.train)["note"] == ""  # short altogether
-    monkeypatch.setattr(launch, "WORTH_SAYING", 0.0)
+    monkeypatch.setattr(estimate, "MIN_NOTE_SECONDS", 0.0)
     assert "fewer --validation-examples" in estimate_cost(plan.trainer(), plan.train)["note"]
     plan = make_plan("vae", "digits", steps=100_000, threads=1)
     assert estimate_cost(plan.trainer(), plan.train)["note"] == ""

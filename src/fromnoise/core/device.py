@@ -10,7 +10,7 @@ from .family import Family
 from .words import escaped
 
 
-def pick_device(name: str) -> torch.device:
+def select_device(name: str) -> torch.device:
     there = {
         "cpu": True,
         "cuda": torch.cuda.is_available(),

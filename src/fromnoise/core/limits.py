@@ -99,7 +99,7 @@ def check_example(dims: int, whose: str) -> None:
         )
 
 
-class Bounded(TorchFunctionMode):
+class BoundedConstruction(TorchFunctionMode):
     """Within it a model is built whose weights are known: nothing far larger is allocated, and no loop runs far longer.
 
     Weights that are compared with a checkpoint only after they were made can be made of any size by a forged run.json.

@@ -7,8 +7,8 @@ from pathlib import Path
 from ..core.errors import DataError, UsageError
 from ..core.files import storage_error
 from ..evaluate.table import summary
-from ..runs.directory import next_folder
 from ..runs.load import LoadedRun, load_run
+from ..runs.paths import next_folder
 from ..training.budget import as_option, plan_of
 from ..training.launch import command_line, start_run
 from ..training.plan import Plan, make_plan

@@ -15,8 +15,9 @@ from .. import families
 from ..core.errors import FromNoiseError, StoppedError, StorageError
 from ..core.files import RETRY_HINT
 from ..data.dataset import Dataset
-from ..runs import checkpoint
-from ..runs.directory import Run, claim_folder, next_folder, check_unused
+from ..runs import checkpoint_writer
+from ..runs.directory import Run
+from ..runs.paths import check_unused, claim_folder, next_folder
 from . import budget
 from .clock import Clock
 from .estimate import estimate_cost
@@ -77,7 +78,7 @@ def train_locked(
     stop: StopRequest,
 ) -> None:
     """Trains a locked run, with the start and the end in sessions.jsonl. Raises as ``fit``."""
-    checkpoint.remove_leftovers(run)
+    checkpoint_writer.remove_leftovers(run)
     clock = Clock(run)
     outcome = "ended by an error"
     try:

@@ -147,6 +147,12 @@ class TwoStagesRecord(Record):
     conditional: bool = False
 
 
+class TrainRecord(Record):
+    """``training.settings.TrainConfig`` as JSON: the fields that loading a run needs."""
+
+    averages: list[Annotated[float, Field(ge=1e-3, le=0.28)]] = []
+
+
 class RunRecord(Record):
     """run.json. steps: the budget, 0 for a model in closed form; intervals: of validation."""
 
@@ -156,7 +162,7 @@ class RunRecord(Record):
     family_sha256: str | None = None
     preset: str
     config: dict[str, Any]
-    train: dict[str, Any]
+    train: TrainRecord
     data: DataRecord
     seed: Annotated[int, Field(ge=0)]
     steps: Annotated[int, Field(ge=0, le=10**12)]
