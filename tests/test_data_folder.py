@@ -14,6 +14,7 @@ from PIL import Image
 
 from fromnoise.core.errors import DataError, StorageError, UsageError
 from fromnoise.data import DataConfig, load, store
+from fromnoise.data.formats.images import Conversion, decode_image
 from fromnoise.data.sources import folder
 
 RNG = np.random.default_rng(0)
@@ -53,7 +54,8 @@ def refused(at, kind, *words, **options):
 def decode(image, tmp_path, name="one.png", side=None, crop="centre", grey=False, **options):
     """Through a file: (C, H, W)."""
     image.save(tmp_path / name, **options)
-    return folder.decoded(tmp_path / name, side or min(image.size), crop, grey)
+    conversion = Conversion(side or min(image.size), crop, grey)
+    return decode_image(tmp_path / name, conversion).pixels
 
 
 def test_pixels_splits_and_cache(pictures, cache, monkeypatch):
@@ -70,7 +72,7 @@ def test_pixels_splits_and_cache(pictures, cache, monkeypatch):
     assert sorted(p.name for p in (cache / "folders").iterdir()) == [
         next((cache / "folders").iterdir()).name
     ]
-    monkeypatch.setattr(folder, "decoded", None)  # a second opening must not decode
+    monkeypatch.setattr(folder, "build_store", None)  # a second opening must not decode
     assert load(str(pictures)).digest == dataset.digest
 
 
@@ -215,7 +217,7 @@ def test_every_mode_keeps_its_meaning(tmp_path):
     ]
     frames = [Image.new("L", (8, 8), level) for level in (50, 200)]
     frames[0].save(tmp_path / "f.gif", save_all=True, append_images=frames[1:])
-    assert (folder.decoded(tmp_path / "f.gif", 8, "centre", False) == 50).all()
+    assert (decode_image(tmp_path / "f.gif", Conversion(8, "centre", False)).pixels == 50).all()
     with pytest.raises(ValueError, match="not within 0 to 255"):
         decode(Image.fromarray(np.full((8, 8), 1e6, np.float32)), tmp_path, "g.tif")
 

@@ -6,9 +6,10 @@ import torch
 from fromnoise.core.rng import Rng
 from fromnoise.core.spec import Batch, DataSpec
 from fromnoise.families.diffusion import Config, Diffusion, Options
+from fromnoise.probability.diffusion.dpm_with_known import dpm_with_known
 from fromnoise.probability.diffusion.gaussian_data import GaussianData
 from fromnoise.probability.diffusion.path import PATHS
-from fromnoise.probability.diffusion.samplers import dpm, dpm_with_known, time_grid
+from fromnoise.probability.diffusion.samplers import dpm, time_grid
 
 every_path = pytest.mark.parametrize("name", PATHS)
 

@@ -185,7 +185,7 @@ def test_a_folder_of_samples_is_written_as_they_come(trained, monkeypatch):
 
 
 def test_sizes_are_told_in_words():
-    assert [limits.in_words(n) for n in (12, 2_000, 3e6, 4e9, 5e12)] == [
+    assert [limits.format_bytes(n) for n in (12, 2_000, 3e6, 4e9, 5e12)] == [
         "12 bytes",
         "2 kB",
         "3 MB",

@@ -11,10 +11,11 @@ from fromnoise.core.spec import Batch, DataSpec
 from fromnoise.families.diffusion import Config, Diffusion, Options
 from fromnoise.probability import em
 from fromnoise.probability.diffusion import samplers
+from fromnoise.probability.diffusion.dpm_with_known import dpm_with_known
 from fromnoise.probability.diffusion.gaussian_data import GaussianData
 from fromnoise.probability.diffusion.mixture_data import MixtureData, class_weights
 from fromnoise.probability.diffusion.path import PATHS
-from fromnoise.probability.diffusion.samplers import dpm, dpm_with_known, time_grid
+from fromnoise.probability.diffusion.samplers import dpm, time_grid
 
 
 def three_groups(n: int, d: int = 3, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:

@@ -12,7 +12,7 @@ import fromnoise as fn
 from fromnoise.cli import main
 from fromnoise.core.errors import DataError, UsageError
 from fromnoise.data import DataConfig, load
-from fromnoise.data.formats.pictures import _formats
+from fromnoise.data.formats.images import _formats
 
 
 def picture(path, i=0, format=None, mode="RGB"):
@@ -121,7 +121,7 @@ def test_labels_and_captions_that_are_ignored_are_said(tmp_path):
         (tmp_path / "p" / "00000" / f"{i:03}.txt").write_text("a ball")
     dataset = opened(tmp_path / "p")
     note(dataset, "'dataset.json' is ignored", "labels")
-    note(dataset, "13 files beside the pictures ignored", "captions")
+    note(dataset, "13 files beside the images ignored", "captions")
     assert not any("left out" in line for line in dataset.notes)
 
 
@@ -229,8 +229,8 @@ def test_white_sprites_on_nothing_are_said_and_have_another_background(tmp_path)
         ImageDraw.Draw(image).ellipse([i % 10, 3, i % 10 + 4, 9], fill="white")
         image.save(tmp_path / "p" / f"{i}.png")
     white = opened(tmp_path / "p")
-    note(white, "20 of 20 pictures are exactly the same", "another --background")
-    note(white, "20 of 20 pictures are transparent", "over white")
+    note(white, "20 of 20 images are exactly the same", "another --background")
+    note(white, "20 of 20 images are transparent", "over white")
     for colour, ground in (("black", (0, 0, 0)), ("#ff0080", (255, 0, 128))):
         dataset = opened(tmp_path / "p", background=colour)
         x = dataset.split("train").x
@@ -268,7 +268,7 @@ def test_a_background_is_blamed_for_equal_pictures_only_where_it_hides_something
         ("veil", "white", True),
     ):
         said = note(
-            opened(tmp_path / name, background=background), "12 of 12 pictures are exactly the same"
+            opened(tmp_path / name, background=background), "12 of 12 images are exactly the same"
         )
         assert ("vanishes" in said) == blamed, (name, background, said)
     assert not any(
@@ -285,11 +285,11 @@ def test_folders_without_a_picture_are_said(tmp_path):
     (tmp_path / "p" / "e" / "notes.md").write_text("text")
     dataset = opened(tmp_path / "p")
     assert dataset.class_names == ("a", "b")
-    assert note(dataset, "without a picture").endswith(": 'a/inner', 'c_empty', 'd', 'e'")
+    assert note(dataset, "without an image").endswith(": 'a/inner', 'c_empty', 'd', 'e'")
     assert opened(tmp_path / "p").notes == dataset.notes  # from the store, too
     (tmp_path / "q" / "empty").mkdir(parents=True)
     some(tmp_path / "q", 12)
-    note(opened(tmp_path / "q"), "without a picture", "'empty'")
+    note(opened(tmp_path / "q"), "without an image", "'empty'")
 
 
 def test_a_class_is_not_lost_in_silence_with_its_bad_pictures(tmp_path):
@@ -314,7 +314,7 @@ def test_the_first_of_several_frames_is_said(tmp_path):
     some(tmp_path / "p", 11)
     frames = [Image.new("L", (16, 16), 60 * i) for i in range(3)]
     frames[0].save(tmp_path / "p" / "moving.gif", save_all=True, append_images=frames[1:])
-    note(opened(tmp_path / "p"), "1 of 12 files hold several pictures")
+    note(opened(tmp_path / "p"), "1 of 12 files hold several images")
 
 
 # -- splits ----------------------------------------------------------------------------------------------------
@@ -369,7 +369,7 @@ def test_a_test_folder_without_classes_is_left_out_aloud(tmp_path):
         some(tmp_path / "p" / "train" / group, 20)
     some(tmp_path / "p" / "test", 7)
     dataset = opened(tmp_path / "p")
-    note(dataset, "7 pictures for test are left out")
+    note(dataset, "7 images for test are left out")
     assert sum(count(dataset).values()) == 40 and dataset.class_names == ("ball", "box")
 
 

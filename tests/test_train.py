@@ -945,11 +945,11 @@ def test_sampling_needs_no_data(tmp_path):
 
 
 def test_what_compile_takes_hold_of():
-    from fromnoise.core.device import callable_modules
+    from fromnoise.core.device import compilable_modules
 
     def names(family, **o):
         return [
-            type(m).__name__ for m in callable_modules(make_plan(family, **SMALL | o).build())
+            type(m).__name__ for m in compilable_modules(make_plan(family, **SMALL | o).build())
         ]
 
     assert names("vae", hidden=(8,)) == ["MLP", "Reshaped", "Scale"]

@@ -72,7 +72,7 @@ def peak_memory_mb(device: torch.device) -> float:
     return peak / 1e6 if sys.platform == "darwin" else peak / 1e3
 
 
-def callable_modules(model: Family, differentiated_twice: bool = False) -> list[nn.Module]:
+def compilable_modules(model: Family, differentiated_twice: bool = False) -> list[nn.Module]:
     """The largest parts of what is trained that are called as functions: what torch.compile can take hold of.
 
     It cannot of a part whose gradient is itself differentiated (``Family.second_order``): those only if asked for.

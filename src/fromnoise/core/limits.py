@@ -58,7 +58,7 @@ def memory() -> int:
     return found
 
 
-def in_words(size: float) -> str:
+def format_bytes(size: float) -> str:
     """Bytes for people: "12 MB"."""
     for unit in ("bytes", "kB", "MB", "GB", "TB"):
         if size < 1000:
@@ -67,11 +67,11 @@ def in_words(size: float) -> str:
     return f"{size:,.0f} PB" if size < 1e6 else "far more than any memory"
 
 
-def refuse_larger(size: float, what: str, mend: str) -> None:
+def check_memory(size: float, what: str, mend: str) -> None:
     """Raises UsageError if ``what`` would take more than its share of the memory; size: bytes; mend: what to do instead."""
     if size > SHARE * memory():
         raise UsageError(
-            f"{what} would take {in_words(size)} of memory, and this machine has {in_words(memory())}: {mend}"
+            f"{what} would take {format_bytes(size)} of memory, and this machine has {format_bytes(memory())}: {mend}"
         )
 
 
@@ -83,11 +83,11 @@ def check_unpacked(name, declared: int, packed: int, factor: int = 1) -> None:
     mend = "if that is right, unpack it and save it with numpy.save: a .npy file is read in place"
     if declared * factor > SHARE * memory():
         raise DataError(
-            f"{shown(name)} unpacks to {in_words(declared * factor)}, and this machine has {in_words(memory())} of memory: {mend}"
+            f"{shown(name)} unpacks to {format_bytes(declared * factor)}, and this machine has {format_bytes(memory())} of memory: {mend}"
         )
     if declared > SMALLEST_BOMB and declared > LARGEST_RATIO * packed:
         raise DataError(
-            f"{shown(name)} takes {in_words(packed)} and unpacks to {in_words(declared)}, which no real data do: {mend}"
+            f"{shown(name)} takes {format_bytes(packed)} and unpacks to {format_bytes(declared)}, which no real data do: {mend}"
         )
 
 

@@ -30,7 +30,7 @@ def image_grid(
     return picture
 
 
-def under_each_other(rows: list[np.ndarray], columns: int) -> np.ndarray:
+def stack_rows(rows: list[np.ndarray], columns: int) -> np.ndarray:
     """Rows of N images each -> as many as fit beside each other, row under row, then the next ones: for ``image_grid``.
 
     (N, H, W[, 3]) uint8 each; the last ones are filled up with the grey of the ground.

@@ -79,7 +79,7 @@ class Store:
     digest: str
     class_names: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
-    about: dict = field(default_factory=dict)
+    source_record: dict = field(default_factory=dict)
 
     def splits(self) -> dict[str, Split]:
         """The splits as slices of the memory map: nothing is read before it is used."""
@@ -92,7 +92,7 @@ class Store:
     def spec(self, window: int = 1) -> DataSpec:
         """The form of the images, or of windows of so many tokens."""
         if self.x.ndim == 1:
-            return DataSpec("tokens", (window,), levels=self.about["vocabulary"])
+            return DataSpec("tokens", (window,), levels=self.source_record["vocabulary"])
         return DataSpec("image", self.x.shape[1:], levels=256, classes=len(self.class_names))
 
 

@@ -7,7 +7,7 @@ import torch
 
 from ..core.capabilities import Predicts, has
 from ..core.config import build
-from ..core.device import callable_modules
+from ..core.device import compilable_modules
 from ..core.family import count_parameters
 from ..core.rng import Rng
 from ..runs.load import LoadedRun
@@ -100,7 +100,7 @@ def network_calls(loaded: LoadedRun) -> int:
 
     hooks = [
         module.register_forward_hook(count)
-        for module in callable_modules(loaded.model, differentiated_twice=True)
+        for module in compilable_modules(loaded.model, differentiated_twice=True)
     ]
     try:
         _sampler(loaded, 1)()

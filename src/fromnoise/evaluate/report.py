@@ -10,7 +10,7 @@ from ..core.capabilities import ChoosesSamples, Predicts, has
 from ..core.errors import StorageError, UsageError
 from ..core.files import storage_error, write_atomic
 from ..core.json_files import sealed
-from ..core.limits import refuse_larger
+from ..core.limits import check_memory
 from ..core.rng import Rng
 from ..data.dataset import Dataset
 from ..families import short_name
@@ -261,7 +261,7 @@ def drawn(loaded: LoadedRun, n: int, seed: int) -> Samples:
     pixel by chance of its grey: a mean is not an example.
     """
     spec, rng, y = loaded.dataset.spec, Rng(seed, ("drawn",)), None
-    refuse_larger(
+    check_memory(
         n * 8 * (spec.dims + FEATURES),
         f"--samples {n}: so many samples and their features",
         "ask for fewer",

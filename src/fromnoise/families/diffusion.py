@@ -30,6 +30,7 @@ from ..nets.unet import UNet
 from ..probability.cells import Cells
 from ..probability.diffusion import editing, samplers
 from ..probability.diffusion.bounds import bound, log_level, probability_flow
+from ..probability.diffusion.dpm_with_known import dpm_with_known
 from ..probability.diffusion.gaussian_data import GaussianData
 from ..probability.diffusion.mixture_data import MixtureData
 from ..probability.diffusion.ode import (
@@ -457,7 +458,7 @@ class Diffusion(Family):
             raise UsageError("--sampler jump makes new samples only: choose another one here")
         sampler = self.sampler(options)
         if sampler == "dpm" and self.gaussian is not None:
-            x = samplers.dpm_with_known(
+            x = dpm_with_known(
                 denoise,
                 x,
                 self.path,

@@ -11,7 +11,7 @@ from torch import Tensor
 from ..core.capabilities import Completes, Denoises, has
 from ..core.config import build
 from ..core.errors import UsageError
-from ..core.limits import refuse_larger
+from ..core.limits import check_memory
 from ..core.rng import Rng
 from ..probability.diffusion.editing import slerp
 from ..runs.load import LoadedRun
@@ -120,7 +120,7 @@ def between(
         raise UsageError(
             f"between two images there are 2 images or more, their own included, not {n}"
         )
-    refuse_larger(16 * a.numel() * n, f"{n} images between each two of {len(a)}", "ask for fewer")
+    check_memory(16 * a.numel() * n, f"{n} images between each two of {len(a)}", "ask for fewer")
     t = torch.linspace(0, 1, n, device=a.device)
 
     def edit(ends, y, options, rng):
@@ -156,7 +156,7 @@ def edit_in_blocks(
         raise UsageError(f"--draws takes a number from 1 on, not {draws}")
     if not len(x):
         raise UsageError("no examples were given to change: give one or more")
-    refuse_larger(
+    check_memory(
         16 * x.numel() * draws, f"{draws} draws of each of {len(x)} examples", "ask for fewer"
     )
     options = build(loaded.family.Options, options or {})

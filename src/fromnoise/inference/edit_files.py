@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ..core.errors import UsageError
 from ..core.files import make_folder, write_atomic
-from ..core.picture import image_grid, png_bytes, under_each_other
+from ..core.picture import image_grid, png_bytes, stack_rows
 from ..runs.load import LoadedRun
 from .masks import build_mask
 from .reconstruct import own_images
@@ -95,7 +95,7 @@ def save_edits(
                 mask = mask[..., None]
             originals = np.where(mask, GREY, originals)
         draws = [to_data_units(dataset, edited[:, k]) for k in range(edited.shape[1])]
-        sheet = image_grid(under_each_other([originals, *draws], columns), min(columns, len(x)))
+        sheet = image_grid(stack_rows([originals, *draws], columns), min(columns, len(x)))
     make_folder(target.parent)
     write_atomic(target, png_bytes(sheet))
     return [target]

@@ -10,7 +10,7 @@ from torch import Tensor
 from ..core.errors import DataError, UsageError
 from ..core.spec import DataSpec
 from ..data.config import DataConfig
-from ..data.formats.pictures import FORMATS, attempted, size_of
+from ..data.formats.images import FORMATS, image_size, read_or_reason
 
 WHITE = 128  # the lowest grey level that counts as white
 PARTS = {  # of an image of height H and width W: rows, columns
@@ -65,14 +65,14 @@ def read_white_part(path: Path) -> np.ndarray:
             f"there is no mask {path}: name {', '.join(PARTS)}, or an image whose white part is to "
             "be filled in"
         )
-    mask = attempted(_read_white_part, path)
+    mask = read_or_reason(_read_white_part, path)
     if isinstance(mask, str):
         raise DataError(f"the mask {path} cannot be read ({mask}): name another image")
     return mask
 
 
 def _read_white_part(path: Path) -> np.ndarray:
-    size_of(path, DataConfig().max_pixels)
+    image_size(path, DataConfig().max_pixels)
     with Image.open(path, formats=FORMATS) as image:
         image = image.convert("RGBA")
         # transparent pixels are not white

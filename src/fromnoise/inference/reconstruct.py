@@ -12,7 +12,7 @@ from ..core.capabilities import Reconstructs, has
 from ..core.config import build
 from ..core.errors import UsageError
 from ..core.files import make_folder, write_atomic
-from ..core.picture import image_grid, png_bytes, under_each_other
+from ..core.picture import image_grid, png_bytes, stack_rows
 from ..core.rng import Rng
 from ..data.config import DataConfig
 from ..runs.load import LoadedRun
@@ -54,7 +54,7 @@ def reconstruct(
         )
         x_hat, how = found.x_hat, found.how
     mse = float((0.5 * (x_hat - x)).square().mean())
-    rows = under_each_other([dataset.to_pixels(x), dataset.to_pixels(x_hat)], COLUMNS)
+    rows = stack_rows([dataset.to_pixels(x), dataset.to_pixels(x_hat)], COLUMNS)
     target = out or loaded.run.path / "samples" / f"reconstruct-step-{loaded.step}.png"
     if target.suffix.lower() != ".png":
         raise UsageError(f"-o {target}: the picture is written as .png")
@@ -66,7 +66,7 @@ def reconstruct(
 
 def own_images(loaded: LoadedRun, folder: Path, n: int) -> torch.Tensor:
     """The first n pictures of a folder, brought to the form of the run's data, in model form."""
-    from ..data.sources.folder import pictures
+    from ..data.sources.folder import read_images
 
     channels, height, width = loaded.dataset.spec.shape
     if height != width:
@@ -75,5 +75,5 @@ def own_images(loaded: LoadedRun, folder: Path, n: int) -> torch.Tensor:
             "leave --images out"
         )
     config = build(DataConfig, loaded.run.record.data.settings)
-    x = torch.from_numpy(pictures(folder, n, height, channels, config)).float() / 127.5 - 1
+    x = torch.from_numpy(read_images(folder, n, height, channels, config)).float() / 127.5 - 1
     return torch.where(x > 0, 1.0, -1.0) if loaded.dataset.spec.levels == 2 else x

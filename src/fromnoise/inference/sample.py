@@ -6,7 +6,7 @@ import torch
 
 from ..core.config import build
 from ..core.errors import UsageError
-from ..core.limits import SHARE, memory, refuse_larger
+from ..core.limits import SHARE, memory, check_memory
 from ..core.rng import Rng
 from ..core.spec import check_labels
 from ..runs.load import LoadedRun
@@ -88,7 +88,7 @@ def refuse_too_many(loaded: LoadedRun, n: int) -> None:
     advice = f"ask for {int(SHARE * memory() / each):,} or fewer"
     if is_image:
         advice += ", or for a folder (-o NAME), which is written as they come"
-    refuse_larger(n * each, f"-n {n}: so many samples", advice)
+    check_memory(n * each, f"-n {n}: so many samples", advice)
 
 
 def labels_of(loaded: LoadedRun, n: int, label: int | None = None) -> torch.Tensor | None:

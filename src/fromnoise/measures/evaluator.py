@@ -20,7 +20,7 @@ from torch import Tensor
 
 from ..core.errors import DataError, StorageError, UsageError
 from ..core.files import make_folder, write_atomic
-from ..core.limits import Bounded
+from ..core.limits import BoundedConstruction
 from ..core.rng import Rng
 from ..data.dataset import Dataset
 from ..data.stream import Stream, default_batch_size, in_order
@@ -172,7 +172,7 @@ def load(path: Path) -> Evaluator:
         if about["kind"] != KIND:
             raise KeyError("kind")
         tensors = parse_tensors(file)
-        with Bounded(str(path), sum(map(Tensor.numel, tensors.values())), len(tensors)):
+        with BoundedConstruction(str(path), sum(map(Tensor.numel, tensors.values())), len(tensors)):
             net = FeatureNet(
                 tuple(about["shape"]), about["classes"] or 1, about["dims"], about["width"]
             )

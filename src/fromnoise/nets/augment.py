@@ -11,6 +11,8 @@ centre, and a generator that shifts its digits by itself, or draws streaks to th
 Images are not cut off at -1 and 1 afterwards: gradients would end there.
 """
 
+from typing import Literal
+
 import torch
 from torch import Tensor
 
@@ -68,6 +70,7 @@ def colour(x: Tensor, rng: Rng) -> Tensor:
     return mean + (contrast + 0.5) * (x - mean)
 
 
+Augmentation = Literal["translation", "cutout", "colour"]
 POLICIES = {"translation": translation, "cutout": cutout, "colour": colour}
 
 

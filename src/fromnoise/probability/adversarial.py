@@ -17,6 +17,7 @@ Losses are means over the batch; the logistic ones are in nats. With an ideal D 
 
 import math
 from collections.abc import Callable
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +25,9 @@ from torch.nn.functional import one_hot, relu, softplus
 
 from ..core.rng import Rng
 
+LossName = Literal[
+    "relativistic", "non-saturating", "minimax", "least-squares", "hinge", "wasserstein"
+]
 # name -> (real, fake) -> loss to minimise
 DISCRIMINATOR = {
     "minimax": lambda real, fake: (softplus(-real) + softplus(fake)).mean(),

@@ -11,25 +11,20 @@ Each file carries digests: run.json one of its content, the other files one in e
 """
 
 import contextlib
-import os
 import re
 import shutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from ..core.errors import StorageError, UsageError, did_you_mean
 from ..core.files import sha256, storage_error, write_atomic
 from ..core.json_files import sealed
 from ..core.lines import append_line, cut_unfinished_line, sealed_line
+from .lock import lock_folder
 from .paths import FOLDERS, check_unused, find_free_name, is_file, is_folder
 from .records.base import validate_record
 from .records.events import read_records
 from .records.run import RUN_FORMAT, RunRecord, read_run
-
-try:
-    import fcntl
-except ImportError:  # Windows: runs are not locked there
-    fcntl = None
 
 # Fields of an event that depend on the clock; all others are exact.
 CLOCK_FIELDS = ("seconds", "items_per_second", "step_seconds", "eta", "memory_mb")
@@ -254,39 +249,9 @@ class Run:
         path = self.path / "checkpoints" / f"step-{step:08d}"
         return f"{path} is missing: that checkpoint was saved, and is not there any more"
 
-    # -- one writer at a time ---------------------------------------------------------------------
-
-    @contextlib.contextmanager
-    def lock(self) -> Iterator["Run"]:
-        """Reserves the run for this process until the process ends.
-
-        Raises StorageError if another process holds it.
-        """
-        try:
-            file = open(self.path / ".lock", "a+")
-        except OSError as error:
-            raise storage_error(error, self.path) from error
-        with file:
-            try:
-                if fcntl:
-                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                file.seek(0)
-                other = re.sub(r"[^0-9]", "", file.read(20)) or "?"
-                raise StorageError(
-                    f"{self.path} is being trained by process {other}: wait, or stop it"
-                ) from None
-            except OSError as error:
-                raise storage_error(error, self.path) from error
-            with contextlib.suppress(OSError):  # a full disk: only the holder's number is missing
-                file.truncate(0)
-                file.write(str(os.getpid()))
-                file.flush()
-            try:
-                yield self
-            finally:
-                with contextlib.suppress(OSError):
-                    file.truncate(0)  # an empty file: the run is free
+    def lock(self) -> contextlib.AbstractContextManager:
+        """Reserves the run for this process: one writer at a time (``lock_folder``)."""
+        return lock_folder(self.path)
 
 
 def encode_info(info: dict) -> str:

@@ -70,18 +70,9 @@ def load_run(
         dataset = load_run_data(run, data_name)
     else:
         dataset = dataset_from_record(run)
-    check_example(dataset.spec.dims, str(run.path))
-    with BoundedConstruction(str(run.path), *saved.size()):
-        model = family.FAMILY(config, dataset.spec)
-    model = model.to(device).eval().requires_grad_(False)
-    if isinstance(weights, str):
-        tensors = saved.tensors(weights)
-    else:
-        tensors = average_weights(run, saved, weights)
-    saved.load_into(model, tensors)
-    if (
-        needs_fit
-    ):  # stopped before the end, or other weights: the fit after the last step is missing
+    model = build_model(run, family, config, dataset, saved, weights).to(device)
+    if needs_fit:
+        # Stopped before the end, or other weights: the fit that follows the last step is missing.
         model.fit(
             lambda: in_order(dataset, "train", device=device),
             Rng(run.record.seed, device=device).at("fit"),
@@ -90,6 +81,27 @@ def load_run(
     if model.progress is None:  # of an earlier version
         model.progress = min(1.0, saved.step / max(1, run.record.steps))
     return LoadedRun(run, family, model, dataset, saved.step, trust)
+
+
+def build_model(
+    run: Run,
+    family: families.FamilyFile,
+    config: BaseConfig,
+    dataset: Dataset,
+    saved: checkpoint.Checkpoint,
+    weights: str | float,
+) -> Family:
+    """The model of a run with the weights of a checkpoint, in eval mode, on the CPU."""
+    check_example(dataset.spec.dims, str(run.path))
+    with BoundedConstruction(str(run.path), *saved.size()):
+        model = family.FAMILY(config, dataset.spec)
+    model = model.eval().requires_grad_(False)
+    if isinstance(weights, str):
+        tensors = saved.tensors(weights)
+    else:
+        tensors = average_weights(run, saved, weights)
+    saved.load_into(model, tensors)
+    return model
 
 
 def warn_of_lost_events(

@@ -15,6 +15,7 @@ from ..core.spec import Batch, check_labels
 from ..data.stream import in_order
 from ..evaluate.quality import QualityReference
 from ..runs.load import LoadedRun, load_run
+from .image_rows import squared_error
 from .style import plain
 
 MAX_EXAMPLES = 5000  # that a figure is computed from
@@ -113,6 +114,17 @@ class FigureContext:
     @cached_property
     def codes(self) -> "Codes":
         return compute_codes(self)
+
+    @torch.no_grad()
+    def reconstruct(self, x: Tensor, y: Tensor | None) -> Tensor:
+        return self.model.reconstruct(x, y)
+
+    def reconstruction_errors(self) -> np.ndarray:
+        """Squared error of each of the first examples of the split (N,), float64."""
+        errors = []
+        for batch, _ in self.batches():
+            errors.append(squared_error(batch.x, self.reconstruct(batch.x, batch.y)))
+        return torch.cat(errors).cpu().double().numpy()
 
     @torch.no_grad()
     def decode(self, z: Tensor, y: Tensor | None = None) -> Tensor:

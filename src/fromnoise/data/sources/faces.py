@@ -7,7 +7,7 @@ painted back to front by their signed distance: coverage = 1/2 - distance / pixe
 
 import numpy as np
 
-from ...core.limits import refuse_larger
+from ...core.limits import check_memory
 from ...core.rng import Rng
 from ..config import DataConfig, refuse_options
 from ..dataset import Dataset, Split
@@ -33,7 +33,7 @@ BACK_RAMP = ((0, 1), ((58, 104, 140), (222, 242, 250)))
 def load(name: str, config: DataConfig) -> Dataset:
     """8,000 / 1,000 / 1,000 faces, or other shares of the 10,000 if the configuration says so."""
     refuse_options(config, "faces", "resolution", "grey", "binarise", "validation", "test")
-    refuse_larger(
+    check_memory(
         COUNT * 3 * (config.resolution or 32) ** 2,
         f"{COUNT:,} faces at --resolution {config.resolution}",
         "choose a smaller one",

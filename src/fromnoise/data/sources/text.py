@@ -42,9 +42,9 @@ from ..config import DataConfig, refuse_options
 from ..dataset import Dataset, TextSplit
 from ..download import FetchError, fetch
 from ..formats.encoding import encoding_note, encoding_of, wide_encoding
+from ..image_folders import arrange, listing
 from ..splits import SPLITS
 from ..store import cache_folder, cache_writes, open_or_build
-from . import folder
 
 NAMES = {
     "python-docs": "the language reference that comes with Python, 0.5 MB of text (differs between versions)",
@@ -159,9 +159,9 @@ def load(name: str, config: DataConfig) -> Dataset:
             f"data {shown(name)} is too short: the smallest of its three parts has {fewest} tokens, "
             f"and one window takes {config.context}: {mend}"
         )
-    tokenizer, spec = Tokenizer.from_json(store.about["tokenizer"]), store.spec(config.context)
+    tokenizer, spec = Tokenizer.from_json(store.source_record["tokenizer"]), store.spec(config.context)
     splits = {
-        part: TextSplit(split.x, window=config.context, **store.about["parts"][part])
+        part: TextSplit(split.x, window=config.context, **store.source_record["parts"][part])
         for part, split in store.splits().items()
     }
     # Of the store's digest and the alphabet: "abab" and "cdcd" are the same tokens.
@@ -182,8 +182,8 @@ def load(name: str, config: DataConfig) -> Dataset:
 def is_text_folder(path: Path) -> bool:
     """Whether the folder holds text and no image; pictures that only their content tells may be few among many texts."""
     pictures = 0
-    for file in folder._find(path):
-        if file.name.lower().endswith(folder.SUFFIXES):
+    for file in listing.iterate_images(path):
+        if file.name.lower().endswith(listing.SUFFIXES):
             return False
         pictures += 1
     return len(_sorted_out(path, _files(path))[0]) > 2 * pictures
@@ -206,7 +206,7 @@ def _documents(name: str, config: DataConfig) -> tuple[list[Document], list[str]
             [f"left out since they are no text: {len(others)} files, {shortened}"] if others else []
         )
         parts = {
-            folder.PARTS.get(file.relative_to(path).parts[0].split(".")[0].lower(), "")
+            arrange.SPLIT_FOLDERS.get(file.relative_to(path).parts[0].split(".")[0].lower(), "")
             for file in _files(path)
         }
         if "train" in parts and len(parts - {""}) > 1:

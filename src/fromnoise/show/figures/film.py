@@ -1,46 +1,39 @@
-"""A walk through the latent space as a film, and the effect of staying near its middle.
-
-The film is an animated WebP: every browser and GitHub play it, and of 96 frames it keeps what changes.
-"""
-
-import io
+"""Samples along a closed path through the latent space, as a film."""
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
-from ...core.capabilities import Predicts, has
-from ...inference import sample
-from ...measures.separation import mean_distance
+from ...core.capabilities import Decodes, DrawsLatents, has
 from ...probability.diffusion.editing import slerp
+from ..animation import FRAMES, MILLISECONDS, animate
+from ..conditions import all_of, is_image
 from ..context import FigureContext
-from ..style import SOFT, Drawing, Sheet, plain
-from .images import GAP, image_cell, row_height, rows_of_images, tile
+from ..figure import Figure
+from ..image_rows import draw_rows, image_cell, label_columns, row_height, tile
+from ..style import Drawing, Sheet, plain
 
-ANCHORS, FRAMES, MILLISECONDS = 4, 96, 60  # of a film: 5.8 seconds a round
-LIMIT = 1_500_000  # bytes of a film
-FORMS = (
-    (1.0, 85),
-    (1.0, 70),
-    (1.0, 50),
-    (0.5, 70),
-    (0.5, 40),
-    (0.25, 50),
-)  # share of the width, quality
+ANCHORS = 4  # z that a path goes through
+LEFT = 64  # pixels left of the rows
 
 
-# -- the walk ------------------------------------------------------------------------------------------------
+def why_not(context: FigureContext) -> str:
+    if has(context.model, Decodes) and has(context.model, DrawsLatents):
+        return ""
+    return "this model does not draw and decode latent vectors"
 
 
-def closed_walk(anchors: Tensor, frames: int, fine: int = 256) -> Tensor:
-    """Through anchors (K, d) by arcs and back to the first, at constant speed: (frames, d), the first frame follows the last."""
+def closed_path(anchors: Tensor, frames: int, fine: int = 256) -> Tensor:
+    """A path of constant speed by arcs through anchors (K, d) and back to the first, (frames, d).
+
+    The first frame follows the last. fine: points of each arc, between which the path is linear.
+    """
     t = torch.arange(fine, dtype=torch.float64) / fine
     z = anchors.double().cpu()
-    path = torch.cat([slerp(a, b, t) for a, b in zip(z, z.roll(-1, 0))] + [z[:1]])
-    length = torch.cat(
-        [torch.zeros(1, dtype=torch.float64), (path[1:] - path[:-1]).norm(dim=1).cumsum(0)]
-    )
+    arcs = [slerp(a, b, t) for a, b in zip(z, z.roll(-1, 0))]
+    path = torch.cat([*arcs, z[:1]])
+    lengths = (path[1:] - path[:-1]).norm(dim=1).cumsum(0)
+    length = torch.cat([torch.zeros(1, dtype=torch.float64), lengths])
     wanted = length[-1] * torch.arange(frames, dtype=torch.float64) / frames
     place = torch.searchsorted(length, wanted, right=True).clamp(1, len(path) - 1)
     before = length[place - 1]
@@ -48,51 +41,32 @@ def closed_walk(anchors: Tensor, frames: int, fine: int = 256) -> Tensor:
     return path[place - 1].lerp(path[place], share).to(anchors)
 
 
-def draw_film(subject: FigureContext, columns: int = 12) -> Drawing:
-    """A closed walk for each tile, decoded; the sheet shows twelve moments of it."""
-    spec = subject.spec
+def draw_film(context: FigureContext, columns: int = 12) -> Drawing:
+    """A film of one closed path for each tile; the sheet shows some of its frames."""
+    spec = context.spec
     tiles, per_line = (10, 5) if max(spec.shape) <= 64 else (3, 3)
-    y = subject.labels(tiles)
-    rng = subject.rng("film").per_row(range(tiles))
-    anchors = torch.stack(
-        [subject.latents(tiles, rng.at(k), y) for k in range(ANCHORS)], 1
-    )  # tiles K d
-    z = torch.stack([closed_walk(of_tile, FRAMES) for of_tile in anchors], 1)  # frames tiles d
-    images = np.stack(
-        [subject.pixels(subject.decode(at_once, y)) for at_once in z]
-    )  # frames tiles H W
-    film, size = animate(
-        [tile(frame, per_line, max(56.0, spec.shape[2] / 2))[0] for frame in images]
-    )
-    shown = min(6, tiles)
-    cell = image_cell(spec, columns, label=64, most=60)
+    y = context.labels(tiles)
+    z = _latent_paths(context, tiles, y)
+    images = np.stack([context.pixels(context.decode(at_frame, y)) for at_frame in z])
+    width = max(56.0, spec.shape[2] / 2)
+    film, size = animate([tile(frame, per_line, width)[0] for frame in images])
+    n = min(6, tiles)
+    cell = image_cell(spec, columns, label=LEFT, most=60)
     note = (
-        f"film.webp beside this picture is the film: {tiles} tiles, each a closed walk through {ANCHORS} z that the model draws, along great circles at "
-        f"constant speed, {FRAMES} frames of {MILLISECONDS} ms. Here: {columns} moments of the first {shown} tiles, left to right; after the last comes the first."
+        f"The film is film.webp: {tiles} tiles, each a closed path through {ANCHORS} z drawn from "
+        f"the prior, along great circles at constant speed, {FRAMES} frames of {MILLISECONDS} ms. "
+        f"Here: {columns} moments of the first {n} tiles, left to right; the path is closed."
     )
+    title = f"A path through the latent space of {plain(context.loaded.run.name)}"
+    sheet = Sheet(title, note, context.caption("film"), 18 + n * row_height(spec, cell))
     moments = np.arange(columns) * FRAMES // columns
-    sheet = Sheet(
-        f"A walk through the latent space of {plain(subject.loaded.run.name)}",
-        note,
-        subject.caption("film"),
-        18 + shown * row_height(spec, cell),
-    )
-    for j, moment in enumerate(moments):
-        sheet.text(
-            64 + (j + 0.5) * (cell + GAP) - GAP / 2,
-            0,
-            f"{moment * MILLISECONDS / 1000:.1f} s",
-            size=7.5,
-            color=SOFT,
-            ha="center",
-        )
-
-    def name(i):
-        return f"tile {i + 1}" if y is None else subject.class_name(int(y[i]))
-
-    rows_of_images(
-        sheet, [(name(i), "", images[moments, i]) for i in range(shown)], cell, 16, label=64
-    )
+    seconds = [f"{moment * MILLISECONDS / 1000:.1f} s" for moment in moments]
+    label_columns(sheet, seconds, cell, LEFT, 0)
+    rows = []
+    for i in range(n):
+        name = f"tile {i + 1}" if y is None else context.class_name(int(y[i]))
+        rows.append((name, "", images[moments, i]))
+    draw_rows(sheet, rows, cell, 16, label=LEFT)
     step = (z - z.roll(1, 0)).norm(dim=2)
     numbers = {
         "tiles": tiles,
@@ -103,101 +77,24 @@ def draw_film(subject: FigureContext, columns: int = 12) -> Drawing:
         "size": size,
         "step": step.mean(0).cpu().numpy(),
     }
-    drawing = sheet.done(
-        numbers,
-        f"{shown} rows of {columns} images, each row a closed walk through the latent space of the model.",
-    )
+    alt = f"{n} rows of {columns} images, each row a closed path through the latent space."
+    drawing = sheet.finish(numbers, alt)
     drawing.more["webp"] = film
     return drawing
 
 
-def animate(frames: list[np.ndarray], limit: int = LIMIT) -> tuple[bytes, tuple[int, int]]:
-    """uint8 pictures (H, W[, 3]) -> an endless animated WebP below ``limit`` bytes, coarser until it fits; its width, height."""
-    for share, quality in FORMS:
-        pictures = [Image.fromarray(frame).convert("RGB") for frame in frames]
-        size = tuple(max(1, round(side * share)) for side in pictures[0].size)
-        if size != pictures[0].size:
-            pictures = [picture.resize(size, Image.Resampling.LANCZOS) for picture in pictures]
-        buffer = io.BytesIO()
-        pictures[0].save(
-            buffer,
-            "WEBP",
-            save_all=True,
-            append_images=pictures[1:],
-            duration=MILLISECONDS,
-            loop=0,
-            quality=quality,
-            method=2,
-        )
-        if len(buffer.getvalue()) <= limit:
-            break
-    return buffer.getvalue(), size
+def _latent_paths(context: FigureContext, tiles: int, y: Tensor | None) -> Tensor:
+    """z of each frame and tile, (FRAMES, tiles, d)."""
+    rng = context.rng("film").per_row(range(tiles))
+    drawn = [context.latents(tiles, rng.at(k), y) for k in range(ANCHORS)]
+    anchors = torch.stack(drawn, 1)  # (tiles, ANCHORS, d)
+    return torch.stack([closed_path(of_tile, FRAMES) for of_tile in anchors], 1)
 
 
-# -- truncation ----------------------------------------------------------------------------------------------
-
-LEVELS = {
-    "truncation": (4.0, 2.0, 1.5, 1.0, 0.5),
-    "temperature": (1.0, 0.8, 0.6, 0.4, 0.2),
-}  # in this order: a GAN's temperature is not of z
-MEASURED = 256  # samples of each row that its diversity is computed from
-
-
-def option_of(subject: FigureContext) -> str:
-    """The sampling option that draws z nearer to its middle, or ""."""
-    return next((name for name in LEVELS if name in subject.loaded.family.Options.model_fields), "")
-
-
-def draw_truncation(subject: FigureContext, columns: int = 10) -> Drawing:
-    """The same z, or random numbers, drawn ever nearer to the middle: a row of samples for each level."""
-    option, spec = option_of(subject), subject.spec
-    real = subject.first(MEASURED).x.cpu()
-    n = len(real)
-    whole = mean_distance(real.flatten(1))
-    rows, numbers = [], []
-    for level in LEVELS[option]:
-        x = sample.sample(
-            subject.loaded,
-            n,
-            subject.seed,
-            options=subject.loaded.family.watching | {option: level},
-        ).cpu()
-        x = x.clamp(-1, 1)
-        share = mean_distance(x.flatten(1)) / whole if whole else float("nan")
-        numbers.append({option: level, "diversity": share})
-        rows.append((f"{option} {level:g}", f"diversity {share:.2f}", subject.pixels(x[:columns])))
-    rows.append(("real", "diversity 1", subject.pixels(real[:columns])))
-    cell = image_cell(spec, columns)
-    line = row_height(spec, cell)
-    kept, meaning, safe = (
-        "z",
-        "the spread of z is multiplied by it",
-        "What is drawn nearer to the middle",
-    )
-    if has(subject.model, Predicts):
-        kept, meaning, safe = (
-            "random numbers",
-            "the probabilities of each symbol are taken to the power 1 / temperature",
-            "What keeps to the likely symbols",
-        )
-    elif option == "truncation":
-        meaning = (
-            "components of z are drawn within so many standard deviations (4: as good as none)"
-        )
-    note = (
-        f"A column keeps its {kept} while {option} falls: {meaning}. Diversity: mean distance in pixels of two of {n} samples, relative to {n} real {subject.split} images. "
-        f"{safe} is safer and less varied."
-    )
-    sheet = Sheet(
-        f"{option.capitalize()}: samples of {plain(subject.loaded.run.name)}",
-        note,
-        subject.caption("truncation"),
-        len(rows) * line + 14,
-    )
-    top = rows_of_images(sheet, rows[:-1], cell)
-    rows_of_images(sheet, rows[-1:], cell, top + 14)
-    fall = f"{numbers[0]['diversity']:.2f} to {numbers[-1]['diversity']:.2f}"
-    return sheet.done(
-        {"levels": numbers, "n": n, "real": whole},
-        f"{len(numbers)} rows of samples of falling {option}; their diversity goes from {fall} of that of real images.",
-    )
+FIGURE = Figure(
+    name="film",
+    about="a closed path through the latent space, as a film too",
+    group="samples",
+    why_not=all_of(is_image, why_not),
+    draw=draw_film,
+)
