@@ -21,7 +21,7 @@ from header import header
 from fromnoise.core.rng import Rng
 from fromnoise.data import load
 from fromnoise.data.stream import in_order
-from fromnoise.evaluate import likelihood
+from fromnoise.evaluate import likelihood, likelihood_checks
 from fromnoise.evaluate.quality import QualityReference, Samples, quality
 from fromnoise.evaluate.report import drawn
 from fromnoise.inference import sample
@@ -219,7 +219,7 @@ def main() -> None:
                 if truth is None
                 else f"; the law itself {truth.mean():.3f} nats on {len(truth)} test rows"
             )
-            print(f"\n{name}: {dataset.spec.dims} numbers, {likelihood.unit_of(dataset)}{about}")
+            print(f"\n{name}: {dataset.spec.dims} numbers, {likelihood_checks.unit_of(dataset)}{about}")
             print(
                 f"{'':22}{'precision':>17}{'coverage':>17}{'near-copies':>17}{'log-likelihood':>16}{'minus the law':>17}"
             )
@@ -247,7 +247,7 @@ def row(loaded, quality_reference: QualityReference, path: Path, truth) -> str:
         return f"{show(measured[name]):>8} {show(written[name]):>8}"
 
     line = "".join(both(name) for name in ("precision", "coverage", "near_copies"))
-    if reason := likelihood.why_none(loaded):
+    if reason := likelihood_checks.why_none(loaded):
         return f"{line}  none: {reason}"
     found = nats(loaded)
     line += f"{found.mean():>10.3f} {loaded.model.bound:5}"

@@ -12,7 +12,7 @@ from fromnoise.core.family import HasFlow, HasLikelihood
 from fromnoise.core.rng import Rng
 from fromnoise.core.spec import DataSpec
 from fromnoise.data import Dataset, Split
-from fromnoise.evaluate import likelihood
+from fromnoise.evaluate import likelihood_rows
 from fromnoise.families import load
 from fromnoise.families.diffusion import Config, Diffusion, Options
 from fromnoise.probability.diffusion.bounds import log_level, probability_flow
@@ -253,7 +253,7 @@ def test_rows_of_points_stand_beside_the_truth():
     )
     rows = {
         found["name"]: found
-        for found in likelihood.rows(loaded(model, (2 * u).float().numpy()), 20, None, 0)
+        for found in likelihood_rows.rows(loaded(model, (2 * u).float().numpy()), 20, None, 0)
     }
     truth = (MIXTURE.log_density(u) - 2 * math.log(2)).mean().item()
     assert (
@@ -282,7 +282,7 @@ def test_rows_of_points_stand_beside_the_truth():
 def test_rows_of_images_name_bound_and_dequantisation():
     spec = DataSpec("image", (1, 5, 5), levels=17)
     x = Rng(0).integers("x", 17, (40, 1, 5, 5)).numpy().astype("uint8")
-    rows = likelihood.rows(loaded(network(spec), x), 20, 24, 0)
+    rows = likelihood_rows.rows(loaded(network(spec), x), 20, 24, 0)
     bits = {found["bound"]: found for found in rows if found["name"] == "bits_per_dim"}
     nats = {found["bound"]: found for found in rows if found["name"] in ("elbo", "flow_likelihood")}
     for kind, dequantisation, n in (("lower", None, 24), ("ode", "uniform", 16)):
@@ -300,7 +300,7 @@ def test_rows_of_images_name_bound_and_dequantisation():
     )
     fewer = {
         found["bound"]: found
-        for found in likelihood.rows(loaded(network(spec), x[:8]), 20, None, 0)
+        for found in likelihood_rows.rows(loaded(network(spec), x[:8]), 20, None, 0)
         if found["name"] == "bits_per_dim"
     }
     assert fewer["ode"]["n"] == fewer["lower"]["n"] == 8
@@ -316,7 +316,7 @@ def test_a_refused_flow_says_so(monkeypatch):
     monkeypatch.setattr(model, "flow_log_likelihood", refuse)
     rows = {
         found["name"]: found
-        for found in likelihood.rows(loaded(model, OF_TWO.float().numpy()), 20, None, 0)
+        for found in likelihood_rows.rows(loaded(model, OF_TWO.float().numpy()), 20, None, 0)
     }
     assert (
         rows["flow_likelihood"]["value"] is None

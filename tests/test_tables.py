@@ -14,7 +14,7 @@ from fromnoise.core.spec import Batch, DataSpec
 from fromnoise.data import load
 from fromnoise.data.codecs.columns import Columns
 from fromnoise.data.stream import in_order
-from fromnoise.evaluate import likelihood
+from fromnoise.evaluate import likelihood, likelihood_checks, likelihood_rows
 from fromnoise.evaluate.quality import QualityReference, Samples, quality
 from fromnoise.inference import sample
 from fromnoise.inference.write import write
@@ -335,14 +335,14 @@ def test_the_card_says_what_a_likelihood_of_a_row_is(tmp_path):
     columns, _ = integers(200)
     free = table_of(tmp_path / "free.csv", **columns, x=np.random.default_rng(0).normal(size=200))
     whole = table_of(tmp_path / "whole.csv", **columns)
-    units = [likelihood.unit_of(dataset) for dataset in (whole, free)]
+    units = [likelihood_checks.unit_of(dataset) for dataset in (whole, free)]
     assert units == ["nats per row", "nats per row, 1 of 4 columns as standardised densities"]
     categories = table_of(tmp_path / "words.csv", **columns, word=["a", "b"] * 100)
     for family in TABLE_FAMILIES:
         for dataset in (whole, categories):
-            rows = likelihood.rows(untrained(family, dataset), k=3, n=10, seed=0)
+            rows = likelihood_rows.rows(untrained(family, dataset), k=3, n=10, seed=0)
             assert {found["unit"] for found in rows} <= {
-                likelihood.unit_of(dataset),
+                likelihood_checks.unit_of(dataset),
                 "nats per example",
             }
             for found in rows:
@@ -364,7 +364,7 @@ def test_a_run_keeps_its_cells_and_an_old_run_without_them_has_no_likelihood(tmp
     run.update(data=run.info["data"] | {"spec": spec})
     old = load_run(Run(run.path))
     assert old.model.spec.cells == ()
-    rows = likelihood.rows(old, k=3, n=10, seed=0)
+    rows = likelihood_rows.rows(old, k=3, n=10, seed=0)
     assert all(found["value"] is None and "train it anew" in found["reason"] for found in rows)
     old_columns = [
         {k: v for k, v in c.items() if k != "constant"}
@@ -396,16 +396,16 @@ def test_a_value_that_many_rows_share_among_continuous_ones_has_no_density(tmp_p
     zeros = np.where(g.random(400) < 0.3, 0.0, g.lognormal(3, 1, 400))
     dataset = table_of(tmp_path / "money.csv", plain=g.normal(size=400), money=zeros)
     loaded = untrained("classical", dataset)
-    reason = likelihood.why_none(loaded)
+    reason = likelihood_checks.why_none(loaded)
     assert "column 'money' has one value" in reason and "round it to 3 decimals" in reason
-    assert {row["bound"]: row["value"] for row in likelihood.rows(loaded, 2, 20, 0)}[
+    assert {row["bound"]: row["value"] for row in likelihood_rows.rows(loaded, 2, 20, 0)}[
         "exact"
     ] is None
     rounded = table_of(tmp_path / "rounded.csv", plain=g.normal(size=400), money=zeros.round(3))
-    assert likelihood.repeated_value(rounded) == ""
+    assert likelihood_checks.repeated_value(rounded) == ""
     free = table_of(tmp_path / "free.csv", plain=g.normal(size=400), money=g.lognormal(3, 1, 400))
-    assert likelihood.repeated_value(free) == ""
-    assert likelihood.repeated_value(load("grid25")) == ""
+    assert likelihood_checks.repeated_value(free) == ""
+    assert likelihood_checks.repeated_value(load("grid25")) == ""
 
 
 @pytest.mark.parametrize("unit", [1e-7, 1.0, 300.0, 1e9])

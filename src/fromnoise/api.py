@@ -272,7 +272,8 @@ class TrainedRun:
     @torch.no_grad()
     def log_prob(self, x: np.ndarray, y=None, k: int = 100, seed: int = 0) -> np.ndarray:
         """(N,) nats as ``evaluate`` has them: exact, or the k-sample bound; ``run.model.bound`` says which."""
-        from .evaluate.likelihood import log_likelihoods, why_none
+        from .evaluate.likelihood import log_likelihoods
+        from .evaluate.likelihood_checks import why_none
 
         self._needs(HasLikelihood, "have a likelihood")
         if reason := why_none(self.loaded):

@@ -19,7 +19,7 @@ from ..measures.evaluator import evaluator_for
 from ..runs.directory import Run
 from ..runs.load import LoadedRun
 from ..runs.records.report import read_report
-from . import attributes, codes, likelihood, reconstruction, text
+from . import attributes, codes, likelihood_rows, reconstruction, text
 from .cost import cost
 from .quality import QualityReference, Samples, quality, reference
 from .text import TextReference
@@ -86,7 +86,7 @@ def evaluate(
         rows, texts = quality(quality_reference, drawn(loaded, samples, seed), seed), {}
         rows += attributes.rows(loaded, quick, seed)
         say("likelihood and reconstruction")
-        rows += likelihood.rows(loaded, k, n, seed, anneal)
+        rows += likelihood_rows.rows(loaded, k, n, seed, anneal)
         rows += reconstruction.rows(loaded, seed)
         rows += codes.rows(loaded, seed)
     for found in rows:

@@ -482,7 +482,8 @@ def measure(
         rows += in_windows(loaded, most)
     rows += beside(test, nats, quality_reference)
     written = [
-        found.text for found in inference_text.continue_texts(loaded, n=texts, length=LENGTH, seed=seed)
+        found.text
+        for found in inference_text.continue_texts(loaded, n=texts, length=LENGTH, seed=seed)
     ]
     about, shown = copying(written, pieces(test, dataset, texts), quality_reference)
     why = "a text is no point among features: what it copies is measured instead"
