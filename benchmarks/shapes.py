@@ -11,7 +11,7 @@ that of the real pictures with the same captions.
 import torch
 from diffusion import arguments, trained
 
-from fromnoise.core.picture import image_grid, png_bytes
+from fromnoise.core.images import image_grid, png_bytes
 from fromnoise.evaluate.attributes import SPLITS, share_of
 from fromnoise.inference import sample
 from fromnoise.measures.attributes import ATTRIBUTES, check

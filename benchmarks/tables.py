@@ -25,7 +25,7 @@ from fromnoise.evaluate import likelihood, likelihood_checks
 from fromnoise.evaluate.quality import QualityReference, Samples, quality
 from fromnoise.evaluate.report import drawn
 from fromnoise.inference import sample
-from fromnoise.inference.write import write
+from fromnoise.inference.write import write as write_samples
 from fromnoise.runs.load import load_run
 from fromnoise.training.launch import start_run
 from fromnoise.training.plan import make_plan

@@ -52,7 +52,7 @@ def test_the_identity_holds_for_the_exact_mean_velocity(model, monkeypatch):
     monkeypatch.setattr(model, "predict", spy)
     found = {}
     monkeypatch.setattr(
-        "fromnoise.families.diffusion.per_component",
+        "fromnoise.probability.diffusion.mean_flow.mean_square",
         lambda difference: found.setdefault("d", difference).square().flatten(1).mean(1),
     )
     rng = Rng(0).at("jumps")

@@ -1,4 +1,4 @@
-"""What the machine is and can: the device, its threads, its memory, and whether it computes in 16 bits."""
+"""The device, its threads and memory, and whether it supports bfloat16 and torch.compile."""
 
 import sys
 
@@ -11,42 +11,43 @@ from .words import escaped
 
 
 def select_device(name: str) -> torch.device:
-    there = {
+    """The device of an option; "auto" prefers cuda, then mps. Raises UsageError."""
+    available = {
         "cpu": True,
         "cuda": torch.cuda.is_available(),
         "mps": torch.backends.mps.is_available(),
     }
-    if name not in ("auto", *there):
+    if name not in ("auto", *available):
         raise UsageError(f"--device takes auto, cpu, cuda or mps, not '{name}'")
     if name != "auto":
-        if not there[name]:
+        if not available[name]:
             raise UsageError(
-                f"--device {name}: this machine has none that torch can use: leave --device out"
+                f"--device {name}: torch finds no such device on this machine: leave --device out"
             )
         return torch.device(name)
-    if torch.cuda.is_available():
-        return torch.device("cuda")
-    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    best = next(device for device in ("cuda", "mps", "cpu") if available[device])
+    return torch.device(best)
 
 
 def best_precision(device: torch.device) -> str:
-    """What ``--precision auto`` means here: bfloat16 where the hardware multiplies in it, elsewhere it is slower."""
+    """The value of ``--precision auto``: bfloat16 if the hardware multiplies it, or it is slower."""
     if device.type == "cuda":
         return "bfloat16" if torch.cuda.get_device_capability(device) >= (8, 0) else "float32"
-    able = [
-        getattr(torch.cpu, name, None)
-        for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
-    ]
-    return "bfloat16" if device.type == "cpu" and any(ask and ask() for ask in able) else "float32"
+    if device.type == "cpu":
+        for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"):
+            is_supported = getattr(torch.cpu, name, None)
+            if is_supported and is_supported():
+                return "bfloat16"
+    return "float32"
 
 
 def can_compile() -> bool:
-    """Does torch.compile work here? If not, says why on stderr: training then goes on without it."""
+    """Whether torch.compile works here. If not, the reason is printed to stderr."""
     try:
         torch.compile(lambda x: x + 1)(torch.zeros(2))
         return True
     except Exception as error:  # whatever is missing: a compiler, its headers, a driver
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         print(
             f"warning: --compile does not work here ({escaped(reason[:120])}): training without it",
             file=sys.stderr,
@@ -55,13 +56,14 @@ def can_compile() -> bool:
 
 
 def set_threads(threads: int) -> int:
+    """Sets the number of threads of torch (0: leaves it) and returns it."""
     if threads:
         torch.set_num_threads(threads)
     return torch.get_num_threads()
 
 
 def peak_memory_mb(device: torch.device) -> float:
-    """Highest memory use of this process so far, on the device (CUDA) or resident in RAM."""
+    """Peak memory of this process in MB, on the device (CUDA) or resident in RAM."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 1e6
     try:
@@ -73,9 +75,10 @@ def peak_memory_mb(device: torch.device) -> float:
 
 
 def compilable_modules(model: Family, differentiated_twice: bool = False) -> list[nn.Module]:
-    """The largest parts of what is trained that are called as functions: what torch.compile can take hold of.
+    """The largest trained modules with a forward method: those that torch.compile can compile.
 
-    It cannot of a part whose gradient is itself differentiated (``Family.second_order``): those only if asked for.
+    It cannot compile a module whose gradient is differentiated again (``Family.second_order``);
+    differentiated_twice: include those.
     """
 
     def descend(module: nn.Module):

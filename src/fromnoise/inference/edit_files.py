@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ..core.errors import UsageError
 from ..core.files import make_folder, write_atomic
-from ..core.picture import image_grid, png_bytes, stack_rows
+from ..core.images import image_grid, png_bytes, stack_rows
 from ..runs.load import LoadedRun
 from .masks import build_mask
 from .reconstruct import own_images

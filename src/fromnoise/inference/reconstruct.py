@@ -12,7 +12,7 @@ from ..core.capabilities import Reconstructs, has
 from ..core.config import build
 from ..core.errors import UsageError
 from ..core.files import make_folder, write_atomic
-from ..core.picture import image_grid, png_bytes, stack_rows
+from ..core.images import image_grid, png_bytes, stack_rows
 from ..core.rng import Rng
 from ..data.config import DataConfig
 from ..runs.load import LoadedRun

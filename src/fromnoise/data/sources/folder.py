@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from ...core.errors import DataError
-from ...core.files import canonical_json
+from ...core.json_files import canonical_json
 from ...core.words import shown
 from ..config import DataConfig, refuse_options
 from ..dataset import Dataset
