@@ -120,7 +120,7 @@ def write(path: Path, columns: dict) -> None:
 def read_written(loaded, path: Path, n: int) -> torch.Tensor:
     """The samples of ``fromnoise sample -o``, read from the file as a stranger reads it, in model form."""
     codec = loaded.dataset.columns
-    write(loaded.dataset, torch.cat(list(sample.sample_blocks(loaded, n))), path)
+    write_samples(loaded.dataset, torch.cat(list(sample.sample_blocks(loaded, n))), path)
     _, *lines = path.read_text().splitlines()
     cells = zip(*(line.split(",") for line in lines))
     rows = {

@@ -21,20 +21,13 @@ from fromnoise.data import load as load_data
 from fromnoise.data.codecs.tokenizer import Bytes, Characters
 from fromnoise.data.config import DataConfig
 from fromnoise.data.dataset import Dataset, TextSplit
-from fromnoise.evaluate import text
+from fromnoise.evaluate import text, text_reference
 from fromnoise.evaluate.protocol import columns_of
 from fromnoise.evaluate.report import evaluate, reference_for, settings, usual_samples
 from fromnoise.evaluate.table import plain_table, summary
-from fromnoise.evaluate.text import (
-    COPIED,
-    TextReference,
-    beside,
-    block_error,
-    measure,
-    passage,
-    predicted,
-    runs_of,
-)
+from fromnoise.evaluate.text import baseline_rows, block_error, measure_text, prediction_rows
+from fromnoise.evaluate.text_copying import COPIED, true_runs
+from fromnoise.evaluate.text_reference import TextReference, load_passage
 from fromnoise.families import load
 from fromnoise.inference import text as generate
 from fromnoise.measures.text import Hashes, copied, entropy_rate
@@ -121,7 +114,7 @@ def data():
 
 @pytest.fixture(scope="module")
 def measured(data):
-    return measure(
+    return measure_text(
         LoadedRun(None, load("autoregressive"), Chain(), data, 0), TextReference(data), None, 4, 0
     )
 
@@ -247,7 +240,7 @@ def test_a_model_without_a_finite_likelihood_is_told_so(data):
     model = Chain()
     model.log_p[0, 1] = -math.inf
     rows = named(
-        measure(
+        measure_text(
             LoadedRun(None, load("autoregressive"), model, data, 0), TextReference(data), None, 2, 0
         )[0]
     )
@@ -276,7 +269,7 @@ def test_a_model_that_recites_is_found_out(data):
     fair = Dataset(
         "coins", DataSpec("tokens", (16,), levels=3), splits, "coins", tokenizer=Characters(LETTERS)
     )
-    rows, shown = measure(
+    rows, shown = measure_text(
         LoadedRun(None, load("autoregressive"), Chain(words[3000:3600]), fair, 0),
         TextReference(fair),
         None,
@@ -317,14 +310,14 @@ def test_marks_are_where_the_planted_copies_are():
     new = "".join(chr(65 + i) for i in Rng(2).integers("n", 26, (200,)).tolist())
     planted = new[:50] + corpus[100:130] + new[50:90] + corpus[400:429] + new[90:] + corpus[-40:]
     marks = [copied(text, Hashes(corpus), COPIED) for text in (planted, "", "short", corpus)]
-    assert runs_of(marks[0]) == [
+    assert true_runs(marks[0]) == [
         [50, 80],
         [len(planted) - 40, len(planted)],
     ]  # 29 characters are too few
     assert len(marks[1]) == 0 and not marks[2].any() and marks[3].all()
     assert (
-        runs_of(np.array([True, False, True, True])) == [[0, 1], [2, 4]]
-        and runs_of(np.zeros(3, bool)) == []
+        true_runs(np.array([True, False, True, True])) == [[0, 1], [2, 4]]
+        and true_runs(np.zeros(3, bool)) == []
     )
 
 
@@ -344,14 +337,14 @@ def test_a_text_on_a_page_is_escaped_and_its_copies_are_marked():
 def test_a_compressor_needs_no_less_than_nothing(data, monkeypatch):
     """Repetition may make bzip2's packed form shorter when more is added."""
     sizes = iter([50, 57])
-    monkeypatch.setattr(text.bz2, "compress", lambda raw: b"." * next(sizes))
-    assert TextReference(data).baselines(passage(data, "test"))["bzip2"] == 0
+    monkeypatch.setattr(text_reference.bz2, "compress", lambda raw: b"." * next(sizes))
+    assert TextReference(data).baselines(load_passage(data, "test"))["bzip2"] == 0
 
 
 def test_what_is_too_much_to_count_is_left_out_in_words(data, monkeypatch):
-    monkeypatch.setattr(text, "COUNTED", 19_999)
+    monkeypatch.setattr(text_reference, "COUNTED", 19_999)
     monkeypatch.setattr(generate, "LONGEST", 19_999)
-    rows, shown = measure(
+    rows, shown = measure_text(
         LoadedRun(None, load("autoregressive"), Chain(), data, 0), TextReference(data), 10, 2, 0
     )
     found = named(rows)
@@ -386,14 +379,14 @@ def test_a_part_is_named_by_its_text_and_not_by_its_tokens(data):
         "",
         tokenizer=Bytes(),
     )
-    one, two = passage(data, "test"), passage(other, "test")
+    one, two = load_passage(data, "test"), load_passage(other, "test")
     assert one.reference == two.reference and one.size == two.size and len(one) != len(two)
     assert (
-        passage(data, "test", 100).reference != one.reference
-        and passage(data, "validation").reference != one.reference
+        load_passage(data, "test", 100).reference != one.reference
+        and load_passage(data, "validation").reference != one.reference
     )
     assert two.characters_of.sum() == 20_000 and one.bytes_of.sum() == len(raw)
-    assert passage(other, "test", 101).characters in (
+    assert load_passage(other, "test", 101).characters in (
         100 - raw[:101].tolist().count(0xC3) + 1,
         101 - raw[:101].tolist().count(0xC3),
     )
@@ -667,18 +660,18 @@ def test_unknown_characters_do_not_make_a_text_cheap(tmp_path):
     dataset = load_data(
         str(tmp_path / "two.txt"), build(DataConfig, dict(tokens="char", context=16))
     )
-    of = passage(dataset, "test")
+    of = load_passage(dataset, "test")
     sure = np.full(
         len(of), 0.01
     )  # a model that expects the unknown symbol, as any model of the words before it would
-    found = {row["name"]: row["value"] for row in predicted(of, sure, "")}
+    found = {row["name"]: row["value"] for row in prediction_rows(of, sure, "")}
     share = (of.tokens == dataset.tokenizer.unknown).mean()
     assert share > 0.5
     assert found["bits_per_character"] == pytest.approx(
         0.01 / math.log(2) + share * math.log2(0x110000 - 9), rel=1e-6
     )
     assert found["nats_per_symbol"] == pytest.approx(0.01)
-    rows = {row["name"]: row["value"] for row in beside(of, sure, TextReference(dataset))}
+    rows = {row["name"]: row["value"] for row in baseline_rows(of, sure, TextReference(dataset))}
     assert (
         rows["uniform"] > 5 and rows["bzip2"] > 5
     )  # bits per byte of three-byte characters: none is cheap

@@ -22,7 +22,7 @@ from ..runs.records.report import read_report
 from . import attributes, codes, likelihood_rows, reconstruction, text
 from .cost import cost
 from .quality import QualityReference, Samples, quality, reference
-from .text import TextReference
+from .text_reference import TextReference, text_id
 
 FORMAT = 6  # of reports; another one when a number means something else than before
 K = 100  # z samples of the importance-weighted bound
@@ -75,7 +75,7 @@ def evaluate(
     )
     if dataset.spec.kind == "tokens":
         say(f"prediction of held-out text, and {samples} texts")
-        rows, texts = text.measure(loaded, quality_reference, n, samples, seed)
+        rows, texts = text.measure_text(loaded, quality_reference, n, samples, seed)
     else:
         if quality_reference.evaluator is None and dataset.spec.kind == "image":
             say(
@@ -138,7 +138,7 @@ def data_id(dataset: Dataset) -> tuple[str, str]:
     whatever its tokens.
     """
     return (
-        text.text_id(dataset) if dataset.spec.kind == "tokens" else dataset.digest,
+        text_id(dataset) if dataset.spec.kind == "tokens" else dataset.digest,
         dataset.binarise,
     )
 

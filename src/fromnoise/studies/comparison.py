@@ -9,7 +9,7 @@ from ..evaluate.known_defects import defects
 from ..evaluate.protocol import has_value
 from ..evaluate.quality import FEWEST, QualityReference
 from ..evaluate.report import K, data_id, evaluate, reference_for, settings, usual_samples
-from ..evaluate.text import TextReference
+from ..evaluate.text_reference import TextReference
 from ..runs.load import LoadedRun
 from ..runs.records.report import read_report
 from ..training.launch import command_line

@@ -15,7 +15,7 @@ from ...evaluate.known_defects import Defects
 from ...evaluate.protocol import Column, columns_of, has_value
 from ...evaluate.report import data_id
 from ...evaluate.table import NEAR, explanations, grouped, heading, perfect_of, rate, real_of, told
-from ...evaluate.text import COPIED
+from ...evaluate.text_copying import COPIED
 from ...families import options_of, short_name
 from ...runs.load import LoadedRun
 from ..style import plain
