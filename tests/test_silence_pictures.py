@@ -135,7 +135,7 @@ def test_names_of_folders_that_are_no_utf8_stay_different_and_are_said(tmp_path)
     (tmp_path / "p" / os.fsdecode(b"note\xff.md")).write_text("text")
     dataset = opened(tmp_path / "p")
     assert set(dataset.class_names) == {"cläss", "clëss", "größe"}
-    note(dataset, "no UTF-8", "'cläss', 'clëss'")
+    note(dataset, "not UTF-8", "'cläss', 'clëss'")
     assert (
         main(
             [
