@@ -256,7 +256,7 @@ def _from_module(name, path, module, sha256="") -> FamilyFile:
     if missing:
         raise UsageError(f"{path} is no family file: it does not define {', '.join(missing)}")
     preset_for = getattr(module, "preset_for", lambda spec: "default")
-    watching = getattr(module, "WATCHING", {})
+    watching = getattr(module, "PROGRESS_OPTIONS", getattr(module, "WATCHING", {}))
     earlier = getattr(module, "EARLIER", {})
     return FamilyFile(
         name,

@@ -1,17 +1,14 @@
-"""Generative adversarial network: a generator G and a discriminator D, each trained while the
-other is frozen.
+"""Generative adversarial network: a generator G and a discriminator D, trained in turn.
 
     z ~ N(0, I),  x_fake = G(z);   D scores x, high for "real"
     repeat: freeze G and train D to score real above fake;  freeze D and train G to raise D(G(z))
                                           (Goodfellow et al. 2014, arXiv:1406.2661, algorithm 1)
 
-The default is the relativistic loss with penalties on D's gradient at real and generated examples,
-R1 and R2, for which training converges locally (R3GAN, Huang et al. 2024, arXiv:2501.05441). An
-average of the weights generates samples, and D selects one of several candidates. The earlier
-losses are in probability/adversarial.py too.
+The default is the relativistic loss with R1 and R2, penalties on D's gradient at real and generated
+x, for which training converges locally (R3GAN, Huang et al. 2024, arXiv:2501.05441). The averaged
+weights generate samples; D selects one of several candidates.
 """
 
-import math
 from typing import Literal
 
 import torch
@@ -24,52 +21,38 @@ from ..core.family import Family, Loss, Phase
 from ..core.rng import Rng
 from ..core.spec import Batch, DataSpec, require_labels
 from ..nets import gan_networks
-from ..nets.adversarial import with_spectral_norm
 from ..nets.augment import Augmentation, augment
 from ..probability import adversarial
-from ..probability.candidates import CandidateSampler, why_no_candidates
+from ..probability.candidates import CandidateSampler, SelectsCandidates, why_no_candidates
+from ..probability.gaussian import truncated_normal
 
 
 class Config(BaseConfig):
     latent_dim: int = Field(64, ge=1, le=4096, description="dimensions of the noise z")
     network: Literal["conv", "mlp", "progressive"] = Field("conv", description="of G and D")
-    hidden: tuple[Width, ...] = Field(
-        (256,) * 3, min_length=1, description="mlp: widths of G and D"
-    )
+    hidden: tuple[Width, ...] = Field((256,) * 3, min_length=1, description="mlp: widths")
     hidden_g: tuple[Width, ...] | None = Field(None, description="mlp: other widths of G [hidden]")
     width: int = Field(16, ge=4, le=1024, description="conv, progressive: channels at full size")
     blocks: int = Field(1, ge=0, le=16, description="conv: residual blocks at each resolution")
     patch: int = Field(0, ge=0, le=16, description="conv: side of the patches of pixels [by size]")
     loss: adversarial.LossName = Field("relativistic", description="adversarial loss")
-    r1: float = Field(
-        0.3, ge=0, le=1e6, description="gamma of R1, on D's gradient at real x; 0: none"
-    )
+    r1: float = Field(0.3, ge=0, le=1e6, description="gamma of R1, on D's gradient at real x")
     r2: float = Field(0.3, ge=0, le=1e6, description="gamma of R2, the same at generated x")
-    penalty_hold: float = Field(
-        0.0, ge=0, lt=1, description="share of training before r1 and r2 are annealed"
-    )
-    penalty_end: float = Field(
-        0.2, gt=0, le=1, description="share of r1 and r2 left at the end, annealed geometrically"
-    )
+    penalty_hold: float = Field(0.0, ge=0, lt=1, description="share of training before annealing")
+    penalty_end: float = Field(0.2, gt=0, le=1, description="share of r1 and r2 left at the end")
     lazy: int = Field(4, ge=1, le=1000, description="penalise one in so many examples of a batch")
-    gradient_penalty: float = Field(
-        0.0, ge=0, le=1e6, description="weight of the one-centred penalty of WGAN-GP, usually 10"
-    )
+    gradient_penalty: float = Field(0.0, ge=0, le=1e6, description="of WGAN-GP, usually 10")
     spectral_norm: bool = Field(False, description="divide D's weights by their spectral norms")
     augment: tuple[Augmentation, ...] = Field(
-        (), description="DiffAugment of real and generated images, for fewer than some 10,000"
+        (), description="DiffAugment, for under 10,000 images"
     )
     pack: int = Field(1, ge=1, le=16, description="examples that D scores together (PacGAN)")
     conditional: bool = Field(False, description="learn p(x | y): labels go to G and D")
     d_steps: int = Field(1, ge=1, le=100, description="updates of D per step, on a batch each")
     g_steps: int = Field(1, ge=1, le=100, description="updates of G per step")
-    d_epochs: float = Field(
-        0.0, ge=0, le=1000, description="take turns: epochs of D alone, then G; 0: both each step"
-    )
+    d_epochs: float = Field(0.0, ge=0, le=1000, description="take turns: epochs of D alone, then G")
     g_epochs: float = Field(0.0, ge=0, le=1000, description="take turns: epochs of G alone, then D")
-    d_alone: float = Field(
-        0.0, ge=0, lt=1, description="last share of the training, in which only D is trained"
-    )
+    d_alone: float = Field(0.0, ge=0, lt=1, description="last share of training, of D alone")
     lr_d: float = Field(3e-3, gt=0, le=1e31, description="learning rate of D")
     lr_g: float = Field(3e-3, gt=0, le=1e31, description="learning rate of G")
     beta1: float = Field(0.5, ge=0, lt=1, description="Adam: momentum")
@@ -77,11 +60,9 @@ class Config(BaseConfig):
 
 
 class Options(BaseConfig):
-    truncation: float | None = Field(
-        None, gt=0, le=5, description="largest component of z, in standard deviations"
-    )
+    truncation: float | None = Field(None, gt=0, le=5, description="largest |z_j|, less varied")
     candidates: int | None = Field(
-        None, ge=1, le=1024, description="draws of G per sample, D selects one [8; 1: D cannot]"
+        None, ge=1, le=1024, description="draws of G per sample, D selects one [8, or 1]"
     )
     temperature: float | None = Field(
         None, ge=0, le=100, description="of D's selection; below 1: less varied, 0: highest score"
@@ -94,8 +75,7 @@ DEFAULT = dict(ema=0.9999, precision="auto", batch_size=64, warmup=0.02, lr_end=
 PRESETS = {
     "default": DEFAULT,
     "conv": DEFAULT,
-    "mlp": dict(network="mlp", lr_d=1e-3, lr_g=2e-3, beta1=0.0, lazy=1)
-    | dict(ema=0.9999, batch_size=64),
+    "mlp": dict(network="mlp", ema=0.9999, lr_d=1e-3, lr_g=2e-3, beta1=0.0, lazy=1, batch_size=64),
     "points": dict(network="mlp", hidden=(192,) * 3, hidden_g=(256,) * 4, latent_dim=4)
     | dict(r1=0.4, r2=0.4, penalty_hold=0.6, penalty_end=0.003, lazy=2, d_alone=0.05)
     | dict(lr_d=1e-3, lr_g=2e-3, lr_end=0.1, beta1=0.0, batch_size=256, ema=0.9999),
@@ -120,23 +100,16 @@ def preset_for(spec: DataSpec) -> str:
     return "conv"
 
 
-class GAN(Family):
+class GAN(SelectsCandidates, Family):
     def __init__(self, config: Config, spec: DataSpec):
         super().__init__(config, spec)
         c = config
         check(c, spec)
-        sizes = {name: getattr(c, name) for name in ("hidden", "hidden_g", "width", "blocks")}
+        n_classes = spec.classes if c.conditional else 0
+        options = c.model_dump(include=gan_networks.OPTIONS)
         self.generator, self.discriminator, self.resolution = gan_networks.build_networks(
-            c.network,
-            spec.shape,
-            latent_dim=c.latent_dim,
-            pack=c.pack,
-            n_classes=spec.classes if c.conditional else 0,
-            patch=c.patch,
-            **sizes,
+            spec.shape, n_classes, **options
         )
-        if c.spectral_norm:
-            with_spectral_norm(self.discriminator)
         if c.r1 or c.r2 or c.gradient_penalty:
             self.second_order = ("discriminator",)
         self.cost_stages = self.resolution.cost_stages
@@ -157,9 +130,7 @@ class GAN(Family):
     # -- the losses --------------------------------------------------------------------------------
 
     def loss(self, batch: Batch, phase: str, rng: Rng) -> Loss:
-        if phase == "discriminator":
-            return self.discriminator_loss(batch, rng)
-        return self.generator_loss(batch, rng)
+        return getattr(self, f"{phase}_loss")(batch, rng)
 
     def discriminator_loss(self, batch: Batch, rng: Rng) -> Loss:
         """The loss of D on real x and x_fake = G(z), with its penalties."""
@@ -169,17 +140,14 @@ class GAN(Family):
             x_fake = self.generate(rng.normal("z", (len(batch), c.latent_dim)), label)
         x_fake = self.prepare(x_fake, rng.at("fake"))
         x_real = self.prepare_real(batch.x, rng)
-        label = None if label is None else label[: len(x_real)]
         share = self.penalty_share()
         lazy = max(1, min(c.lazy, len(x_real) // self.resolution.group))  # one group at least
         value, terms = adversarial.penalised_discriminator_loss(
             self.score, x_real, x_fake, label, c.loss, share * c.r1, share * c.r2, lazy
         )
         if c.gradient_penalty:
-            x = adversarial.interpolate(x_real, x_fake, rng.uniform("between", (len(x_real),)))
-            _, squared_norms = adversarial.scores_and_squared_gradients(
-                lambda part, rows: self.score(part, label), x, len(x)
-            )
+            u = rng.uniform("between", (len(x_real),))
+            squared_norms = adversarial.gradients_between(self.score, x_real, x_fake, label, u)
             value = value + adversarial.one_centred_penalty(squared_norms, c.gradient_penalty)
             terms["slope_between"] = squared_norms.mean()
         return Loss(value, terms)
@@ -190,7 +158,6 @@ class GAN(Family):
         label = self.condition(batch.y)
         z = rng.normal("z", (len(batch), c.latent_dim))
         x_fake = self.prepare(self.generate(z, label), rng.at("fake"))
-        label = None if label is None else label[: len(x_fake)]
         fake = real = self.score(x_fake, label)
         if c.loss == "relativistic":
             with torch.no_grad():
@@ -206,8 +173,7 @@ class GAN(Family):
 
     def score(self, x: Tensor, label: Tensor | None) -> Tensor:
         """D's scores of prepared examples, (B,), in float32."""
-        inputs = self.resolution.discriminator_inputs(self.progress)
-        return self.discriminator(x, label, *inputs).float()
+        return self.discriminator(x, label, *self.resolution.inputs(self.progress)).float()
 
     def prepare(self, x: Tensor, rng: Rng) -> Tensor:
         """Augmented, and packed: (B, C, ...) -> (B / pack, pack C, ...)."""
@@ -228,63 +194,39 @@ class GAN(Family):
         return adversarial.hard_categories(p, self.spec.blocks)
 
     def draw_latents(self, n: int, options: Options, rng: Rng) -> Tensor:
-        """n draws of z, (n, latent_dim): N(0, I), truncated by inverting its distribution."""
         if options.truncation is None:
             return rng.normal("z", (n, self.latent_dim))
-        mass = math.erf(options.truncation / math.sqrt(2))  # of N(0, 1) within +-truncation
-        u = (2 * rng.uniform("z", (n, self.latent_dim)) - 1) * mass
-        return math.sqrt(2) * torch.erfinv(u)
+        return truncated_normal(rng.uniform("z", (n, self.latent_dim)), options.truncation)
 
     def decode(self, z: Tensor, y: Tensor | None = None) -> Tensor:
         return self.resolution.enlarge(self.generate(z, self.condition(y)), self.progress)
 
     def sample(self, n: int, y: Tensor | None, options: Options, rng: Rng) -> Tensor:
         """G(z); of several candidates the one that D selects."""
-
-        def draw(rng: Rng) -> Tensor:
-            return self.decode(self.draw_latents(n, options, rng), y)
-
-        def score(x: Tensor) -> Tensor:
-            return self.judge(x, y)
-
-        return self.choice.sample(draw, score, options.candidates, options.temperature, rng)
+        return self.choice.sample(
+            lambda rng: self.decode(self.draw_latents(n, options, rng), y),
+            lambda x: self.judge(x, y),
+            options,
+            rng,
+        )
 
     # -- what the discriminator is used for outside of training ------------------------------------
 
     @property
     def growth(self) -> float:
-        """Of the networks of --network progressive, in levels."""
         return self.resolution.growth(self.progress)
 
     def judge(self, x: Tensor, y: Tensor | None = None, made: bool = False) -> Tensor:
         """D's score of each example, (B,); the examples of a pack share its score."""
-        label = self.condition(y) if self.config.conditional else None  # no packs then
         x = self.resolution.resize(x, self.progress, is_generated=made)
-        scores = self.score(gan_networks.pack_all(x, self.config.pack), label)
+        packs = gan_networks.pack_all(x, self.config.pack)
+        scores = self.score(packs, self.condition(y))  # a conditional D has packs of one
         return gan_networks.unpack_scores(scores, self.config.pack, len(x))
 
     def features(self, x: Tensor) -> Tensor:
         """D's last hidden layer, (B, dims)."""
         x = gan_networks.pack_copies(self.resolution.resize(x, self.progress), self.config.pack)
-        inputs = self.resolution.discriminator_inputs(self.progress)
-        return self.discriminator.features(x, *inputs).float()
-
-    @property
-    def measured(self) -> bool:
-        return self.choice.is_measured
-
-    @measured.setter
-    def measured(self, value: bool) -> None:
-        self.choice.is_measured = value
-
-    def why_never(self) -> str:
-        return self.choice.why_never()
-
-    def candidates(self, asked: int | None = None) -> int:
-        return self.choice.count(asked)
-
-    def calibrate(self, real: Tensor, fake: Tensor) -> None:
-        self.choice.calibrate(real, fake)
+        return self.discriminator.features(x, *self.resolution.inputs(self.progress)).float()
 
 
 def check(c: Config, spec: DataSpec) -> None:

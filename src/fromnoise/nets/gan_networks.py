@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from ..core.errors import UsageError
-from .adversarial import ConvCritic, ConvGenerator, MLPCritic, MLPGenerator
+from .adversarial import ConvCritic, ConvGenerator, MLPCritic, MLPGenerator, with_spectral_norm
 from .progressive import (
     ProgressiveCritic,
     ProgressiveGenerator,
@@ -24,7 +24,7 @@ class FixedResolution:
     cost_stages = 1  # parts of the training in which a step costs the same
     group = 1  # examples whose scores depend on each other
 
-    def discriminator_inputs(self, progress: float) -> tuple[float, ...]:
+    def inputs(self, progress: float) -> tuple[float, ...]:
         """Inputs of the discriminator after x and the label."""
         return ()
 
@@ -62,7 +62,7 @@ class GrowingResolution:
     def growth(self, progress: float) -> float:
         return growth_at(progress, len(self.sizes))
 
-    def discriminator_inputs(self, progress: float) -> tuple[float, ...]:
+    def inputs(self, progress: float) -> tuple[float, ...]:
         return (self.growth(progress),)
 
     def resize(self, x: Tensor, progress: float, is_generated: bool = False) -> Tensor:
@@ -88,31 +88,51 @@ class GrowingResolution:
 Resolution = FixedResolution | GrowingResolution
 
 
+OPTIONS = frozenset(
+    (
+        "network",
+        "latent_dim",
+        "pack",
+        "hidden",
+        "hidden_g",
+        "width",
+        "blocks",
+        "patch",
+        "spectral_norm",
+    )
+)
+
+
 def build_networks(
-    network: str,
     shape: tuple[int, ...],
+    n_classes: int,
     *,
+    network: str,
     latent_dim: int,
     pack: int,
-    n_classes: int,
     hidden: tuple[int, ...],
     hidden_g: tuple[int, ...] | None,
     width: int,
     blocks: int,
     patch: int,
+    spectral_norm: bool,
 ) -> tuple[nn.Module, nn.Module, Resolution]:
     """G, D and the resolution they work at, of the network "conv", "mlp" or "progressive"."""
     packed = (pack * shape[0], *shape[1:])
+    resolution = FixedResolution()
     if network == "conv":
         generator = ConvGenerator(latent_dim, shape, width, blocks, patch, n_classes)
         discriminator = ConvCritic(packed, width, blocks, patch, n_classes)
-        return generator, discriminator, FixedResolution()
-    if network == "progressive":
+    elif network == "progressive":
         generator = ProgressiveGenerator(latent_dim, shape, width, n_classes)
         discriminator = ProgressiveCritic(packed, width, n_classes)
-        return generator, discriminator, GrowingResolution(shape)
-    generator = MLPGenerator(latent_dim, shape, hidden_g or hidden, n_classes)
-    return generator, MLPCritic(packed, hidden, n_classes), FixedResolution()
+        resolution = GrowingResolution(shape)
+    else:
+        generator = MLPGenerator(latent_dim, shape, hidden_g or hidden, n_classes)
+        discriminator = MLPCritic(packed, hidden, n_classes)
+    if spectral_norm:
+        with_spectral_norm(discriminator)
+    return generator, discriminator, resolution
 
 
 def softmax_of_blocks(x: Tensor, blocks: tuple[int, ...]) -> Tensor:

@@ -86,6 +86,19 @@ def interpolate(x_real: Tensor, x_fake: Tensor, u: Tensor) -> Tensor:
     return u * x_real + (1 - u) * x_fake
 
 
+def gradients_between(
+    score: Callable[[Tensor, Tensor | None], Tensor],
+    x_real: Tensor,
+    x_fake: Tensor,
+    label: Tensor | None,
+    u: Tensor,
+) -> Tensor:
+    """||dD/dx||^2 (B,) at points between real and generated examples; u uniform, (B,)."""
+    x = interpolate(x_real, x_fake, u)
+    _, squared = scores_and_squared_gradients(lambda part, rows: score(part, label), x, len(x))
+    return squared
+
+
 def penalised_discriminator_loss(
     score: Callable[[Tensor, Tensor | None], Tensor],
     x_real: Tensor,

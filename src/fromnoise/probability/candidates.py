@@ -59,12 +59,15 @@ class CandidateSampler(ImportanceResampler):
         self,
         draw: Callable[[Rng], Tensor],
         score: Callable[[Tensor], Tensor],
-        asked: int | None,
-        temperature: float | None,
+        options,
         rng: Rng,
     ) -> Tensor:
-        """draw(rng) -> x (B, *shape); score(x) -> (B,). Raises UsageError."""
-        candidates = self.count(asked)
+        """draw(rng) -> x (B, *shape); score(x) -> (B,). Raises UsageError.
+
+        options: with the number of candidates and the temperature, or None for the defaults.
+        """
+        candidates = self.count(options.candidates)
+        temperature = options.temperature
         if candidates == 1 and temperature is not None:
             why = self.why_one() or "--candidates is 1"
             raise UsageError(
@@ -72,3 +75,26 @@ class CandidateSampler(ImportanceResampler):
                 f"and there is only one ({why}): leave it out"
             )
         return self(draw, score, candidates, rng, 1.0 if temperature is None else temperature)
+
+
+class SelectsCandidates:
+    """The capability ``ChoosesSamples`` of a family with a CandidateSampler ``choice``."""
+
+    choice: CandidateSampler
+
+    @property
+    def measured(self) -> bool:
+        return self.choice.is_measured
+
+    @measured.setter
+    def measured(self, value: bool) -> None:
+        self.choice.is_measured = value
+
+    def why_never(self) -> str:
+        return self.choice.why_never()
+
+    def candidates(self, asked: int | None = None) -> int:
+        return self.choice.count(asked)
+
+    def calibrate(self, real: Tensor, fake: Tensor) -> None:
+        self.choice.calibrate(real, fake)
