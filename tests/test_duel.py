@@ -1,6 +1,8 @@
 """The duel monitor: its numbers against known answers, and each of its sentences on a duel that went wrong that way."""
 
 import math
+import re
+from itertools import combinations
 
 import numpy as np
 import pytest
@@ -15,23 +17,22 @@ from fromnoise.core.rng import Rng
 from fromnoise.core.spec import DataSpec
 from fromnoise.data.dataset import Dataset, Split
 from fromnoise.measures.features import Columns
+from fromnoise.measures.separation import mean_distance, separation
 from fromnoise.nets.mlp import MLP
 from fromnoise.probability import adversarial
 from fromnoise.runs.directory import Run
 from fromnoise.training.launch import start_run
 from fromnoise.training.loop import fit
 from fromnoise.training.monitor import health
-from fromnoise.training.monitor.adversarial import (
-    AdversarialMonitor,
-    Modes,
+from fromnoise.training.monitor.adversarial import AdversarialMonitor
+from fromnoise.training.monitor.advice import advise
+from fromnoise.training.monitor.diagnosis import adversarial_findings, is_discriminator
+from fromnoise.training.monitor.sample_modes import (
+    SampleModes,
+    cluster_centres,
     entropy,
-    histogram,
-    is_discriminator,
-    mean_distance,
-    modes_of,
-    regions,
-    separation,
-    verdicts,
+    find_modes,
+    mode_coverage,
 )
 from fromnoise.training.monitor.validation import Reference
 from fromnoise.training.plan import make_plan
@@ -75,21 +76,21 @@ def test_mean_distance_of_a_gaussian():
 
 def test_histogram_counts_what_can_be_judged():
     real = torch.tensor([0.5, 0.3, 0.195, 0.005], dtype=torch.float64)
-    found = histogram(
+    found = mode_coverage(
         torch.tensor([0.6, 0.4, 0.0, 0.0], dtype=torch.float64), real, n=1000
     )  # 5 of the last are too few
     assert (found["modes"], found["modes_seen"]) == (3, 2)
     assert found["entropy"] == pytest.approx(
         0.673012 / entropy(real), abs=1e-5
     )  # -.6 ln .6 - .4 ln .4
-    exact = histogram(real, real, n=1000)
+    exact = mode_coverage(real, real, n=1000)
     assert exact == {"modes": 3, "modes_seen": 3, "entropy": 1.0}
     assert (
-        histogram(0.2 * real, real, 1000)["modes_seen"] == 3
-        and histogram(0.09 * real, real, 1000)["modes_seen"] == 0
+        mode_coverage(0.2 * real, real, 1000)["modes_seen"] == 3
+        and mode_coverage(0.09 * real, real, 1000)["modes_seen"] == 0
     )
     one = torch.tensor([1.0], dtype=torch.float64)
-    assert histogram(one, one, 100) == {"modes": 1, "modes_seen": 1, "entropy": 1.0}
+    assert mode_coverage(one, one, 100) == {"modes": 1, "modes_seen": 1, "entropy": 1.0}
     assert entropy(torch.zeros(3)) == 0 and entropy(torch.full((8,), 0.1)) == pytest.approx(
         math.log(8)
     )
@@ -115,7 +116,7 @@ def ring(n=4000):
 def test_modes_are_the_classes_that_samples_lie_near():
     x, y = ring()
     dataset = toy(x, y)
-    modes = modes_of(Reference(dataset, 4000, Rng(0)), dataset, Rng(0))
+    modes = find_modes(Reference(dataset, 4000, Rng(0)), dataset, Rng(0))
     assert modes.kind == "classes" and modes.size == 8
     assert torch.allclose(
         modes.radius,
@@ -128,48 +129,50 @@ def test_modes_are_the_classes_that_samples_lie_near():
         shares, torch.full((8,), 0.99 / 8, dtype=torch.float64), atol=0.03
     )
     three = fresh[torch.isin(torch.from_numpy(ring(6000)[1][4000:]), torch.tensor([0, 3, 4]))]
-    assert histogram(modes.shares(three)[0], shares, 2000)["modes_seen"] == 3
+    assert mode_coverage(modes.shares(three)[0], shares, 2000)["modes_seen"] == 3
     blurred, good = modes.shares(fresh + 0.1 * Rng(5).normal("blur", fresh.shape).double())
     assert (
-        good < 0.05 and histogram(blurred, shares, 2000)["modes_seen"] == 8
+        good < 0.05 and mode_coverage(blurred, shares, 2000)["modes_seen"] == 8
     )  # blurred is not collapsed
 
 
 def test_without_labels_modes_are_regions():
     x, _ = ring()
     dataset = toy(x, None)
-    modes = modes_of(Reference(dataset, 2000, Rng(0)), dataset, Rng(0))
+    modes = find_modes(Reference(dataset, 2000, Rng(0)), dataset, Rng(0))
     assert modes.kind == "regions" and modes.size == 16 and modes.radius is None
-    again = regions(torch.from_numpy(x[:2000]).double(), Rng(0))
+    again = cluster_centres(torch.from_numpy(x[:2000]).double(), Rng(0))
     assert torch.equal(again, modes.centres)  # the same seed, the same regions
     few = torch.from_numpy(x[:60]).double()
-    assert len(regions(few[:3], Rng(0))) == 1 and 1 <= len(regions(few, Rng(0))) <= 6
+    assert (
+        len(cluster_centres(few[:3], Rng(0))) == 1 and 1 <= len(cluster_centres(few, Rng(0))) <= 6
+    )
     far = torch.cat([few[:22], few[:1] + 1000])  # one picture is no region, however far it is
-    assert len(found := regions(far, Rng(0))) == 1 and found.abs().max() < 500
+    assert len(found := cluster_centres(far, Rng(0))) == 1 and found.abs().max() < 500
     real, good = modes.shares(torch.from_numpy(x).double())
     half = torch.from_numpy(x[x[:, 0] > 0.5]).double()
-    found = histogram(modes.shares(half)[0], real, 2000)
+    found = mode_coverage(modes.shares(half)[0], real, 2000)
     assert good == 1 and found["modes_seen"] < 0.6 * found["modes"] and found["entropy"] < 0.8
     few = toy(np.ones((12, 3)), None)
     assert (
-        modes_of(Reference(few, 100, Rng(0)), few, Rng(0)).size <= 12
+        find_modes(Reference(few, 100, Rng(0)), few, Rng(0)).size <= 12
     )  # constant data: nothing to find, nothing raised
 
 
 def test_classes_too_many_to_be_judged_give_way_to_regions():
     x, _ = ring()
     dataset = toy(x, (np.arange(len(x)) % 1000).astype(np.int64))
-    modes = modes_of(Reference(dataset, 2000, Rng(0)), dataset, Rng(0))
+    modes = find_modes(Reference(dataset, 2000, Rng(0)), dataset, Rng(0))
     assert modes.kind == "regions" and modes.size == 16
 
 
 def test_an_evaluator_names_the_classes():
     plan = make_plan("classical", "digits", threads=1)
     reference = Reference(plan.dataset, 500, Rng(0))
-    modes = modes_of(reference, plan.dataset, Rng(0))
+    modes = find_modes(reference, plan.dataset, Rng(0))
     assert modes.evaluator is reference.map and modes.size == 10
     assert (
-        modes.of(reference.held_out)[0] == torch.from_numpy(plan.dataset.split("validation").y)
+        modes.assign(reference.held_out)[0] == torch.from_numpy(plan.dataset.split("validation").y)
     ).double().mean() > 0.95
 
 
@@ -278,8 +281,11 @@ GRADIENTS = {"discriminator": 0.3, "generator": 0.02}
 BEST = {"step": 3000, "value": 0.9}
 
 
+EVERY_OPTION = ("lr_d", "lr_g", "r1", "r2", "loss", "pack", "augment", "width", "hidden", "ema")
+
+
 def said(gradients=GRADIENTS, best=BEST, kind="image", **changes) -> list[str]:
-    return verdicts(HEALTHY | changes, gradients, best, kind)
+    return advise(adversarial_findings(HEALTHY | changes, gradients, best, kind), EVERY_OPTION)
 
 
 def test_a_healthy_duel_raises_nothing():
@@ -304,36 +310,75 @@ def test_a_healthy_duel_raises_nothing():
     [
         (
             dict(separation=0.998, gradients={"discriminator": 1.0, "generator": 1e-6}),
-            "D wins",
-            ("99.8 %", "1e-06", "--lr-d", "--r1"),
+            "discriminator too strong",
+            ("99.8 %", "1e-06", "Try: lower --lr-d"),
         ),
         (
             dict(separation=0.998, raw_relative=0.6),
-            "D wins",
-            ("99.8 %", "far from the data", "--lr-d", "--r2"),
+            "discriminator too strong",
+            ("99.8 %", "far from the data", "Try: lower --lr-d"),
         ),
-        (dict(separation=0.52, raw_relative=0.6), "D has lost", ("52.0 %", "--lr-g", "--r1")),
+        (
+            dict(separation=0.52, raw_relative=0.6),
+            "discriminator too weak",
+            ("52.0 %", "Try: raise --lr-d"),
+        ),
         (
             dict(modes_seen=3),
             "mode collapse",
-            ("3 of 8 modes (classes)", "90 % of them near any", "--loss relativistic", "--pack 2"),
+            ("3 of 8 modes (classes)", "90 % of the samples near any", "use --loss relativistic"),
         ),
-        (dict(entropy=0.4), "mode collapse", ("few of the 8 modes", "40 % of the real")),
-        (dict(diversity=0.3), "low diversity", ("0.30 times", "--r1", "--pack 2")),
-        (dict(memorising=0.86), "D is memorising", ("86 %", "--augment", "--width", "--r1")),
-        (dict(memorising=0.86, kind="vector"), "D is memorising", ("--hidden",)),
+        (dict(entropy=0.4), "mode collapse", ("few of the 8 modes", "40 % of the entropy")),
+        (dict(diversity=0.3), "low diversity", ("0.30 times", "raise --r1 and --r2")),
+        (dict(memorising=0.86), "discriminator overfits", ("86 %", "--augment translation")),
+        (
+            dict(memorising=0.86, kind="vector"),
+            "discriminator overfits",
+            ("Try: lower --hidden",),
+        ),
         (
             dict(distance=3.4, best={"step": 3000, "value": 1.2}, raw_distance=3.0),
-            "past its best",
-            ("1.2 at step 3000", "3.4 now", "--checkpoint best", "--lr-g"),
+            "samples get worse",
+            ("1.2 at step 3000", "3.4 now", "Try: use --checkpoint best"),
         ),
-        (dict(distance=1.0, raw_distance=0.3), "the averaged weights lag behind", ("--ema",)),
+        (dict(distance=1.0, raw_distance=0.3), "averaged weights lag behind", ("lower --ema",)),
     ],
     ids=lambda v: v if isinstance(v, str) else None,
 )
 def test_each_illness_has_its_sentence(changes, name, words):
     (sentence,) = said(**changes)
     assert sentence.startswith(f"{name}: ") and all(word in sentence for word in words), sentence
+
+
+WRONG = {
+    "strong": dict(separation=0.998, raw_relative=0.6),
+    "weak": dict(separation=0.52, raw_relative=0.6),
+    "collapsed": dict(modes_seen=3),
+    "alike": dict(diversity=0.3),
+    "overfits": dict(memorising=0.86),
+    "worse": dict(distance=3.4, best={"step": 3000, "value": 1.2}, raw_distance=3.0),
+    "lags": dict(distance=1.0, raw_distance=0.3),
+}
+
+
+@pytest.mark.parametrize("known", [EVERY_OPTION, ("r1", "r2"), ("lr_g", "r1", "r2", "pack"), ()])
+@pytest.mark.parametrize("pair", list(combinations(WRONG, 2)), ids=" ".join)
+def test_the_advice_of_one_interval_does_not_contradict_itself(pair, known):
+    changes = WRONG[pair[0]] | WRONG[pair[1]]
+    best = changes.pop("best", BEST)
+    findings = adversarial_findings(HEALTHY | changes, GRADIENTS, best)
+    sentences = advise(findings, known)
+    assert len(sentences) == len(findings)
+    raised, lowered = (
+        {
+            flag
+            for s in sentences
+            for flag in re.findall(r"--[\w-]+", s.partition(f"Try: {action}")[2])
+        }
+        for action in ("raise", "lower")
+    )
+    assert not raised & lowered
+    assert all(s.count("Try:") <= 1 and s.count(" or --") == 0 for s in sentences)
 
 
 def test_which_phase_is_the_discriminators():
@@ -477,17 +522,19 @@ def test_a_discriminator_learns_few_examples_by_heart(tmp_path):
         last["duel"]["separation_held_out"] == pytest.approx(0.5, abs=0.06)
         and abs(last["duel"]["relative"]) < 0.02
     )
-    assert names(run) == {"D is memorising"} and "--hidden" in last["health"][0]
+    assert names(run) == {"discriminator overfits"} and "--hidden" in last["health"][0]
 
 
 @pytest.mark.parametrize("loss", ["non-saturating", "minimax"])
 def test_a_discriminator_wins(loss, tmp_path):
     """The saturating loss leaves the generator without a gradient, the other one with a strong one."""
     run = scene(tmp_path / "run", 600, shift=3.0, loss=loss)
-    (sentence,) = [s for s in run.events("interval")[-1]["health"] if s.startswith("D wins")]
-    assert sentence.startswith("D wins: it ranks 100.0 % of pairs right and ")
+    (sentence,) = [
+        s for s in run.events("interval")[-1]["health"] if s.startswith("discriminator too")
+    ]
+    assert sentence.startswith("discriminator too strong: it ranks 100.0 % of (real, ")
     assert (
-        "the generator's gradient is" if loss == "minimax" else "the samples are far"
+        "the gradient norm of the generator is" if loss == "minimax" else "the samples are far"
     ) in sentence
 
 
@@ -499,13 +546,13 @@ def test_samples_that_are_not_finite_end_the_run(tmp_path):
 
 
 def test_modes_need_no_evaluator():
-    modes = Modes(
+    modes = SampleModes(
         "classes",
         2,
         centres=torch.tensor([[0.0], [1.0]], dtype=torch.float64),
         radius=torch.tensor([0.1, 0.2], dtype=torch.float64),
     )
-    mode, inside = modes.of(torch.tensor([[0.05], [0.4], [0.85], [1.3]], dtype=torch.float64))
+    mode, inside = modes.assign(torch.tensor([[0.05], [0.4], [0.85], [1.3]], dtype=torch.float64))
     assert mode.tolist() == [0, 0, 1, 1] and inside.tolist() == [True, False, True, False]
 
 

@@ -12,7 +12,7 @@ from fromnoise.cli import main
 from fromnoise.core.errors import DataError
 from fromnoise.data import DataConfig, load
 from fromnoise.data.codecs.columns import Columns
-from fromnoise.data.formats.cells import calendar_form, text_form
+from fromnoise.data.tables.cell_forms import calendar_form, text_form
 
 RNG = np.random.default_rng(3)
 

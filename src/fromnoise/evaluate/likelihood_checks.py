@@ -63,7 +63,7 @@ def repeated_value(dataset: Dataset) -> str:
         if most >= fewest:
             advice = ""
             if column is not None:
-                advice = f"; {column.coarser()}, then each row has a probability"
+                advice = f"; {column.describe_rounding()}, then each row has a probability"
             return (
                 f"{name} has one value in {most:,} of {len(x):,} rows, but is continuous: a "
                 f"density has no upper limit there{advice}"

@@ -19,7 +19,8 @@ from ..config import DataConfig, refuse_options
 from ..dataset import Dataset, Split
 from ..image_dataset import image_dataset
 from ..splits import split_rows
-from . import table
+from ..tables.table import Table
+from .table import table_dataset
 
 EXAMPLES, LABELS = ("x", "images", "data", "arr_0"), ("y", "labels", "targets")
 MOST_CLASSES = 10_000
@@ -219,7 +220,7 @@ def _levels(name: str, x: np.ndarray, notes: list[str]) -> np.ndarray:
 
 def _table(name: str, x: np.ndarray, y: np.ndarray | None, config: DataConfig) -> Dataset:
     columns = {f"c{i}": _column(x[:, i]) for i in range(x.shape[1])}
-    return table.dataset(name, columns, range(len(x)), config, [], y)
+    return table_dataset(Table(name, columns, range(len(x))), config, y)
 
 
 def _column(cells: np.ndarray) -> np.ndarray:
