@@ -29,13 +29,9 @@ from ..core.rng import Rng
 from ..core.spec import Batch, DataSpec
 from ..nets.diffusion import make_network
 from ..probability.cells import Cells
+from ..probability.diffusion import likelihood
 from ..probability.diffusion.bounds import bound
 from ..probability.diffusion.known import make_known_denoiser
-from ..probability.diffusion.likelihood import (
-    data_log_likelihood,
-    flow_log_likelihood,
-    lowest_ratio,
-)
 from ..probability.diffusion.mean_flow import mean_flow_loss, mean_square
 from ..probability.diffusion.ode import OdeLikelihood
 from ..probability.diffusion.path import PATHS, RATIOS, append_dims
@@ -132,9 +128,14 @@ class Diffusion(DenoisingFamily):
     def __init__(self, config: Config, spec: DataSpec):
         super().__init__(config, spec)
         c = config
+        if spec.kind == "tokens":
+            raise UsageError("diffusion is for images and vectors: use autoregressive for text")
+        if c.conditional and not (spec.classes or spec.caption):
+            raise UsageError("--conditional needs labels or captions, and this data has none")
         self.path = PATHS[c.path]()
         self.target = DEFAULT_TARGETS[c.path] if c.target == "auto" else c.target
-        check_config(c, self.target, spec)
+        if c.jumps and (c.path, self.target) != ("flow", "v"):
+            raise UsageError("--jumps needs straight lines: --path flow with --target auto")
         self.cost_stages = 10 if c.jumps else 1  # a step that learns to jump costs more
         self.net = make_network(
             c.network,
@@ -228,35 +229,20 @@ class Diffusion(DenoisingFamily):
 
     def log_likelihood(self, x: Tensor, y: Tensor | None, rng: Rng, k: int = 1) -> Tensor:
         """The variational bound (B,) nats: of a probability of levels or cells, or of a density."""
-        data = (self.scale, self.spec.levels, self.cells)
-        return bound(
-            self.denoiser(y, Options()),
-            self.standardise(x),
-            self.path,
-            data_log_likelihood(x, self.shift, *data),
-            rng,
-            8 if self.spec.kind == "image" else 64,
-            lowest_ratio(*data),
-        )
+        decoder = likelihood.Decoder(x, self.shift, self.scale, self.spec.levels, self.cells)
+        denoise = self.denoiser(y, Options())
+        levels = 8 if self.spec.kind == "image" else 64
+        x = self.standardise(x)
+        return bound(denoise, x, self.path, decoder.log_p, rng, levels, decoder.lowest_ratio)
 
     def flow_log_likelihood(
         self, x: Tensor, y: Tensor | None, rng: Rng, probes: int | None = None, **solver
     ) -> OdeLikelihood:
         """log p(x) (B,) nats along the probability flow; see diffusion/likelihood.py."""
         denoise = self.denoiser(y, Options())
-        return flow_log_likelihood(
+        return likelihood.flow_log_likelihood(
             denoise, self.path, x, self.shift, self.scale, rng, probes, **solver
         )
-
-
-def check_config(c: Config, target: str, spec: DataSpec) -> None:
-    """Raises UsageError for options that do not fit the data or each other."""
-    if spec.kind == "tokens":
-        raise UsageError("diffusion is for images and vectors: use autoregressive for text")
-    if c.conditional and not (spec.classes or spec.caption):
-        raise UsageError("--conditional needs labels or captions, and this data has none")
-    if c.jumps and (c.path, target) != ("flow", "v"):
-        raise UsageError("--jumps needs straight lines: --path flow with --target auto")
 
 
 FAMILY = Diffusion

@@ -2,8 +2,8 @@
 
     x ~ N(m, S),  S = V diag(s) V^T + rest (I - V V^T),  y = x_t / alpha = x + r eps,  r = sigma / alpha
 
-    denoiser   E[x | y] = m + S (S + r^2)^-1 (y - m)                           the Wiener filter
-    flow       y - m at r'  =  (S + r'^2)^(1/2) (S + r^2)^(-1/2) (y - m)        solves dy/dr = (y - E[x | y]) / r
+    denoiser  E[x | y] = m + S (S + r^2)^-1 (y - m), the Wiener filter
+    flow      y - m at r' = (S + r'^2)^(1/2) (S + r^2)^(-1/2) (y - m), dy/dr = (y - E[x | y]) / r
 
 At strong noise the best denoiser is that of the data's Gaussian: a diffusion model learns a
 correction of it, and its sampler solves this part exactly (Wang & Vastola 2024, arXiv:2412.09726).
@@ -61,12 +61,11 @@ class GaussianData(nn.Module):
     def scaled(
         self, u: Tensor, gain: Callable[[Tensor], Tensor], condition: Tensor | None
     ) -> Tensor:
-        """g(S) u for u (B, *shape); gain maps variances to g(variances), elementwise; S is that of ``spread_of``."""
+        """g(S) u for u (B, *shape), where g is ``gain`` (elementwise) and S that of the condition."""
         along, outside = self.split(u)
         variances = self.conditional_variances(condition).double()
-        return gain(self.rest.double()).to(u.dtype) * outside + self.join(
-            gain(variances).to(u.dtype) * along, u.shape
-        )
+        along = self.join(gain(variances).to(u.dtype) * along, u.shape)
+        return gain(self.rest.double()).to(u.dtype) * outside + along
 
     def centre(self, x: Tensor) -> Tensor:
         """The mean, (1, *shape), in the shape and dtype of x (B, *shape)."""
