@@ -179,6 +179,8 @@ def test_an_evaluator_names_the_classes():
 class Fixed(torch.nn.Module):
     """Samples that were made before."""
 
+    conditional = False
+
     def __init__(self, x):
         super().__init__()
         self.x, self.config = x, None

@@ -246,9 +246,7 @@ def test_turns_freeze_resume_exactly_in_the_middle_and_are_timed(monkeypatch, tm
 @pytest.mark.parametrize("optimizer", ["adam", "adamw", "muon"])
 def test_optimisers_resume_exactly(optimizer, tmp_path):
     whole = train(tmp_path / "a", optimizer=optimizer)
-    cut = interrupted(
-        make_plan("vae", **TINY_VAE | {"optimizer": optimizer}), tmp_path / "b", [7]
-    )
+    cut = interrupted(make_plan("vae", **TINY_VAE | {"optimizer": optimizer}), tmp_path / "b", [7])
     assert not first_difference(whole, cut)
 
 
@@ -398,7 +396,8 @@ def test_an_opened_checkpoint_has_its_progress(tmp_path):
     run = train(tmp_path / "run")
     assert [load_run(run, which).model.progress for which in ("15", "last")] == [0.75, 1.0]
     assert (
-        load_run(train(tmp_path / "b", "classical", latent_dim=2, hidden=None)).model.progress == 1.0
+        load_run(train(tmp_path / "b", "classical", latent_dim=2, hidden=None)).model.progress
+        == 1.0
     )
 
 
@@ -786,9 +785,7 @@ def test_where_looking_takes_long_there_are_fewer_intervals(monkeypatch, tmp_pat
     )
 
     def about(**budget):
-        plan = make_plan(
-            "vae", "digits", **TINY_VAE | {"steps": None, "intervals": None} | budget
-        )
+        plan = make_plan("vae", "digits", **TINY_VAE | {"steps": None, "intervals": None} | budget)
         return estimate_cost(plan.trainer(), plan.train)["intervals"]
 
     assert (
@@ -798,9 +795,7 @@ def test_where_looking_takes_long_there_are_fewer_intervals(monkeypatch, tmp_pat
     )
     assert about(minutes=0.1, intervals=7) == 7
     run = start_run(
-        make_plan(
-            "vae", "digits", **TINY_VAE | {"steps": None, "intervals": None, "minutes": 0.1}
-        ),
+        make_plan("vae", "digits", **TINY_VAE | {"steps": None, "intervals": None, "minutes": 0.1}),
         tmp_path / "run",
     )
     assert (
@@ -818,6 +813,36 @@ def test_a_run_of_another_version_says_so_when_it_is_resumed(tmp_path):
     run.update(config=run.info["config"] | {"hidden": [9]})
     with pytest.raises(StorageError, match="does not fit this version of its family"):
         resume_run(Run(run.path), {"steps": 2})
+
+
+@pytest.mark.parametrize("family,data", [("vae", "digits"), ("gan", "ring8")])
+def test_the_model_is_built_once_before_the_first_step(family, data, monkeypatch, tmp_path):
+    """Options are checked, steps are timed and the run is trained with one and the same model."""
+    from fromnoise.cli import main
+
+    built, original = [], Family.__init__
+
+    def counted(self, config, spec):
+        built.append(type(self).__name__)
+        original(self, config, spec)
+
+    monkeypatch.setattr(Family, "__init__", counted)
+    small = ["--batch-size", "16", "--validation-examples", "20", "--quiet", "--out", "run"]
+    monkeypatch.chdir(tmp_path)
+    assert main(["train", family, "--data", data, "--steps", "2", "--hidden", "8", *small]) == 0
+    assert len(built) == 1, built
+    built.clear()
+    assert main(["resume", "run", "--steps", "2", "--quiet"]) == 0
+    assert len(built) == 1, built
+
+
+def test_a_changed_plan_has_a_model_of_its_own():
+    plan = make_plan("vae", **TINY_VAE)
+    other = replace(plan, train=plan.train.model_copy(update={"seed": 1}))
+    again = [plan.trainer().model, plan.trainer().model]  # checked before, and built anew
+    assert all(torch.equal(p, q) for p, q in zip(*(m.parameters() for m in again)))
+    pairs = list(zip(again[0].parameters(), other.trainer().model.parameters()))
+    assert not all(torch.equal(p, q) for p, q in pairs) and again[0] is not again[1]
 
 
 def test_what_is_computed_before_the_first_step_is_computed_once(monkeypatch, tmp_path):
@@ -935,7 +960,9 @@ def test_sampling_needs_no_data(tmp_path):
     expected = with_data.dataset.columns.decode(sample(with_data, 5).numpy())
     path.unlink()
     loaded = load_run(run, with_data=False)
-    assert loaded.dataset.columns.decode(sample(loaded, 5).numpy()) == expected and set(expected) == {
+    assert loaded.dataset.columns.decode(sample(loaded, 5).numpy()) == expected and set(
+        expected
+    ) == {
         "a",
         "b",
         "c",

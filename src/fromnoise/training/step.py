@@ -43,7 +43,7 @@ def train_step(
             terms |= {name: float(term.detach()) for name, term in loss.terms.items()}
             norms[phase.name] = norm
             if not (math.isfinite(norm) and math.isfinite(value)):
-                raise health.NotFinite(step, health.not_finite(terms, value, norm), model)
+                raise health.NotFinite(step, health.describe_not_finite(terms, value, norm), model)
             optimizer.step(factor)
     return terms, norms
 

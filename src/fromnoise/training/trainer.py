@@ -10,7 +10,7 @@ import torch
 
 from ..core.capabilities import ChoosesSamples, FitsBefore, FitsInClosedForm, Judges, has
 from ..core.config import BaseConfig
-from ..core.device import compilable_modules, can_compile, select_device, set_threads
+from ..core.device import can_compile, compilable_modules, select_device, set_threads
 from ..core.errors import DivergedError, StorageError, UsageError
 from ..core.family import Family, turns
 from ..core.output import warn
