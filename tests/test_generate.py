@@ -513,8 +513,8 @@ def opened(monkeypatch):
     """opened(restored): what the verbs open from now on."""
 
     def set_to(found):
-        for verb in ("use", "text"):
-            monkeypatch.setattr(f"fromnoise.cli.{verb}.opened", lambda *args, **more: found)
+        for verb in ("sample", "score"):
+            monkeypatch.setattr(f"fromnoise.cli.{verb}.open_run", lambda *args, **more: found)
 
     return set_to
 

@@ -244,7 +244,7 @@ run()
 def test_a_signal_while_an_error_is_printed_ends_without_a_traceback(capsys, monkeypatch):
     import fromnoise.cli as cli
 
-    say, calls = cli._say, []
+    say, calls = cli._print_error, []
 
     def interrupted(message, code):
         calls.append(message)
@@ -253,7 +253,7 @@ def test_a_signal_while_an_error_is_printed_ends_without_a_traceback(capsys, mon
             time.sleep(1)
         return say(message, code)
 
-    monkeypatch.setattr(cli, "_say", interrupted)
+    monkeypatch.setattr(cli, "_print_error", interrupted)
     assert main(["sample", "nothing"]) == 143
 
 

@@ -37,7 +37,7 @@ from fromnoise.training.optim import lr_factor
 from fromnoise.training.plan import make_plan
 from fromnoise.training.resume import recorded_plan, resume_run
 from fromnoise.training.settings import TrainConfig
-from fromnoise.training.step import due
+from fromnoise.training.step import due_phases
 from fromnoise.training.stop import StopRequest
 from fromnoise.training.trainer import Trainer
 
@@ -161,7 +161,7 @@ D, G = Phase("d", ("a",), 0.1), Phase("g", ("b",), 0.1)
 
 
 def at(step: int, *phases: Phase, batches_per_epoch=10) -> list[tuple[str, int]]:
-    return [(phase.name, place) for phase, place in due(phases, step, batches_per_epoch)]
+    return [(phase.name, place) for phase, place in due_phases(phases, step, batches_per_epoch)]
 
 
 def test_usually_every_phase_runs_at_each_step():
@@ -173,7 +173,7 @@ def test_usually_every_phase_runs_at_each_step():
         [("d", 6)],
         [("d", 9), ("g", 11)],
     ]
-    assert due((), 3, 10) == []
+    assert due_phases((), 3, 10) == []
 
 
 @pytest.mark.parametrize(
@@ -463,7 +463,7 @@ def test_a_stopped_run_knows_all_of_its_seconds(tmp_path):
 
 def test_best_and_last_are_both_said(tmp_path):
     from fromnoise.cli.live import event_line
-    from fromnoise.cli.train import scores
+    from fromnoise.cli.train import describe_scores
 
     run = train(tmp_path / "run", lr=0.3, steps=40, intervals=8, schedule="constant", hidden=(64,))
     events = run.events("interval")
@@ -484,8 +484,8 @@ def test_best_and_last_are_both_said(tmp_path):
         worse | {"step": 3}
     )
     assert (
-        scores(worse) == "held-out 2.5 at step 7 (best 1.25 at 3)"
-        and scores(worse | {"step": 3}) == "held-out 2.5 at step 3, the best"
+        describe_scores(worse) == "held-out 2.5 at step 7 (best 1.25 at 3)"
+        and describe_scores(worse | {"step": 3}) == "held-out 2.5 at step 3, the best"
     )
 
 

@@ -1,0 +1,82 @@
+"""``show``: figures of a run."""
+
+import click
+
+from ..core.errors import UsageError
+from ..core.output import warn
+from .root import (
+    PATH,
+    add_trust_flags,
+    checkpoint_flag,
+    data_flag,
+    device_flag,
+    fromnoise,
+    json_flag,
+    open_run,
+    parse_whole,
+    print_result,
+    quiet_flag,
+    seed_flag,
+)
+
+
+@fromnoise.command()
+@click.argument("run", type=PATH)
+@click.argument("names", nargs=-1)
+@click.option(
+    "--dims",
+    default="0,1",
+    metavar="I,J",
+    help="the two latent dimensions of scatter and grid [0,1]",
+)
+@click.option(
+    "--sampled", is_flag=True, help="scatter: draw a sample of z instead of the posterior mean"
+)
+@seed_flag
+@click.option(
+    "--beside",
+    type=PATH,
+    metavar="RUN",
+    help="a second model. denoise: a plain autoencoder for the middle row; planes: any other model; "
+    "window: another model of the text",
+)
+@click.option("-o", "--out", type=PATH, metavar="DIR", help="[the run's figures folder]")
+@checkpoint_flag
+@data_flag
+@device_flag
+@add_trust_flags
+@json_flag
+@quiet_flag
+def show(run, names, dims, sampled, seed, beside, out, checkpoint, data, device, as_json, quiet):
+    """Draw figures as PNG and SVG. Without names, all that the model can have.
+
+    \b
+    training     curves progress
+    samples      samples captions nearest film truncation
+    latents      scatter grid planes traverse interp kl
+    symbols      window surprise next bigrams completions order
+    noise        forward denoising trajectories steps
+    images back  recon worst denoise invert
+    adversaries  duel
+    """
+    from ..show.catalogue import show as draw
+    from ..training.launch import command_line
+
+    loaded = open_run(run, checkpoint, device, data=data)
+    pair = dims.split(",")
+    if len(pair) != 2:
+        raise UsageError(f"--dims takes two numbers such as 0,1, not '{dims}'")
+    plain = None if beside is None else open_run(beside, "last", device)
+    files = draw(
+        loaded,
+        list(names) or None,
+        seed=parse_whole(seed, "--seed", 0),
+        dims=tuple(parse_whole(dim, "--dims", 0) for dim in pair),
+        sampled=sampled,
+        plain=plain,
+        command=command_line(),
+        out=out,
+        say=warn,
+    )
+    images = [str(file) for file in files if file.suffix == ".png"]
+    print_result({"run": str(run), "files": [str(file) for file in files]}, as_json, *images)
