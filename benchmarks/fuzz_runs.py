@@ -43,7 +43,7 @@ from fromnoise.runs.load import load_run
 from fromnoise.runs.progress_samples import list_progress_samples, read_progress_samples
 from fromnoise.runs.records.report import read_report
 from fromnoise.runs.verify import verify
-from fromnoise.show.figures.catalogue import show
+from fromnoise.show.catalogue import show
 from fromnoise.studies.comparison import headline
 from fromnoise.training.launch import start_run
 from fromnoise.training.plan import make_plan, option_models

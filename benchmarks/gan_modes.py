@@ -18,8 +18,8 @@ from pathlib import Path
 from header import header
 
 import fromnoise as fn
-from fromnoise.evaluate.modes import POINTS, mode_estimates
 from fromnoise.inference import sample
+from fromnoise.measures.pacgan import POINTS, estimate_modes
 
 MODES = {"ring8": 8, "grid25": 25}
 FIRST_LOSS = dict(loss="minimax", r1=0.0, r2=0.0)
@@ -52,7 +52,7 @@ def one(data: str, seed: int, args, **options) -> tuple[int, float, float]:
 
 def measured(run, seed: int, **options) -> tuple[int, float, float]:
     """Modes that were hit, share of good samples, divergence of the modes' shares."""
-    found = mode_estimates(run.dataset, sample.sample(run.loaded, POINTS, seed, options=options))
+    found = estimate_modes(run.dataset, sample.sample(run.loaded, POINTS, seed, options=options))
     kl = found["mode_kl"].value if "mode_kl" in found else float("inf")  # no sample is good
     return int(found["modes"].value), found["good_samples"].value, kl
 

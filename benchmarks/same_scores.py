@@ -15,14 +15,16 @@ from header import header
 
 from fromnoise import data
 from fromnoise.data.stream import in_order
-from fromnoise.evaluate.quality import QualityReference, Samples, quality
+from fromnoise.evaluate.quality import measure_quality
+from fromnoise.evaluate.quality_reference import QualityReference
+from fromnoise.evaluate.samples import Samples
 from fromnoise.measures.evaluator import shipped_for
 
 
 def scores(name: str, split: str, n: int) -> dict[str, float]:
     dataset = data.load(name)
     x = torch.cat([batch.x for batch in in_order(dataset, split, limit=n)]).flip(2)
-    rows = quality(QualityReference(dataset, shipped_for(dataset)), Samples.of(x))
+    rows = measure_quality(QualityReference(dataset, shipped_for(dataset)), Samples.of(x))
     return {
         f"{name} {row['name']} {row['evaluator'].partition('/')[0]}": row["value"]
         for row in rows

@@ -21,8 +21,8 @@ from torch import Tensor
 import fromnoise as fn
 from fromnoise.api import TrainedRun
 from fromnoise.data.dataset import Dataset
-from fromnoise.evaluate.modes import STACKED, mode_estimates, modes_of
 from fromnoise.inference import sample
+from fromnoise.measures.pacgan import STACKED, estimate_modes, find_modes
 
 SETTING = dict(width="32", lr_d="1e-3", lr_g="1e-3")
 
@@ -72,7 +72,7 @@ def measure(run: TrainedRun, seed: int) -> None:
     )
     for what, options in ((", the generator alone", {"candidates": 1}), ("", {})):
         x = sample.sample(run.loaded, STACKED, seed, options=options)
-        found = mode_estimates(run.dataset, x)
+        found = estimate_modes(run.dataset, x)
         for name, estimate in found.items():
             print(
                 f"{name}{what}: {estimate.value:.4g} (a perfect model: {estimate.null:.4g})",
@@ -83,7 +83,7 @@ def measure(run: TrainedRun, seed: int) -> None:
 
 def sure(dataset: Dataset, x: Tensor, probability: float = 0.7) -> float:
     """Share of images (n, 3, H, W) in model form whose channels all have a class of so much probability."""
-    classifier = modes_of(dataset).index.keywords["classifier"]
+    classifier = find_modes(dataset).index.keywords["classifier"]
     chances = classifier.logits(classifier(x.flatten(0, 1)[:, None])).softmax(1).amax(1)
     return float((chances.view(len(x), -1).amin(1) > probability).float().mean())
 

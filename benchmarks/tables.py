@@ -22,8 +22,9 @@ from fromnoise.core.rng import Rng
 from fromnoise.data import load
 from fromnoise.data.stream import in_order
 from fromnoise.evaluate import likelihood, likelihood_checks
-from fromnoise.evaluate.quality import QualityReference, Samples, quality
-from fromnoise.evaluate.report import drawn
+from fromnoise.evaluate.quality import measure_quality
+from fromnoise.evaluate.quality_reference import QualityReference
+from fromnoise.evaluate.samples import Samples, draw_samples
 from fromnoise.inference import sample
 from fromnoise.inference.write import write as write_samples
 from fromnoise.runs.load import load_run
@@ -167,7 +168,7 @@ def planted() -> None:
     ):
         rows = {
             found["name"]: found
-            for found in quality(QualityReference(dataset), Samples.of(samples))
+            for found in measure_quality(QualityReference(dataset), Samples.of(samples))
         }
         print(
             f"copies of training rows {name}: near-copies {100 * rows['near_copies']['value']:.1f} %"
@@ -237,10 +238,10 @@ def main() -> None:
 
 
 def row(loaded, quality_reference: QualityReference, path: Path, truth) -> str:
-    measured = {found["name"]: found for found in quality(quality_reference, drawn(loaded, N, 0))}
+    measured = {found["name"]: found for found in measure_quality(quality_reference, draw_samples(loaded, N, 0))}
     written = {
         found["name"]: found
-        for found in quality(quality_reference, Samples.of(read_written(loaded, path, N)))
+        for found in measure_quality(quality_reference, Samples.of(read_written(loaded, path, N)))
     }
 
     def both(name):

@@ -12,8 +12,9 @@ from fromnoise.core.rng import Rng
 from fromnoise.core.spec import Batch, DataSpec
 from fromnoise.data.dataset import Dataset, TextSplit
 from fromnoise.data.stream import in_order
-from fromnoise.families.autoregressive import AutoRegressive, Config, Options, folds_of
+from fromnoise.families.autoregressive import AutoRegressive, Config, Options
 from fromnoise.nets.counts.ngram import KneserNey
+from fromnoise.nets.counts.training_set import split_into_folds
 
 NETWORKS = ("ngram", "window", "conv", "gru", "lstm", "gpt")
 SMALL = dict(width=16, depth=2, heads=2, order=3)
@@ -133,10 +134,10 @@ def test_training_counts_are_those_of_the_other_folds():
     made = counted(model(DataSpec("tokens", (20,), levels=5), prior=True), s).train()
     with torch.no_grad():
         window = s[140:160][None]
-        log_p = made.parts(
+        log_p = made.predict(
             window,
             torch.zeros(1, dtype=torch.int64),
-            made.fold(Batch(window, rows=torch.tensor([7]))),
+            made.fold_of(Batch(window, rows=torch.tensor([7]))),
         )[1]
         nll = -log_p.gather(2, window.long()[..., None])[..., 0]
     others = KneserNey(3, 5).fit(torch.cat([s[:120], s[200:]]))
@@ -152,7 +153,7 @@ def test_training_counts_are_those_of_the_other_folds():
     "rows, size, end", [(30, 20, 605), (7, 5, 36), (1, 4, 4), (10, 3, 32), (60_000, 1, 60_000)]
 )
 def test_folds_hold_each_row_and_where_it_reaches(rows, size, end):
-    folds = folds_of(rows, size, end)
+    folds = split_into_folds(rows, size, end)
     for row in {0, 1, rows // 3, rows - 2, rows - 1} & set(range(rows)):
         first, last = folds[row * len(folds) // rows]
         reach = min(size * row + 2 * size - 1, end) if size > 1 else row + 1
@@ -244,7 +245,7 @@ def test_completion_keeps_what_is_known_and_draws_the_rest_as_the_model_would():
 def test_symbols_are_chosen_by_numbers_fine_enough_for_rare_ones(monkeypatch):
     found = []
     monkeypatch.setattr(
-        "fromnoise.families.autoregressive.choose",
+        "fromnoise.families.autoregressive.choose_symbol",
         lambda log_p, history, options, u: (found.append(u), log_p.argmax(1))[1],
     )
     model(DataSpec("image", (1, 2, 4), levels=2), pack=False).sample(3, None, Options(), Rng(0))
@@ -295,7 +296,7 @@ def test_what_a_hybrid_can_see_is_what_its_counts_see_too():
 
 
 def test_too_much_to_count_is_told_before_memory_ends(monkeypatch):
-    monkeypatch.setattr("fromnoise.families.autoregressive.COUNTED", 100)
+    monkeypatch.setattr("fromnoise.nets.counts.training_set.MAX_SYMBOLS", 100)
     with pytest.raises(UsageError, match="too many to count"):
         counted(model(DataSpec("tokens", (20,), levels=5), network="ngram"), text())
 
@@ -304,7 +305,7 @@ def test_too_much_to_count_is_told_before_memory_ends(monkeypatch):
 def test_likelihoods_in_pieces_are_the_same(monkeypatch):
     made, s = model(DataSpec("tokens", (10,), levels=5)), text(80).view(8, 10)
     whole = made.nll(s, None)
-    monkeypatch.setattr("fromnoise.families.autoregressive.MOST_LOGITS", 150)
+    monkeypatch.setattr("fromnoise.families.autoregressive.MAX_LOGITS", 150)
     assert torch.allclose(made.nll(s, None), whole, atol=1e-5)
 
 

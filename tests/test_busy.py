@@ -21,7 +21,7 @@ from fromnoise.runs import checkpoint
 from fromnoise.runs.directory import Run
 from fromnoise.runs.load import load_run
 from fromnoise.training import budget, launch
-from fromnoise.training.budget import Timer, as_option, ends_interval, plan_of, section
+from fromnoise.training.budget import Timer, format_plan, ends_interval, find_section, read_plan
 from fromnoise.training.launch import start_run
 from fromnoise.training.optim import lr_factor
 from fromnoise.training.plan import make_plan
@@ -83,17 +83,19 @@ def test_progress_grows_from_0_to_1_whatever_was_decided():
     draw = random.Random(0)
     for plan in (random_plan(draw) for _ in range(300)):
         total = plan[-1][1]
-        budget.check(plan)
+        budget.check_plan(plan)
         shares = [
-            here.at(step) / here.total for step in range(total) for here in [section(plan, step)]
-        ] + [section(plan, total - 1).at(total) / total]
+            here.at(step) / here.total
+            for step in range(total)
+            for here in [find_section(plan, step)]
+        ] + [find_section(plan, total - 1).at(total) / total]
         assert (
             shares[0] == 0
             and shares[-1] == 1
             and all(earlier < later for earlier, later in pairwise(shares))
         )
         for step, _ in plan[1:]:  # nothing jumps where something is decided
-            before = section(plan, step - 1)
+            before = find_section(plan, step - 1)
             assert before.at(step) / before.total == pytest.approx(shares[step], abs=1e-12)
 
 
@@ -102,7 +104,7 @@ def test_without_a_change_the_numbers_are_those_of_the_steps_to_the_bit():
     for total in (1, 7, 100, 9393, 10**9):
         for step in {0, 1, total // 3, total - 1}:
             for plan in ([[0, total]], [[0, total], [max(1, step // 2), total]]):
-                here = section(plan, step)
+                here = find_section(plan, step)
                 assert here.at(step) / here.total == step / total
                 assert lr_factor(here.at(step), here.total, config) == lr_factor(
                     step, total, config
@@ -122,7 +124,7 @@ def test_intervals_are_as_many_as_were_asked_for():
         plan = [[0, first], [step, step + draw.randint(100, 3000)]]
         looks = [s for s in range(1, plan[-1][1] + 1) if ends_interval(plan, s, intervals)]
         assert looks[-1] == plan[-1][1] and abs(len(looks) - intervals) <= 1
-        shares = [here.at(s) / here.total for s in looks for here in [section(plan, s - 1)]]
+        shares = [here.at(s) / here.total for s in looks for here in [find_section(plan, s - 1)]]
         assert all(later - earlier > 0.5 / intervals for earlier, later in pairwise(shares[:-1]))
 
 
@@ -263,7 +265,7 @@ def test_a_run_is_a_function_of_its_plan(clock, tmp_path, timed, later):
     clock.cost = lambda step, timing: timed if timing else later
     run = train(tmp_path / "run", minutes=0.3)
     assert len({total for _, total in run.info["plan"]}) > 1
-    words = as_option(run.info["plan"]).split(",")
+    words = format_plan(run.info["plan"]).split(",")
     again = train(tmp_path / "again", plan=words)
     assert again.info["plan"] == run.info["plan"] and not first_difference(run, again)
     decided = run.info["plan"][1][0]
@@ -298,7 +300,7 @@ def test_a_kill_after_a_decision_and_before_its_checkpoint_changes_no_bit(clock,
     done = resume_run(run)
     assert done.info["plan"][: len(kept)] == kept
     is_whole(done)
-    again = train(tmp_path / "again", plan=as_option(done.info["plan"]).split(","))
+    again = train(tmp_path / "again", plan=format_plan(done.info["plan"]).split(","))
     assert not first_difference(done, again)
 
 
@@ -365,9 +367,9 @@ def test_the_cost_of_later_steps_is_part_of_the_plan(tmp_path):
     ):
         timer = Timer(run, 2)
         for step in range(10):
-            timer.stepped(step / 100, factor * 0.1)
+            timer.add_step(step / 100, factor * 0.1)
         assert timer.is_due(plan, 10) and not timer.is_due([[0, 100], [10, 100]], 10)
-        assert timer.total(plan, 10, factor * 1.0) == total
+        assert timer.decide_total(plan, 10, factor * 1.0) == total
 
 
 def test_a_damaged_plan_is_told_by_the_name_of_its_file(tmp_path):
@@ -375,9 +377,9 @@ def test_a_damaged_plan_is_told_by_the_name_of_its_file(tmp_path):
     for damaged in ("x", [[0]], [[3, 4]], [[0, 4], [9, 12]], 5):
         with pytest.raises(StorageError, match="run.json is damaged: plan"):
             run.update(plan=damaged)
-            plan_of(Run(run.path))
+            read_plan(Run(run.path))
     good = {"seconds": 5.0, "look": 0.1, "costs": [[1.0, 0.1]], "start": 0}
-    assert budget.budget_of(run) is None
+    assert budget.read_budget(run) is None
     for damaged in (
         "x",
         5,
@@ -395,7 +397,7 @@ def test_a_damaged_plan_is_told_by_the_name_of_its_file(tmp_path):
     assert Timer(Run(run.path), 4).budget == good
     run.info.pop("plan")
     run.update()
-    assert plan_of(Run(run.path)) == [[0, 4]]  # of an earlier version
+    assert read_plan(Run(run.path)) == [[0, 4]]  # of an earlier version
 
 
 # -- words --------------------------------------------------------------------------------------------------------
@@ -478,4 +480,4 @@ def test_the_commands_of_a_tour_make_its_runs_again(clock, tmp_path):
         lambda line: None,
     )
     run = Run(tmp_path / "tour" / "vae")
-    assert f"--plan {as_option(run.info['plan'])}" in command and len(run.info["plan"]) > 1
+    assert f"--plan {format_plan(run.info['plan'])}" in command and len(run.info["plan"]) > 1

@@ -17,7 +17,7 @@ from fromnoise.core.spec import DataSpec
 from fromnoise.data import DataConfig, Dataset, Split
 from fromnoise.evaluate import reconstruction
 from fromnoise.evaluate.likelihood import score, scores
-from fromnoise.evaluate.protocol import columns_of
+from fromnoise.evaluate.protocol import align_columns
 from fromnoise.evaluate.report import evaluate
 from fromnoise.evaluate.table import plain_table
 from fromnoise.families import load
@@ -144,7 +144,7 @@ def test_reports_say_what_they_are(tmp_path):
         in next(row for row in ppca["metrics"] if row["name"] == "log_likelihood")["reason"]
     )
     names = [
-        (c.name, c.card["bound"], c.card["k"]) for c in columns_of([vae, auto, ppca]) if c.there()
+        (c.name, c.card["bound"], c.card["k"]) for c in align_columns([vae, auto, ppca]) if c.valued_rows()
     ]
     assert ("elbo", "lower", 1) in names and ("importance_weighted", "lower", 20) in names
     text = plain_table([vae, auto])
@@ -214,7 +214,7 @@ def test_the_first_examples_of_a_split_stand_for_all_of_it(tmp_path):
 
 
 def test_a_summary_fits_a_terminal(tmp_path):
-    from fromnoise.evaluate.table import summary
+    from fromnoise.evaluate.summary import summary
 
     reports = [
         measured(trained(tmp_path / "vae", hidden=(8,), latent_dim=2), k=20),
@@ -225,7 +225,7 @@ def test_a_summary_fits_a_terminal(tmp_path):
 
 
 def test_a_likelihood_given_the_label_says_so_in_the_terminal(tmp_path):
-    from fromnoise.evaluate.table import summary
+    from fromnoise.evaluate.summary import summary
     from fromnoise.studies.comparison import headline
 
     told = [
@@ -263,7 +263,7 @@ def test_the_terminal_tells_what_a_perfect_model_would_score(tmp_path):
 
 def test_the_summary_tells_the_copies_of_a_perfect_model():
     from fromnoise.evaluate.protocol import row
-    from fromnoise.evaluate.table import summary
+    from fromnoise.evaluate.summary import summary
     from fromnoise.measures.estimate import Estimate
 
     near = row("near_copies", "near-copies", Estimate(1.0, null=0.997, n=60), "share")

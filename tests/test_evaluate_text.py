@@ -22,9 +22,10 @@ from fromnoise.data.codecs.tokenizer import Bytes, Characters
 from fromnoise.data.config import DataConfig
 from fromnoise.data.dataset import Dataset, TextSplit
 from fromnoise.evaluate import text, text_reference
-from fromnoise.evaluate.protocol import columns_of
-from fromnoise.evaluate.report import evaluate, reference_for, settings, usual_samples
-from fromnoise.evaluate.table import plain_table, summary
+from fromnoise.evaluate.protocol import align_columns
+from fromnoise.evaluate.report import build_reference, default_samples, evaluate, report_settings
+from fromnoise.evaluate.summary import summary
+from fromnoise.evaluate.table import plain_table
 from fromnoise.evaluate.text import baseline_rows, block_error, measure_text, prediction_rows
 from fromnoise.evaluate.text_copying import COPIED, true_runs
 from fromnoise.evaluate.text_reference import TextReference, load_passage
@@ -461,13 +462,13 @@ def test_a_quick_look_is_smaller_and_kept_apart(runs):
         report["settings"]["samples"] == text.QUICK_TEXTS == len(report["texts"]["sampled"])
         and not (runs["root"] / "gru" / "report.json").exists()
     )
-    quality_reference = reference_for(runs["gru"].dataset)
+    quality_reference = build_reference(runs["gru"].dataset)
     assert (
-        usual_samples(runs["gru"].dataset) == text.TEXTS
-        and known(runs["gru"], settings(text.TEXTS, 100, None, 0, quality_reference)) is None
+        default_samples(runs["gru"].dataset) == text.TEXTS
+        and known(runs["gru"], report_settings(text.TEXTS, 100, None, 0, quality_reference)) is None
     )
     with pytest.raises(UsageError, match="--evaluator"):
-        reference_for(runs["gru"].dataset, evaluator=runs["root"] / "x.safetensors")
+        build_reference(runs["gru"].dataset, evaluator=runs["root"] / "x.safetensors")
 
 
 def test_models_of_one_text_stand_on_one_page_whatever_their_symbols(runs, capsys, monkeypatch):
@@ -488,7 +489,7 @@ def test_models_of_one_text_stand_on_one_page_whatever_their_symbols(runs, capsy
     reports, html = json.loads(capsys.readouterr().out)["reports"], page.read_text("utf-8")
 
     def lines(name):
-        return [set(column.there()) for column in columns_of(reports) if column.name == name]
+        return [set(column.valued_rows()) for column in align_columns(reports) if column.name == name]
 
     assert lines("bits_per_byte") == lines("bits_per_character") == [{0, 1, 2}] and lines(
         "nats_per_symbol"

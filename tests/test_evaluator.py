@@ -9,7 +9,9 @@ import torch
 
 from fromnoise import data
 from fromnoise.core.errors import DataError, UsageError
-from fromnoise.evaluate.quality import QualityReference, Samples, quality
+from fromnoise.evaluate.quality import measure_quality
+from fromnoise.evaluate.quality_reference import QualityReference
+from fromnoise.evaluate.samples import Samples
 from fromnoise.measures import evaluator
 from fromnoise.measures.features import (
     FixedRandomConv,
@@ -175,7 +177,7 @@ def test_threads_move_no_score(fitted):
     for threads in (1, 2):
         torch.set_num_threads(threads)
         scores.append(
-            quality(QualityReference(digits, evaluator.shipped_for(digits)), Samples.of(x))
+            measure_quality(QualityReference(digits, evaluator.shipped_for(digits)), Samples.of(x))
         )
     torch.set_num_threads(1)
     for one, two in zip(*scores):

@@ -10,7 +10,8 @@ from torch.nn.functional import softplus
 from fromnoise.core.errors import UsageError
 from fromnoise.core.rng import Rng
 from fromnoise.core.spec import Batch, DataSpec
-from fromnoise.evaluate.report import drawn, title
+from fromnoise.evaluate.report_head import describe_model
+from fromnoise.evaluate.samples import draw_samples
 from fromnoise.families import gan
 from fromnoise.probability import adversarial
 from fromnoise.runs.load import load_run
@@ -571,5 +572,5 @@ def test_samples_that_d_chooses_share_a_column_with_others(tmp_path):
         )
         for family in ("gan", "vae")
     ]
-    assert len({drawn(one, 10, 0).drawn for one in opened}) == 1
-    assert "D chooses one of 8" in title(opened[0]) and "chooses" not in title(opened[1])
+    assert len({draw_samples(one, 10, 0).drawn for one in opened}) == 1
+    assert "D chooses one of 8" in describe_model(opened[0]) and "chooses" not in describe_model(opened[1])

@@ -13,7 +13,7 @@ from fromnoise.evaluate.report import evaluate
 from fromnoise.inference import edit_files, sample
 from fromnoise.runs.directory import Run
 from fromnoise.runs.load import load_run
-from fromnoise.show.figures.catalogue import show
+from fromnoise.show.catalogue import show
 
 FAST = dict(steps=3, batch_size=16, intervals=1, validation_examples=8, threads=1, conditional=True)
 

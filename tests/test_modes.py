@@ -13,12 +13,19 @@ from fromnoise.core.errors import DataError, UsageError
 from fromnoise.core.rng import Rng
 from fromnoise.data.dataset import Split
 from fromnoise.data.sources import toys
-from fromnoise.evaluate.modes import Modes, class_of_channels, mode_estimates, modes_of
-from fromnoise.evaluate.quality import QualityReference, Samples, quality
+from fromnoise.evaluate.quality import measure_quality
+from fromnoise.evaluate.quality_reference import QualityReference
 from fromnoise.evaluate.report import evaluate
+from fromnoise.evaluate.samples import Samples
 from fromnoise.evaluate.table import plain_table
 from fromnoise.measures import labels
 from fromnoise.measures.labels import divergence_from_uniform
+from fromnoise.measures.pacgan import (
+    ModeProtocol,
+    classify_channels,
+    estimate_modes,
+    find_modes,
+)
 from fromnoise.runs.load import load_run
 from fromnoise.show.page.page import write_page
 from fromnoise.training.launch import start_run
@@ -97,7 +104,7 @@ def with_modes(name: str, n: int = 300):
 @pytest.mark.parametrize("name, count", [("ring8", 8), ("grid25", 25)])
 def test_a_perfect_model_scores_its_nulls(name, count):
     dataset = data.load(name)
-    found = [mode_estimates(dataset, perfect(name, 2500, seed)) for seed in range(20)]
+    found = [estimate_modes(dataset, perfect(name, 2500, seed)) for seed in range(20)]
     assert all(f["modes"].value == count for f in found) and found[0][
         "modes"
     ].null == pytest.approx(count, abs=1e-6)
@@ -113,7 +120,7 @@ def test_collapse_and_strays_are_counted():
     """Half of the modes, one of which has most; a fifth of the samples between the modes, which say nothing of shares."""
     centres = torch.from_numpy(data.load("ring8").modes[0])
     x = torch.cat([centres[[0]].expand(500, 2), centres[1:4].repeat(100, 1), torch.zeros(200, 2)])
-    found = mode_estimates(data.load("ring8"), x.float())
+    found = estimate_modes(data.load("ring8"), x.float())
     assert found["modes"].value == 4 and found["good_samples"].value == pytest.approx(0.8)
     p = np.array([500, 100, 100, 100]) / 800
     assert found["mode_kl"].value == pytest.approx((p * np.log(8 * p)).sum())
@@ -125,12 +132,12 @@ def test_collapse_and_strays_are_counted():
 
 def test_only_the_protocols_samples_count():
     x = torch.cat([perfect("grid25", 2500), torch.full((2500, 2), 1.0)])
-    assert mode_estimates(data.load("grid25"), x)["good_samples"].value > 0.98
+    assert estimate_modes(data.load("grid25"), x)["good_samples"].value > 0.98
 
 
 def test_data_without_separate_modes_have_none():
     for name in ("moons", "digits"):
-        assert modes_of(data.load(name)) is None
+        assert find_modes(data.load(name)) is None
 
 
 def test_rows_of_a_report():
@@ -139,7 +146,7 @@ def test_rows_of_a_report():
     quality_reference = QualityReference(dataset)
     rows = {
         row["name"]: row
-        for row in quality(quality_reference, Samples(3000, lambda: iter(x.split(700))))
+        for row in measure_quality(quality_reference, Samples(3000, lambda: iter(x.split(700))))
         if row["group"] == "labels"
     }
     assert list(rows) == ["modes", "good_samples", "mode_kl"] and all(
@@ -152,7 +159,7 @@ def test_rows_of_a_report():
     )
     few = {
         row["name"]: row
-        for row in quality(quality_reference, Samples.of(x[:100]))
+        for row in measure_quality(quality_reference, Samples.of(x[:100]))
         if row["group"] == "labels"
     }
     assert (
@@ -163,7 +170,7 @@ def test_rows_of_a_report():
     )
     lost = {
         row["name"]: row
-        for row in quality(quality_reference, Samples.of(x[:100] + 20))
+        for row in measure_quality(quality_reference, Samples.of(x[:100] + 20))
         if row["group"] == "labels"
     }
     assert (
@@ -188,12 +195,12 @@ class Brightness:
 
 def test_channels_are_classified_one_by_one():
     level = torch.tensor([[-1.0, -1, -1], [1, 0, -1], [-0.9, 0.1, 0.8], [1, 1, 1]])
-    index = class_of_channels(level[:, :, None, None].expand(4, 3, 5, 6), Brightness())
+    index = classify_channels(level[:, :, None, None].expand(4, 3, 5, 6), Brightness())
     assert index.tolist() == [0, 2 * 9 + 1 * 3, 5, 26]
 
 
 def test_all_stacks_belong_to_a_mode():
-    found = Modes(1000, 26_000, lambda x: x, 1.0, "").estimates(torch.arange(990).repeat(20))
+    found = ModeProtocol(1000, 26_000, lambda x: x, 1.0, "").estimates(torch.arange(990).repeat(20))
     assert (
         set(found) == {"modes", "mode_kl"}
         and found["modes"].value == 990
@@ -205,7 +212,7 @@ def test_all_stacks_belong_to_a_mode():
 def test_real_stacks_find_all_modes_that_there_are():
     dataset = data.load("stacked-mnist")
     batch = dataset.batch("test", slice(0, 3000))
-    modes = modes_of(dataset)
+    modes = find_modes(dataset)
     index = modes.index(batch.x)
     assert (
         modes.count == 1000
@@ -219,7 +226,7 @@ def test_real_stacks_find_all_modes_that_there_are():
     ].value == pytest.approx(truth["mode_kl"].value, abs=0.02)
     red = batch.x.clone()
     red[:, 1:] = red[:1, 1:]  # one digit each in green and blue
-    assert mode_estimates(dataset, red)["modes"].value == 10
+    assert estimate_modes(dataset, red)["modes"].value == 10
 
 
 # -- the last and the best checkpoint -----------------------------------------------------------------------------

@@ -2,8 +2,9 @@
 
 import pytest
 
-from fromnoise.evaluate.protocol import CARD, absent, columns_of, identity, overlap, row
-from fromnoise.evaluate.table import cell, explanations, plain_table, real_of
+from fromnoise.evaluate.cells import format_cell, real_row
+from fromnoise.evaluate.protocol import CARD, absent, align_columns, identity, overlap, row
+from fromnoise.evaluate.table import explanations, plain_table
 from fromnoise.measures.estimate import Estimate, NotFiniteError, share
 
 BASE = dict(
@@ -70,8 +71,8 @@ def test_a_warning_about_an_interval_stands_on_the_row_and_below_the_table():
 def test_one_difference_of_protocol_makes_another_column(change):
     reports = [{"metrics": [made(1.0)]}, {"metrics": [made(2.0, **change)]}]
     assert identity(reports[0]["metrics"][0]) != identity(reports[1]["metrics"][0])
-    columns = columns_of(reports)
-    assert len(columns) == 2 and all(len(column.there()) == 1 for column in columns)
+    columns = align_columns(reports)
+    assert len(columns) == 2 and all(len(column.valued_rows()) == 1 for column in columns)
 
 
 def test_values_intervals_and_solver_errors_do_not_part_columns():
@@ -79,21 +80,21 @@ def test_values_intervals_and_solver_errors_do_not_part_columns():
         {"metrics": [made(1.0, se=0.1)]},
         {"metrics": [made(2.0, se=0.3, solver_error=0.1, real=0.5)]},
     ]
-    assert len(columns_of(reports)) == 1
+    assert len(align_columns(reports)) == 1
 
 
 def test_what_real_examples_score_has_its_interval():
     real = Estimate(-0.1, 0.2, (-0.5, 0.3))
-    column = columns_of(
+    column = align_columns(
         [{"metrics": [made(1.0, se=0.1)]}, {"metrics": [made(2.0, se=0.3, real=real)]}]
     )[0]
     assert column.rows[1]["real"] == -0.1 and column.rows[1]["real_interval"] == [-0.5, 0.3]
     assert (
-        real_of(column)["value"] == -0.1
-        and real_of(column)["interval"] == [-0.5, 0.3]
-        and cell(real_of(column)) == "-0.1000 ± 0.4000"
+        real_row(column)["value"] == -0.1
+        and real_row(column)["interval"] == [-0.5, 0.3]
+        and format_cell(real_row(column)) == "-0.1000 ± 0.4000"
     )
-    old = columns_of(
+    old = align_columns(
         [
             {
                 "metrics": [
@@ -106,17 +107,17 @@ def test_what_real_examples_score_has_its_interval():
             }
         ]
     )[0]
-    assert cell(real_of(old)) == "0.5000"  # a report of before
-    both = columns_of([{"metrics": [made(1.0, real=-0.1)]}, {"metrics": [made(2.0, real=real)]}])[0]
-    assert real_of(both)["interval"] == [-0.5, 0.3]
+    assert format_cell(real_row(old)) == "0.5000"  # a report of before
+    both = align_columns([{"metrics": [made(1.0, real=-0.1)]}, {"metrics": [made(2.0, real=real)]}])[0]
+    assert real_row(both)["interval"] == [-0.5, 0.3]
 
 
 def test_overlapping_intervals_share_a_rank():
     values = [(1.0, 0.1), (1.1, 0.1), (1.5, 0.1), (1.6, None), (5.0, 0.1)]
-    column = columns_of([{"metrics": [made(value, se=se)]} for value, se in values])[0]
+    column = align_columns([{"metrics": [made(value, se=se)]} for value, se in values])[0]
     assert column.ordered() == [0, 1, 2, 3, 4]
     assert column.ranks() == {0: 1, 1: 1, 2: 3, 3: 3, 4: 5}
-    chain = columns_of(
+    chain = align_columns(
         [
             {"metrics": [made(v, interval=list(i))]}
             for v, i in ((1.0, (0.9, 1.1)), (1.5, (1.4, 1.6)), (1.6, (1.0, 2.2)))
@@ -135,7 +136,7 @@ def test_overlapping_intervals_share_a_rank():
 
 
 def test_higher_is_better_turns_the_order():
-    column = columns_of(
+    column = align_columns(
         [{"metrics": [made(value) | {"better": "higher"}]} for value in (1.0, 3.0, 2.0)]
     )[0]
     assert column.ordered() == [1, 2, 0] and column.ranks() == {1: 1, 2: 2, 0: 3}
@@ -147,7 +148,7 @@ def test_what_a_model_does_not_have_is_said_in_every_column_of_its_name():
         {"metrics": [made(2.0, k=9)]},
         {"metrics": [absent("frechet", "Fréchet distance", "u", "too few")]},
     ]
-    columns = columns_of(reports)
+    columns = align_columns(reports)
     assert len(columns) == 2 and all(
         column.rows[2]["reason"] == "none: too few" for column in columns
     )
@@ -175,7 +176,7 @@ def test_repeats_are_best_near_to_what_real_data_have():
             ]
         }
 
-    (column,) = columns_of([report(0.52), report(0.64), report(0.96), report(0.99)])
+    (column,) = align_columns([report(0.52), report(0.64), report(0.96), report(0.99)])
     assert column.ordered() == [2, 3, 1, 0] and column.ranks() == {2: 1, 3: 1, 1: 3, 0: 4}
 
 
@@ -195,7 +196,7 @@ def test_very_large_and_small_numbers_are_short(value, half, expected):
         Estimate(value, interval=half and (value - half, value + half)),
         "squared mean discrepancy",
     )
-    assert cell(found) == expected
+    assert format_cell(found) == expected
 
 
 def test_a_distance_below_zero_is_explained_beside_the_table():
@@ -214,5 +215,5 @@ def test_a_distance_below_zero_is_explained_beside_the_table():
             }
         ]
 
-    assert any("below 0" in text for text in explanations(columns_of(made(-0.05))))
-    assert not explanations(columns_of(made(0.05)))
+    assert any("below 0" in text for text in explanations(align_columns(made(-0.05))))
+    assert not explanations(align_columns(made(0.05)))

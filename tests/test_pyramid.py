@@ -12,7 +12,9 @@ from fromnoise.core.errors import DataError, UsageError
 from fromnoise.core.rng import Rng
 from fromnoise.core.spec import DataSpec
 from fromnoise.data import Dataset, Split
-from fromnoise.evaluate.quality import QualityReference, Samples, quality
+from fromnoise.evaluate.quality import measure_quality
+from fromnoise.evaluate.quality_reference import QualityReference
+from fromnoise.evaluate.samples import Samples
 from fromnoise.measures import pyramid
 from fromnoise.measures.pyramid import (
     cut_all,
@@ -254,17 +256,17 @@ def test_rows_of_a_report(side, names, monkeypatch):
     quality_reference, x = QualityReference(dataset), dataset.batch("validation", slice(0, 100)).x
     rows = [
         row
-        for row in quality(quality_reference, Samples.of(x))
+        for row in measure_quality(quality_reference, Samples.of(x))
         if row["name"].startswith("pyramid")
     ]
     assert [row["name"] for row in rows] == names
     blocks = Samples(100, lambda: iter(x.split(33)))
     assert rows == [
-        row for row in quality(quality_reference, blocks) if row["name"].startswith("pyramid")
+        row for row in measure_quality(quality_reference, blocks) if row["name"].startswith("pyramid")
     ]
     dull = {
         row["name"]: row
-        for row in quality(quality_reference, Samples.of(x / 2))
+        for row in measure_quality(quality_reference, Samples.of(x / 2))
         if row["name"].startswith("pyramid")
     }
     for row in rows:
@@ -295,6 +297,6 @@ def test_fewer_test_images_cannot_stand_in_for_more_samples(monkeypatch):
         "0123456789abcdef",
     )
     row = next(
-        row for row in quality(QualityReference(small), more) if row["name"] == "pyramid_swd"
+        row for row in measure_quality(QualityReference(small), more) if row["name"] == "pyramid_swd"
     )
     assert row["real"] is None and row["value"] and row["n"] == 120

@@ -11,9 +11,11 @@ from fromnoise.cli import main
 from fromnoise.core.errors import DataError, UsageError
 from fromnoise.core.rng import Rng
 from fromnoise.evaluate.known_defects import KNOWN_DEFECTS, defects, halved
-from fromnoise.evaluate.protocol import columns_of
-from fromnoise.evaluate.quality import QualityReference, Samples, quality
-from fromnoise.evaluate.report import drawn, evaluate, settings
+from fromnoise.evaluate.protocol import align_columns
+from fromnoise.evaluate.quality import measure_quality
+from fromnoise.evaluate.quality_reference import QualityReference
+from fromnoise.evaluate.report import evaluate, report_settings
+from fromnoise.evaluate.samples import Samples, draw_samples
 from fromnoise.measures.evaluator import shipped_for
 from fromnoise.runs.directory import Run
 from fromnoise.runs.load import load_run
@@ -42,7 +44,7 @@ def some(n=200, seed=0):
 
 
 def test_every_number_names_its_feature_map_and_reference(digits, quality_reference):
-    rows = quality(quality_reference, Samples.of(some(), drawn="by hand"), seed=3)
+    rows = measure_quality(quality_reference, Samples.of(some(), drawn="by hand"), seed=3)
     assert {row["evaluator"].partition("/")[0] for row in rows if row["name"] == "frechet"} == {
         "digits-ca6b2a70",
         "pca-64",
@@ -56,7 +58,7 @@ def test_every_number_names_its_feature_map_and_reference(digits, quality_refere
             and row["seed"] == 3
         )
         assert row["value"] is None or np.isfinite(row["value"])
-    assert quality(quality_reference, Samples.of(some(), drawn="by hand"), seed=3) == rows
+    assert measure_quality(quality_reference, Samples.of(some(), drawn="by hand"), seed=3) == rows
 
 
 @pytest.mark.parametrize(
@@ -70,11 +72,11 @@ def test_every_number_names_its_feature_map_and_reference(digits, quality_refere
 )
 def test_samples_that_cannot_be_measured_are_refused(quality_reference, x, error, says):
     with pytest.raises(error, match=says):
-        quality(quality_reference, Samples.of(x))
+        measure_quality(quality_reference, Samples.of(x))
 
 
 def test_fewer_samples_than_features_have_no_frechet_distance(quality_reference):
-    rows = quality(quality_reference, Samples.of(some(200)))
+    rows = measure_quality(quality_reference, Samples.of(some(200)))
     pca = next(
         row for row in rows if row["name"] == "frechet" and row["evaluator"].startswith("pca")
     )
@@ -87,7 +89,7 @@ def test_fewer_samples_than_features_have_no_frechet_distance(quality_reference)
 def test_constant_samples_are_measured_and_found_out(quality_reference):
     rows = {
         row["name"]: row
-        for row in quality(quality_reference, Samples.of(torch.zeros(300, 1, 8, 8)))
+        for row in measure_quality(quality_reference, Samples.of(torch.zeros(300, 1, 8, 8)))
         if row["group"] in ("samples", "memory")
     }
     assert (
@@ -100,7 +102,7 @@ def test_constant_samples_are_measured_and_found_out(quality_reference):
 
 def test_real_examples_are_nearly_perfect(digits, quality_reference):
     halves = halved(digits)
-    rows = quality(
+    rows = measure_quality(
         QualityReference(halves, shipped_for(digits)),
         Samples.of(KNOWN_DEFECTS["real"](halves, 700, Rng(0))),
     )
@@ -131,7 +133,7 @@ def test_real_examples_are_nearly_perfect(digits, quality_reference):
                 "Fréchet distance, random-conv",
                 "kernel",
                 "sliced",
-                "told apart",
+                "distinguished",
                 "recall",
                 "coverage",
                 "classes",
@@ -143,7 +145,7 @@ def test_real_examples_are_nearly_perfect(digits, quality_reference):
             [
                 "Fréchet distance, digits",
                 "kernel",
-                "told apart",
+                "distinguished",
                 "recall",
                 "coverage",
                 "near-copies",
@@ -153,9 +155,9 @@ def test_real_examples_are_nearly_perfect(digits, quality_reference):
         ("one class dropped", ["Fréchet distance, digits", "coverage", "classes"]),
         (
             "5 % noise",
-            ["Fréchet distance, pca", "Fréchet distance, random-conv", "told apart", "precision"],
+            ["Fréchet distance, pca", "Fréchet distance, random-conv", "distinguished", "precision"],
         ),  # the evaluator looks through it
-        ("a fitted Gaussian", ["Fréchet distance, digits", "told apart", "precision", "density"]),
+        ("a fitted Gaussian", ["Fréchet distance, digits", "distinguished", "precision", "density"]),
     ],
 )
 def test_each_defect_is_seen_by_the_metrics_that_should(matrix, defect, metrics):
@@ -235,12 +237,12 @@ def test_a_report_of_other_settings_is_not_taken_for_this_one(runs):
     loaded = load_run(Run(runs / "pca"))
     quality_reference = QualityReference(loaded.dataset, shipped_for(loaded.dataset))
     evaluate(loaded, samples=60, k=8, n=20, quality_reference=quality_reference)
-    assert known(loaded, settings(60, 8, 20, 0, quality_reference))
+    assert known(loaded, report_settings(60, 8, 20, 0, quality_reference))
     for other in ((61, 8, 20, 0), (60, 9, 20, 0), (60, 8, None, 0), (60, 8, 20, 1)):
-        assert known(loaded, settings(*other, quality_reference)) is None
+        assert known(loaded, report_settings(*other, quality_reference)) is None
     for text in ("garbage", "{}", "[]"):
         (runs / "pca" / "report.json").write_text(text)
-        assert known(loaded, settings(60, 8, 20, 0, quality_reference)) is None
+        assert known(loaded, report_settings(60, 8, 20, 0, quality_reference)) is None
 
 
 def test_conditional_and_unconditional_likelihoods_stand_apart(tmp_path):
@@ -260,10 +262,10 @@ def test_conditional_and_unconditional_likelihoods_stand_apart(tmp_path):
             tmp_path / name,
         )
         reports.append(evaluate(load_run(run), samples=150, k=5))
-    elbo = [column for column in columns_of(reports) if column.name == "elbo" and column.there()]
+    elbo = [column for column in align_columns(reports) if column.name == "elbo" and column.valued_rows()]
     assert len(elbo) == 2 and {column.card["given"] for column in elbo} == {None, "labels"}
     assert any(
-        column.name == "frechet" and len(column.there()) == 2 for column in columns_of(reports)
+        column.name == "frechet" and len(column.valued_rows()) == 2 for column in align_columns(reports)
     )  # samples may be compared
 
 
@@ -285,10 +287,10 @@ def test_black_and_white_samples_of_all_families_share_a_line(tmp_path):
             tmp_path / family,
         )
         loaded = load_run(run)
-        assert all(set(x.unique().tolist()) <= {-1.0, 1.0} for x in drawn(loaded, 100, 0).blocks())
+        assert all(set(x.unique().tolist()) <= {-1.0, 1.0} for x in draw_samples(loaded, 100, 0).blocks())
         reports.append(evaluate(loaded, samples=150, k=5))
     assert any(
-        column.name == "frechet" and len(column.there()) == 2 for column in columns_of(reports)
+        column.name == "frechet" and len(column.valued_rows()) == 2 for column in align_columns(reports)
     )
 
 
@@ -351,7 +353,7 @@ def test_conditional_samples_are_asked_what_they_are(digits, quality_reference):
     part = digits.batch("validation", slice(0, 150))
     rows = {
         row["name"]: row
-        for row in quality(quality_reference, Samples.of(part.x, part.y))
+        for row in measure_quality(quality_reference, Samples.of(part.x, part.y))
         if row["group"] == "labels"
     }
     assert (
@@ -360,7 +362,7 @@ def test_conditional_samples_are_asked_what_they_are(digits, quality_reference):
     )
     wrong = {
         row["name"]: row
-        for row in quality(quality_reference, Samples.of(part.x, (part.y + 1) % 10))
+        for row in measure_quality(quality_reference, Samples.of(part.x, (part.y + 1) % 10))
         if row["group"] == "labels"
     }
     assert (
@@ -373,7 +375,7 @@ def test_samples_too_large_to_measure_leave_a_reason_and_no_traceback():
     x = Rng(0).normal("x", (100, 2)) * 1e37
     rows = {
         found["name"]: found
-        for found in quality(QualityReference(data.load("ring8"), quick=True), Samples.of(x))
+        for found in measure_quality(QualityReference(data.load("ring8"), quick=True), Samples.of(x))
     }
     assert rows["precision"]["value"] == 0
     assert (
@@ -388,7 +390,7 @@ def test_copies_of_a_small_data_set_have_a_number_and_it_says_how(tmp_path):
     dataset = data.load(str(tmp_path / "few.npy"))
     copies = dataset.batch("train", [i % 80 for i in range(160)]).x
     rows = {
-        found["name"]: found for found in quality(QualityReference(dataset), Samples.of(copies))
+        found["name"]: found for found in measure_quality(QualityReference(dataset), Samples.of(copies))
     }
     found = rows["near_copies"]
     assert found["value"] == 1 and found["null"] == pytest.approx(1 / 81)

@@ -11,7 +11,7 @@ from fromnoise.core.errors import UsageError
 from fromnoise.runs.directory import Run
 from fromnoise.runs.load import load_run
 from fromnoise.show.context import FigureContext
-from fromnoise.show.figures.catalogue import FIGURES, show
+from fromnoise.show.catalogue import FIGURES, show
 from fromnoise.show.figures.compare import compare_planes, compare_recon, compare_samples
 from fromnoise.show.figures.curves import series
 from fromnoise.show.figures.images import other_level, psnr, tile

@@ -13,7 +13,7 @@ from fromnoise.measures.estimate import Estimate
 from fromnoise.runs.load import load_run
 from fromnoise.show.context import FigureContext
 from fromnoise.show.figures import noise, solver
-from fromnoise.show.figures.catalogue import FIGURES, show
+from fromnoise.show.catalogue import FIGURES, show
 from fromnoise.show.page import gallery
 from fromnoise.show.page.page import SECTIONS
 from fromnoise.show.style import Sheet, drawing
@@ -222,7 +222,7 @@ def test_a_figure_that_the_data_do_not_allow_is_an_error_only_by_name(
 
     lines = []
     monkeypatch.setattr(
-        "fromnoise.show.figures.catalogue.FIGURES",
+        "fromnoise.show.catalogue.FIGURES",
         {
             name: replace(FIGURES[name], draw=refuse) if name == "solver" else FIGURES[name]
             for name in ("solver", "forward")

@@ -14,14 +14,14 @@ from PIL import Image
 from fromnoise.core.errors import StorageError, UsageError
 from fromnoise.core.family import Phase
 from fromnoise.core.rng import Rng
-from fromnoise.evaluate.quality import nearest_training
+from fromnoise.evaluate.quality_reference import nearest_training
 from fromnoise.inference.sample import sample
 from fromnoise.measures.features import extract
 from fromnoise.runs import progress_samples as strip
 from fromnoise.runs.directory import Run
 from fromnoise.runs.load import load_run
 from fromnoise.show.context import FigureContext
-from fromnoise.show.figures.catalogue import FIGURES, show
+from fromnoise.show.catalogue import FIGURES, show
 from fromnoise.show.figures.compare import compare_samples
 from fromnoise.show.figures.curves import series, turns_of
 from fromnoise.show.figures.discriminator import judged, pushes

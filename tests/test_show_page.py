@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from fromnoise.core.errors import UsageError
-from fromnoise.evaluate.protocol import columns_of
+from fromnoise.evaluate.protocol import align_columns
 from fromnoise.runs.load import load_run
 from fromnoise.show.page.gallery import page_figures
 from fromnoise.show.page.page import LIMIT, write_page
@@ -241,13 +241,13 @@ def test_only_numbers_of_one_kind_share_a_column():
         ),
         report("e", metric("log_p", None, reason="none: no density")),
     ]
-    columns = columns_of(reports)
+    columns = align_columns(reports)
     assert [(c.card["bound"], c.card["k"]) for c in columns] == [
         ("exact", None),
         ("lower", 1),
         ("lower", 100),
     ]
-    assert set(columns[2].there()) == {2, 3}
+    assert set(columns[2].valued_rows()) == {2, 3}
     assert all(c.rows[4]["reason"] == "none: no density" for c in columns)
     assert len(verdict(reports, list("abcde"))) == 1  # only the pair with k = 100 is ranked
 

@@ -7,19 +7,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from PIL import Image
-
-from fromnoise.core.errors import UsageError
-from fromnoise.core.rng import Rng
-from fromnoise.core.spec import DataSpec
-from fromnoise.data.codecs.tokenizer import BytePairs, Bytes, Characters, learn_merges
-from fromnoise.families.autoregressive import FAMILY, Config
-from fromnoise.inference.text_scoring import score
-from fromnoise.measures.text import entropy_rate
-from fromnoise.runs.load import load_run
-from fromnoise.show.colormap import tint
-from fromnoise.show.context import FigureContext
-from fromnoise.show.figures.catalogue import FIGURES, show
 from fromnoise.show.figures.counting import divergence, ladder, pairs_counted, shares_seen
 from fromnoise.show.figures.pixel_order import (
     blanked,
@@ -37,6 +24,20 @@ from fromnoise.show.figures.text import (
     symbol_name,
     visible,
 )
+from PIL import Image
+
+from fromnoise.core.errors import UsageError
+from fromnoise.core.rng import Rng
+from fromnoise.core.spec import DataSpec
+from fromnoise.data.codecs.byte_pairs import learn_merges
+from fromnoise.data.codecs.tokenizer import BytePairs, Bytes, Characters
+from fromnoise.families.autoregressive import FAMILY, Config
+from fromnoise.inference.text_scoring import score
+from fromnoise.measures.text import entropy_rate
+from fromnoise.runs.load import load_run
+from fromnoise.show.catalogue import FIGURES, show
+from fromnoise.show.colormap import tint
+from fromnoise.show.context import FigureContext
 from fromnoise.training.launch import start_run
 from fromnoise.training.plan import make_plan
 

@@ -15,7 +15,9 @@ from fromnoise.data import load
 from fromnoise.data.codecs.columns import Columns
 from fromnoise.data.stream import in_order
 from fromnoise.evaluate import likelihood, likelihood_checks, likelihood_rows
-from fromnoise.evaluate.quality import QualityReference, Samples, quality
+from fromnoise.evaluate.quality import measure_quality
+from fromnoise.evaluate.quality_reference import QualityReference
+from fromnoise.evaluate.samples import Samples
 from fromnoise.inference import sample
 from fromnoise.inference.write import write
 from fromnoise.probability.cells import Cells, log_mass, truncated_normal_quantile
@@ -150,7 +152,7 @@ def test_copies_with_a_little_noise_are_found_since_what_is_written_are_copies(t
     x = torch.from_numpy(dataset.split("train").x[:500]) + 1e-3 * Rng(1).normal("x", (500, 3))
     rows = {
         found["name"]: found
-        for found in quality(QualityReference(dataset, quick=True), Samples.of(x))
+        for found in measure_quality(QualityReference(dataset, quick=True), Samples.of(x))
     }
     assert rows["near_copies"]["value"] >= 0.95
 
@@ -162,7 +164,7 @@ def test_precision_and_coverage_are_those_of_the_written_rows(tmp_path):
     written = torch.from_numpy(dataset.columns.encode(dataset.columns.decode(raw.numpy())))
     quality_reference = QualityReference(dataset, quick=True)
     one, other = (
-        {r["name"]: r for r in quality(quality_reference, Samples.of(x))} for x in (raw, written)
+        {r["name"]: r for r in measure_quality(quality_reference, Samples.of(x))} for x in (raw, written)
     )
     assert all(one[name]["value"] == other[name]["value"] for name in one)
     assert (

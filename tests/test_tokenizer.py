@@ -9,13 +9,12 @@ import pytest
 
 from fromnoise.core.errors import StorageError
 from fromnoise.core.json_files import canonical_json
+from fromnoise.data.codecs.byte_pairs import learn_merges, split_pieces
 from fromnoise.data.codecs.tokenizer import (
     BytePairs,
     Bytes,
     Characters,
     Tokenizer,
-    learn_merges,
-    pieces,
 )
 
 TEXT = (
@@ -131,21 +130,21 @@ def test_the_smallest_type_that_holds_the_symbols():
 
 
 def test_pieces_end_at_white_space_and_are_never_endless():
-    assert list(pieces([b"the old  man,\n   said"])) == [
+    assert list(split_pieces([b"the old  man,\n   said"])) == [
         [b"the", b" old", b"  ", b"man,", b"\n   "],
         [b"said"],
     ]
-    assert list(pieces([b"", b" ", b"", b"a"])) == [[], [], [], [], [b" a"]]
-    long = next(pieces([b"x" * 100_000 + b" "]))
+    assert list(split_pieces([b"", b" ", b"", b"a"])) == [[], [], [], [], [b" a"]]
+    long = next(split_pieces([b"x" * 100_000 + b" "]))
     assert b"".join(long) == b"x" * 100_000 and max(map(len, long)) == 24
     assert all(
-        piece.decode() for piece in next(pieces(["日本語".encode() * 1000]))
+        piece.decode() for piece in next(split_pieces(["日本語".encode() * 1000]))
     )  # never within a character
     for seed in range(20):
         raw = noise(2000, seed)
-        whole = [piece for found in pieces([raw]) for piece in found]
+        whole = [piece for found in split_pieces([raw]) for piece in found]
         assert b"".join(whole) == raw and b"" not in whole
-        assert [piece for found in pieces(cut_up(raw, seed, 5)) for piece in found] == whole
+        assert [piece for found in split_pieces(cut_up(raw, seed, 5)) for piece in found] == whole
 
 
 # -- byte pairs against the textbook: count everything anew at each step -------------------------------------------
@@ -162,7 +161,7 @@ def replaced(word: tuple, pair: tuple, new: int) -> tuple:
 
 
 def textbook_merges(raw: bytes, vocabulary: int) -> list[tuple[int, int]]:
-    words = Counter(tuple(piece) for found in pieces([raw]) for piece in found)
+    words = Counter(tuple(piece) for found in split_pieces([raw]) for piece in found)
     merges = []
     while len(merges) < vocabulary - 256:
         totals = Counter()
@@ -189,7 +188,7 @@ def test_merges_are_those_of_the_textbook(raw):
     merges = textbook_merges(raw, 340)
     assert learn_merges(cut_up(raw, 0, 7), 340) == merges
     kind = BytePairs(merges)
-    for found in pieces([raw]):
+    for found in split_pieces([raw]):
         for piece in found:
             word = tuple(piece)
             for rank, pair in enumerate(merges):  # all merges in their order

@@ -288,7 +288,8 @@ def test_no_markup_is_read_in_a_report(capsys):
     """[link=...] would become the sequence that makes a terminal's link."""
     from rich.console import Console
 
-    from fromnoise.evaluate.table import plain_table, rich_table, summary
+    from fromnoise.evaluate.summary import summary
+from fromnoise.evaluate.table import plain_table, rich_table
 
     report = {
         "title": f"[link=http://x]a[/link] [bold]b{NASTY}\nc",

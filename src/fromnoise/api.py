@@ -334,7 +334,7 @@ class TrainedRun:
         """Draws figures (all that apply when none is named) into the run's ``figures`` folder."""
         import warnings
 
-        from .show.figures.catalogue import show
+        from .show.catalogue import show
 
         options.setdefault("say", lambda text: warnings.warn(escaped(text), stacklevel=4))
         return show(self.loaded, list(names) or None, **options)

@@ -9,7 +9,7 @@ from ..core.capabilities import Judges, has
 from ..core.family import Phase
 from ..core.rng import Rng
 from ..training.launch import start_run
-from ..training.monitor.validation import held_out_terms
+from ..training.monitor.validation import validation_terms
 from ..training.plan import option_models
 from ..training.trainer import Trainer
 from .exactness import first_difference, interrupted
@@ -114,7 +114,7 @@ def validation_value(trainer: Trainer) -> float:
     if has(trainer.model, Judges):
         return trainer.validate()["value"]
     batch = trainer.stream.batch(10**6)
-    return held_out_terms(trainer.model, batch, Rng(0).at("check"))["value"]
+    return validation_terms(trainer.model, batch, Rng(0).at("check"))["value"]
 
 
 def check_resume(suite: Suite) -> None:

@@ -6,18 +6,15 @@ import click
 
 from .root import (
     PATH,
-    add_trust_flags,
-    device_flag,
+    add_run_flags,
     digest_flag,
     evaluator_flag,
     fromnoise,
-    json_flag,
     open_run,
     parse_optional_whole,
     parse_whole,
     print_line,
     print_result,
-    quiet_flag,
     seed_flag,
 )
 
@@ -43,10 +40,7 @@ from .root import (
 @click.option(
     "--zoo/--no-zoo", default=True, help="also show which metric detects which defect [yes]"
 )
-@device_flag
-@add_trust_flags
-@json_flag
-@quiet_flag
+@add_run_flags(with_checkpoint=False, with_data=False)
 def compare(runs, out, samples, evaluator, evaluator_digest, seed, zoo, device, as_json, quiet):
     """Compare runs of the same data on one page: verdicts, intervals, samples, neighbours."""
     from ..studies.comparison import compare as write_page

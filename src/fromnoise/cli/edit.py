@@ -11,16 +11,11 @@ from .options import parse_extra_options
 from .root import (
     EXTRA_OPTIONS,
     PATH,
-    add_trust_flags,
-    checkpoint_flag,
-    data_flag,
-    device_flag,
+    add_run_flags,
     fromnoise,
-    json_flag,
     open_run,
     parse_whole,
     print_result,
-    quiet_flag,
     seed_flag,
 )
 
@@ -71,12 +66,7 @@ EDITS = ("fill", "strength", "vary", "between")
     help=".png (originals in the first row), or a folder or .npy of the results "
     "[the run's samples folder]",
 )
-@checkpoint_flag
-@data_flag
-@device_flag
-@add_trust_flags
-@json_flag
-@quiet_flag
+@add_run_flags()
 @click.pass_context
 def edit(ctx, **values):
     """Change images: replace parts, redraw, vary, or interpolate between two.

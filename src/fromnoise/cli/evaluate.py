@@ -9,20 +9,15 @@ from ..core.output import warn
 from ..core.words import unescaped
 from .root import (
     PATH,
-    add_trust_flags,
-    checkpoint_flag,
-    data_flag,
-    device_flag,
+    add_run_flags,
     digest_flag,
     evaluator_flag,
     fromnoise,
-    json_flag,
     open_run,
     parse_optional_whole,
     parse_whole,
     print_line,
     print_result,
-    quiet_flag,
 )
 
 
@@ -52,12 +47,7 @@ from .root import (
     default=True,
     help="also draw figures into the run; --quick draws none [yes]",
 )
-@checkpoint_flag
-@data_flag
-@device_flag
-@add_trust_flags
-@json_flag
-@quiet_flag
+@add_run_flags()
 def evaluate(**values):
     """Measure a run: samples, likelihood, reconstructions, code. Writes report.json and figures."""
     from ..evaluate.report import evaluate as measure

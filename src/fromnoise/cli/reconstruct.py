@@ -4,16 +4,11 @@ import click
 
 from .root import (
     PATH,
-    add_trust_flags,
-    checkpoint_flag,
-    data_flag,
-    device_flag,
+    add_run_flags,
     fromnoise,
-    json_flag,
     open_run,
     parse_whole,
     print_result,
-    quiet_flag,
 )
 
 
@@ -27,12 +22,7 @@ from .root import (
 )
 @click.option("-n", default="16", metavar="N", help="the number of images [16]")
 @click.option("-o", "--out", type=PATH, metavar="FILE.png", help="[the run's samples folder]")
-@checkpoint_flag
-@data_flag
-@device_flag
-@add_trust_flags
-@json_flag
-@quiet_flag
+@add_run_flags()
 def reconstruct(run, images, n, out, checkpoint, data, device, as_json, quiet):
     """Reconstruct images: inputs (top) and reconstructions (below), with the error.
 

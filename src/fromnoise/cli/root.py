@@ -80,6 +80,22 @@ def add_trust_flags(command):
     return command
 
 
+def add_run_flags(with_checkpoint: bool = True, with_data: bool = True):
+    """A decorator that adds the flags of verbs that open runs: checkpoint, data, device, trust, output."""
+    flags = [device_flag, add_trust_flags, json_flag, quiet_flag]
+    if with_data:
+        flags.insert(0, data_flag)
+    if with_checkpoint:
+        flags.insert(0, checkpoint_flag)
+
+    def decorate(command):
+        for flag in reversed(flags):
+            command = flag(command)
+        return command
+
+    return decorate
+
+
 def trust_options() -> list[click.Option]:
     """The options that allow code of a run to be executed; ``read_trust`` reads them."""
     return [

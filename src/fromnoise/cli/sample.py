@@ -11,15 +11,11 @@ from .options import parse_extra_options
 from .root import (
     EXTRA_OPTIONS,
     PATH,
-    add_trust_flags,
-    checkpoint_flag,
-    device_flag,
+    add_run_flags,
     fromnoise,
-    json_flag,
     open_run,
     parse_whole,
     print_result,
-    quiet_flag,
 )
 from .text import continue_text
 
@@ -70,11 +66,7 @@ ENDINGS = {"image": "png", "vector": "csv", "tokens": "npy"}
     help="text: end just before this text; may be given several times",
 )
 @click.option("--stream", is_flag=True, help="text: print each symbol when it is generated")
-@checkpoint_flag
-@device_flag
-@add_trust_flags
-@json_flag
-@quiet_flag
+@add_run_flags(with_data=False)
 @click.pass_context
 def sample(ctx, **values):
     """Draw new examples from a trained model.

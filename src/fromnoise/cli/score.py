@@ -7,14 +7,10 @@ import click
 from ..core.errors import UsageError
 from .root import (
     PATH,
-    add_trust_flags,
-    checkpoint_flag,
-    device_flag,
+    add_run_flags,
     fromnoise,
-    json_flag,
     open_run,
     print_result,
-    quiet_flag,
 )
 from .text import TextPrinter, read_bytes, read_stdin
 
@@ -26,11 +22,7 @@ MAX_SYMBOL = 24  # characters of a symbol in the table of --by-symbol
 @click.argument("file", type=click.Path(path_type=Path, allow_dash=True), required=False)
 @click.option("--text", metavar="TEXT", help="the text itself, instead of a file")
 @click.option("--by-symbol", is_flag=True, help="also print each symbol with its surprise")
-@checkpoint_flag
-@device_flag
-@add_trust_flags
-@json_flag
-@quiet_flag
+@add_run_flags(with_data=False)
 def score(run, file, text, by_symbol, checkpoint, device, as_json, quiet):
     """Score a text with a model of text: nats, bits per character and byte, perplexity.
 

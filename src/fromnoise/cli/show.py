@@ -6,16 +6,11 @@ from ..core.errors import UsageError
 from ..core.output import warn
 from .root import (
     PATH,
-    add_trust_flags,
-    checkpoint_flag,
-    data_flag,
-    device_flag,
+    add_run_flags,
     fromnoise,
-    json_flag,
     open_run,
     parse_whole,
     print_result,
-    quiet_flag,
     seed_flag,
 )
 
@@ -41,12 +36,7 @@ from .root import (
     "window: another model of the text",
 )
 @click.option("-o", "--out", type=PATH, metavar="DIR", help="[the run's figures folder]")
-@checkpoint_flag
-@data_flag
-@device_flag
-@add_trust_flags
-@json_flag
-@quiet_flag
+@add_run_flags()
 def show(run, names, dims, sampled, seed, beside, out, checkpoint, data, device, as_json, quiet):
     """Draw figures as PNG and SVG. Without names, all that the model can have.
 

@@ -29,9 +29,6 @@ def has(model: "Family", capability: type[Capability]) -> TypeGuard[Capability]:
     return isinstance(model, capability) and not model.lacks(capability)
 
 
-# -- codes --------------------------------------------------------------------------------
-
-
 @runtime_checkable
 class Encodes(Protocol):
     """Has an encoder: x -> the code z (B, latent_dim), deterministic (the mean of a posterior)."""
@@ -108,9 +105,6 @@ class Corrupts(Protocol):
     def corrupt(self, x: Tensor, rng: Rng, level: float | None = None) -> Tensor: ...
 
 
-# -- adversarial families -------------------------------------------------------------------------
-
-
 @runtime_checkable
 class Judges(Protocol):
     """An adversarial family: the discriminator gives x a score (B,), high for "real".
@@ -146,9 +140,6 @@ class HasFeatures(Protocol):
     """x -> features (B, F) of one of the model's networks: similarity without an external network."""
 
     def features(self, x: Tensor) -> Tensor: ...
-
-
-# -- likelihood -----------------------------------------------------------------------------------
 
 
 @runtime_checkable
@@ -217,28 +208,24 @@ class Classifies(Protocol):
     def class_log_probs(self, x: Tensor) -> Tensor: ...
 
 
-# -- fitting without gradients --------------------------------------------------------------------
-
-
 @runtime_checkable
 class FitsInClosedForm(Protocol):
-    """Computes something from the whole training set after (or instead of) the gradient steps."""
+    """Computes something from the whole training set after (or instead of) the gradient steps.
 
-    def fit(self, batches: Callable[[], Iterator[Batch]], rng: Rng) -> None:
-        """batches() iterates once over the training set, in a fixed order."""
-        ...
+    batches() iterates once over the training set, in a fixed order.
+    """
+
+    def fit(self, batches: Callable[[], Iterator[Batch]], rng: Rng) -> None: ...
 
 
 @runtime_checkable
 class FitsBefore(Protocol):
-    """Computes something from the whole training set before the first step: counts, a data scale."""
+    """Computes something from the whole training set before the first step: counts, a data scale.
 
-    def fit_before(self, batches: Callable[[], Iterator[Batch]], rng: Rng) -> None:
-        """batches() as in ``FitsInClosedForm``. The last window of a text may be shorter."""
-        ...
+    batches() as in ``FitsInClosedForm``. The last window of a text may be shorter.
+    """
 
-
-# -- auto-regressive families ---------------------------------------------------------------------
+    def fit_before(self, batches: Callable[[], Iterator[Batch]], rng: Rng) -> None: ...
 
 
 @runtime_checkable
@@ -262,9 +249,6 @@ class Predicts(Protocol):
     def log_probs(self, s: Tensor, y: Tensor | None = None) -> Tensor: ...
     def begin(self, n: int, y: Tensor | None = None) -> Any: ...
     def step(self, state: Any, symbol: Tensor | None = None) -> Tensor: ...
-
-
-# -- sampling with intermediate states, editing ---------------------------------------------------
 
 
 @runtime_checkable

@@ -17,9 +17,11 @@ from ..data.dataset import Dataset, Split
 from ..data.stream import in_order
 from ..measures.features import FeatureMap
 from ..probability.pca import principal_components
-from .protocol import Column, badness, has_value, overlap
-from .quality import QualityReference, Samples, quality
-from .table import heading
+from .cells import heading
+from .protocol import MetricColumn, badness, has_value, overlap
+from .quality import measure_quality
+from .quality_reference import QualityReference
+from .samples import Samples
 
 MOST = 5000  # examples in each half
 CORRUPTED = 0.05  # share of the components that the noise replaces
@@ -135,7 +137,7 @@ def defects(
     quality_reference = QualityReference(halves, evaluator)
     n = min(most, len(halves.split("validation")))
     rows = {
-        name: quality(
+        name: measure_quality(
             quality_reference, Samples.of(make(halves, n, Rng(seed, ("zoo", name)))), seed
         )
         for name, make in KNOWN_DEFECTS.items()
@@ -144,7 +146,7 @@ def defects(
     called = {} if dataset.spec.classes > 1 else {"one class dropped": "one quarter dropped"}
     for i, perfect in enumerate(rows["real"]):
         if has_value(perfect) and perfect["better"]:
-            seen[heading(Column(perfect))] = {
+            seen[heading(MetricColumn(perfect))] = {
                 called.get(name, name): sees(perfect, rows[name][i]) for name in bad
             }
     return Defects(tuple(called.get(name, name) for name in bad), seen, n)

@@ -4,7 +4,7 @@ import torch
 
 from ..core.capabilities import HasLikelihood, has
 from ..core.words import shown
-from ..data.codecs.columns import Column
+from ..data.codecs.column import Column
 from ..data.dataset import Dataset
 from ..data.stream import in_order
 from ..runs.load import LoadedRun

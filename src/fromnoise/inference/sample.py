@@ -6,7 +6,7 @@ import torch
 
 from ..core.config import build
 from ..core.errors import UsageError
-from ..core.limits import SHARE, memory, check_memory
+from ..core.limits import SHARE, check_memory, memory
 from ..core.rng import Rng
 from ..core.spec import check_labels
 from ..runs.load import LoadedRun

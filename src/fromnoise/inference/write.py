@@ -15,7 +15,7 @@ import torch
 from ..core.errors import UsageError
 from ..core.files import make_folder, write_atomic
 from ..core.images import image_grid, png_bytes
-from ..data.codecs.columns import as_number
+from ..data.codecs.column import as_number
 from ..data.codecs.tokenizer import encode_utf8
 from ..data.dataset import Dataset
 from ..runs.load import LoadedRun

@@ -29,10 +29,10 @@ from ..data.sources.shapes import (
     SHAPES,
     SIDE,
     SIZES,
-    Scene,
     CaptionShape,
-    pixel_coverage,
+    Scene,
     parse_caption,
+    pixel_coverage,
 )
 
 STANDS_OUT = 80  # levels from the ground: about a third of a colour's distance

@@ -30,6 +30,3 @@ def draw_scale(sheet: Sheet, right: float, top: float, name: str, marks: dict[fl
 def draw_bits_scale(sheet: Sheet, right: float, top: float, name: str, most: float) -> None:
     marks = {0: "0", 0.5: f"{0.5 * most:g}", 1: f"{most:g} +"}
     draw_scale(sheet, right, top, name, marks)
-
-
-scale, bits_scale = draw_scale, draw_bits_scale

@@ -13,14 +13,13 @@ from ..core.errors import UsageError
 from ..core.rng import Rng
 from ..core.spec import Batch, check_labels
 from ..data.stream import in_order
-from ..evaluate.quality import QualityReference
+from ..evaluate.quality_reference import QualityReference
 from ..runs.load import LoadedRun, load_run
 from .image_rows import squared_error
 from .style import plain
 
-MAX_EXAMPLES = 5000  # that a figure is computed from
+MAX_EXAMPLES = 5000  # from which a figure is computed
 BLOCK = 500  # examples that go through the model at once
-MOST = MAX_EXAMPLES
 
 
 @dataclass(frozen=True)
@@ -75,7 +74,9 @@ class FigureContext:
             f"$ {plain(command, 400)}",
         ]
 
-    def batches(self, limit: int = MAX_EXAMPLES, size: int = BLOCK) -> Iterator[tuple[Batch, range]]:
+    def batches(
+        self, limit: int = MAX_EXAMPLES, size: int = BLOCK
+    ) -> Iterator[tuple[Batch, range]]:
         """Batches of the first ``limit`` examples of the split, with their rows."""
         start = 0
         for batch in in_order(self.dataset, self.split, size, limit, self.loaded.device):

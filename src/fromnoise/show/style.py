@@ -1,8 +1,8 @@
 """The style of every figure, and how it is written to disk.
 
-Figures are laid out in pixels from the top left corner and written with two device pixels for each, so that
-a pixel of a small image covers a whole number of device pixels. matplotlib is used through its objects, but its
-settings are global: ``drawing()`` admits one figure at a time and restores the settings afterwards.
+Figures are laid out in pixels from the top left corner and written with two device pixels for each, so
+that a pixel of a small image covers a whole number of device pixels. matplotlib is used through its objects,
+but its settings are global: ``drawing()`` admits one figure at a time and restores the settings afterwards.
 """
 
 import io
@@ -153,8 +153,6 @@ class Sheet:
 
     def finish(self, numbers: dict, alt: str) -> Drawing:
         return Drawing(self.figure, self.title, numbers, alt, "\n".join(self.caption))
-
-    axes, text, picture, done = add_axes, add_text, add_image, finish
 
 
 def show_image(axes: Axes, image: np.ndarray, extent=None, **more) -> None:

@@ -7,8 +7,16 @@ from ..core.errors import StorageError, UsageError
 from ..data.dataset import Dataset
 from ..evaluate.known_defects import defects
 from ..evaluate.protocol import has_value
-from ..evaluate.quality import FEWEST, QualityReference
-from ..evaluate.report import K, data_id, evaluate, reference_for, settings, usual_samples
+from ..evaluate.quality import FEWEST
+from ..evaluate.quality_reference import QualityReference
+from ..evaluate.report import (
+    K,
+    build_reference,
+    data_id,
+    default_samples,
+    evaluate,
+    report_settings,
+)
 from ..evaluate.text_reference import TextReference
 from ..runs.load import LoadedRun
 from ..runs.records.report import read_report
@@ -34,7 +42,7 @@ def compare(
 
     titles    what to call the models; head: title and introduction of the page; commands: that make the runs again
     figures   the folder that figures are drawn into [beside the page]
-    beside    models of other data, in sections of their own (``show.page.Beside``)
+    beside    models of other data, in sections of their own (``show.page.DataSection``)
 
     Raises UsageError (runs of different data), DataError, StorageError.
     """
@@ -108,17 +116,18 @@ def measured(
     evaluator_digest: str | None = None,
 ) -> tuple[list[dict], QualityReference | TextReference]:
     """The report of each run, with its title, measured where it is not yet; and what the first was measured with."""
-    from ..show.figures.compare import titles_of
+    from ..show.side_by_side import titles_of
 
     yardsticks: dict[str, QualityReference | TextReference] = {}
     reports = []
     for i, loaded in enumerate(runs):
         dataset = loaded.dataset
         if dataset.digest not in yardsticks:
-            yardsticks[dataset.digest] = reference_for(dataset, evaluator, evaluator_digest)
+            yardsticks[dataset.digest] = build_reference(dataset, evaluator, evaluator_digest)
         quality_reference = yardsticks[dataset.digest]
         report = known(
-            loaded, settings(samples or usual_samples(dataset), K, None, seed, quality_reference)
+            loaded,
+            report_settings(samples or default_samples(dataset), K, None, seed, quality_reference),
         )
         before = " (measured before)" if report else ""
         reports.append(

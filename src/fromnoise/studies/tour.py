@@ -6,10 +6,10 @@ from pathlib import Path
 
 from ..core.errors import DataError, UsageError
 from ..core.files import storage_error
-from ..evaluate.table import summary
+from ..evaluate.summary import summary
 from ..runs.load import LoadedRun, load_run
 from ..runs.paths import next_folder
-from ..training.budget import as_option, plan_of
+from ..training.budget import format_plan, read_plan
 from ..training.launch import command_line, start_run
 from ..training.plan import Plan, make_plan
 from .comparison import compare, measured, sizes
@@ -166,9 +166,9 @@ def trained(
         )
         run = start_run(plan, out / stop.name, "fromnoise tour")
         exact = {"seed": run.record.seed, "intervals": 8, **stop.options}
-        plan = plan_of(run)  # minutes depend on the machine
+        plan = read_plan(run)  # minutes depend on the machine
         exact |= (
-            {"plan": as_option(plan)}
+            {"plan": format_plan(plan)}
             if len({total for _, total in plan}) > 1
             else {"steps": plan[-1][1]}
             if plan[-1][1]
@@ -191,7 +191,7 @@ def text_section(
 ):
     """The models of text, measured, with figures of the last."""
     from ..show.page.gallery import page_figures
-    from ..show.page.page import Beside
+    from ..show.page.page import DataSection
 
     titles = [stop.title for stop in TEXT_STOPS]
     reports, _ = measured(runs, seed=seed, say=say, titles=titles)
@@ -202,7 +202,7 @@ def text_section(
     drawn = page_figures(
         runs[-1:], out / "figures" / "text", titles[-1:], seed=seed, command=command_line()
     )
-    return Beside("text", "Text", intro, runs, reports, drawn)
+    return DataSection("text", "Text", intro, runs, reports, drawn)
 
 
 def _intro(runs: list[LoadedRun], seconds: int, text: bool) -> str:

@@ -104,7 +104,7 @@ def steps_or_minutes(
     if config.steps:
         return config.steps, None
     if config.plan:
-        return budget.from_option(config.plan)[-1][1], None
+        return budget.parse_plan(config.plan)[-1][1], None
     if config.epochs:
         return max(1, round(config.epochs * batches_per_epoch)), None
     if all(getattr(config, name) is None for name in BUDGETS):
@@ -147,7 +147,7 @@ def time_parts(
         costs = time_steps(trainer, seconds=min(3.0, 0.03 * 60 * minutes), most=500)
     step = budget.mean_cost(costs)
     if time.monotonic() - begin > MIN_NOTE_SECONDS:
-        say(f"a step takes about {budget.seconds_words(step)}; timing a validation ...")
+        say(f"a step takes about {budget.format_seconds(step)}; timing a validation ...")
     if has(trainer.model, Judges):
         trainer.validate()  # the first one also measures the real examples
     before = time.monotonic()

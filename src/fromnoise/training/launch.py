@@ -128,7 +128,7 @@ def describe_run(plan: Plan, command: str, steps: int, trainer: Trainer) -> dict
         "data": describe_data(plan.dataset),
         "seed": plan.train.seed,
         "steps": steps,
-        "plan": budget.from_option(plan.train.plan) or [[0, steps]],
+        "plan": budget.parse_plan(plan.train.plan) or [[0, steps]],
         "intervals": trainer.intervals,
         "threads": trainer.threads,
         "device": str(trainer.device),

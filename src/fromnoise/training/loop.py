@@ -64,7 +64,7 @@ class Loop:
         self.stop = stop
         self.clock = clock
         self.report = IntervalReport(trainer, run, clock)
-        self.plan = budget.plan_of(run, steps)
+        self.plan = budget.read_plan(run, steps)
         self.timer = budget.Timer(run, trainer.intervals)
 
     @property
@@ -75,12 +75,12 @@ class Loop:
     def advance(self) -> None:
         """One step, and what is due after it."""
         trainer = self.trainer
-        section = budget.section(self.plan, trainer.state.step)
+        section = budget.find_section(self.plan, trainer.state.step)
         begin = time.monotonic()
         terms, norms = trainer.advance(self.plan)
         state = trainer.state
         self.clock.steps += 1
-        self.timer.stepped(section.at(state.step - 1) / section.total, time.monotonic() - begin)
+        self.timer.add_step(section.at(state.step - 1) / section.total, time.monotonic() - begin)
         state.add(terms | {f"{health.NORM}{name}": norm for name, norm in norms.items()})
         is_last = state.step == section.total
         if budget.ends_interval(self.plan, state.step, trainer.intervals):
@@ -99,7 +99,7 @@ class Loop:
         event = self.report.write(section)
         self.trainer.state.good = self.trainer.state.step
         self.trainer.save(self.run)
-        self.timer.interval_ended(time.monotonic() - begin)
+        self.timer.add_interval(time.monotonic() - begin)
         self.on_event(event)
 
     def stop_if_requested(self) -> None:
@@ -118,7 +118,7 @@ class Loop:
     def decide_again(self, section: budget.Section) -> None:
         """Changes the number of steps to what the minutes allow."""
         step = self.trainer.state.step
-        total = self.timer.total(self.plan, step, self.clock.seconds())
+        total = self.timer.decide_total(self.plan, step, self.clock.seconds())
         self.plan = [*self.plan, [step, total]]
         # on the disk before the first step that depends on it
         self.run.update(plan=self.plan, steps=total)

@@ -179,7 +179,7 @@ def resolve_training(values: dict, options: dict) -> TrainConfig:
         values = values | {"averages": ()}
     train = build(TrainConfig, fields_of(TrainConfig, values))
     if train.plan:
-        budget.from_option(train.plan)
+        budget.parse_plan(train.plan)
     if train.precision == "auto":  # decided once: a resume elsewhere computes in the same way
         precision = best_precision(select_device(train.device))
         train = train.model_copy(update={"precision": precision})

@@ -231,7 +231,7 @@ def record_extension(
     run: Run, trainer: Trainer, first_step: int, steps: int, timed: dict | None
 ) -> None:
     """Writes the new total of steps into run.json. timed: of a budget in minutes."""
-    plan_before = budget.plan_of(run)
+    plan_before = budget.read_plan(run)
     extension = {"from": first_step, "steps": steps}
     if len(plan_before) > 1:
         extension["plan"] = plan_before

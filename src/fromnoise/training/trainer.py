@@ -118,7 +118,7 @@ class Trainer:
     def advance(self, steps: int | budget.Decisions) -> tuple[dict[str, float], dict[str, float]]:
         """One step of a budget of ``steps``, or of a plan: its terms and gradient norms."""
         step = self.state.step
-        section = budget.section([[0, steps]] if isinstance(steps, int) else steps, step)
+        section = budget.find_section([[0, steps]] if isinstance(steps, int) else steps, step)
         self.model.progress = section.at(step) / section.total
         factor = lr_factor(section.at(step), section.total, self.config) * 0.5**self.state.rollbacks
         result = train_step(

@@ -12,7 +12,8 @@ import numpy as np
 from ...core.errors import DataError, UsageError, did_you_mean
 from ...core.spec import DataSpec
 from ...core.words import shown
-from ..codecs.columns import Columns, sorted_values
+from ..codecs.column import sorted_values
+from ..codecs.columns import Columns
 from ..config import DataConfig, refuse_options
 from ..dataset import Dataset, Split, compute_digest
 from ..splits import split_rows

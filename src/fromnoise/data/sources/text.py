@@ -28,6 +28,7 @@ from ...core.errors import DataError, UsageError
 from ...core.files import sha256, write_atomic
 from ...core.json_files import canonical_json
 from ...core.words import shown
+from ..codecs.byte_pairs import learn_merges
 from ..codecs.tokenizer import (
     CODE_POINTS,
     BytePairs,
@@ -35,8 +36,7 @@ from ..codecs.tokenizer import (
     Characters,
     Tokenizer,
     code_points,
-    decoded,
-    learn_merges,
+    decode_blocks,
 )
 from ..config import DataConfig, refuse_options
 from ..dataset import Dataset, TextSplit
@@ -412,7 +412,7 @@ def _tokenizer(
 def _alphabet(blocks: Iterable[bytes]) -> str:
     """Every character that occurs, once, by code point."""
     seen = np.zeros(CODE_POINTS, bool)
-    for text in decoded(blocks):
+    for text in decode_blocks(blocks):
         seen[code_points(text)] = True
     return "".join(map(chr, np.flatnonzero(seen).tolist()))
 

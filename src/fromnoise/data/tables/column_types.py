@@ -10,7 +10,7 @@ import numpy as np
 
 from ...core.errors import DataError
 from ...core.words import shown
-from ..codecs.columns import as_number
+from ..codecs.column import as_number
 from ..config import DataConfig
 from .cell_forms import calendar_form, first_code, is_year_and_month, text_form
 from .table import Table, is_text, to_text

@@ -11,7 +11,7 @@ import numpy as np
 
 from ...core.errors import DataError
 from ...core.words import shown
-from ..codecs.columns import as_number
+from ..codecs.column import as_number
 from ..formats.encoding import decoded_text
 from .cell_forms import text_form
 from .column_types import MOSTLY

@@ -44,7 +44,9 @@ def draw_progress(context: FigureContext) -> Drawing:
     if len(steps) < len(files):
         intervals = f"{len(steps)} of {len(files)} intervals"
     start = "random numbers" if context.spec.kind == "tokens" else "noise"
-    note = f"Samples of the same {start} after {intervals} of training, with the weights for sampling"
+    note = (
+        f"Samples of the same {start} after {intervals} of training, with the weights for sampling"
+    )
     note += ", without choice among samples." if context.loaded.family.watching else "."
     draw = {"image": _draw_images, "tokens": _draw_texts, "vector": _draw_points}
     return draw[context.spec.kind](context, steps, values, note)
@@ -63,7 +65,9 @@ def _draw_images(
     sheet.add_text(LEFT - 10, 0, "step", size=7.5, color=SOFT, ha="right")
     names = [f"z {i + 1}" for i in range(n)]
     if context.conditional and spec.classes:
-        names = [context.class_name(y) for y in context.dataset.in_turn(range(n)).tolist()]
+        names = [
+            context.class_name(y) for y in context.dataset.default_conditions(range(n)).tolist()
+        ]
     rows = []
     for i, name in enumerate(names):
         rows.append((name, "", np.stack([at_step[i] for at_step in values])))

@@ -1,4 +1,4 @@
-"""Figures inside a page: as data, made smaller until the page keeps its limit."""
+"""Images inside a page, as data, made smaller until the page fits its limit."""
 
 import base64
 import io
@@ -10,22 +10,16 @@ from ...core.errors import StorageError, UsageError
 from ...core.json_files import read_json
 
 
-def mark(what: int | str) -> str:
-    """Stands for what is put in later. Text from outside cannot hold it: pages let no control character through."""
-    return f"\0{what}\0"
+def mark(index: int) -> str:
+    """Placeholder of an image. Other text cannot hold it: pages have no control characters."""
+    return f"\0{index}\0"
 
 
 class Picture:
-    """A figure on disk, and how far it is reduced: as it is, without loss, with a little, then with fewer pixels."""
+    """A figure on disk, as it is or reduced."""
 
-    FORMS = (
-        None,
-        (1.0, None),
-        (1.0, 85),
-        (0.75, 85),
-        (0.5, 85),
-        (0.35, 75),
-    )  # share of the width, quality of WebP
+    # share of the width, quality of WebP (None: lossless); the first form is the file itself
+    FORMS = (None, (1.0, None), (1.0, 85), (0.75, 85), (0.5, 85), (0.35, 75))
 
     def __init__(self, path: Path):
         if path.suffix not in (".png", ".svg"):
@@ -34,8 +28,10 @@ class Picture:
             self.data = path.read_bytes()
         except OSError as error:
             raise StorageError(f"cannot read {path}: {error.strerror or error}") from error
-        self.path, self.level = path, 0
-        self.kind = "image/png" if path.suffix == ".png" else "image/svg+xml"
+        self.path = path
+        self.level = 0
+        self.is_svg = path.suffix == ".svg"
+        self.kind = "image/svg+xml" if self.is_svg else "image/png"
         about = path.with_suffix(".json")
         self.about = read_json(about) if about.is_file() else {}
 
@@ -48,13 +44,13 @@ class Picture:
         return f"data:{self.kind};base64,{base64.b64encode(self.data).decode()}"
 
     def size(self) -> tuple[int, int]:
-        """Pixels at which the page shows it at most."""
+        """Width and height of the image on the page, CSS pixels."""
         with Image.open(self.path) as image:
             return image.width // 2, image.height // 2
 
     def reduce(self) -> bool:
-        """The next smaller form; False when there is none."""
-        if self.kind == "image/svg+xml" or self.level + 1 >= len(self.FORMS):
+        """Takes the next smaller form. Returns False if there is none."""
+        if self.is_svg or self.level + 1 >= len(self.FORMS):
             return False
         self.level += 1
         with Image.open(self.path) as image:
@@ -68,22 +64,26 @@ class Picture:
             buffer = io.BytesIO()
             image.save(buffer, "WEBP", lossless=quality is None, quality=quality or 60, method=4)
         if len(buffer.getvalue()) < len(self.data):
-            self.data, self.kind = buffer.getvalue(), "image/webp"
+            self.data = buffer.getvalue()
+            self.kind = "image/webp"
         return True
 
 
 def embed(html: str, pictures: list[Picture], limit: int) -> str:
-    """Puts the images in, the largest made smaller until the page keeps its limit."""
+    """Replaces the marks by the images, the largest reduced until the page fits the limit (bytes).
+
+    Raises UsageError if the smallest forms do not fit.
+    """
     room = limit - len(html.encode())
     while sum(len(p.uri) for p in pictures) > room:
-        for picture in sorted(
-            pictures, key=lambda p: (p.level > 0, -len(p.data))
-        ):  # first everything that costs no quality
+        # first the reduction without loss, of all images
+        for picture in sorted(pictures, key=lambda p: (p.level > 0, -len(p.data))):
             if picture.reduce():
                 break
         else:
             raise UsageError(
-                f"{len(pictures)} figures do not fit into a page of {limit / 1e6:.0f} MB: give fewer runs or figures"
+                f"{len(pictures)} figures do not fit into a page of {limit / 1e6:.0f} MB: "
+                "give fewer runs or figures"
             )
     for i, picture in enumerate(pictures):
         html = html.replace(mark(i), picture.uri)

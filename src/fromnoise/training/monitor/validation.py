@@ -25,7 +25,7 @@ FEWEST = 10  # rows that a distance needs on either side
 SAMPLES = 500  # drawn at least, also where fewer examples are held out: the rarer modes must have a chance to come
 
 
-def held_out_terms(model: Family, batch: Batch, rng: Rng) -> dict[str, float]:
+def validation_terms(model: Family, batch: Batch, rng: Rng) -> dict[str, float]:
     """The objective of the first phase; for a model without phases its likelihood (of symbols: of each) and reconstruction error."""
     if model.phases():
         loss = model.loss(batch, model.phases()[0].name, rng)
@@ -51,7 +51,7 @@ def objective(model: Family, dataset: Dataset, examples: int, rng: Rng, device) 
     for batch in in_order(
         dataset, "validation", default_batch_size(dataset.spec, 500), examples, device
     ):
-        for name, value in held_out_terms(
+        for name, value in validation_terms(
             model, batch, rng.per_row(range(n, n + len(batch)))
         ).items():
             totals[name] = totals.get(name, 0.0) + value * len(batch)
