@@ -35,7 +35,7 @@ from fromnoise.measures.text import Hashes, copied, entropy_rate
 from fromnoise.runs.directory import Run
 from fromnoise.runs.load import LoadedRun, load_run
 from fromnoise.show.page import gallery
-from fromnoise.show.page.page import _marked
+from fromnoise.show.page.sections import mark_copies
 from fromnoise.show.page.verdict import verdict
 from fromnoise.studies.comparison import compare, known
 from fromnoise.training.launch import start_run
@@ -323,7 +323,7 @@ def test_marks_are_where_the_planted_copies_are():
 
 
 def test_a_text_on_a_page_is_escaped_and_its_copies_are_marked():
-    html = _marked({"text": "<b>&\tx" + "y" * 1000, "copied": [[0, 3], [590, 700], [800, 900]]})
+    html = mark_copies({"text": "<b>&\tx" + "y" * 1000, "copied": [[0, 3], [590, 700], [800, 900]]})
     assert (
         html.startswith("<mark>&lt;b&gt;</mark>&amp;    xyyy")
         and html.endswith("y</mark>…")
@@ -502,7 +502,7 @@ def test_models_of_one_text_stand_on_one_page_whatever_their_symbols(runs, capsy
     assert (
         "Copies no more of the training text" in html
         and "<h2>Texts</h2>" in html
-        and html.count("<figure class=text>") == 1 + 2 * 3
+        and html.count('<figure class="text">') == 1 + 2 * 3
     )
     assert (
         "Predicts it worse than counts of order 6" in html

@@ -12,10 +12,13 @@ from fromnoise.runs.directory import Run
 from fromnoise.runs.load import load_run
 from fromnoise.show.context import FigureContext
 from fromnoise.show.catalogue import FIGURES, show
-from fromnoise.show.figures.compare import compare_planes, compare_recon, compare_samples
-from fromnoise.show.figures.curves import series
-from fromnoise.show.figures.images import other_level, psnr, tile
-from fromnoise.show.figures.latent import WIDEN, plane_range
+from fromnoise.show.figures.denoise import other_level, psnr
+from fromnoise.show.figures.planes import compare_planes
+from fromnoise.show.figures.recon_beside_pca import compare_recon
+from fromnoise.show.figures.samples import compare_samples
+from fromnoise.show.image_rows import tile
+from fromnoise.show.latent_plane import WIDEN, plane_range
+from fromnoise.show.series import series
 from fromnoise.show.style import finite
 from fromnoise.training.launch import start_run
 from fromnoise.training.plan import make_plan
@@ -224,7 +227,7 @@ def test_grid_covers_the_range_of_the_data(models, drawn):
 
 def test_grid_orientation(models):
     """The first cell is the highest second dimension and the lowest first one."""
-    from fromnoise.show.figures.latent import decoded_plane
+    from fromnoise.show.latent_plane import decoded_plane
 
     subject = FigureContext(models["ae"])
     images, ranges = decoded_plane(subject, 5)

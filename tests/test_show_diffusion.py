@@ -12,10 +12,11 @@ from fromnoise.inference import sample
 from fromnoise.measures.estimate import Estimate
 from fromnoise.runs.load import load_run
 from fromnoise.show.context import FigureContext
-from fromnoise.show.figures import noise, solver
+from fromnoise.show import evaluations
+from fromnoise.show.figures import denoising, forward, solver, steps
 from fromnoise.show.catalogue import FIGURES, show
 from fromnoise.show.page import gallery
-from fromnoise.show.page.page import SECTIONS
+from fromnoise.show.page.sections import SECTIONS
 from fromnoise.show.style import Sheet, drawing
 from fromnoise.training.launch import start_run
 from fromnoise.training.plan import make_plan

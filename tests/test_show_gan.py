@@ -22,9 +22,7 @@ from fromnoise.runs.directory import Run
 from fromnoise.runs.load import load_run
 from fromnoise.show.context import FigureContext
 from fromnoise.show.catalogue import FIGURES, show
-from fromnoise.show.figures.compare import compare_samples
-from fromnoise.show.figures.curves import series, turns_of
-from fromnoise.show.figures.discriminator import judged, pushes
+from fromnoise.show.figures.duel import discriminator_scores, score_gradients
 from fromnoise.show.figures.film import (
     FRAMES,
     LEVELS,
@@ -34,7 +32,10 @@ from fromnoise.show.figures.film import (
     closed_walk,
     slerp,
 )
-from fromnoise.show.figures.progress import evenly
+from fromnoise.show.figures.progress import choose_evenly
+from fromnoise.show.figures.samples import compare_samples
+from fromnoise.show.phases import turns_of
+from fromnoise.show.series import series
 from fromnoise.training.launch import start_run
 from fromnoise.training.plan import make_plan
 
