@@ -1,14 +1,14 @@
-"""Binary images by counting: how often a pixel is white given the pixels around it that came before, and where it lies.
+"""Binary images by counting: how often a pixel is white, given earlier pixels around it and its position.
 
-The context is a list of features, nearest first: the ``pixels`` nearest of the pixels above and to the left (outside
-of the image: black), then the position, in blocks that halve down to ``cell`` pixels. A context of more features falls
-back on the one of fewer, level by level, from a fair coin upwards:
+The context is a list of features, nearest first: the ``pixels`` nearest pixels above and to the left
+(outside of the image: black), then the position, in blocks whose sides halve down to ``cell`` pixels.
+A context of more features falls back on the one of fewer, level by level, from a fair coin upwards:
 
     p = (c_white + a p_below) / (c_white + c_black + a)
 
-(a prior worth ``a`` observations, MacKay & Peto 1995); a is chosen for each level, in powers of two, by the likelihood
-of held-out images. What is unusual: since every level is a sum over the finest, one table is counted, and after
-fitting one table of log-odds is all there is: a pixel costs one look-up.
+(a prior worth ``a`` observations, MacKay & Peto 1995); a is chosen for each level, in powers of two,
+by the likelihood of held-out images. Every level is a sum over the finest, so only one table is
+counted. The fitted model is one table of log-odds: a pixel costs one look-up.
 """
 
 import math
@@ -23,12 +23,12 @@ from ...core.errors import DataError, UsageError
 
 STRENGTHS = 2.0 ** np.arange(-2, 11)
 REACH = 6  # furthest row and column of a template
-CHUNK = 2**20  # pixels looked at once
+CHUNK = 2**20  # pixels processed at once
 LARGEST = 2**26  # numbers of a table
 
 
 def template(pixels: int) -> list[tuple[int, int]]:
-    """The nearest (row, column) offsets of pixels that come before in raster order; of equals, those above first."""
+    """The nearest (row, column) offsets of earlier pixels in raster order; of equal ones those above first."""
     reach = range(-REACH, REACH + 1)
     before = [(r, c) for r in reach for c in reach if (r, c) < (0, 0)]
     return sorted(before, key=lambda o: (o[0] ** 2 + o[1] ** 2, abs(o[1]) - abs(o[0])))[:pixels]
@@ -37,38 +37,42 @@ def template(pixels: int) -> list[tuple[int, int]]:
 class PixelCounts(nn.Module):
     """p(x) of images (N, H, W) of zeros and ones, exact; a fair coin for each pixel until it is fitted.
 
-    Buffer: logits (rows, columns, 2^pixels), log p(1) / p(0) for each cell of the image and each look of the template,
-    whose j-th nearest pixel is bit j.
+    Buffer: logits (rows, columns, 2^pixels), log p(1) / p(0) for each cell of the image and each
+    pattern of the template, whose j-th nearest pixel is bit j.
     """
 
     def __init__(self, shape: tuple[int, int], pixels: int = 14, cell: int = 2):
         super().__init__()
-        self.shape, self.pixels, self.cell = tuple(shape), pixels, cell
+        self.shape = tuple(shape)
+        self.pixels = pixels
+        self.cell = cell
         self.template = template(pixels)
         rows, columns = (-(-side // cell) for side in shape)
         if not 1 <= pixels <= len(self.template) or rows * columns * 2**pixels > LARGEST:
             raise UsageError(
-                f"a table of {pixels} pixels and {rows} x {columns} positions has no room: use fewer pixels or larger cells"
+                f"a table of {pixels} pixels and {rows} x {columns} positions has no room: "
+                "use fewer pixels or larger cells"
             )
         self.register_buffer("logits", torch.zeros(rows, columns, 2**pixels))
 
     # -- counting ---------------------------------------------------------------------------------------------
 
     def fit(self, x, held_out) -> "PixelCounts":
-        """Counts images x (N, H, W), chooses each a by held_out (M, H, W), which is not counted. Raises DataError.
+        """Counts images x (N, H, W); other images, held_out (M, H, W), choose a. Raises DataError.
 
-        Of images that are binarised anew at each look, x may hold several draws; held_out must be other images.
+        If images are binarised at random each time, x may hold several draws of each.
         """
-        levels, tables = self.levels(), [(self._count(x), self._count(held_out))]
+        levels = self.levels()
+        tables = [(self._count(x), self._count(held_out))]
         for (pixels, side), (_, finer) in reversed(list(zip(levels, levels[1:]))):
             tables.append(tuple(coarser(table, pixels, side // finer) for table in tables[-1]))
         p = np.full((1, 1, 1), 0.5)
-        for counts, held in reversed(tables):
+        for counts, held_out_counts in reversed(tables):
             rows, columns, codes = counts.shape[:3]
-            below = np.tile(p, codes // p.shape[2])  # what lies further away is in the higher bits
+            below = np.tile(p, codes // p.shape[2])  # further pixels are the higher bits
             if p.shape[:2] != (rows, columns):
                 below = below.repeat(2, 0).repeat(2, 1)[:rows, :columns]
-            p = mixed(counts, below, strength(counts, below, held))
+            p = mixed(counts, below, best_strength(counts, below, held_out_counts))
         self.logits.copy_(torch.from_numpy(np.log(p) - np.log1p(-p)))
         return self
 
@@ -76,23 +80,21 @@ class PixelCounts(nn.Module):
         """(pixels, side of a block in cells) from the coarsest to the finest: first pixels, then position."""
         whole = 2 ** math.ceil(math.log2(max(self.logits.shape[:2])))
         sides = [whole >> j for j in range(1, whole.bit_length())]
-        return [(m, whole) for m in (*range(2, self.pixels, 2), self.pixels)] + [
-            (self.pixels, side) for side in sides
-        ]
+        by_pixels = [(m, whole) for m in (*range(2, self.pixels, 2), self.pixels)]
+        return by_pixels + [(self.pixels, side) for side in sides]
 
     def _count(self, x) -> np.ndarray:
         """(rows, columns, 2^pixels, 2): how often each context was followed by 0 and by 1."""
-        found = np.zeros(self.logits.numel() * 2, np.int64)
+        counts = np.zeros(self.logits.numel() * 2, np.int64)
         for block in self._blocks(torch.as_tensor(x), 4 * CHUNK):
-            parts = [
-                (self._context(part) * 2 + part).flatten()
-                for part in block.split(max(1, CHUNK // math.prod(self.shape)))
-            ]
-            found += np.bincount(torch.cat(parts).cpu().numpy(), minlength=len(found))
-        return found.reshape(*self.logits.shape, 2)
+            parts = []
+            for part in block.split(max(1, CHUNK // math.prod(self.shape))):
+                parts.append((self._context(part) * 2 + part).flatten())
+            counts += np.bincount(torch.cat(parts).cpu().numpy(), minlength=len(counts))
+        return counts.reshape(*self.logits.shape, 2)
 
     def _blocks(self, x: Tensor, most: int):
-        """x (N, H, W) in pieces of int32 of at most that many pixels. Raises DataError."""
+        """x (N, H, W) in int32 pieces of at most ``most`` pixels. Raises DataError."""
         if x.ndim != 3 or tuple(x.shape[1:]) != self.shape:
             raise DataError(
                 f"images must be (N, {self.shape[0]}, {self.shape[1]}), not {tuple(x.shape)}"
@@ -105,36 +107,35 @@ class PixelCounts(nn.Module):
     # -- queries ----------------------------------------------------------------------------------------------
 
     def _context(self, x: Tensor) -> Tensor:
-        """The row of ``logits``, flattened, that each pixel of int32 x asks, (N, H, W) -> (N, H, W)."""
-        (H, W), (_, columns, codes) = self.shape, self.logits.shape
+        """Index into the flattened ``logits`` for each pixel of int32 x, (N, H, W) -> (N, H, W)."""
+        H, W = self.shape
+        _, columns, codes = self.logits.shape
         padded = F.pad(x, (REACH, REACH, REACH, 0))
-        r, c = (
-            torch.arange(side, dtype=torch.int32, device=x.device) // self.cell for side in (H, W)
-        )
-        found = ((r[:, None] * columns + c) * codes).expand_as(x).contiguous()
+        row = torch.arange(H, dtype=torch.int32, device=x.device) // self.cell
+        column = torch.arange(W, dtype=torch.int32, device=x.device) // self.cell
+        index = ((row[:, None] * columns + column) * codes).expand_as(x).contiguous()
         for j, (r, c) in enumerate(self.template):
-            found += padded[:, REACH + r : REACH + r + H, REACH + c : REACH + c + W] << j
-        return found
+            index += padded[:, REACH + r : REACH + r + H, REACH + c : REACH + c + W] << j
+        return index
 
     @torch.no_grad()
     def log_probs(self, x: Tensor) -> Tensor:
-        """log p of each pixel given those before it in raster order, nats, (N, H, W) -> (N, H W); log p(x) is their sum."""
-        found = [x.new_zeros(0, math.prod(self.shape), dtype=torch.float32)]
+        """log p of each pixel given the earlier ones, nats, (N, H, W) -> (N, H W); log p(x) is their sum."""
+        log_p = [x.new_zeros(0, math.prod(self.shape), dtype=torch.float32)]
         for block in self._blocks(x, CHUNK):
             logits = self.logits.flatten()[self._context(block)]
-            found.append(F.logsigmoid(torch.where(block == 1, logits, -logits)).flatten(1))
-        return torch.cat(found)
+            log_p.append(F.logsigmoid(torch.where(block == 1, logits, -logits)).flatten(1))
+        return torch.cat(log_p)
 
-    # -- the contract of a network of symbols (nets/sequence.py), pixel by pixel in raster order; the start says nothing
+    # -- the contract of nets/sequence.py, pixel by pixel in raster order; start tokens are ignored
 
-    context = None  # pixels far away count by the position that they stand for, and the template reaches across rows
+    context = None  # the position depends on all earlier pixels
 
     def forward(self, s: Tensor, start: Tensor) -> Tensor:
-        logits = [
-            self.logits.flatten()[self._context(block)].flatten(1)
-            for block in self._blocks(s.view(-1, *self.shape), CHUNK)
-        ]
-        logits = torch.cat(logits)  # (B, T)
+        parts = []
+        for block in self._blocks(s.view(-1, *self.shape), CHUNK):
+            parts.append(self.logits.flatten()[self._context(block)].flatten(1))
+        logits = torch.cat(parts)  # (B, T)
         return F.logsigmoid(torch.stack([-logits, logits], 2))
 
     def begin(self, n: int) -> "Drawn":
@@ -148,7 +149,7 @@ class PixelCounts(nn.Module):
 
     @torch.no_grad()
     def next(self, x: Tensor, i: int) -> Tensor:
-        """log p of pixel i = row W + column being 0 and being 1, (N, 2), from x (N, H, W); pixels from i on are not read."""
+        """log p of pixel i being 0 and being 1, (N, 2), from the pixels before i of x (N, H, W)."""
         W = self.shape[1]
         row, column = divmod(i, W)
         code = torch.zeros(len(x), dtype=torch.int64, device=x.device)
@@ -161,7 +162,7 @@ class PixelCounts(nn.Module):
 
 @dataclass
 class Drawn:
-    """x (n, H, W): the pixels so far; i: the place of the last one that was read, -1 at the start."""
+    """Generation state. x (n, H, W): the pixels so far; i: the last pixel that was read, -1 at the start."""
 
     x: Tensor
     i: int = -1
@@ -176,14 +177,16 @@ def coarser(counts: np.ndarray, pixels: int, side: int) -> np.ndarray:
 
 
 def mixed(counts: np.ndarray, below: np.ndarray, a: float) -> np.ndarray:
-    """p of white from counts (..., 2) and the p of the level below (...)."""
+    """p of white (...) from counts (..., 2) and the p of the coarser level (...)."""
     return (counts[..., 1] + a * below) / (counts[..., 0] + counts[..., 1] + a)
 
 
-def strength(counts: np.ndarray, below: np.ndarray, held_out: np.ndarray) -> float:
-    """The a under which the held-out counts are likeliest."""
-    seen = held_out.any(-1)
-    c, h, below = counts[seen], held_out[seen], below[seen]
+def best_strength(counts: np.ndarray, below: np.ndarray, held_out: np.ndarray) -> float:
+    """The a that gives the held-out counts (..., 2) the highest likelihood."""
+    occurs = held_out.any(-1)
+    c = counts[occurs]
+    h = held_out[occurs]
+    below = below[occurs]
 
     def nats(a: float) -> float:
         p = mixed(c, below, a)
