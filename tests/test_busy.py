@@ -21,7 +21,7 @@ from fromnoise.runs import checkpoint
 from fromnoise.runs.directory import Run
 from fromnoise.runs.load import load_run
 from fromnoise.training import budget, launch
-from fromnoise.training.budget import Timer, format_plan, ends_interval, find_section, read_plan
+from fromnoise.training.budget import Timer, ends_interval, find_section, format_plan, read_plan
 from fromnoise.training.launch import start_run
 from fromnoise.training.optim import lr_factor
 from fromnoise.training.plan import make_plan
