@@ -21,7 +21,7 @@ from header import header
 from scipy import stats
 
 from fromnoise.core.rng import Rng
-from fromnoise.measures import frechet
+from fromnoise.measures import frechet, moments
 
 
 def normal(rng: Rng, name: str, n: int, d: int) -> torch.Tensor:
@@ -187,7 +187,7 @@ def mnist() -> None:
     e = frechet.frechet(test, train)
     spread = float(train.var(0).sum())
     print(
-        f"MNIST test against train, {evaluator.name}: raw {e.raw:.4f}, floor {frechet.noise_floor(train, len(test), len(train)):.4f}, debiased {e.value:.4f} (95 %: {e.interval[0]:.4f} to {e.interval[1]:.4f}), trace {spread:.2f}"
+        f"MNIST test against train, {evaluator.name}: raw {e.raw:.4f}, floor {moments.noise_floor(train, len(test), len(train)):.4f}, debiased {e.value:.4f} (95 %: {e.interval[0]:.4f} to {e.interval[1]:.4f}), trace {spread:.2f}"
     )
     half = len(train) // 2
     e = frechet.frechet(train[:10_000], train[half:])
@@ -239,8 +239,8 @@ def main() -> None:
         ("100 samples of 128 features", few),
         ("full rank", x),
     ):
-        p = frechet.moments(z)
-        print(f"FD(X, X), {name}: {frechet.plug_in(p, p) / float(z.var(0).sum()):.1e} of the trace")
+        p = moments.moments(z)
+        print(f"FD(X, X), {name}: {moments.plug_in(p, p) / float(z.var(0).sum()):.1e} of the trace")
     coverage(args.rounds)
     if args.mnist:
         mnist()

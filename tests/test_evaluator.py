@@ -20,7 +20,8 @@ from fromnoise.measures.features import (
     of_split,
     untrained_features,
 )
-from fromnoise.measures.frechet import frechet, noise_floor
+from fromnoise.measures.frechet import frechet
+from fromnoise.measures.moments import noise_floor
 
 
 @pytest.fixture(scope="module")

@@ -9,15 +9,9 @@ from scipy import linalg
 
 from fromnoise.core.errors import DataError, UsageError
 from fromnoise.core.rng import Rng
-from fromnoise.measures.frechet import (
-    STEEPEST,
-    frechet,
-    gaussian_frechet,
-    moments,
-    noise_floor,
-    plug_in,
-    score_interval,
-)
+from fromnoise.measures.frechet import frechet
+from fromnoise.measures.intervals import STEEPEST, score_interval
+from fromnoise.measures.moments import gaussian_frechet, moments, noise_floor, plug_in
 
 
 def f64(*values):

@@ -9,6 +9,7 @@ from ..core.rng import Rng
 from ..measures import coverage, distances, frechet, pyramid, twosample
 from ..measures.estimate import Estimate
 from ..measures.features import FeatureMap
+from ..measures.moments import refuse_equal
 from .protocol import measured_row
 from .quality_reference import PatchReference, QualityReference, reference_id
 
@@ -159,7 +160,7 @@ def manifold_rows(x: Tensor, train: Tensor, test: Tensor, card: dict) -> list[di
 
 def neighbours(x: Tensor, y: Tensor) -> dict[str, Estimate]:
     """``coverage.manifold``; NoSpreadError where all rows of y are equal but for rounding."""
-    frechet.refuse_equal(y)
+    refuse_equal(y)
     return coverage.manifold(x, y)
 
 

@@ -15,7 +15,9 @@ from torch import Tensor
 from ..core.errors import DataError, UsageError
 from ..core.rng import Rng
 from .estimate import Estimate, normal_interval
-from .frechet import FEW, refuse_equal, score_interval
+from .frechet import FEW
+from .intervals import score_interval
+from .moments import refuse_equal
 
 ENTRIES = 2**22  # numbers of a Gram matrix, or of projections, that are held at once
 
