@@ -15,6 +15,7 @@ from fromnoise.data.stream import in_order
 from fromnoise.families.autoregressive import AutoRegressive, Config, Options
 from fromnoise.nets.counts.ngram import KneserNey
 from fromnoise.nets.counts.training_set import split_into_folds
+from fromnoise.nets.hybrid import predict
 
 NETWORKS = ("ngram", "window", "conv", "gru", "lstm", "gpt")
 SMALL = dict(width=16, depth=2, heads=2, order=3)
@@ -134,7 +135,9 @@ def test_training_counts_are_those_of_the_other_folds():
     made = counted(model(DataSpec("tokens", (20,), levels=5), prior=True), s).train()
     with torch.no_grad():
         window = s[140:160][None]
-        log_p = made.predict(
+        log_p = predict(
+            made.net,
+            made.counts,
             window,
             torch.zeros(1, dtype=torch.int64),
             made.fold_of(Batch(window, rows=torch.tensor([7]))),

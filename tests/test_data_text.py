@@ -20,6 +20,7 @@ from fromnoise.data import DataConfig, load
 from fromnoise.data.download import FetchError
 from fromnoise.data.sources import text
 from fromnoise.data.stream import Stream, default_batch_size, in_order
+from fromnoise.data.texts import build, documents
 from fromnoise.runs.load import dataset_from_record
 from fromnoise.runs.records.base import validate_record
 from fromnoise.runs.records.run import DataRecord
@@ -84,7 +85,7 @@ def test_blocks_of_any_size_give_the_same_tokens(kind, monkeypatch, tmp_path):
     digests = set()
     for size in (1, 2, 3, 5, 64, 2**21):
         monkeypatch.setenv("FROMNOISE_CACHE", str(tmp_path / f"cache{size}"))
-        monkeypatch.setattr(text, "BLOCK", size)
+        monkeypatch.setattr(documents, "BLOCK", size)
         dataset = opened("\ufeff" + WORDS * 9, tokens=kind, context=4)
         assert whole(dataset) == (WORDS * 9).encode()
         assert [split.characters for split in dataset.splits.values()] == [
@@ -271,7 +272,7 @@ def test_invalid_utf8():
 def test_the_place_of_invalid_bytes_in_later_blocks(monkeypatch):
     raw = ("日" * 100).encode() + b"\xe6\x97 and more"
     for size in (1, 2, 3, 7):
-        monkeypatch.setattr(text, "BLOCK", size)
+        monkeypatch.setattr(documents, "BLOCK", size)
         refused(DataError, raw, "byte 300 ", tokens="char")
 
 
@@ -334,8 +335,8 @@ def test_one_endless_line_in_bounded_memory(kind):
             out.write(piece)
     size = os.path.getsize("line.txt")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(text, "BLOCK", text.BLOCK * megabytes // 100)
-        patch.setattr(text, "MERGES_FROM", 2**18)
+        patch.setattr(documents, "BLOCK", documents.BLOCK * megabytes // 100)
+        patch.setattr(build, "MAX_MERGE_BYTES", 2**18)
         tracemalloc.start()
         dataset = load("line.txt", DataConfig(tokens=kind))
         batch = dataset.batch("train", [0, len(dataset.split("train")) - 1])
@@ -420,7 +421,7 @@ def test_tokens_are_made_once(monkeypatch, tmp_path):
     digest = opened(content).digest
     status = os.stat("a.txt")
     with monkeypatch.context() as patch:
-        patch.setattr(text, "_build", None)
+        patch.setattr(text, "build_store", None)
         assert load("a.txt", DataConfig(context=8)).digest == digest
         assert (
             len(load("a.txt", DataConfig(context=4)).split("train")) > 0
@@ -447,15 +448,15 @@ def test_an_unwritable_cache(tmp_path):
 
 
 def test_a_file_that_grows_while_it_is_read(monkeypatch, tmp_path):
-    scan = text._scan
+    measure_text = build.measure_text
 
     def slow(documents):
-        found = scan(documents)
+        size = measure_text(documents)
         with open("a.txt", "ab") as out:
             out.write(b"more \xff")
-        return found
+        return size
 
-    monkeypatch.setattr(text, "_scan", slow)
+    monkeypatch.setattr(build, "measure_text", slow)
     refused(DataError, WORDS * 30, "changed while it was read")
     assert not list((tmp_path / "cache" / "texts").iterdir())
 

@@ -34,7 +34,7 @@ from fromnoise.training.monitor.sample_modes import (
     find_modes,
     mode_coverage,
 )
-from fromnoise.training.monitor.validation import Reference
+from fromnoise.training.monitor.sample_reference import SampleReference
 from fromnoise.training.plan import make_plan
 from fromnoise.training.settings import TrainConfig
 from fromnoise.training.stop import StopRequest
@@ -116,7 +116,7 @@ def ring(n=4000):
 def test_modes_are_the_classes_that_samples_lie_near():
     x, y = ring()
     dataset = toy(x, y)
-    modes = find_modes(Reference(dataset, 4000, Rng(0)), dataset, Rng(0))
+    modes = find_modes(SampleReference(dataset, 4000, Rng(0)), dataset, Rng(0))
     assert modes.kind == "classes" and modes.size == 8
     assert torch.allclose(
         modes.radius,
@@ -139,7 +139,7 @@ def test_modes_are_the_classes_that_samples_lie_near():
 def test_without_labels_modes_are_regions():
     x, _ = ring()
     dataset = toy(x, None)
-    modes = find_modes(Reference(dataset, 2000, Rng(0)), dataset, Rng(0))
+    modes = find_modes(SampleReference(dataset, 2000, Rng(0)), dataset, Rng(0))
     assert modes.kind == "regions" and modes.size == 16 and modes.radius is None
     again = cluster_centres(torch.from_numpy(x[:2000]).double(), Rng(0))
     assert torch.equal(again, modes.centres)  # the same seed, the same regions
@@ -155,20 +155,20 @@ def test_without_labels_modes_are_regions():
     assert good == 1 and found["modes_seen"] < 0.6 * found["modes"] and found["entropy"] < 0.8
     few = toy(np.ones((12, 3)), None)
     assert (
-        find_modes(Reference(few, 100, Rng(0)), few, Rng(0)).size <= 12
+        find_modes(SampleReference(few, 100, Rng(0)), few, Rng(0)).size <= 12
     )  # constant data: nothing to find, nothing raised
 
 
 def test_classes_too_many_to_be_judged_give_way_to_regions():
     x, _ = ring()
     dataset = toy(x, (np.arange(len(x)) % 1000).astype(np.int64))
-    modes = find_modes(Reference(dataset, 2000, Rng(0)), dataset, Rng(0))
+    modes = find_modes(SampleReference(dataset, 2000, Rng(0)), dataset, Rng(0))
     assert modes.kind == "regions" and modes.size == 16
 
 
 def test_an_evaluator_names_the_classes():
     plan = make_plan("classical", "digits", threads=1)
-    reference = Reference(plan.dataset, 500, Rng(0))
+    reference = SampleReference(plan.dataset, 500, Rng(0))
     modes = find_modes(reference, plan.dataset, Rng(0))
     assert modes.evaluator is reference.map and modes.size == 10
     assert (
@@ -194,7 +194,7 @@ class Fixed(torch.nn.Module):
 
 def test_distance_of_real_examples_and_of_their_mean():
     x, y = ring()
-    reference = Reference(toy(x, y, held_out=ring(8000)[0][4000:]), 2000, Rng(0))
+    reference = SampleReference(toy(x, y, held_out=ring(8000)[0][4000:]), 2000, Rng(0))
     assert (
         reference.name == "sliced_wasserstein"
         and reference.n == 2000
@@ -235,7 +235,7 @@ def test_distance_of_images():
     plan = make_plan(
         "classical", "digits", validation=0.4, threads=1
     )  # other splits than the evaluator's: PCA
-    reference = Reference(plan.dataset, 2000, Rng(0))
+    reference = SampleReference(plan.dataset, 2000, Rng(0))
     assert (
         reference.name == "frechet"
         and reference.map.name.startswith("pca-64")
@@ -251,7 +251,7 @@ def test_distance_of_images():
     assert distance(mean + 1e-3 * Rng(0).normal("eps", (719, 1, 8, 8))).value == pytest.approx(
         reference.spread, rel=0.1
     )
-    few = Reference(make_plan("classical", "digits", threads=1).dataset, 5, Rng(0))
+    few = SampleReference(make_plan("classical", "digits", threads=1).dataset, 5, Rng(0))
     assert (
         few.name == "sliced_wasserstein"
         and few.n == 10

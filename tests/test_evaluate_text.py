@@ -50,6 +50,9 @@ class Chain(nn.Module):
 
     vocabulary, length, context, bound, reason, continuous = 3, 16, 1, "exact", "", False
 
+    def lacks(self, capability) -> bool:
+        return False
+
     def __init__(self, recites: np.ndarray | None = None):
         super().__init__()
         rare = 1e-9
@@ -293,7 +296,7 @@ def test_a_model_that_recites_is_found_out(data):
     ) == 3
     said = verdict([{"run": "r", "title": "parrot", "metrics": rows}], ["parrot"])
     assert any(
-        "Writes what stands in the training text" in line and "parrot, 100.0 %" in line
+        "Copies the training text" in line and "parrot, 100.0 %" in line
         for line in said
     )
 

@@ -29,6 +29,9 @@ PLAIN = DecodingOptions()
 class Table(nn.Module):
     """log p of the next symbol from all that was read, by ``law(symbols read, y)``: a list of V probabilities."""
 
+    def lacks(self, capability) -> bool:
+        return False
+
     def __init__(self, vocabulary, law, context=None, length=8):
         super().__init__()
         self.vocabulary, self.law, self.context, self.length = vocabulary, law, context, length

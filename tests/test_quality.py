@@ -10,7 +10,7 @@ from fromnoise import data
 from fromnoise.cli import main
 from fromnoise.core.errors import DataError, UsageError
 from fromnoise.core.rng import Rng
-from fromnoise.evaluate.known_defects import KNOWN_DEFECTS, defects, halved
+from fromnoise.evaluate.known_defects import KNOWN_DEFECTS, halve, measure_defects
 from fromnoise.evaluate.protocol import align_columns
 from fromnoise.evaluate.quality import measure_quality
 from fromnoise.evaluate.quality_reference import QualityReference
@@ -36,7 +36,7 @@ def quality_reference(digits):
 
 @pytest.fixture(scope="module")
 def matrix(digits):
-    return defects(digits, shipped_for(digits))
+    return measure_defects(digits, shipped_for(digits))
 
 
 def some(n=200, seed=0):
@@ -101,7 +101,7 @@ def test_constant_samples_are_measured_and_found_out(quality_reference):
 
 
 def test_real_examples_are_nearly_perfect(digits, quality_reference):
-    halves = halved(digits)
+    halves = halve(digits)
     rows = measure_quality(
         QualityReference(halves, shipped_for(digits)),
         Samples.of(KNOWN_DEFECTS["real"](halves, 700, Rng(0))),
@@ -162,12 +162,12 @@ def test_real_examples_are_nearly_perfect(digits, quality_reference):
 )
 def test_each_defect_is_seen_by_the_metrics_that_should(matrix, defect, metrics):
     for metric in metrics:
-        seeing = [name for name in matrix.seen if name.startswith(metric)]
-        assert seeing and any(matrix.seen[name][defect] for name in seeing), (metric, matrix.seen)
+        seeing = [name for name in matrix.detected if name.startswith(metric)]
+        assert seeing and any(matrix.detected[name][defect] for name in seeing), (metric, matrix.detected)
 
 
 def test_no_metric_but_memory_sees_copies(matrix):
-    seeing = {name for name, seen in matrix.seen.items() if seen["copies of the training set"]}
+    seeing = {name for name, seen in matrix.detected.items() if seen["copies of the training set"]}
     assert seeing and all("copies" in name for name in seeing)
 
 
@@ -343,9 +343,9 @@ def test_page_of_compare_has_the_zoo(runs, digits):
     page, _ = compare(opened, runs / "zoo.html", samples=100)
     html = page.read_text("utf-8")
     assert (
-        "Which metric sees which defect" in html
+        "Which metric detects which defect" in html
         and "copies of the training set" in html
-        and html.count("sees it") > 20
+        and html.count(">detected<") > 20
     )
 
 

@@ -10,8 +10,8 @@ from PIL import Image
 from fromnoise.core.errors import UsageError
 from fromnoise.runs.directory import Run
 from fromnoise.runs.load import load_run
-from fromnoise.show.context import FigureContext
 from fromnoise.show.catalogue import FIGURES, show
+from fromnoise.show.context import FigureContext
 from fromnoise.show.figures.denoise import other_level, psnr
 from fromnoise.show.figures.planes import compare_planes
 from fromnoise.show.figures.recon_beside_pca import compare_recon

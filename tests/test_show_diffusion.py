@@ -11,10 +11,10 @@ from fromnoise.core.errors import UsageError
 from fromnoise.inference import sample
 from fromnoise.measures.estimate import Estimate
 from fromnoise.runs.load import load_run
-from fromnoise.show.context import FigureContext
-from fromnoise.show import evaluations
-from fromnoise.show.figures import denoising, forward, solver, steps
 from fromnoise.show.catalogue import FIGURES, show
+from fromnoise.show.context import FigureContext
+from fromnoise.show.evaluations import Measurement, draw_distance_curve
+from fromnoise.show.figures import denoising, forward, solver, steps, trajectories
 from fromnoise.show.page import gallery
 from fromnoise.show.page.sections import SECTIONS
 from fromnoise.show.style import Sheet, drawing
@@ -45,8 +45,8 @@ def few():
     """Steps are measured on few samples, so that tests are fast."""
     with pytest.MonkeyPatch.context() as patch:
         (
-            patch.setattr(noise, "SAMPLES", {"image": 256, "vector": 256}),
-            patch.setattr(noise, "STEPS", (1, 4, 10)),
+            patch.setattr(steps, "SAMPLES", {"image": 256, "vector": 256}),
+            patch.setattr(steps, "STEPS", (1, 4, 10)),
         )
         patch.setattr(solver, "SAMPLES", {"image": 256, "vector": 256})
         patch.setattr(solver, "CONVERGED", 30)
@@ -90,7 +90,7 @@ def test_one_look_explains_less_where_noise_is_more(models, drawn):
     assert explained[0] > 0.999 and explained[0] > explained[2] > explained[4] > explained[7]
     assert explained[-1] < 0.1  # of pure noise nothing is known
     subject, model = FigureContext(models["digits"]), models["digits"].model
-    x = subject.first(noise.LOOKS).x
+    x = subject.first(forward.MEASURED).x
     z = subject.rng("forward").per_row(range(len(x))).normal("z", x.shape)
     with torch.no_grad():
         error = (
@@ -115,9 +115,9 @@ def test_the_solver_comes_near_to_what_it_converges_to(drawn):
 def test_the_strip_ends_in_the_samples(models, drawn):
     numbers = drawn["digits", "denoising"]["numbers"]
     assert numbers["steps"] == list(range(11)) and numbers["levels"][-1] == 0
-    moments = noise.traced(FigureContext(models["digits"], seed=5))
+    moments = denoising.trace_samples(FigureContext(models["digits"], seed=5))
     assert torch.equal(moments[-1].x, sample.sample(models["digits"], sample.BLOCK, 5))
-    moments = noise.traced(FigureContext(models["given"], seed=5, label=3))
+    moments = denoising.trace_samples(FigureContext(models["given"], seed=5, label=3))
     assert torch.equal(moments[-1].x, sample.sample(models["given"], sample.BLOCK, 5, label=3))
 
 
@@ -130,7 +130,7 @@ def test_ways_begin_in_noise_and_arrows_point_to_what_the_model_sees(models, dra
     assert np.allclose(starts.std(), real.std(), rtol=0.25)
     grid = torch.tensor(numbers["grid"])
     with torch.no_grad():
-        goal = model.clean(grid, noise.AT, None, models["ring"].family.Options())
+        goal = model.clean(grid, trajectories.FIELD_LEVEL, None, models["ring"].family.Options())
     assert torch.allclose(grid + torch.tensor(numbers["push"]), goal, atol=1e-3)
     far = grid.norm(dim=1) > 1.5 * real.norm(dim=1).max()
     inwards = (torch.tensor(numbers["push"]) * -grid).sum(1) > 0
@@ -153,12 +153,12 @@ def test_steps_are_measured_with_intervals_and_time(drawn):
 def test_the_curve_draws_distances_of_nothing():
     with drawing():
         sheet = Sheet("", "", [], 300)
-        found = [
-            (1, Estimate(112.0, interval=(99.0, 126.0)), 0.1),
-            (2, Estimate(-0.1, interval=(-0.3, 0.1)), 2.0),
-            (4, Estimate(0.2), 1.0),
+        measurements = [
+            Measurement(1, Estimate(112.0, interval=(99.0, 126.0)), 0.1),
+            Measurement(2, Estimate(-0.1, interval=(-0.3, 0.1)), 2.0),
+            Measurement(4, Estimate(0.2), 1.0),
         ]
-        noise.curve(sheet, found, Estimate(-0.01), "d", 400, 300)
+        draw_distance_curve(sheet, measurements, Estimate(-0.01), "d", 400, 300)
         (axes,) = sheet.figure.axes
         assert axes.get_ylim()[0] > 0 and [
             label.get_text() for label in axes.get_xticklabels()
@@ -167,7 +167,7 @@ def test_the_curve_draws_distances_of_nothing():
 
 
 def test_words_for_levels():
-    assert [noise.of_level(s) for s in (0.0, 0.002, 0.1, 0.988, 1.0)] == [
+    assert [denoising.format_level(s) for s in (0.0, 0.002, 0.1, 0.988, 1.0)] == [
         "0%",
         "0.2%",
         "10%",
@@ -177,8 +177,9 @@ def test_words_for_levels():
 
 
 def test_the_page_has_the_strip(models, tmp_path, monkeypatch):
-    for name in ("show", "compare_samples", "compare_nearest", "compare_recon", "compare_planes"):
-        monkeypatch.setattr(gallery, name, lambda *_, **__: [tmp_path / "drawn.png"])
+    monkeypatch.setattr(gallery, "show", lambda *_, **__: [tmp_path / "drawn.png"])
+    alone = [replace(figure, compare=None) for figure in gallery.ALL_FIGURES]
+    monkeypatch.setattr(gallery, "ALL_FIGURES", alone)
     found = gallery.page_figures([models["digits"], models["pca"]], tmp_path)
     assert {"digits/denoising", "digits/steps", "digits/completions"} <= set(found)
     assert not {key for key in found if key.startswith("pca/") and key.partition("/")[2] in OURS}
@@ -190,12 +191,10 @@ def test_steps_of_a_few_pictures_of_ones_own(few, tmp_path):
     """Too few for a Fréchet distance of their features: a kernel distance, and every other figure as ever."""
     pictures = tmp_path / "few.npy"
     np.save(pictures, np.random.default_rng(0).integers(0, 256, (60, 8, 8), dtype=np.uint8))
-    plan = make_plan(
-        "diffusion", str(pictures), width=16, depth=1, threads=1, steps=2, intervals=1
-    )
+    plan = make_plan("diffusion", str(pictures), width=16, depth=1, threads=1, steps=2, intervals=1)
     loaded = load_run(start_run(plan, tmp_path / "run", ""), device="cpu")
     with drawing():
-        drawn = noise.draw_steps(FigureContext(loaded))
+        drawn = steps.draw_steps(FigureContext(loaded))
     assert (
         drawn.numbers["metric"] == "kernel distance" and np.isfinite(drawn.numbers["value"]).all()
     )
@@ -209,7 +208,7 @@ def test_one_image_and_equal_images_have_a_figure_of_noise(models):
             for name in ("train", "validation", "test")
         }
         with drawing():
-            drawn = noise.draw_forward(
+            drawn = forward.draw_forward(
                 FigureContext(replace(base, dataset=replace(base.dataset, splits=splits)))
             )
         assert drawn.numbers["explained"] == []

@@ -17,23 +17,18 @@ from fromnoise.core.rng import Rng
 from fromnoise.evaluate.quality_reference import nearest_training
 from fromnoise.inference.sample import sample
 from fromnoise.measures.features import extract
+from fromnoise.probability.diffusion.editing import slerp
 from fromnoise.runs import progress_samples as strip
 from fromnoise.runs.directory import Run
 from fromnoise.runs.load import load_run
-from fromnoise.show.context import FigureContext
+from fromnoise.show.animation import FRAMES, LIMIT, MILLISECONDS, animate
 from fromnoise.show.catalogue import FIGURES, show
+from fromnoise.show.context import FigureContext
 from fromnoise.show.figures.duel import discriminator_scores, score_gradients
-from fromnoise.show.figures.film import (
-    FRAMES,
-    LEVELS,
-    LIMIT,
-    MILLISECONDS,
-    animate,
-    closed_walk,
-    slerp,
-)
+from fromnoise.show.figures.film import closed_path
 from fromnoise.show.figures.progress import choose_evenly
 from fromnoise.show.figures.samples import compare_samples
+from fromnoise.show.figures.truncation import LEVELS
 from fromnoise.show.phases import turns_of
 from fromnoise.show.series import series
 from fromnoise.training.launch import start_run
@@ -114,7 +109,7 @@ def test_a_generator_has_the_figures_of_its_capabilities(models):
         ("points", "film", "for images"),
         ("points", "invert", "for images"),
         ("vae", "duel", "no discriminator"),
-        ("gan", "recon", "reconstructs nothing"),
+        ("gan", "recon", "does not reconstruct"),
     ],
 )
 def test_what_cannot_be_drawn_is_told(models, name, figure, said):
@@ -143,12 +138,12 @@ def test_arc_between_opposite_points_is_a_line():
 
 def test_closed_walk_has_constant_speed_and_meets_its_anchors():
     anchors = torch.eye(3)  # an octant of the sphere: three arcs of equal length
-    z = closed_walk(anchors, 30)
+    z = closed_path(anchors, 30)
     assert torch.allclose(z.norm(dim=1), torch.ones(30), atol=1e-4)
     assert torch.allclose(z[[0, 10, 20]], anchors, atol=1e-4)
     steps = (z - z.roll(1, 0)).norm(dim=1)  # the last to the first among them
     assert torch.allclose(steps, steps.mean().expand(30), rtol=1e-3)
-    uneven = closed_walk(torch.tensor([[1.0, 0, 0], [0, 1.0, 0], [0, 4.0, 3.0]]), 400)
+    uneven = closed_path(torch.tensor([[1.0, 0, 0], [0, 1.0, 0], [0, 4.0, 3.0]]), 400)
     steps = (uneven - uneven.roll(1, 0)).norm(dim=1)
     assert (steps / steps.median() - 1).abs().sort().values[
         -4
@@ -247,11 +242,14 @@ def test_duel_is_drawn_with_the_weights_in_training(models):
 def test_arrows_are_the_slope_of_the_score(models):
     subject = FigureContext(models["points"])
     x = torch.tensor([[0.9, 0.1], [-0.4, 0.3], [0.2, -1.2]])
-    push, h = pushes(subject, x, None), 1e-2
+    push, h = score_gradients(subject, x, None), 1e-2
     for axis in range(2):
         shift = torch.zeros(2)
         shift[axis] = h
-        slope = (judged(subject, x + shift, None) - judged(subject, x - shift, None)) / (2 * h)
+        slope = (
+            discriminator_scores(subject, x + shift, None)
+            - discriminator_scores(subject, x - shift, None)
+        ) / (2 * h)
         assert push[:, axis] == pytest.approx(slope, rel=0.05, abs=2e-4)
 
 
@@ -260,9 +258,9 @@ def test_duel_on_points_centres_its_colours(models, drawn):
     assert np.isclose(np.median(numbers["heat"]), numbers["median"], atol=0.2 * numbers["reach"])
     assert 0 <= numbers["separation"] <= 1 and len(numbers["fakes"]) == len(numbers["push"]) > 0
     subject = FigureContext(models["points"], 3)
-    assert pushes(subject, torch.tensor(numbers["fakes"][:3]).float(), None) == pytest.approx(
-        np.array(numbers["push"][:3]), rel=1e-3, abs=1e-6
-    )
+    assert score_gradients(
+        subject, torch.tensor(numbers["fakes"][:3]).float(), None
+    ) == pytest.approx(np.array(numbers["push"][:3]), rel=1e-3, abs=1e-6)
 
 
 @pytest.mark.parametrize("name", ["gan", "given"])
@@ -271,7 +269,7 @@ def test_duel_on_images_ranks_by_score(models, drawn, name):
     best, worst = numbers["fake most real"], numbers["fake least real"]
     assert min(best["score"]) >= max(worst["score"])
     batch = subject.first(1000)
-    scores = judged(subject, batch.x, batch.y)
+    scores = discriminator_scores(subject, batch.x, batch.y)
     assert numbers["real it doubts most"]["rows"][0] == int(np.argmin(scores))
     assert numbers["real it trusts most"]["score"][0] == pytest.approx(scores.max(), rel=1e-4)
 
@@ -316,11 +314,14 @@ def test_strips_of_steps_that_were_given_up_are_not_shown(models):
 
 
 def test_progress_shows_every_kth_step_and_the_last():
-    assert evenly([10, 20, 30]) == [10, 20, 30]
-    assert evenly(list(range(0, 21)), 12) == list(range(0, 21, 2))
-    assert evenly(list(range(1, 21)), 12) == [1, *range(2, 21, 2)]
+    assert choose_evenly([10, 20, 30]) == [10, 20, 30]
+    assert choose_evenly(list(range(0, 21)), 12) == list(range(0, 21, 2))
+    assert choose_evenly(list(range(1, 21)), 12) == [1, *range(2, 21, 2)]
     for n in range(13, 200):
-        assert len(evenly(list(range(n)), 12)) <= 12 and evenly(list(range(n)), 12)[-1] == n - 1
+        assert (
+            len(choose_evenly(list(range(n)), 12)) <= 12
+            and choose_evenly(list(range(n)), 12)[-1] == n - 1
+        )
 
 
 def test_progress_needs_two_moments(models, drawn, tmp_path):
@@ -357,8 +358,8 @@ def test_panels_of_a_duel():
         "d_loss",
         "g_loss",
         "score",
-        "D tells real from fake",
-        "variety of fakes, 1 as real",
+        "discriminator: real from fake",
+        "diversity of samples (real: 1)",
         "gradient norm",
     ]
     assert panels["score"] == {"real": ([1], [3.0]), "fake": ([1], [4.0])}
@@ -397,7 +398,7 @@ def test_phase_strip_names_the_phases_and_how_they_alternate(drawn):
         "in turns" not in each
         and "in turns: discriminator 5 steps, then generator 10 steps" in turns
     )
-    assert "best checkpoint, step" in each and "went back" not in each
+    assert "best checkpoint, step" in each and "rolled back" not in each
 
 
 def test_rollbacks_are_marked(models, drawn, tmp_path):
@@ -414,7 +415,7 @@ def test_rollbacks_are_marked(models, drawn, tmp_path):
         }
     )
     svg = show(replace(models["gan"], run=run), ["curves"], out=tmp_path)[1]
-    assert "went back 1 time" in words_of(svg)
+    assert "rolled back 1 time" in words_of(svg)
     assert json.loads((tmp_path / "curves.json").read_text())["numbers"]["rollbacks"] == [13]
     assert drawn["gan"]["curves"]["rollbacks"] == []
 

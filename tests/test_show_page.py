@@ -87,9 +87,7 @@ def runs(tmp_path_factory):
         ("ae", "autoencoder", dict(preset="lecture", steps=20, hidden=(16,))),
         ("dae", "autoencoder", dict(preset="denoising", steps=20, hidden=(16,), latent_dim=4)),
     ):
-        run = start_run(
-            make_plan(family, "digits", threads=1, intervals=2, **options), root / name
-        )
+        run = start_run(make_plan(family, "digits", threads=1, intervals=2, **options), root / name)
         made.append(load_run(run, device="cpu"))
     return made
 

@@ -7,23 +7,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from fromnoise.show.figures.counting import divergence, ladder, pairs_counted, shares_seen
-from fromnoise.show.figures.pixel_order import (
-    blanked,
-    pixel_surprise,
-    places,
-    why_no_pixels,
-)
-from fromnoise.show.figures.text import (
-    characters,
-    held_out,
-    lay_out,
-    log_p_at,
-    passage,
-    surprise_of,
-    symbol_name,
-    visible,
-)
 from PIL import Image
 
 from fromnoise.core.errors import UsageError
@@ -38,6 +21,24 @@ from fromnoise.runs.load import load_run
 from fromnoise.show.catalogue import FIGURES, show
 from fromnoise.show.colormap import tint
 from fromnoise.show.context import FigureContext
+from fromnoise.show.figures.bigrams import divergence, pairs_counted
+from fromnoise.show.figures.window import shares_seen, window_lengths
+from fromnoise.show.pixel_symbols import (
+    blanked,
+    pixel_surprise,
+    places,
+    why_no_pixels,
+)
+from fromnoise.show.text_cells import (
+    characters,
+    held_out_tokens,
+    lay_out,
+    log_p_at,
+    passage,
+    surprise_of,
+    symbol_name,
+    visible,
+)
 from fromnoise.training.launch import start_run
 from fromnoise.training.plan import make_plan
 
@@ -147,7 +148,7 @@ def test_a_model_has_the_figures_of_its_capabilities(models, name):
     [
         ("ae", "window", "predict text"),
         ("ae", "surprise", "one symbol after another"),
-        ("ae", "completions", "completes nothing"),
+        ("ae", "completions", "cannot complete"),
         ("ae", "order", "one symbol after another"),
         ("packed", "next", "predict text"),
         ("prose", "order", "holds text"),
@@ -248,7 +249,7 @@ def test_names_of_symbols(models):
 def test_the_passage_begins_a_line_and_fits(models):
     for seed in range(8):
         subject = FigureContext(models["prose"], seed)
-        x, part = held_out(subject), passage(subject, 300)
+        x, part = held_out_tokens(subject), passage(subject, 300)
         assert 31 <= part.start and part.stop <= len(x) and len(part) == 300
         assert subject.dataset.tokenizer.decode(x[part.start - 1 : part.start]) == "\n"
     assert len(passage(FigureContext(models["prose"]), 10**9)) >= len(x) // 2
@@ -259,7 +260,7 @@ def test_the_passage_begins_a_line_and_fits(models):
 
 def test_surprise_is_that_of_the_score(models, drawn):
     subject = FigureContext(models["prose"], 3)
-    x, part = held_out(subject), passage(FigureContext(models["prose"], 3), 700)
+    x, part = held_out_tokens(subject), passage(FigureContext(models["prose"], 3), 700)
     shown = drawn["prose"]["surprise"]["numbers"]["held out (test)"]
     text = subject.dataset.tokenizer.decode(x[part.start : part.stop])
     assert text.startswith(shown["text"]) and len(shown["bits"]) == len(shown["text"]) > 300
@@ -272,7 +273,7 @@ def test_surprise_is_that_of_the_score(models, drawn):
 
 def test_surprise_needs_what_stands_before(models):
     """A symbol deep in the passage costs what the network says of it given a window before it."""
-    model, x = models["bytes"].model, held_out(FigureContext(models["bytes"]))
+    model, x = models["bytes"].model, held_out_tokens(FigureContext(models["bytes"]))
     bits = surprise_of(model, x, range(100, 160))
     log_p = log_p_at(model, x, range(100, 160), 2, "cpu").numpy()  # the n-gram looks back on two
     assert np.allclose(bits, -log_p[np.arange(60), x[100:160]] / math.log(2), atol=1e-4)
@@ -280,7 +281,7 @@ def test_surprise_needs_what_stands_before(models):
 
 def test_next_tells_probabilities_and_the_truth(models, drawn):
     model, subject = models["prose"].model, FigureContext(models["prose"], 3)
-    x, part, tokenizer = held_out(subject), passage(subject, 200), subject.dataset.tokenizer
+    x, part, tokenizer = held_out_tokens(subject), passage(subject, 200), subject.dataset.tokenizer
     told = drawn["prose"]["next"]["numbers"]["places"]
     assert len(told) == 8
     found = 0
@@ -306,12 +307,12 @@ def test_next_tells_probabilities_and_the_truth(models, drawn):
 # -- the window ----------------------------------------------------------------------------------------------
 
 
-def test_ladder():
+def test_window_lengths():
     assert (
-        ladder(0) == [0]
-        and ladder(6) == [0, 1, 2, 3, 4, 5, 6]
-        and ladder(16) == [*range(9), 16]
-        and ladder(127) == [*range(9), 16, 32, 64, 127]
+        window_lengths(0) == [0]
+        and window_lengths(6) == [0, 1, 2, 3, 4, 5, 6]
+        and window_lengths(16) == [*range(9), 16]
+        and window_lengths(127) == [*range(9), 16, 32, 64, 127]
     )
 
 
@@ -338,14 +339,14 @@ def test_a_chain_costs_its_entropy_rate_from_k_1_on(drawn):
 
 def test_a_window_hides_what_lies_before_it(models):
     """The gru reads far back; cut to k symbols it must not know the one before."""
-    model, x = models["gru"].model, np.array(held_out(FigureContext(models["gru"])))
+    model, x = models["gru"].model, np.array(held_out_tokens(FigureContext(models["gru"])))
     at, k = np.array([60, 90, 200]), 5
     before = log_p_at(model, x, at, k, "cpu")
     x[at - k - 1] = (x[at - k - 1] + 1) % 7
     assert torch.equal(log_p_at(model, x, at, k, "cpu"), before)
     assert not torch.equal(
         log_p_at(model, x, at, k + 1, "cpu"),
-        log_p_at(model, np.array(held_out(FigureContext(models["gru"]))), at, k + 1, "cpu"),
+        log_p_at(model, np.array(held_out_tokens(FigureContext(models["gru"]))), at, k + 1, "cpu"),
     )
 
 
@@ -370,7 +371,7 @@ def test_bits_per_character_of_bytes(models, tmp_path):
     """ä has two bytes: a byte model pays for both, and the line says bits for each character."""
     show(models["bytes"], ["window"], out=tmp_path)
     numbers = json.loads((tmp_path / "window.json").read_text())["numbers"]
-    x = held_out(FigureContext(models["bytes"]))
+    x = held_out_tokens(FigureContext(models["bytes"]))
     text = bytes(x[8:]).decode(errors="ignore")
     log_p = log_p_at(models["bytes"].model, x, range(8, len(x)), 2, "cpu").numpy()
     exact = -log_p[np.arange(len(x) - 8), x[8:]].sum() / math.log(2) / len(text)

@@ -24,7 +24,7 @@ from fromnoise.probability.cells import Cells, log_mass, truncated_normal_quanti
 from fromnoise.runs.directory import Run
 from fromnoise.runs.load import LoadedRun, load_run
 from fromnoise.training.launch import start_run
-from fromnoise.training.monitor.validation import Reference
+from fromnoise.training.monitor.sample_reference import SampleReference
 from fromnoise.training.plan import make_plan
 
 TABLE_FAMILIES = ("autoencoder", "classical", "diffusion", "gan", "vae", "vaegan", "vqvae")
@@ -120,7 +120,7 @@ def test_values_that_are_not_finite_are_not_hidden_by_writing(tmp_path):
         and torch.isfinite(dataset.as_delivered(x)[1]).all()
     )
     with pytest.raises(DataError, match="not finite"):
-        list(Samples.of(x).checked(dataset))
+        list(Samples.of(x).checked_blocks(dataset))
 
 
 @pytest.mark.parametrize("family", TABLE_FAMILIES)
@@ -164,7 +164,8 @@ def test_precision_and_coverage_are_those_of_the_written_rows(tmp_path):
     written = torch.from_numpy(dataset.columns.encode(dataset.columns.decode(raw.numpy())))
     quality_reference = QualityReference(dataset, quick=True)
     one, other = (
-        {r["name"]: r for r in measure_quality(quality_reference, Samples.of(x))} for x in (raw, written)
+        {r["name"]: r for r in measure_quality(quality_reference, Samples.of(x))}
+        for x in (raw, written)
     )
     assert all(one[name]["value"] == other[name]["value"] for name in one)
     assert (
@@ -175,7 +176,7 @@ def test_precision_and_coverage_are_those_of_the_written_rows(tmp_path):
 def test_the_duel_of_a_gan_is_judged_by_rows_as_they_are_written(tmp_path):
     dataset = table_of(tmp_path / "t.csv", **integers(300)[0])
     loaded = untrained("gan", dataset)
-    features, _ = Reference(dataset, 100, Rng(0)).draw(loaded.model, loaded.family.Options())
+    features, _ = SampleReference(dataset, 100, Rng(0)).draw(loaded.model, loaded.family.Options())
     assert np.allclose(features.numpy(), dataset.columns.round_trip(features.float().numpy()))
 
 

@@ -1,9 +1,8 @@
-"""Bad models on purpose: sets of samples whose defect is known, to show which metric sees which
-defect.
+"""Sets of samples with known defects, which show the metrics that detect each defect.
 
-Each is made of the data at hand, cut anew (``halved``): ``train`` is what a model may have learned
-from, ``validation`` plays the perfect model (``real``, the control) and ``test`` is held out from
-both.
+Each is made from the data, split anew (``halve``): ``train`` is what a model may
+have learned from, ``validation`` plays the perfect model (``real``, the control) and ``test`` is
+held out from both.
 """
 
 from collections.abc import Callable
@@ -84,11 +83,16 @@ def fitted_gaussian(dataset: Dataset, n: int, rng: Rng) -> Tensor:
     to look at.
     """
     some = _some(dataset, MOST)
-    found = principal_components(
-        lambda: some.split(1000), dataset.spec.dims, min(dataset.spec.dims, 512, len(some) - 1)
+    components = principal_components(
+        lambda: some.split(1000),
+        dataset.spec.dims,
+        min(dataset.spec.dims, 512, len(some) - 1),
     )
-    scale = found.eigenvalues.sqrt().float()
-    x = found.mean.float() + (rng.normal("z", (n, len(scale))) * scale) @ found.basis.T.float()
+    scale = components.eigenvalues.sqrt().float()
+    x = (
+        components.mean.float()
+        + (rng.normal("z", (n, len(scale))) * scale) @ components.basis.T.float()
+    )
     x = x.view(n, *dataset.spec.shape)
     return x.clamp(-1, 1) if dataset.spec.kind == "image" else x
 
@@ -118,52 +122,55 @@ def _repeated(x: Tensor, n: int) -> Tensor:
 
 @dataclass(frozen=True)
 class Defects:
-    """seen: metric -> bad model -> did the metric tell it from the perfect one? None where it is
-    not defined. n: samples.
+    """Which metric detects which defect.
+
+    models    names of the sets of samples with a defect
+    detected  metric -> name -> whether the metric distinguishes it from the perfect model; None
+              where the metric is not defined
+    n         samples of each
     """
 
-    zoo: tuple[str, ...]
-    seen: dict[str, dict[str, bool | None]]
+    models: tuple[str, ...]
+    detected: dict[str, dict[str, bool | None]]
     n: int
 
 
-def defects(
+def measure_defects(
     dataset: Dataset, evaluator: FeatureMap | None = None, most: int = 2000, seed: int = 0
 ) -> Defects:
-    """Scores the zoo. One half of the training set is the reference, the other half plays the
-    perfect model.
+    """Measures all sets of samples with known defects.
+
+    One half of the training set is the reference, the other half plays the perfect model.
     """
-    halves = halved(dataset)
+    halves = halve(dataset)
     quality_reference = QualityReference(halves, evaluator)
     n = min(most, len(halves.split("validation")))
-    rows = {
-        name: measure_quality(
-            quality_reference, Samples.of(make(halves, n, Rng(seed, ("zoo", name)))), seed
-        )
-        for name, make in KNOWN_DEFECTS.items()
-    }
-    bad, seen = tuple(name for name in KNOWN_DEFECTS if name != "real"), {}
-    called = {} if dataset.spec.classes > 1 else {"one class dropped": "one quarter dropped"}
+    rows = {}
+    for name, make in KNOWN_DEFECTS.items():
+        samples = Samples.of(make(halves, n, Rng(seed, ("zoo", name))))
+        rows[name] = measure_quality(quality_reference, samples, seed)
+    titles = {name: name for name in KNOWN_DEFECTS if name != "real"}
+    if dataset.spec.classes <= 1:
+        titles["one class dropped"] = "one quarter dropped"
+    detected = {}
     for i, perfect in enumerate(rows["real"]):
         if has_value(perfect) and perfect["better"]:
-            seen[heading(MetricColumn(perfect))] = {
-                called.get(name, name): sees(perfect, rows[name][i]) for name in bad
+            detected[heading(MetricColumn(perfect))] = {
+                title: is_worse(rows[name][i], perfect) for name, title in titles.items()
             }
-    return Defects(tuple(called.get(name, name) for name in bad), seen, n)
+    return Defects(tuple(titles.values()), detected, n)
 
 
-def sees(perfect: dict, found: dict) -> bool | None:
-    """Is ``found`` worse than what the perfect model scored, beyond the doubt of both?"""
-    assert perfect["name"] == found["name"]
-    if not has_value(found):
+def is_worse(row: dict, perfect: dict) -> bool | None:
+    """Whether a value is worse than the perfect model's, with intervals that do not overlap."""
+    assert perfect["name"] == row["name"]
+    if not has_value(row):
         return None
-    return badness(found)[0] > badness(perfect)[0] and not overlap(perfect, found)
+    return badness(row)[0] > badness(perfect)[0] and not overlap(perfect, row)
 
 
-def halved(dataset: Dataset) -> Dataset:
-    """The same data with the first half of the training set as train and the second as validation;
-    test stays.
-    """
+def halve(dataset: Dataset) -> Dataset:
+    """The same data with the halves of the training set as train and validation; test stays."""
     part = dataset.split("train")
     middle = min(len(part) // 2, MOST)
 

@@ -1,4 +1,4 @@
-"""How much of x survives the bottleneck, beside the best linear bottleneck of the same size."""
+"""Reconstruction errors, compared with the best linear code of the same size."""
 
 import math
 
@@ -14,20 +14,19 @@ from .protocol import row
 
 
 def unit_scale(loaded: LoadedRun) -> float:
-    """What brings differences to the scale that errors are told in: pixels in [0, 1]; vectors as
-    the model sees them.
-    """
+    """The factor from model form to the scale of errors: pixels in [0, 1]; vectors unchanged."""
     return 0.5 if loaded.dataset.spec.kind == "image" else 1.0
 
 
 @torch.no_grad()
 def errors(loaded: LoadedRun, split="test") -> torch.Tensor:
     """Mean squared reconstruction error of each example, (N,), float64."""
-    model, unit = loaded.model, unit_scale(loaded)
-    parts = [
-        (unit * (model.reconstruct(b.x, b.y) - b.x)).square().flatten(1).mean(1).double()
-        for b in in_order(loaded.dataset, split, device=loaded.device)
-    ]
+    model = loaded.model
+    unit = unit_scale(loaded)
+    parts = []
+    for batch in in_order(loaded.dataset, split, device=loaded.device):
+        difference = unit * (model.reconstruct(batch.x, batch.y) - batch.x)
+        parts.append(difference.square().flatten(1).mean(1).double())
     return torch.cat(parts).cpu()
 
 
@@ -41,10 +40,12 @@ def principal_directions(dataset: Dataset, size: int, limit: int = 20_000) -> Co
 
 
 @torch.no_grad()
-def pca_errors(loaded: LoadedRun, found: Components, split="test") -> torch.Tensor:
-    """The same for PCA with these components, (N,)."""
-    mean, basis = found.mean, found.basis
-    unit, parts = unit_scale(loaded), []
+def pca_errors(loaded: LoadedRun, components: Components, split="test") -> torch.Tensor:
+    """Mean squared reconstruction error of PCA with these components, (N,)."""
+    mean = components.mean
+    basis = components.basis
+    unit = unit_scale(loaded)
+    parts = []
     for batch in in_order(loaded.dataset, split):
         x = batch.x.flatten(1).double() - mean
         parts.append((unit * (x - x @ basis @ basis.T)).square().mean(1))
@@ -65,9 +66,10 @@ def denoising_psnr(
     """PSNR in decibels of the corrupted input and of its reconstruction, against the clean image.
 
     corrupter: whose corruption is used; level: its strength (None: as in training). Corrupted
-    pixels are clipped to [0, 1] for their own PSNR only, as a picture of them would be.
+    pixels are clipped to [0, 1] for their own PSNR only, as in an image file.
     """
-    totals, n = torch.zeros(2, dtype=torch.float64), 0
+    totals = torch.zeros(2, dtype=torch.float64)
+    n = 0
     for batch in in_order(loaded.dataset, split, device=loaded.device):
         rng = Rng(seed, ("denoise", split), device=loaded.device).per_row(range(n, n + len(batch)))
         noisy = corrupter.corrupt(batch.x, rng, level)
@@ -78,110 +80,86 @@ def denoising_psnr(
     return {"noisy": psnr(float(totals[0] / n)), "denoised": psnr(float(totals[1] / n)), "n": n}
 
 
-# -- rows of a report ----------------------------------------------------------------------------------------
+# -- rows of a report ------------------------------------------------------------------------------
 
 
 def rows(loaded: LoadedRun, seed: int) -> list[dict]:
-    """Reconstruction beside PCA of equal code size, and denoising, for the models that do
-    either.
-    """
-    model, found = loaded.model, []
+    """Reconstruction errors of the model and of PCA, and denoising, for the models that do either."""
+    model = loaded.model
+    rows = []
     if has(model, Reconstructs) and has(model, Encodes):
-        found += _beside_pca(loaded)
+        rows += error_rows(loaded)
     if has(model, Corrupts) and getattr(model.config, "corruption", "none") != "none":
-        psnr = denoising_psnr(loaded, model, seed=seed)
-        what = {"unit": "decibels, peak 1", "n": psnr["n"], "group": "reconstruction"}
-        found += [
-            row("psnr_noisy", "PSNR of the corrupted input", psnr["noisy"], **what),
-            row("psnr_denoised", "PSNR after denoising", psnr["denoised"], better="higher", **what),
-        ]
-    return found
+        values = denoising_psnr(loaded, model, seed=seed)
+        card = {"unit": "decibels, peak 1", "n": values["n"], "group": "reconstruction"}
+        noisy_label = "PSNR of the corrupted input"
+        rows.append(row("psnr_noisy", noisy_label, values["noisy"], **card))
+        denoised = values["denoised"]
+        rows.append(row("psnr_denoised", "PSNR after denoising", denoised, better="higher", **card))
+    return rows
 
 
-def _beside_pca(loaded: LoadedRun) -> list[dict]:
+def error_rows(loaded: LoadedRun) -> list[dict]:
+    """The reconstruction error, and that of PCA with a code of equal size."""
+    spec = loaded.dataset.spec
     size = loaded.model.latent_dim
-    found = principal_directions(loaded.dataset, size)
-    mine, pca = errors(loaded), pca_errors(loaded, found)
-    fitted = f"PCA fitted to {found.rows:,} training examples"
-    image = loaded.dataset.spec.kind == "image"
-    unit = (
-        "squared error per pixel, pixels in [0, 1]"
-        if image
-        else "squared error per column, standardised"
+    mine = errors(loaded)
+    card = {"n": len(mine), "group": "reconstruction"}
+    card["unit"] = "squared error per column, standardised"
+    if spec.kind == "image":
+        card["unit"] = "squared error per pixel, pixels in [0, 1]"
+    if size >= spec.dims:
+        reason = (
+            f"a code of {size} numbers is not smaller than the data's {spec.dims}: a small error "
+            "shows nothing"
+        )
+        return [_error_row(mine, card, reason=reason)]
+    components = principal_directions(loaded.dataset, size)
+    pca = pca_errors(loaded, components)
+    return [_error_row(mine, card, better="lower"), *pca_rows(mine, pca, components, size, card)]
+
+
+def _error_row(mine: torch.Tensor, card: dict, **more) -> dict:
+    label = "reconstruction error"
+    return row(
+        "reconstruction_mse", label, float(mine.mean()), se=standard_error(mine), **card, **more
     )
 
-    def se(values):
-        return float(values.std() / len(values) ** 0.5) if len(values) > 1 else None
 
-    common = {"n": len(mine), "group": "reconstruction"}
-    if size >= loaded.dataset.spec.dims:
-        why = (
-            f"a code of {size} numbers is not smaller than the data's {loaded.dataset.spec.dims}: "
-            "a small error shows nothing"
-        )
+def pca_rows(
+    mine: torch.Tensor, pca: torch.Tensor, components: Components, size: int, card: dict
+) -> list[dict]:
+    """Errors of the model and of PCA, (N,) each -> the error of PCA and their ratio."""
+    label = "the same of PCA with a code of equal size"
+    ratio_label = "error relative to PCA of equal code size"
+    ratio_card = card | {"unit": "ratio"}
+    if float(pca.mean()) <= 1e-12:
+        reason = f"PCA with {size} numbers loses nothing"
         return [
-            row(
-                "reconstruction_mse",
-                "reconstruction error",
-                float(mine.mean()),
-                unit,
-                se=se(mine),
-                reason=why,
-                **common,
-            )
+            row("pca_reconstruction_mse", label, None, reason=reason, **card),
+            row("ratio_to_pca", ratio_label, None, reason=reason, **ratio_card),
         ]
-    found = [
-        row(
-            "reconstruction_mse",
-            "reconstruction error",
-            float(mine.mean()),
-            unit,
-            se=se(mine),
-            better="lower",
-            **common,
-        )
-    ]
-    if float(pca.mean()) > 1e-12:
-        # influence of each example on the ratio of means
-        ratio = mine / pca.mean() - mine.mean() * pca / pca.mean() ** 2
-        return [
-            *found,
-            row(
-                "pca_reconstruction_mse",
-                "the same of PCA with a code of equal size",
-                float(pca.mean()),
-                unit,
-                se=se(pca),
-                reason=fitted,
-                **common,
-            ),
-            row(
-                "ratio_to_pca",
-                "error relative to PCA of equal code size",
-                float(mine.mean() / pca.mean()),
-                "ratio",
-                se=se(ratio),
-                better="lower",
-                **common,
-            ),
-        ]
-    why = f"PCA with {size} numbers loses nothing"
+    # influence of each example on the ratio of means
+    influence = mine / pca.mean() - mine.mean() * pca / pca.mean() ** 2
     return [
-        *found,
         row(
             "pca_reconstruction_mse",
-            "the same of PCA with a code of equal size",
-            None,
-            unit,
-            reason=why,
-            **common,
+            label,
+            float(pca.mean()),
+            se=standard_error(pca),
+            reason=f"PCA fitted to {components.rows:,} training examples",
+            **card,
         ),
         row(
             "ratio_to_pca",
-            "error relative to PCA of equal code size",
-            None,
-            "ratio",
-            reason=why,
-            **common,
+            ratio_label,
+            float(mine.mean() / pca.mean()),
+            se=standard_error(influence),
+            better="lower",
+            **ratio_card,
         ),
     ]
+
+
+def standard_error(values: torch.Tensor) -> float | None:
+    return float(values.std() / len(values) ** 0.5) if len(values) > 1 else None

@@ -1,7 +1,8 @@
-"""Fréchet distance between two sets of features, with its bias taken off and an interval that
-holds.
+"""Fréchet distance between two sets of features, without bias and with an interval.
 
-    FD = |mu1 - mu2|^2 + tr S1 + tr S2 - 2 tr (S1 S2)^(1/2)          (Dowson & Landau 1982; Heusel et al. 2017)
+    FD = |mu1 - mu2|^2 + tr S1 + tr S2 - 2 tr (S1 S2)^(1/2)
+
+(Dowson & Landau 1982; Heusel et al. 2017.)
 
 Means and covariances of samples make it too large, by B / n + C / m and terms of higher order. A
 jackknife over groups of rows takes off the first (Quenouille 1956). What is left, and the spread
@@ -89,14 +90,13 @@ def combined_rows(variances: list[float], influences: list[Tensor]) -> float:
     return max(sum(variances) ** 2 / max(spread, 1e-300), 1.0)
 
 
-def effective_rows(influence: Tensor) -> float:
-    """How many rows carry the variance of influence (n,): sum(a^2)^2 / sum(a^4), a = what is above
-    the mean.
+def effective_rows(values: Tensor) -> float:
+    """How many rows carry the variance of values (n,): sum(a^2)^2 / sum(a^4), a = value - mean.
 
     The variance is known to one part in the root of it. n / 3 for a Gaussian influence, 1 if one
     row decides.
     """
-    squares = (influence - influence.mean()).square()
+    squares = (values - values.mean()).square()
     return max(float(squares.sum() ** 2 / squares.square().sum().clamp(min=1e-300)), 1.0)
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from ..core.errors import StorageError, UsageError
 from ..data.dataset import Dataset
-from ..evaluate.known_defects import defects
+from ..evaluate.known_defects import measure_defects
 from ..evaluate.protocol import has_value
 from ..evaluate.quality import FEWEST
 from ..evaluate.quality_reference import QualityReference
@@ -74,7 +74,7 @@ def compare(
     elif zoo:
         say("the zoo of bad models, up to a minute (--no-zoo leaves it out)")
         try:
-            found = defects(dataset, quality_reference.evaluator)
+            found = measure_defects(dataset, quality_reference.evaluator)
         except UsageError:  # halves of the data, and some of the zoo leave out a part of these
             say("no zoo of bad models: these data have too few examples for it")
     say("figures")

@@ -155,11 +155,11 @@ def defects_of(defects: Defects | None) -> Html:
         None: element("td", "not defined", class_="none"),
     }
     rows = []
-    for metric, seen in defects.seen.items():
-        rows.append(table_row(metric, [marks[seen[name]] for name in defects.zoo]))
+    for metric, seen in defects.detected.items():
+        rows.append(table_row(metric, [marks[seen[name]] for name in defects.models]))
     label = "Which metric detects which defect"
     intro = element("p", describe_defects(defects))
-    return concat([intro, table(label, ["metric", *defects.zoo], rows)])
+    return concat([intro, table(label, ["metric", *defects.models], rows)])
 
 
 def differences_of(runs: list[LoadedRun], titles: list[str]) -> Html:
