@@ -10,6 +10,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from ..core.errors import UsageError
 from ..core.spec import DataSpec
 
 TALL, WIDE = 2, 4  # pixels of a block: 28 x 28 divides by them, and so do 32 and 64
@@ -134,6 +135,14 @@ class Blocks(Tokens):
 
 
 def symbol_codec(spec: DataSpec, pack: bool) -> Tokens:
+    """The symbols of data of this form; pack: black and white images in blocks. Raises UsageError."""
+    if spec.kind == "vector":
+        raise UsageError(
+            "the family autoregressive is for text and images: "
+            "for points and tables take gan, vae or classical"
+        )
+    if spec.kind == "image" and not 2 <= spec.levels <= 256:
+        raise UsageError("the family autoregressive needs images with 2 to 256 levels")
     if spec.kind == "tokens":
         return Tokens(spec)
     return Blocks(spec) if pack and can_pack(spec) else Components(spec)

@@ -39,7 +39,7 @@ CACHES = ("cached", "cached_of_folds")
 
 
 def contexts(s: Tensor, order: int) -> Tensor:
-    """The ``order`` symbols before each one, oldest first, -1 if there is none: (B, T) -> (B, T, order)."""
+    """The ``order`` symbols before each one, oldest first, -1 for none: (B, T) -> (B, T, order)."""
     if not order or not s.shape[1]:
         return s.new_empty(*s.shape, order)
     return F.pad(s, (order, -1), value=-1).unfold(1, order, 1)
@@ -69,10 +69,8 @@ class KneserNey(nn.Module):
     def __init__(self, order: int, vocabulary: int):
         super().__init__()
         if order < 0 or vocabulary < 1:
-            raise UsageError(
-                "n-grams need an order of 0 or more and a vocabulary of 1 or more, "
-                f"not {order} and {vocabulary}"
-            )
+            text = "n-grams need an order of 0 or more and a vocabulary of 1 or more"
+            raise UsageError(f"{text}, not {order} and {vocabulary}")
         self.order = order
         self.vocabulary = vocabulary
         self.register_buffer("levels", torch.tensor([0] + [1] * (order + 1)))
@@ -90,7 +88,7 @@ class KneserNey(nn.Module):
 
     @property
     def entries(self) -> int:
-        """Number of different grams, of all lengths."""
+        """Number of different grams of all lengths."""
         return len(self.grams)
 
     def fit(self, s, folds: Sequence[tuple[int, int]] = ()) -> "KneserNey":
@@ -166,7 +164,7 @@ class KneserNey(nn.Module):
             and bool(torch.isfinite(self.discounts).all())
         )
 
-    # -- queries ---------------------------------------------------------------------------------
+    # -- queries ----------------------------------------------------------------------------------
 
     @torch.no_grad()
     def log_probs(self, contexts: Tensor, fold: Tensor | None = None) -> Tensor:
@@ -177,9 +175,8 @@ class KneserNey(nn.Module):
         that it predicts.
         """
         if fold is not None and not self.folds:
-            raise UsageError(
-                "these n-grams were counted without folds, or by an earlier version of fromnoise: train anew"
-            )
+            text = "these n-grams were counted without folds, or by an earlier version of fromnoise"
+            raise UsageError(f"{text}: train anew")
         return self._mixture(self._context_nodes(contexts), fold).clamp_(min=LEAST).log_()
 
     @torch.no_grad()
@@ -215,7 +212,6 @@ class KneserNey(nn.Module):
     def _context_nodes(self, h: Tensor) -> Tensor:
         """The node of the last k symbols of each context, k = 0 .. J, -1 if unseen: (N, J) -> (J + 1, N)."""
         h = h[:, max(0, h.shape[1] - self.order) :]
-        M = self._levels[-1]
         J = h.shape[1]
         self._check(h, -1)
         nodes = torch.zeros(J + 1, len(h), dtype=torch.int64, device=h.device)
@@ -228,7 +224,8 @@ class KneserNey(nn.Module):
         if self.begins:
             length = (length + 1).clamp(max=J)
         whole = nodes.gather(0, length[None])
-        return nodes.scatter_(0, length[None], torch.where(whole >= 0, whole + M, -1))
+        plain = torch.where(whole >= 0, whole + self._levels[-1], -1)
+        return nodes.scatter_(0, length[None], plain)
 
     def _mix(self, p: Tensor, node: Tensor, fold: Tensor | None = None) -> None:
         """p <- weight + gamma p, in place, (N, V), in rows whose node is not -1."""

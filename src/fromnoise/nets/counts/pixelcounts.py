@@ -28,14 +28,14 @@ LARGEST = 2**26  # numbers of a table
 
 
 def template(pixels: int) -> list[tuple[int, int]]:
-    """The nearest (row, column) offsets of earlier pixels in raster order; of equal ones those above first."""
+    """(row, column) offsets of the nearest earlier pixels in raster order; of equal ones those above first."""
     reach = range(-REACH, REACH + 1)
     before = [(r, c) for r in reach for c in reach if (r, c) < (0, 0)]
     return sorted(before, key=lambda o: (o[0] ** 2 + o[1] ** 2, abs(o[1]) - abs(o[0])))[:pixels]
 
 
 class PixelCounts(nn.Module):
-    """p(x) of images (N, H, W) of zeros and ones, exact; a fair coin for each pixel until it is fitted.
+    """p(x) of images (N, H, W) of zeros and ones, exact; p(1) = 1/2 for each pixel until it is fitted.
 
     Buffer: logits (rows, columns, 2^pixels), log p(1) / p(0) for each cell of the image and each
     pattern of the template, whose j-th nearest pixel is bit j.
@@ -55,7 +55,7 @@ class PixelCounts(nn.Module):
             )
         self.register_buffer("logits", torch.zeros(rows, columns, 2**pixels))
 
-    # -- counting ---------------------------------------------------------------------------------------------
+    # -- counting ---------------------------------------------------------------------------------
 
     def fit(self, x, held_out) -> "PixelCounts":
         """Counts images x (N, H, W); other images, held_out (M, H, W), choose a. Raises DataError.
@@ -104,7 +104,7 @@ class PixelCounts(nn.Module):
                 raise DataError("pixels must be 0 or 1: use --binarise")
             yield block.to(self.logits.device, torch.int32)
 
-    # -- queries ----------------------------------------------------------------------------------------------
+    # -- queries ----------------------------------------------------------------------------------
 
     def _context(self, x: Tensor) -> Tensor:
         """Index into the flattened ``logits`` for each pixel of int32 x, (N, H, W) -> (N, H, W)."""
@@ -120,7 +120,7 @@ class PixelCounts(nn.Module):
 
     @torch.no_grad()
     def log_probs(self, x: Tensor) -> Tensor:
-        """log p of each pixel given the earlier ones, nats, (N, H, W) -> (N, H W); log p(x) is their sum."""
+        """log p of each pixel given earlier ones, nats, (N, H, W) -> (N, H W); log p(x) is their sum."""
         log_p = [x.new_zeros(0, math.prod(self.shape), dtype=torch.float32)]
         for block in self._blocks(x, CHUNK):
             logits = self.logits.flatten()[self._context(block)]
@@ -169,7 +169,7 @@ class Drawn:
 
 
 def coarser(counts: np.ndarray, pixels: int, side: int) -> np.ndarray:
-    """Counts (rows, columns, codes, 2) summed over blocks of side x side and over all but the nearest pixels."""
+    """Counts (rows, columns, codes, 2) summed over blocks of side x side and all but the nearest pixels."""
     counts = counts.reshape(*counts.shape[:2], -1, 2**pixels, 2).sum(2)
     for axis in (0, 1):
         counts = np.add.reduceat(counts, np.arange(0, counts.shape[axis], side), axis)
