@@ -4,18 +4,17 @@
     with a window of k:  p(s_i | s_{i-k} .. s_{i-1}),  a Markov chain
 
 The factors come from counting (ngram, Kneser & Ney 1995) or from a network whose output i depends on
-the symbols before i only. Training minimises -log p of each symbol, all positions at once. The
-likelihood is exact. An image is the sequence of its components, a black and white one of its blocks
-of 2 x 4 pixels (probability/symbols.py). A class is the start token before the first symbol.
-
-With --prior an n-gram model and a network are one model, a hybrid:
+the symbols before i only. Training minimises -log p of each symbol. An image is the sequence of its
+components, or of its blocks of 2 x 4 black and white pixels (probability/symbols.py). A class is the
+start token before the first symbol. With --prior, n-grams and a network are one model, a hybrid:
 
     log p = a log p_ngram + b log p_network + constant
 
-a, b and the network minimise -log p. In training the counts leave out the fold of the training set
-that the example is from, or they would know the answer. The network minimises -log p_network too, so
-that it does not only correct the counts, which did worse (docs/log.md).
+In training the n-grams leave out the fold of the training set that the example is from, or they
+would know the answer. The network also minimises -log p_network (docs/log.md says why).
 """
+
+from itertools import chain
 
 import torch
 import torch.nn.functional as F
@@ -27,15 +26,10 @@ from ..core.errors import UsageError
 from ..core.family import Family, Loss, Phase
 from ..core.rng import Rng
 from ..core.spec import Batch, DataSpec, require_labels
-from ..nets.counts.ngram import KneserNey, contexts
+from ..nets.counts.ngram import KneserNey
 from ..nets.counts.training_set import collect_symbols, split_into_folds
-from ..nets.sequence_networks import (
-    COUNTING,
-    PIXEL_BY_PIXEL,
-    NetworkConfig,
-    Reader,
-    build_network,
-)
+from ..nets.hybrid import Reader, combine, predict
+from ..nets.sequence_networks import COUNTING, PIXEL_BY_PIXEL, NetworkConfig, build_network
 from ..probability.decoding import DecodingOptions, choose_symbol
 from ..probability.symbols import can_pack, symbol_codec
 
@@ -128,29 +122,12 @@ class AutoRegressive(Family):
         """The start token of each of n sequences, (n,)."""
         return torch.zeros(n, dtype=torch.int64, device=device) if self.condition(y) is None else y
 
-    def predict(
-        self, s: Tensor, start: Tensor, fold: Tensor | None = None
-    ) -> tuple[Tensor | None, Tensor | None]:
-        """The network's logits and the log p of the n-grams, each (B, T, V), or None if absent.
-
-        fold (B,): of the training set, which the counts leave out.
-        """
-        logits = None if self.net is None else self.net(s, start).float()
-        if self.counts is None:
-            return logits, None
-        fold = None if fold is None else fold.repeat_interleave(s.shape[1])
-        context = contexts(s, self.config.order).flatten(0, 1)
-        return logits, self.counts.log_probs(context, fold).view(*s.shape, -1)
-
-    def combine(self, logits: Tensor | None, log_p: Tensor | None) -> Tensor:
-        """log p up to a constant: one of the two, or the weighted sum of both in a hybrid."""
-        if logits is None or log_p is None:
-            return log_p if logits is None else logits
-        return self.mix["network"] * logits + self.mix["counts"] * log_p
+    def logits(self, s: Tensor, start: Tensor) -> Tensor:
+        """log p of each symbol up to a constant, (B, T, V)."""
+        return combine(self.mix, *predict(self.net, self.counts, s, start))
 
     def log_probs(self, s: Tensor, y: Tensor | None = None) -> Tensor:
-        start = self.start(len(s), y, s.device)
-        return self.combine(*self.predict(s, start)).log_softmax(2)
+        return self.logits(s, self.start(len(s), y, s.device)).log_softmax(2)
 
     def nll(self, s: Tensor, y: Tensor | None) -> Tensor:
         """-log p of each symbol given those before it, (B, T) nats."""
@@ -161,7 +138,7 @@ class AutoRegressive(Family):
         start = self.start(len(s), y, s.device)
         if self.counts is None and hasattr(self.net, "nll"):  # does not need all logits
             return self.net.nll(s, start)
-        return cross_entropy(self.combine(*self.predict(s, start)), s)
+        return cross_entropy(self.logits(s, start), s)
 
     # -- training: the loss, and what is counted ---------------------------------------------------
 
@@ -175,8 +152,8 @@ class AutoRegressive(Family):
     def hybrid_loss(self, s: Tensor, batch: Batch) -> Loss:
         """The mean of -log p and -log p_network."""
         start = self.start(len(s), batch.y, s.device)
-        logits, log_p = self.predict(s, start, self.fold_of(batch))
-        nll = cross_entropy(self.combine(logits, log_p), s)
+        logits, log_p = predict(self.net, self.counts, s, start, self.fold_of(batch))
+        nll = cross_entropy(combine(self.mix, logits, log_p), s)
         network = cross_entropy(logits, s).mean()
         terms = {"nats_per_symbol": nll.mean(), "nll": nll.sum(1).mean()}
         return Loss((nll.mean() + network) / 2, terms | {"network_alone": network})
@@ -199,32 +176,29 @@ class AutoRegressive(Family):
             return
         is_text = self.spec.kind == "tokens" and not self.spec.separate
         s = collect_symbols(batches, self.to_symbols, is_text)
-        if self.counts is not None:
-            self.training_rows = max(1, s.numel() // self.length)
-            size = self.length if is_text else 1
-            is_hybrid = self.config.prior
-            self.counts.fit(
-                s, split_into_folds(self.training_rows, size, len(s)) if is_hybrid else ()
-            )
-        else:  # the last tenth sets how strongly counts are smoothed
+        if self.counts is None:  # the last tenth sets how strongly counts of pixels are smoothed
             x = s.view(-1, *self.spec.shape[1:])
             n = len(x) // 10 or 1
             self.net.fit(x[:-n], x[-n:])
+            return
+        self.training_rows = max(1, s.numel() // self.length)
+        size = self.length if is_text else 1
+        folds = split_into_folds(self.training_rows, size, len(s)) if self.config.prior else ()
+        self.counts.fit(s, folds)
 
     # -- samples: one symbol after another ---------------------------------------------------------
 
     def begin(self, n: int, y: Tensor | None = None) -> Reader:
-        device = next((t.device for t in self.state_dict().values()), torch.device("cpu"))
+        device = next(chain(self.parameters(), self.buffers())).device
         start = self.start(n, y, device)
-        order = self.config.order
-        return Reader(self.net, self.counts, self.combine, start, self.vocabulary, order)
+        return Reader(self.net, self.counts, self.mix, self.vocabulary + start)
 
     def step(self, state: Reader, symbol: Tensor | None = None) -> Tensor:
         return state.step(symbol)
 
     @torch.no_grad()
     def sample(self, n: int, y: Tensor | None, options: Options, rng: Rng) -> Tensor:
-        return self.from_symbols(self.draw(n, y, options, rng, lambda i, log_p: log_p))
+        return self.from_symbols(self.draw(n, y, options, rng))
 
     @torch.no_grad()
     def complete(
@@ -238,14 +212,15 @@ class AutoRegressive(Family):
 
         return self.from_symbols(self.draw(len(given), y, options, rng, restrict))
 
-    def draw(self, n: int, y: Tensor | None, options: Options, rng: Rng, restrict) -> Tensor:
+    def draw(self, n: int, y: Tensor | None, options: Options, rng: Rng, restrict=None) -> Tensor:
         """n sequences (n, T); restrict(i, log_p (n, V)) changes the distribution of symbol i."""
         u = rng.fine_uniform("u", (n, self.length))  # float32 has no symbols rarer than 1e-7
         state = self.begin(n, y)
         s = torch.empty((n, self.length), dtype=torch.int64, device=rng.device)
         symbol = None
         for i in range(self.length):
-            log_p = restrict(i, self.step(state, symbol))
+            log_p = self.step(state, symbol)
+            log_p = log_p if restrict is None else restrict(i, log_p)
             symbol = choose_symbol(log_p, s[:, :i], options, u[:, i])
             s[:, i] = symbol
         return s
@@ -273,13 +248,6 @@ def cross_entropy(logits: Tensor, s: Tensor) -> Tensor:
 
 def check(c: Config, spec: DataSpec) -> None:
     """Options that cannot be combined. Raises UsageError."""
-    if spec.kind == "vector":
-        raise UsageError(
-            "the family autoregressive is for text and images: "
-            "for points and tables take gan, vae or classical"
-        )
-    if spec.kind == "image" and not 2 <= spec.levels <= 256:
-        raise UsageError("the family autoregressive needs images with 2 to 256 levels")
     if c.conditional:
         require_labels(spec)
     if c.conditional and (c.prior or c.network in COUNTING):
