@@ -16,7 +16,7 @@ from fromnoise.core.family import Family, Loss, Phase
 from fromnoise.core.rng import Rng
 from fromnoise.core.spec import DataSpec
 from fromnoise.data.dataset import Dataset, Split
-from fromnoise.measures.features import Columns
+from fromnoise.measures.features import RawFeatures
 from fromnoise.measures.separation import mean_distance, separation
 from fromnoise.nets.mlp import MLP
 from fromnoise.probability import adversarial
@@ -198,7 +198,7 @@ def test_distance_of_real_examples_and_of_their_mean():
     assert (
         reference.name == "sliced_wasserstein"
         and reference.n == 2000
-        and isinstance(reference.map, Columns)
+        and isinstance(reference.map, RawFeatures)
     )
     features, scores = reference.draw(Fixed(torch.from_numpy(x)), None)
     perfect = reference.distance(features)

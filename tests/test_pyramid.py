@@ -16,16 +16,14 @@ from fromnoise.evaluate.quality import measure_quality
 from fromnoise.evaluate.quality_reference import QualityReference
 from fromnoise.evaluate.samples import Samples
 from fromnoise.measures import pyramid
-from fromnoise.measures.pyramid import (
-    cut_all,
+from fromnoise.measures.laplacian import (
     doubled,
     halved,
     laplacian_pyramid,
     level_shapes,
-    places,
-    pyramid_swd,
     reconstructed,
 )
+from fromnoise.measures.pyramid import cut_all, places, pyramid_swd
 
 BINOMIAL = np.outer([1, 4, 6, 4, 1], [1, 4, 6, 4, 1])[None, None] / 256
 

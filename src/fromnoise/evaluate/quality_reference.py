@@ -17,6 +17,7 @@ from ..measures.features import (
     of_split,
     untrained_features,
 )
+from ..measures.laplacian import COARSEST
 from ..measures.pacgan import ModeProtocol, find_modes
 
 REFERENCE = 20_000  # training examples that distances are measured to
@@ -94,7 +95,7 @@ class QualityReference:
         None for data without images, and for images below 16 pixels.
         """
         spec = self.dataset.spec
-        if spec.kind != "image" or min(spec.shape[1:]) < pyramid.COARSEST:
+        if spec.kind != "image" or min(spec.shape[1:]) < COARSEST:
             return None
         n = pyramid.images_of(spec.shape, n, self.most["train"], len(self.dataset.split("train")))
         key = (n, rng.seed)

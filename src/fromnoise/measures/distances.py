@@ -41,7 +41,7 @@ def checked(x: Tensor, y: Tensor, fewest: int = 10) -> tuple[Tensor, Tensor]:
     return x, y
 
 
-# -- kernels ----------------------------------------------------------------------------------------------------
+# -- kernels ---------------------------------------------------------------------------------------
 Kernel = Callable[[Tensor, Tensor], Tensor]  # (n, d), (m, d) -> (n, m)
 
 
@@ -164,7 +164,7 @@ def _between(x: Tensor, y: Tensor, kernel: Kernel) -> tuple[Tensor, Tensor, Tens
     return torch.cat(over_y), over_x / n, squares / (n * m)
 
 
-# -- optimal transport ------------------------------------------------------------------------------------------
+# -- optimal transport -----------------------------------------------------------------------------
 def sliced_wasserstein(x: Tensor, y: Tensor, rng: Rng, directions: int = 512) -> Estimate:
     """SW_2^2: the squared 2-Wasserstein distance along a direction, averaged over random ones
     (Bonneel et al. 2015, eq. 9).

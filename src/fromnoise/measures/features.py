@@ -48,7 +48,7 @@ class FeatureMap(Protocol):
     def __call__(self, x: Tensor) -> Tensor: ...
 
 
-class Columns:
+class RawFeatures:
     """A vector as it is."""
 
     def __init__(self, dims: int):
@@ -117,7 +117,7 @@ def untrained_features(dataset: Dataset) -> list[FeatureMap]:
     spec = dataset.spec
     if spec.kind == "image":
         return [coordinates(dataset), FixedRandomConv(spec.shape[0])]
-    return [Columns(spec.dims) if spec.dims <= FEW else coordinates(dataset)]
+    return [RawFeatures(spec.dims) if spec.dims <= FEW else coordinates(dataset)]
 
 
 def coordinates(dataset: Dataset, size: int = 64) -> FeatureMap:

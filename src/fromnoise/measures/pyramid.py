@@ -1,25 +1,21 @@
-"""Sliced Wasserstein distance of patches of Laplacian pyramids: how real images are scale by scale,
-without a network.
+"""Sliced Wasserstein distance of patches of Laplacian pyramids: images compared level by level.
 
-Karras et al. 2018 (arXiv:1710.10196, section 5): an image is taken apart into levels of details
-down to 16 pixels, patches of 7 x 7 of a level are points of C * 49 numbers, and two sets of points
-are compared along random directions by the mean distance of their sorted projections, W_1, times
-1000. The finest level sees noise and blur, the last one what is where.
+Karras et al. 2018 (arXiv:1710.10196, section 5): an image is decomposed into levels of details down
+to 16 pixels, patches of 7 x 7 of a level are points of C * 49 numbers, and two sets of points are
+compared along random directions by the mean distance of their sorted projections, W_1, times 1000.
+The finest level depends on noise and blur, the last one on what is where.
 
 Three things differ from the paper, for any number of channels and any size:
   - Both sets are normalised by the *reference's* mean and deviation of each channel. The paper
-  takes each set's own, and
-    so cannot see wrong contrast or brightness, nor details that are too weak, which is what blur
-    is. Its number is ``raw``.
+    takes each set's own, and does not detect wrong contrast or brightness, nor details that are
+    too weak, which is what blur is. Its number is ``raw``.
   - W_1 of two draws of one law is not 0 but falls as 1 / sqrt(n), over images more than over
-  patches: what two draws of
-    the reference give is the ``null``. Nothing is taken off, since far from the null nothing is to
-    be taken off. The paper has 16,384 images of 128 patches: its values are comparable with ``raw``
-    only as far as the null is small beside them.
+    patches: the distance of two draws of the reference is the ``null``. It is not subtracted. The
+    paper has 16,384 images of 128 patches: its values are comparable with ``raw`` only as far as
+    the null is small in comparison.
   - Places are shared. Image i of either set is cut at the places of number i // GROUPS, so that
-  where patches were cut
-    adds nothing to a difference: not to that of the sets, nor to those of their groups, which error
-    and null are found from.
+    the choice of places adds nothing to a difference: not to that of the sets, nor to those of
+    their groups, from which error and null are computed.
 """
 
 import math
@@ -33,88 +29,19 @@ from torch import Tensor
 from ..core.errors import DataError, UsageError
 from ..core.rng import Rng
 from .estimate import Estimate
+from .laplacian import laplacian_pyramid, level_shapes
 
-COARSEST = 16  # pixels: a level is halved while its shorter side has twice as many
 PATCH = 7  # pixels, side
 DIRECTIONS = 512
 GROUPS = 10  # of images: standard errors are found from their spread
 STUDENT = 2.262  # 97.5 % quantile of Student's t with GROUPS - 1 degrees of freedom
 BLOCK = 32  # directions at once
-IMAGES, NUMBERS = 8192, 2**28  # most images of a set, and most of their numbers
+IMAGES = 8192  # of a set at most
+NUMBERS = 2**28  # of a set of images at most
 PATCHES = 2**15  # of a set and level, as many as images allow
 
 
-# -- the pyramid --------------------------------------------------------------------------------------------------
-# Filtering is with (1, 4, 6, 4, 1) / 16 along both axes (Burt & Adelson 1983), mirrored at the
-# edges.
-def _ends(x: Tensor, axis: int, left: list[int], right: list[int]) -> Tensor:
-    """x with more entries before and after along an axis: copies of those with these numbers."""
-
-    def piece(numbers):
-        return x.index_select(axis, torch.tensor(numbers) % x.shape[axis])
-
-    return torch.cat([piece(left), x, piece(right)], axis)
-
-
-def halved(x: Tensor) -> Tensor:
-    """(B, C, H, W) -> (B, C, ceil(H/2), ceil(W/2)): every other pixel of the smoothed image."""
-    for axis in (2, 3):
-        length = -(-x.shape[axis] // 2)
-        x = _ends(x, axis, [2, 1], [-2, -3])
-
-        def tap(start, x=x, axis=axis, length=length):
-            return x[(slice(None),) * axis + (slice(start, start + 2 * length - 1, 2),)]
-
-        x = (tap(0) + tap(4) + 4 * (tap(1) + tap(3)) + 6 * tap(2)) / 16
-    return x
-
-
-def doubled(x: Tensor, shape: tuple[int, int]) -> Tensor:
-    """Back to (H, W) = shape: zeros between the pixels, smoothed and times 4, the zeros left out of
-    the sum.
-    """
-    for axis, side in zip((2, 3), shape):
-        x = _ends(x, axis, [1], [-1 if side % 2 == 0 else -2])
-        before, here, after = (x.narrow(axis, start, x.shape[axis] - 2) for start in (0, 1, 2))
-        x = (
-            torch.stack([(before + 6 * here + after) / 8, (here + after) / 2], axis + 1)
-            .flatten(axis, axis + 1)
-            .narrow(axis, 0, side)
-        )
-    return x
-
-
-def level_shapes(shape: tuple[int, ...]) -> list[tuple[int, int]]:
-    """(H, W) of every level of images (C, H, W), finest first; one level below 32 pixels."""
-    sides = [tuple(shape[1:])]
-    while min(sides[-1]) >= 2 * COARSEST:
-        sides.append(tuple(math.ceil(side / 2) for side in sides[-1]))
-    return sides
-
-
-def laplacian_pyramid(x: Tensor) -> list[Tensor]:
-    """x (B, C, H, W) -> details of every level, finest first; the last level is what is left, the
-    image made small.
-
-    Below 32 pixels that is the image itself.
-    """
-    levels = [x]
-    for _ in level_shapes(x.shape[1:])[1:]:
-        small = halved(levels[-1])
-        levels[-1] = levels[-1] - doubled(small, levels[-1].shape[2:])
-        levels.append(small)
-    return levels
-
-
-def reconstructed(levels: list[Tensor]) -> Tensor:
-    """The images that a pyramid was made of."""
-    x = levels[-1]
-    for details in levels[-2::-1]:
-        x = details + doubled(x, details.shape[2:])
-    return x
-
-
-# -- patches ------------------------------------------------------------------------------------------------------
+# -- patches ---------------------------------------------------------------------------------------
 def images_of(shape: tuple[int, ...], *counts: int) -> int:
     """How many images are taken of sets of these sizes: few of large ones, so that time and memory
     stay bounded.
@@ -173,9 +100,9 @@ def cut_all(blocks: Iterable[Tensor], where: list[Tensor]) -> list[Tensor]:
     return [torch.cat(level) for level in zip(*parts)]
 
 
-# -- distances ----------------------------------------------------------------------------------------------------
+# -- distances -------------------------------------------------------------------------------------
 @dataclass(frozen=True)
-class Level:
+class PyramidLevel:
     """value, raw, null: as of an Estimate; groups: the value of each group of images (GROUPS,);
     noise: variance over directions.
     """
@@ -213,7 +140,7 @@ def compare(
     return [_estimate(levels, n), *(_estimate([level], n) for level in levels)]
 
 
-def _estimate(levels: list[Level], n: int) -> Estimate:
+def _estimate(levels: list[PyramidLevel], n: int) -> Estimate:
     """Of the mean of some levels: their groups are of the same images, their directions their
     own.
     """
@@ -238,7 +165,7 @@ def _estimate(levels: list[Level], n: int) -> Estimate:
     )
 
 
-def _level(x: Tensor, y: Tensor, rng: Rng, directions: int) -> Level:
+def _level(x: Tensor, y: Tensor, rng: Rng, directions: int) -> PyramidLevel:
     if not bool(torch.isfinite(x).all() and torch.isfinite(y).all()):
         raise DataError("some patches are not finite: nothing can be measured")
     n, d = len(x), x[0, 0].numel()
@@ -261,7 +188,7 @@ def _level(x: Tensor, y: Tensor, rng: Rng, directions: int) -> Level:
     found = 1000 * np.concatenate(found)
     # from groups to all: the distance of two draws falls as 1 / sqrt(n)
     shrink = math.sqrt(n // GROUPS / n)
-    return Level(
+    return PyramidLevel(
         float(found.mean()),
         1000 * float(np.mean(raw)),
         1000 * shrink * float(np.mean(null)),

@@ -47,7 +47,7 @@ class Embeddings(nn.Module):
         return torch.cat([first, rest.flatten(2).mT], 1)
 
 
-class Layer(nn.Module):
+class DINOv2Layer(nn.Module):
     """h + a attention(norm(h)), then h + b mlp(norm(h)), with a and b learned for each channel."""
 
     def __init__(self, width: int):
@@ -94,7 +94,7 @@ class DINOv2(nn.Module):
         self.dims, self.unused = width, {"embeddings.mask_token": (1, width)}
         self.embeddings = Embeddings(width, grid)
         self.encoder = nn.ModuleDict(
-            {"layer": nn.ModuleList(Layer(width) for _ in range(SIZES[width][1]))}
+            {"layer": nn.ModuleList(DINOv2Layer(width) for _ in range(SIZES[width][1]))}
         )
         self.layernorm = nn.LayerNorm(width, eps=1e-6)
 

@@ -108,7 +108,7 @@ BLOCKS = {
 }
 
 
-class Conv(nn.Module):
+class InceptionConv(nn.Module):
     """Convolution without bias, batch normalisation with stored statistics, ReLU."""
 
     def __init__(self, n_in: int, n_out: int, kernel, stride: int = 1, padding=0):
@@ -136,7 +136,7 @@ class Mixed(nn.Module):
     def _add(self, n_in: int, name: str, n_out: int, kernel, stride: int = 1) -> int:
         kernel = (kernel, kernel) if isinstance(kernel, int) else kernel
         padding = 0 if stride == 2 else tuple(k // 2 for k in kernel)
-        self.add_module(name, Conv(n_in, n_out, kernel, stride, padding))
+        self.add_module(name, InceptionConv(n_in, n_out, kernel, stride, padding))
         return n_out
 
     def forward(self, x: Tensor) -> Tensor:
@@ -168,11 +168,11 @@ class Inception(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.Conv2d_1a_3x3 = Conv(3, 32, 3, stride=2)
-        self.Conv2d_2a_3x3 = Conv(32, 32, 3)
-        self.Conv2d_2b_3x3 = Conv(32, 64, 3, padding=1)
-        self.Conv2d_3b_1x1 = Conv(64, 80, 1)
-        self.Conv2d_4a_3x3 = Conv(80, 192, 3)
+        self.Conv2d_1a_3x3 = InceptionConv(3, 32, 3, stride=2)
+        self.Conv2d_2a_3x3 = InceptionConv(32, 32, 3)
+        self.Conv2d_2b_3x3 = InceptionConv(32, 64, 3, padding=1)
+        self.Conv2d_3b_1x1 = InceptionConv(64, 80, 1)
+        self.Conv2d_4a_3x3 = InceptionConv(80, 192, 3)
         n = 192
         for name, paths in BLOCKS.items():
             self.add_module(name, Mixed(n, paths))
