@@ -25,7 +25,7 @@ MIN_TIMED_SHARE = 0.02  # of the budget's seconds, timed by this process before 
 
 
 @dataclass(frozen=True)
-class Section:
+class PlanSection:
     """The steps between two decisions. start: the first; place: its place in a schedule of
     ``total`` steps."""
 
@@ -42,14 +42,14 @@ class Section:
         )
 
 
-def find_section(plan: Decisions, step: int) -> Section:
+def find_section(plan: Decisions, step: int) -> PlanSection:
     """The section that ``step`` is in. A decision that leaves the total as it was begins none."""
-    section = Section(0, 0.0, plan[0][1])
+    section = PlanSection(0, 0.0, plan[0][1])
     for start, total in plan[1:]:
         if start > step:
             break
         if total != section.total:
-            section = Section(start, section.at(start) / section.total * total, total)
+            section = PlanSection(start, section.at(start) / section.total * total, total)
     return section
 
 

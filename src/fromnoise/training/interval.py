@@ -28,7 +28,7 @@ class IntervalReport:
         size = default_batch_size(dataset.spec, BATCH_SIZE)
         self.batch = next(in_order(dataset, "validation", size, device=trainer.device))
 
-    def write(self, section: budget.Section) -> dict:
+    def write(self, section: budget.PlanSection) -> dict:
         """Validates, writes the event and returns it.
 
         All of it but the clock fields is a function of the seed. Raises DivergedError if the
@@ -63,7 +63,7 @@ class IntervalReport:
         return event
 
     def diagnose(
-        self, section: budget.Section, train: dict[str, float], adversarial: dict
+        self, section: budget.PlanSection, train: dict[str, float], adversarial: dict
     ) -> list[str]:
         """What is wrong with the model; nothing early in the budget."""
         trainer, state = self.trainer, self.trainer.state

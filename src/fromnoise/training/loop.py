@@ -90,7 +90,7 @@ class Loop:
         if self.timer.is_due(self.plan, state.step):
             self.decide_again(section)
 
-    def end_interval(self, section: budget.Section, is_last: bool) -> None:
+    def end_interval(self, section: budget.PlanSection, is_last: bool) -> None:
         begin = time.monotonic()
         if is_last:
             self.trainer.finish()
@@ -115,7 +115,7 @@ class Loop:
                 signal,
             )
 
-    def decide_again(self, section: budget.Section) -> None:
+    def decide_again(self, section: budget.PlanSection) -> None:
         """Changes the number of steps to what the minutes allow."""
         step = self.trainer.state.step
         total = self.timer.decide_total(self.plan, step, self.clock.seconds())
@@ -129,6 +129,6 @@ class Loop:
     def fit_closed_form(self) -> None:
         """The whole training of a model without steps."""
         self.trainer.finish()
-        event = self.report.write(budget.Section(0, 0.0, 0))
+        event = self.report.write(budget.PlanSection(0, 0.0, 0))
         self.trainer.save(self.run)
         self.on_event(event)

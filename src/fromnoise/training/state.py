@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 
 @dataclass
-class State:
+class TrainerState:
     """Saved in the manifest of a checkpoint; floats survive JSON exactly.
 
     sums, counts  of the terms since the last interval

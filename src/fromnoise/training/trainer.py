@@ -26,7 +26,7 @@ from .monitor.adversarial import AdversarialMonitor
 from .monitor.validation import objective
 from .optim import lr_factor, make_optimizers
 from .settings import INTERVALS, TrainConfig
-from .state import State
+from .state import TrainerState
 from .step import train_step
 
 MAX_DIVERGENCES = 3  # twice a run goes back and on with half the learning rate; then it ends
@@ -84,7 +84,7 @@ class Trainer:
         self.model = model
         self.ema = Ema(model, self.config.ema, self.config.averages)
         self.optimizers = make_optimizers(model, self.config)
-        self.set_state(State())
+        self.set_state(TrainerState())
         if self.compile:
             for module in compilable_modules(model):
                 module.compile()
@@ -99,7 +99,7 @@ class Trainer:
         finally:
             self.start_from(model)
 
-    def set_state(self, state: State) -> None:
+    def set_state(self, state: TrainerState) -> None:
         """Random numbers belong to a path: after a rollback it is another, and so are all batches."""
         self.state = state
         self.step_rng = self.rng.at("rollback", state.rollbacks) if state.rollbacks else self.rng
@@ -242,7 +242,9 @@ class Trainer:
             ) from None
         recorded = saved.manifest.state()
         self.set_state(
-            State(**{name: recorded[name] for name in vars(State()) if name in recorded})
+            TrainerState(
+                **{name: recorded[name] for name in vars(TrainerState()) if name in recorded}
+            )
         )
         self.saved = saved.step
 

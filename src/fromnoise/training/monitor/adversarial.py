@@ -15,7 +15,7 @@ from ...core.rng import Rng
 from ...data.dataset import Dataset
 from ...measures.separation import mean_distance, separation
 from .sample_modes import find_modes, mode_coverage
-from .validation import Reference
+from .sample_reference import SampleReference, at_least
 
 NOT_FINITE = ({"value": math.inf}, {})
 
@@ -27,10 +27,10 @@ class AdversarialMonitor:
         self, dataset: Dataset, options: BaseConfig | None, examples: int, rng: Rng, device="cpu"
     ):
         self.options = options
-        self.reference = Reference(dataset, examples, rng.at("duel"), device)
+        self.reference = SampleReference(dataset, examples, rng.at("duel"), device)
         self.modes = find_modes(self.reference, dataset, rng.at("duel"))
         self.real_shares, _ = self.modes.shares(self.reference.train)
-        self.real_diversity = mean_distance(at_least_two(self.reference.held_out))
+        self.real_diversity = mean_distance(at_least(self.reference.held_out, 2))
 
     def measure(self, model: Family, averaged: Family) -> tuple[dict[str, float], dict]:
         """Validation terms (``value``: the distance of the averaged weights' samples), and numbers
@@ -111,7 +111,3 @@ def score_numbers(train: Tensor, validation: Tensor, fake: Tensor, pack: int) ->
         "memorising": separation(train, validation),
         "memorising_error": math.sqrt((sum(independent) + 1) / (12 * math.prod(independent))),
     }
-
-
-def at_least_two(x: Tensor) -> Tensor:
-    return x if len(x) > 1 else x.repeat(2, 1)

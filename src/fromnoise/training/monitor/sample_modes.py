@@ -10,7 +10,7 @@ from torch import Tensor
 from ...core.rng import Rng
 from ...data.dataset import Dataset
 from ...measures.evaluator import Evaluator
-from .validation import Reference
+from .sample_reference import SampleReference
 
 SHARP = 0.8  # share of samples within a mode's radius above which the others are not counted
 MISSING = 0.1  # times its real share, below which a mode is missing among the samples
@@ -61,7 +61,7 @@ class SampleModes:
         return torch.bincount(counted, minlength=self.size).double() / len(mode), good
 
 
-def find_modes(reference: Reference, dataset: Dataset, rng: Rng) -> SampleModes:
+def find_modes(reference: SampleReference, dataset: Dataset, rng: Rng) -> SampleModes:
     """An evaluator's classes; else the class means of the labels in feature space; clusters of the
     training set without labels, or with so many classes that most would have too few samples."""
     x = reference.train
