@@ -24,7 +24,7 @@ from fromnoise.runs.load import load_run
 from fromnoise.show.animation import FRAMES, LIMIT, MILLISECONDS, animate
 from fromnoise.show.catalogue import FIGURES, show
 from fromnoise.show.context import FigureContext
-from fromnoise.show.figures.duel import discriminator_scores, score_gradients
+from fromnoise.show.figures.duel_scores import discriminator_scores, score_gradients
 from fromnoise.show.figures.film import closed_path
 from fromnoise.show.figures.progress import choose_evenly
 from fromnoise.show.figures.samples import compare_samples

@@ -4,6 +4,7 @@ import click
 
 from ..core.errors import UsageError
 from ..core.output import warn
+from ..show.names import figure_names
 from .root import (
     PATH,
     add_run_flags,
@@ -15,7 +16,19 @@ from .root import (
 )
 
 
-@fromnoise.command()
+class FigureCommand(click.Command):
+    """A command whose help lists the figures by group."""
+
+    def format_help_text(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        super().format_help_text(ctx, formatter)
+        formatter.write_paragraph()
+        with formatter.indentation():
+            formatter.write_dl(
+                [(group, " ".join(names)) for group, names in figure_names().items()]
+            )
+
+
+@fromnoise.command(cls=FigureCommand)
 @click.argument("run", type=PATH)
 @click.argument("names", nargs=-1)
 @click.option(
@@ -38,17 +51,7 @@ from .root import (
 @click.option("-o", "--out", type=PATH, metavar="DIR", help="[the run's figures folder]")
 @add_run_flags()
 def show(run, names, dims, sampled, seed, beside, out, checkpoint, data, device, as_json, quiet):
-    """Draw figures as PNG and SVG. Without names, all that the model can have.
-
-    \b
-    training     curves progress
-    samples      samples captions nearest film truncation
-    latents      scatter grid planes traverse interp kl
-    symbols      window surprise next bigrams completions order
-    noise        forward denoising trajectories steps
-    images back  recon worst denoise invert
-    adversaries  duel
-    """
+    """Draw figures as PNG and SVG. Without names, all that the model can have."""
     from ..show.catalogue import show as draw
     from ..training.launch import command_line
 

@@ -9,7 +9,8 @@ from ..core.errors import DataError, UsageError, did_you_mean
 from ..runs.load import LoadedRun
 from . import figures
 from .context import FigureContext
-from .figure import GROUPS, Figure
+from .figure import Figure
+from .names import GROUPS
 from .style import drawing, save
 
 

@@ -5,16 +5,18 @@ from collections.abc import Iterator
 from pathlib import Path
 
 FOLDER = Path(__file__).with_name("figures")
+# headings in the help of `fromnoise show`; figures are listed and drawn in this order, then by name
+GROUPS = ("training", "samples", "latents", "symbols", "noise", "reconstruction", "adversarial")
 
 
 def figure_names() -> dict[str, list[str]]:
-    """Group -> names of the figures of one model, in the order of the alphabet."""
-    names: dict[str, list[str]] = {}
+    """Group -> sorted names of its figures of one model, in the order of GROUPS."""
+    names: dict[str, list[str]] = {group: [] for group in GROUPS}
     for path in sorted(FOLDER.glob("*.py")):
         for fields in _declared_figures(path):
             if "draw" in fields:
                 group = ast.literal_eval(fields["group"])
-                names.setdefault(group, []).append(ast.literal_eval(fields["name"]))
+                names[group].append(ast.literal_eval(fields["name"]))
     return {group: sorted(names[group]) for group in names}
 
 

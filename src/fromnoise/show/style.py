@@ -171,15 +171,20 @@ def halo(width: float = 2.5) -> list:
     return [patheffects.withStroke(linewidth=width, foreground=PAPER)]
 
 
+def make_folder(folder: Path) -> None:
+    """Creates a folder and its parents. Raises StorageError."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise storage_error(error, folder) from error
+
+
 def save(drawing: Drawing, folder: Path, name: str) -> list[Path]:
     """Writes name.png, name.svg, name.json and further files, each atomically. Returns their paths.
 
     Call within ``drawing()``. Raises StorageError.
     """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise storage_error(error, folder) from error
+    make_folder(folder)
     about = {"Title": drawing.title, "Description": f"{drawing.alt}\n{drawing.caption}"}
     record = {
         "title": drawing.title,

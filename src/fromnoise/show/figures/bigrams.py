@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import torch
+from matplotlib.axes import Axes
 
 from ..colormap import draw_scale, tint
 from ..conditions import is_text
@@ -61,17 +62,10 @@ def draw_bigrams(context: FigureContext) -> Drawing:
     with np.errstate(divide="ignore"):
         counted = np.log10(counts[:, shown] / counts.sum(1, keepdims=True))
     tables = {"learned": learned[:, shown] / math.log(10), "counted": counted}
-    style = {"fontsize": min(8.5, 0.68 * side / len(shown)), "family": FONT, "color": INK}
     for i, (name, table) in enumerate(tables.items()):
         axes = sheet.add_axes(label + i * (WIDTH / 2 + 6), 36, side, side)
-        axes.imshow(tint(table + 4, 4), aspect="auto", interpolation="nearest")
         axes.set_title(name, fontsize=9.5)
-        rotation = 90 if is_long else 0
-        axes.set_xticks(range(count), names, rotation=rotation, parse_math=False, **style)
-        axes.set_yticks(range(count), names, parse_math=False, **style)
-        axes.tick_params(length=0, pad=2)
-        for spine in axes.spines.values():
-            spine.set_visible(False)
+        _draw_table(axes, table, names, min(8.5, 0.68 * side / count), is_long)
     numbers = {"symbols": names, "kl": kl, "mean_kl": mean} | tables
     numbers |= {"unit": "log10 p", "counted_symbols": len(training)}
     alt = (
@@ -79,6 +73,17 @@ def draw_bigrams(context: FigureContext) -> Drawing:
         f"mean KL {mean:.4f} bits per symbol."
     )
     return sheet.finish(numbers, alt)
+
+
+def _draw_table(axes: Axes, table: np.ndarray, names: list[str], size: float, turned: bool) -> None:
+    """A matrix of log10 p with the names of its symbols."""
+    axes.imshow(tint(table + 4, 4), aspect="auto", interpolation="nearest")
+    style = {"fontsize": size, "family": FONT, "color": INK, "parse_math": False}
+    axes.set_xticks(range(len(names)), names, rotation=90 if turned else 0, **style)
+    axes.set_yticks(range(len(names)), names, **style)
+    axes.tick_params(length=0, pad=2)
+    for spine in axes.spines.values():
+        spine.set_visible(False)
 
 
 def _note(

@@ -22,7 +22,7 @@ HEIGHT = 170  # of a panel, pixels
 
 
 def why_not(context: FigureContext) -> str:
-    if len(context.loaded.run.read_events("interval")) > 1:
+    if len(context.loaded.run.events("interval")) > 1:
         return ""
     return "it needs at least two intervals of training, and this run has none or one"
 
@@ -30,8 +30,8 @@ def why_not(context: FigureContext) -> str:
 def draw_curves(context: FigureContext) -> Drawing:
     """A panel for each loss term, in training and validation; above them the phases."""
     run = context.loaded.run
-    events = run.read_events("interval")
-    rollbacks = run.read_events("rollback")
+    events = run.events("interval")
+    rollbacks = run.events("rollback")
     panels = series(events)
     phases = context.model.phases()
     best = best_of(events)

@@ -1,6 +1,7 @@
 """Real images and the nearest images that the decoder can generate."""
 
 from ...core.capabilities import HasFeatures, Reconstructs, has
+from ...core.family import Family
 from ...inference.invert import invert
 from ...inference.invert import why_not as why_no_inversion
 from ..conditions import all_of, is_image
@@ -32,24 +33,16 @@ def draw_invert(context: FigureContext, n: int = 10) -> Drawing:
         "how": inversion.how,
         "squared_norm": inversion.z.square().sum(1).cpu().numpy(),
     }
-    note = f"Below: the image decoded from the z {inversion.how}."
     if has(model, Reconstructs):
         x_hat = context.reconstruct(batch.x, batch.y)
         encoder_error = squared_error(batch.x, x_hat).cpu().numpy()
         name = f"error {encoder_error.mean():.4f}"
         rows.append(("z of the encoder", name, context.pixels(x_hat)))
         numbers["mse_of_encoder"] = encoder_error
-        note += " Last row: the z of the encoder; the difference is the error of the encoder."
-    if has(model, HasFeatures):
-        note += " Similarity: pixels and features of the model's discriminator."
-    note += (
-        " An image that no z comes near to is not learned. Below each column the mean squared "
-        "error per pixel, pixels in [0, 1]."
-    )
     cell = image_cell(context.spec, n)
     height = len(rows) * row_height(context.spec, cell) + 18
     title = "Inversion: real images above, the nearest decoded images below"
-    sheet = Sheet(title, note, context.caption("invert"), height)
+    sheet = Sheet(title, _note(model, inversion.how), context.caption("invert"), height)
     top = draw_rows(sheet, rows, cell)
     label_columns(sheet, [f"{value:.4f}" for value in error], cell, LABEL, top)
     sheet.add_text(LABEL - 10, top, "error of the best z", size=7.5, color=SOFT, ha="right")
@@ -58,6 +51,18 @@ def draw_invert(context: FigureContext, n: int = 10) -> Drawing:
         f"mean squared error {error.mean():.4f}."
     )
     return sheet.finish(numbers, alt)
+
+
+def _note(model: Family, how: str) -> str:
+    note = f"Below: the image decoded from the z {how}."
+    if has(model, Reconstructs):
+        note += " Last row: the z of the encoder; the difference is the error of the encoder."
+    if has(model, HasFeatures):
+        note += " Similarity: pixels and features of the model's discriminator."
+    return note + (
+        " An image that no z comes near to is not learned. Below each column the mean squared "
+        "error per pixel, pixels in [0, 1]."
+    )
 
 
 FIGURE = Figure(

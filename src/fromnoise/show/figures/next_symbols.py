@@ -3,7 +3,9 @@
 import math
 
 import numpy as np
+from matplotlib.axes import Axes
 
+from ...data.codecs.tokenizer import Tokenizer
 from ..conditions import is_text
 from ..context import FigureContext
 from ..figure import Figure
@@ -42,30 +44,16 @@ def draw_next(context: FigureContext, count: int = 8, bars: int = 12, near: int 
     for i, place in enumerate(chosen):
         left = i % COLUMNS * (width + GAP)
         top = i // COLUMNS * height
-        true = int(x[part[place]])
-        p = np.exp2(log_p[place])
-        likeliest = np.argsort(-p, kind="stable")
-        rank = int(np.flatnonzero(likeliest == true)[0])
         before = tokenizer.decode(x[part[place] - min(40, length) : part[place]])
         before = visible(before)[-22:]
         sheet.add_text(left, top, f"…{before}▯", family=FONT)
+        true = int(x[part[place]])
         label = f"entropy {entropy[place]:.1f} bits, surprise {-log_p[place, true]:.1f}"
         sheet.add_text(left, top + 18, label, size=7.5, color=SOFT)
-        symbols = [*likeliest[:bars], *([true] if rank >= bars else [])]
         axes = sheet.add_axes(left + 44, top + HEAD, width - 88, ROW * (bars + 1))
-        names = [symbol_name(tokenizer, int(symbol)) for symbol in symbols]
-        _draw_bars(axes, names, p[symbols], symbols.index(true), rank, bars)
-        numbers.append(
-            {
-                "context": before,
-                "true": symbol_name(tokenizer, true),
-                "rank": rank + 1,
-                "p": p[true],
-                "entropy": entropy[place],
-                "likeliest": list(zip(names[:bars], p[symbols[:bars]])),
-            }
-        )
-    first = sum(number["rank"] == 1 for number in numbers)
+        row = _draw_bars(axes, tokenizer, np.exp2(log_p[place]), true, bars)
+        numbers.append({"context": before, "entropy": entropy[place]} | row)
+    first = sum(row["rank"] == 1 for row in numbers)
     alt = (
         f"Bars of the {bars} likeliest next symbols at {len(numbers)} places; "
         f"at {first} of them the likeliest one is true."
@@ -80,30 +68,38 @@ def _spread_evenly(entropy: np.ndarray, count: int) -> np.ndarray:
     return np.sort(order[ranks])
 
 
-def _draw_bars(axes, names: list[str], p: np.ndarray, true: int, rank: int, bars: int) -> None:
-    """p of each symbol as a bar. true: the row of the true symbol; rank: its rank from 0."""
+def _draw_bars(axes: Axes, tokenizer: Tokenizer, p: np.ndarray, true: int, bars: int) -> dict:
+    """Bars of the likeliest symbols, and of the true one if it is not among them.
+
+    p (V,): probabilities of the next symbol. Returns the numbers of the place.
+    """
+    likeliest = np.argsort(-p, kind="stable")
+    rank = int(np.flatnonzero(likeliest == true)[0])
+    symbols = [int(symbol) for symbol in likeliest[:bars]]
+    if rank >= bars:
+        symbols.append(true)
+    names = [symbol_name(tokenizer, symbol) for symbol in symbols]
     axes.set_axis_off()
     axes.set_xlim(0, 1)
     axes.set_ylim(bars + 1, 0)
-    colours = [MODEL if row == true else "#b4bac5" for row in range(len(names))]
-    axes.barh(np.arange(len(names)) + 0.5, p, 0.74, color=colours)
-    offset = {"textcoords": "offset points", "va": "center"}
-    for row, name in enumerate(names):
-        axes.annotate(
-            name if len(name) < 6 else name[:4] + "…",
-            (0, row + 0.5),
-            xytext=(-4, 0),
-            ha="right",
-            fontsize=8.5,
-            family=FONT,
-            color=MODEL if row == true else INK,
-            parse_math=False,
-            **offset,
-        )
-        label = percent(p[row]) + (f", rank {rank + 1}" if row == bars else "")
-        colour = MODEL if row == true else SOFT
-        place = (p[row], row + 0.5)
-        axes.annotate(label, place, xytext=(3, 0), fontsize=7.5, color=colour, **offset)
+    colours = [MODEL if symbol == true else "#b4bac5" for symbol in symbols]
+    axes.barh(np.arange(len(symbols)) + 0.5, p[symbols], 0.74, color=colours)
+    style = {"textcoords": "offset points", "va": "center"}
+    name_style = style | {"fontsize": 8.5, "family": FONT, "ha": "right", "parse_math": False}
+    for row, (symbol, name) in enumerate(zip(symbols, names)):
+        short = name if len(name) < 6 else name[:4] + "…"
+        color = MODEL if symbol == true else INK
+        axes.annotate(short, (0, row + 0.5), xytext=(-4, 0), color=color, **name_style)
+        label = percent(p[symbol]) + (f", rank {rank + 1}" if row == bars else "")
+        color = MODEL if symbol == true else SOFT
+        place = (p[symbol], row + 0.5)
+        axes.annotate(label, place, xytext=(3, 0), fontsize=7.5, color=color, **style)
+    return {
+        "true": symbol_name(tokenizer, true),
+        "rank": rank + 1,
+        "p": p[true],
+        "likeliest": list(zip(names[:bars], p[symbols[:bars]])),
+    }
 
 
 def percent(p: float) -> str:

@@ -24,11 +24,7 @@ def draw_order(context: FigureContext, columns: int = 12) -> Drawing:
     images = context.pixels(sample.sample(context.loaded, tiles, context.seed, context.label))
     completed_by = places(context.model, spec.shape)
     counts = np.unique(np.linspace(0, T, min(T, FRAMES) + 1).round().astype(int))
-    frames = []
-    for count in counts:
-        frame = blanked(images, completed_by >= count)
-        frames.append(tile(frame, per_line, max(56.0, spec.shape[2] / 2))[0])
-    film, size = animate(frames + frames[-1:] * HELD)
+    film, size = _film([blanked(images, completed_by >= count) for count in counts], per_line)
     n = min(6, tiles)
     cell = image_cell(spec, columns, label=LEFT, most=60)
     note = (
@@ -61,6 +57,13 @@ def draw_order(context: FigureContext, columns: int = 12) -> Drawing:
     drawing = sheet.finish(numbers, alt)
     drawing.more["webp"] = film
     return drawing
+
+
+def _film(states: list[np.ndarray], per_line: int) -> tuple[bytes, tuple[int, int]]:
+    """Each state (tiles, H, W, 3) as a frame; the last one stays for HELD frames more."""
+    width = max(56.0, states[0].shape[2] / 2)
+    frames = [tile(state, per_line, width)[0] for state in states]
+    return animate(frames + frames[-1:] * HELD)
 
 
 def _unit(context: FigureContext) -> str:

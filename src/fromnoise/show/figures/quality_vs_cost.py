@@ -6,9 +6,9 @@ from pathlib import Path
 from matplotlib.axes import Axes
 from matplotlib.ticker import NullFormatter
 
+from ...evaluate.cells import heading
 from ...evaluate.cost import most_at_once
 from ...evaluate.protocol import MetricColumn, align_columns, interval
-from ...evaluate.cells import heading
 from ..figure import Figure, PageRequest, Section
 from ..style import CLASSES, INK, SOFT, WIDTH, Drawing, Sheet, drawing, plain, save
 

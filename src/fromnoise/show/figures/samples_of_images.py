@@ -4,7 +4,7 @@ from ...evaluate.quality_reference import nearest_training
 from ...inference import sample
 from ..context import FigureContext
 from ..image_rows import block_cell, draw_strip, label_columns, tile
-from ..style import INK, SOFT, WIDTH, Drawing, Sheet, plain
+from ..style import SOFT, WIDTH, Drawing, Sheet, plain
 
 GAP = 40  # pixels between the two blocks
 
@@ -22,17 +22,11 @@ def draw_samples(context: FigureContext) -> Drawing:
     cell = block_cell(context.spec, columns, width)
     head = 34 if by_class else 20
     run = plain(context.loaded.run.name)
-    features = context.quality_reference.pixels.name.partition("/")[0]
-    note = (
-        f"Left: the first {n} samples of this seed. Right, at the same place: the nearest training "
-        f"example by {features}. Equal pairs are copies; pairs that differ completely are samples "
-        "unlike the data."
-    )
-    if by_class:
-        note += " Each column of samples has one class."
     height = tile(nearest, columns, cell)[2] + head
-    sheet = Sheet(f"Samples of {run}", note, context.caption("samples"), height)
-    sheet.add_text(0, 0, "samples", size=9, weight="bold", color=INK)
+    sheet = Sheet(
+        f"Samples of {run}", _note(context, n, by_class), context.caption("samples"), height
+    )
+    sheet.add_text(0, 0, "samples", size=9, weight="bold")
     sheet.add_text(width + GAP, 0, "nearest training examples", size=9, weight="bold", color=SOFT)
     if by_class:
         label_columns(sheet, [context.class_name(y) for y in classes], cell, 0, 17)
@@ -51,3 +45,13 @@ def draw_samples(context: FigureContext) -> Drawing:
         "beside a grid of the nearest training images."
     )
     return sheet.finish(numbers, alt)
+
+
+def _note(context: FigureContext, n: int, by_class: bool) -> str:
+    features = context.quality_reference.pixels.name.partition("/")[0]
+    note = (
+        f"Left: the first {n} samples of this seed. Right, at the same place: the nearest training "
+        f"example by {features}. Equal pairs are copies; pairs that differ completely are samples "
+        "unlike the data."
+    )
+    return note + (" Each column of samples has one class." if by_class else "")

@@ -27,6 +27,13 @@ COLOURS = (SOFT, MODEL, ACCENT, INK)
 HEIGHT = 320.0
 LEFT = 440.0  # pixels left of the variances
 
+NOTE = (
+    f"Dashed: {CONVERGED} evaluations, where the error of the solver is negligible and that of the "
+    "network remains. Left: distance to the training examples, less is better. Right: variance of "
+    "the samples along the principal components of the training examples, relative to that of the "
+    "examples, mean in each group; 1 is right."
+)
+
 Groups = list[tuple[int, int]]  # first component, and the one after the last
 
 
@@ -67,13 +74,7 @@ def draw_solver(context: FigureContext) -> Drawing:
         ratio = (x.flatten(1).double() @ basis).var(0) / variances
         ratios.append([float(ratio[a:b].mean()) for a, b in groups])
     converged = measurements[-1].distance
-    note = (
-        f"{n:,} samples from the same noise at each number of evaluations. Dashed: {CONVERGED} "
-        "evaluations, where the error of the solver is negligible and that of the network remains. "
-        "Left: distance to the training examples, less is better. Right: variance of the samples "
-        "along the principal components of the training examples, relative to that of the "
-        "examples, mean in each group; 1 is right."
-    )
+    note = f"{n:,} samples from the same noise at each number of evaluations. {NOTE}"
     title = f"Solver and network of {plain(context.loaded.run.name)}"
     sheet = Sheet(title, note, context.caption("solver"), HEIGHT)
     draw_distance_curve(sheet, measurements[:-1], converged, name, LEFT - 40, HEIGHT)

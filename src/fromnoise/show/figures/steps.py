@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from ...core.capabilities import Traces, has
+from ...measures.estimate import Estimate
 from ..conditions import is_plane
 from ..context import FigureContext
 from ..evaluations import (
@@ -37,19 +38,8 @@ def draw_steps(context: FigureContext) -> Drawing:
         samples.append(x)
     has_images = context.spec.kind == "image"
     has_points = not is_plane(context)
-    note = (
-        f"Left: distance of {n:,} samples to the training examples, corrected for bias, with its "
-        "95 % interval; less is better. "
-    )
-    if real and real.value > 0:
-        note += f"Dashed: {real.value:.3g}, of held-out examples. "
-    if has_images:
-        note += "Right: samples from the same noise; each row is one noise. "
-    elif has_points:
-        note += "Right: samples. "
-    note += "Times were measured on this machine."
     title = f"Quality by evaluations of the network: {plain(context.loaded.run.name)}"
-    sheet = Sheet(title, note, context.caption("steps"), HEIGHT)
+    sheet = Sheet(title, _note(context, n, real), context.caption("steps"), HEIGHT)
     draw_distance_curve(sheet, measurements, real, name, LEFT - 40, HEIGHT)
     if has_images:
         _draw_images(sheet, context, samples)
@@ -66,6 +56,20 @@ def draw_steps(context: FigureContext) -> Drawing:
     }
     values = ", ".join(f"{m.distance.value:.3g} at {m.evaluations}" for m in measurements)
     return sheet.finish(numbers, f"{name} by evaluations of the network: {values}.")
+
+
+def _note(context: FigureContext, n: int, real: Estimate | None) -> str:
+    note = (
+        f"Left: distance of {n:,} samples to the training examples, corrected for bias, with its "
+        "95 % interval; less is better. "
+    )
+    if real and real.value > 0:
+        note += f"Dashed: {real.value:.3g}, of held-out examples. "
+    if context.spec.kind == "image":
+        note += "Right: samples from the same noise; each row is one noise. "
+    elif not is_plane(context):
+        note += "Right: samples. "
+    return note + "Times were measured on this machine."
 
 
 def _draw_images(sheet: Sheet, context: FigureContext, samples: list[Tensor]) -> None:

@@ -27,19 +27,14 @@ def draw_traverse(context: FigureContext, most: int = 10, columns: int = 13) -> 
     order, values, ordered_by = ordered_dims(context)
     order = order[:most]
     steps = np.linspace(-3, 3, columns)
-    mean = context.codes.z.mean(0)
-    spread = context.codes.spread
-    z = np.tile(mean, (len(order), columns, 1))
-    for i, dim in enumerate(order):
-        z[i, :, dim] += steps * spread[dim]
-    z = torch.from_numpy(z.reshape(-1, len(mean))).float()
-    images = context.pixels(context.decode(z))
+    latent_dim = context.codes.z.shape[1]
+    images = _decode(context, order, steps)
     cell = image_cell(context.spec, columns, most=54)
     height = len(order) * row_height(context.spec, cell) + 34
     name = ordered_by.split(",")[0]
-    limit = "" if len(order) == len(mean) else f"; the first {len(order)}"
+    limit = "" if len(order) == latent_dim else f"; the first {len(order)}"
     note = (
-        f"Each row moves one of {len(mean)} latent dimensions through ±3 standard deviations of "
+        f"Each row moves one of {latent_dim} latent dimensions through ±3 standard deviations of "
         f"the {context.split} codes, the others at the mean code{context.of_class()}. "
         f"Rows by {name}, largest first{limit}."
     )
@@ -58,7 +53,7 @@ def draw_traverse(context: FigureContext, most: int = 10, columns: int = 13) -> 
         "dims": order,
         "ordered_by": ordered_by,
         "values": values[order],
-        "standard_deviations": spread[order],
+        "standard_deviations": context.codes.spread[order],
         "steps": steps,
     }
     alt = (
@@ -66,6 +61,15 @@ def draw_traverse(context: FigureContext, most: int = 10, columns: int = 13) -> 
         f"deviations, {len(order)} dimensions."
     )
     return sheet.finish(numbers, alt)
+
+
+def _decode(context: FigureContext, dims: np.ndarray, steps: np.ndarray) -> np.ndarray:
+    """Pixels (dims * steps, H, W[, 3]): each dimension at each step, in standard deviations."""
+    codes = context.codes
+    z = np.tile(codes.z.mean(0), (len(dims), len(steps), 1))
+    for i, dim in enumerate(dims):
+        z[i, :, dim] += steps * codes.spread[dim]
+    return context.pixels(context.decode(torch.from_numpy(z).float().flatten(0, 1)))
 
 
 FIGURE = Figure(

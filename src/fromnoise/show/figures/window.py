@@ -2,8 +2,8 @@
 
     p(s_i | s_{i-k} .. s_{i-1}),  k = 0, 1, 2, ...
 
-Counts are exact for a context that was seen, and there are V^k contexts of k symbols: a longer window helps until
-most contexts are new. A network shares what it learns between contexts and improves further.
+Counts are exact for a context that was seen, and there are V^k contexts of k symbols: a longer window helps
+until most contexts are new. A network shares what it learns between contexts and improves further.
 """
 
 import math

@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ...core.files import storage_error, write_atomic
+from ...core.files import write_atomic
 from ...evaluate.known_defects import Defects
 from ...evaluate.report import data_id
 from ...runs.load import LoadedRun
+from ..style import make_folder
 from .embed import Picture, embed
 from .html import Html, bullet_list, concat, document, element, paragraphs
 from .numbers import numbers_table
@@ -68,13 +69,10 @@ def write_page(
     titles = _titles(reports)
     same_data = len({data_id(run.dataset) for run in runs}) <= 1
     images: list[Picture] = []
-    sections = [("numbers", "Models and numbers", numbers_table(reports, titles, same_data))]
-    sections.append(("texts", "Texts", texts_of(reports, titles)))
-    sections += figure_sections(figures, _titles_by_run(reports), images)
+    sections = _results(reports, figures, beside, same_data, images)
     all_reports = list(reports)
     all_runs = list(runs)
     for other in beside:
-        sections.append((other.name, other.head, _data_section(other, images)))
         all_reports += other.reports
         all_runs += other.runs
     sections += [
@@ -94,13 +92,26 @@ def write_page(
     for name, head, content in sections:
         body.append(element("section", element("h2", head), Html("\n"), content, id=name))
     html = document(title, CSS.read_text("utf-8"), concat(body, "\n"))
-    html = embed(html, images, LIMIT)
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise storage_error(error, target.parent) from error
-    write_atomic(target, html)
+    make_folder(target.parent)
+    write_atomic(target, embed(html, images, LIMIT))
     return target
+
+
+def _results(
+    reports: list[dict],
+    figures: dict[str, Path],
+    beside: Sequence[DataSection],
+    same_data: bool,
+    images: list[Picture],
+) -> list[tuple[str, str, Html]]:
+    """Name, head and content of the sections of numbers, texts, figures and other data."""
+    titles = _titles(reports)
+    sections = [("numbers", "Models and numbers", numbers_table(reports, titles, same_data))]
+    sections.append(("texts", "Texts", texts_of(reports, titles)))
+    sections += figure_sections(figures, _titles_by_run(reports), images)
+    for other in beside:
+        sections.append((other.name, other.head, _data_section(other, images)))
+    return sections
 
 
 def _titles(reports: list[dict]) -> list[str]:

@@ -1,7 +1,7 @@
 """Reports of several models -> which model is best by which metric, in words, with intervals.
 
-Only numbers with the same card share a column. The rank of a model is one more than the number of models that are
-better with certainty (the intervals do not overlap).
+Only numbers with the same card share a column. The rank of a model is one more than the number of models that
+are better with certainty (the intervals do not overlap).
 """
 
 import math
@@ -190,7 +190,9 @@ def _compare_with_counts(column: MetricColumn, titles: list[str]) -> list[str]:
     return sentences
 
 
-def _split_by_chance(columns: list[MetricColumn], name: str, key: str) -> tuple[dict, dict, list[int]]:
+def _split_by_chance(
+    columns: list[MetricColumn], name: str, key: str
+) -> tuple[dict, dict, list[int]]:
     """Rows of a metric of copies; by ``key`` the expected share of each; models certainly above it."""
     rows: dict[int, dict] = {}
     for column in columns:
