@@ -36,10 +36,7 @@ Batches = Callable[[], Iterator[Batch]]
 
 
 class Stage(BaseConfig):
-    """family: its name, or the path of the user's family file, with the sha256 of that.
-
-    config: its whole configuration.
-    """
+    """family: its name, or a family file of the user's with its sha256; config: all of it."""
 
     family: str
     config: dict
@@ -89,9 +86,6 @@ def second_spec(first: Family, form: Form) -> DataSpec:
     if form == "image":
         return DataSpec("image", shape, **labels)
     return DataSpec("vector", (prod(shape),), **labels)
-
-
-# -- the model --------------------------------------------------------------------------------
 
 
 class TwoStage(Family):
@@ -255,19 +249,17 @@ class TwoStage(Family):
 
     def why_no_bound(self) -> str:
         """What a likelihood bound would need and these stages do not have, or ""."""
-        first = self.first
-        second = self.second
-        if not has(first, can.HasPosterior):
+        if not has(self.first, can.HasPosterior):
             return "its first stage has one code for each x and no p(x | z)"
-        if first.bound == "none":
-            return first.reason
-        if first.standard_dims < first.latent_dim:
+        if self.first.bound == "none":
+            return self.first.reason
+        if self.first.standard_dims < self.first.latent_dim:
             return "its first stage's own prior, a hierarchy, cannot be taken out"
         if self.config.form != "vector":
             return "its second stage sees rounded codes"
-        if not has(second, can.HasLikelihood) or second.bound == "none":
+        if not has(self.second, can.HasLikelihood) or self.second.bound == "none":
             return "its second stage defines no density of z"
-        if second.bound != "exact":
+        if self.second.bound != "exact":
             return "its second stage's density of z is known by a bound only"
         return ""
 
