@@ -11,7 +11,8 @@ from scipy.stats import logistic
 from torch import nn
 
 from fromnoise.core.rng import Rng
-from fromnoise.nets.pixelcnn import PixelCNN, PlainStack, log_logistic_mass
+from fromnoise.nets.pixelcnn import PixelCNN, log_logistic_mass
+from fromnoise.nets.pixelcnn_stacks import PlainStack
 
 FORMS = [
     ("plain", "categorical"),

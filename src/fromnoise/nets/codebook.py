@@ -1,4 +1,4 @@
-"""A codebook, and the encoder and decoder whose code is a grid of vectors: one place of the grid for one part of the image.
+"""A codebook of vectors, and an encoder and decoder between images and grids of vectors.
 
 Shapes: B batch, D features of a vector, h rows and w columns of the grid, K codes.
 """
@@ -15,7 +15,7 @@ from .mlp import MLP
 
 
 class Codebook(nn.Module):
-    """K vectors of D numbers; idle: for how many training steps each has been nobody's nearest."""
+    """K vectors of D numbers; idle: the number of training steps since each was last used."""
 
     def __init__(self, codes: int, dims: int):
         super().__init__()
@@ -27,7 +27,7 @@ class Codebook(nn.Module):
     def nearest(self, z: Tensor) -> Tensor:
         """z (B, D, h, w) -> the nearest code of each place, (B, h, w). |z - e|^2 without |z|^2, which all codes share.
 
-        Never in bfloat16: its product would assign other codes in training than are assigned afterwards.
+        Not in bfloat16, which would assign other codes in training than afterwards.
         """
         with torch.autocast(z.device.type, enabled=False):
             e = self.vectors.weight  # K D
@@ -40,7 +40,7 @@ class Codebook(nn.Module):
 
     @torch.no_grad()
     def restart(self, z: Tensor, pick: Tensor, patience: int) -> None:
-        """Codes that have been idle for ``patience`` steps go to where vectors are: to those of z (B, D, h, w) at pick (K,)."""
+        """Sets codes idle for ``patience`` steps to vectors of z (B, D, h, w), those with the indices pick (K,)."""
         dead = self.idle >= patience
         places = z.permute(0, 2, 3, 1).flatten(0, 2)  # B h w, D
         self.vectors.weight.copy_(
@@ -120,7 +120,8 @@ class GridDecoder(nn.Module):
         blocks: int,
     ):
         super().__init__()
-        self.sizes, back = sizes[::-1], channels[::-1]
+        self.sizes = sizes[::-1]
+        back = channels[::-1]
         self.stem = nn.Conv2d(dims, back[0], 3, padding=1)
         self.blocks = nn.Sequential(*(ResidualBlock(back[0]) for _ in range(blocks)))
         self.up = nn.ModuleList(nn.Conv2d(a, b, 3, padding=1) for a, b in zip(back, back[1:]))

@@ -1,11 +1,13 @@
-"""Networks that see noise: (x (B, *shape), level (B,), condition or None) -> (B, *shape).
+"""Denoising networks: (x (B, *shape), level (B,), condition or None) -> (B, *shape).
 
-level is how much of x is noise, as an angle: 0 data, 1 noise. Every layer is told by a vector that is made of the level
-and the condition (class, caption) and shifts, scales and gates what the layer does ("adaptive layer norm zero", Peebles & Xie
-2023, arXiv:2212.09748). No layer looks at batch mates, and all of them can be differentiated forward (no fused kernels).
-A condition is a class as a one-hot row (B, K), or the words of a caption (B, L) int64; all zeros stand for none.
-``guess`` (B, *shape): a denoised x to start from, which a network made with guess=True takes as further channels.
-``until`` (B,): a second level, for networks that jump from one to another (flow maps).
+level is the share of noise in x, as an angle: 0 data, 1 noise. A vector made of the level and the
+condition (class, caption) shifts, scales and gates the output of every layer (adaptive layer norm
+zero, Peebles & Xie 2023, arXiv:2212.09748). Examples of a batch do not depend on each other, and all
+layers have forward-mode derivatives (no fused kernels).
+
+condition  a class as a one-hot row (B, K), or the tokens of a caption (B, L) int64; zeros: none
+guess      (B, *shape): a denoised x, further input channels of a network made with guess=True
+until      (B,): a second level, of networks that map one level to another (flow maps)
 """
 
 import math
@@ -19,10 +21,10 @@ from .conv import Fold, Unfold
 
 
 class Conditioning(nn.Module):
-    """(level (B,), condition or None, until (B,) or None) -> what layers are told (B, width), and what they can read: the words of
-    a caption (B, T', width), zero where there is none, or None.
+    """(level (B,), condition or None, until (B,) or None) -> conditioning vector (B, width), and the words
+    of a caption (B, T', width), zero for padding, or None.
 
-    reads  K classes, or (L, V) of captions; 0: nothing
+    condition_size  K classes, or (L, V) of captions; 0: no condition
     """
 
     def __init__(
@@ -46,11 +48,11 @@ class Conditioning(nn.Module):
     def forward(
         self, level: Tensor, condition: Tensor | None, until: Tensor | None = None
     ) -> tuple[Tensor, Tensor | None]:
-        conditioning, words = self.levels(level), None
+        conditioning = self.levels(level)
+        words = None
         if self.until is not None:
-            conditioning = conditioning + self.until(
-                level - (level if until is None else until)
-            )  # how far it jumps
+            step = level - (level if until is None else until)
+            conditioning = conditioning + self.until(step)
         if self.classes is not None and condition is not None:
             conditioning = conditioning + self.classes(condition)
         if self.captions is not None and condition is not None:
@@ -60,12 +62,12 @@ class Conditioning(nn.Module):
 
 
 def attention_heads(width: int) -> int:
-    """Heads of attention of 32 features or a little more, as many as divide the width."""
+    """The number of attention heads: of 32 features or a little more, a divisor of the width."""
     return next(heads for heads in range(max(1, width // 32), 0, -1) if width % heads == 0)
 
 
 class Levels(nn.Module):
-    """level (B,) -> (B, width): sines and cosines of it, mixed. Low frequencies only: outputs change smoothly with the level."""
+    """level (B,) -> (B, width): a linear layer on sines and cosines of low frequency, smooth in the level."""
 
     def __init__(self, width: int, waves: int = 16):
         super().__init__()
@@ -80,7 +82,7 @@ class Levels(nn.Module):
 
 
 def zeroed(layer: nn.Linear | nn.Conv2d) -> nn.Module:
-    """A layer that starts as zero."""
+    """The layer with its weights set to zero."""
     nn.init.zeros_(layer.weight)
     if layer.bias is not None:
         nn.init.zeros_(layer.bias)
@@ -134,7 +136,7 @@ class PatchTransformer(nn.Module):
 def attend_with_caption(
     layers: nn.ModuleList, h: Tensor, conditioning: Tensor, words: Tensor | None
 ) -> Tensor:
-    """h (B, T, width) through the layers, with the words (B, T', width) as further places that all others look at."""
+    """h (B, T, width) through the layers, with the words (B, T', width) as further positions to attend to."""
     T = h.shape[1]
     if words is not None:
         h = torch.cat([h, words.to(h.dtype)], 1)
@@ -144,28 +146,29 @@ def attend_with_caption(
 
 
 class TransformerLayer(nn.Module):
-    """Attention, then an MLP, each shifted, scaled and gated by what it is told; the gates start at zero."""
+    """Attention, then an MLP, each shifted, scaled and gated by the conditioning; gates start at zero."""
 
     def __init__(self, width: int, heads: int):
         super().__init__()
         self.heads = heads
-        self.qkv, self.mixed = nn.Linear(width, 3 * width), nn.Linear(width, width)
-        self.up, self.down = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
+        self.qkv = nn.Linear(width, 3 * width)
+        self.mixed = nn.Linear(width, width)
+        self.up = nn.Linear(width, 4 * width)
+        self.down = nn.Linear(4 * width, width)
         self.tell = zeroed(nn.Linear(width, 6 * width))
 
     def forward(self, h: Tensor, conditioning: Tensor) -> Tensor:
-        shift_a, scale_a, gate_a, shift_m, scale_m, gate_m = self.tell(conditioning)[:, None].chunk(
-            6, 2
-        )
+        modulation = self.tell(conditioning)[:, None]
+        shift_a, scale_a, gate_a, shift_m, scale_m, gate_m = modulation.chunk(6, 2)
         h = h + gate_a * self.attend(normalise(h) * (1 + scale_a) + shift_a)
         return h + gate_m * self.down(F.silu(self.up(normalise(h) * (1 + scale_m) + shift_m)))
 
     def attend(self, h: Tensor) -> Tensor:
         B, T, width = h.shape
-        q, k, v = (
-            self.qkv(h).view(B, T, 3, self.heads, width // self.heads).permute(2, 0, 3, 1, 4)
-        )  # B heads T d
-        q, k = normalise(q), normalise(k)
+        qkv = self.qkv(h).view(B, T, 3, self.heads, width // self.heads)
+        q, k, v = qkv.permute(2, 0, 3, 1, 4)  # B heads T d
+        q = normalise(q)
+        k = normalise(k)
         weights = ((q * q.shape[3] ** -0.5) @ k.transpose(2, 3)).softmax(3).to(v.dtype)
         return self.mixed((weights @ v).transpose(1, 2).reshape(B, T, width))
 
@@ -176,15 +179,16 @@ def append_guess(x: Tensor, guess: Tensor | None) -> Tensor:
 
 
 def normalise(h: Tensor) -> Tensor:
-    """h brought to mean 0 and variance 1 over its last dimension: the library has a faster kernel for this than for rms."""
+    """h with mean 0 and variance 1 over its last dimension; faster here than a root-mean-square norm."""
     return F.layer_norm(h, h.shape[-1:])
 
 
 class MLP(nn.Module):
-    """For vectors, and images as vectors: residual blocks of two layers. (B, *shape) of D numbers -> (B, *shape).
+    """Residual blocks of two layers, for vectors and flattened images: (B, *shape) -> (B, *shape).
 
-    waves   so many frequencies, of periods 8, 4, 2 .. standard deviations, at which it sees each number beside the number itself:
-            an MLP is slow to learn what changes over short distances (Tancik et al. 2020, arXiv:2006.10739)
+    waves   frequencies of further inputs, the sine and cosine of each number with periods of 8, 4, 2 ..
+            standard deviations: an MLP is slow to learn functions that change over short distances
+            (Tancik et al. 2020, arXiv:2006.10739)
     """
 
     def __init__(
@@ -216,14 +220,11 @@ class MLP(nn.Module):
         until: Tensor | None = None,
         guess: Tensor | None = None,
     ) -> Tensor:
-        conditioning, flat = self.conditioning(level, condition, until)[0], x.flatten(1)
+        conditioning, _ = self.conditioning(level, condition, until)
+        flat = x.flatten(1)
         angle = (flat[:, :, None] * self.frequency).flatten(1)
-        h = self.embed(
-            append_guess(
-                torch.cat([flat, angle.cos(), angle.sin()], 1),
-                None if guess is None else guess.flatten(1),
-            )
-        )
+        waves = torch.cat([flat, angle.cos(), angle.sin()], 1)
+        h = self.embed(append_guess(waves, None if guess is None else guess.flatten(1)))
         for tell, up, down in zip(self.tell, self.up, self.down):
             shift, scale, gate = tell(conditioning).chunk(3, 1)
             h = h + gate * down(F.silu(up(normalise(h) * (1 + scale) + shift)))

@@ -143,7 +143,7 @@ def softmax_of_blocks(x: Tensor, blocks: tuple[int, ...]) -> Tensor:
     return torch.cat(parts, 1)
 
 
-# -- packs: examples side by side, which D scores together (PacGAN, Lin et al. 2018) ---------------
+# -- packs: examples side by side, which D scores together (PacGAN, Lin et al. 2018) -------------
 
 
 def pack_examples(x: Tensor, m: int) -> Tensor:
