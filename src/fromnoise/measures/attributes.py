@@ -1,5 +1,5 @@
 """Does a picture of ``shapes`` show what a caption says? Judged by the rules of drawing
-(data/sources/shapes.py), not by a network.
+(data/shapes), not by a network.
 
 Analysis by synthesis: what stands out from the ground is cut into connected parts; the colour of a
 part is that on whose line from the ground its pixels lie; how much of each pixel it fills gives its
@@ -14,7 +14,9 @@ number, or the two things exchanged. Noise and blur are Gaussian, their deviatio
     noise                0     0.05  0.1   0.2   0.3   0     0     0     0     0.1   0.1
     blur                 0     0     0     0     0     0.5   0.7   0.85  1     0.5   0.7
     right ones refused   0     0     0     0.2   98    0     0     1.1   28    0     0.4    %
-    wrong ones accepted  0     0     0     0     0     0     0     0.1   0.5   0     0.2    % (other shapes; all others 0)
+    wrong ones accepted  0     0     0     0     0     0     0     0.1   0.5   0     0.2    %
+
+The wrong captions that are accepted are those with another shape.
 """
 
 from collections.abc import Sequence
@@ -23,7 +25,7 @@ from itertools import permutations
 
 import numpy as np
 
-from ..data.sources.shapes import (
+
     COLOURS,
     GROUND,
     SHAPES,

@@ -68,14 +68,13 @@ def squared_distances(x: Tensor, y: Tensor) -> Tensor:
 def kernel_distance(
     x: Tensor, y: Tensor, kernel: Kernel = cubic, trained_on_y: bool = False
 ) -> Estimate:
-    """Squared maximum mean discrepancy of samples x (n, d) and reference y (m, d), over *all* pairs
-    ("KID").
+    """Squared maximum mean discrepancy of samples x (n, d) and reference y (m, d) ("KID").
 
-        mean_{i != j} k(x_i, x_j) + mean_{i != j} k(y_i, y_j) - 2 mean_{ij} k(x_i, y_j)      (Gretton et al. 2012, eq. 3)
+        mean_{i != j} k(x_i, x_j) + mean_{i != j} k(y_i, y_j) - 2 mean_{ij} k(x_i, y_j)
 
-    Free of bias, so that about half of the values are negative where the laws agree. Unusual: no
-    random subsets, whose spread is most of what others print as +-; the error is that of the
-    U-statistic itself.
+    over *all* pairs (Gretton et al. 2012, eq. 3). Free of bias, so that about half of the values
+    are negative where the laws agree. Unusual: no random subsets, whose spread is most of what
+    others print as +-; the error is that of the U-statistic itself.
 
     trained_on_y: the model that made x has seen y. Its samples then depend on y, which the formula
     takes to be independent: those of a model that has learned y by heart come out at -L, L = (mean

@@ -46,8 +46,9 @@ class Estimate:
         ):
             return
         raise NotFiniteError(
-            f"the measure came out as {self.value} (standard error {self.se}), which is no finite number: the values that "
-            "were measured are too large for it, or differ too much in size. Look whether the training diverged"
+            f"the measure came out as {self.value} (standard error {self.se}), which is no finite "
+            "number: the values that were measured are too large for it, or differ too much in "
+            "size. Look whether the training diverged"
         )
 
 
@@ -60,10 +61,8 @@ def share(successes: float, n: float, null: float | None = None, m: int = 0) -> 
     """A proportion with Wilson's 95 % interval (Wilson 1927), which holds near 0 and 1 too."""
     z = 1.959963985
     p = successes / n
-    middle, half = (
-        (p + z * z / (2 * n)) / (1 + z * z / n),
-        z / (1 + z * z / n) * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n)),
-    )
+    middle = (p + z * z / (2 * n)) / (1 + z * z / n)
+    half = z / (1 + z * z / n) * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
     return Estimate(
         p,
         math.sqrt(p * (1 - p) / n),

@@ -49,7 +49,7 @@ class FeatureMap(Protocol):
 
 
 class RawFeatures:
-    """A vector as it is."""
+    """The numbers of a vector as they are."""
 
     def __init__(self, dims: int):
         self.name, self.dims = "columns", dims
