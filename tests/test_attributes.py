@@ -9,7 +9,7 @@ from scipy.ndimage import gaussian_filter, label
 from fromnoise.core.errors import UsageError
 from fromnoise.core.rng import Rng
 from fromnoise.data import DataConfig, load
-from fromnoise.data.sources.shapes import (
+
     COLOURS,
     GROUND,
     RELATIONS,

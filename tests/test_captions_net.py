@@ -5,7 +5,7 @@ import torch
 
 from fromnoise.core.rng import Rng
 from fromnoise.data.codecs.captions import Captions
-from fromnoise.data.sources.shapes import LONGEST, WORDS
+from fromnoise.data.shapes.captions import LONGEST, WORDS
 from fromnoise.nets.captions import CaptionEncoder
 
 

@@ -9,7 +9,7 @@ from fromnoise.core.rng import Rng
 from fromnoise.core.spec import Batch, DataSpec, require_labels
 from fromnoise.data import DataConfig, load
 from fromnoise.data.codecs.captions import Captions
-from fromnoise.data.sources.shapes import (
+
     COLOURS,
     EDGE,
     EXTENTS,

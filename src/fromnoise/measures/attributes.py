@@ -1,5 +1,4 @@
-"""Does a picture of ``shapes`` show what a caption says? Judged by the rules of drawing
-(data/shapes), not by a network.
+"""Whether an image of ``shapes`` agrees with its caption, by the rules of drawing (data/shapes).
 
 Analysis by synthesis: what stands out from the ground is cut into connected parts; the colour of a
 part is that on whose line from the ground its pixels lie; how much of each pixel it fills gives its
@@ -25,17 +24,8 @@ from itertools import permutations
 
 import numpy as np
 
-
-    COLOURS,
-    GROUND,
-    SHAPES,
-    SIDE,
-    SIZES,
-    CaptionShape,
-    Scene,
-    parse_caption,
-    pixel_coverage,
-)
+from ..data.shapes.captions import CaptionShape, Scene, parse_caption
+from ..data.shapes.drawing import COLOURS, GROUND, SHAPES, SIDE, SIZES, pixel_coverage
 
 STANDS_OUT = 80  # levels from the ground: about a third of a colour's distance
 SPECK = 5  # pixels at side 32: less than this is dirt and no thing (the smallest thing fills 25)

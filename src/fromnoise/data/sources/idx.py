@@ -187,9 +187,7 @@ def load(name: str, config: DataConfig) -> Dataset:
             .permutation(len(arrays["t10k-images"])),
         ),
     }
-    return image_dataset(
-        name, splits, class_names, config, notes=tuple(notes)
-    )
+    return image_dataset(name, splits, class_names, config, notes=tuple(notes))
 
 
 def read(path: Path, part: str) -> np.ndarray:

@@ -58,6 +58,4 @@ def load(name: str, config: DataConfig) -> Dataset:
             Stack(digits.x[:, 0], rows), digits.y[rows] @ np.array([100, 10, 1]), 256
         )
     names = tuple(f"{i:03}" for i in range(1000))
-    return image_dataset(
-        name, splits, names, config, channels_of="mnist", notes=mnist.notes
-    )
+    return image_dataset(name, splits, names, config, channels_of="mnist", notes=mnist.notes)
