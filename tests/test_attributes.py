@@ -9,16 +9,8 @@ from scipy.ndimage import gaussian_filter, label
 from fromnoise.core.errors import UsageError
 from fromnoise.core.rng import Rng
 from fromnoise.data import DataConfig, load
-
-    COLOURS,
-    GROUND,
-    RELATIONS,
-    SHAPES,
-    Scene,
-    CaptionShape,
-    pixel_coverage,
-    parse_caption,
-)
+from fromnoise.data.shapes.captions import RELATIONS, CaptionShape, Scene, parse_caption
+from fromnoise.data.shapes.drawing import COLOURS, GROUND, SHAPES, pixel_coverage
 from fromnoise.measures.attributes import check, check_caption, components, detect_shapes
 
 N = 150  # pictures of each split

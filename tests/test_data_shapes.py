@@ -9,20 +9,17 @@ from fromnoise.core.rng import Rng
 from fromnoise.core.spec import Batch, DataSpec, require_labels
 from fromnoise.data import DataConfig, load
 from fromnoise.data.codecs.captions import Captions
-
+from fromnoise.data.shapes.captions import RELATIONS, UNSEEN, parse_caption
+from fromnoise.data.shapes.drawing import (
     COLOURS,
-    EDGE,
     EXTENTS,
-    GAP,
     GROUND,
-    RELATIONS,
     SHAPES,
     SIDE,
     SIZES,
-    UNSEEN,
-    parse_caption,
     pixel_coverage,
 )
+from fromnoise.data.shapes.scenes import EDGE, GAP
 from fromnoise.data.stream import Stream, in_order
 from fromnoise.training.plan import make_plan
 
