@@ -18,6 +18,7 @@ from fromnoise.show.figures.recon_beside_pca import compare_recon
 from fromnoise.show.figures.samples import compare_samples
 from fromnoise.show.image_rows import tile
 from fromnoise.show.latent_plane import WIDEN, plane_range
+from fromnoise.show.names import GROUPS, figure_names
 from fromnoise.show.series import series
 from fromnoise.show.style import finite
 from fromnoise.training.launch import start_run
@@ -123,6 +124,13 @@ def test_a_model_has_the_figures_of_its_capabilities(drawn, name):
     assert (
         set(drawn[name]) - {"progress"} == EXPECTED[name]
     )  # which depends on the training, not on the model
+
+
+def test_the_help_lists_every_figure_without_importing_it():
+    by_group = {group: [] for group in GROUPS}
+    for figure in FIGURES.values():
+        by_group[figure.group].append(figure.name)
+    assert figure_names() == by_group
 
 
 def test_denoiser_has_all_but_kl(models):

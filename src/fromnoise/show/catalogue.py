@@ -1,4 +1,4 @@
-"""All figures, found in the files of show/figures, and the drawing of those that a model can have."""
+"""All figures, discovered in the files of show/figures; draws those that a model can have."""
 
 import importlib
 import pkgutil
@@ -16,17 +16,18 @@ from .style import drawing, save
 
 def discover_figures() -> list[Figure]:
     """FIGURE or FIGURES of every file of show/figures, in the order of groups and names."""
-    found: list[Figure] = []
+    figures_of_files: list[Figure] = []
     for module_info in pkgutil.iter_modules(figures.__path__):
         module = importlib.import_module(f"{figures.__name__}.{module_info.name}")
         if hasattr(module, "FIGURE"):
-            found.append(module.FIGURE)
-        found += getattr(module, "FIGURES", ())
-    names = [figure.name for figure in found]
+            figures_of_files.append(module.FIGURE)
+        figures_of_files += getattr(module, "FIGURES", ())
+    names = [figure.name for figure in figures_of_files]
     if len(set(names)) < len(names):
         raise ValueError(f"two figures of show/figures have the same name: {sorted(names)}")
     return sorted(
-        found, key=lambda figure: (figure.draw is None, _group_place(figure), figure.name)
+        figures_of_files,
+        key=lambda figure: (figure.draw is None, _group_place(figure), figure.name),
     )
 
 

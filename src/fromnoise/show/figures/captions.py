@@ -80,7 +80,7 @@ def sample_and_check(
 ) -> tuple[np.ndarray, list[str], list[dict]]:
     """Samples (n, H, W, 3) uint8 for the first captions of a split, the captions, the verdicts."""
     y = torch.from_numpy(context.dataset.split(split).y[:n])
-    x = torch.cat(list(sample.blocks(context.loaded, n, context.seed, labels=y)))
+    x = torch.cat(list(sample.sample_blocks(context.loaded, n, context.seed, labels=y)))
     captions = context.dataset.caption_codec.decode(y)
     return context.pixels(x), captions, check(context.dataset.to_store(x), captions)
 

@@ -27,7 +27,7 @@ from ..image_rows import (
 from ..side_by_side import caption_of, contexts_of, titles_of
 from ..style import SOFT, Drawing, Sheet, drawing, plain, save
 
-SAMPLES = 1000  # among which the nearest and the farthest are found
+SAMPLES = 1000  # among which the nearest and the farthest are searched
 COLUMNS = 8
 HALF = 6  # nearest and farthest samples of each model on a page
 

@@ -14,6 +14,7 @@ from ..text_cells import FONT, held_out_tokens, log_p_at, passage, symbol_name, 
 
 COLUMNS = 4
 GAP = 24  # pixels between columns
+COLUMN = (WIDTH - (COLUMNS - 1) * GAP) / COLUMNS  # width, pixels
 ROW = 15  # pixels of a bar
 HEAD = 40  # pixels above the bars
 
@@ -39,10 +40,9 @@ def draw_next(context: FigureContext, count: int = 8, bars: int = 12, near: int 
     title = f"Next symbols predicted by {plain(context.loaded.run.name)}"
     total = -(-len(chosen) // COLUMNS) * height - 14
     sheet = Sheet(title, note, context.caption("next"), total)
-    width = (WIDTH - (COLUMNS - 1) * GAP) / COLUMNS
     numbers = []
     for i, place in enumerate(chosen):
-        left = i % COLUMNS * (width + GAP)
+        left = i % COLUMNS * (COLUMN + GAP)
         top = i // COLUMNS * height
         before = tokenizer.decode(x[part[place] - min(40, length) : part[place]])
         before = visible(before)[-22:]
@@ -50,7 +50,7 @@ def draw_next(context: FigureContext, count: int = 8, bars: int = 12, near: int 
         true = int(x[part[place]])
         label = f"entropy {entropy[place]:.1f} bits, surprise {-log_p[place, true]:.1f}"
         sheet.add_text(left, top + 18, label, size=7.5, color=SOFT)
-        axes = sheet.add_axes(left + 44, top + HEAD, width - 88, ROW * (bars + 1))
+        axes = sheet.add_axes(left + 44, top + HEAD, COLUMN - 88, ROW * (bars + 1))
         row = _draw_bars(axes, tokenizer, np.exp2(log_p[place]), true, bars)
         numbers.append({"context": before, "entropy": entropy[place]} | row)
     first = sum(row["rank"] == 1 for row in numbers)

@@ -37,13 +37,12 @@ def draw_order(context: FigureContext, columns: int = 12) -> Drawing:
     moments = np.linspace(0, T, columns).round().astype(int)
     label_columns(sheet, [f"{moment:,}" for moment in moments], cell, LEFT, 0)
     sheet.add_text(LEFT - 10, 0, "symbols", size=7.5, color=SOFT, ha="right")
-    strips = [blanked(images[:n], completed_by >= moment) for moment in moments]
-    strips = np.stack(strips, 1)  # (n, columns, H, W, 3)
+    states = [blanked(images[:n], completed_by >= moment) for moment in moments]
     y = context.labels(tiles)
     rows = []
     for i in range(n):
         name = f"sample {i + 1}" if y is None else context.class_name(int(y[i]))
-        rows.append((name, "", strips[i]))
+        rows.append((name, "", np.stack([state[i] for state in states])))
     draw_rows(sheet, rows, cell, 16, label=LEFT)
     numbers = {
         "symbols": T,

@@ -4,6 +4,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from ...inference import sample
+from ...inference.write import to_data_units
 from ..context import FigureContext
 from ..points import count_outside, extent_of, frame_of, set_extent
 from ..style import MODEL, REAL, WIDTH, Drawing, Sheet, plain
@@ -31,7 +32,7 @@ def draw_samples(context: FigureContext) -> Drawing:
 
 
 def _columns_of(context: FigureContext, x) -> dict[str, np.ndarray]:
-    x = sample.in_own_units(context.dataset, x)
+    x = to_data_units(context.dataset, x)
     return x if isinstance(x, dict) else {f"x{i}": column for i, column in enumerate(x.T)}
 
 

@@ -70,18 +70,7 @@ def write_page(
     same_data = len({data_id(run.dataset) for run in runs}) <= 1
     images: list[Picture] = []
     sections = _results(reports, figures, beside, same_data, images)
-    all_reports = list(reports)
-    all_runs = list(runs)
-    for other in beside:
-        all_reports += other.reports
-        all_runs += other.runs
-    sections += [
-        ("defects", "Which metric detects which defect", defects_of(defects)),
-        ("health", "Health", health_of(all_reports, _titles(all_reports))),
-        ("differences", "Differences of the configurations", differences_of(runs, titles)),
-        ("commands", "Commands to reproduce", commands_of(commands)),
-        ("environment", "Environment", environment_of(all_runs)),
-    ]
+    sections += _details(reports, runs, beside, defects, commands)
     sections = [section for section in sections if section[2]]
     body = [
         element("h1", title),
@@ -112,6 +101,32 @@ def _results(
     for other in beside:
         sections.append((other.name, other.head, _data_section(other, images)))
     return sections
+
+
+def _details(
+    reports: list[dict],
+    runs: list[LoadedRun],
+    beside: Sequence[DataSection],
+    defects: Defects | None,
+    commands: list[str],
+) -> list[tuple[str, str, Html]]:
+    """The sections about defects of metrics, and about the trainings."""
+    all_reports = list(reports)
+    all_runs = list(runs)
+    for other in beside:
+        all_reports += other.reports
+        all_runs += other.runs
+    return [
+        ("defects", "Which metric detects which defect", defects_of(defects)),
+        ("health", "Health", health_of(all_reports, _titles(all_reports))),
+        (
+            "differences",
+            "Differences of the configurations",
+            differences_of(runs, _titles(reports)),
+        ),
+        ("commands", "Commands to reproduce", commands_of(commands)),
+        ("environment", "Environment", environment_of(all_runs)),
+    ]
 
 
 def _titles(reports: list[dict]) -> list[str]:
