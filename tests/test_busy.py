@@ -460,11 +460,11 @@ def test_what_is_being_timed_is_told_while_it_takes_its_time(clock, tmp_path, ca
 
 
 def test_the_commands_of_a_tour_make_its_runs_again(clock, tmp_path):
-    from fromnoise.studies.tour import Stop, planned, trained
+    from fromnoise.studies.tour import TourModel, plan_models, train_models
 
     clock.cost = lambda step, timing: 0.05 if timing else 0.15
     stops = [
-        Stop(
+        TourModel(
             "vae",
             "vae",
             "lecture",
@@ -472,9 +472,9 @@ def test_the_commands_of_a_tour_make_its_runs_again(clock, tmp_path):
             {"batch_size": 16, "validation_examples": 20, "threads": 1},
         )
     ]
-    _, (command,) = trained(
+    _, (command,) = train_models(
         stops,
-        planned(tuple(stops), "digits", 12, 0),
+        plan_models(tuple(stops), "digits", 12, 0),
         "digits",
         tmp_path / "tour",
         lambda line: None,

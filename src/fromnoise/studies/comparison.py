@@ -38,9 +38,12 @@ def compare(
     evaluator_digest: str | None = None,
     beside: Sequence = (),
 ) -> tuple[Path, list[dict]]:
-    """Writes the page ``out`` and returns it with the reports. A report.json of the same protocol is not measured anew.
+    """Writes the page ``out`` and returns it with the reports.
 
-    titles    what to call the models; head: title and introduction of the page; commands: that make the runs again
+    A run whose report.json is of the same protocol is not measured again.
+
+    titles    of the models; head: title and introduction of the page
+    commands  that make the runs again
     figures   the folder that figures are drawn into [beside the page]
     beside    models of other data, in sections of their own (``show.page.DataSection``)
 
@@ -59,8 +62,9 @@ def compare(
     names = [r.run.name for r in runs]
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
+        paths = ", ".join(str(r.run.path) for r in runs if r.run.name == twice)
         raise UsageError(
-            f"each run once, and no two with the same folder name: rename one of {', '.join(str(r.run.path) for r in runs if r.run.name == twice)}"
+            f"each run once, and no two with the same folder name: rename one of {paths}"
         )
     dataset = runs[0].dataset
     reports, quality_reference = measured(
@@ -115,7 +119,10 @@ def measured(
     titles: Sequence[str] | None = None,
     evaluator_digest: str | None = None,
 ) -> tuple[list[dict], QualityReference | TextReference]:
-    """The report of each run, with its title, measured where it is not yet; and what the first was measured with."""
+    """The report of each run, with its title, and the reference that the first was measured against.
+
+    A run is measured if it has no report with these settings.
+    """
     from ..show.side_by_side import titles_of
 
     yardsticks: dict[str, QualityReference | TextReference] = {}
@@ -173,7 +180,7 @@ def headline(report: dict) -> str:
 
 
 def known(loaded: LoadedRun, wanted: dict) -> dict | None:
-    """The report that the run has, if it was measured at the same step, on the same data and with these settings."""
+    """The report that the run has, if it is of the same step, the same data and these settings."""
     path = loaded.run.path / "report.json"
     if not path.is_file():
         return None

@@ -1,12 +1,14 @@
-"""The main job: small models of every family on real data, trained for equal seconds, measured, drawn on one page."""
+"""Small models of every family, trained on real data for equal seconds and compared on one page."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..core.config import flag
 from ..core.errors import DataError, UsageError
 from ..core.files import storage_error
 from ..evaluate.summary import summary
+from ..runs.directory import Run
 from ..runs.load import LoadedRun, load_run
 from ..runs.paths import next_folder
 from ..training.budget import format_plan, read_plan
@@ -16,8 +18,8 @@ from .comparison import compare, measured, sizes
 
 
 @dataclass(frozen=True)
-class Stop:
-    """One model of the tour. title: how the page calls it; within: the stop in whose codes it is trained."""
+class TourModel:
+    """One model of the tour. title: on the page; within: the model in whose codes it is trained."""
 
     name: str
     family: str
@@ -28,42 +30,45 @@ class Stop:
 
 
 SAMPLES = 2000  # drawn of each model and measured
-LONG = 256  # components of an image, above which drawing them one after another takes more than a tour's patience
+INTERVALS = 8
+MAX_PIXELS = 256  # of an image that is sampled pixel by pixel: larger ones take too long
 
 # The first three share one bottleneck of two numbers, and the last two of the first three one network: what
 # differs between their latent planes is the objective.
-STOPS = (
-    Stop("pca", "classical", "lecture", "PCA, 2 numbers", {}),
-    Stop("autoencoder", "autoencoder", "lecture", "autoencoder, 2 numbers", {}),
-    Stop("vae", "vae", "lecture", "VAE, 2 numbers", {}),
-    Stop("mixture", "classical", "mixture", "Gaussian mixture", {}),
-    Stop(
+MODELS = (
+    TourModel("pca", "classical", "lecture", "PCA, 2 numbers", {}),
+    TourModel("autoencoder", "autoencoder", "lecture", "autoencoder, 2 numbers", {}),
+    TourModel("vae", "vae", "lecture", "VAE, 2 numbers", {}),
+    TourModel("mixture", "classical", "mixture", "Gaussian mixture", {}),
+    TourModel(
         "plain",
         "autoencoder",
         "denoising",
         "autoencoder, 16 numbers, and a mixture",
         {"corruption": "none", "latent_dim": 16},
     ),
-    Stop(
+    TourModel(
         "denoising",
         "autoencoder",
         "denoising",
         "denoising autoencoder, 16 numbers",
         {"latent_dim": 16},
     ),
-    Stop("vae-16", "vae", "mlp", "VAE, 16 numbers", {"latent_dim": 16}),
-    Stop("ladder", "vae", "ladder", "hierarchical VAE", {}),
-    Stop("vaegan", "vaegan", "conv", "VAE-GAN, 16 numbers", {"latent_dim": 16}),
-    Stop("gan", "gan", "conv", "GAN", {}),
-    Stop(
+    TourModel("vae-16", "vae", "mlp", "VAE, 16 numbers", {"latent_dim": 16}),
+    TourModel("ladder", "vae", "ladder", "hierarchical VAE", {}),
+    TourModel("vaegan", "vaegan", "conv", "VAE-GAN, 16 numbers", {"latent_dim": 16}),
+    TourModel("gan", "gan", "conv", "GAN", {}),
+    TourModel(
         "autoregressive",
         "autoregressive",
         "default",
         "auto-regressive, pixel by pixel",
         {"size": 1, "batch_size": 16},
     ),
-    Stop("diffusion", "diffusion", "default", "diffusion (flow)", {"width": 32, "batch_size": 64}),
-    Stop(
+    TourModel(
+        "diffusion", "diffusion", "default", "diffusion (flow)", {"width": 32, "batch_size": 64}
+    ),
+    TourModel(
         "latent",
         "diffusion",
         "default",
@@ -73,131 +78,150 @@ STOPS = (
     ),
 )
 TEXT = "python-docs"
-TEXT_STOPS = (
-    Stop("ngram", "autoregressive", "ngram", "counts of 6 characters (n-gram)", {}),
-    Stop("gpt", "autoregressive", "text", "small Transformer", {"size": 1, "batch_size": 16}),
+TEXT_MODELS = (
+    TourModel("ngram", "autoregressive", "ngram", "counts of 6 characters (n-gram)", {}),
+    TourModel("gpt", "autoregressive", "text", "small Transformer", {"size": 1, "batch_size": 16}),
 )
 
 
 def tour(
     out: Path, data: str, seconds: int, seed: int, say: Callable[[str], None]
 ) -> tuple[Path, list[dict]]:
-    """Trains, measures and draws all stops; returns the page and the reports. Raises as training does."""
+    """Trains, measures and draws all models; returns the page and the reports.
+
+    seconds: of training for each model. Raises UsageError, DataError and what training raises.
+    """
     if out.exists() and not out.is_dir():
         raise UsageError(f"--out {out} is a file: name a folder")
-    plans = planned(STOPS, data, seconds, seed)
+    plans = plan_models(MODELS, data, seconds, seed)
     for note in plans["pca"].dataset.notes:
         say(f"data: {note}")
-    if plans["autoregressive"].dataset.spec.dims > LONG:
+    if plans["autoregressive"].dataset.spec.dims > MAX_PIXELS:
         say(
-            f"without the auto-regressive model: it draws more than {LONG} components one after another, which takes long"
+            f"without the auto-regressive model: sampling more than {MAX_PIXELS} pixels one by one "
+            "takes long"
         )
         del plans["autoregressive"]
     try:
-        text_plans = planned(TEXT_STOPS, TEXT, seconds, seed)
+        text_plans = plan_models(TEXT_MODELS, TEXT, seconds, seed)
     except DataError as error:
         say(f"without text: {error}")
         text_plans = {}
-    if out.exists() and any(out.iterdir()):
-        kept = next_folder(out.parent, out.name)
-        try:
-            out.rename(kept)
-        except OSError as error:
-            raise storage_error(error, out) from error
-        say(f"the tour that was in {out} is kept in {kept}")
-    stops = [stop for stop in STOPS if stop.name in plans]
-    runs, commands = trained(stops, plans, data, out, say)
-    text_runs, text_commands = trained(
-        [stop for stop in TEXT_STOPS if stop.name in text_plans], text_plans, TEXT, out, say
-    )
+    keep_earlier_tour(out, say)
+    models = [model for model in MODELS if model.name in plans]
+    text_models = [model for model in TEXT_MODELS if model.name in text_plans]
+    runs, commands = train_models(models, plans, data, out, say)
+    text_runs, text_commands = train_models(text_models, text_plans, TEXT, out, say)
     say("")
-    beside = [text_section(text_runs, seconds, seed, out, say)] if text_runs else []
+    sections = [text_section(text_runs, seconds, seed, out, say)] if text_runs else []
     page, reports = compare(
         runs,
         out / "report.html",
         samples=SAMPLES,
         seed=seed,
         say=say,
-        titles=[stop.title for stop in stops],
-        head=("fromnoise tour", _intro(runs, seconds, bool(text_runs))),
+        titles=[model.title for model in models],
+        head=("fromnoise tour", introduction(runs, seconds, has_text=bool(text_runs))),
         commands=commands + text_commands,
         figures=out / "figures",
-        beside=beside,
+        beside=sections,
     )
-    say("")
-    for line in summary(reports).split("\n"):
-        say(line)
-    for other in beside:
-        for line in ("", f"{TEXT}, text", *summary(other.reports).split("\n")):
-            say(line)
-        reports = reports + other.reports
+    say_lines(say, "", summary(reports))
+    for section in sections:
+        say_lines(say, "", f"{TEXT}, text", summary(section.reports))
+        reports = reports + section.reports
     return page, reports
 
 
-def planned(
-    stops: tuple[Stop, ...], data: str, seconds: int, seed: int
+def say_lines(say: Callable[[str], None], *texts: str) -> None:
+    """Each line of the texts by itself."""
+    for text in texts:
+        for line in text.split("\n"):
+            say(line)
+
+
+def keep_earlier_tour(out: Path, say: Callable[[str], None]) -> None:
+    """Renames a folder that is not empty. Raises StorageError."""
+    if not out.exists() or not any(out.iterdir()):
+        return
+    kept = next_folder(out.parent, out.name)
+    try:
+        out.rename(kept)
+    except OSError as error:
+        raise storage_error(error, out) from error
+    say(f"the tour that was in {out} is kept in {kept}")
+
+
+def plan_models(
+    models: Sequence[TourModel], data: str, seconds: int, seed: int
 ) -> dict[str, Plan | dict]:
-    """Plans, as far as they can be made: of a stop within another one only the options. Raises UsageError, DataError."""
-    options = {
-        s.name: dict(minutes=seconds / 60, seed=seed, intervals=8, **s.options) for s in stops
-    }
-    return {
-        s.name: options[s.name]
-        if s.within
-        else make_plan(s.family, data, s.preset, **options[s.name])
-        for s in stops
-    }
+    """Plans by name; only the options of a model within another one, which is not trained yet.
+
+    Raises UsageError, DataError.
+    """
+    plans = {}
+    for model in models:
+        options = {"minutes": seconds / 60, "seed": seed, "intervals": INTERVALS, **model.options}
+        if model.within:
+            plans[model.name] = options
+        else:
+            plans[model.name] = make_plan(model.family, data, model.preset, **options)
+    return plans
 
 
-def trained(
-    stops: list[Stop],
+def train_models(
+    models: Sequence[TourModel],
     plans: dict[str, Plan | dict],
     data: str,
     out: Path,
     say: Callable[[str], None],
 ) -> tuple[list[LoadedRun], list[str]]:
-    """The models, and the commands that make them again."""
-    runs, commands = [], []
-    for stop in stops:
-        plan = (
-            make_plan(stop.family, data, None, out / stop.within, **plans[stop.name])
-            if stop.within
-            else plans[stop.name]
-        )
-        run = start_run(plan, out / stop.name, "fromnoise tour")
-        exact = {"seed": run.record.seed, "intervals": 8, **stop.options}
-        plan = read_plan(run)  # minutes depend on the machine
-        exact |= (
-            {"plan": format_plan(plan)}
-            if len({total for _, total in plan}) > 1
-            else {"steps": plan[-1][1]}
-            if plan[-1][1]
-            else {}
-        )
-        flags = [
-            part
-            for key, value in exact.items()
-            for part in (f"--{key.replace('_', '-')}", str(value))
-        ]
-        where = ["--within", str(out / stop.within)] if stop.within else ["--preset", stop.preset]
-        commands.append(command_line(["train", stop.family, "--data", data, *where, *flags]))
+    """The trained models, and the commands that make them again."""
+    runs = []
+    commands = []
+    for model in models:
+        plan = plans[model.name]
+        if model.within:
+            plan = make_plan(model.family, data, None, out / model.within, **plan)
+        run = start_run(plan, out / model.name, "fromnoise tour")
+        commands.append(exact_command(model, run, data, out))
         runs.append(load_run(run))
-        say(f"trained {stop.title}")
+        say(f"trained {model.title}")
     return runs, commands
+
+
+def exact_command(model: TourModel, run: Run, data: str, out: Path) -> str:
+    """The command that makes a run again: in steps, since minutes depend on the machine."""
+    options = {"seed": run.record.seed, "intervals": INTERVALS, **model.options}
+    plan = read_plan(run)
+    steps = plan[-1][1]
+    if any(total != steps for _, total in plan):
+        options["plan"] = format_plan(plan)
+    elif steps:
+        options["steps"] = steps
+    arguments = ["train", model.family, "--data", data]
+    arguments += (
+        ["--within", str(out / model.within)] if model.within else ["--preset", model.preset]
+    )
+    for name, value in options.items():
+        arguments += [flag(name), str(value)]
+    return command_line(arguments)
 
 
 def text_section(
     runs: list[LoadedRun], seconds: int, seed: int, out: Path, say: Callable[[str], None]
 ):
-    """The models of text, measured, with figures of the last."""
+    """The section of the page about the models of text, with figures of the last one."""
     from ..show.page.gallery import page_figures
     from ..show.page.page import DataSection
 
-    titles = [stop.title for stop in TEXT_STOPS]
+    titles = [model.title for model in TEXT_MODELS]
     reports, _ = measured(runs, seed=seed, say=say, titles=titles)
     intro = (
-        f"Two models of Python's own language reference ({sizes(runs[0].dataset).removesuffix('.')}), which predict each character from those before it. One counts; "
-        f"the other is a network, trained for about {seconds} seconds. Counts are hard to beat in so little time."
+        "Two models of Python's own language reference "
+        f"({sizes(runs[0].dataset).removesuffix('.')}), which predict each character from those "
+        "before it. One counts; the other is a network, trained for about "
+        f"{seconds} seconds. Counts are hard to beat in so little time."
     )
     drawn = page_figures(
         runs[-1:], out / "figures" / "text", titles[-1:], seed=seed, command=command_line()
@@ -205,11 +229,15 @@ def text_section(
     return DataSection("text", "Text", intro, runs, reports, drawn)
 
 
-def _intro(runs: list[LoadedRun], seconds: int, text: bool) -> str:
+def introduction(runs: list[LoadedRun], seconds: int, has_text: bool) -> str:
+    """The first paragraph of the page."""
     dataset = runs[0].dataset
-    train, test = (len(dataset.split(name)) for name in ("train", "test"))
-    return (
-        f"{len(runs)} models of {dataset.name}, the networks trained for about {seconds} seconds each on {train:,} examples and measured on "
-        f"{test:,} that they never saw. PCA and the mixture are fitted in closed form: the baselines that a network has to beat."
-        + (" Two models of text have a section of their own." if text else "")
+    text = (
+        f"{len(runs)} models of {dataset.name}, the networks trained for about {seconds} seconds "
+        f"each on {len(dataset.split('train')):,} examples and measured on "
+        f"{len(dataset.split('test')):,} that they never saw. PCA and the mixture are fitted in "
+        "closed form: the baselines that a network has to beat."
     )
+    if has_text:
+        text += " Two models of text have a section of their own."
+    return text

@@ -63,23 +63,29 @@ def estimate_cost(
             "costs": timing.costs,
             "start": 0,
         }
+    training_seconds = steps * timing.step
     validation_seconds = intervals * timing.interval
-    if not note and validation_seconds > max(MIN_NOTE_SECONDS, steps * timing.step):
-        note = (
-            f"validation takes {validation_seconds:.0f} s of this budget, more than training: "
-            "use fewer --intervals or fewer --validation-examples"
-        )
     return {
         "parameters": parameters,
         "steps": steps,
         "intervals": intervals,
         "budget": budget_record,
-        "note": note,
-        "seconds": steps * timing.step + validation_seconds,
+        "note": note or validation_note(validation_seconds, training_seconds),
+        "seconds": training_seconds + validation_seconds,
         "items_per_second": trainer.stream.batch_size / timing.step,
         "step_seconds": timing.step,
         "memory_mb": peak_memory_mb(trainer.device),
     }
+
+
+def validation_note(validation: float, training: float) -> str:
+    """A warning if validation takes longer than training; both in seconds."""
+    if validation <= max(MIN_NOTE_SECONDS, training):
+        return ""
+    return (
+        f"validation takes {validation:.0f} s of this budget, more than training: "
+        "use fewer --intervals or fewer --validation-examples"
+    )
 
 
 def closed_form_cost(trainer: Trainer, parameters: int, intervals: int) -> dict:

@@ -13,11 +13,12 @@ DECAY = 0.4  # share of a warmup-stable-decay schedule in which the learning rat
 
 
 class PhaseOptimizer:
-    """The optimiser of everything that one phase trains: one torch optimiser, or Muon and AdamW side by side."""
+    """The optimiser of all that one phase trains: one torch optimiser, or Muon and AdamW together."""
 
     def __init__(self, model: Family, phase: Phase, config: TrainConfig):
         named = {name: p for name, p in model.parameters_of(phase).items() if p.requires_grad}
-        self.params, self.lr = list(named.values()), phase.lr
+        self.params = list(named.values())
+        self.lr = phase.lr
         adam = {
             "lr": phase.lr,
             "betas": phase.betas,
@@ -31,7 +32,8 @@ class PhaseOptimizer:
             others = {f"{name}.weight" for name in embeddings | set(model.first_and_last)}
             matrices = {name: p for name, p in named.items() if p.ndim == 2 and name not in others}
             named = {name: p for name, p in named.items() if name not in matrices}
-            if matrices:  # the rule that makes one learning rate serve both (Liu et al. 2025, "Muon is scalable")
+            if matrices:
+                # match_rms_adamw: one learning rate suits both (Liu et al. 2025, "Muon is scalable")
                 muon = torch.optim.Muon(
                     matrices.values(),
                     lr=phase.lr,
@@ -65,7 +67,10 @@ class PhaseOptimizer:
         }
 
     def load(self, tensors: dict[str, Tensor]) -> None:
-        """Takes over a state of ``tensors()``; none of the present one is left. Raises ValueError, KeyError where it is of other parameters."""
+        """Replaces the state by one of ``tensors()``.
+
+        Raises ValueError, KeyError, StorageError where it is of other parameters.
+        """
         for _, optimizer in self.parts:
             optimizer.state.clear()
         for key, value in tensors.items():
@@ -75,7 +80,8 @@ class PhaseOptimizer:
                 p = named[name]
             except (IndexError, KeyError):
                 raise StorageError(
-                    f"the optimiser's state of {name} is of another version: train anew (sampling works)"
+                    f"the optimiser's state of {name} is of another version: "
+                    "train anew (sampling works)"
                 ) from None
             if value.ndim and value.shape != p.shape:
                 raise ValueError(
@@ -93,11 +99,11 @@ def lr_factor(step: float, steps: int, config: TrainConfig) -> float:
     """Learning rate at ``step`` of ``steps`` relative to the phase's, in (0, 1]."""
     warmup = max(1, round(config.warmup * steps))
     rise = min(1.0, (step + 1) / warmup)
-    done = max(0.0, (step - warmup) / max(1, steps - warmup))
+    share = max(0.0, (step - warmup) / max(1, steps - warmup))  # of the steps after the warmup
     falls = {
         "constant": 1.0,
-        "linear": 1 - done,
-        "cosine": 0.5 * (1 + math.cos(math.pi * done)),
-        "wsd": min(1.0, (1 - done) / DECAY),
+        "linear": 1 - share,
+        "cosine": 0.5 * (1 + math.cos(math.pi * share)),
+        "wsd": min(1.0, (1 - share) / DECAY),
     }
     return rise * (config.lr_end + (1 - config.lr_end) * falls[config.schedule])
