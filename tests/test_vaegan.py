@@ -11,9 +11,10 @@ from fromnoise.core.errors import DataError, UsageError
 from fromnoise.core.rng import Rng
 from fromnoise.core.spec import Batch, DataSpec
 from fromnoise.families import vae
-from fromnoise.families.vaegan import LARGEST, VAEGAN, Config, Options, keeps_label
+from fromnoise.families.vaegan import MAX_LAMBDA, VAEGAN, Config, Options
 from fromnoise.measures.sharpness import laplacian, sharpness
 from fromnoise.probability import adversarial
+from fromnoise.probability.label_subset import has_label
 
 DIGITS = DataSpec("image", (1, 8, 8), levels=17, classes=10)
 POINTS = DataSpec("vector", (2,))
@@ -102,7 +103,7 @@ def test_a_step_of_a_phase_leaves_all_else_bit_for_bit(options):
 
 def generator_term(m: VAEGAN, data: Batch) -> torch.Tensor:
     """g of the modern objective, by itself, from the same noise."""
-    return m.generator_loss(data, m.seen(m.vae.infer(data.x, data.y, KEY).params), KEY)
+    return m.generator_loss(data, m.to_data(m.vae.infer(data.x, data.y, KEY).params), KEY)
 
 
 @pytest.mark.parametrize("loss", ["relativistic", "hinge", "non-saturating"])
@@ -129,14 +130,14 @@ def test_lambda_is_the_quotient_of_the_gradients_at_the_last_layer():
     m, data = model(adversarial_weight=1.0), batch()
     last = m.vae.net.decoder.net.layers[-1].weight
     params = m.vae.infer(data.x, data.y, KEY).params
-    error, g = m.vae.nll(params, data.x).mean(), m.generator_loss(data, m.seen(params), KEY)
+    error, g = m.vae.nll(params, data.x).mean(), m.generator_loss(data, m.to_data(params), KEY)
 
     def of(term):
         return torch.autograd.grad(term, last, retain_graph=True)[0].norm().item()
 
     assert m.balance(error, g).item() == pytest.approx(of(error) / (of(g) + 1e-4), rel=1e-5)
     assert (
-        m.balance(1e9 * error, 0 * g).item() == LARGEST * 64
+        m.balance(1e9 * error, 0 * g).item() == MAX_LAMBDA * 64
     )  # a D without slope does not blow up
     # scaled by it, the generator's term pulls at the last layer exactly as hard as the reconstruction
     assert of(m.balance(error, 1e6 * g) * 1e6 * g) == pytest.approx(of(error), rel=1e-3)
@@ -189,7 +190,7 @@ def test_larsen_the_encoder_learns_nothing_from_the_duel():
     before = gradients(m, whole, ENCODER)
     q = m.vae.infer(data.x, data.y, KEY)
     kl = q.kl().sum(1).mean()
-    N = m.feature_nll(m.seen(q.params), data.x)
+    N = m.feature_nll(m.to_data(q.params), data.x)
     assert same(
         before, [a + b for a, b in zip(gradients(m, kl, ENCODER), gradients(m, N, ENCODER))]
     )
@@ -211,7 +212,7 @@ def test_larsen_the_decoder_learns_from_both_and_the_discriminator_from_scores_a
     assert same(gradients(m, m.loss(data, "decoder", KEY).value, DECODER), expected)
     # D's own loss is the duel and its penalties, without N: with the fakes given, the same to the last bit
     with torch.no_grad():
-        x_fake = m.with_samples(m.decode(m.draw_code(data.x[::2], None, KEY)), None, len(data), KEY)
+        x_fake = m.add_samples(m.decode(m.draw_code(data.x[::2], None, KEY)), None, len(data), KEY)
     discriminator_loss, _ = adversarial.penalised_discriminator_loss(
         m.score, data.x, x_fake, None, "relativistic", m.config.r1, m.config.r2, m.config.lazy
     )
@@ -236,7 +237,7 @@ def test_the_feature_error_is_blind_to_the_scale_of_the_features():
 def test_fakes_are_reconstructions_and_samples_half_and_half():
     m, data = model(), batch(7)
     x_hat = m.reconstruct(data.x[::2])
-    fakes = m.with_samples(x_hat, None, 7, KEY)
+    fakes = m.add_samples(x_hat, None, 7, KEY)
     assert torch.equal(fakes[::2], x_hat)
     assert torch.allclose(fakes[1::2], m.decode(KEY.normal("z", (7, 3))[1::2]))
 
@@ -246,7 +247,7 @@ def test_the_generators_term_sets_in_late_and_grows():
     weights, pulls = [], []
     for progress in (0.0, 0.2, 0.3, 0.4, 0.6, 1.0):
         m.progress = progress
-        weights.append(m.adversarial_share())
+        weights.append(m.generator_weight())
         pulls.append(m.loss(data, "autoencoder", KEY).terms["adversarial"].item())
     assert weights == pytest.approx([0, 0, 0.5, 1.0, 2.0, 2.0])
     assert [p / pulls[-1] for p in pulls] == pytest.approx([0, 0, 0.25, 0.5, 1, 1], rel=1e-4)
@@ -377,22 +378,22 @@ def test_points_and_tables():
 
 def test_who_keeps_a_label_is_a_fixed_share_and_a_function_of_the_example_alone():
     x = Rng(1).integers("x", 17, (20_000, 1, 8, 8)).float() * (2 / 16) - 1
-    kept = keeps_label(x, DIGITS, 0.1)
+    kept = has_label(x, DIGITS, 0.1)
     assert kept.float().mean().item() == pytest.approx(0.1, abs=4 * math.sqrt(0.1 * 0.9 / 20_000))
     order = torch.from_numpy(np.random.default_rng(0).permutation(20_000))
-    assert torch.equal(keeps_label(x[order], DIGITS, 0.1), kept[order])  # whatever the batch mates
+    assert torch.equal(has_label(x[order], DIGITS, 0.1), kept[order])  # whatever the batch mates
     assert (
-        bool((keeps_label(x, DIGITS, 0.3) >= kept).all()) and keeps_label(x, DIGITS, 1.0).all()
+        bool((has_label(x, DIGITS, 0.3) >= kept).all()) and has_label(x, DIGITS, 1.0).all()
     )  # nested
     nearly = x.clone()
     nearly[:, 0, 7, 7] = -nearly[:, 0, 7, 7].sign() + (
         nearly[:, 0, 7, 7] == 0
     )  # one pixel another: a draw of its own
-    both = (keeps_label(nearly, DIGITS, 0.1) & kept).float().mean().item()
+    both = (has_label(nearly, DIGITS, 0.1) & kept).float().mean().item()
     assert both == pytest.approx(0.01, abs=4 * math.sqrt(0.01 / 20_000))
     points = Rng(1).normal("p", (20_000, 2))
-    assert keeps_label(points, POINTS, 0.1).float().mean().item() == pytest.approx(0.1, abs=0.009)
-    bits = keeps_label(x[:4096], DIGITS, 0.5).numpy()
+    assert has_label(points, POINTS, 0.1).float().mean().item() == pytest.approx(0.1, abs=0.009)
+    bits = has_label(x[:4096], DIGITS, 0.5).numpy()
     assert (
         zlib.crc32(np.packbits(bits).tobytes()) == KNOWN
     )  # the same on every machine and in every version
@@ -403,7 +404,7 @@ KNOWN = 233605488
 
 def test_the_classifier_learns_from_the_labels_that_exist_and_from_no_other():
     m, data = model(label_weight=1.0, labelled=0.5), batch(200)
-    kept = keeps_label(data.x, DIGITS, 0.5)
+    kept = has_label(data.x, DIGITS, 0.5)
     assert 0 < kept.sum() < 200
 
     def head(y):

@@ -1,8 +1,8 @@
-"""Autoencoder: predict yourself through a bottleneck. Denoising: predict your clean self.
+"""Autoencoder: reconstruct x through a bottleneck. Denoising: reconstruct it from a corrupted copy.
 
     z = encoder(x),  x_hat = decoder(z),  Loss = 1/2 ||x_hat - x||^2   or the cross-entropy for x in [0, 1]
 
-A denoising autoencoder (Vincent et al. 2008) encodes a corrupted copy of x and is asked for x itself. An
+A denoising autoencoder (Vincent et al. 2008) encodes a corrupted copy of x and reconstructs x. An
 autoencoder has no prior, so to sample from it a density is fitted to its codes afterwards (ex-post density
 estimation, Ghosh et al. 2020, arXiv:1903.12436).
 """
@@ -20,9 +20,10 @@ from ..core.family import Family, Loss, Phase, sum_per_example
 from ..core.rng import Rng
 from ..core.spec import Batch, DataSpec
 from ..nets.latent import encoder_decoder
+from ..nets.mlp import Activation
 from ..probability.mixture import GaussianMixture
 
-CODES = 10_000  # training codes that the ex-post density is fitted to
+MAX_CODES = 10_000  # training codes that the ex-post density is fitted to
 
 
 class Config(BaseConfig):
@@ -31,15 +32,13 @@ class Config(BaseConfig):
     hidden: tuple[Width, ...] = Field(
         (400, 400), description="mlp: widths of the encoder's layers, mirrored in the decoder"
     )
-    activation: Literal["relu", "silu", "gelu", "tanh", "linear"] = Field(
-        "silu", description="mlp: non-linearity"
-    )
+    activation: Activation = Field("silu", description="mlp: non-linearity")
     width: int = Field(32, ge=4, le=1024, description="conv: channels at the finest resolution")
     reconstruction: Literal["l2", "cross-entropy"] = Field(
         "l2", description="1/2 squared error, or cross-entropy of x in [0, 1]"
     )
     corruption: Literal["none", "gaussian", "mask", "salt-pepper"] = Field(
-        "none", description="denoising: what happens to the input"
+        "none", description="denoising: corruption of the input"
     )
     corruption_level: float = Field(
         0.5, ge=0, le=10, description="sigma for pixels in [0, 1], or the share of components hit"
@@ -155,13 +154,14 @@ class Autoencoder(Family):
 
     def fit(self, batches, rng: Rng) -> None:
         """The density of the codes of clean training data."""
-        codes, n = [], 0
+        codes = []
+        n = 0
         for batch in batches():
             codes.append(self.encode(batch.x))
             n += len(batch)
-            if n >= CODES:
+            if n >= MAX_CODES:
                 break
-        self.density.fit(torch.cat(codes)[:CODES], rng)
+        self.density.fit(torch.cat(codes)[:MAX_CODES], rng)
 
     def draw_latents(self, n: int, options: Options, rng: Rng) -> Tensor:
         """n draws from the density of the codes, (n, latent_dim)."""

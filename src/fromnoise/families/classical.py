@@ -1,16 +1,15 @@
-"""The baselines that every deep model stands beside: PCA, probabilistic PCA, Gaussian mixture. No gradient steps.
+"""Baselines for every deep model: PCA, probabilistic PCA and a Gaussian mixture. No gradient steps.
 
     PCA      x_hat = mean + V V^T (x - mean), V the leading eigenvectors of the covariance S
     PPCA     x = W z + mean + sigma eps, z ~ N(0, I); maximum likelihood in closed form:
              sigma^2 = mean of the discarded eigenvalues, W = V (L - sigma^2 I)^(1/2)
-             (Tipping & Bishop 1999, eqs. 7-8); codes are posterior means, density exact
-    mixture  a Gaussian mixture with full covariances on the leading principal components and one isotropic
-             Gaussian on what is left: a rotation of x, so its density is exact too
+             (Tipping & Bishop 1999, eqs. 7-8); codes are posterior means, the density is exact
+    mixture  a Gaussian mixture with full covariances on the leading principal components and one
+             isotropic Gaussian on the other directions: a rotation of x, so its density is exact
 
-In a table with fixed decimals a row has the probability of its cells (probability/cells.py): exact with one such
-column, with more of them an importance-weighted bound that is nearly tight. Models are fitted to the rows as they are.
-
-As a model to sample from, "pca" puts one Gaussian on its codes.
+In a table with fixed decimals a row has the probability of its cells (probability/cells.py): exact
+with one such column, a nearly tight importance-weighted bound with more. Models are fitted to the
+rows as they are. To sample, "pca" puts one Gaussian on its codes.
 """
 
 import math
@@ -64,7 +63,8 @@ class Classical(Family):
         super().__init__(config, spec)
         if spec.kind == "tokens":
             raise UsageError("the family classical is for images and vectors")
-        D, self.latent_dim = spec.dims, min(config.latent_dim, spec.dims)
+        D = spec.dims
+        self.latent_dim = min(config.latent_dim, D)
         self.register_buffer("mean", torch.zeros(D))
         self.register_buffer("basis", torch.eye(D, self.latent_dim))  # V: D K, orthonormal
         self.register_buffer("eigenvalues", torch.ones(self.latent_dim))  # of S, leading ones
@@ -74,42 +74,35 @@ class Classical(Family):
         )
         self.cells = Cells(spec) if spec.has_cells else None
         self.continuous = self.cells is None
-        several = self.cells is not None and int(self.cells.is_cell.sum()) > 1
-        self.bound: Bound = "none" if config.model == "pca" else "lower" if several else "exact"
-        self.reason = (
-            "PCA is a projection, not a density: use --model ppca" if config.model == "pca" else ""
-        )
-        if any(block > 1 for block in spec.blocks):
-            self.bound, self.reason = (
-                "none",
-                "a density over one-hot columns is no probability of a category: use the family vae",
-            )
+        self.reason = why_no_density(config, spec)
+        self.bound: Bound = "exact"
+        if self.reason:
+            self.bound = "none"
+        elif self.cells is not None and int(self.cells.is_cell.sum()) > 1:
+            self.bound = "lower"
 
     def phases(self):
         return ()
 
     def fit(self, batches, rng: Rng) -> None:
-        """Principal components, then what is put on the codes."""
+        """Principal components, then the density of the codes."""
+        D = self.spec.dims
         K = self.latent_dim
-        found = principal_components(
-            lambda: (batch.x for batch in batches()), self.spec.dims, K, rng.key("pca")
+        result = principal_components(
+            lambda: (batch.x for batch in batches()), D, K, rng.key("pca")
         )
-        everything = found.eigenvalues.sum() + found.rest * (self.spec.dims - K)
-        # grey levels stand for cells: uniform noise over a cell has this variance in every direction
+        total_variance = result.eigenvalues.sum() + result.rest * (D - K)
+        # grey levels stand for cells: uniform noise over a cell has this variance in each direction
         cell = (2 / (self.spec.levels - 1)) ** 2 / 12 if self.spec.levels else 0.0
-        floor = 1e-6 * max(
-            float(everything) / self.spec.dims, 1e-12
-        )  # constant data keep a density
-        self.noise.fill_(max(found.rest, floor) + cell)
-        (
-            self.mean.copy_(found.mean),
-            self.basis.copy_(found.basis),
-            self.eigenvalues.copy_(found.eigenvalues + cell),
-        )
+        floor = 1e-6 * max(float(total_variance) / D, 1e-12)  # constant data keep a density
+        self.noise.fill_(max(result.rest, floor) + cell)
+        self.mean.copy_(result.mean)
+        self.basis.copy_(result.basis)
+        self.eigenvalues.copy_(result.eigenvalues + cell)
         if self.config.model == "mixture":
             self.density.fit(torch.cat([self.project(batch.x) for batch in batches()]), rng, cell)
         else:
-            self.density.factors.copy_(torch.diag(found.eigenvalues.sqrt())[None])
+            self.density.factors.copy_(torch.diag(result.eigenvalues.sqrt())[None])
 
     def project(self, x: Tensor) -> Tensor:
         """Coordinates on the principal components, V^T (x - mean), (B, K)."""
@@ -178,6 +171,15 @@ class Classical(Family):
             means,
             factors @ factors.transpose(1, 2) + beside,
         )
+
+
+def why_no_density(config: Config, spec: DataSpec) -> str:
+    """Why the model is no density of x, or an empty string."""
+    if any(block > 1 for block in spec.blocks):
+        return "a density over one-hot columns is no probability of a category: use the family vae"
+    if config.model == "pca":
+        return "PCA is a projection, not a density: use --model ppca"
+    return ""
 
 
 FAMILY = Classical

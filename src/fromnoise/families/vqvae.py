@@ -1,16 +1,17 @@
-"""Vector-quantised autoencoder (VQ-VAE; van den Oord et al. 2017, arXiv:1711.00937): a code of symbols, not of numbers.
+"""Vector-quantised autoencoder (VQ-VAE; van den Oord et al. 2017, arXiv:1711.00937): discrete codes.
 
-    z = encoder(x), a grid of vectors;  s = argmin_k |z - e_k|, by place;  x_hat = decoder(e_s)
-    Loss = mean (x_hat - x)^2 + mean (sg(z) - e_s)^2 + beta mean (z - sg(e_s))^2                                 (eq. 3)
+    z = encoder(x), a grid of vectors;  s = argmin_k |z - e_k| at each position;  x_hat = decoder(e_s)
+    Loss = mean (x_hat - x)^2 + mean (sg(z) - e_s)^2 + beta mean (z - sg(e_s))^2              (eq. 3)
 
-sg: no gradient goes through. The argmin has none either, so that the decoder's gradient at e_s is handed to z as it is
-(straight through). The codebook learns by its own term and not by the moving averages of the paper's appendix, for
-here a loss is a function of its arguments, and the optimiser's state, the average of the weights and a rollback serve
-the codebook like any weight. A code that was nobody's nearest for some time restarts at a vector of the batch.
+sg stops the gradient. The argmin has none, so the decoder's gradient at e_s is copied to z (straight
+through). The codebook learns by its own term and not by the moving averages of the paper's appendix:
+a loss is a function of its arguments here, and the optimiser's state, the average of the weights and
+a rollback apply to the codebook like to any weight. A code that is not the nearest one for some time
+restarts at a vector of the batch.
 
-On its own it samples each place by how often the training set has each code there: as if places knew nothing of each
-other. That is honest and poor. The textbook's second stage is an auto-regressive model of s: `train autoregressive
---within RUN`.
+Alone it samples the code of each position by its frequency there in the training set, as if the
+positions were independent. The second stage of the paper is an auto-regressive model of s:
+`train autoregressive --within RUN`.
 """
 
 from typing import Literal
@@ -25,11 +26,10 @@ from ..core.family import Family, Loss, Phase, sum_per_example
 from ..core.rng import Rng
 from ..core.spec import Batch, DataSpec
 from ..nets.codebook import Codebook, grid_encoder_decoder
+from ..nets.mlp import Activation
 
-PATIENCE = 50  # training steps without use after which a code is dead
-SETTLED = (
-    0.8  # share of the training after which no code restarts, so that the averaged weights catch up
-)
+PATIENCE = 50  # training steps without use after which a code restarts
+SETTLED = 0.8  # share of the training after which none does: the averaged weights need time
 
 
 class Config(BaseConfig):
@@ -45,15 +45,11 @@ class Config(BaseConfig):
     hidden: tuple[Width, ...] = Field(
         (256, 256), description="mlp: widths of the encoder's layers, mirrored in the decoder"
     )
-    activation: Literal["relu", "silu", "gelu", "tanh", "linear"] = Field(
-        "silu", description="mlp: non-linearity"
-    )
+    activation: Activation = Field("silu", description="mlp: non-linearity")
     commitment: float = Field(
-        0.25, ge=0, le=100, description="beta, how strongly the encoder is held at its codes"
+        0.25, ge=0, le=100, description="beta, the weight of the distance of z from its codes"
     )
-    restart: bool = Field(
-        True, description="codes that nobody uses restart at a vector of the batch"
-    )
+    restart: bool = Field(True, description="unused codes restart at a vector of the batch")
     lr: float = Field(2e-3, gt=0, le=1e31, description="learning rate")
 
 
@@ -74,7 +70,9 @@ def preset_for(spec: DataSpec) -> str:
     """The preset to start from when none is named."""
     if spec.kind != "image":
         return "table"
-    return "small" if max(spec.shape[1:]) < 16 else "colour" if spec.shape[0] > 1 else "default"
+    if max(spec.shape[1:]) < 16:
+        return "small"
+    return "colour" if spec.shape[0] > 1 else "default"
 
 
 class VQVAE(Family):
@@ -96,14 +94,11 @@ class VQVAE(Family):
             c.blocks,
             c.activation,
         )
-        self.codebook, self.codes, self.code_dim = (
-            Codebook(c.codes, c.code_dim),
-            c.codes,
-            c.code_dim,
-        )
-        self.register_buffer(
-            "frequencies", torch.full((*self.grid, c.codes), 1 / c.codes)
-        )  # of each code at each place
+        self.codebook = Codebook(c.codes, c.code_dim)
+        self.codes = c.codes
+        self.code_dim = c.code_dim
+        # of each code at each position of the grid
+        self.register_buffer("frequencies", torch.full((*self.grid, c.codes), 1 / c.codes))
         self.squash = spec.kind == "image"  # images end in a sigmoid, scaled to [-1, 1]
 
     def phases(self):
@@ -126,11 +121,10 @@ class VQVAE(Family):
         e = self.codebook(s)  # B D h w
         x_hat = self.finish(self.decoder(z + (e - z).detach())).to(x.dtype)
         mse = (x_hat - x).square().mean()
-        codebook, commitment = (z.detach() - e).square().mean(), (z - e.detach()).square().mean()
-        unit = 0.5 if self.squash else 1.0
-        reconstruction = (
-            0.5 * sum_per_example((unit * (x_hat - x)).square()).mean()
-        )  # as the autoencoder tells it
+        codebook = (z.detach() - e).square().mean()
+        commitment = (z - e.detach()).square().mean()
+        unit = 0.5 if self.squash else 1.0  # images on the scale [0, 1], as in the autoencoder
+        reconstruction = 0.5 * sum_per_example((unit * (x_hat - x)).square()).mean()
         terms = {"reconstruction": reconstruction, "mse": mse, "commitment": commitment}
         return Loss(mse + codebook + self.config.commitment * commitment, terms | usage(counts))
 
@@ -177,7 +171,7 @@ class VQVAE(Family):
 
 
 def usage(counts: Tensor) -> dict[str, Tensor]:
-    """counts (K,) of the codes -> the share that is used, and exp of their entropy: how many codes, used equally, would say as much."""
+    """counts (K,) of the codes -> the share in use, and the perplexity exp(entropy) of the codes."""
     p = counts / counts.sum().clamp(min=1)
     return {
         "codes_used": (counts > 0).float().mean(),
