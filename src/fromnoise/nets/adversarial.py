@@ -24,7 +24,8 @@ def leaky(h: Tensor) -> Tensor:
 
 
 def pixel_norm(h: Tensor) -> Tensor:
-    """Every pixel's features (B, C, ...) at root mean square 1 (Karras et al. 2018, section 4.2)."""
+    """Every pixel's features (B, C, ...) at root mean square 1 (Karras et al. 2018, section 4.2).
+    """
     rms = torch.linalg.vector_norm(h, dim=1, keepdim=True) / math.sqrt(h.shape[1])
     return h / rms.clamp(min=1e-4)
 
@@ -44,7 +45,8 @@ class Block(nn.Module):
 def stages(
     shape: tuple[int, int, int], width: int, patch: int
 ) -> tuple[list[tuple[int, int]], list[int]]:
-    """Sizes (H, W) and channels, finest first: halved to at most 8 a side, doubled up to 4 widths."""
+    """Sizes (H, W) and channels, finest first: halved to at most 8 a side, doubled up to 4 widths.
+    """
     sizes = sizes_down(shape, patch, smallest=8)
     return sizes, [min(width * 2**i, 4 * width) for i in range(len(sizes))]
 
@@ -144,7 +146,9 @@ class ConvCritic(Critic):
 
 
 class MLPGenerator(nn.Module):
-    """z (B, latent_dim), label as one-hot (B, K) or None -> (B, *shape), with pixel_norm after each layer."""
+    """z (B, latent_dim), label as one-hot (B, K) or None -> (B, *shape), with pixel_norm after each
+    layer.
+    """
 
     def __init__(
         self, latent_dim: int, shape: tuple[int, ...], hidden: Sequence[int], n_classes: int = 0
@@ -177,7 +181,7 @@ class MLPCritic(Critic):
 
 
 class SpectralNorm(nn.Module):
-    """W / sigma(W), sigma the largest singular value of W as a matrix (out, rest) (Miyato et al. 2018, eq. 8).
+    """W / sigma(W), sigma the largest singular value of W (out, rest) (Miyato et al. 2018, eq. 8).
 
     Exact, from the eigenvalues of W W^T instead of a power iteration: so there is no state to keep
     for frozen networks and resumed runs.
@@ -195,7 +199,7 @@ class SpectralNorm(nn.Module):
 
 
 def with_spectral_norm(net: nn.Module) -> nn.Module:
-    """Scales every convolution and linear layer of ``net`` to a largest singular value of 1."""
+    """Every convolution and linear layer of ``net`` gets a largest singular value of 1."""
     for module in list(net.modules()):
         if isinstance(module, nn.Conv2d | nn.Linear):
             parametrize.register_parametrization(module, "weight", SpectralNorm())

@@ -1,14 +1,14 @@
-"""Differentiable augmentation for adversaries that have few examples (DiffAugment, Zhao et al. 2020, arXiv:2006.10738).
+"""Differentiable augmentation for GANs with few examples (DiffAugment, Zhao et al. 2020, arXiv:2006.10738).
 
-D sees T(x) instead of x, of real and of generated images alike, with new random T for each example; gradients pass
-through T to the generator. D can then no longer learn the training examples by heart, and G still learns to make x, not
-T(x), as long as the law of T(x) tells what that of x is.
+D gets T(x) instead of x, for real and for generated images, with a new random T for each example;
+gradients pass through T to the generator. So D cannot memorise the training examples, and G still learns
+x, not T(x), as long as the distribution of T(x) determines that of x.
 
-That is why what is uncovered is filled with 0, mid-grey, not with the background (-1 in many data) and not with copies of
-the edge: a grey band or square shows which T was used. Without it a shifted digit on black looks like any digit off the
-centre, and a generator that shifts its digits by itself, or draws streaks to the edge, would pass: the augmentation leaks.
+For this reason uncovered areas are filled with 0, mid-grey, and not with the background (-1 in many data)
+or with copies of the edge: a grey band or square shows which T was used. Else the augmentation leaks: a
+shifted digit on black looks like a digit off the centre, and a generator that shifts its digits passes.
 
-Images are not cut off at -1 and 1 afterwards: gradients would end there.
+Images are not clipped to [-1, 1] afterwards, since clipping stops gradients.
 """
 
 from typing import Literal
@@ -24,13 +24,17 @@ def round_half_up(side: float) -> int:
 
 
 def translation(x: Tensor, rng: Rng) -> Tensor:
-    """Moved by whole pixels, up to an eighth of each side."""
+    """Shifts by whole pixels, up to an eighth of each side."""
     _, C, H, W = x.shape
     rows, rows_there = shifted_index(
-        H, rng.integers("down", 2 * round_half_up(H / 8) + 1, (len(x),)).to(x.device) - round_half_up(H / 8)
+        H,
+        rng.integers("down", 2 * round_half_up(H / 8) + 1, (len(x),)).to(x.device)
+        - round_half_up(H / 8),
     )
     columns, columns_there = shifted_index(
-        W, rng.integers("right", 2 * round_half_up(W / 8) + 1, (len(x),)).to(x.device) - round_half_up(W / 8)
+        W,
+        rng.integers("right", 2 * round_half_up(W / 8) + 1, (len(x),)).to(x.device)
+        - round_half_up(W / 8),
     )
     index = (rows[:, :, None] * W + columns[:, None]).flatten(1)
     there = rows_there[:, :, None] & columns_there[:, None]
@@ -38,13 +42,15 @@ def translation(x: Tensor, rng: Rng) -> Tensor:
 
 
 def shifted_index(side: int, by: Tensor) -> tuple[Tensor, Tensor]:
-    """Where positions 0 .. side-1 came from when moved by (B,), round the edge, and which came from within: (B, side)."""
+    """Sources of positions 0 .. side-1 shifted by (B,), cyclic, and whether they are inside: (B,
+    side).
+    """
     source = torch.arange(side, device=by.device) - by[:, None]
     return source % side, (source >= 0) & (source < side)
 
 
 def cutout(x: Tensor, rng: Rng) -> Tensor:
-    """Without a rectangle of half of each side, centred anywhere in the image."""
+    """Sets a rectangle of half of each side, centred anywhere in the image, to 0."""
     inside = []
     for name, side in (("top", x.shape[2]), ("left", x.shape[3])):
         length = round_half_up(side / 2)
@@ -57,7 +63,7 @@ def cutout(x: Tensor, rng: Rng) -> Tensor:
 
 
 def colour(x: Tensor, rng: Rng) -> Tensor:
-    """Brightness + U(-1/2, 1/2); saturation * U(0, 2), about the mean over the colours; contrast * U(1/2, 3/2), about the mean."""
+    """Brightness + U(-1/2, 1/2); saturation x U(0, 2); contrast x U(1/2, 3/2), about the mean."""
     brightness, saturation, contrast = (
         rng.uniform(name, (len(x), 1, 1, 1)).to(x)
         for name in ("brightness", "saturation", "contrast")
@@ -75,7 +81,7 @@ POLICIES = {"translation": translation, "cutout": cutout, "colour": colour}
 
 
 def augment(x: Tensor, policy: tuple[str, ...], rng: Rng) -> Tensor:
-    """Images (B, C, H, W) in [-1, 1], each augmented at random by the policies in turn; shape and dtype stay."""
+    """Images (B, C, H, W) in [-1, 1], each augmented at random by the policies in turn."""
     for name in policy:
         x = POLICIES[name](x, rng.at(name))
     return x

@@ -25,7 +25,7 @@ class Codebook(nn.Module):
         )  # not used yet
 
     def nearest(self, z: Tensor) -> Tensor:
-        """z (B, D, h, w) -> the nearest code of each place, (B, h, w). |z - e|^2 without |z|^2, which all codes share.
+        """z (B, D, h, w) -> the nearest code at each position, (B, h, w): |z - e|^2 without |z|^2.
 
         Not in bfloat16, which would assign other codes in training than afterwards.
         """
@@ -40,7 +40,9 @@ class Codebook(nn.Module):
 
     @torch.no_grad()
     def restart(self, z: Tensor, pick: Tensor, patience: int) -> None:
-        """Sets codes idle for ``patience`` steps to vectors of z (B, D, h, w), those with the indices pick (K,)."""
+        """Sets codes idle for ``patience`` steps to vectors of z (B, D, h, w), at indices pick
+        (K,).
+        """
         dead = self.idle >= patience
         places = z.permute(0, 2, 3, 1).flatten(0, 2)  # B h w, D
         self.vectors.weight.copy_(
@@ -50,7 +52,8 @@ class Codebook(nn.Module):
 
     @torch.no_grad()
     def count(self, s: Tensor) -> Tensor:
-        """How often each code is in s (B, h, w), (K,); the others have been idle for one step more."""
+        """How often each code is in s (B, h, w), (K,); the others have been idle for one step more.
+        """
         counts = torch.bincount(s.flatten(), minlength=len(self.idle))
         self.idle.add_(1).masked_fill_(counts > 0, 0)
         return counts

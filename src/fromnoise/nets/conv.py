@@ -18,7 +18,9 @@ def fold_size(shape: tuple[int, int, int]) -> int:
 
 
 def sizes_down(shape: tuple[int, int, int], patch: int, smallest: int) -> list[tuple[int, int]]:
-    """(H, W) after folding and after each halving (rounded up) until no side is larger than ``smallest``."""
+    """(H, W) after folding and after each halving (rounded up) until no side is larger than
+    ``smallest``.
+    """
     sizes = [(math.ceil(shape[1] / patch), math.ceil(shape[2] / patch))]
     while max(sizes[-1]) > smallest:
         sizes.append(tuple(math.ceil(side / 2) for side in sizes[-1]))
@@ -26,7 +28,9 @@ def sizes_down(shape: tuple[int, int, int], patch: int, smallest: int) -> list[t
 
 
 class Fold(nn.Module):
-    """(B, C, H, W) -> (B, C p p, ceil(H/p), ceil(W/p)); borders are repeated where p does not divide."""
+    """(B, C, H, W) -> (B, C p p, ceil(H/p), ceil(W/p)); borders are repeated where p does not
+    divide.
+    """
 
     def __init__(self, patch: int):
         super().__init__()

@@ -67,7 +67,9 @@ def attention_heads(width: int) -> int:
 
 
 class Levels(nn.Module):
-    """level (B,) -> (B, width): a linear layer on sines and cosines of low frequency, smooth in the level."""
+    """level (B,) -> (B, width): a linear layer on sines and cosines of low frequency, smooth in the
+    level.
+    """
 
     def __init__(self, width: int, waves: int = 16):
         super().__init__()
@@ -136,7 +138,9 @@ class PatchTransformer(nn.Module):
 def attend_with_caption(
     layers: nn.ModuleList, h: Tensor, conditioning: Tensor, words: Tensor | None
 ) -> Tensor:
-    """h (B, T, width) through the layers, with the words (B, T', width) as further positions to attend to."""
+    """h (B, T, width) through the layers, with the words (B, T', width) as further positions to
+    attend to.
+    """
     T = h.shape[1]
     if words is not None:
         h = torch.cat([h, words.to(h.dtype)], 1)
@@ -146,7 +150,9 @@ def attend_with_caption(
 
 
 class TransformerLayer(nn.Module):
-    """Attention, then an MLP, each shifted, scaled and gated by the conditioning; gates start at zero."""
+    """Attention, then an MLP, each shifted, scaled and gated by the conditioning; gates start at
+    zero.
+    """
 
     def __init__(self, width: int, heads: int):
         super().__init__()
@@ -179,7 +185,9 @@ def append_guess(x: Tensor, guess: Tensor | None) -> Tensor:
 
 
 def normalise(h: Tensor) -> Tensor:
-    """h with mean 0 and variance 1 over its last dimension; faster here than a root-mean-square norm."""
+    """h with mean 0 and variance 1 over its last dimension; faster here than a root-mean-square
+    norm.
+    """
     return F.layer_norm(h, h.shape[-1:])
 
 

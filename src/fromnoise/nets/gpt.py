@@ -30,7 +30,8 @@ MOST_PAIRS = 2**15  # rows of a bigram table
 class GPT(nn.Module):
     """s (B, T), start (B,) -> logits (B, T, V) of each symbol given the start and the symbols before it.
 
-    vocabulary  V; starts: start tokens, one for each class or one alone, V .. V + starts - 1 in the input table
+    vocabulary  V
+    starts      start tokens, one for each class or one alone: V .. V + starts - 1 in the input table
     length      T, the longest sequence that is seen at once
     grid        (rows, columns) of an image whose places are the symbols
     """
@@ -86,7 +87,9 @@ class GPT(nn.Module):
         return self.run(read, None)
 
     def run(self, read: Tensor, state: "State | None") -> Tensor:
-        """Inputs (B, m) that follow what the state holds -> logits (B, m, V); the state takes them in."""
+        """Inputs (B, m) that follow what the state holds -> logits (B, m, V); the state takes them
+        in.
+        """
         first = 0 if state is None else state.position
         known = read if state is None else state.take(read)  # (B, first + m)
         x = normalise(feature_dropout(self.embed(known, first), self.dropout, self.training))
@@ -104,7 +107,8 @@ class GPT(nn.Module):
         return self.soft_cap * torch.tanh(logits / self.soft_cap)
 
     def embed(self, known: Tensor, first: int) -> Tensor:
-        """All inputs so far (B, p) -> embeddings of those from ``first`` on (B, p - first, width)."""
+        """All inputs so far (B, p) -> embeddings of those from ``first`` on (B, p - first, width).
+        """
         pad = known[:, :1]  # the start token stands before itself
 
         def earlier(offset):  # the input ``offset`` places before each
@@ -125,7 +129,9 @@ class GPT(nn.Module):
         return State(self, n)
 
     def step(self, state: "State", symbol: Tensor) -> Tensor:
-        """Reads symbol (n,) -> logits (n, V) of the next. A full cache is refilled with T // 2 symbols."""
+        """Reads symbol (n,) -> logits (n, V) of the next. A full cache is refilled with T // 2
+        symbols.
+        """
         if state.position == self.length:
             again = torch.cat(
                 [state.inputs[:, :1], state.inputs[:, self.length - self.length // 2 + 1 :]], 1
@@ -136,7 +142,8 @@ class GPT(nn.Module):
 
 
 class State:
-    """Inputs (n, T), and keys and values (n, heads, T, width / heads) of each layer, preallocated."""
+    """Inputs (n, T), and keys and values (n, heads, T, width / heads) of each layer, preallocated.
+    """
 
     def __init__(self, net: GPT, n: int):
         like = net.embedding.weight
@@ -236,7 +243,9 @@ def attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 
 
 def normalise(x: Tensor) -> Tensor:
-    """x with mean 0 and variance 1 over its last dimension; faster here than a root-mean-square norm."""
+    """x with mean 0 and variance 1 over its last dimension; faster here than a root-mean-square
+    norm.
+    """
     return F.layer_norm(x, x.shape[-1:])
 
 
@@ -256,7 +265,7 @@ class ReluSquared(torch.autograd.Function):
 
 
 def feature_dropout(x: Tensor, p: float, training: bool) -> Tensor:
-    """Dropout of whole features of a sequence (B, m, width), the same at all positions (Gal & Ghahramani 2016)."""
+    """Dropout of features of (B, m, width), the same at all positions (Gal & Ghahramani 2016)."""
     return x * F.dropout(x.new_ones(x.shape[0], 1, x.shape[2]), p) if p and training else x
 
 

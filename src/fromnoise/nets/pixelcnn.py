@@ -68,7 +68,9 @@ class PixelCNN(nn.Module):
         return self.logits(self.numbers(s, start))
 
     def nll(self, s: Tensor, start: Tensor) -> Tensor:
-        """-log p of each component given earlier ones, (B, T) nats; no logits of levels that do not occur."""
+        """-log p of each component given earlier ones, (B, T) nats; no logits of levels that do not
+        occur.
+        """
         numbers = self.numbers(s, start)
         if self.head == "categorical":
             return F.cross_entropy(numbers.flatten(0, 1), s.flatten(), reduction="none").view_as(s)

@@ -54,7 +54,8 @@ def level_and_alpha(growth: float | None, levels: int) -> tuple[int, float]:
 
 
 def up(x: Tensor, size: tuple[int, int]) -> Tensor:
-    """To the next finer size by nearest neighbour; if a side is odd, its last pixel is not doubled."""
+    """To the next finer size by nearest neighbour; if a side is odd, its last pixel is not doubled.
+    """
     return F.interpolate(x, size=size, mode="nearest")
 
 
@@ -120,7 +121,8 @@ def batch_std(h: Tensor) -> Tensor:
 
 
 def rows(h: Tensor) -> Tensor:
-    """(B, C, H, W) -> (B, H W C): without a copy in channels-last order, which gradients then keep."""
+    """(B, C, H, W) -> (B, H W C): without a copy in channels-last order, which gradients then keep.
+    """
     return h.permute(0, 2, 3, 1).flatten(1)
 
 
@@ -170,7 +172,9 @@ class ProgressiveGenerator(nn.Module):
     def forward(
         self, z: Tensor, label: Tensor | None = None, growth: float | None = None
     ) -> Tensor:
-        """At the full size, whatever the growth: a coarser level's image is enlarged by nearest neighbour."""
+        """At the full size, whatever the growth: a coarser level's image is enlarged by nearest
+        neighbour.
+        """
         x = self.forward_at(z, label, growth)
         level, _ = level_and_alpha(growth, len(self.sizes))
         for size in self.sizes[level + 1 :]:
@@ -196,7 +200,9 @@ class ProgressiveGenerator(nn.Module):
 
 
 class ProgressiveCritic(Critic):
-    """x (B, C, h, w) at the size of the growth's level, label as one-hot (B, K) or None -> a score (B,)."""
+    """x (B, C, h, w) at the size of the growth's level, label as one-hot (B, K) or None -> a score
+    (B,).
+    """
 
     def __init__(
         self, shape: tuple[int, int, int], width: int, n_classes: int = 0, dims: int = 128

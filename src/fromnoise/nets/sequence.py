@@ -31,7 +31,9 @@ def symbol_table(vocabulary: int, width: int) -> nn.Embedding:
 
 
 def read_out(h: Tensor, table: nn.Embedding) -> Tensor:
-    """Features (..., width) -> logits (..., V), in the precision of the weights even under autocast."""
+    """Features (..., width) -> logits (..., V), in the precision of the weights even under
+    autocast.
+    """
     return F.linear(h, table.weight).to(table.weight.dtype)
 
 
@@ -39,7 +41,7 @@ def read_out(h: Tensor, table: nn.Embedding) -> Tensor:
 
 
 class Window(nn.Module):
-    """An MLP on the embeddings of the last ``context`` inputs (Bengio et al. 2003, eq. 1), deeper layers residual.
+    """An MLP on the embeddings of the last ``context`` inputs (Bengio et al. 2003, eq. 1), residual.
 
     A learned padding symbol stands before the start token. Embeddings have a quarter of the width.
     """
@@ -166,7 +168,9 @@ class GatedLayer(nn.Module):
 
 
 class ConvolutionState:
-    """Ring buffers (positions, n, width) of each layer's last inputs; position: number of inputs read."""
+    """Ring buffers (positions, n, width) of each layer's last inputs; position: number of inputs
+    read.
+    """
 
     def __init__(self, net: Convolution, n: int):
         like = net.embedding.weight
@@ -204,7 +208,9 @@ class Recurrent(nn.Module):
         return self.run(shift_right(s, start, self.vocabulary), None)[0]
 
     def run(self, read: Tensor, memory):
-        """Inputs (B, m) that follow what ``memory`` holds (None: nothing) -> logits (B, m, V), the memory after them."""
+        """Further inputs (B, m), and the memory of earlier ones or None -> logits (B, m, V), new
+        memory.
+        """
         h, memory = self.cells(
             feature_dropout(self.embedding(read), self.dropout, self.training), memory
         )
@@ -220,6 +226,7 @@ class Recurrent(nn.Module):
 
 
 class RecurrentState:
-    """The cells' state: (depth, n, width), for an LSTM a pair of them; None before the start token."""
+    """The cells' state: (depth, n, width), for an LSTM a pair of them; None before the start token.
+    """
 
     memory = None

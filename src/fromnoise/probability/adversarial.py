@@ -71,12 +71,15 @@ def scores_and_squared_gradients(
 
 
 def zero_centred_penalty(squared_gradients: Tensor, gamma: float) -> Tensor:
-    """gamma / 2 E ||dD/dx||^2: R1 on real, R2 on generated examples (Mescheder et al. 2018, eq. 9)."""
+    """gamma / 2 E ||dD/dx||^2: R1 on real, R2 on generated examples (Mescheder et al. 2018, eq. 9).
+    """
     return gamma / 2 * squared_gradients.mean()
 
 
 def one_centred_penalty(squared_gradients: Tensor, weight: float) -> Tensor:
-    """weight E (||dD/dx|| - 1)^2 between real and generated examples (Gulrajani et al. 2017, eq. 3)."""
+    """weight E (||dD/dx|| - 1)^2 between real and generated examples (Gulrajani et al. 2017, eq.
+    3).
+    """
     return weight * ((squared_gradients + 1e-12).sqrt() - 1).square().mean()
 
 

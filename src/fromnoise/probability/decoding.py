@@ -84,21 +84,25 @@ def inverse_cdf(log_p: Tensor, u: Tensor) -> Tensor:
 
 
 def temperature(log_p: Tensor, value: float) -> Tensor:
-    """log p / temperature. At 0 its limit: all mass on the most likely symbol, the first if equal."""
+    """log p / temperature. At 0 its limit: all mass on the most likely symbol, the first if equal.
+    """
     if value == 0:
         return torch.full_like(log_p, -math.inf).scatter(1, log_p.argmax(1, keepdim=True), 0.0)
     return (log_p - log_p.amax(1, keepdim=True)) / value  # finite for any temperature
 
 
 def top_k(log_p: Tensor, k: int) -> Tensor:
-    """Keeps exactly k symbols (Fan et al. 2018), of equal ones the smaller numbers; 0 or k >= V: all."""
+    """Keeps exactly k symbols (Fan et al. 2018), of equal ones the smaller numbers; 0 or k >= V:
+    all.
+    """
     if not 0 < k < log_p.shape[1]:
         return log_p
     return log_p.scatter(1, _most_likely_first(log_p)[:, k:], -math.inf)
 
 
 def top_p(log_p: Tensor, mass: float) -> Tensor:
-    """The nucleus: the fewest symbols with ``mass`` together or more (Holtzman et al. 2020, eq. 2)."""
+    """The nucleus: the fewest symbols with ``mass`` together or more (Holtzman et al. 2020, eq. 2).
+    """
     if mass >= 1:
         return log_p
     order = _most_likely_first(log_p)

@@ -90,7 +90,9 @@ class Sums:
         self.second += responsibilities.T @ products
 
     def maximise(self, floor: float) -> Mixture:
-        """The M step. floor: variance added in every direction, at least FLOOR of the mean variance."""
+        """The M step. floor: variance added in every direction, at least FLOOR of the mean
+        variance.
+        """
         n = self.size.sum()
         d = self.first.shape[1]
         size = self.size.clamp(min=1e-9)[:, None]
@@ -148,7 +150,9 @@ def fit_mixture(
 
 
 def component_classes(components: int, classes: int) -> Tensor:
-    """1 where a component (column) belongs to a class (row), else 0: (classes, classes * components)."""
+    """1 where a component (column) belongs to a class (row), else 0: (classes, classes *
+    components).
+    """
     return torch.eye(classes, dtype=torch.float64).repeat_interleave(components, 1)
 
 

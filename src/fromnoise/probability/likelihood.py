@@ -1,7 +1,7 @@
-"""p(x | z): what a decoder's outputs mean, and how well they explain x.
+"""Likelihoods p(x | z), given the outputs of a decoder.
 
-A likelihood turns the decoder's output ``params`` (B, *shape) and a learned ``logvar`` (broadcast to it) into
-nats for each component (B, *shape), a mean and a draw. x is in the model's range: images in [-1, 1].
+A likelihood turns the decoder's output ``params`` (B, *shape) and a learned ``logvar`` (broadcast to it)
+into -log p in nats for each component (B, *shape), a mean and a sample. Images are in [-1, 1].
 """
 
 import math
@@ -21,7 +21,9 @@ LikelihoodName = Literal["bernoulli", "gaussian", "logistic", "table"]
 
 
 class Bernoulli:
-    """Binary pixels. nats = softplus(l) - x l for logits l. On grey values: the cross-entropy, no likelihood."""
+    """Binary pixels: softplus(l) - x l nats for logits l. On grey values it is a cross-entropy
+    only.
+    """
 
     continuous = False
 
@@ -42,8 +44,8 @@ class Bernoulli:
 class Gaussian:
     """N(params, exp(logvar)): learned variances that depend on no input ("sigma-VAE", Rybkin et al. 2021).
 
-    logvar comes from the caller and broadcasts against x: one number for all components, or one for each (``OutputScale`` of
-    nets/latent.py has one for each channel of images or column of vectors).
+    logvar comes from the caller and broadcasts against x: one number for all components, or one for each
+    (``OutputScale`` of nets/latent.py has one for each channel of images or column of vectors).
     """
 
     continuous = True
@@ -77,9 +79,10 @@ class Logistic:
         inverse_scale = (-0.5 * logvar).exp()
         upper = (x + self.half - params) * inverse_scale
         lower = (x - self.half - params) * inverse_scale
-        # log(S(u) - S(l)) = log S(u) + log S(-l) + log(1 - exp(l - u)): no difference of nearly equal numbers
+        # log(S(u) - S(l)) = log S(u) + log S(-l) + log(1 - exp(l - u)), without cancellation
         inside = F.softplus(-upper) + F.softplus(lower) - torch.log(-torch.expm1(lower - upper))
-        low, high = F.softplus(-upper), F.softplus(lower)
+        low = F.softplus(-upper)
+        high = F.softplus(lower)
         return torch.where(x <= -1 + self.half, low, torch.where(x >= 1 - self.half, high, inside))
 
     def mean(self, params: Tensor, logvar: Tensor) -> Tensor:
@@ -100,7 +103,8 @@ class Table:
     continuous = False
 
     def __init__(self, spec: DataSpec):
-        self.blocks, self.cells = spec.blocks or (1,) * spec.dims, Cells(spec)
+        self.blocks = spec.blocks or (1,) * spec.dims
+        self.cells = Cells(spec)
 
     def split(self, *tensors: Tensor):
         """The blocks of each tensor (.., D), side by side."""
@@ -140,7 +144,7 @@ LIKELIHOODS = {"bernoulli": Bernoulli, "gaussian": Gaussian, "logistic": Logisti
 
 
 def default_likelihood(spec: DataSpec) -> LikelihoodName:
-    """The likelihood that fits the data: binary -> bernoulli, levels -> logistic, categories or cells -> table, else Gaussian."""
+    """Binary images: bernoulli; levels: logistic; categories or cells: table; else gaussian."""
     if spec.kind == "image":
         return "bernoulli" if spec.levels == 2 else "logistic"
     return "table" if any(block > 1 for block in spec.blocks) or spec.has_cells else "gaussian"
@@ -169,14 +173,13 @@ def why_no_density(name: str, spec: DataSpec) -> str:
         )
     if name == "gaussian" and any(block > 1 for block in spec.blocks):
         return (
-            "a density over one-hot columns is no probability of a category: "
-            "use --likelihood table"
+            "a density over one-hot columns is no probability of a category: use --likelihood table"
         )
     return ""
 
 
 def dequantisation_nats(spec: DataSpec) -> float:
-    """log of the volume of one cell, of levels or of a table's grid: what turns a density into a probability, in nats.
+    """log of the volume of one cell, of levels or of a table's grid, nats.
 
     With x + u, u uniform over the cell, E log p(x + u) + this is a lower bound on log P(x) (Theis et al. 2016).
     """

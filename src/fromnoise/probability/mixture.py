@@ -1,4 +1,6 @@
-"""A Gaussian mixture with full covariances, as tensors inside a model: fitted by scikit-learn, saved with the weights."""
+"""A Gaussian mixture with full covariances, fitted by scikit-learn and saved with a model's
+weights.
+"""
 
 import math
 import warnings
@@ -41,14 +43,12 @@ class GaussianMixture(nn.Module):
             reg_covar=1e-5 * spread,
             max_iter=200,
         )
-        # one thread: k-means adds up what its threads found in the order in which they arrive
+        # One thread: k-means adds the results of its threads in the order of their arrival.
         with warnings.catch_warnings(), threadpool_limits(1):
             warnings.simplefilter("ignore", ConvergenceWarning)
             em.fit(data)
         factors = np.linalg.cholesky(em.covariances_ + extra_variance * np.eye(data.shape[1]))
-        pad = (
-            len(self.means) - components
-        )  # fewer components than asked for: the rest get no weight
+        pad = len(self.means) - components  # components without weight, if there are few rows
         weights = np.log(np.maximum(em.weights_, 1e-300))
         self.log_weights.copy_(torch.from_numpy(np.concatenate([weights, np.full(pad, -math.inf)])))
         self.means.copy_(

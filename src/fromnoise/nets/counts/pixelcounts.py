@@ -28,7 +28,9 @@ LARGEST = 2**26  # numbers of a table
 
 
 def template(pixels: int) -> list[tuple[int, int]]:
-    """(row, column) offsets of the nearest earlier pixels in raster order; of equal ones those above first."""
+    """(row, column) offsets of the nearest earlier pixels in raster order; of equal ones those
+    above first.
+    """
     reach = range(-REACH, REACH + 1)
     before = [(r, c) for r in reach for c in reach if (r, c) < (0, 0)]
     return sorted(before, key=lambda o: (o[0] ** 2 + o[1] ** 2, abs(o[1]) - abs(o[0])))[:pixels]
@@ -77,7 +79,9 @@ class PixelCounts(nn.Module):
         return self
 
     def levels(self) -> list[tuple[int, int]]:
-        """(pixels, side of a block in cells) from the coarsest to the finest: first pixels, then position."""
+        """(pixels, side of a block in cells) from the coarsest to the finest: first pixels, then
+        position.
+        """
         whole = 2 ** math.ceil(math.log2(max(self.logits.shape[:2])))
         sides = [whole >> j for j in range(1, whole.bit_length())]
         by_pixels = [(m, whole) for m in (*range(2, self.pixels, 2), self.pixels)]
@@ -120,7 +124,9 @@ class PixelCounts(nn.Module):
 
     @torch.no_grad()
     def log_probs(self, x: Tensor) -> Tensor:
-        """log p of each pixel given earlier ones, nats, (N, H, W) -> (N, H W); log p(x) is their sum."""
+        """log p of each pixel given earlier ones, nats, (N, H, W) -> (N, H W); log p(x) is their
+        sum.
+        """
         log_p = [x.new_zeros(0, math.prod(self.shape), dtype=torch.float32)]
         for block in self._blocks(x, CHUNK):
             logits = self.logits.flatten()[self._context(block)]
@@ -162,14 +168,18 @@ class PixelCounts(nn.Module):
 
 @dataclass
 class Drawn:
-    """Generation state. x (n, H, W): the pixels so far; i: the last pixel that was read, -1 at the start."""
+    """Generation state. x (n, H, W): the pixels so far; i: the last pixel that was read, -1 at the
+    start.
+    """
 
     x: Tensor
     i: int = -1
 
 
 def coarser(counts: np.ndarray, pixels: int, side: int) -> np.ndarray:
-    """Counts (rows, columns, codes, 2) summed over blocks of side x side and all but the nearest pixels."""
+    """Counts (rows, columns, codes, 2) summed over blocks of side x side and all but the nearest
+    pixels.
+    """
     counts = counts.reshape(*counts.shape[:2], -1, 2**pixels, 2).sum(2)
     for axis in (0, 1):
         counts = np.add.reduceat(counts, np.arange(0, counts.shape[axis], side), axis)

@@ -21,7 +21,9 @@ LOG_LOW, LOG_HIGH = (math.log(ratio) for ratio in RATIOS)
 
 
 def prior_nats(x: Tensor, path: Path, t: Tensor) -> Tensor:
-    """KL(q(x_t | x) || N(0, alpha^2 + sigma^2)) (B,), nats: what x_t still contains of x (B, *shape)."""
+    """KL(q(x_t | x) || N(0, alpha^2 + sigma^2)) (B,), nats: what x_t still contains of x (B,
+    *shape).
+    """
     alpha, sigma = path.coefficients(t)
     log_size = 2 * torch.hypot(alpha, sigma).log()
     return kl_normal(alpha * x, 2 * sigma.log(), 0.0, log_size).flatten(1).sum(1)

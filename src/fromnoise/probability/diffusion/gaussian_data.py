@@ -21,7 +21,9 @@ from ..pca import Components, principal_components
 
 
 class GaussianData(nn.Module):
-    """Buffers: mean (D,), basis V (D, K), variances s (K,), rest (). No parameters; N(0, I) until ``fit``."""
+    """Buffers: mean (D,), basis V (D, K), variances s (K,), rest (). No parameters; N(0, I) until
+    ``fit``.
+    """
 
     substeps = 1  # of each step of dpm_with_known
 
@@ -61,7 +63,8 @@ class GaussianData(nn.Module):
     def scaled(
         self, u: Tensor, gain: Callable[[Tensor], Tensor], condition: Tensor | None
     ) -> Tensor:
-        """g(S) u for u (B, *shape), where g is ``gain`` (elementwise) and S that of the condition."""
+        """g(S) u for u (B, *shape), where g is ``gain`` (elementwise) and S that of the condition.
+        """
         along, outside = self.split(u)
         variances = self.conditional_variances(condition).double()
         along = self.join(gain(variances).to(u.dtype) * along, u.shape)
@@ -72,7 +75,8 @@ class GaussianData(nn.Module):
         return self.mean.to(x.dtype).view(1, *x.shape[1:])
 
     def split(self, u: Tensor) -> tuple[Tensor, Tensor]:
-        """u (B, *shape) -> coordinates in the basis (B, K), and the rest outside of it (B, *shape)."""
+        """u (B, *shape) -> coordinates in the basis (B, K), and the rest outside of it (B, *shape).
+        """
         basis = self.basis.to(u.dtype)
         along = u.flatten(1) @ basis
         return along, u - self.join(along, u.shape)
@@ -121,7 +125,8 @@ class GaussianData(nn.Module):
         return self.centre(x)
 
     def conditional_variances(self, condition: Tensor | None) -> Tensor:
-        """Variances along the basis (K,), within a class if there is a condition; here of all data."""
+        """Variances along the basis (K,), within a class if there is a condition; here of all data.
+        """
         return self.variances
 
     def start(

@@ -114,7 +114,9 @@ class MixtureData(GaussianData):
         return int((self.weights[-1] > 0).sum())
 
     def weights_of(self, condition: Tensor | None) -> Tensor:
-        """p(k | class), (B or 1, K), for classes as one-hot rows (B, classes); zeros stand for no label."""
+        """p(k | class), (B or 1, K), for classes as one-hot rows (B, classes); zeros stand for no
+        label.
+        """
         weights = self.weights[:, : self.used()]
         if condition is None or not self.classes:
             return weights[-1:]
@@ -202,7 +204,8 @@ class ClassMeans:
 def fit_by_class(
     z: Tensor, y: Tensor | None, classes: int, most: int, floor: float, rng: Rng
 ) -> tuple[em.Mixture, Tensor | None]:
-    """A mixture of up to ``most`` components for z (n, d), and p(k | class) (classes, K) or None."""
+    """A mixture of up to ``most`` components for z (n, d), and p(k | class) (classes, K) or None.
+    """
     if classes > most:  # components are shared by the classes
         mixture, _ = em.select_mixture(z, most, floor, rng)
         return mixture, class_weights(mixture.responsibilities(z), y, classes)

@@ -85,7 +85,9 @@ class Path:
     def solve(
         self, x_t: Tensor, prediction: Tensor, kind: Target, t: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """x and eps (B, *shape) from x_t and prediction = a x + b eps, at t (B,) or () in ``range``."""
+        """x and eps (B, *shape) from x_t and prediction = a x + b eps, at t (B,) or () in
+        ``range``.
+        """
         alpha, sigma = self.coefficients(t)
         a, b = self.target(kind, t)
         determinant = alpha * b - sigma * a

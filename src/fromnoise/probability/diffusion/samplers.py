@@ -49,7 +49,8 @@ def initial_state(path: Path, eps: Tensor, t: Tensor) -> Tensor:
 
 
 def alphas_and_sigmas(path: Path, times: Tensor) -> list[Level]:
-    """(alpha, sigma) at each time, then those of the data. Raises UsageError unless the times fall."""
+    """(alpha, sigma) at each time, then those of the data. Raises UsageError unless the times fall.
+    """
     if not len(times) or not bool((times.diff() < 0).all()):
         raise UsageError("a sampler needs one time or more, each below the one before it")
     alpha, sigma = path.coefficients(times)
@@ -57,7 +58,9 @@ def alphas_and_sigmas(path: Path, times: Tensor) -> list[Level]:
 
 
 def removed_noise_share(at_t: Level, at_s: Level) -> Tensor:
-    """1 - (r_s / r_t)^2, r = sigma / alpha: the share of the noise variance at t that a step to s removes."""
+    """1 - (r_s / r_t)^2, r = sigma / alpha: the share of the noise variance at t that a step to s
+    removes.
+    """
     alpha_t, sigma_t = at_t
     alpha_s, sigma_s = at_s
     return 1 - (alpha_t * sigma_s / (alpha_s * sigma_t)) ** 2
