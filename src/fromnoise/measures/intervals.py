@@ -9,13 +9,13 @@ STEEPEST = 1.3
 def score_interval(
     value: float, slope: float, flat: float, z: float = 1.959963985
 ) -> tuple[float, float]:
-    """The interval of all distances theta with |value - theta| <= z sqrt(V(theta)).
+    """All distances theta with |value - theta| <= z sqrt(V(theta)).
 
-    In squared feature units. flat is the variance of the estimate where the laws agree, flat + slope
-    its variance at ``value``. Below the value V(theta) = flat + slope theta / value: near 0 a distance varies as
-    its own root, and the upper end is farther away, as in Wilson's interval of a share. Above it V
-    grows as theta^2, up to STEEPEST times the former: in simulations with heavy tails an estimate
-    that is 10 % too low comes with a variance that is 25 to 30 % too low.
+    In squared feature units. flat is the variance of the estimate where the laws agree, flat +
+    slope its variance at ``value``. Below the value V(theta) = flat + slope theta / value: near 0 a
+    distance varies as its own root, and the upper end is farther away, as in Wilson's interval of a
+    share. Above it V grows as theta^2, up to STEEPEST times the former: in simulations with heavy
+    tails an estimate that is 10 % too low comes with a variance that is 25 to 30 % too low.
     """
     s = slope / max(value, math.sqrt(flat), 1e-300)
     low, high = linear_ends(value, s, flat, z)
