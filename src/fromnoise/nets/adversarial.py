@@ -24,8 +24,7 @@ def leaky(h: Tensor) -> Tensor:
 
 
 def pixel_norm(h: Tensor) -> Tensor:
-    """Every pixel's features (B, C, ...) at root mean square 1 (Karras et al. 2018, section 4.2).
-    """
+    """Every pixel's features (B, C, ...) at root mean square 1 (Karras et al. 2018, section 4.2)."""
     rms = torch.linalg.vector_norm(h, dim=1, keepdim=True) / math.sqrt(h.shape[1])
     return h / rms.clamp(min=1e-4)
 
@@ -45,8 +44,7 @@ class Block(nn.Module):
 def stages(
     shape: tuple[int, int, int], width: int, patch: int
 ) -> tuple[list[tuple[int, int]], list[int]]:
-    """Sizes (H, W) and channels, finest first: halved to at most 8 a side, doubled up to 4 widths.
-    """
+    """Sizes (H, W) and channels, finest first: halved to at most 8 a side, doubled up to 4 widths."""
     sizes = sizes_down(shape, patch, smallest=8)
     return sizes, [min(width * 2**i, 4 * width) for i in range(len(sizes))]
 

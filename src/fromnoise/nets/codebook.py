@@ -52,8 +52,7 @@ class Codebook(nn.Module):
 
     @torch.no_grad()
     def count(self, s: Tensor) -> Tensor:
-        """How often each code is in s (B, h, w), (K,); the others have been idle for one step more.
-        """
+        """How often each code is in s (B, h, w), (K,); the others have been idle for one step more."""
         counts = torch.bincount(s.flatten(), minlength=len(self.idle))
         self.idle.add_(1).masked_fill_(counts > 0, 0)
         return counts

@@ -107,8 +107,7 @@ class GPT(nn.Module):
         return self.soft_cap * torch.tanh(logits / self.soft_cap)
 
     def embed(self, known: Tensor, first: int) -> Tensor:
-        """All inputs so far (B, p) -> embeddings of those from ``first`` on (B, p - first, width).
-        """
+        """All inputs so far (B, p) -> embeddings of those from ``first`` on (B, p - first, width)."""
         pad = known[:, :1]  # the start token stands before itself
 
         def earlier(offset):  # the input ``offset`` places before each
@@ -142,8 +141,7 @@ class GPT(nn.Module):
 
 
 class State:
-    """Inputs (n, T), and keys and values (n, heads, T, width / heads) of each layer, preallocated.
-    """
+    """Inputs (n, T), and keys and values (n, heads, T, width / heads) of each layer, preallocated."""
 
     def __init__(self, net: GPT, n: int):
         like = net.embedding.weight

@@ -124,8 +124,7 @@ class PixelState:
         return F.linear(h, self.weights[layer], layer.bias)
 
     def conv_row(self, layer: MaskedConv, h: Tensor) -> Tensor:
-        """The layer along the current row: its input h (n, n_in, 1, W) there -> (n, n_out, 1, W).
-        """
+        """The layer along the current row: its input h (n, n_in, 1, W) there -> (n, n_out, 1, W)."""
         if layer not in self.rows:
             return layer(h)
         rows = self.rows[layer]

@@ -54,8 +54,7 @@ def level_and_alpha(growth: float | None, levels: int) -> tuple[int, float]:
 
 
 def up(x: Tensor, size: tuple[int, int]) -> Tensor:
-    """To the next finer size by nearest neighbour; if a side is odd, its last pixel is not doubled.
-    """
+    """To the next finer size by nearest neighbour; if a side is odd, its last pixel is not doubled."""
     return F.interpolate(x, size=size, mode="nearest")
 
 
@@ -121,8 +120,7 @@ def batch_std(h: Tensor) -> Tensor:
 
 
 def rows(h: Tensor) -> Tensor:
-    """(B, C, H, W) -> (B, H W C): without a copy in channels-last order, which gradients then keep.
-    """
+    """(B, C, H, W) -> (B, H W C): without a copy in channels-last order, which gradients then keep."""
     return h.permute(0, 2, 3, 1).flatten(1)
 
 

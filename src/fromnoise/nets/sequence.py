@@ -226,7 +226,6 @@ class Recurrent(nn.Module):
 
 
 class RecurrentState:
-    """The cells' state: (depth, n, width), for an LSTM a pair of them; None before the start token.
-    """
+    """The cells' state: (depth, n, width), for an LSTM a pair of them; None before the start token."""
 
     memory = None

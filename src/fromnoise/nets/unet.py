@@ -101,8 +101,7 @@ class UNet(nn.Module):
 
 
 class Conv(nn.Conv2d):
-    """A k x k convolution whose weights are one matrix (n_out, k k n_in), for the optimiser Muon.
-    """
+    """A k x k convolution whose weights are one matrix (n_out, k k n_in), for the optimiser Muon."""
 
     def __init__(self, n_in: int, n_out: int, k: int, **more):
         super().__init__(n_in, n_out, k, **more)

@@ -71,8 +71,7 @@ def scores_and_squared_gradients(
 
 
 def zero_centred_penalty(squared_gradients: Tensor, gamma: float) -> Tensor:
-    """gamma / 2 E ||dD/dx||^2: R1 on real, R2 on generated examples (Mescheder et al. 2018, eq. 9).
-    """
+    """gamma / 2 E ||dD/dx||^2: R1 on real, R2 on generated examples (Mescheder et al. 2018, eq. 9)."""
     return gamma / 2 * squared_gradients.mean()
 
 

@@ -49,8 +49,7 @@ class Cells:
         return result
 
     def edges(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Lower edge, upper edge and width of the cells of x (..., D), float64; +-OPEN at the ends.
-        """
+        """Lower edge, upper edge and width of the cells of x (..., D), float64; +-OPEN at the ends."""
         x = to_float64(x)
         width, low, high = (part.to(x) for part in (self.width, self.low, self.high))
         is_first = x <= low + width / 4

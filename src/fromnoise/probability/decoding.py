@@ -84,8 +84,7 @@ def inverse_cdf(log_p: Tensor, u: Tensor) -> Tensor:
 
 
 def temperature(log_p: Tensor, value: float) -> Tensor:
-    """log p / temperature. At 0 its limit: all mass on the most likely symbol, the first if equal.
-    """
+    """log p / temperature. At 0 its limit: all mass on the most likely symbol, the first if equal."""
     if value == 0:
         return torch.full_like(log_p, -math.inf).scatter(1, log_p.argmax(1, keepdim=True), 0.0)
     return (log_p - log_p.amax(1, keepdim=True)) / value  # finite for any temperature
@@ -101,8 +100,7 @@ def top_k(log_p: Tensor, k: int) -> Tensor:
 
 
 def top_p(log_p: Tensor, mass: float) -> Tensor:
-    """The nucleus: the fewest symbols with ``mass`` together or more (Holtzman et al. 2020, eq. 2).
-    """
+    """The nucleus: the fewest symbols with ``mass`` together or more (Holtzman et al. 2020, eq. 2)."""
     if mass >= 1:
         return log_p
     order = _most_likely_first(log_p)

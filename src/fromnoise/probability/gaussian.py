@@ -17,8 +17,7 @@ def reparameterise(mu: Tensor, logvar: Tensor, eps: Tensor) -> Tensor:
 
 
 def truncated_normal(u: Tensor, limit: float) -> Tensor:
-    """Draws from N(0, 1) within +-limit, from u uniform in [0, 1), same shape (inverse transform).
-    """
+    """Draws from N(0, 1) within +-limit, from u uniform in [0, 1), same shape (inverse transform)."""
     mass = math.erf(limit / math.sqrt(2))
     return math.sqrt(2) * torch.erfinv((2 * u - 1) * mass)
 

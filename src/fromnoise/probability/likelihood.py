@@ -181,7 +181,7 @@ def why_no_density(name: str, spec: DataSpec) -> str:
 def dequantisation_nats(spec: DataSpec) -> float:
     """log of the volume of one cell, of levels or of a table's grid, nats.
 
-    With x + u, u uniform over the cell, E log p(x + u) + this is a lower bound on log P(x) (Theis et al. 2016).
+    For u uniform over the cell, E log p(x + u) + this is a lower bound on log P(x) (Theis et al. 2016).
     """
     if spec.has_cells:
         return Cells(spec).log_volume()

@@ -133,8 +133,7 @@ class Blocks(Tokens):
 
 
 def symbol_codec(spec: DataSpec, pack: bool) -> Tokens:
-    """The symbols of data of this form; pack: black and white images in blocks. Raises UsageError.
-    """
+    """The symbols of data of this form; pack: black and white images in blocks. Raises UsageError."""
     if spec.kind == "vector":
         raise UsageError(
             "the family autoregressive is for text and images: "

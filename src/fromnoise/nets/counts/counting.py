@@ -53,8 +53,7 @@ class Level:
 
 
 def count_grams(s, order: int, V: int, folds: Sequence[tuple[int, int]]) -> GramCounts:
-    """Counts a text or sequences, as KneserNey.fit. Raises DataError for symbols outside 0 .. V-1.
-    """
+    """Counts a text or sequences, as KneserNey.fit. Raises DataError for symbols outside 0 .. V-1."""
     parts, begins = sequences(s)
     check_symbols(parts, V)
     padded = [np.pad(part, [(0, 0), (order, 0)], constant_values=-1).ravel() for part in parts]

@@ -138,8 +138,7 @@ class KneserNey(nn.Module):
             self._derive()  # folds are kept only if the counts are the same
 
     def _is_consistent(self) -> bool:
-        """Whether the tables have the shapes and ranges that queries rely on: files may be damaged.
-        """
+        """Whether the tables have the shapes and ranges that queries rely on: files may be damaged."""
         M = len(self.nodes) + 1
         V = self.vocabulary
         E = len(self.grams)
@@ -182,9 +181,7 @@ class KneserNey(nn.Module):
 
     @torch.no_grad()
     def score(self, s) -> Tensor:
-        """-log p of each symbol given those before it, nats: (T,) -> (T,) or (B, T) -> (B, T),
-        float32.
-        """
+        """-log p of each symbol given those before it, nats float32: (T,) or (B, T), as s."""
         s = torch.as_tensor(s if isinstance(s, Tensor) else np.asarray(s, np.int64))
         s = s.long().to(self.levels.device)
         self._check(s, 0)
@@ -213,9 +210,7 @@ class KneserNey(nn.Module):
             )
 
     def _context_nodes(self, h: Tensor) -> Tensor:
-        """The node of the last k symbols of each context, k = 0 .. J, -1 if unseen: (N, J) -> (J +
-        1, N).
-        """
+        """Nodes of the last 0 .. J symbols of contexts (N, J), -1 if unseen: (J + 1, N)."""
         h = h[:, max(0, h.shape[1] - self.order) :]
         J = h.shape[1]
         self._check(h, -1)
@@ -260,8 +255,7 @@ class KneserNey(nn.Module):
         p.view(-1).index_add_(0, self.cells[cell] + ((rows - at) * V)[row], weight)
 
     def _mixture(self, nodes: Tensor, fold: Tensor | None) -> Tensor:
-        """p (N, V): starts at the cached distributions after short contexts, adds the longer ones.
-        """
+        """p (N, V): starts at the cached distributions after short contexts, adds the longer ones."""
         cached = self._cache(0 if fold is None else self.folds)
         longest = min(self._cached_length(len(cached)), len(nodes) - 1)
         M = self._levels[-1]

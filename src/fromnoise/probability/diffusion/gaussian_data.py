@@ -63,8 +63,7 @@ class GaussianData(nn.Module):
     def scaled(
         self, u: Tensor, gain: Callable[[Tensor], Tensor], condition: Tensor | None
     ) -> Tensor:
-        """g(S) u for u (B, *shape), where g is ``gain`` (elementwise) and S that of the condition.
-        """
+        """g(S) u for u (B, *shape), where g is ``gain`` (elementwise) and S that of the condition."""
         along, outside = self.split(u)
         variances = self.conditional_variances(condition).double()
         along = self.join(gain(variances).to(u.dtype) * along, u.shape)
@@ -75,8 +74,7 @@ class GaussianData(nn.Module):
         return self.mean.to(x.dtype).view(1, *x.shape[1:])
 
     def split(self, u: Tensor) -> tuple[Tensor, Tensor]:
-        """u (B, *shape) -> coordinates in the basis (B, K), and the rest outside of it (B, *shape).
-        """
+        """u (B, *shape) -> coordinates in the basis (B, K), and the rest outside of it (B, *shape)."""
         basis = self.basis.to(u.dtype)
         along = u.flatten(1) @ basis
         return along, u - self.join(along, u.shape)
@@ -125,8 +123,7 @@ class GaussianData(nn.Module):
         return self.centre(x)
 
     def conditional_variances(self, condition: Tensor | None) -> Tensor:
-        """Variances along the basis (K,), within a class if there is a condition; here of all data.
-        """
+        """Variances along the basis (K,), within a class if there is a condition; here of all data."""
         return self.variances
 
     def start(

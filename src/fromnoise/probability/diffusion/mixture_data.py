@@ -204,8 +204,7 @@ class ClassMeans:
 def fit_by_class(
     z: Tensor, y: Tensor | None, classes: int, most: int, floor: float, rng: Rng
 ) -> tuple[em.Mixture, Tensor | None]:
-    """A mixture of up to ``most`` components for z (n, d), and p(k | class) (classes, K) or None.
-    """
+    """A mixture of up to ``most`` components for z (n, d), and p(k | class) (classes, K) or None."""
     if classes > most:  # components are shared by the classes
         mixture, _ = em.select_mixture(z, most, floor, rng)
         return mixture, class_weights(mixture.responsibilities(z), y, classes)

@@ -48,8 +48,7 @@ class ReverseProcess:
         return self.known.start(eps, *self.path.coefficients(t), self.classes)
 
     def run(self, x: Tensor, rng: Rng, on_step=None) -> Tensor:
-        """x_t (B, *shape) at the first of the times -> x. on_step(i, x, x_hat) follows each step.
-        """
+        """x_t (B, *shape) at the first of the times -> x. on_step(i, x, x_hat) follows each step."""
         path = self.path
         times = self.times
         if self.jump is not None:

@@ -49,8 +49,7 @@ def initial_state(path: Path, eps: Tensor, t: Tensor) -> Tensor:
 
 
 def alphas_and_sigmas(path: Path, times: Tensor) -> list[Level]:
-    """(alpha, sigma) at each time, then those of the data. Raises UsageError unless the times fall.
-    """
+    """(alpha, sigma) at each time, then those of the data. Raises UsageError unless the times fall."""
     if not len(times) or not bool((times.diff() < 0).all()):
         raise UsageError("a sampler needs one time or more, each below the one before it")
     alpha, sigma = path.coefficients(times)
