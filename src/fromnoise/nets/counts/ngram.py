@@ -71,8 +71,7 @@ class KneserNey(nn.Module):
         if order < 0 or vocabulary < 1:
             text = "n-grams need an order of 0 or more and a vocabulary of 1 or more"
             raise UsageError(f"{text}, not {order} and {vocabulary}")
-        self.order = order
-        self.vocabulary = vocabulary
+        self.order, self.vocabulary = order, vocabulary
         self.register_buffer("levels", torch.tensor([0] + [1] * (order + 1)))
         self.register_buffer("nodes", torch.zeros(0, dtype=torch.int64))
         self.register_buffer("grams", torch.zeros(0, dtype=torch.int64))
