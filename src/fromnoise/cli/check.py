@@ -31,9 +31,9 @@ def check(file, as_json):
 @json_flag
 def doctor(as_json):
     """Describe this machine and installation, and check that they work."""
-    from ..checks.doctor import examine
+    from ..checks.doctor import inspect_installation
 
-    findings, is_ok = examine()
+    findings, is_ok = inspect_installation()
     lines = [f"{name:<12} {value}" for name, value in findings.items()]
     print_result({"ok": is_ok, **findings}, as_json, *lines)
     if not is_ok:

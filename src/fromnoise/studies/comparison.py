@@ -52,35 +52,12 @@ def compare(
     from ..show.page.gallery import page_figures
     from ..show.page.page import write_page
 
-    if len({data_id(r.dataset) for r in runs}) != 1:
-        raise UsageError(
-            "only runs of the same data can be compared: "
-            + ", ".join(f"{r.run.name} has {r.dataset.name}" for r in runs)
-        )
-    if out.suffix.lower() not in (".html", ".htm"):
-        raise UsageError(f"-o {out}: the page is an .html file")
-    names = [r.run.name for r in runs]
-    if len(set(names)) < len(names):
-        twice = next(name for name in names if names.count(name) > 1)
-        paths = ", ".join(str(r.run.path) for r in runs if r.run.name == twice)
-        raise UsageError(
-            f"each run once, and no two with the same folder name: rename one of {paths}"
-        )
+    check_comparable(runs, out)
     dataset = runs[0].dataset
     reports, quality_reference = measured(
         runs, samples, evaluator, seed, say, titles, evaluator_digest
     )
-    found = None
-    if zoo and isinstance(quality_reference, TextReference):
-        pass  # no bad texts are made on purpose
-    elif zoo and len(dataset.split("train")) < 2 * FEWEST:
-        say(f"no zoo of bad models: it needs {2 * FEWEST} training examples")
-    elif zoo:
-        say("the zoo of bad models, up to a minute (--no-zoo leaves it out)")
-        try:
-            found = measure_defects(dataset, quality_reference.evaluator)
-        except UsageError:  # halves of the data, and some of the zoo leave out a part of these
-            say("no zoo of bad models: these data have too few examples for it")
+    known_defects = measure_zoo(dataset, quality_reference, say) if zoo else None
     say("figures")
     named = [report["title"] for report in reports]
     drawn = page_figures(
@@ -104,10 +81,47 @@ def compare(
         reports,
         drawn,
         list(commands) or [r.run.record.command for r in runs],
-        found,
+        known_defects,
         beside,
     )
     return page, reports
+
+
+def check_comparable(runs: Sequence[LoadedRun], out: Path) -> None:
+    """Raises UsageError for runs of different data or with the same name, and for a wrong ``out``."""
+    if len({data_id(r.dataset) for r in runs}) != 1:
+        raise UsageError(
+            "only runs of the same data can be compared: "
+            + ", ".join(f"{r.run.name} has {r.dataset.name}" for r in runs)
+        )
+    if out.suffix.lower() not in (".html", ".htm"):
+        raise UsageError(f"-o {out}: the page is an .html file")
+    names = [r.run.name for r in runs]
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        paths = ", ".join(str(r.run.path) for r in runs if r.run.name == twice)
+        raise UsageError(
+            f"each run once, and no two with the same folder name: rename one of {paths}"
+        )
+
+
+def measure_zoo(
+    dataset: Dataset,
+    quality_reference: QualityReference | TextReference,
+    say: Callable[[str], None],
+) -> list | None:
+    """Metrics of the "zoo": models with a known defect each. None for text and for few data."""
+    if isinstance(quality_reference, TextReference):
+        return None
+    if len(dataset.split("train")) < 2 * FEWEST:
+        say(f"no zoo of bad models: it needs {2 * FEWEST} training examples")
+        return None
+    say("the zoo of bad models, up to a minute (--no-zoo leaves it out)")
+    try:
+        return measure_defects(dataset, quality_reference.evaluator)
+    except UsageError:  # halves of the data, and some of the zoo leave out a part of these
+        say("no zoo of bad models: these data have too few examples for it")
+        return None
 
 
 def measured(

@@ -42,10 +42,7 @@ def resume_run(
     """
     changes = {name: value for name, value in (changes or {}).items() if value is not None}
     data_name = changes.pop("data", None)
-    check_changes(run, changes)
-    added = {name: changes[name] for name in BUDGETS if name in changes}
-    if len(added) > 1:
-        raise UsageError("give one budget: --minutes, --epochs or --steps")
+    added = check_changes(run, changes)
     free = {name: changes[name] for name in ("workers", "device", "threads") if name in changes}
     with run.lock():
         # before the newest checkpoint is looked for: it may be a leftover, to be renamed
@@ -59,13 +56,8 @@ def resume_run(
         first_step = saved.step if saved else 0
         if saved and saved.step >= run.record.steps and not added:
             raise finished(run)
-        trainer = plan.trainer()
-        if saved:
-            trainer.load(saved)
-        trainer.intervals = run.record.intervals or trainer.intervals
-        numbers = None
-        if added:
-            numbers = estimate_extension(run, plan, trainer, added, saved, say)
+        trainer = resumed_trainer(run, plan, saved)
+        numbers = estimate_extension(run, plan, trainer, added, saved, say) if added else None
         warn_of_differences(run, trainer, warn)
         steps = first_step + numbers["steps"] if numbers else run.record.steps
         if saved and saved.step >= steps:
@@ -85,6 +77,15 @@ def resume_run(
         )
         train_locked(trainer, run, steps, on_event, stop)
     return Run(run.path)
+
+
+def resumed_trainer(run: Run, plan: Plan, saved: checkpoint.Checkpoint | None) -> Trainer:
+    """The trainer in the state of the checkpoint; without one, at step 0."""
+    trainer = plan.trainer()
+    if saved:
+        trainer.load(saved)
+    trainer.intervals = run.record.intervals or trainer.intervals
+    return trainer
 
 
 # -- what a run recorded --------------------------------------------------------------------------
@@ -136,8 +137,11 @@ def newest_checkpoint(
 # -- what may change ------------------------------------------------------------------------------
 
 
-def check_changes(run: Run, changes: dict) -> None:
-    """Raises UsageError for unknown options, and for changes that would change the result."""
+def check_changes(run: Run, changes: dict) -> dict:
+    """The budget among the changes, at most one option.
+
+    Raises UsageError for unknown options, and for changes that would change the result.
+    """
     known = run.info["train"] | families.options_of(run.info) | run.record.data.settings
     for name, value in changes.items():
         if name not in known:
@@ -148,6 +152,10 @@ def check_changes(run: Run, changes: dict) -> None:
                 f"{flag(name)} was {known[name]} in {run.path} and cannot become {value} on "
                 "resume: train anew"
             )
+    added = {name: changes[name] for name in BUDGETS if name in changes}
+    if len(added) > 1:
+        raise UsageError("give one budget: --minutes, --epochs or --steps")
+    return added
 
 
 def is_different(given, build_recorded) -> bool:

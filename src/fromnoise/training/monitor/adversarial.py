@@ -67,12 +67,8 @@ class AdversarialMonitor:
             **self.diversity_numbers(features),
             "features": reference.map.name,
         }
-        terms = {
-            "value": distance.value,
-            reference.name: distance.value,
-            "raw_distance": raw_distance.value,
-        }
-        return terms, numbers
+        terms = {"value": distance.value, reference.name: distance.value}
+        return terms | {"raw_distance": raw_distance.value}, numbers
 
     def relative(self, distance: float) -> float:
         return distance / self.reference.spread if self.reference.spread else 0.0
