@@ -185,7 +185,8 @@ class Dataset:
             raise UsageError(
                 f"class {self.describe_class(missing[0])} has no training example, so that the "
                 f"model never learned it: choose from {', '.join(names)}"
-                + " ..." * (len(learned) > MAX_LISTED_CLASSES)
+                + " ..."
+                * (len(learned) > MAX_LISTED_CLASSES)
             )
 
     def class_number(self, label: str | int) -> int:

@@ -1,6 +1,7 @@
-"""``digits``: 1,797 handwritten digits, 8 x 8 pixels of 17 grey levels, bundled with scikit-learn. The default.
+"""``digits``: 1,797 handwritten digits, 8 x 8 pixels of 17 grey levels. The default.
 
-Source: E. Alpaydin, C. Kaynak, "Optical Recognition of Handwritten Digits", UCI, 1998 (its test part).
+Bundled with scikit-learn. Source: E. Alpaydin, C. Kaynak, "Optical Recognition of Handwritten
+Digits", UCI, 1998 (its test part).
 """
 
 import numpy as np
@@ -20,7 +21,6 @@ def load(name: str, config: DataConfig) -> Dataset:
     raw = load_digits()
     x = raw.images.astype(np.uint8)[:, None]  # (N, 1, 8, 8), levels 0 .. 16
     y = raw.target.astype(np.int64)
-    splits = {
-        part: Split(x[rows], y[rows], 17) for part, rows in split_rows(len(x), config).items()
-    }
+    rows = split_rows(len(x), config)
+    splits = {part: Split(x[part_rows], y[part_rows], 17) for part, part_rows in rows.items()}
     return image_dataset(name, splits, "0123456789", config)

@@ -1,10 +1,10 @@
 """Points in the plane whose exact density is known: the ground truth for samplers and likelihoods.
 
-Unusual: every toy but the checkerboard *is* a finite mixture of equal Gaussians, also moons and the spiral,
-whose curves are set with nodes at most half a standard deviation apart. Samples and density come from that
-same mixture, so the density is exact. Gaussian noise about the continuous curve, half a spacing longer at
-each end, has the same density up to a relative ripple of exp(-2 pi^2 (std / spacing)^2) < 1e-30, and near
-the ends up to the spacing's square.
+Every toy but the checkerboard *is* a finite mixture of equal Gaussians, also moons and the spiral:
+their curves have nodes at most half a standard deviation apart. Samples and density come from that
+same mixture, so the density is exact. Gaussian noise about the continuous curve, half a spacing
+longer at each end, has the same density up to a relative ripple of
+exp(-2 pi^2 (std / spacing)^2) < 1e-30, and near the ends up to the square of the spacing.
 """
 
 from dataclasses import dataclass
@@ -47,7 +47,8 @@ class Mixture:
     def log_density(self, x: np.ndarray) -> np.ndarray:
         """log p at x (N, 2) -> float64 (N,) nats."""
         whiten = np.linalg.inv(self.cholesky).T
-        points, nodes = np.asarray(x, np.float64) @ whiten, self.centres @ whiten
+        points = np.asarray(x, np.float64) @ whiten
+        nodes = self.centres @ whiten
         constant = np.log(2 * np.pi * np.linalg.det(self.cholesky) * len(nodes))
         out = np.empty(len(points))
         for start in range(0, len(points), 4096):
@@ -65,7 +66,8 @@ class Checkerboard:
 
     def sample(self, n: int, rng: Rng) -> tuple[np.ndarray, None]:
         """float32 (n, 2) and no labels."""
-        row, half = rng.integers("row", 4, (n,)).numpy(), rng.integers("half", 2, (n,)).numpy()
+        row = rng.integers("row", 4, (n,)).numpy()
+        half = rng.integers("half", 2, (n,)).numpy()
         corner = np.stack([2 * half + row % 2, row], 1) - 2
         # The middles of a 2^20 lattice are exact in float32 and never rounded onto a neighbour's edge.
         inside = (rng.integers("inside", 2**20, (n, 2)).numpy() + 0.5) / 2**20
@@ -79,7 +81,7 @@ class Checkerboard:
 
 
 def density(name: str) -> Mixture | Checkerboard:
-    """What ``sample``s and knows its ``log_density``. Raises UsageError on an unknown name."""
+    """The distribution with this name. Raises UsageError if it is unknown."""
     if name == "gaussian":
         return Mixture(np.zeros((1, 2)), np.array([[1.0, 0.0], [0.6, 0.4]]))
     if name == "ring8":
@@ -90,13 +92,10 @@ def density(name: str) -> Mixture | Checkerboard:
         return Mixture(np.stack([across.ravel(), up.ravel()], 1), 0.05 * np.eye(2), np.arange(25))
     if name == "moons":
         t = np.linspace(0, np.pi, 64)
-        upper, lower = (
-            np.stack([np.cos(t), np.sin(t)], 1),
-            np.stack([1 - np.cos(t), 0.5 - np.sin(t)], 1),
-        )
-        return Mixture(
-            np.concatenate([upper, lower]) - (0.5, 0.25), 0.1 * np.eye(2), np.repeat((0, 1), 64)
-        )
+        upper = np.stack([np.cos(t), np.sin(t)], 1)
+        lower = np.stack([1 - np.cos(t), 0.5 - np.sin(t)], 1)
+        centres = np.concatenate([upper, lower]) - (0.5, 0.25)
+        return Mixture(centres, 0.1 * np.eye(2), np.repeat((0, 1), 64))
     if name == "spiral":
         t = np.linspace(0.25, 1, 20_001)
         curve = 2 * t[:, None] * np.stack([np.cos(4 * np.pi * t), np.sin(4 * np.pi * t)], 1)
@@ -109,8 +108,10 @@ def density(name: str) -> Mixture | Checkerboard:
 
 
 def modes(name: str) -> tuple[np.ndarray, float]:
-    """Centres (K, 2) and std of the separate modes of ring8 or grid25, for counting the modes that a model
-    covers (a sample within 3 std of a centre counts; Lin et al. 2018, "PacGAN"). Raises UsageError."""
+    """Centres (K, 2) and std of the separate modes of ring8 or grid25, for counting covered modes.
+
+    A sample within 3 std of a centre counts (Lin et al. 2018, "PacGAN"). Raises UsageError.
+    """
     if name not in SEPARATE:
         raise UsageError(f"'{name}' has no separate modes to count: use ring8 or grid25")
     mixture = density(name)
@@ -118,7 +119,7 @@ def modes(name: str) -> tuple[np.ndarray, float]:
 
 
 def load(name: str, config: DataConfig) -> Dataset:
-    """50,000 / 5,000 / 5,000 points. Splits are drawn, not divided: shares are refused."""
+    """50,000 / 5,000 / 5,000 points. The splits are drawn separately: shares are refused."""
     refuse_options(config, f"{name}, whose splits are drawn apart")
     source = density(name)
     rng = Rng(config.split_seed).at("toy", name)
