@@ -54,11 +54,7 @@ def load(name: str, config: DataConfig) -> Dataset:
     cache cannot be written or a download cannot be kept.
     """
     refuse_options(config, "text", *OPTIONS, "context")
-    default_vocabulary = DataConfig.model_fields["vocabulary"].default
-    if config.tokens != "bpe" and config.vocabulary != default_vocabulary:
-        raise UsageError(
-            "--vocabulary goes with --tokens bpe: the other kinds have as many symbols as they need"
-        )
+    _refuse_unused_vocabulary(config)
     documents, notes = _documents(name, config)
     key = _store_key(documents, config)
 
@@ -89,6 +85,14 @@ def load(name: str, config: DataConfig) -> Dataset:
         settings=config.given_options(),
         notes=(*store.notes, *notes),
     )
+
+
+def _refuse_unused_vocabulary(config: DataConfig) -> None:
+    default = DataConfig.model_fields["vocabulary"].default
+    if config.tokens != "bpe" and config.vocabulary != default:
+        raise UsageError(
+            "--vocabulary goes with --tokens bpe: the other kinds have as many symbols as they need"
+        )
 
 
 def _refuse_short_text(name: str, store: Store, config: DataConfig) -> None:

@@ -64,12 +64,7 @@ def build_store(at: Path, name: str, documents: list[Document], config: DataConf
         cuts = cut_places(text.size, config)
     tokenizer = _make_tokenizer(documents, cuts[0], not text.invalid, config, notes)
     counts, parts = _write_tokens(at / "x.npy", documents, cuts, tokenizer)
-    for part, record in parts.items():
-        if record["unknown"]:
-            notes.append(
-                f"{part}: {record['unknown']:,} characters do not occur in training; all are the "
-                "unknown symbol"
-            )
+    notes += _notes_on_unknown(parts)
     return {
         "counts": counts,
         "class_names": (),
@@ -132,6 +127,17 @@ def _find_alphabet(blocks: Iterable[bytes]) -> str:
     for text in decode_blocks(blocks):
         occurs[code_points(text)] = True
     return "".join(map(chr, np.flatnonzero(occurs).tolist()))
+
+
+def _notes_on_unknown(parts: dict[str, dict[str, int]]) -> list[str]:
+    notes = []
+    for part, record in parts.items():
+        if record["unknown"]:
+            notes.append(
+                f"{part}: {record['unknown']:,} characters do not occur in training; all are the "
+                "unknown symbol"
+            )
+    return notes
 
 
 def _write_tokens(
