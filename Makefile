@@ -5,12 +5,17 @@ BIN    := $(VENV)/bin
 # MNIST for the tests and benchmarks that want it; the package never needs it.
 export FROMNOISE_DATA ?= $(wildcard $(CURDIR)/../shared/data)
 
-.PHONY: tour test install clean
+.PHONY: tour test lint install clean
 tour: $(VENV)/.installed
 	$(BIN)/fromnoise tour --out runs/tour
 
 test: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -n auto --dist loadfile
+
+lint: $(VENV)/.installed-dev
+	$(BIN)/ruff format --check src tests benchmarks tools
+	$(BIN)/ruff check .
+	$(BIN)/basedpyright
 
 install: $(VENV)/.installed
 

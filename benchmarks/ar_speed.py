@@ -36,10 +36,15 @@ def main() -> None:
     for name in ("binary", "gru", "conv", "pixelcnn", "gated"):
         values = {key: value for key, value in PRESETS[name].items() if key in Config.model_fields}
         model = AutoRegressive(Config(**values | {"conditional": True}), spec).eval()
-        cached = seconds(lambda model=model: model.sample(N, y, Options(), Rng(0).per_row(range(N))))
+        cached = seconds(
+            lambda model=model: model.sample(N, y, Options(), Rng(0).per_row(range(N)))
+        )
         s = torch.zeros((N, model.length), dtype=torch.int64)
         forward = seconds(lambda model=model, s=s: [model.log_probs(s, y) for _ in range(2)]) / 2
-        print(f"{name:9} {model.length} symbols: 64 digits in {cached:.2f} s cached, {forward * model.length:.1f} s without: {forward * model.length / cached:.0f} times", flush=True)
+        print(
+            f"{name:9} {model.length} symbols: 64 digits in {cached:.2f} s cached, {forward * model.length:.1f} s without: {forward * model.length / cached:.0f} times",
+            flush=True,
+        )
 
 
 if __name__ == "__main__":

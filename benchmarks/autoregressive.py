@@ -34,10 +34,18 @@ def trained(about: str, out: str, preset: str, minutes: list[float], **data) -> 
     parser.add_argument("--minutes", type=float, nargs="+", default=minutes)
     parser.add_argument("--preset", default=preset)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--checkpoint", default="best", help="best on the validation split, or last")
+    parser.add_argument(
+        "--checkpoint", default="best", help="best on the validation split, or last"
+    )
     parser.add_argument("--out", type=Path, default=Path(out))
-    parser.add_argument("--run", type=Path, help="measure this run, however often it was resumed, instead of training one")
-    parser.add_argument("--set", nargs="*", default=[], metavar="NAME=VALUE", help="further options of the training")
+    parser.add_argument(
+        "--run",
+        type=Path,
+        help="measure this run, however often it was resumed, instead of training one",
+    )
+    parser.add_argument(
+        "--set", nargs="*", default=[], metavar="NAME=VALUE", help="further options of the training"
+    )
     args = parser.parse_args()
     header(args.seed)
     more = dict(item.split("=", 1) for item in args.set)
@@ -47,10 +55,28 @@ def trained(about: str, out: str, preset: str, minutes: list[float], **data) -> 
         if any(settings.get(name) != value for name, value in data.items()):
             raise SystemExit(f"{args.run} was trained on {settings}: give --run one of {data}")
         last = opened.run.events("interval")[-1]
-        yield Trained(f"{args.run} (training, validation and saving)", last["seconds"], last, opened)
+        yield Trained(
+            f"{args.run} (training, validation and saving)", last["seconds"], last, opened
+        )
         return
     for budget in args.minutes:
-        path, begin = args.out / "-".join([args.preset, f"{budget:g}min", *args.set, str(args.seed)]), time.perf_counter()
-        run = fn.train("autoregressive", preset=args.preset, minutes=budget, seed=args.seed, out=path, **data, **more)
+        path, begin = (
+            args.out / "-".join([args.preset, f"{budget:g}min", *args.set, str(args.seed)]),
+            time.perf_counter(),
+        )
+        run = fn.train(
+            "autoregressive",
+            preset=args.preset,
+            minutes=budget,
+            seed=args.seed,
+            out=path,
+            **data,
+            **more,
+        )
         seconds = time.perf_counter() - begin
-        yield Trained(" ".join([args.preset, *args.set]), seconds, run.run.events("interval")[-1], fn.open(path, which=args.checkpoint))
+        yield Trained(
+            " ".join([args.preset, *args.set]),
+            seconds,
+            run.run.events("interval")[-1],
+            fn.open(path, which=args.checkpoint),
+        )

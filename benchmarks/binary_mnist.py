@@ -26,12 +26,14 @@ def test_nats(opened) -> np.ndarray:
 
 
 def main() -> None:
-    for run in trained(__doc__, "runs/binary-mnist", "binary", [10], data="mnist", binarise="dynamic"):
+    for run in trained(
+        __doc__, "runs/binary-mnist", "binary", [10], data="mnist", binarise="dynamic"
+    ):
         nats, last, opened = test_nats(run.opened), run.last, run.opened
         given = " given the label" if opened.model.config.conditional else ""
         print(
             f"{run.said}: {run.seconds / 60:.1f} minutes, {run.parameters:,} parameters, {last['step']:,} steps, {last['items_per_second']:,.0f} images/s, "
-            f"step {opened.restored.step:,}: {nats.mean():.3f} nats{given} (standard error {nats.std() / math.sqrt(len(nats)):.3f}); "
+            f"step {opened.loaded.step:,}: {nats.mean():.3f} nats{given} (standard error {nats.std() / math.sqrt(len(nats)):.3f}); "
             f"validation last / best {last['validation']['nll']:.3f} / {last['best']['value'] * opened.model.length:.3f}",
             flush=True,
         )

@@ -17,7 +17,7 @@ from fromnoise.core.config import build
 from fromnoise.data import DataConfig
 from fromnoise.evaluate.likelihood import score
 from fromnoise.families import load
-from fromnoise.training.restore import Restored
+from fromnoise.runs.load import LoadedRun
 
 
 def main() -> None:
@@ -30,10 +30,10 @@ def main() -> None:
     mnist = data.load("mnist", build(DataConfig, {"binarise": "dynamic"}))
     vae = load("vae")
     config = vae.Config(hidden=(512,), activation="relu", latent_dim=2)
-    restored = Restored(None, vae, vae.FAMILY(config, mnist.spec).eval(), mnist, 0)
-    score(restored, k, 256)
+    loaded = LoadedRun(None, vae, vae.FAMILY(config, mnist.spec).eval(), mnist, 0)
+    score(loaded, k, 256)
     begin = time.perf_counter()
-    found = score(restored, k)
+    found = score(loaded, k)
     ours = (time.perf_counter() - begin) / found.n
 
     from pythae.models import VAE, VAEConfig
@@ -45,7 +45,9 @@ def main() -> None:
         begin = time.perf_counter()
         model.get_nll(x, n_samples=k, batch_size=k)
     theirs = (time.perf_counter() - begin) / len(x)
-    print(f"k = {k}: ours {1e3 * ours:.3f} ms an image ({found.n} images), pythae {1e3 * theirs:.3f} ms; ratio {ours / theirs:.3f}")
+    print(
+        f"k = {k}: ours {1e3 * ours:.3f} ms an image ({found.n} images), pythae {1e3 * theirs:.3f} ms; ratio {ours / theirs:.3f}"
+    )
 
 
 if __name__ == "__main__":

@@ -28,8 +28,8 @@ MODELS = {
 LOADS = ("quiet", "one busy loop", "two busy loops", "another training")
 BUSY_LOOP = "while True: pass"
 BUSY_TRAINING = """
-from fromnoise.training import launch
-trainer = launch.plan("vae", "digits", "lecture", steps=1, threads=int(__import__("sys").argv[1])).trainer()
+from fromnoise.training.plan import make_plan
+trainer = make_plan("vae", "digits", "lecture", steps=1, threads=int(__import__("sys").argv[1])).trainer()
 print("ready", flush=True)
 while True:
     trainer.advance(10**9)
@@ -38,9 +38,11 @@ while True:
 
 def serve(threads: int) -> None:
     """Reads "MODEL SECONDS" lines, trains for so long, answers with seconds a step."""
-    from fromnoise.training import launch
+    from fromnoise.training.plan import make_plan
 
-    make = lambda family, preset, options: launch.plan(family, "digits", preset, steps=1, threads=threads, **options).trainer()
+    def make(family, preset, options):
+        return make_plan(family, "digits", preset, steps=1, threads=threads, **options).trainer()
+
     trainers = {name: make(*parts) for name, parts in MODELS.items()}
     for trainer in trainers.values():
         for _ in range(5):
@@ -56,11 +58,20 @@ def serve(threads: int) -> None:
 
 
 def start(command: list[str], environment: dict | None = None) -> subprocess.Popen:
-    return subprocess.Popen([sys.executable, *command], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=os.environ | (environment or {}))
+    return subprocess.Popen(
+        [sys.executable, *command],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=os.environ | (environment or {}),
+    )
 
 
 def load_of(name: str, threads: int) -> list[subprocess.Popen]:
-    loops = [start(["-c", BUSY_LOOP]) for _ in range({"one busy loop": 1, "two busy loops": 2}.get(name, 0))]
+    loops = [
+        start(["-c", BUSY_LOOP])
+        for _ in range({"one busy loop": 1, "two busy loops": 2}.get(name, 0))
+    ]
     if name == "another training":
         loops.append(start(["-c", BUSY_TRAINING, str(threads)]))
         loops[-1].stdout.readline()
@@ -99,11 +110,26 @@ def tours() -> dict[str, float]:
         others, begin = load_of(load, 0), time.perf_counter()
         try:
             with tempfile.TemporaryDirectory() as folder:
-                subprocess.run([sys.executable, "-m", "fromnoise", "tour", "--quiet", "--out", f"{folder}/tour"], check=True, stdout=subprocess.DEVNULL)
+                subprocess.run(
+                    [
+                        sys.executable,
+                        "-m",
+                        "fromnoise",
+                        "tour",
+                        "--quiet",
+                        "--out",
+                        f"{folder}/tour",
+                    ],
+                    check=True,
+                    stdout=subprocess.DEVNULL,
+                )
         finally:
             end(others)
         found[load] = time.perf_counter() - begin
-        print(f"tour, {load}: {found[load]:.0f} s, {found[load] / found[LOADS[0]]:.2f} of quiet", flush=True)
+        print(
+            f"tour, {load}: {found[load]:.0f} s, {found[load] / found[LOADS[0]]:.2f} of quiet",
+            flush=True,
+        )
     return found
 
 
@@ -112,7 +138,9 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=0.5, help="of each measurement")
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--spins", default="300000,10000,1000,0", help="GOMP_SPINCOUNT; the first is compared with")
+    parser.add_argument(
+        "--spins", default="300000,10000,1000,0", help="GOMP_SPINCOUNT; the first is compared with"
+    )
     parser.add_argument("--tour", action="store_true")
     parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
     args = parser.parse_args()
@@ -125,23 +153,40 @@ def main() -> None:
     spins, servers = args.spins.split(","), {}
     try:
         for value in spins:
-            servers[value] = start([__file__, "--serve", "--threads", str(args.threads)], {"GOMP_SPINCOUNT": value})
+            servers[value] = start(
+                [__file__, "--serve", "--threads", str(args.threads)], {"GOMP_SPINCOUNT": value}
+            )
             servers[value].stdout.readline()
         rounds = measured(servers, args.rounds, args.seconds, args.threads)
     finally:
         end(list(servers.values()))
-    middle = lambda value: statistics.median(map(value, rounds))
+
+    def middle(value):
+        return statistics.median(map(value, rounds))
+
     table = []
     for load in LOADS:
         for model in MODELS:
             for value in spins:
-                here, usual, quiet = (load, model, value), (load, model, spins[0]), (LOADS[0], model, value)
+                here, usual, quiet = (
+                    (load, model, value),
+                    (load, model, spins[0]),
+                    (LOADS[0], model, value),
+                )
                 row = {
-                    "load": load, "model": model, "spins": value, "ms": 1000 * middle(lambda r: r[here]),
-                    "to_usual": middle(lambda r: r[here] / r[usual]), "to_quiet": middle(lambda r: r[here] / r[quiet]),
-                }  # fmt: skip
+                    "load": load,
+                    "model": model,
+                    "spins": value,
+                    "ms": 1000 * middle(lambda r: r[here]),
+                    "to_usual": middle(lambda r: r[here] / r[usual]),
+                    "to_quiet": middle(lambda r: r[here] / r[quiet]),
+                }
                 table.append(row)
-                print("{load:<17} {model:<10} spins {spins:>7}  {ms:8.2f} ms  {to_usual:5.2f} of the usual  {to_quiet:6.2f} of quiet".format(**row))
+                print(
+                    "{load:<17} {model:<10} spins {spins:>7}  {ms:8.2f} ms  {to_usual:5.2f} of the usual  {to_quiet:6.2f} of quiet".format(
+                        **row
+                    )
+                )
     print(json.dumps(table))
 
 

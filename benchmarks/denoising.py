@@ -20,16 +20,26 @@ def main() -> None:
     parser.add_argument("--out", default="runs")
     args = parser.parse_args()
     header()
-    train = lambda name, **o: fn.train(
-        "autoencoder", data="mnist", preset="denoising", minutes=args.minutes, out=Path(args.out) / name, **o
-    ).restored
+
+    def train(name, **o):
+        return fn.train(
+            "autoencoder",
+            data="mnist",
+            preset="denoising",
+            minutes=args.minutes,
+            out=Path(args.out) / name,
+            **o,
+        ).loaded
+
     denoiser = train("denoiser")
     plain = train("plain", corruption="none")
     print("sigma   noisy   plain AE   denoiser   (PSNR in dB, 10,000 test images)")
     for sigma in (0.25, 0.5, 0.75):
         a, b = (denoising_psnr(r, denoiser.model, sigma) for r in (denoiser, plain))
         trained = "trained" if sigma == 0.5 else "never trained on"
-        print(f"{sigma:5.2f}  {a['noisy']:6.2f}  {b['denoised']:9.2f}  {a['denoised']:9.2f}   {trained}")
+        print(
+            f"{sigma:5.2f}  {a['noisy']:6.2f}  {b['denoised']:9.2f}  {a['denoised']:9.2f}   {trained}"
+        )
 
 
 if __name__ == "__main__":

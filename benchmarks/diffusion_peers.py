@@ -31,8 +31,8 @@ from mnist_scale import SAMPLES, Scale
 from torch import Tensor, nn
 
 import fromnoise as fn
-from fromnoise import sample
 from fromnoise.core.family import count_parameters
+from fromnoise.inference import sample
 
 BATCH, TRIAL = 128, 1000
 
@@ -49,10 +49,28 @@ class Trained:
 
 def ours(scale: Scale, args: argparse.Namespace) -> Trained:
     more = {"conditional": True} | dict(item.split("=", 1) for item in args.set)
-    run = fn.train("diffusion", data="mnist", minutes=args.minutes, seed=args.seed, threads=args.threads, out=args.out / "run", **more)
-    draw = lambda sampler: lambda n: sample.sample(run.restored, n, args.seed, options={"steps": args.steps, "sampler": sampler})
+    run = fn.train(
+        "diffusion",
+        data="mnist",
+        minutes=args.minutes,
+        seed=args.seed,
+        threads=args.threads,
+        out=args.out / "run",
+        **more,
+    )
+
+    def draw(sampler):
+        return lambda n: sample.sample(
+            run.loaded, n, args.seed, options={"steps": args.steps, "sampler": sampler}
+        )
+
     rate = run.run.events("interval")[-1]["items_per_second"]  # validation and saving included
-    return Trained(count_parameters(run.model), rate, run.run.info["train"]["precision"], {"DPM-Solver++ 2M": draw("dpm"), "Euler": draw("euler")})
+    return Trained(
+        count_parameters(run.model),
+        rate,
+        run.run.info["train"]["precision"],
+        {"DPM-Solver++ 2M": draw("dpm"), "Euler": draw("euler")},
+    )
 
 
 def batches(scale: Scale, minutes: float) -> Iterator[tuple[Tensor, Tensor]]:
@@ -66,7 +84,9 @@ def batches(scale: Scale, minutes: float) -> Iterator[tuple[Tensor, Tensor]]:
             yield x[rows], y[rows]
 
 
-def learn(net: nn.Module, loss: Callable[[Tensor, Tensor], Tensor], scale: Scale, minutes: float) -> float:
+def learn(
+    net: nn.Module, loss: Callable[[Tensor, Tensor], Tensor], scale: Scale, minutes: float
+) -> float:
     """Trains net by Adam 1e-3 on loss(x, y) and returns images per second."""
     optimizer, seen, begin = torch.optim.Adam(net.parameters(), 1e-3), 0, time.monotonic()
     for x, y in batches(scale, minutes):
@@ -85,7 +105,9 @@ def in_parts(one: Callable[[Tensor, Tensor], Tensor], seed: int) -> Callable[[in
     @torch.no_grad()
     def draw(n: int) -> Tensor:
         torch.manual_seed(seed)
-        return torch.cat([one(torch.randn(100, 1, 28, 28), torch.arange(100) % 10) for _ in range(-(-n // 100))])[:n]
+        return torch.cat(
+            [one(torch.randn(100, 1, 28, 28), torch.arange(100) % 10) for _ in range(-(-n // 100))]
+        )[:n]
 
     return draw
 
@@ -94,7 +116,12 @@ def torchcfm(scale: Scale, args: argparse.Namespace) -> Trained:
     from torchcfm.conditional_flow_matching import ConditionalFlowMatcher
     from torchcfm.models.unet import UNetModel
 
-    net, flow = UNetModel(dim=(1, 28, 28), num_channels=32, num_res_blocks=1, num_classes=10, class_cond=True), ConditionalFlowMatcher(sigma=0.0)
+    net, flow = (
+        UNetModel(
+            dim=(1, 28, 28), num_channels=32, num_res_blocks=1, num_classes=10, class_cond=True
+        ),
+        ConditionalFlowMatcher(sigma=0.0),
+    )
 
     def loss(x: Tensor, y: Tensor) -> Tensor:
         t, x_t, velocity = flow.sample_location_and_conditional_flow(torch.randn_like(x), x)
@@ -112,9 +139,23 @@ def torchcfm(scale: Scale, args: argparse.Namespace) -> Trained:
 def course(scale: Scale, args: argparse.Namespace) -> Trained:
     from diffusers import DDIMScheduler, DDPMScheduler, UNet2DModel
 
-    down, up = ("DownBlock2D", "AttnDownBlock2D", "AttnDownBlock2D"), ("AttnUpBlock2D", "AttnUpBlock2D", "UpBlock2D")
-    shape = dict(sample_size=28, in_channels=1 + 4, out_channels=1, layers_per_block=2, block_out_channels=(32, 64, 64))
-    net = nn.ModuleDict({"label": nn.Embedding(10, 4), "unet": UNet2DModel(**shape, down_block_types=down, up_block_types=up)})
+    down, up = (
+        ("DownBlock2D", "AttnDownBlock2D", "AttnDownBlock2D"),
+        ("AttnUpBlock2D", "AttnUpBlock2D", "UpBlock2D"),
+    )
+    shape = dict(
+        sample_size=28,
+        in_channels=1 + 4,
+        out_channels=1,
+        layers_per_block=2,
+        block_out_channels=(32, 64, 64),
+    )
+    net = nn.ModuleDict(
+        {
+            "label": nn.Embedding(10, 4),
+            "unet": UNet2DModel(**shape, down_block_types=down, up_block_types=up),
+        }
+    )
     schedule = DDPMScheduler(num_train_timesteps=1000, beta_schedule="squaredcos_cap_v2")
 
     def eps_hat(x_t: Tensor, t: Tensor, y: Tensor) -> Tensor:
@@ -138,7 +179,10 @@ def course(scale: Scale, args: argparse.Namespace) -> Trained:
         return draw
 
     rate = learn(net, loss, scale, args.minutes)
-    ways = {f"DDIM, {spacing}": in_parts(ddim(spacing), args.seed) for spacing in ("leading", "trailing")}
+    ways = {
+        f"DDIM, {spacing}": in_parts(ddim(spacing), args.seed)
+        for spacing in ("leading", "trailing")
+    }
     return Trained(count_parameters(net), rate, "float32", ways)
 
 
@@ -147,7 +191,10 @@ def better(trained: Trained, scale: Scale) -> str:
     if len(trained.ways) == 1:
         return next(iter(trained.ways))
     found = {way: scale(scale.as_files(draw(TRIAL)))[0].value for way, draw in trained.ways.items()}
-    print(f"  of {TRIAL:,} samples: {'; '.join(f'{way} {value:.3f}' for way, value in found.items())}", flush=True)
+    print(
+        f"  of {TRIAL:,} samples: {'; '.join(f'{way} {value:.3f}' for way, value in found.items())}",
+        flush=True,
+    )
     return min(found, key=found.get)
 
 
@@ -159,17 +206,27 @@ ASKED = {"torchcfm": 10, "course": 8}
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--minutes", type=float, default=10)
-    parser.add_argument("--steps", type=int, default=10, help="evaluations of the network for each sample")
+    parser.add_argument(
+        "--steps", type=int, default=10, help="evaluations of the network for each sample"
+    )
     parser.add_argument("--samples", type=int, default=SAMPLES)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=0, help="of all three; 0: all cores")
     parser.add_argument("--only", nargs="*", choices=list(MAKERS), default=list(MAKERS))
     parser.add_argument("--out", type=Path, default=Path("runs/diffusion-peers"))
-    parser.add_argument("--set", nargs="*", default=[], metavar="NAME=VALUE", help="further options of our training")
+    parser.add_argument(
+        "--set", nargs="*", default=[], metavar="NAME=VALUE", help="further options of our training"
+    )
     args = parser.parse_args()
-    missing = [package for name, package in (("torchcfm", "torchcfm"), ("torchcfm", "ot"), ("course", "diffusers")) if name in args.only and not find_spec(package)]
+    missing = [
+        package
+        for name, package in (("torchcfm", "torchcfm"), ("torchcfm", "ot"), ("course", "diffusers"))
+        if name in args.only and not find_spec(package)
+    ]
     if missing:  # before the first ten minutes, not after
-        sys.exit(f"not installed: {', '.join(missing)}. How to: {__file__}, or leave them out with --only")
+        sys.exit(
+            f"not installed: {', '.join(missing)}. How to: {__file__}, or leave them out with --only"
+        )
     header(args.seed, args.threads)
     if args.threads:
         torch.set_num_threads(args.threads)
@@ -182,18 +239,29 @@ def main() -> None:
         trained = MAKERS[name](scale, args)
         print(
             f"{name}: {trained.parameters:,} parameters, {trained.precision}, {trained.rate:,.1f} images/s in training; "
-            f"{(time.monotonic() - begin) / 60:.1f} minutes, everything included", flush=True,
-        )  # fmt: skip
+            f"{(time.monotonic() - begin) / 60:.1f} minutes, everything included",
+            flush=True,
+        )
         way, begin = better(trained, scale), time.monotonic()
         x = scale.as_files(trained.ways[way](args.samples))
-        seconds, rates[name], distances[name] = time.monotonic() - begin, trained.rate, scale(x)[0].value
-        print(scale.line(f"  {args.samples:,} samples, {args.steps} evaluations, {way}, {seconds:.0f} s", x), flush=True)
+        seconds, rates[name], distances[name] = (
+            time.monotonic() - begin,
+            trained.rate,
+            scale(x)[0].value,
+        )
+        print(
+            scale.line(
+                f"  {args.samples:,} samples, {args.steps} evaluations, {way}, {seconds:.0f} s", x
+            ),
+            flush=True,
+        )
         scale.save_grid(x[:100], args.out / f"{name}.png")
     for name in [name for name in ASKED if {name, "diffusion"} <= set(rates)]:
         print(
             f"beside {name}: {rates['diffusion'] / rates[name]:.1f} times its images/s (asked: {ASKED[name]}), "
-            f"{distances['diffusion'] / distances[name]:.3f} of its distance (asked: at most 0.333)", flush=True,
-        )  # fmt: skip
+            f"{distances['diffusion'] / distances[name]:.3f} of its distance (asked: at most 0.333)",
+            flush=True,
+        )
 
 
 if __name__ == "__main__":

@@ -25,8 +25,16 @@ def main() -> None:
     header(0)
     for name, options in MADE.items():
         file = evaluator.fit(data.load(name), **options)
-        path = evaluator.write(file, out / f"{name}-{hashlib.sha256(file).hexdigest()[:8]}.safetensors")
-        print(path, len(file), "bytes, validation accuracy", evaluator.load(path).about["validation_accuracy"], flush=True)
+        path = evaluator.write(
+            file, out / f"{name}-{hashlib.sha256(file).hexdigest()[:8]}.safetensors"
+        )
+        print(
+            path,
+            len(file),
+            "bytes, validation accuracy",
+            evaluator.load(path).about["validation_accuracy"],
+            flush=True,
+        )
 
 
 if __name__ == "__main__":

@@ -30,27 +30,63 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from fromnoise.comparison import headline
 from fromnoise.core.errors import FromNoiseError
-from fromnoise.core.files import sealed, sealed_line
-from fromnoise.core.records import read_report
-from fromnoise.core.run import Run, examine_runs
+from fromnoise.core.json_files import sealed
+from fromnoise.core.lines import sealed_line
 from fromnoise.evaluate.report import evaluate
 from fromnoise.evaluate.table import plain_table
-from fromnoise.sample import sample, write
-from fromnoise.show.figures import show
-from fromnoise.training import checkpoint, launch
-from fromnoise.training.restore import restore
-from fromnoise.training.strip import read_strip, strips_of
-from fromnoise.training.verify import verify
+from fromnoise.inference.sample import sample
+from fromnoise.inference.write import write
+from fromnoise.runs import checkpoint
+from fromnoise.runs.directory import Run, open_runs
+from fromnoise.runs.load import load_run
+from fromnoise.runs.progress_samples import list_progress_samples, read_progress_samples
+from fromnoise.runs.records.report import read_report
+from fromnoise.runs.verify import verify
+from fromnoise.show.catalogue import show
+from fromnoise.studies.comparison import headline
+from fromnoise.training.launch import start_run
+from fromnoise.training.plan import make_plan, option_models
+from fromnoise.training.resume import newest_checkpoint, recorded_plan
 
 SECONDS, MEMORY = 5, 2**30
 COMMON = {"batch_size": 16, "validation_examples": 20, "threads": 1, "intervals": 2}
 DEEP = object()  # stands for lists in lists
 VALUES = (
-    None, True, False, -1, 0, 1, 2, 5, 2**31, 2**53, 2**63 - 1, 10**30, -(10**30), 0.5, -0.0, 1e308, float("nan"), float("inf"), "", "x", "5", "../../etc/passwd",
-    "\ud800", "\x1b[31m", "x" * 100_000, [], [1], ["x"], [None], [[1]], {}, {"x": 1}, DEEP,
-)  # fmt: skip
+    None,
+    True,
+    False,
+    -1,
+    0,
+    1,
+    2,
+    5,
+    2**31,
+    2**53,
+    2**63 - 1,
+    10**30,
+    -(10**30),
+    0.5,
+    -0.0,
+    1e308,
+    float("nan"),
+    float("inf"),
+    "",
+    "x",
+    "5",
+    "../../etc/passwd",
+    "\ud800",
+    "\x1b[31m",
+    "x" * 100_000,
+    [],
+    [1],
+    ["x"],
+    [None],
+    [[1]],
+    {},
+    {"x": 1},
+    DEEP,
+)
 RECORDS = ("run.json", "manifest.json", "events.jsonl", "sessions.jsonl", "report.json")
 
 
@@ -63,8 +99,13 @@ def alarm(seconds: float):
     def ring(*_):
         raise Hang
 
-    for number, timer, limit in ((signal.SIGPROF, signal.ITIMER_PROF, seconds), (signal.SIGALRM, signal.ITIMER_REAL, 20 * seconds)):
-        signal.signal(number, ring)  # seconds of the processor, since the machine may be busy; and of the clock, for what waits
+    for number, timer, limit in (
+        (signal.SIGPROF, signal.ITIMER_PROF, seconds),
+        (signal.SIGALRM, signal.ITIMER_REAL, 20 * seconds),
+    ):
+        signal.signal(
+            number, ring
+        )  # seconds of the processor, since the machine may be busy; and of the clock, for what waits
         signal.setitimer(timer, limit)
     try:
         yield
@@ -80,29 +121,56 @@ def make_runs(root: Path) -> list[Path]:
     """Finished runs of images, a table, a text and points, each with what one can have: measured, drawn and sampled."""
     text, table = root / "t.txt", root / "t.csv"
     text.write_text("to be or not to be, that is the question. " * 60)
-    table.write_text("a,b,c\n" + "".join(f"{i % 7},{i * 0.37 % 1:.3f},{'xyz'[i % 3]}\n" for i in range(120)))
+    table.write_text(
+        "a,b,c\n" + "".join(f"{i % 7},{i * 0.37 % 1:.3f},{'xyz'[i % 3]}\n" for i in range(120))
+    )
     plans = {
-        "vae": {"family_name": "vae", "data_name": "digits", "hidden": (4,), "latent_dim": 2, "steps": 4, **COMMON},
-        "mixture": {"family_name": "classical", "data_name": str(table), "model": "mixture", "components": 2, **COMMON},
-        "counts": {"family_name": "autoregressive", "data_name": str(text), "preset": "ngram", "context": 8, **COMMON},
+        "vae": {
+            "family_name": "vae",
+            "data_name": "digits",
+            "hidden": (4,),
+            "latent_dim": 2,
+            "steps": 4,
+            **COMMON,
+        },
+        "mixture": {
+            "family_name": "classical",
+            "data_name": str(table),
+            "model": "mixture",
+            "components": 2,
+            **COMMON,
+        },
+        "counts": {
+            "family_name": "autoregressive",
+            "data_name": str(text),
+            "preset": "ngram",
+            "context": 8,
+            **COMMON,
+        },
         "gan": {"family_name": "gan", "data_name": "ring8", "steps": 4, "hidden": (8,), **COMMON},
     }
     made = []
     for name, options in plans.items():
-        plan = launch.plan(**{key: value for key, value in options.items() if key in ("family_name", "data_name", "preset") or has_option(options, key)})
-        run = launch.start(plan, root / "runs" / name)
+        plan = make_plan(
+            **{
+                key: value
+                for key, value in options.items()
+                if key in ("family_name", "data_name", "preset") or has_option(options, key)
+            }
+        )
+        run = start_run(plan, root / "runs" / name)
         made.append(run.path)
-    vae = restore(Run(made[0]))
+    vae = load_run(Run(made[0]))
     evaluate(vae, quick=True, samples=200)
     (made[0] / "report-quick.json").rename(made[0] / "report.json")
     show(vae, ["curves"])
     written = write(vae.dataset, sample(vae, 4), made[0] / "samples" / "four.npy")
-    vae.run.note_outputs(written)
+    vae.run.record_outputs(written)
     return made
 
 
 def has_option(options: dict, name: str) -> bool:
-    models = launch.option_models(launch.families.load(options["family_name"]))
+    models = option_models(families.load(options["family_name"]))
     return any(name in model.model_fields for model in models)
 
 
@@ -111,7 +179,13 @@ def has_option(options: dict, name: str) -> bool:
 
 def places(value, path=()) -> list[tuple]:
     """The paths to all parts of a JSON value."""
-    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    inner = (
+        value.items()
+        if isinstance(value, dict)
+        else enumerate(value)
+        if isinstance(value, list)
+        else ()
+    )
     return [path, *(place for key, part in inner for place in places(part, (*path, key)))]
 
 
@@ -165,13 +239,19 @@ def changed_bytes(data: bytes, rng: np.random.Generator) -> bytes:
         case 4:
             return data[:at] + rng.bytes(int(rng.integers(1, 40))) + data[at:]
         case 5:
-            return data.decode("utf-8", "replace").encode(("utf-16", "utf-8-sig", "utf-7", "utf-32")[rng.integers(4)])
+            return data.decode("utf-8", "replace").encode(
+                ("utf-16", "utf-8-sig", "utf-7", "utf-32")[rng.integers(4)]
+            )
         case 6:
             return b"[" * 200_000
         case 7:
             return data[:at] + b'{"x":' * 200_000 + data[at:]
         case _:
-            return data.replace(b":", b": 1e999,", 1) if rng.random() < 0.5 else data.replace(b"{", b'{"format": 1, "format": 1, ', 1)
+            return (
+                data.replace(b":", b": 1e999,", 1)
+                if rng.random() < 0.5
+                else data.replace(b"{", b'{"format": 1, "format": 1, ', 1)
+            )
 
 
 def change_record(path: Path, rng: np.random.Generator) -> None:
@@ -187,8 +267,14 @@ def change_record(path: Path, rng: np.random.Generator) -> None:
         with contextlib.suppress(ValueError, TypeError, RecursionError):
             value = json.loads(as_text(value))
             rest = {key: part for key, part in value.items() if key != "digest"}
-            lines[number] = sealed_line(rest).rstrip("\n") if path.suffix == ".jsonl" else sealed(rest)
-            path.write_bytes(("\n".join(lines) + "\n" * (path.suffix == ".jsonl")).encode("utf-8", "surrogatepass"))
+            lines[number] = (
+                sealed_line(rest).rstrip("\n") if path.suffix == ".jsonl" else sealed(rest)
+            )
+            path.write_bytes(
+                ("\n".join(lines) + "\n" * (path.suffix == ".jsonl")).encode(
+                    "utf-8", "surrogatepass"
+                )
+            )
             return
     lines[number] = as_text(value).replace("\n", " " if path.suffix == ".jsonl" else "\n")
     path.write_text("\n".join(lines) + "\n" * (path.suffix == ".jsonl"), errors="surrogatepass")
@@ -210,7 +296,9 @@ def change_tensors(path: Path, rng: np.random.Generator) -> None:
         case 3:
             out = bytearray(data)
             for _ in range(int(rng.integers(1, 200))):
-                out[rng.integers(8 + size, len(out)) if len(body) else 0] ^= int(rng.integers(1, 256))
+                out[rng.integers(8 + size, len(out)) if len(body) else 0] ^= int(
+                    rng.integers(1, 256)
+                )
             data = bytes(out)
         case _:
             names = [name for name in header if name != "__metadata__"]
@@ -218,11 +306,38 @@ def change_tensors(path: Path, rng: np.random.Generator) -> None:
                 entry = header[names[rng.integers(len(names))]]
                 which = rng.integers(3)
                 if which == 0:
-                    entry["dtype"] = ("F64", "F16", "BF16", "I8", "BOOL", "U64", "C64", "F8_E4M3", "F4", "x")[rng.integers(10)]
+                    entry["dtype"] = (
+                        "F64",
+                        "F16",
+                        "BF16",
+                        "I8",
+                        "BOOL",
+                        "U64",
+                        "C64",
+                        "F8_E4M3",
+                        "F4",
+                        "x",
+                    )[rng.integers(10)]
                 elif which == 1:
-                    entry["shape"] = ([], [0], [2**40], [-1], [1] * 70, [2**32, 2**32], [*entry["shape"], 1], "x")[rng.integers(8)]
+                    entry["shape"] = (
+                        [],
+                        [0],
+                        [2**40],
+                        [-1],
+                        [1] * 70,
+                        [2**32, 2**32],
+                        [*entry["shape"], 1],
+                        "x",
+                    )[rng.integers(8)]
                 else:
-                    entry["data_offsets"] = ([0, 0], [0, 2**62], [8, 4], [-1, 4], [0], [0, len(body)])[rng.integers(6)]
+                    entry["data_offsets"] = (
+                        [0, 0],
+                        [0, 2**62],
+                        [8, 4],
+                        [-1, 4],
+                        [0],
+                        [0, len(body)],
+                    )[rng.integers(6)]
             else:
                 header = changed_value(header, rng)
             text = as_text(header).encode("utf-8", "surrogatepass")
@@ -230,7 +345,10 @@ def change_tensors(path: Path, rng: np.random.Generator) -> None:
     path.write_bytes(data)
     if rng.random() < 0.75:
         manifest = json.loads((path.parent / "manifest.json").read_text())
-        manifest["files"][path.name] = {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+        manifest["files"][path.name] = {
+            "bytes": len(data),
+            "sha256": hashlib.sha256(data).hexdigest(),
+        }
         (path.parent / "manifest.json").write_text(sealed(manifest))
 
 
@@ -239,35 +357,52 @@ def change_tensors(path: Path, rng: np.random.Generator) -> None:
 
 def steps_for(path: Path, file: Path) -> list[Callable]:
     """What reads a run whose ``file`` is damaged."""
-    find = lambda: checkpoint.find(Run(path))
+
+    def find():
+        return checkpoint.find(Run(path))
+
     if file.suffix == ".safetensors":
-        return [lambda: [find().tensors(part) for part in checkpoint.PARTS], lambda: used(path), lambda: resumed(path), lambda: verify(Run(path))]
+        return [
+            lambda: [find().tensors(part) for part in checkpoint.PARTS],
+            lambda: used(path),
+            lambda: resumed(path),
+            lambda: verify(Run(path)),
+        ]
     steps = [lambda: listed(path), lambda: verify(Run(path)), lambda: Run(path).seconds()]
     if file.name == "report.json":
         return [*steps, lambda: printed(file)]
     if file.suffix == ".jsonl":
-        return [*steps, lambda: Run(path).events(), lambda: [read_strip(strip) for strip in strips_of(Run(path)).values()], lambda: rewound(path)]
+        return [
+            *steps,
+            lambda: Run(path).events(),
+            lambda: [
+                read_progress_samples(strip) for strip in list_progress_samples(Run(path)).values()
+            ],
+            lambda: rewound(path),
+        ]
     return [*steps, find, lambda: used(path), lambda: resumed(path)]
 
 
 def listed(path: Path) -> None:
     """As ``fromnoise runs`` does."""
-    found = examine_runs(path.parent)
+    found = open_runs(path.parent)
     assert set(found) == {path.parent / other.name for other in path.parent.iterdir()}
     events = found[path].events("interval") if isinstance(found[path], Run) else []
-    assert all(isinstance(event["validation"]["value"] + event["step"], float | int) for event in events)
+    assert all(
+        isinstance(event["validation"]["value"] + event["step"], float | int) for event in events
+    )
 
 
 def used(path: Path) -> None:
     for weights in ("ema", "model"):
-        sample(restore(Run(path), weights=weights, with_data=False), 2)
+        sample(load_run(Run(path), weights=weights, with_data=False), 2)
 
 
 def resumed(path: Path) -> None:
     """Up to the first step."""
     run = Run(path)
-    trainer = launch.planned(run).trainer()
-    saved = launch.newest(run)
+    trainer = recorded_plan(run).trainer()
+    saved = newest_checkpoint(run)
     if saved:
         trainer.load(saved)
         if trainer.model.phases() and trainer.state.step < 4:
@@ -291,8 +426,18 @@ class Fuzzer:
 
     def __init__(self, root: Path, seed: int, say=print):
         self.runs, self.say = make_runs(root), say
-        self.rng, self.counts, self.failures = np.random.Generator(np.random.Philox(seed)), Counter(), []
-        self.kept = {path: file.read_bytes() for run in self.runs for file in run.rglob("*") if file.is_file() for path in [file]}
+        self.rng, self.counts, self.failures = (
+            np.random.Generator(np.random.Philox(seed)),
+            Counter(),
+            [],
+        )
+        self.kept = {
+            path: file.read_bytes()
+            for run in self.runs
+            for file in run.rglob("*")
+            if file.is_file()
+            for path in [file]
+        }
 
     def files(self, *names: str) -> list[Path]:
         return sorted(path for path in self.kept if path.name in names)
@@ -326,7 +471,9 @@ class Fuzzer:
             except Exception:
                 self.counts["unhandled"] += 1
                 self.fail(file, damaged, traceback.format_exc(limit=-4))
-            self.counts["slowest, ms"] = max(self.counts["slowest, ms"], round(1000 * (time.process_time() - begin)))
+            self.counts["slowest, ms"] = max(
+                self.counts["slowest, ms"], round(1000 * (time.process_time() - begin))
+            )
         self.restore_files(run)
 
     def fail(self, file: Path, damaged: bytes, reason: str) -> None:
@@ -344,7 +491,11 @@ class Fuzzer:
 
     def tensors(self, count: int) -> None:
         known = self.files(*(f"{part}.safetensors" for part in checkpoint.PARTS))
-        last = [path for path in known if path.parent == max(p.parent for p in known if p.parents[2] == path.parents[2])]
+        last = [
+            path
+            for path in known
+            if path.parent == max(p.parent for p in known if p.parents[2] == path.parents[2])
+        ]
         for i in range(count):
             if i and i % 1000 == 0:
                 self.say(f"{i} files of tensors, {len(self.failures)} failures")
@@ -369,7 +520,9 @@ class Fuzzer:
                     seen = True
                 self.counts["flipped bits that verify reports"] += seen
                 if not seen:
-                    self.failures.append(f"{file.relative_to(run)}: bit {bit} of {bits} goes unseen")
+                    self.failures.append(
+                        f"{file.relative_to(run)}: bit {bit} of {bits} goes unseen"
+                    )
             file.write_bytes(data)
         self.counts["files with flipped bits"] = sum(run in path.parents for path in self.kept)
 

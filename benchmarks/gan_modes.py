@@ -18,8 +18,8 @@ from pathlib import Path
 from header import header
 
 import fromnoise as fn
-from fromnoise import sample
-from fromnoise.evaluate.modes import POINTS, mode_estimates
+from fromnoise.inference import sample
+from fromnoise.measures.pacgan import POINTS, estimate_modes
 
 MODES = {"ring8": 8, "grid25": 25}
 FIRST_LOSS = dict(loss="minimax", r1=0.0, r2=0.0)
@@ -30,18 +30,29 @@ def one(data: str, seed: int, args, **options) -> tuple[int, float, float]:
     if args.measure:
         run, seconds = fn.load(out), ""
     else:
-        run = fn.train("gan", data=data, minutes=args.minutes, seed=seed, threads=args.threads, out=out, **options)
+        run = fn.train(
+            "gan",
+            data=data,
+            minutes=args.minutes,
+            seed=seed,
+            threads=args.threads,
+            out=out,
+            **options,
+        )
         seconds = f"{time.perf_counter() - begin:.0f} s"
     found = measured(run, seed, temperature=args.temperature)
     beside = f"at temperature 1 {said(*measured(run, seed))}; G alone {said(*measured(run, seed, candidates=1))}"
     verdicts = run.run.events("interval")[-1]["health"]
-    print(f"{data:7} seed {seed} {seconds:>5}  {said(*found)}  ({beside})  {'; '.join(verdicts) or 'no verdict'}", flush=True)
+    print(
+        f"{data:7} seed {seed} {seconds:>5}  {said(*found)}  ({beside})  {'; '.join(verdicts) or 'no verdict'}",
+        flush=True,
+    )
     return found
 
 
 def measured(run, seed: int, **options) -> tuple[int, float, float]:
     """Modes that were hit, share of good samples, divergence of the modes' shares."""
-    found = mode_estimates(run.dataset, sample.sample(run.restored, POINTS, seed, options=options))
+    found = estimate_modes(run.dataset, sample.sample(run.loaded, POINTS, seed, options=options))
     kl = found["mode_kl"].value if "mode_kl" in found else float("inf")  # no sample is good
     return int(found["modes"].value), found["good_samples"].value, kl
 
@@ -56,17 +67,25 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1, 2, 3, 4])
     parser.add_argument("--data", nargs="*", choices=list(MODES), default=list(MODES))
     parser.add_argument("--threads", type=int, default=0, help="0: all cores")
-    parser.add_argument("--temperature", type=float, default=0.85, help="of the discriminator's choice")
-    parser.add_argument("--measure", action="store_true", help="measure what --out has, without training")
+    parser.add_argument(
+        "--temperature", type=float, default=0.85, help="of the discriminator's choice"
+    )
+    parser.add_argument(
+        "--measure", action="store_true", help="measure what --out has, without training"
+    )
     parser.add_argument("--out", type=Path, default=Path("runs/gan-modes"))
     args = parser.parse_args()
     header(threads=args.threads)
-    print("PacGAN's table (10 trials): ring 7.9 modes, good 95.6 %, KL .07 (PacGAN2); grid 24.8 modes, 93.6 %, .04 (PacGAN4)")
+    print(
+        "PacGAN's table (10 trials): ring 7.9 modes, good 95.6 %, KL .07 (PacGAN2); grid 24.8 modes, 93.6 %, .04 (PacGAN4)"
+    )
     for data in args.data:
         K = MODES[data]
         found = [one(data, seed, args) for seed in args.seeds]
         passed = sum(hit == K and good >= 0.95 and kl <= 0.04 for hit, good, kl in found)
-        print(f"{data}: {passed} of {len(found)} seeds have all modes, good >= 95 % and KL <= 0.04 at temperature {args.temperature:g}; KL of perfect samples about {(K - 1) / 5000:.4f}")
+        print(
+            f"{data}: {passed} of {len(found)} seeds have all modes, good >= 95 % and KL <= 0.04 at temperature {args.temperature:g}; KL of perfect samples about {(K - 1) / 5000:.4f}"
+        )
         if 0 in args.seeds:
             one(data, 0, args, **FIRST_LOSS)
 

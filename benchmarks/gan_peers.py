@@ -19,18 +19,25 @@ from mnist_scale import SAMPLES, Scale
 from torch import nn
 
 import fromnoise as fn
-from fromnoise import sample
+from fromnoise.inference import sample
 
 
 def dcgan_generator(width: int = 64, z: int = 100) -> nn.Module:
     layers, channels = [], [z, 8 * width, 4 * width, 2 * width, width]
     for i, (a, b) in enumerate(zip(channels, channels[1:])):
-        layers += [nn.ConvTranspose2d(a, b, 4, *((1, 0) if i == 0 else (2, 1)), bias=False), nn.BatchNorm2d(b), nn.ReLU(True)]
+        layers += [
+            nn.ConvTranspose2d(a, b, 4, *((1, 0) if i == 0 else (2, 1)), bias=False),
+            nn.BatchNorm2d(b),
+            nn.ReLU(True),
+        ]
     return nn.Sequential(*layers, nn.ConvTranspose2d(width, 1, 4, 2, 1, bias=False), nn.Tanh())
 
 
 def dcgan_discriminator(width: int = 64) -> nn.Module:
-    layers, channels = [nn.Conv2d(1, width, 4, 2, 1, bias=False), nn.LeakyReLU(0.2, True)], [width, 2 * width, 4 * width, 8 * width]
+    layers, channels = (
+        [nn.Conv2d(1, width, 4, 2, 1, bias=False), nn.LeakyReLU(0.2, True)],
+        [width, 2 * width, 4 * width, 8 * width],
+    )
     for a, b in zip(channels, channels[1:]):
         layers += [nn.Conv2d(a, b, 4, 2, 1, bias=False), nn.BatchNorm2d(b), nn.LeakyReLU(0.2, True)]
     return nn.Sequential(*layers, nn.Conv2d(8 * width, 1, 4, 1, 0, bias=False), nn.Flatten(0))
@@ -45,8 +52,17 @@ def dcgan(x: torch.Tensor, minutes: float, seed: int) -> tuple[torch.Tensor, flo
             nn.init.normal_(module.weight, 0.0, 0.02)
         elif isinstance(module, nn.BatchNorm2d):
             nn.init.normal_(module.weight, 1.0, 0.02)
-    optimizers = [torch.optim.Adam(net.parameters(), 2e-4, betas=(0.5, 0.999)) for net in (generator, discriminator)]
-    bce, one, zero, seen, begin = F.binary_cross_entropy_with_logits, torch.ones(64), torch.zeros(64), 0, time.monotonic()
+    optimizers = [
+        torch.optim.Adam(net.parameters(), 2e-4, betas=(0.5, 0.999))
+        for net in (generator, discriminator)
+    ]
+    bce, one, zero, seen, begin = (
+        F.binary_cross_entropy_with_logits,
+        torch.ones(64),
+        torch.zeros(64),
+        0,
+        time.monotonic(),
+    )
     while time.monotonic() - begin < 60 * minutes:
         real = F.interpolate(x[torch.randint(len(x), (64,))], size=64, mode="bilinear")
         fake = generator(torch.randn(64, 100, 1, 1))
@@ -60,7 +76,10 @@ def dcgan(x: torch.Tensor, minutes: float, seed: int) -> tuple[torch.Tensor, flo
     rate = seen / (time.monotonic() - begin)
     generator.eval()
     with torch.no_grad():
-        parts = [F.interpolate(generator(torch.randn(100, 100, 1, 1)), size=28, mode="area") for _ in range(SAMPLES // 100)]
+        parts = [
+            F.interpolate(generator(torch.randn(100, 100, 1, 1)), size=28, mode="area")
+            for _ in range(SAMPLES // 100)
+        ]
     return torch.cat(parts), rate
 
 
@@ -75,8 +94,15 @@ def pythae(x: torch.Tensor, minutes: float, seed: int) -> tuple[torch.Tensor, fl
     )
 
     torch.manual_seed(seed)
-    config = VAEGANConfig(input_dim=(1, 28, 28), latent_dim=16, reconstruction_layer=3, adversarial_loss_scale=0.8)
-    model = VAEGAN(config, Encoder_Conv_VAE_MNIST(config), Decoder_Conv_AE_MNIST(config), Discriminator_Conv_MNIST(config)).train()
+    config = VAEGANConfig(
+        input_dim=(1, 28, 28), latent_dim=16, reconstruction_layer=3, adversarial_loss_scale=0.8
+    )
+    model = VAEGAN(
+        config,
+        Encoder_Conv_VAE_MNIST(config),
+        Decoder_Conv_AE_MNIST(config),
+        Discriminator_Conv_MNIST(config),
+    ).train()
     names = ("encoder", "decoder", "discriminator")
     optimizers = {name: torch.optim.Adam(getattr(model, name).parameters(), 1e-4) for name in names}
     x, seen, begin = (x + 1) / 2, 0, time.monotonic()
@@ -92,7 +118,10 @@ def pythae(x: torch.Tensor, minutes: float, seed: int) -> tuple[torch.Tensor, fl
     rate = seen / (time.monotonic() - begin)
     model.eval()
     with torch.no_grad():
-        parts = [model.decoder(torch.randn(100, 16)).reconstruction * 2 - 1 for _ in range(SAMPLES // 100)]
+        parts = [
+            model.decoder(torch.randn(100, 16)).reconstruction * 2 - 1
+            for _ in range(SAMPLES // 100)
+        ]
     return torch.cat(parts), rate
 
 
@@ -113,10 +142,28 @@ def main() -> None:
         if name in PEERS:
             made, rate = PEERS[name](x, args.minutes, args.seed)
         else:
-            run = fn.train(name, data="mnist", minutes=args.minutes, seed=args.seed, threads=args.threads, out=args.out / name)
-            made, rate = sample.sample(run.restored, SAMPLES, args.seed), run.run.events("interval")[-1]["items_per_second"]
-            if run.restored.family.watching:
-                print(scale.line(f"{name}, the generator alone", sample.sample(run.restored, SAMPLES, args.seed, options=run.restored.family.watching)), flush=True)
+            run = fn.train(
+                name,
+                data="mnist",
+                minutes=args.minutes,
+                seed=args.seed,
+                threads=args.threads,
+                out=args.out / name,
+            )
+            made, rate = (
+                sample.sample(run.loaded, SAMPLES, args.seed),
+                run.run.events("interval")[-1]["items_per_second"],
+            )
+            if run.loaded.family.watching:
+                print(
+                    scale.line(
+                        f"{name}, the generator alone",
+                        sample.sample(
+                            run.loaded, SAMPLES, args.seed, options=run.loaded.family.watching
+                        ),
+                    ),
+                    flush=True,
+                )
         print(scale.line(f"{name} ({rate:,.0f} images/s)", made), flush=True)
 
 

@@ -27,11 +27,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from fromnoise.conformance import first_difference
+from fromnoise.checks.exactness import first_difference
 from fromnoise.core.errors import FromNoiseError, UsageError
-from fromnoise.core.run import Run
-from fromnoise.training import checkpoint, launch
-from fromnoise.training.verify import verify
+from fromnoise.runs import checkpoint_writer
+from fromnoise.runs.directory import Run
+from fromnoise.runs.verify import verify
+from fromnoise.training.launch import start_run
+from fromnoise.training.plan import Plan, make_plan
+from fromnoise.training.resume import resume_run
 
 COMMON = {"batch_size": 32, "validation_examples": 20, "threads": 1, "intervals": 3}
 MODELS = {
@@ -115,19 +118,19 @@ class Watched:
         return getattr(self.file, name)
 
 
-def go_on(folder: Path, plan: launch.Plan) -> None:
+def continue_text(folder: Path, plan: Plan) -> None:
     """Trains, or goes on with what a killed process left."""
     if not (folder / "run.json").exists():
-        launch.start(plan, folder)
+        start_run(plan, folder)
         return
     try:
-        launch.resume(Run(folder), warn=lambda line: None)
+        resume_run(Run(folder), warn=lambda line: None)
     except UsageError as error:
         if "is finished" not in str(error):
             raise
 
 
-def child(folder: Path, plan: launch.Plan, last: int, seed: int) -> tuple[int, int]:
+def child(folder: Path, plan: Plan, last: int, seed: int) -> tuple[int, int]:
     """Runs ``go_on`` in a fork that ends at its file operation number ``last``: exit status, operations that it did."""
     reader, writer = os.pipe()
     process = os.fork()
@@ -136,7 +139,7 @@ def child(folder: Path, plan: launch.Plan, last: int, seed: int) -> tuple[int, i
         status = 1
         try:
             saboteur = Saboteur(folder, last, np.random.Generator(np.random.Philox(seed))).install()
-            go_on(folder, plan)
+            continue_text(folder, plan)
             os.write(writer, str(saboteur.count).encode())
             status = 0
         except BaseException:
@@ -152,10 +155,16 @@ def child(folder: Path, plan: launch.Plan, last: int, seed: int) -> tuple[int, i
     return status, int(said) if status == 0 else last
 
 
-def trial(folder: Path, plan: launch.Plan, whole: Run, operations: int, rng: np.random.Generator) -> tuple[str, int]:
+def trial(
+    folder: Path, plan: Plan, whole: Run, operations: int, rng: np.random.Generator
+) -> tuple[str, int]:
     """One run that is killed once, in a third of the cases once more while it resumes: what is wrong with it, and the kills."""
     kills = 0
-    for last in (int(rng.integers(1, operations + 1)), int(rng.integers(1, operations + 1)) if rng.random() < 1 / 3 else 0, 0):
+    for last in (
+        int(rng.integers(1, operations + 1)),
+        int(rng.integers(1, operations + 1)) if rng.random() < 1 / 3 else 0,
+        0,
+    ):
         try:
             status, _ = child(folder, plan, last, int(rng.integers(2**62)))
         except AssertionError as error:
@@ -164,8 +173,16 @@ def trial(folder: Path, plan: launch.Plan, whole: Run, operations: int, rng: np.
     try:
         run = Run(folder)
         found = verify(run)
-        leftovers = [path.name for path in folder.rglob("*") if path.name.endswith((".tmp", checkpoint.REPLACED, checkpoint.DISCARDED))]
-        problems = [first_difference(whole, run), *found.problems, *[f"{name} is left" for name in leftovers]]
+        leftovers = [
+            path.name
+            for path in folder.rglob("*")
+            if path.name.endswith((".tmp", checkpoint_writer.REPLACED, checkpoint_writer.DISCARDED))
+        ]
+        problems = [
+            first_difference(whole, run),
+            *found.problems,
+            *[f"{name} is left" for name in leftovers],
+        ]
         return "; ".join(filter(None, problems)), kills
     except FromNoiseError as error:
         return f"{type(error).__name__}: {error}", kills
@@ -176,7 +193,7 @@ def campaign(root: Path, kills: int, seed: int, say=lambda line: None) -> tuple[
     torch.set_num_threads(1)
     rng, counts, failures = np.random.Generator(np.random.Philox(seed)), Counter(), []
     for name, options in MODELS.items():
-        plan = launch.plan(**options)
+        plan = make_plan(**options)
         plan.trainer()  # here, so that no child imports what an optimiser needs
         _, operations = child(root / f"{name} whole", plan, 0, 0)
         whole, done, number = Run(root / f"{name} whole"), 0, 0
@@ -191,7 +208,12 @@ def campaign(root: Path, kills: int, seed: int, say=lambda line: None) -> tuple[
             if problem:
                 failures.append(f"{name} {number}: {problem}")
                 say(failures[-1])
-        say(f"{name}: {operations} file operations a run; " + ", ".join(f"{what} {count}" for (whose, what), count in counts.items() if whose == name))
+        say(
+            f"{name}: {operations} file operations a run; "
+            + ", ".join(
+                f"{what} {count}" for (whose, what), count in counts.items() if whose == name
+            )
+        )
     return counts, failures
 
 
@@ -203,11 +225,15 @@ def main() -> None:
     begin = time.monotonic()
     memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # where flushing costs nothing
     with tempfile.TemporaryDirectory(dir=memory) as folder:
-        counts, failures = campaign(Path(folder), options.kills, options.seed, functools.partial(print, flush=True))
+        counts, failures = campaign(
+            Path(folder), options.kills, options.seed, functools.partial(print, flush=True)
+        )
     total = Counter()
     for (_, what), count in counts.items():
         total[what] += count
-    print(f"{total['kills']} kills in {total['runs']} runs, {total['to the same bits']} of {total['runs']} to the same bits, {time.monotonic() - begin:.0f} s")
+    print(
+        f"{total['kills']} kills in {total['runs']} runs, {total['to the same bits']} of {total['runs']} to the same bits, {time.monotonic() - begin:.0f} s"
+    )
     sys.exit(bool(failures))
 
 

@@ -18,7 +18,7 @@ from header import header
 from mnist_scale import SAMPLES, Scale
 
 import fromnoise as fn
-from fromnoise import sample
+from fromnoise.inference import sample
 
 FIRST = {"vae": "vae", "ae": "autoencoder", "vqvae": "vqvae"}
 SECOND = (
@@ -35,9 +35,13 @@ def main() -> None:
     parser.add_argument("--second", type=float, default=2, help="of each second stage")
     parser.add_argument("--samples", type=int, default=SAMPLES)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--only", nargs="*", choices=list(FIRST), default=list(FIRST), help="these first stages")
+    parser.add_argument(
+        "--only", nargs="*", choices=list(FIRST), default=list(FIRST), help="these first stages"
+    )
     parser.add_argument("--threads", type=int, default=0, help="0: all cores")
-    parser.add_argument("--size", type=int, default=16, help="numbers in a code of the VAE and the autoencoder")
+    parser.add_argument(
+        "--size", type=int, default=16, help="numbers in a code of the VAE and the autoencoder"
+    )
     parser.add_argument("--conditional", action="store_true")
     parser.add_argument("--evaluations", type=int, nargs="*", default=[40])
     parser.add_argument("--guidance", type=float, nargs="*", default=[1.0])
@@ -48,29 +52,58 @@ def main() -> None:
     print(f"official test set against training examples: {scale.real:.4f}", flush=True)
 
     def told(what: str, run, begin: float, **options) -> None:
-        x = scale.as_files(sample.sample(run.restored, args.samples, args.seed, options=options))
+        x = scale.as_files(sample.sample(run.loaded, args.samples, args.seed, options=options))
         minutes = (time.monotonic() - begin) / 60
-        asked = f", asked digit {scale.agreement(x, torch.arange(len(x)) % 10):.2f} %" if getattr(run.model.config, "conditional", False) else ""
+        asked = (
+            f", asked digit {scale.agreement(x, torch.arange(len(x)) % 10):.2f} %"
+            if getattr(run.model.config, "conditional", False)
+            else ""
+        )
         print(scale.line(f"{what}{asked} ({minutes:.1f} minutes with sampling)", x), flush=True)
-        scale.save_grid(x[:100], args.out / f"{'-'.join([run.path.name, *map(str, options.values())])}.png")
+        scale.save_grid(
+            x[:100], args.out / f"{'-'.join([run.path.name, *map(str, options.values())])}.png"
+        )
 
     runs = {}
     for name in args.only:
         begin, options = time.monotonic(), {} if name == "vqvae" else {"latent_dim": args.size}
-        runs[name] = fn.train(FIRST[name], data="mnist", minutes=args.minutes, out=args.out / name, **common, **options)
+        runs[name] = fn.train(
+            FIRST[name],
+            data="mnist",
+            minutes=args.minutes,
+            out=args.out / name,
+            **common,
+            **options,
+        )
         told(f"{name}, its own way to sample", runs[name], begin)
     for first, family, options in (stage for stage in SECOND if stage[0] in runs):
         begin = time.monotonic()
         budget = {} if family == "classical" else {"minutes": args.second}
         if family == "diffusion":
             options = options | {"conditional": args.conditional}
-        run = fn.train(family, within=runs[first].path, out=args.out / f"{first}-{family}", **common, **budget, **options)
+        run = fn.train(
+            family,
+            within=runs[first].path,
+            out=args.out / f"{first}-{family}",
+            **common,
+            **budget,
+            **options,
+        )
         if family != "diffusion":
             told(f"{first} + {family}", run, begin)
             continue
-        print(f"{first} + {family}: trained in {(time.monotonic() - begin) / 60:.1f} minutes", flush=True)
+        print(
+            f"{first} + {family}: trained in {(time.monotonic() - begin) / 60:.1f} minutes",
+            flush=True,
+        )
         for steps, guidance in product(args.evaluations, args.guidance):
-            told(f"{first} + {family}, {steps} evaluations, guidance {guidance:g}", run, begin, steps=steps, guidance=guidance)
+            told(
+                f"{first} + {family}, {steps} evaluations, guidance {guidance:g}",
+                run,
+                begin,
+                steps=steps,
+                guidance=guidance,
+            )
 
 
 if __name__ == "__main__":

@@ -25,26 +25,49 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", default="")
     parser.add_argument("--only-eval", action="store_true", help="of a run that --out names")
-    parser.add_argument("--set", nargs="*", default=[], metavar="NAME=VALUE", help="further options of the training")
+    parser.add_argument(
+        "--set", nargs="*", default=[], metavar="NAME=VALUE", help="further options of the training"
+    )
     args = parser.parse_args()
     header(args.seed)
     out = args.out or f"runs/nll-{args.preset}-{args.seed}"
     begin = time.perf_counter()
     if not args.only_eval:
         more = dict(item.split("=") for item in args.set)
-        more = {name: tuple(map(int, value.split(","))) if "," in value else value for name, value in more.items()}
+        more = {
+            name: tuple(map(int, value.split(","))) if "," in value else value
+            for name, value in more.items()
+        }
         fn.train(
-            "vae", data="mnist", preset=args.preset, binarise="dynamic", minutes=args.minutes, seed=args.seed, out=Path(out),
-            on_event=lambda e: e["kind"] == "interval" and print(f"{e['seconds']:6.0f} s step {e['step']} epoch {e['epoch']:.1f} held-out {e['validation']['value']:.2f}", flush=True),
+            "vae",
+            data="mnist",
+            preset=args.preset,
+            binarise="dynamic",
+            minutes=args.minutes,
+            seed=args.seed,
+            out=Path(out),
+            on_event=lambda e: (
+                e["kind"] == "interval"
+                and print(
+                    f"{e['seconds']:6.0f} s step {e['step']} epoch {e['epoch']:.1f} held-out {e['validation']['value']:.2f}",
+                    flush=True,
+                )
+            ),
             **more,
-        )  # fmt: skip
-        print(f"trained in {(time.perf_counter() - begin) / 60:.2f} minutes, everything included", flush=True)
-    restored = fn.open(out).restored
+        )
+        print(
+            f"trained in {(time.perf_counter() - begin) / 60:.2f} minutes, everything included",
+            flush=True,
+        )
+    loaded = fn.open(out).loaded
     for k in (1, 100, args.k):
         begin = time.perf_counter()
-        s = score(restored, k)
+        s = score(loaded, k)
         name = "ELBO" if k == 1 else f"importance-weighted bound, k = {k}"
-        print(f"{name}: {-s.mean:.3f} +- {s.se:.3f} nats (-log p(x) is at most this), {s.n} images, {time.perf_counter() - begin:.0f} s", flush=True)
+        print(
+            f"{name}: {-s.mean:.3f} +- {s.se:.3f} nats (-log p(x) is at most this), {s.n} images, {time.perf_counter() - begin:.0f} s",
+            flush=True,
+        )
 
 
 if __name__ == "__main__":

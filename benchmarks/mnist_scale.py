@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 
 from fromnoise import data
-from fromnoise.core.picture import image_grid, png_bytes
+from fromnoise.core.images import image_grid, png_bytes
 from fromnoise.core.rng import Rng
 from fromnoise.measures.estimate import Estimate
 from fromnoise.measures.evaluator import shipped_for

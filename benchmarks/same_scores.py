@@ -15,15 +15,21 @@ from header import header
 
 from fromnoise import data
 from fromnoise.data.stream import in_order
-from fromnoise.evaluate.quality import Samples, Yardstick, quality
+from fromnoise.evaluate.quality import measure_quality
+from fromnoise.evaluate.quality_reference import QualityReference
+from fromnoise.evaluate.samples import Samples
 from fromnoise.measures.evaluator import shipped_for
 
 
 def scores(name: str, split: str, n: int) -> dict[str, float]:
     dataset = data.load(name)
     x = torch.cat([batch.x for batch in in_order(dataset, split, limit=n)]).flip(2)
-    rows = quality(Yardstick(dataset, shipped_for(dataset)), Samples.of(x))
-    return {f"{name} {row['name']} {row['evaluator'].partition('/')[0]}": row["value"] for row in rows if row["value"] is not None}
+    rows = measure_quality(QualityReference(dataset, shipped_for(dataset)), Samples.of(x))
+    return {
+        f"{name} {row['name']} {row['evaluator'].partition('/')[0]}": row["value"]
+        for row in rows
+        if row["value"] is not None
+    }
 
 
 def main() -> None:
@@ -35,14 +41,26 @@ def main() -> None:
     header(0, args.threads)
     torch.set_num_threads(args.threads)
     found = scores("digits", "train", 1000) | scores("mnist", "test", 2000)
-    args.out.write_text(json.dumps({"torch": torch.__version__, "threads": args.threads, "scores": found}, indent=1))
+    args.out.write_text(
+        json.dumps({"torch": torch.__version__, "threads": args.threads, "scores": found}, indent=1)
+    )
     if args.beside:
         other = json.loads(args.beside.read_text())
         assert other["scores"].keys() == found.keys()
-        off = {key: abs(value - other["scores"][key]) / max(abs(other["scores"][key]), 1e-12) for key, value in found.items() if value != other["scores"][key]}
+        off = {
+            key: abs(value - other["scores"][key]) / max(abs(other["scores"][key]), 1e-12)
+            for key, value in found.items()
+            if value != other["scores"][key]
+        }
         worst = max(off, key=off.get, default=None)
-        said = f"largest relative difference {off[worst]:.1e} ({worst}: {found[worst]:.6g})" if worst else "all equal"
-        print(f"{len(found)} scores, torch {torch.__version__} with {args.threads} threads beside torch {other['torch']} with {other['threads']}: {said}")
+        said = (
+            f"largest relative difference {off[worst]:.1e} ({worst}: {found[worst]:.6g})"
+            if worst
+            else "all equal"
+        )
+        print(
+            f"{len(found)} scores, torch {torch.__version__} with {args.threads} threads beside torch {other['torch']} with {other['threads']}: {said}"
+        )
 
 
 if __name__ == "__main__":

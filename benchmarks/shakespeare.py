@@ -17,7 +17,7 @@ import torch
 from autoregressive import trained
 
 from fromnoise.core.rng import Rng
-from fromnoise.generate import score
+from fromnoise.inference.text_scoring import score
 
 WINDOWS = 12_800
 
@@ -28,7 +28,9 @@ def windowed(model, s: np.ndarray, seed: int = 0) -> float:
     rng, total = Rng(seed, ("windows",)), 0.0
     starts = rng.integers("starts", len(s) - model.length, (WINDOWS,)).numpy()
     for part in np.split(starts, WINDOWS // 128):
-        windows = torch.from_numpy(np.stack([s[i : i + model.length] for i in part]).astype(np.int64))
+        windows = torch.from_numpy(
+            np.stack([s[i : i + model.length] for i in part]).astype(np.int64)
+        )
         total += float(model.nll(windows, None)[:, 1:].mean()) * len(part)
     return total / WINDOWS
 
@@ -36,11 +38,14 @@ def windowed(model, s: np.ndarray, seed: int = 0) -> float:
 def main() -> None:
     for run in trained(__doc__, "runs/shakespeare", "text", [2.4, 10], data="tinyshakespeare"):
         opened, last = run.opened, run.last
-        model, halves = opened.model, [np.asarray(opened.dataset.split(part).x) for part in ("validation", "test")]
+        model, halves = (
+            opened.model,
+            [np.asarray(opened.dataset.split(part).x) for part in ("validation", "test")],
+        )
         once = score(model, np.concatenate(halves))
         parts = [once.mean(), *(half.mean() for half in np.split(once, [len(halves[0])]))]
         print(
-            f"{run.said}: {run.seconds:.0f} s, {run.parameters:,} parameters, {last['step']:,} steps, step {opened.restored.step:,}: "
+            f"{run.said}: {run.seconds:.0f} s, {run.parameters:,} parameters, {last['step']:,} steps, step {opened.loaded.step:,}: "
             f"windows {windowed(model, np.concatenate(halves)):.4f}, once {parts[0]:.4f} (validation {parts[1]:.4f}, test {parts[2]:.4f}); "
             f"last / best validation {last['validation']['value']:.4f} / {last['best']['value']:.4f}",
             flush=True,

@@ -11,24 +11,29 @@ that of the real pictures with the same captions.
 import torch
 from diffusion import arguments, trained
 
-from fromnoise import sample
-from fromnoise.core.picture import image_grid, png_bytes
+from fromnoise.core.images import image_grid, png_bytes
 from fromnoise.evaluate.attributes import SPLITS, share_of
+from fromnoise.inference import sample
 from fromnoise.measures.attributes import ATTRIBUTES, check
 
 
 def main() -> None:
     args = arguments(
-        __doc__, "runs/shapes", minutes=39, pictures=dict(type=int, default=1000), steps=dict(type=int, default=32),
-        sampler=dict(default="auto", help="as of `fromnoise sample`"), spacing=dict(default="rho", help="the same"),
+        __doc__,
+        "runs/shapes",
+        minutes=39,
+        pictures=dict(type=int, default=1000),
+        steps=dict(type=int, default=32),
+        sampler=dict(default="auto", help="as of `fromnoise sample`"),
+        spacing=dict(default="rho", help="the same"),
         guidance=dict(type=float, nargs="*", default=[1.0, 2.0, 3.0]),
-    )  # fmt: skip
+    )
     run = trained(args, "shapes")
     dataset = run.dataset
     for split, word in SPLITS.items():
         part = dataset.split(split)
         y = torch.from_numpy(part.y[: args.pictures])
-        captions = dataset.words.decode(y)
+        captions = dataset.caption_codec.decode(y)
         for what, pictures in ((f"guidance {w:g}", drawn(run, y, args, w)) for w in args.guidance):
             tell(f"{word}, {what}", check(pictures, captions))
             target = args.out / f"{word}-{what.replace(' ', '-')}.png"
@@ -39,8 +44,10 @@ def main() -> None:
 
 def drawn(run, y: torch.Tensor, args, guidance: float):
     """Pictures for captions y (n, L) as they are stored, uint8 (n, 3, H, W)."""
-    options = {"guidance": guidance} | {name: getattr(args, name) for name in ("steps", "sampler", "spacing")}
-    blocks = sample.blocks(run.restored, len(y), args.seed, labels=y, options=options)
+    options = {"guidance": guidance} | {
+        name: getattr(args, name) for name in ("steps", "sampler", "spacing")
+    }
+    blocks = sample.sample_blocks(run.loaded, len(y), args.seed, labels=y, options=options)
     return run.dataset.to_store(torch.cat(list(blocks)))
 
 
@@ -48,7 +55,10 @@ def tell(what: str, verdicts: list[dict]) -> None:
     shares = {name: share_of(verdicts, name) for name in ("correct", *ATTRIBUTES)}
     low, high = shares["correct"].interval
     rest = ", ".join(f"{name} {found.value:.1%}" for name, found in list(shares.items())[1:])
-    print(f"{what}: correct {shares['correct'].value:.1%} (95 %: {low:.1%} to {high:.1%}); {rest}", flush=True)
+    print(
+        f"{what}: correct {shares['correct'].value:.1%} (95 %: {low:.1%} to {high:.1%}); {rest}",
+        flush=True,
+    )
 
 
 if __name__ == "__main__":

@@ -27,12 +27,23 @@ def ours(precision: str = "float32", compiled: bool = False) -> dict:
 
     from fromnoise.core.rng import Rng
     from fromnoise.data.stream import in_order
-    from fromnoise.training import launch
+    from fromnoise.training.plan import make_plan
 
-    plan = launch.plan(
-        "vae", "mnist", "lecture", likelihood="bernoulli", epochs=EPOCHS, threads=THREADS, schedule="constant", warmup=0.0,
-        clip=1e9, lr=1e-3, precision=precision, compile=compiled, ema=0.99,
-    )  # fmt: skip
+    plan = make_plan(
+        "vae",
+        "mnist",
+        "lecture",
+        likelihood="bernoulli",
+        epochs=EPOCHS,
+        threads=THREADS,
+        schedule="constant",
+        warmup=0.0,
+        clip=1e9,
+        lr=1e-3,
+        precision=precision,
+        compile=compiled,
+        ema=0.99,
+    )
     trainer = plan.trainer()
     steps = EPOCHS * trainer.stream.batches_per_epoch
     warm = 60  # steps whose time does not count: memory is taken, networks are compiled
@@ -47,7 +58,11 @@ def ours(precision: str = "float32", compiled: bool = False) -> dict:
             total += float(trainer.ema.model.loss(batch, "elbo", Rng(0).at(i)).value) * len(batch)
             n += len(batch)
     images = (steps - warm) * trainer.stream.batch_size
-    return {"seconds_per_60k": seconds * 60_000 / images, "memory_mb": memory, "held_out": total / n}
+    return {
+        "seconds_per_60k": seconds * 60_000 / images,
+        "memory_mb": memory,
+        "held_out": total / n,
+    }
 
 
 def ours_bfloat16() -> dict:
@@ -77,10 +92,16 @@ def pythae() -> dict:
     model = VAE(VAEConfig(input_dim=(1, 28, 28), latent_dim=2, reconstruction_loss="bce"))
     with tempfile.TemporaryDirectory() as folder:
         config = BaseTrainerConfig(
-            output_dir=folder, num_epochs=EPOCHS, learning_rate=1e-3, per_device_train_batch_size=128, no_cuda=True,
+            output_dir=folder,
+            num_epochs=EPOCHS,
+            learning_rate=1e-3,
+            per_device_train_batch_size=128,
+            no_cuda=True,
             optimizer_cls="Adam",
-        )  # fmt: skip
-        trainer = BaseTrainer(model=model, train_dataset=_dataset(train), eval_dataset=None, training_config=config)
+        )
+        trainer = BaseTrainer(
+            model=model, train_dataset=_dataset(train), eval_dataset=None, training_config=config
+        )
         begin = time.perf_counter()
         trainer.train()
         seconds = time.perf_counter() - begin
@@ -89,7 +110,11 @@ def pythae() -> dict:
     with torch.no_grad():
         for start in range(0, len(test), 500):
             total += float(model(DatasetOutput(data=test[start : start + 500])).loss) * 500
-    return {"seconds_per_60k": seconds / EPOCHS * 60_000 / len(train), "memory_mb": memory, "held_out": total / len(test)}
+    return {
+        "seconds_per_60k": seconds / EPOCHS * 60_000 / len(train),
+        "memory_mb": memory,
+        "held_out": total / len(test),
+    }
 
 
 def _dataset(x):
@@ -115,12 +140,26 @@ def main() -> None:
     results = {name: [] for name in NAMES}
     for _ in range(args.rounds):
         for name in results:
-            out = subprocess.run([sys.executable, __file__, "--one", name], capture_output=True, text=True, check=True).stdout
+            out = subprocess.run(
+                [sys.executable, __file__, "--one", name],
+                capture_output=True,
+                text=True,
+                check=True,
+            ).stdout
             results[name].append(json.loads(out.strip().splitlines()[-1]))
             print(name, results[name][-1], flush=True)
-    middle = {n: {k: statistics.median(r[k] for r in rows) for k in rows[0]} for n, rows in results.items()}
-    seconds = lambda name: [row["seconds_per_60k"] for row in results[name]]
-    ratios = {n: statistics.median(a / b for a, b in zip(seconds(n), seconds("pythae"))) for n in NAMES[:-1]}
+    middle = {
+        n: {k: statistics.median(r[k] for r in rows) for k in rows[0]}
+        for n, rows in results.items()
+    }
+
+    def seconds(name):
+        return [row["seconds_per_60k"] for row in results[name]]
+
+    ratios = {
+        n: statistics.median(a / b for a, b in zip(seconds(n), seconds("pythae")))
+        for n in NAMES[:-1]
+    }
     print(json.dumps({"medians": middle, "ratio_of_seconds": ratios, "threads": THREADS}, indent=1))
 
 

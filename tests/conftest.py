@@ -23,4 +23,6 @@ def pytest_collection_modifyitems(items):
         return
     for item in items:
         if "mnist" in item.keywords:
-            item.add_marker(pytest.mark.skip(reason="FROMNOISE_DATA names no folder with mnist in it"))
+            item.add_marker(
+                pytest.mark.skip(reason="FROMNOISE_DATA names no folder with mnist in it")
+            )

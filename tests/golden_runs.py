@@ -23,19 +23,28 @@ import torch
 from fromnoise import families
 from fromnoise.core.rng import Rng
 from fromnoise.data.dataset import Dataset
-from fromnoise.training import launch
-from fromnoise.training.loop import Trainer
+from fromnoise.training.launch import start_run
+from fromnoise.training.plan import make_plan
+from fromnoise.training.trainer import Trainer
 
 FROZEN = Path(__file__).parent / "frozen" / "golden.json"
 STEPS = 20
 DIGEST_STEPS = 4
 ROWS = 60
-SMALL = {"batch_size": 4, "validation_examples": 20, "intervals": 1, "compile": False, "threads": 1, "precision": "float32"}
+SMALL = {
+    "batch_size": 4,
+    "validation_examples": 20,
+    "intervals": 1,
+    "compile": False,
+    "threads": 1,
+    "precision": "float32",
+}
 IMAGE_OF = {"captions": "shapes", "progressive": "faces", "residual": "faces", "colour": "faces"}
 VECTOR_OF = {"points": "grid25", "table": "table.csv"}
 # Families whose presets are not for images, and further settings that the presets do not reach.
 DATA_OF = {
-    ("autoregressive", name): "text.txt" for name in ("text", "lecture", "ngram", "hybrid", "gru", "lstm", "conv")
+    ("autoregressive", name): "text.txt"
+    for name in ("text", "lecture", "ngram", "hybrid", "gru", "lstm", "conv")
 }
 OPTIONS_OF = {
     ("autoregressive", "counts"): {"binarise": "dynamic"},
@@ -47,10 +56,20 @@ OPTIONS_OF = {
     ("vqvae", "colour"): {"width": 16},
 }
 FURTHER = {
-    "autoregressive, digits, pixelcnn, conditional": ("autoregressive", "digits", "pixelcnn", {"conditional": True}),
+    "autoregressive, digits, pixelcnn, conditional": (
+        "autoregressive",
+        "digits",
+        "pixelcnn",
+        {"conditional": True},
+    ),
     "diffusion, digits, conditional": ("diffusion", "digits", "default", {"conditional": True}),
     "diffusion, digits, jumps": ("diffusion", "digits", "default", {"jumps": 0.5}),
-    "diffusion, digits, transformer": ("diffusion", "digits", "default", {"network": "transformer", "depth": 2}),
+    "diffusion, digits, transformer": (
+        "diffusion",
+        "digits",
+        "default",
+        {"network": "transformer", "depth": 2},
+    ),
     "gan, digits, conditional": ("gan", "digits", "conv", {"conditional": True}),
     "vae, digits, conditional": ("vae", "digits", "mlp", {"conditional": True}),
     "vaegan, digits, conditional": ("vaegan", "digits", "mlp", {"conditional": True}),
@@ -69,15 +88,30 @@ def cases() -> dict[str, tuple[str, str, str, dict]]:
     result = {}
     for family in families.names():
         for preset in families.load(family).PRESETS:
-            data = VECTOR_OF.get(preset) or IMAGE_OF.get(preset) or DATA_OF.get((family, preset)) or "digits"
-            result[f"{family}, {preset}"] = (family, data, preset, OPTIONS_OF.get((family, preset), {}))
+            data = (
+                VECTOR_OF.get(preset)
+                or IMAGE_OF.get(preset)
+                or DATA_OF.get((family, preset))
+                or "digits"
+            )
+            result[f"{family}, {preset}"] = (
+                family,
+                data,
+                preset,
+                OPTIONS_OF.get((family, preset), {}),
+            )
     return result | FURTHER
 
 
 def write_data(folder: Path) -> None:
     """A table of numbers, whole numbers, flags and categories, and a text."""
     g = np.random.default_rng(0)
-    rows = zip(g.normal(size=200), g.poisson(2, 200), g.integers(0, 2, 200), g.choice(["red", "green", "blue"], 200))
+    rows = zip(
+        g.normal(size=200),
+        g.poisson(2, 200),
+        g.integers(0, 2, 200),
+        g.choice(["red", "green", "blue"], 200),
+    )
     lines = [",".join(map(str, row)) for row in rows]
     (folder / "table.csv").write_text("number,count,flag,colour\n" + "\n".join(lines) + "\n")
     words = g.choice(["the", "noise", "becomes", "data", "and", "nothing", "is", "random"], 4000)
@@ -111,7 +145,7 @@ def in_float64():
 
 def trainer_of(family: str, data: str, preset: str, options: dict, folder: Path, **more) -> Trainer:
     name = str(folder / data) if "." in data else data
-    plan = launch.plan(family, name, preset, steps=STEPS, **(SMALL | options | more))
+    plan = make_plan(family, name, preset, steps=STEPS, **(SMALL | options | more))
     if data in IMAGE_OF.values():
         plan = replace(plan, dataset=first_rows(plan.dataset))
     return plan, plan.trainer()
@@ -119,17 +153,28 @@ def trainer_of(family: str, data: str, preset: str, options: dict, folder: Path,
 
 def first_rows(dataset: Dataset) -> Dataset:
     """ROWS examples of each split: what is fitted to a whole data set takes minutes."""
-    splits = {name: replace(part, x=part.x[:ROWS], y=part.y if part.y is None else part.y[:ROWS]) for name, part in dataset.splits.items()}
+    splits = {
+        name: replace(part, x=part.x[:ROWS], y=part.y if part.y is None else part.y[:ROWS])
+        for name, part in dataset.splits.items()
+    }
     return replace(dataset, splits=splits)
 
 
 def losses(case: tuple[str, str, str, dict], folder: Path) -> list[float]:
     """The sum of all terms of the loss at each of STEPS steps; a closed form: the sums of its tensors."""
     family, data, preset, options = case
-    plan, _ = trainer_of(family, data, preset, options, folder, optimizer="adamw")  # Muon rounds to bfloat16
+    plan, _ = trainer_of(
+        family, data, preset, options, folder, optimizer="adamw"
+    )  # Muon rounds to bfloat16
     with in_float64():
-        trainer = Trainer(lambda: plan.build().double(), plan.dataset, plan.train, plan.family.watched)
-        values = [sum(trainer.advance(STEPS)[0].values()) for _ in range(STEPS)] if trainer.model.phases() else []
+        trainer = Trainer(
+            lambda: plan.build().double(), plan.dataset, plan.train, plan.family.progress_options
+        )
+        values = (
+            [sum(trainer.advance(STEPS)[0].values()) for _ in range(STEPS)]
+            if trainer.model.phases()
+            else []
+        )
         trainer.finish()
         trainer.stream.close()
         return values or [float(t.double().sum()) for t in trainer.model.state_dict().values()]
@@ -140,7 +185,9 @@ def hashed(tensors: dict[str, torch.Tensor]) -> str:
     for name in sorted(tensors):
         tensor = tensors[name].detach().cpu().contiguous()
         digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
-        digest.update(tensor.flatten().view(torch.uint8).numpy().tobytes() if tensor.numel() else b"")
+        digest.update(
+            tensor.flatten().view(torch.uint8).numpy().tobytes() if tensor.numel() else b""
+        )
     return digest.hexdigest()[:16]
 
 
@@ -155,17 +202,31 @@ def digest_of(trainer: Trainer) -> str:
         trainer.advance(STEPS)
     trainer.finish()
     trainer.stream.close()
-    optim = {f"{'+'.join(key)}/{name}": t for key, o in trainer.optimizers.items() for name, t in o.tensors().items()}
-    parts = {"model": trainer.model.state_dict(), "ema": trainer.ema.model.state_dict(), "optim": optim}
-    return hashed({f"{part}/{name}": t for part, tensors in parts.items() for name, t in tensors.items()})
+    optim = {
+        f"{'+'.join(key)}/{name}": t
+        for key, o in trainer.optimizers.items()
+        for name, t in o.tensors().items()
+    }
+    parts = {
+        "model": trainer.model.state_dict(),
+        "ema": trainer.ema.model.state_dict(),
+        "optim": optim,
+    }
+    return hashed(
+        {f"{part}/{name}": t for part, tensors in parts.items() for name, t in tensors.items()}
+    )
 
 
 def two_stage_digest(first: tuple[str, str], second: tuple[str, str], folder: Path) -> str:
     """Of a second stage in the codes of a first stage that was trained for DIGEST_STEPS steps."""
     path = folder / "-".join(first + second)
-    launch.start(launch.plan(first[0], "digits", first[1], steps=DIGEST_STEPS, **SMALL), path)
+    start_run(make_plan(first[0], "digits", first[1], steps=DIGEST_STEPS, **SMALL), path)
     options = {"network": "mlp"} if second[0] == "gan" else {}
-    return digest_of(launch.plan(second[0], None, second[1], within=path, steps=STEPS, **(SMALL | options)).trainer())
+    return digest_of(
+        make_plan(
+            second[0], None, second[1], within=path, steps=STEPS, **(SMALL | options)
+        ).trainer()
+    )
 
 
 def machine() -> str:
@@ -196,14 +257,21 @@ def close(values: list[float], frozen: list[float]) -> bool:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--write", action="store_true")
-    parser.add_argument("--only", default="", metavar="WORDS", help="cases whose names have these words")
+    parser.add_argument(
+        "--only", default="", metavar="WORDS", help="cases whose names have these words"
+    )
     args = parser.parse_args()
     torch.set_num_threads(1)
     found = measured(args.only)
     frozen = json.loads(FROZEN.read_text()) if FROZEN.exists() else {"losses": {}, "digests": {}}
     if args.write:
-        digests = frozen["digests"] | {machine(): frozen["digests"].get(machine(), {}) | found["digests"]}
-        FROZEN.write_text(json.dumps({"losses": frozen["losses"] | found["losses"], "digests": digests}, indent=1) + "\n")
+        digests = frozen["digests"] | {
+            machine(): frozen["digests"].get(machine(), {}) | found["digests"]
+        }
+        FROZEN.write_text(
+            json.dumps({"losses": frozen["losses"] | found["losses"], "digests": digests}, indent=1)
+            + "\n"
+        )
         return
     known = frozen["digests"].get(machine(), {})
     for name, values in found["losses"].items():

@@ -16,7 +16,21 @@ from fromnoise.nets.adversarial import (
     with_spectral_norm,
 )
 
-SIZES = [(4, 4), (5, 4), (7, 7), (8, 8), (9, 17), (28, 28), (31, 33), (1, 8), (16, 1), (1, 40), (1, 1), (64, 96), (67, 65)]
+SIZES = [
+    (4, 4),
+    (5, 4),
+    (7, 7),
+    (8, 8),
+    (9, 17),
+    (28, 28),
+    (31, 33),
+    (1, 8),
+    (16, 1),
+    (1, 40),
+    (1, 1),
+    (64, 96),
+    (67, 65),
+]
 
 
 def draw(*shape, name="x"):
@@ -27,7 +41,9 @@ def pair(shape, network="conv", n_classes=0, **more):
     Rng(0).seed_torch()
     if network == "mlp":
         return MLPGenerator(6, shape, (16, 12), n_classes), MLPCritic(shape, (16, 12), n_classes)
-    return ConvGenerator(6, shape, 4, 1, n_classes=n_classes, **more), ConvCritic(shape, 4, 1, n_classes=n_classes, dims=12, **more)
+    return ConvGenerator(6, shape, 4, 1, n_classes=n_classes, **more), ConvCritic(
+        shape, 4, 1, n_classes=n_classes, dims=12, **more
+    )
 
 
 # -- shapes -----------------------------------------------------------------------------------------------------
@@ -51,7 +67,9 @@ def test_any_size(size, channels, patch):
 def test_fully_connected(shape):
     generator, critic = pair(shape, "mlp", n_classes=2)
     y = torch.eye(2)[[0, 1, 0]]
-    assert generator(draw(3, 6), y).shape == (3, *shape) and critic(draw(3, *shape), y).shape == (3,)
+    assert generator(draw(3, 6), y).shape == (3, *shape) and critic(draw(3, *shape), y).shape == (
+        3,
+    )
     assert MLPCritic(shape, (5,))(draw(3, *shape)).shape == (3,)
 
 
@@ -74,7 +92,9 @@ def test_every_pixel_is_made_from_z_and_judged(size):
 # -- what a network may not do ----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("network,shape", [("conv", (1, 28, 28)), ("conv", (3, 9, 17)), ("mlp", (5,))])
+@pytest.mark.parametrize(
+    "network,shape", [("conv", (1, 28, 28)), ("conv", (3, 9, 17)), ("mlp", (5,))]
+)
 def test_examples_do_not_see_each_other_and_nothing_is_kept(network, shape):
     for net, x in zip(pair(shape, network, n_classes=2), (draw(7, 6), draw(7, *shape))):
         assert set(net.state_dict()) == {name for name, _ in net.named_parameters()}
@@ -134,7 +154,9 @@ def test_projection(network, shape):
     embedding = critic.project.weight.T  # (K, dims)
     expected = plain + torch.stack([embedding[k] @ h for k, h in zip(y.tolist(), features)])
     scores = critic(x, torch.eye(3)[y])
-    assert torch.allclose(scores, expected, atol=1e-5) and not torch.allclose(scores, plain, atol=1e-3)
+    assert torch.allclose(scores, expected, atol=1e-5) and not torch.allclose(
+        scores, plain, atol=1e-3
+    )
     _, without = pair(shape, network)
     assert without.project is None and without(x).shape == (5,)
 
@@ -143,7 +165,9 @@ def test_projection(network, shape):
 def test_generator_heeds_the_label(network, shape):
     generator, _ = pair(shape, network, n_classes=2)
     z = draw(4, 6)
-    assert (generator(z, torch.eye(2)[[0] * 4]) - generator(z, torch.eye(2)[[1] * 4])).abs().max() > 1e-2
+    assert (
+        generator(z, torch.eye(2)[[0] * 4]) - generator(z, torch.eye(2)[[1] * 4])
+    ).abs().max() > 1e-2
 
 
 # -- spectral norm ----------------------------------------------------------------------------------------------
@@ -159,7 +183,9 @@ def test_largest_singular_value_is_one(network, shape):
     optimiser = torch.optim.Adam(critic.parameters(), lr=0.05)
     for _ in range(3):
         for layer in layers_of(critic):
-            assert torch.linalg.matrix_norm(layer.weight.flatten(1).double(), 2).item() == pytest.approx(1, abs=1e-5)
+            assert torch.linalg.matrix_norm(
+                layer.weight.flatten(1).double(), 2
+            ).item() == pytest.approx(1, abs=1e-5)
         critic(draw(4, *shape), torch.eye(3)[[0, 1, 2, 0]]).sum().backward()
         optimiser.step()
         optimiser.zero_grad()
@@ -187,7 +213,9 @@ def test_spectral_norm_has_no_state_and_no_zeros():
     assert torch.equal(scores[0], scores[1]) and torch.equal(scores[0], scores[2])
     assert all(layer.weight.isfinite().all() and layer.weight.any() for layer in layers_of(critic))
     with torch.autocast("cpu", torch.bfloat16):
-        assert torch.linalg.matrix_norm(critic.mix.weight.flatten(1), 2).item() == pytest.approx(1, abs=1e-5)
+        assert torch.linalg.matrix_norm(critic.mix.weight.flatten(1), 2).item() == pytest.approx(
+            1, abs=1e-5
+        )
 
 
 def test_critic_of_spectral_norm_is_steep_nowhere():

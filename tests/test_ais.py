@@ -34,7 +34,9 @@ def start(seed: int, chains: int, examples: int = 1) -> torch.Tensor:
 def test_schedule():
     t = sigmoid_schedule(100)
     assert t.shape == (101,) and t[0] == 0 and t[-1] == 1 and (t.diff() > 0).all()
-    assert t[50] == pytest.approx(0.5, abs=1e-12) and t.diff()[0] < 0.1 * t.diff()[50]  # dense at the ends
+    assert (
+        t[50] == pytest.approx(0.5, abs=1e-12) and t.diff()[0] < 0.1 * t.diff()[50]
+    )  # dense at the ends
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
@@ -70,15 +72,27 @@ def test_backwards_from_the_posterior_it_bounds_from_above():
 
 def test_examples_of_different_width_side_by_side():
     """p(z) = N(0, 1), p(x | z) = N(sin 2z + z, s^2), s from .5 down to .05: against the integral over a grid of z."""
-    x, s = torch.tensor([0.3, -1.0, 1.5], dtype=torch.float64), torch.tensor([0.5, 0.2, 0.05], dtype=torch.float64)
-    p = lambda z: log_normal(z)[..., 0]
-    joint = lambda z: p(z) + log_normal(x, (torch.sin(2 * z) + z)[..., 0], 2 * s.log())
+    x, s = (
+        torch.tensor([0.3, -1.0, 1.5], dtype=torch.float64),
+        torch.tensor([0.5, 0.2, 0.05], dtype=torch.float64),
+    )
+
+    def p(z):
+        return log_normal(z)[..., 0]
+
+    def joint(z):
+        return p(z) + log_normal(x, (torch.sin(2 * z) + z)[..., 0], 2 * s.log())
+
     grid = torch.linspace(-8, 8, 200_001, dtype=torch.float64)
     truth = joint(grid[:, None, None].expand(-1, 3, 1)).logsumexp(0) + math.log(16 / 200_000)
-    log_w, accepted = ais(p, joint, Rng(0).normal("z", (504, 3, 1)).double(), Rng(1), sigmoid_schedule(150))
+    log_w, accepted = ais(
+        p, joint, Rng(0).normal("z", (504, 3, 1)).double(), Rng(1), sigmoid_schedule(150)
+    )
     value, error = log_mean_weight(log_w)
     assert ((value - truth).abs() < 4 * error).all() and (error < 0.1).all()
-    assert (accepted > 0.5).all() and (accepted < 0.85).all()  # each example found its own step size
+    assert (accepted > 0.5).all() and (
+        accepted < 0.85
+    ).all()  # each example found its own step size
 
 
 def test_pilots_alone_set_the_step_size():
@@ -86,12 +100,20 @@ def test_pilots_alone_set_the_step_size():
     alone = ais(prior, joint, z, Rng(7), sigmoid_schedule(10))[0]
     z[8:] += 3  # other chains elsewhere ...
     moved = ais(prior, joint, z, Rng(7), sigmoid_schedule(10))[0]
-    assert torch.equal(alone[:4], moved[:4]) and not torch.equal(alone[4:], moved[4:])  # ... do not change these
+    assert torch.equal(alone[:4], moved[:4]) and not torch.equal(
+        alone[4:], moved[4:]
+    )  # ... do not change these
 
 
 def test_a_step_far_too_large_recovers():
-    overflowing = lambda z: joint(z) + torch.where(z.abs().amax(-1) > 40, math.nan, 0.0)  # as a network's outputs far out
-    log_w, accepted = ais(prior, overflowing, start(8, 204), Rng(9), sigmoid_schedule(150), step=50.0)
+    def overflowing(z):
+        return joint(z) + torch.where(
+            z.abs().amax(-1) > 40, math.nan, 0.0
+        )  # as a network's outputs far out
+
+    log_w, accepted = ais(
+        prior, overflowing, start(8, 204), Rng(9), sigmoid_schedule(150), step=50.0
+    )
     value, error = log_mean_weight(log_w)
     assert accepted.item() > 0.4 and value.item() == pytest.approx(LOG_P, abs=4 * error.item())
 
@@ -106,7 +128,9 @@ def test_error_of_the_log_mean():
     log_w = torch.tensor([[0.0, 5.0], [math.log(3), 5.0]], dtype=torch.float64)
     value, error = log_mean_weight(log_w)
     assert value.tolist() == pytest.approx([math.log(2), 5.0])
-    assert error.tolist() == pytest.approx([0.5, 0])  # weights 1 and 3: sd sqrt 2, over sqrt 2, over the mean 2
+    assert error.tolist() == pytest.approx(
+        [0.5, 0]
+    )  # weights 1 and 3: sd sqrt 2, over sqrt 2, over the mean 2
 
 
 def test_bad_input_gets_one_line():

@@ -23,7 +23,9 @@ def test_shape_and_type_stay(shape, policy):
         y = augment(x, policy, Rng(0))
         assert y.shape == x.shape and y.dtype == dtype
     x = images(6, *shape).to(memory_format=torch.channels_last)
-    assert torch.allclose(augment(x, policy, Rng(0)), augment(x.contiguous(), policy, Rng(0)), atol=1e-6)
+    assert torch.allclose(
+        augment(x, policy, Rng(0)), augment(x.contiguous(), policy, Rng(0)), atol=1e-6
+    )
 
 
 def test_nothing_asked_nothing_done():
@@ -36,7 +38,9 @@ def test_same_keys_same_images_and_every_image_its_own(name):
     x = images(1, 3, 16, 16).expand(32, -1, -1, -1)
     y = augment(x, (name,), Rng(0))
     assert torch.equal(y, augment(x, (name,), Rng(0)))
-    assert not torch.equal(y, augment(x, (name,), Rng(1))) and not torch.equal(y, augment(x, (name,), Rng(0).at("fake")))
+    assert not torch.equal(y, augment(x, (name,), Rng(1))) and not torch.equal(
+        y, augment(x, (name,), Rng(0).at("fake"))
+    )
     assert len({row.numpy().tobytes() for row in y}) > 12
     rows = augment(x[:3], (name,), Rng(0).per_row([5, 6, 7]))
     assert torch.equal(rows[1:], augment(x[1:3], (name,), Rng(0).per_row([6, 7])))
@@ -74,19 +78,31 @@ def test_cutout_is_a_rectangle_of_half_the_sides_or_what_of_it_is_within():
         assert rows.nonzero().max() - rows.nonzero().min() + 1 == heights[-1]  # in one piece
     assert (min(heights), max(heights)) == (4, 8) and (min(widths), max(widths)) == (3, 6)
     often = holes.float().mean(0)
-    assert torch.allclose(often, often.flip(0, 1), atol=0.1) and often.min() > 0.05  # no corner is spared
+    assert (
+        torch.allclose(often, often.flip(0, 1), atol=0.1) and often.min() > 0.05
+    )  # no corner is spared
 
 
 def test_colour_changes_what_it_says():
     x = images(500, 3, 6, 6) * 0.2
     y = augment(x, ("colour",), Rng(0))
     brighter = (y - x).mean((1, 2, 3))
-    assert brighter.abs().max() <= 0.5 and brighter.std().item() == pytest.approx(1 / 12**0.5, rel=0.1)
-    grey = lambda x: (x.mean(1) - x.mean((1, 2, 3))[:, None, None]).flatten(1)
+    assert brighter.abs().max() <= 0.5 and brighter.std().item() == pytest.approx(
+        1 / 12**0.5, rel=0.1
+    )
+
+    def grey(x):
+        return (x.mean(1) - x.mean((1, 2, 3))[:, None, None]).flatten(1)
+
     contrast = (grey(x) * grey(y)).sum(1) / grey(x).square().sum(1)
-    assert torch.allclose(grey(y), contrast[:, None] * grey(x), atol=1e-5)  # one factor for the whole image
+    assert torch.allclose(
+        grey(y), contrast[:, None] * grey(x), atol=1e-5
+    )  # one factor for the whole image
     assert 0.5 <= contrast.min() < 0.55 and 1.45 < contrast.max() <= 1.5
-    tint = lambda x: (x - x.mean(1, keepdim=True)).flatten(1)
+
+    def tint(x):
+        return (x - x.mean(1, keepdim=True)).flatten(1)
+
     saturation = (tint(x) * tint(y)).sum(1) / tint(x).square().sum(1) / contrast
     assert torch.allclose(tint(y), (saturation * contrast)[:, None] * tint(x), atol=1e-5)
     assert 0 <= saturation.min() < 0.1 and 1.9 < saturation.max() < 2.0001
@@ -97,7 +113,9 @@ def test_ranges():
     for policy in (("translation",), ("cutout",), ("translation", "cutout")):
         assert augment(x, policy, Rng(0)).abs().max() <= 1
     grey = augment(x[:, :1], ("colour",), Rng(0))
-    assert 1 < grey.abs().max() <= 2.5  # never cut off, or its gradient would be: 1 + 1/2, and 3/2 of 2 at most from -1
+    assert (
+        1 < grey.abs().max() <= 2.5
+    )  # never cut off, or its gradient would be: 1 + 1/2, and 3/2 of 2 at most from -1
     assert augment(x, EVERYTHING, Rng(0)).abs().max() <= 4.5
 
 

@@ -12,8 +12,10 @@ from fromnoise.core.rng import Rng
 from fromnoise.core.spec import Batch, DataSpec
 from fromnoise.data.dataset import Dataset, TextSplit
 from fromnoise.data.stream import in_order
-from fromnoise.families.autoregressive import AutoRegressive, Config, Options, folds_of
-from fromnoise.probability.ngram import KneserNey
+from fromnoise.families.autoregressive import AutoRegressive, Config, Options
+from fromnoise.nets.counts.ngram import KneserNey
+from fromnoise.nets.counts.training_set import split_into_folds
+from fromnoise.nets.hybrid import predict
 
 NETWORKS = ("ngram", "window", "conv", "gru", "lstm", "gpt")
 SMALL = dict(width=16, depth=2, heads=2, order=3)
@@ -37,11 +39,17 @@ def text(n: int = 400, V: int = 5, seed: int = 0) -> torch.Tensor:
 
 def counted(made: AutoRegressive, s: torch.Tensor) -> AutoRegressive:
     whole = len(s) // made.length * made.length
-    made.fit_before(lambda: [Batch(s[:whole].view(-1, made.length)), Batch(s[whole:][None])], Rng(0))
+    made.fit_before(
+        lambda: [Batch(s[:whole].view(-1, made.length)), Batch(s[whole:][None])], Rng(0)
+    )
     return made
 
 
-@pytest.mark.parametrize("options", [dict(network=name) for name in NETWORKS] + [dict(network="gpt", prior=True)], ids=str)
+@pytest.mark.parametrize(
+    "options",
+    [dict(network=name) for name in NETWORKS] + [dict(network="gpt", prior=True)],
+    ids=str,
+)
 @torch.no_grad()
 def test_probabilities_of_all_texts_sum_to_one(options):
     made = model(DataSpec("tokens", (4,), levels=3), **options)
@@ -52,7 +60,16 @@ def test_probabilities_of_all_texts_sum_to_one(options):
     assert abs(float(total)) < 1e-5
 
 
-@pytest.mark.parametrize("options", [dict(network="gpt"), dict(network="gpt", pack=False), dict(network="pixelcnn"), dict(network="pixelcnn", gated=True)], ids=str)
+@pytest.mark.parametrize(
+    "options",
+    [
+        dict(network="gpt"),
+        dict(network="gpt", pack=False),
+        dict(network="pixelcnn"),
+        dict(network="pixelcnn", gated=True),
+    ],
+    ids=str,
+)
 @torch.no_grad()
 def test_probabilities_of_all_images_sum_to_one(options):
     made = model(DataSpec("image", (1, 2, 4), levels=2), **options)
@@ -70,7 +87,11 @@ def test_packed_and_pixel_by_pixel_are_one_likelihood():
     assert torch.allclose(pixels.sum((1, 2)), made.log_likelihood(x, None, Rng(0)), atol=1e-4)
 
 
-@pytest.mark.parametrize("options", [dict(network=name) for name in NETWORKS] + [dict(network="gpt", prior=True)], ids=str)
+@pytest.mark.parametrize(
+    "options",
+    [dict(network=name) for name in NETWORKS] + [dict(network="gpt", prior=True)],
+    ids=str,
+)
 @torch.no_grad()
 def test_steps_are_all_at_once(options):
     made = model(DataSpec("tokens", (10,), levels=5), **options)
@@ -99,7 +120,9 @@ def test_a_hybrid_in_training_does_not_count_what_it_predicts():
         batch = Batch(s.view(-1, 20), rows=torch.arange(30))
         knows = float(made.eval().loss(batch, "likelihood", Rng(0)).terms["nats_per_symbol"])
         fair = float(made.train().loss(batch, "likelihood", Rng(0)).terms["nats_per_symbol"])
-        moved = Batch(s.unfold(0, 20, 1)[torch.arange(29) * 20 + 19], rows=torch.arange(29))  # as far as training moves them
+        moved = Batch(
+            s.unfold(0, 20, 1)[torch.arange(29) * 20 + 19], rows=torch.arange(29)
+        )  # as far as training moves them
         fair_moved = float(made.loss(moved, "likelihood", Rng(0)).terms["nats_per_symbol"])
     assert knows < 0.8 * math.log(4) < 0.98 * math.log(4) < min(fair, fair_moved)
     with pytest.raises(UsageError, match="rows"):
@@ -112,18 +135,28 @@ def test_training_counts_are_those_of_the_other_folds():
     made = counted(model(DataSpec("tokens", (20,), levels=5), prior=True), s).train()
     with torch.no_grad():
         window = s[140:160][None]
-        log_p = made.parts(window, torch.zeros(1, dtype=torch.int64), made.fold(Batch(window, rows=torch.tensor([7]))))[1]
+        log_p = predict(
+            made.net,
+            made.counts,
+            window,
+            torch.zeros(1, dtype=torch.int64),
+            made.fold_of(Batch(window, rows=torch.tensor([7]))),
+        )[1]
         nll = -log_p.gather(2, window.long()[..., None])[..., 0]
     others = KneserNey(3, 5).fit(torch.cat([s[:120], s[200:]]))
     others.discounts.copy_(made.counts.discounts)
     others._derive()
-    assert torch.allclose(nll[0, 3:], others.score(s[140:160])[3:], atol=0.02)     # two contexts more, where the text was cut
+    assert torch.allclose(
+        nll[0, 3:], others.score(s[140:160])[3:], atol=0.02
+    )  # two contexts more, where the text was cut
     assert not torch.allclose(nll[0, 3:], made.counts.score(s[140:160])[3:], atol=0.02)
 
 
-@pytest.mark.parametrize("rows, size, end", [(30, 20, 605), (7, 5, 36), (1, 4, 4), (10, 3, 32), (60_000, 1, 60_000)])
+@pytest.mark.parametrize(
+    "rows, size, end", [(30, 20, 605), (7, 5, 36), (1, 4, 4), (10, 3, 32), (60_000, 1, 60_000)]
+)
 def test_folds_hold_each_row_and_where_it_reaches(rows, size, end):
-    folds = folds_of(rows, size, end)
+    folds = split_into_folds(rows, size, end)
     for row in {0, 1, rows // 3, rows - 2, rows - 1} & set(range(rows)):
         first, last = folds[row * len(folds) // rows]
         reach = min(size * row + 2 * size - 1, end) if size > 1 else row + 1
@@ -139,7 +172,14 @@ def test_a_hybrid_of_images_leaves_their_rows_out():
     made.fit_before(lambda: [Batch(x[:170]), Batch(x[170:])], Rng(0))
     with torch.no_grad():
         counts_only(made)
-        nats = lambda: float(made.loss(Batch(x, rows=torch.arange(300)), "likelihood", Rng(0)).terms["nats_per_symbol"])
+
+        def nats():
+            return float(
+                made.loss(Batch(x, rows=torch.arange(300)), "likelihood", Rng(0)).terms[
+                    "nats_per_symbol"
+                ]
+            )
+
         knows, fair = (nats() for made.training in (False, True))
     assert knows < 0.8 * math.log(256) and fair > 0.98 * math.log(256)
 
@@ -148,7 +188,10 @@ def test_a_text_is_counted_to_its_end():
     """The last 5 symbols fill no window; in_order hands them on as a shorter one."""
     s, spec = text(605), DataSpec("tokens", (20,), levels=5)
     part = TextSplit(s.numpy().astype(np.uint8), window=20)
-    batches = lambda: in_order(Dataset("text", spec, {"train": part}, ""), "train", rest=True)
+
+    def batches():
+        return in_order(Dataset("text", spec, {"train": part}, ""), "train", rest=True)
+
     made = model(spec, network="ngram")
     made.fit_before(batches, Rng(0))
     assert torch.equal(made.counts.score(s), KneserNey(3, 5).fit(s).score(s))
@@ -159,18 +202,28 @@ def test_a_hybrid_learns_its_weights_and_its_network_as_if_alone():
     made = counted(model(DataSpec("tokens", (20,), levels=5), prior=True), text())
     (phase,) = made.phases()
     names = made.parameters_of(phase)
-    assert {"mix.counts", "mix.network"} < set(names) and any(name.startswith("net.") for name in names)
+    assert {"mix.counts", "mix.network"} < set(names) and any(
+        name.startswith("net.") for name in names
+    )
     s = text().view(-1, 20)
     loss = made.train().loss(Batch(s, rows=torch.arange(20)), "likelihood", Rng(0))
     loss.value.backward(inputs=list(names.values()))
     assert names["mix.counts"].grad.abs() > 0 and names["mix.network"].grad.abs() > 0
     alone = made.net(s, torch.zeros(20, dtype=torch.int64)).log_softmax(2).gather(2, s[..., None])
     assert loss.terms["network_alone"].item() == pytest.approx(-alone.mean().item(), rel=1e-5)
-    assert loss.value.item() == pytest.approx((loss.terms["network_alone"] + loss.terms["nats_per_symbol"]).item() / 2, rel=1e-5)
+    assert loss.value.item() == pytest.approx(
+        (loss.terms["network_alone"] + loss.terms["nats_per_symbol"]).item() / 2, rel=1e-5
+    )
     with torch.no_grad():
         made.mix["network"].zero_()
-    gradients = torch.autograd.grad(made.loss(Batch(s, rows=torch.arange(20)), "likelihood", Rng(0)).value, list(made.net.parameters()), allow_unused=True)
-    assert any(g is not None and g.abs().max() > 0 for g in gradients)  # though nothing of it is in the mixture
+    gradients = torch.autograd.grad(
+        made.loss(Batch(s, rows=torch.arange(20)), "likelihood", Rng(0)).value,
+        list(made.net.parameters()),
+        allow_unused=True,
+    )
+    assert any(
+        g is not None and g.abs().max() > 0 for g in gradients
+    )  # though nothing of it is in the mixture
 
 
 @torch.no_grad()
@@ -182,24 +235,36 @@ def test_completion_keeps_what_is_known_and_draws_the_rest_as_the_model_would():
     done = made.complete(given, mask, None, Options(), Rng(0).per_row(range(n)))
     assert torch.equal(done[:, :, :1], given[:, :, :1])
     ends = torch.tensor(list(itertools.product((-1.0, 1.0), repeat=4))).view(-1, 1, 1, 4)
-    log_p = made.log_likelihood(torch.cat([given[:16, :, :1], ends], 2), None, Rng(0)).log_softmax(0)
-    drawn = (made.to_symbols(done)[:, 4:] * torch.tensor([8, 4, 2, 1])).sum(1).bincount(minlength=16)
+    log_p = made.log_likelihood(torch.cat([given[:16, :, :1], ends], 2), None, Rng(0)).log_softmax(
+        0
+    )
+    drawn = (
+        (made.to_symbols(done)[:, 4:] * torch.tensor([8, 4, 2, 1])).sum(1).bincount(minlength=16)
+    )
     error = (log_p.exp() * (1 - log_p.exp()) * n).sqrt()
     assert ((drawn - n * log_p.exp()).abs() < 4.5 * error + 1).all()
 
 
 def test_symbols_are_chosen_by_numbers_fine_enough_for_rare_ones(monkeypatch):
     found = []
-    monkeypatch.setattr("fromnoise.families.autoregressive.choose", lambda log_p, history, options, u: (found.append(u), log_p.argmax(1))[1])
+    monkeypatch.setattr(
+        "fromnoise.families.autoregressive.choose_symbol",
+        lambda log_p, history, options, u: (found.append(u), log_p.argmax(1))[1],
+    )
     model(DataSpec("image", (1, 2, 4), levels=2), pack=False).sample(3, None, Options(), Rng(0))
-    assert len(found) == 8 and all(u.dtype == torch.float64 and (u * 2**24 % 1 != 0).any() for u in found)
+    assert len(found) == 8 and all(
+        u.dtype == torch.float64 and (u * 2**24 % 1 != 0).any() for u in found
+    )
 
 
 @torch.no_grad()
 def test_a_packed_completion_keeps_pixels_inside_blocks():
     made = model(DataSpec("image", (1, 4, 8), levels=2))
     g = torch.Generator().manual_seed(0)
-    given, mask = torch.randint(2, (30, 1, 4, 8), generator=g) * 2.0 - 1, torch.rand(30, 1, 4, 8, generator=g) < 0.5
+    given, mask = (
+        torch.randint(2, (30, 1, 4, 8), generator=g) * 2.0 - 1,
+        torch.rand(30, 1, 4, 8, generator=g) < 0.5,
+    )
     done = made.complete(given, mask, None, Options(), Rng(0).per_row(range(30)))
     assert torch.equal(done[mask], given[mask]) and set(done.unique().tolist()) == {-1.0, 1.0}
 
@@ -208,23 +273,33 @@ def test_a_packed_completion_keeps_pixels_inside_blocks():
 def test_classes_by_bayes_rule():
     made = model(DataSpec("image", (1, 2, 4), levels=2, classes=3), conditional=True)
     x = torch.randint(2, (6, 1, 2, 4), generator=torch.Generator().manual_seed(0)) * 2.0 - 1
-    made.fit_before(lambda: [Batch(x, torch.tensor([0, 0, 1])), Batch(x, torch.tensor([0, 2, 0]))], Rng(0))
+    made.fit_before(
+        lambda: [Batch(x, torch.tensor([0, 0, 1])), Batch(x, torch.tensor([0, 2, 0]))], Rng(0)
+    )
     log_p = made.class_log_probs(x)
     shares = torch.tensor([4 / 6, 1 / 6, 1 / 6])
-    joint = torch.stack([made.log_likelihood(x, torch.full((6,), y), Rng(0)) for y in range(3)], 1) + shares.log()
-    assert torch.allclose(log_p.exp().sum(1), torch.ones(6)) and torch.allclose(log_p - log_p[:, :1], joint - joint[:, :1], atol=1e-4)
+    joint = (
+        torch.stack([made.log_likelihood(x, torch.full((6,), y), Rng(0)) for y in range(3)], 1)
+        + shares.log()
+    )
+    assert torch.allclose(log_p.exp().sum(1), torch.ones(6)) and torch.allclose(
+        log_p - log_p[:, :1], joint - joint[:, :1], atol=1e-4
+    )
     with pytest.raises(UsageError, match="--conditional"):
         model(DataSpec("image", (1, 2, 4), levels=2)).class_log_probs(x)
 
 
 def test_what_a_hybrid_can_see_is_what_its_counts_see_too():
     spec = DataSpec("tokens", (4,), levels=5)
-    assert model(spec, prior=True, order=6).context == 6 and model(spec, prior=True, order=2).context == 3
+    assert (
+        model(spec, prior=True, order=6).context == 6
+        and model(spec, prior=True, order=2).context == 3
+    )
     assert model(spec, network="gru", prior=True, order=6).context is None
 
 
 def test_too_much_to_count_is_told_before_memory_ends(monkeypatch):
-    monkeypatch.setattr("fromnoise.families.autoregressive.COUNTED", 100)
+    monkeypatch.setattr("fromnoise.nets.counts.training_set.MAX_SYMBOLS", 100)
     with pytest.raises(UsageError, match="too many to count"):
         counted(model(DataSpec("tokens", (20,), levels=5), network="ngram"), text())
 
@@ -233,18 +308,21 @@ def test_too_much_to_count_is_told_before_memory_ends(monkeypatch):
 def test_likelihoods_in_pieces_are_the_same(monkeypatch):
     made, s = model(DataSpec("tokens", (10,), levels=5)), text(80).view(8, 10)
     whole = made.nll(s, None)
-    monkeypatch.setattr("fromnoise.families.autoregressive.MOST_LOGITS", 150)
+    monkeypatch.setattr("fromnoise.families.autoregressive.MAX_LOGITS", 150)
     assert torch.allclose(made.nll(s, None), whole, atol=1e-5)
 
 
-@pytest.mark.parametrize("spec, options, message", [
-    (DataSpec("vector", (2,)), {}, "for text and images"),
-    (DataSpec("tokens", (8,), levels=5), dict(network="pixelcnn"), "is for images"),
-    (DataSpec("tokens", (8,), levels=5), dict(conditional=True), "needs labels"),
-    (DataSpec("tokens", (8,), levels=5), dict(network="ngram", prior=True), "counts alone"),
-    (DataSpec("tokens", (8,), levels=5), dict(head="logistic"), "--head logistic"),
-    (DataSpec("tokens", (8,), levels=5), dict(width=30, heads=4), "even multiple"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "spec, options, message",
+    [
+        (DataSpec("vector", (2,)), {}, "for text and images"),
+        (DataSpec("tokens", (8,), levels=5), dict(network="pixelcnn"), "is for images"),
+        (DataSpec("tokens", (8,), levels=5), dict(conditional=True), "needs labels"),
+        (DataSpec("tokens", (8,), levels=5), dict(network="ngram", prior=True), "counts alone"),
+        (DataSpec("tokens", (8,), levels=5), dict(head="logistic"), "--head logistic"),
+        (DataSpec("tokens", (8,), levels=5), dict(width=30, heads=4), "even multiple"),
+    ],
+)
 def test_options_that_do_not_go_together(spec, options, message):
     with pytest.raises(UsageError, match=message):
         AutoRegressive(Config(**options), spec)
@@ -262,7 +340,10 @@ def two_states(n: int, seed: int) -> torch.Tensor:
 @pytest.mark.parametrize("network", ["window", "conv", "gru", "gpt"])
 def test_a_markov_chain_is_learned_to_its_entropy_rate(network):
     torch.manual_seed(0)
-    made = AutoRegressive(Config(network=network, width=16, depth=1, heads=1, order=2, kernel=2), DataSpec("tokens", (50,), levels=2))
+    made = AutoRegressive(
+        Config(network=network, width=16, depth=1, heads=1, order=2, kernel=2),
+        DataSpec("tokens", (50,), levels=2),
+    )
     train, test = two_states(60_000, 1).view(-1, 50), two_states(100_000, 2).view(-1, 50)
     adam = torch.optim.Adam(made.parameters(), 1e-2)
     for i in range(240):
@@ -273,7 +354,9 @@ def test_a_markov_chain_is_learned_to_its_entropy_rate(network):
         loss.backward()
         adam.step()
     with torch.no_grad():
-        bits = made.eval().nll(test, None)[:, 1:].double().mean(1) / math.log(2)    # the first symbol of a window lacks its state
+        bits = made.eval().nll(test, None)[:, 1:].double().mean(1) / math.log(
+            2
+        )  # the first symbol of a window lacks its state
     error = bits.std() / len(bits) ** 0.5
     assert 0.569387 - 4 * error < bits.mean() < 0.569387 + 0.005 + 2 * error
 
@@ -291,5 +374,7 @@ def test_what_lies_before_the_window_changes_nothing(network, k):
     other = s.clone()
     other[:, j] = (other[:, j] + 1) % 5
     after = made.log_probs(other)
-    assert torch.equal(after[:, : j + 1], before[:, : j + 1]) and torch.equal(after[:, j + k + 1 :], before[:, j + k + 1 :])
+    assert torch.equal(after[:, : j + 1], before[:, : j + 1]) and torch.equal(
+        after[:, j + k + 1 :], before[:, j + k + 1 :]
+    )
     assert not torch.equal(after[:, j + 1 : j + k + 1], before[:, j + 1 : j + k + 1])

@@ -7,13 +7,17 @@ import pytest
 import torch
 from torch import nn
 
-from fromnoise.conformance import first_difference, interrupted
+from fromnoise.checks.exactness import first_difference, interrupted
 from fromnoise.core.errors import UsageError
-from fromnoise.core.run import Run
-from fromnoise.training import checkpoint, launch, loop
-from fromnoise.training.loop import Trainer
-from fromnoise.training.optim import Ema, blend, gamma_of
-from fromnoise.training.restore import restore
+from fromnoise.runs import checkpoint
+from fromnoise.runs.averages import Ema, mixture_shares, gamma_from_width
+from fromnoise.runs.directory import Run
+from fromnoise.runs.load import load_run
+from fromnoise.training import trainer as trainer_module
+from fromnoise.training.launch import describe_run, start_run
+from fromnoise.training.plan import make_plan
+from fromnoise.training.resume import resume_run
+from fromnoise.training.trainer import Trainer
 
 SMALL = dict(steps=20, batch_size=32, intervals=4, validation_examples=50, threads=1)
 TINY = dict(hidden=(8,), latent_dim=2, **SMALL)
@@ -68,20 +72,30 @@ def averages_of(weights: list[torch.Tensor], widths) -> list[torch.Tensor]:
 def test_the_profile_is_a_power_of_time(steps):
     """Unit vectors for weights: the average shows the share of each step, the integral of tau^gamma over it."""
     edges = torch.arange(steps + 1, dtype=torch.float64) / steps
-    for width, shares in zip(WIDTHS, averages_of(list(torch.eye(steps, dtype=torch.float64)), WIDTHS)):
-        torch.testing.assert_close(shares, (edges ** (gamma_of(width) + 1)).diff(), rtol=0, atol=1e-12)
+    for width, shares in zip(
+        WIDTHS, averages_of(list(torch.eye(steps, dtype=torch.float64)), WIDTHS)
+    ):
+        torch.testing.assert_close(
+            shares, (edges ** (gamma_from_width(width) + 1)).diff(), rtol=0, atol=1e-12
+        )
 
 
 def test_the_relative_width_is_as_asked():
     for width in (0.001, 0.01, 0.05, 0.1, 0.2, 0.28):
-        gamma = gamma_of(width)
-        assert math.sqrt((gamma + 1) / ((gamma + 2) ** 2 * (gamma + 3))) == pytest.approx(width, rel=1e-9)
-    assert gamma_of(12**-0.5) == pytest.approx(0, abs=1e-12)  # equal weights
-    assert gamma_of(0.05) == pytest.approx(16.97, abs=0.005) and gamma_of(0.1) == pytest.approx(6.94, abs=0.005)  # of the paper
+        gamma = gamma_from_width(width)
+        assert math.sqrt((gamma + 1) / ((gamma + 2) ** 2 * (gamma + 3))) == pytest.approx(
+            width, rel=1e-9
+        )
+    assert gamma_from_width(12**-0.5) == pytest.approx(0, abs=1e-12)  # equal weights
+    assert gamma_from_width(0.05) == pytest.approx(16.97, abs=0.005) and gamma_from_width(0.1) == pytest.approx(
+        6.94, abs=0.005
+    )  # of the paper
     tau = (torch.arange(1000, dtype=torch.float64) + 0.5) / 1000
     for width, p in zip(WIDTHS, averages_of(list(torch.eye(1000, dtype=torch.float64)), WIDTHS)):
         mean = float(p @ tau)
-        assert float(p @ (tau - mean) ** 2) ** 0.5 == pytest.approx(width, rel=1e-3)  # of a training of any length
+        assert float(p @ (tau - mean) ** 2) ** 0.5 == pytest.approx(
+            width, rel=1e-3
+        )  # of a training of any length
 
 
 def test_widths_between_are_made_of_those_kept():
@@ -89,17 +103,24 @@ def test_widths_between_are_made_of_those_kept():
     kept = torch.stack(averages_of(list(torch.eye(1000, dtype=torch.float64)), WIDTHS))
     for width, most in ((0.05, 1e-9), (0.1, 1e-9), (0.07, 0.04), (0.15, 0.06)):
         (exact,) = averages_of(list(torch.eye(1000, dtype=torch.float64)), (width,))
-        shares = torch.tensor(blend(WIDTHS, width), dtype=torch.float64)
-        off = lambda shares: float((shares @ kept - exact).norm() / exact.norm())
+        shares = torch.tensor(mixture_shares(WIDTHS, width), dtype=torch.float64)
+
+        def off(shares):
+            return float((shares @ kept - exact).norm() / exact.norm())
+
         assert off(shares) < most and float(shares.sum()) == pytest.approx(1, abs=1e-12)
-        for shift in torch.tensor([[1.0, -1, 0], [0, 1, -1]], dtype=torch.float64) * 0.02:  # nothing near is nearer
+        for shift in (
+            torch.tensor([[1.0, -1, 0], [0, 1, -1]], dtype=torch.float64) * 0.02
+        ):  # nothing near is nearer
             assert off(shares) < off(shares + shift) and off(shares) < off(shares - shift)
-    assert float(torch.tensor(blend((0.05, 0.1), 0.05)) @ tau[:2].float()) == pytest.approx(float(tau[0]))
-    assert blend((0.1,), 0.1) == pytest.approx([1.0])
+    assert float(torch.tensor(mixture_shares((0.05, 0.1), 0.05)) @ tau[:2].float()) == pytest.approx(
+        float(tau[0])
+    )
+    assert mixture_shares((0.1,), 0.1) == pytest.approx([1.0])
 
 
 def trainer(**options) -> Trainer:
-    return launch.plan("vae", **TINY | {"averages": WIDTHS} | options).trainer()
+    return make_plan("vae", **TINY | {"averages": WIDTHS} | options).trainer()
 
 
 def test_the_average_in_use_is_one_memory_with_the_model_and_goes_on():
@@ -116,7 +137,9 @@ def test_the_average_in_use_is_one_memory_with_the_model_and_goes_on():
     assert not any(torch.equal(p, q) for p, q in zip(t.ema.weights[2], t.ema.weights[1]))
 
 
-@pytest.mark.parametrize("values", [[3.0, 1.0, 2.0], [1.0, 2.0, 3.0], [math.nan, 2.0, 1.0], [2.0, 2.0, 2.0]])
+@pytest.mark.parametrize(
+    "values", [[3.0, 1.0, 2.0], [1.0, 2.0, 3.0], [math.nan, 2.0, 1.0], [2.0, 2.0, 2.0]]
+)
 def test_the_choice_takes_the_lowest_held_out_value(values, monkeypatch):
     t, seen = trainer(), []
     for _ in range(3):
@@ -126,68 +149,96 @@ def test_the_choice_takes_the_lowest_held_out_value(values, monkeypatch):
         seen.append((next(model.parameters()).clone(), rng.normal("same noise", (3,)).tolist()))
         return {"value": values[len(seen) - 1]}
 
-    monkeypatch.setattr(loop, "objective", objective)
+    monkeypatch.setattr(trainer_module, "objective", objective)
     best = min(range(3), key=lambda i: (not values[i] == values[i], values[i]))
     assert t.validate() == {"value": values[best]} and len(seen) == 3
     for (weights, noise), average in zip(seen, t.ema.weights):
         assert torch.equal(weights, average[0]) and noise == seen[0][1]
-    assert t.state.average == best and torch.equal(next(t.ema.model.parameters()), t.ema.weights[best][0])
+    assert t.state.average == best and torch.equal(
+        next(t.ema.model.parameters()), t.ema.weights[best][0]
+    )
     held_out = {"0.05": values[0], "0.1": values[1], "0.2": values[2]}
-    assert t.averages() == {"average": {"width": WIDTHS[best], "held_out": {k: v if v == v else None for k, v in held_out.items()}}}
+    assert t.average_fields() == {
+        "average": {
+            "width": WIDTHS[best],
+            "held_out": {k: v if v == v else None for k, v in held_out.items()},
+        }
+    }
 
 
 def test_what_is_chosen_is_told_saved_and_restored(tmp_path):
     widths = (0.1, 0.05, 0.2)  # the best of which, after so few steps, is not the first
-    run = launch.start(launch.plan("vae", **TINY | {"averages": widths}), tmp_path / "run")
+    run = start_run(make_plan("vae", **TINY | {"averages": widths}), tmp_path / "run")
     for event in run.events("interval"):
         chosen = event["average"]
-        assert list(chosen["held_out"]) == ["0.1", "0.05", "0.2"] and len(set(chosen["held_out"].values())) == 3
-        assert event["validation"]["value"] == min(chosen["held_out"].values()) == chosen["held_out"][str(chosen["width"])]
+        assert (
+            list(chosen["held_out"]) == ["0.1", "0.05", "0.2"]
+            and len(set(chosen["held_out"].values())) == 3
+        )
+        assert (
+            event["validation"]["value"]
+            == min(chosen["held_out"].values())
+            == chosen["held_out"][str(chosen["width"])]
+        )
     saved, last = checkpoint.find(run), run.events("interval")[-1]["average"]["width"]
     assert widths[saved.manifest.average] == last == 0.05
     left = {name.split("/")[0] for name in saved.tensors("optim") if name.startswith("average")}
     assert left == {f"average {width}" for width in widths if width != last}
     for width in widths:
-        alone = launch.start(launch.plan("vae", **TINY | {"averages": (width,)}), tmp_path / f"{width}")
+        alone = start_run(
+            make_plan("vae", **TINY | {"averages": (width,)}), tmp_path / f"{width}"
+        )
         assert "average" not in alone.events("interval")[-1]
-        expected = restore(alone).model.state_dict()
+        expected = load_run(alone).model.state_dict()
         for weights in ("ema", width) if width == last else (width,):
-            found = restore(run, weights=weights).model.state_dict()
-            assert all(torch.allclose(found[name], expected[name], rtol=1e-5, atol=1e-6) for name in expected)
-    between = restore(run, weights=0.07).model.state_dict()
-    assert not any(torch.equal(between[name], t) for name, t in restore(run).model.named_parameters() if t.numel() > 1)
+            found = load_run(run, weights=weights).model.state_dict()
+            assert all(
+                torch.allclose(found[name], expected[name], rtol=1e-5, atol=1e-6)
+                for name in expected
+            )
+    between = load_run(run, weights=0.07).model.state_dict()
+    assert not any(
+        torch.equal(between[name], t)
+        for name, t in load_run(run).model.named_parameters()
+        if t.numel() > 1
+    )
     with pytest.raises(UsageError, match="no average of width 0.25: from 0.05 to 0.2"):
-        restore(run, weights=0.25)
+        load_run(run, weights=0.25)
     with pytest.raises(UsageError, match="trained without --averages"):
-        restore(launch.start(launch.plan("vae", **TINY), tmp_path / "old"), weights=0.1)
+        load_run(start_run(make_plan("vae", **TINY), tmp_path / "old"), weights=0.1)
 
 
 @pytest.mark.parametrize("family,options", [("vae", TINY), ("autoencoder", TINY)])
 def test_resume_is_exact(family, options, tmp_path):
-    plan = lambda: launch.plan(family, **options | {"averages": WIDTHS})
-    whole = launch.start(plan(), tmp_path / "whole")
+    def plan():
+        return make_plan(family, **options | {"averages": WIDTHS})
+
+    whole = start_run(plan(), tmp_path / "whole")
     for stops in ([1], [7], [5, 12, 19]):
         assert not first_difference(whole, interrupted(plan(), tmp_path / f"{stops}", stops))
 
 
 def force_choices(monkeypatch, places: dict[int, int]) -> None:
     """At these steps the average of this place is the best: training must be exact whichever it is."""
-    original = Trainer.look
+    original = Trainer.validate_and_select_average
 
-    def look(self):
+    def validate_and_select_average(self):
         original(self)
         self.state.average = places.get(self.state.step, 0)
         self.ema.use(self.state.average)
-        return self.held_out[self.state.average], {}
+        return self.average_terms[self.state.average], {}
 
-    monkeypatch.setattr(Trainer, "look", look)
+    monkeypatch.setattr(Trainer, "validate_and_select_average", validate_and_select_average)
 
 
 def test_resume_and_rollback_are_exact_when_the_choice_changes(tmp_path, monkeypatch):
     (tmp_path / "bomb.py").write_text(BOMB)
-    plan = lambda: launch.plan(str(tmp_path / "bomb.py"), **SMALL | {"averages": WIDTHS})
+
+    def plan():
+        return make_plan(str(tmp_path / "bomb.py"), **SMALL | {"averages": WIDTHS})
+
     force_choices(monkeypatch, {5: 2, 10: 1, 15: 0, 20: 2})
-    whole = launch.start(plan(), tmp_path / "whole")
+    whole = start_run(plan(), tmp_path / "whole")
     assert [(e["step"], e["to"]) for e in whole.events("rollback")] == [(8, 5)]
     assert [e["average"]["width"] for e in whole.events("interval")] == [0.2, 0.1, 0.05, 0.2]
     for stops in ([3], [7, 6], [7, 12], [16, 17, 18]):
@@ -196,9 +247,9 @@ def test_resume_and_rollback_are_exact_when_the_choice_changes(tmp_path, monkeyp
 
 def test_a_rollback_takes_back_all_averages_and_the_choice(tmp_path, monkeypatch):
     (tmp_path / "bomb.py").write_text(BOMB)
-    plan = launch.plan(str(tmp_path / "bomb.py"), **SMALL | {"averages": WIDTHS})
+    plan = make_plan(str(tmp_path / "bomb.py"), **SMALL | {"averages": WIDTHS})
     t = plan.trainer()
-    run = Run.create(tmp_path / "run", launch.describe(plan, "", 20, t))
+    run = Run.create(tmp_path / "run", describe_run(plan, "", 20, t))
     for _ in range(5):
         t.advance(20)
     t.ema.use(1)
@@ -213,9 +264,12 @@ def test_a_rollback_takes_back_all_averages_and_the_choice(tmp_path, monkeypatch
         t.advance(20)
     t.roll_back(run, error.value)
     assert t.state.average == t.ema.index == 1 and t.state.rollbacks == 1
-    assert all(torch.equal(p, q) for mine, then in zip(t.ema.weights, before) for p, q in zip(mine, then))
+    assert all(
+        torch.equal(p, q) for mine, then in zip(t.ema.weights, before) for p, q in zip(mine, then)
+    )
     assert all(torch.equal(p, q) for p, q in zip(t.ema.model.parameters(), before[1]))
-    t.start_afresh()
+    with t.rehearsal():
+        assert t.ema.index == t.state.average == 0
     assert t.ema.index == t.state.average == 0
 
 
@@ -224,20 +278,33 @@ def test_what_is_fitted_at_the_end_belongs_to_the_average_that_is_taken(tmp_path
     from fromnoise.families.autoencoder import Autoencoder
 
     seen, original = [], Autoencoder.fit
-    fit = lambda self, batches, rng: seen.append([p.clone() for p in self.parameters()]) or original(self, batches, rng)
+
+    def fit(self, batches, rng):
+        return seen.append([p.clone() for p in self.parameters()]) or original(self, batches, rng)
+
     monkeypatch.setattr(Autoencoder, "fit", fit)
-    run = launch.start(launch.plan("autoencoder", **TINY | {"averages": WIDTHS[::-1], "intervals": 1}), tmp_path / "run")
-    assert run.events("interval")[-1]["average"]["width"] != WIDTHS[-1]  # the first one, or this shows nothing
-    averaged = restore(run).model
+    run = start_run(
+        make_plan("autoencoder", **TINY | {"averages": WIDTHS[::-1], "intervals": 1}),
+        tmp_path / "run",
+    )
+    assert (
+        run.events("interval")[-1]["average"]["width"] != WIDTHS[-1]
+    )  # the first one, or this shows nothing
+    averaged = load_run(run).model
     assert all(torch.equal(p, q) for p, q in zip(averaged.parameters(), seen[-1]))
-    other = restore(run, weights=0.15).model  # fitted anew
-    assert all(torch.equal(p, q) for p, q in zip(other.parameters(), seen[-1])) and not torch.equal(seen[-1][0], next(averaged.parameters()))
+    other = load_run(run, weights=0.15).model  # fitted anew
+    assert all(torch.equal(p, q) for p, q in zip(other.parameters(), seen[-1])) and not torch.equal(
+        seen[-1][0], next(averaged.parameters())
+    )
 
 
 def test_old_runs_and_old_manifests_open_and_go_on(tmp_path):
     """Runs of earlier versions know of no averages: neither their settings nor their manifests."""
-    plan = lambda: launch.plan("vae", **TINY | {"ema": 0.9})
-    whole = launch.start(plan(), tmp_path / "whole")
+
+    def plan():
+        return make_plan("vae", **TINY | {"ema": 0.9})
+
+    whole = start_run(plan(), tmp_path / "whole")
     old = interrupted_run(plan(), tmp_path / "old")
     info = json.loads((old.path / "run.json").read_text())
     assert info["train"].pop("averages") == []
@@ -250,14 +317,14 @@ def test_old_runs_and_old_manifests_open_and_go_on(tmp_path):
         path.write_text(json.dumps(manifest | {"format": 1}))
     events = old.path / "events.jsonl"
     events.write_text("".join(json.dumps(event) + "\n" for event in old.events()))
-    restore(Run(old.path))
-    launch.resume(Run(old.path), warn=lambda line: None)
+    load_run(Run(old.path))
+    resume_run(Run(old.path), warn=lambda line: None)
     assert not first_difference(whole, Run(old.path))
 
 
 def interrupted_run(plan, path) -> Run:
     t = plan.trainer()
-    run = Run.create(path, launch.describe(plan, "", 20, t))
+    run = Run.create(path, describe_run(plan, "", 20, t))
     t.save(run)
     for _ in range(3):
         terms, norms = t.advance(20)
@@ -268,12 +335,12 @@ def interrupted_run(plan, path) -> Run:
 
 def test_options_that_do_not_go_together_are_told():
     with pytest.raises(UsageError, match="--averages take the place of --ema"):
-        launch.plan("vae", **TINY, averages=(0.1,), ema=0.9)
+        make_plan("vae", **TINY, averages=(0.1,), ema=0.9)
     with pytest.raises(UsageError, match="--averages cannot be '0.5'"):
-        launch.plan("vae", **TINY, averages=(0.1, 0.5))
+        make_plan("vae", **TINY, averages=(0.1, 0.5))
     with pytest.raises(UsageError, match="give one width"):
-        launch.plan("gan", **SMALL, averages=(0.05, 0.1)).trainer()
-    assert launch.plan("gan", **SMALL, averages=(0.05,)).trainer().ema.widths == (0.05,)
+        make_plan("gan", **SMALL, averages=(0.05, 0.1)).trainer()
+    assert make_plan("gan", **SMALL, averages=(0.05,)).trainer().ema.widths == (0.05,)
 
 
 def test_an_ema_takes_the_place_of_a_presets_averages():
@@ -282,7 +349,7 @@ def test_an_ema_takes_the_place_of_a_presets_averages():
     file = families.load("vae")
     file.PRESETS["averaged"] = {"averages": WIDTHS}
     try:
-        assert launch.plan("vae", preset="averaged", **TINY).train.averages == WIDTHS
-        assert launch.plan("vae", preset="averaged", **TINY, ema=0.9).train.averages == ()
+        assert make_plan("vae", preset="averaged", **TINY).train.averages == WIDTHS
+        assert make_plan("vae", preset="averaged", **TINY, ema=0.9).train.averages == ()
     finally:
         del file.PRESETS["averaged"]

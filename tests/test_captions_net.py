@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from fromnoise.core.rng import Rng
-from fromnoise.data.captions import Captions
-from fromnoise.data.shapes import LONGEST, WORDS
+from fromnoise.data.codecs.captions import Captions
+from fromnoise.data.shapes.captions import LONGEST, WORDS
 from fromnoise.nets.captions import CaptionEncoder
 
 
@@ -20,7 +20,9 @@ def words(*captions):
 
 
 def test_shapes(net):
-    pooled, sequence, mask = net(words("a red circle", "a small red circle left of a large blue square", ""))
+    pooled, sequence, mask = net(
+        words("a red circle", "a small red circle left of a large blue square", "")
+    )
     assert pooled.shape == (3, 32) and sequence.shape == (3, 11, 32) and mask.dtype == torch.bool
     assert mask.sum(1).tolist() == [4, 11, 1] and mask[:, 0].all()
     assert torch.equal(sequence[:, 0], pooled)
@@ -33,13 +35,16 @@ def test_no_caption_gives_finite_numbers_and_slopes(net):
     assert all(p.grad is None or torch.isfinite(p.grad).all() for p in net.parameters())
 
 
-@pytest.mark.parametrize("one, other", [
-    ("a red circle left of a blue square", "a blue square left of a red circle"),
-    ("a red circle left of a blue square", "a blue circle left of a red square"),
-    ("a red circle left of a blue square", "a red circle right of a blue square"),
-    ("a small red circle", "a red circle"),
-    ("a red circle", ""),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "one, other",
+    [
+        ("a red circle left of a blue square", "a blue square left of a red circle"),
+        ("a red circle left of a blue square", "a blue circle left of a red square"),
+        ("a red circle left of a blue square", "a red circle right of a blue square"),
+        ("a small red circle", "a red circle"),
+        ("a red circle", ""),
+    ],
+)
 def test_what_differs_in_meaning_differs_in_the_vector(net, one, other):
     a, b = net(words(one, other))[0]
     assert (a - b).abs().max() > 0.01
@@ -48,10 +53,14 @@ def test_what_differs_in_meaning_differs_in_the_vector(net, one, other):
 def test_padding_is_not_read(net):
     before = net(words("a red circle", "a red circle above a blue cross"))
     with torch.no_grad():
-        net.words.weight[0] += 10 * Rng(0).normal("word", (32,))  # a constant would be taken off by the norms
+        net.words.weight[0] += 10 * Rng(0).normal(
+            "word", (32,)
+        )  # a constant would be taken off by the norms
         net.places[4:] += 10 * Rng(0).normal("places", (7, 32))
     after = net(words("a red circle"))
-    assert torch.allclose(before[0][:1], after[0], atol=1e-5) and torch.allclose(before[1][:1], after[1], atol=1e-5)
+    assert torch.allclose(before[0][:1], after[0], atol=1e-5) and torch.allclose(
+        before[1][:1], after[1], atol=1e-5
+    )
     assert (after[1][0, 4:] == 0).all()
 
 
@@ -62,7 +71,12 @@ def test_batch_mates_do_not_matter(net):
 
 def test_it_learns(net):
     """Which of the two is left: beyond a bag of words."""
-    y = words("a red circle left of a blue square", "a blue square left of a red circle", "a red circle right of a blue square", "a blue square right of a red circle")
+    y = words(
+        "a red circle left of a blue square",
+        "a blue square left of a red circle",
+        "a red circle right of a blue square",
+        "a blue square right of a red circle",
+    )
     target, head = torch.tensor([0, 1, 1, 0]), torch.nn.Linear(32, 2)
     optimizer = torch.optim.Adam([*net.parameters(), *head.parameters()], 3e-3)
     for _ in range(60):

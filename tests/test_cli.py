@@ -13,11 +13,26 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from fromnoise.checks.exactness import first_difference
 from fromnoise.cli import main
-from fromnoise.conformance import first_difference
-from fromnoise.core.run import Run
+from fromnoise.runs.directory import Run
 
-QUICK = ["--steps", "6", "--batch-size", "16", "--intervals", "2", "--hidden", "8", "--latent-dim", "2", "--threads", "1", "--validation-examples", "20"]
+QUICK = [
+    "--steps",
+    "6",
+    "--batch-size",
+    "16",
+    "--intervals",
+    "2",
+    "--hidden",
+    "8",
+    "--latent-dim",
+    "2",
+    "--threads",
+    "1",
+    "--validation-examples",
+    "20",
+]
 FROZEN = Path(__file__).parent / "frozen"
 
 
@@ -33,7 +48,9 @@ def fails(capsys, code, *args, says=()):
     found, out, err = call(capsys, *args)
     lines = [line for line in err.splitlines() if not line.startswith("warning")]
     assert found == code, (found, out, err)
-    assert len(lines) == 1 and lines[0].startswith("fromnoise: ") and "Traceback" not in err + out, err
+    assert (
+        len(lines) == 1 and lines[0].startswith("fromnoise: ") and "Traceback" not in err + out
+    ), err
     for word in says:
         assert str(word) in lines[0], (word, lines[0])
     return lines[0]
@@ -50,55 +67,107 @@ def run(capsys):
 
 
 def test_a_wrong_label_is_answered_with_the_names_there_are(capsys):
-    assert call(capsys, "train", "vae", *QUICK, "--data", "faces", "--conditional", "--out", "run", "--quiet")[0] == 0
-    line = fails(capsys, 2, "sample", "run", "--label", "blod", says=["no class 'blod'", "Did you mean", "Known: 0 "])
+    assert (
+        call(
+            capsys,
+            "train",
+            "vae",
+            *QUICK,
+            "--data",
+            "faces",
+            "--conditional",
+            "--out",
+            "run",
+            "--quiet",
+        )[0]
+        == 0
+    )
+    line = fails(
+        capsys,
+        2,
+        "sample",
+        "run",
+        "--label",
+        "blod",
+        says=["no class 'blod'", "Did you mean", "Known: 0 "],
+    )
     name = re.search(r"Did you mean '(.+?)'", line)[1]
     for label in (name, "1"):
-        assert call(capsys, "sample", "run", "-n", 2, "--label", label, "-o", f"{label}.npy")[0] == 0
+        assert (
+            call(capsys, "sample", "run", "-n", 2, "--label", label, "-o", f"{label}.npy")[0] == 0
+        )
 
 
 def test_a_folder_that_is_no_run_is_not_to_be_resumed(capsys, run):
     Path("mine").mkdir()
     Path("mine/letter.txt").write_text("dear")
-    line = fails(capsys, 2, "train", "vae", *QUICK, "--out", "mine", says=["mine exists", "no run", "--out"])
+    line = fails(
+        capsys, 2, "train", "vae", *QUICK, "--out", "mine", says=["mine exists", "no run", "--out"]
+    )
     assert "resume" not in line
     fails(capsys, 2, "train", "vae", *QUICK, "--out", run, says=["fromnoise resume run"])
 
 
 def test_runs_takes_a_folder(capsys, run):
     found = [call(capsys, "runs", *where, "--json")[1] for where in ([], ["."], ["--root", "."])]
-    assert json.loads(found[0])["runs"] == [] and json.loads(found[1])["runs"] and found[1] == found[2]
+    assert (
+        json.loads(found[0])["runs"] == [] and json.loads(found[1])["runs"] and found[1] == found[2]
+    )
     fails(capsys, 2, "runs", ".", "--root", ".", says=["one folder"])
 
 
 def test_help_of_sample_names_the_options_of_every_family(capsys):
     from fromnoise import families
 
-    lines = {line.split()[0]: line for line in call(capsys, "sample", "--help")[1].splitlines() if line.strip()}
+    lines = {
+        line.split()[0]: line
+        for line in call(capsys, "sample", "--help")[1].splitlines()
+        if line.strip()
+    }
     for name in families.names():
         if options := list(families.load(name).Options.model_fields):
-            assert re.findall(r"--[a-z-]+", lines[name]) == [f"--{option.replace('_', '-')}" for option in options], name
+            assert re.findall(r"--[a-z-]+", lines[name]) == [
+                f"--{option.replace('_', '-')}" for option in options
+            ], name
 
 
 def test_moved_data_are_named_once(capsys):
     np.save("old.npy", np.random.default_rng(0).integers(0, 255, (60, 8, 8), np.uint8))
-    assert call(capsys, "train", "vae", *QUICK, "--data", "old.npy", "--out", "run", "--quiet")[0] == 0
+    assert (
+        call(capsys, "train", "vae", *QUICK, "--data", "old.npy", "--out", "run", "--quiet")[0] == 0
+    )
     Path("elsewhere").mkdir()
     Path("old.npy").rename("elsewhere/new.npy")
     for verb in (["eval"], ["show"], ["reconstruct"], ["verify", "--data"]):
         fails(capsys, 3, *verb, "run", says=["old.npy", "fromnoise show run --data PATH"])
     assert call(capsys, "show", "run", "curves", "--data", "elsewhere/new.npy")[0] == 0
-    assert call(capsys, "verify", "run", "--data")[0] == 0 and call(capsys, "reconstruct", "run", "-n", 2)[0] == 0
+    assert (
+        call(capsys, "verify", "run", "--data")[0] == 0
+        and call(capsys, "reconstruct", "run", "-n", 2)[0] == 0
+    )
 
 
 def test_train_sample_eval_show_verify_runs(run, capsys):
-    assert call(capsys, "sample", run, "-n", 5, "-o", "grid.png")[0] == 0 and Image.open("grid.png").width > 30
-    assert call(capsys, "sample", run, "-n", 5, "-o", "all.npy")[0] == 0 and np.load("all.npy").shape == (5, 8, 8)
-    assert call(capsys, "sample", run, "-n", 3, "-o", "folder")[0] == 0 and len(list(Path("folder").glob("*.png"))) == 3
-    assert np.array_equal(np.load("all.npy")[:3], np.stack([np.asarray(Image.open(p)) for p in sorted(Path("folder").glob("*.png"))]))
+    assert (
+        call(capsys, "sample", run, "-n", 5, "-o", "grid.png")[0] == 0
+        and Image.open("grid.png").width > 30
+    )
+    assert call(capsys, "sample", run, "-n", 5, "-o", "all.npy")[0] == 0 and np.load(
+        "all.npy"
+    ).shape == (5, 8, 8)
+    assert (
+        call(capsys, "sample", run, "-n", 3, "-o", "folder")[0] == 0
+        and len(list(Path("folder").glob("*.png"))) == 3
+    )
+    assert np.array_equal(
+        np.load("all.npy")[:3],
+        np.stack([np.asarray(Image.open(p)) for p in sorted(Path("folder").glob("*.png"))]),
+    )
     code, out, _ = call(capsys, "eval", run, "--quick", "--json")
     report = json.loads(out)
-    assert code == 0 and {"elbo", "importance_weighted", "reconstruction_mse", "active_units"} <= {m["name"] for m in report["metrics"]}
+    assert code == 0 and {"elbo", "importance_weighted", "reconstruction_mse", "active_units"} <= {
+        m["name"] for m in report["metrics"]
+    }
     assert (run / "report-quick.json").is_file() and not (run / "report.json").exists()
     code, out, _ = call(capsys, "show", run, "curves", "--json")
     assert code == 0 and all(Path(f).is_file() for f in json.loads(out)["files"])
@@ -115,7 +184,12 @@ def test_json_is_one_document_on_stdout(capsys):
 def test_dry_run_stops_before_anything_is_written(capsys):
     code, out, _ = call(capsys, "train", "vae", *QUICK, "--dry-run", "--json")
     document = json.loads(out)
-    assert code == 0 and document["parameters"] > 0 and document["steps"] == 6 and document["config"]["latent_dim"] == 2
+    assert (
+        code == 0
+        and document["parameters"] > 0
+        and document["steps"] == 6
+        and document["config"]["latent_dim"] == 2
+    )
     assert not Path("runs").exists()
 
 
@@ -123,7 +197,16 @@ def test_default_folder_counts_up_and_is_never_overwritten(capsys):
     for _ in range(2):
         assert call(capsys, "train", "vae", *QUICK, "--quiet")[0] == 0
     assert sorted(p.name for p in Path("runs").iterdir()) == ["digits-vae-0001", "digits-vae-0002"]
-    fails(capsys, 2, "train", "vae", *QUICK, "--out", "runs/digits-vae-0001", says=["never overwritten", "--out"])
+    fails(
+        capsys,
+        2,
+        "train",
+        "vae",
+        *QUICK,
+        "--out",
+        "runs/digits-vae-0001",
+        says=["never overwritten", "--out"],
+    )
 
 
 def test_the_python_api_in_five_lines(capsys):
@@ -135,11 +218,47 @@ def test_the_python_api_in_five_lines(capsys):
     assert "ELBO" in str(run.evaluate(quick=True))
     assert run.show("grid")
     x = np.rint(run.dataset.splits["test"].x[:4, 0] * (255 / 16)).astype(np.uint8)
-    assert run.encode(images).shape == (5, 2) and run.reconstruct(images).shape == images.shape  # means lie between levels
-    assert run.decode(run.encode(x)).shape == run.reconstruct(x).shape == (4, 8, 8) and run.log_prob(x).shape == (4,)
+    assert (
+        run.encode(images).shape == (5, 2) and run.reconstruct(images).shape == images.shape
+    )  # means lie between levels
+    assert run.decode(run.encode(x)).shape == run.reconstruct(x).shape == (
+        4,
+        8,
+        8,
+    ) and run.log_prob(x).shape == (4,)
 
 
-@pytest.mark.parametrize("verb", ["", "train", "resume", "sample", "score", "reconstruct", "edit", "eval", "compare", "evaluator", "evaluator fit", "show", "runs", "verify", "check", "doctor", "data", "tour", "train vae", "train autoencoder", "train classical", "train gan", "train vaegan", "train autoregressive", "train diffusion", "train vqvae"])
+@pytest.mark.parametrize(
+    "verb",
+    [
+        "",
+        "train",
+        "resume",
+        "sample",
+        "score",
+        "reconstruct",
+        "edit",
+        "eval",
+        "compare",
+        "evaluator",
+        "evaluator fit",
+        "show",
+        "runs",
+        "verify",
+        "check",
+        "doctor",
+        "data",
+        "tour",
+        "train vae",
+        "train autoencoder",
+        "train classical",
+        "train gan",
+        "train vaegan",
+        "train autoregressive",
+        "train diffusion",
+        "train vqvae",
+    ],
+)
 def test_help_is_frozen(verb, capsys):
     """A new option is a change that a reviewer sees: FROMNOISE_FREEZE=1 writes the files anew."""
     code, out, _ = call(capsys, *verb.split(), "--help")
@@ -153,7 +272,10 @@ def test_help_is_frozen(verb, capsys):
 def test_help_does_not_import_torch():
     script = "import sys; from fromnoise.cli import main; main(sys.argv[1:]); sys.exit('torch' in sys.modules)"
     for args in (["--help"], ["train", "--help"], ["sample", "--help"], ["show", "--help"]):
-        assert subprocess.run([sys.executable, "-c", script, *args], capture_output=True).returncode == 0, args
+        assert (
+            subprocess.run([sys.executable, "-c", script, *args], capture_output=True).returncode
+            == 0
+        ), args
 
 
 # -- mistakes ---------------------------------------------------------------------------------------------------
@@ -173,7 +295,10 @@ def test_help_does_not_import_torch():
         (["train", "vae", "--lr", "fast"], ["--lr", "finite number", "fast"]),
         (["train", "vae", "--hidden", "12,x"], ["--hidden", "x"]),
         (["train", "vae", "--likelihood", "gausian"], ["--likelihood", "Did you mean 'gaussian'?"]),
-        (["train", "gan", "--data", "digits", "--augment", "foo"], ["cannot be 'foo': choose from translation, cutout, colour."]),
+        (
+            ["train", "gan", "--data", "digits", "--augment", "foo"],
+            ["cannot be 'foo': choose from translation, cutout, colour."],
+        ),
         (["train", "vae", "--preset", "ladde"], ["ladde", "Did you mean 'ladder'?"]),
         (["train", "vae", "--steps", "5", "--minutes", "1"], ["one budget"]),
         (["train", "vae", "--resolution", "64"], ["--resolution", "digits"]),
@@ -205,7 +330,17 @@ def test_a_conditional_model_wants_its_labels(capsys):
     assert call(capsys, "train", "vae", *QUICK, "--conditional", "--out", "c", "--quiet")[0] == 0
     assert call(capsys, "sample", "c", "-n", "3", "--label", "7", "-o", "a.png")[0] == 0
     fails(capsys, 2, "sample", "c", "--label", "10", says=["no class '10'", "Known: 0, 1, 2"])
-    fails(capsys, 2, "train", "vae", *QUICK, "--conditional", "--data", "checkerboard", says=["--conditional", "labels"])
+    fails(
+        capsys,
+        2,
+        "train",
+        "vae",
+        *QUICK,
+        "--conditional",
+        "--data",
+        "checkerboard",
+        says=["--conditional", "labels"],
+    )
 
 
 @pytest.mark.parametrize(
@@ -247,11 +382,34 @@ def test_a_read_only_place_is_refused_before_training(capsys, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(os, "access", lambda path, mode: False)  # root may write anywhere
         fails(capsys, 4, "train", "vae", *QUICK, "--out", "x", says=["cannot write", "--out"])
-    fails(capsys, 4, "train", "vae", *QUICK, "--out", "/proc/nothing/here", says=["cannot write", "--out"])
+    fails(
+        capsys,
+        4,
+        "train",
+        "vae",
+        *QUICK,
+        "--out",
+        "/proc/nothing/here",
+        says=["cannot write", "--out"],
+    )
 
 
 def test_divergence_has_its_code(capsys):
-    fails(capsys, 5, "train", "vae", *QUICK, "--lr", "1e30", "--schedule", "constant", "--out", "d", "--quiet", says=["not finite", "last good state"])
+    fails(
+        capsys,
+        5,
+        "train",
+        "vae",
+        *QUICK,
+        "--lr",
+        "1e30",
+        "--schedule",
+        "constant",
+        "--out",
+        "d",
+        "--quiet",
+        says=["not finite", "last good state"],
+    )
     assert json.loads(call(capsys, "verify", "d", "--json")[1])["ok"]
 
 
@@ -274,7 +432,23 @@ def test_resume_refuses_a_difference(run, capsys):
 
 # -- signals ----------------------------------------------------------------------------------------------------
 
-LONG = ["--steps", "3000", "--batch-size", "16", "--intervals", "10", "--hidden", "8", "--latent-dim", "2", "--threads", "1", "--validation-examples", "20", "--quiet"]
+LONG = [
+    "--steps",
+    "3000",
+    "--batch-size",
+    "16",
+    "--intervals",
+    "10",
+    "--hidden",
+    "8",
+    "--latent-dim",
+    "2",
+    "--threads",
+    "1",
+    "--validation-examples",
+    "20",
+    "--quiet",
+]
 
 
 @pytest.mark.parametrize("number,code", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
@@ -288,7 +462,9 @@ def test_a_signal_saves_the_state_and_resume_gives_the_same_bits(number, code, c
     process.send_signal(number)
     _, err = process.communicate(timeout=60)
     assert process.returncode == code, err
-    assert re.fullmatch(r"fromnoise: stopped at step \d+ of 3000, state saved: `fromnoise resume cut`\n", err), err
+    assert re.fullmatch(
+        r"fromnoise: stopped at step \d+ of 3000, state saved: `fromnoise resume cut`\n", err
+    ), err
     assert call(capsys, "resume", "cut", "--workers", "2", "--quiet")[0] == 0
     assert call(capsys, "train", "vae", *LONG, "--out", "whole")[0] == 0
     assert not first_difference(Run("whole"), Run("cut"))
@@ -303,12 +479,21 @@ def test_a_closed_pipe_is_no_error():
 def test_a_full_disk_ends_the_run_with_its_code_and_keeps_it_whole(capsys):
     import resource
 
-    small = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, 60_000))
+    def small():
+        return resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, 60_000))
+
     command = [sys.executable, "-m", "fromnoise", "train", "vae", *LONG, "--out", "full"]
     command[command.index("--hidden") + 1] = "100"  # a checkpoint of more than 60 kB
     done = subprocess.run(command, preexec_fn=small, capture_output=True, text=True)
-    assert done.returncode == 4 and done.stderr.count("\n") == 1 and "no room on the disk" in done.stderr and "free some space" in done.stderr
-    assert json.loads(call(capsys, "verify", "full", "--json")[1])["checkpoints"] == [0]  # what was there before
+    assert (
+        done.returncode == 4
+        and done.stderr.count("\n") == 1
+        and "no room on the disk" in done.stderr
+        and "free some space" in done.stderr
+    )
+    assert json.loads(call(capsys, "verify", "full", "--json")[1])["checkpoints"] == [
+        0
+    ]  # what was there before
     assert [p.name for p in Path("full/checkpoints").iterdir()] == ["step-00000000"]
 
 
@@ -319,7 +504,11 @@ def test_a_full_disk_ends_the_run_with_its_code_and_keeps_it_whole(capsys):
         (["train", "vae", "--hidden", "0"], 2, ["--hidden"]),
         (["train", "vae", "--device", "gpu"], 2, ["--device", "cuda"]),
         (["train", "vae", "--device", "mps"], 2, ["--device"]),
-        (["train", "vae", "--validation", "0.49", "--test", "0.49", "--data", "ten.npy"], 2, ["--validation"]),
+        (
+            ["train", "vae", "--validation", "0.49", "--test", "0.49", "--data", "ten.npy"],
+            2,
+            ["--validation"],
+        ),
         (["tour", "--out", "ten.npy"], 2, ["is a file"]),
         (["tour", "--data", "ring8"], 2, ["--network"]),
     ],
@@ -340,7 +529,9 @@ def test_resume_hears_every_form_of_an_option(run, capsys):
 def test_a_place_that_cannot_be_made_is_a_storage_error(run, capsys):
     Path("file").write_text("")
     fails(capsys, 4, "sample", run, "-o", "file/x.png", says=["file", "--out"])
-    fails(capsys, 4, "reconstruct", run, "-o", "/proc/nothing/x.png", says=["/proc/nothing", "--out"])
+    fails(
+        capsys, 4, "reconstruct", run, "-o", "/proc/nothing/x.png", says=["/proc/nothing", "--out"]
+    )
 
 
 def test_flags_without_a_value_where_options_are_loose(run, capsys):

@@ -27,13 +27,15 @@ class Slow(nn.Module):
 def timed(monkeypatch, start: float, each: float, seconds=0.3, limit=3.0):
     model = Slow(start, each)
     monkeypatch.setattr(cost.time, "perf_counter", lambda: model.now)
-    model.config = SimpleNamespace(conditional=False)
+    model.conditional = False
     family = SimpleNamespace(Options=BaseConfig)
-    restored = SimpleNamespace(model=model, family=family, device=torch.device("cpu"), dataset=None)
-    return cost.speeds(restored, seconds, limit), model
+    loaded = SimpleNamespace(model=model, family=family, device=torch.device("cpu"), dataset=None)
+    return cost.speeds(loaded, seconds, limit), model
 
 
-@pytest.mark.parametrize("start, each", [(0.0, 1.4), (0.5, 0.02), (0.2, 0.0), (2.0, 0.3), (0.0, 0.01), (0.001, 0.0)])
+@pytest.mark.parametrize(
+    "start, each", [(0.0, 1.4), (0.5, 0.02), (0.2, 0.0), (2.0, 0.3), (0.0, 0.01), (0.001, 0.0)]
+)
 def test_no_sampler_takes_longer_than_the_limit(monkeypatch, start, each):
     found, model = timed(monkeypatch, start, each)
     assert model.now <= 3.0 + start + each  # one draw too many at most, of one sample
@@ -53,7 +55,11 @@ def test_a_fast_sampler_is_timed_at_256_again_and_again(monkeypatch):
 
 
 def report(**speeds) -> dict:
-    return {"title": "m", "metrics": [], "cost": {"parameters": 1, "train_seconds": 1.0, "samples_per_second": speeds}}
+    return {
+        "title": "m",
+        "metrics": [],
+        "cost": {"parameters": 1, "train_seconds": 1.0, "samples_per_second": speeds},
+    }
 
 
 def test_the_table_says_how_many_were_drawn_at_once():
@@ -61,5 +67,9 @@ def test_the_table_says_how_many_were_drawn_at_once():
 
     console = Console(width=150)
     with console.capture() as capture:
-        console.print(rich_table([report(**{"1": 3.0, "256": 400.0}), report(**{"1": 0.04, "16": 0.5})]))
-    assert "0.5 (16 at once)" in capture.get() and "0.04" in capture.get() and "400" in capture.get()
+        console.print(
+            rich_table([report(**{"1": 3.0, "256": 400.0}), report(**{"1": 0.04, "16": 0.5})])
+        )
+    assert (
+        "0.5 (16 at once)" in capture.get() and "0.04" in capture.get() and "400" in capture.get()
+    )

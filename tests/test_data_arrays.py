@@ -15,7 +15,10 @@ IMAGES = RNG.integers(256, size=(20, 6, 5), dtype=np.uint8)
 def everything(dataset):
     """All stored rows, sorted so that the splits do not matter."""
     return np.sort(
-        np.concatenate([split.x for split in dataset.splits.values()]).reshape(-1, dataset.spec.dims), 0
+        np.concatenate([split.x for split in dataset.splits.values()]).reshape(
+            -1, dataset.spec.dims
+        ),
+        0,
     )
 
 
@@ -23,7 +26,9 @@ def refused(path, *words, kind=DataError, **options):
     with pytest.raises(kind) as error:
         load(str(path), DataConfig(**options))
     text = str(error.value)
-    assert "\n" not in text and all(word in text for word in (path.name, *words)) or kind is UsageError, text
+    assert (
+        "\n" not in text and all(word in text for word in (path.name, *words)) or kind is UsageError
+    ), text
 
 
 @pytest.fixture
@@ -51,10 +56,14 @@ def test_layouts(save, array, shape):
     dataset = load(str(save(array)))
     assert dataset.spec.shape == shape and dataset.spec.levels == 256 and not dataset.notes
     assert [len(dataset.split(part)) for part in ("train", "validation", "test")] == [16, 2, 2]
-    assert (everything(dataset) == np.sort(np.concatenate([IMAGES.reshape(20, -1)] * shape[0], 1), 0)).all()
+    assert (
+        everything(dataset) == np.sort(np.concatenate([IMAGES.reshape(20, -1)] * shape[0], 1), 0)
+    ).all()
 
 
-@pytest.mark.parametrize("scaled, note", [(IMAGES / 255, "[0, 1]"), (IMAGES / 127.5 - 1, "[-1, 1]")])
+@pytest.mark.parametrize(
+    "scaled, note", [(IMAGES / 255, "[0, 1]"), (IMAGES / 127.5 - 1, "[-1, 1]")]
+)
 @pytest.mark.parametrize("dtype", ["f2", "f4", "f8"])
 def test_floats_become_levels(save, scaled, note, dtype):
     dataset = load(str(save(scaled.astype(dtype))))
@@ -106,7 +115,9 @@ def test_no_pickle_is_read(save, tmp_path):
     refused(tmp_path / "raw.npy", "numpy.save")
 
 
-@pytest.mark.parametrize("content", [b"", b"PK\3\4 no zip", b"hello", b"\x93NUMPY\1\0\x76\0{'descr': '|u1'"])
+@pytest.mark.parametrize(
+    "content", [b"", b"PK\3\4 no zip", b"hello", b"\x93NUMPY\1\0\x76\0{'descr': '|u1'"]
+)
 @pytest.mark.parametrize("name", ["bad.npy", "bad.npz"])
 def test_damaged_files(tmp_path, name, content):
     (tmp_path / name).write_bytes(content)
@@ -135,7 +146,13 @@ def test_truncated_and_lying_files(save, tmp_path):
 )
 def test_npz_with_labels(save, key, label):
     dataset = load(str(save(**{key: IMAGES, label: np.arange(20) % 3 * 2, "more": np.zeros(1)})))
-    assert dataset.spec.classes == 5 and dataset.class_names == ("0", "1", "2", "3", "4")  # gaps are fine
+    assert dataset.spec.classes == 5 and dataset.class_names == (
+        "0",
+        "1",
+        "2",
+        "3",
+        "4",
+    )  # gaps are fine
     given = {bytes(x): i % 3 * 2 for i, x in enumerate(IMAGES)}
     for split in dataset.splits.values():
         assert [given[bytes(x)] for x in split.x] == split.y.tolist()
@@ -146,7 +163,10 @@ def test_npz_with_labels(save, key, label):
     [
         ({"x": IMAGES, "data": IMAGES}, ("'x', 'data'", "one of x, images, data, arr_0")),
         ({"foo": IMAGES}, ("'foo'", "one of x, images, data, arr_0")),
-        ({"x": IMAGES, "y": np.arange(20), "labels": np.arange(20)}, ("'labels'", "y, labels, targets")),
+        (
+            {"x": IMAGES, "y": np.arange(20), "labels": np.arange(20)},
+            ("'labels'", "y, labels, targets"),
+        ),
         ({"x": IMAGES, "y": np.arange(19)}, ("(19,)", "give 20 whole numbers")),
         ({"x": IMAGES, "y": np.zeros(20)}, ("float64", "y.astype('int64')")),
         ({"x": IMAGES, "y": np.arange(20) - 1}, ("-1 to 18", "from 0", "numpy.unique")),
@@ -160,14 +180,16 @@ def test_npz_that_cannot_be_used(save, arrays, words):
 def test_a_table_of_numbers_is_standardised_and_undone(save):
     x = RNG.normal(size=(50, 3)) * (2, 30, 0) + (1, -500, 7)
     dataset = load(str(save(x=x, y=np.arange(50) % 2)))
-    assert dataset.spec.kind == "vector" and dataset.spec.shape == (2,) and dataset.spec.classes == 2  # one is constant
+    assert (
+        dataset.spec.kind == "vector" and dataset.spec.shape == (2,) and dataset.spec.classes == 2
+    )  # one is constant
     train = dataset.split("train").x
     assert np.abs(train.mean(0)).max() < 1e-6 and train.std(0) == pytest.approx([1, 1], abs=1e-5)
-    undone = np.array(list(dataset.columns.undo(train).values())).T
+    undone = np.array(list(dataset.columns.decode(train).values())).T
     nearest = np.abs(undone[:, None] - x).sum(-1).argmin(1)
     assert len(set(nearest)) == 40 and undone == pytest.approx(x[nearest], abs=1e-3)
     whole = load(str(save(np.arange(40).reshape(20, 2))))
-    assert all(isinstance(v, int) for v in whole.columns.undo(whole.split("test").x)["c0"])
+    assert all(isinstance(v, int) for v in whole.columns.decode(whole.split("test").x)["c0"])
 
 
 def test_options(save):

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from fromnoise.core.errors import UsageError
-from fromnoise.data import DataConfig, faces, load
+from fromnoise.data import DataConfig, load
+from fromnoise.data.sources import faces
 
 
 @pytest.fixture(scope="module")
@@ -19,12 +20,18 @@ def test_splits_factors_and_labels(dataset):
         "test": 1000,
     }
     train = dataset.split("train")
-    assert dataset.spec.shape == (3, 32, 32) and dataset.spec.levels == 256 and train.x.dtype == np.uint8
+    assert (
+        dataset.spec.shape == (3, 32, 32)
+        and dataset.spec.levels == 256
+        and train.x.dtype == np.uint8
+    )
     assert dataset.factor_names == faces.FACTORS and train.factors.shape == (8000, 6)
     assert dataset.class_names == faces.HAIR
     assert (train.y == np.floor(train.factors[:, 1] * 4)).all() and set(train.y) == {0, 1, 2, 3}
     batch = dataset.batch("test", [0, 5])
-    assert batch.x.shape == (2, 3, 32, 32) and -1 <= batch.x.min() < -0.5 and 0.9 < batch.x.max() <= 1
+    assert (
+        batch.x.shape == (2, 3, 32, 32) and -1 <= batch.x.min() < -0.5 and 0.9 < batch.x.max() <= 1
+    )
 
 
 def test_factors_are_uniform_and_independent(dataset):
@@ -36,7 +43,9 @@ def test_factors_are_uniform_and_independent(dataset):
 def test_a_face_depends_on_its_index_only(dataset):
     alone = faces.draw_factors([9321])
     assert (alone[0] == dataset.split("test").factors[321]).all()
-    assert (faces.draw(alone)[0] == dataset.split("test").x[321]).all()  # nor on its neighbours in a batch
+    assert (
+        faces.draw(alone)[0] == dataset.split("test").x[321]
+    ).all()  # nor on its neighbours in a batch
     assert (faces.draw_factors([3], seed=1) != faces.draw_factors([3], seed=0)).all()
 
 

@@ -13,7 +13,9 @@ import pytest
 from PIL import Image
 
 from fromnoise.core.errors import DataError, StorageError, UsageError
-from fromnoise.data import DataConfig, folder, load, store
+from fromnoise.data import DataConfig, load, store
+from fromnoise.data.formats.images import Conversion, decode_image
+from fromnoise.data.sources import folder
 
 RNG = np.random.default_rng(0)
 
@@ -52,7 +54,8 @@ def refused(at, kind, *words, **options):
 def decode(image, tmp_path, name="one.png", side=None, crop="centre", grey=False, **options):
     """Through a file: (C, H, W)."""
     image.save(tmp_path / name, **options)
-    return folder.decoded(tmp_path / name, side or min(image.size), crop, grey)
+    conversion = Conversion(side or min(image.size), crop, grey)
+    return decode_image(tmp_path / name, conversion).pixels
 
 
 def test_pixels_splits_and_cache(pictures, cache, monkeypatch):
@@ -66,8 +69,10 @@ def test_pixels_splits_and_cache(pictures, cache, monkeypatch):
         isinstance(dataset.split("train").x.base, np.memmap | np.ndarray)
         and not dataset.split("train").x.flags.writeable
     )
-    assert sorted(p.name for p in (cache / "folders").iterdir()) == [next((cache / "folders").iterdir()).name]
-    monkeypatch.setattr(folder, "decoded", None)  # a second opening must not decode
+    assert sorted(p.name for p in (cache / "folders").iterdir()) == [
+        next((cache / "folders").iterdir()).name
+    ]
+    monkeypatch.setattr(folder, "build_store", None)  # a second opening must not decode
     assert load(str(pictures)).digest == dataset.digest
 
 
@@ -111,7 +116,9 @@ def test_what_is_no_image_is_ignored(pictures):
 
 def test_nothing_to_load(tmp_path, pictures):
     (tmp_path / "empty").mkdir()
-    refused(tmp_path / "empty", DataError, "empty", "neither images nor text", "put files there", ".png")
+    refused(
+        tmp_path / "empty", DataError, "empty", "neither images nor text", "put files there", ".png"
+    )
     refused(tmp_path / "missing", DataError, "missing")
     refused(tmp_path / "missing/", DataError, "no such file or folder")
     picture(tmp_path / "single" / "a.png")
@@ -123,9 +130,12 @@ def test_nothing_to_load(tmp_path, pictures):
 
 def bomb():
     """A PNG that claims 30,000 x 30,000 pixels in a hundred bytes."""
-    chunk = lambda kind, data: (
-        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-    )
+
+    def chunk(kind, data):
+        return (
+            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        )
+
     header = struct.pack(">IIBBBBB", 30_000, 30_000, 8, 2, 0, 0, 0)
     return (
         b"\x89PNG\r\n\x1a\n"
@@ -151,9 +161,7 @@ def test_bad_files_are_named_or_left_out(pictures, name, content, reason):
         picture(pictures / name, 64, 64)
         content = (pictures / name).read_bytes()[:-700]
     (pictures / name).write_bytes(content)
-    refused(
-        pictures, DataError, name.replace("\n", "\\n"), reason, "1 of 13", "--skip-bad"
-    )
+    refused(pictures, DataError, name.replace("\n", "\\n"), reason, "1 of 13", "--skip-bad")
     dataset = load(str(pictures), DataConfig(skip_bad=True))
     assert sum(map(len, dataset.splits.values())) == 12
     assert "1 of 13 files left out" in dataset.notes[-1] and reason in dataset.notes[-1]
@@ -165,7 +173,9 @@ def test_many_bad_files_make_one_line(pictures, cache):
     assert len(refused(pictures, DataError, "40 of 52", "'bad0.png'", "and 20 more")) < 900
     for path in pictures.iterdir():
         path.write_bytes(b"x")
-    assert "--skip-bad" not in refused(pictures, DataError, "52 of 52", "mend or remove them", skip_bad=True)
+    assert "--skip-bad" not in refused(
+        pictures, DataError, "52 of 52", "mend or remove them", skip_bad=True
+    )
     assert not list((cache / "folders").iterdir())
 
 
@@ -198,25 +208,33 @@ def test_every_mode_keeps_its_meaning(tmp_path):
     clear.putpalette([10, 20, 30])
     assert decode(clear, tmp_path)[:, 0, 0].tolist() == [10, 20, 30]
     assert decode(clear, tmp_path, transparency=0).min() == 255
-    cmyk = decode(Image.new("CMYK", (8, 8), (0, 255, 255, 0)), tmp_path, "e.jpg", quality=100)[:, 0, 0]
+    cmyk = decode(Image.new("CMYK", (8, 8), (0, 255, 255, 0)), tmp_path, "e.jpg", quality=100)[
+        :, 0, 0
+    ]
     assert np.abs(cmyk.astype(int) - (255, 0, 0)).max() < 6
-    assert decode(Image.new("RGB", (8, 8), (255, 0, 0)), tmp_path, grey=True).tolist() == [[[76] * 8] * 8]
+    assert decode(Image.new("RGB", (8, 8), (255, 0, 0)), tmp_path, grey=True).tolist() == [
+        [[76] * 8] * 8
+    ]
     frames = [Image.new("L", (8, 8), level) for level in (50, 200)]
     frames[0].save(tmp_path / "f.gif", save_all=True, append_images=frames[1:])
-    assert (folder.decoded(tmp_path / "f.gif", 8, "centre", False) == 50).all()
+    assert (decode_image(tmp_path / "f.gif", Conversion(8, "centre", False)).pixels == 50).all()
     with pytest.raises(ValueError, match="not within 0 to 255"):
         decode(Image.fromarray(np.full((8, 8), 1e6, np.float32)), tmp_path, "g.tif")
 
 
 @pytest.mark.parametrize("suffix", folder.SUFFIXES)
 def test_every_format(tmp_path, suffix):
-    pixels = decode(Image.new("RGB" if suffix != ".pgm" else "L", (8, 8), "white"), tmp_path, "x" + suffix)
+    pixels = decode(
+        Image.new("RGB" if suffix != ".pgm" else "L", (8, 8), "white"), tmp_path, "x" + suffix
+    )
     assert pixels.shape == (3, 8, 8) and pixels.min() > 250
 
 
 def test_exif_rotation(tmp_path):
     image = Image.new("RGB", (8, 8), "black")
-    image.paste("white", (0, 0, 8, 4))  # the sensor's upper half; orientation 6: turn right by 90 degrees
+    image.paste(
+        "white", (0, 0, 8, 4)
+    )  # the sensor's upper half; orientation 6: turn right by 90 degrees
     exif = Image.Exif()
     exif[274] = 6
     pixels = decode(image, tmp_path, exif=exif)
@@ -246,10 +264,18 @@ def test_default_resolution_and_grey_are_noted(tmp_path):
         picture(tmp_path / "in" / f"{i}.png", 100 if i < 7 else 20, 120, (i, i, i))
     dataset = load(str(tmp_path / "in"))
     assert dataset.spec.shape == (1, 64, 64)
-    assert "64x64" in dataset.notes[0] and "--resolution" in dataset.notes[0] and "grey" in dataset.notes[1]
+    assert (
+        "64x64" in dataset.notes[0]
+        and "--resolution" in dataset.notes[0]
+        and "grey" in dataset.notes[1]
+    )
     picture(tmp_path / "in" / "12.png", 100, 120, "red")
     assert load(str(tmp_path / "in")).spec.shape == (3, 64, 64)
-    assert load(str(tmp_path / "in"), DataConfig(grey=True, resolution=16)).spec.shape == (1, 16, 16)
+    assert load(str(tmp_path / "in"), DataConfig(grey=True, resolution=16)).spec.shape == (
+        1,
+        16,
+        16,
+    )
 
 
 def test_a_damaged_store_is_built_anew(pictures, cache):
@@ -287,12 +313,16 @@ def test_a_full_disk_leaves_nothing(pictures, cache, monkeypatch):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(store, "canonical_json", full)  # the rows are written, the store is not yet sealed
+        patch.setattr(
+            store, "canonical_json", full
+        )  # the rows are written, the store is not yet sealed
         refused(pictures, StorageError, "no room is left", str(cache), "set FROMNOISE_CACHE")
     assert not list((cache / "folders").iterdir())
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     try:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))  # the kernel refuses the rows themselves
+        resource.setrlimit(
+            resource.RLIMIT_FSIZE, (1000, hard)
+        )  # the kernel refuses the rows themselves
         with pytest.raises(StorageError, match="File too large.*set FROMNOISE_CACHE"):
             load(str(pictures))
     finally:

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from fromnoise.core.errors import DataError, StorageError, UsageError
-from fromnoise.data import DataConfig, download, idx, load
+from fromnoise.data import DataConfig, download, load
+from fromnoise.data.sources import idx
 
 REAL, SOURCES = os.environ.get("FROMNOISE_DATA"), idx.SOURCES  # before the fixture hides them
 N = {"train": 36, "t10k": 12}
@@ -56,12 +57,20 @@ def refused(name, kind, *words, config=None):
 def test_folder_of_idx_files(tmp_path, end, dot):
     arrays = write(tmp_path / "mine", end, dot)
     dataset = load(str(tmp_path / "mine"))
-    assert dataset.spec.shape == (1, 6, 5) and dataset.spec.levels == 256 and dataset.spec.classes == 10
+    assert (
+        dataset.spec.shape == (1, 6, 5)
+        and dataset.spec.levels == 256
+        and dataset.spec.classes == 10
+    )
     assert [len(dataset.split(part)) for part in ("train", "validation", "test")] == [33, 3, 12]
     shuffled = dataset.split("test").x[:, 0]
-    assert sorted(map(bytes, shuffled)) == sorted(map(bytes, arrays["t10k-images"].astype(np.uint8)))
+    assert sorted(map(bytes, shuffled)) == sorted(
+        map(bytes, arrays["t10k-images"].astype(np.uint8))
+    )
     together = np.concatenate([dataset.split("train").x, dataset.split("validation").x])[:, 0]
-    assert sorted(map(bytes, together)) == sorted(map(bytes, arrays["train-images"].astype(np.uint8)))
+    assert sorted(map(bytes, together)) == sorted(
+        map(bytes, arrays["train-images"].astype(np.uint8))
+    )
     row = [bytes(a) for a in arrays["train-images"].astype(np.uint8)].index(
         bytes(dataset.split("validation").x[1, 0])
     )
@@ -85,13 +94,19 @@ def damage(folder, part, change):
         ("t10k-images", lambda raw: raw[:4] + b"\xff" * 12 + raw[16:], "impossible header"),
         ("train-images", lambda raw: gzip.compress(raw)[:-20], "damaged"),
         ("train-images", lambda raw: gzip.compress(raw)[:-8] + b"12345678", "damaged"),
-        ("train-images", lambda raw: gzip.compress(raw + bytes(50_000_000)), "more bytes"),  # a bomb
+        (
+            "train-images",
+            lambda raw: gzip.compress(raw + bytes(50_000_000)),
+            "more bytes",
+        ),  # a bomb
         ("train-labels", lambda raw: b"", "not an IDX file"),
     ],
 )
 def test_damaged_files(tmp_path, part, change, word):
     write(tmp_path / "mine")
-    refused(tmp_path / "mine", DataError, damage(tmp_path / "mine", part, change), word, "replace it")
+    refused(
+        tmp_path / "mine", DataError, damage(tmp_path / "mine", part, change), word, "replace it"
+    )
 
 
 def test_a_lying_header_takes_no_memory(tmp_path):
@@ -110,11 +125,17 @@ def test_files_that_do_not_fit_together(tmp_path):
     write(folder)
     next(folder.glob("train-labels*")).write_bytes(idx_bytes(np.zeros(35)))
     refused(
-        folder, DataError, "train-labels", "35 labels for the 36 images", "use the two files of one data set"
+        folder,
+        DataError,
+        "train-labels",
+        "35 labels for the 36 images",
+        "use the two files of one data set",
     )
     write(folder)
     next(folder.glob("t10k-labels*")).write_bytes(idx_bytes(np.full(12, 10)))
-    refused(folder, DataError, "t10k-labels", "label 10", "10 classes", "use the labels that belong")
+    refused(
+        folder, DataError, "t10k-labels", "label 10", "10 classes", "use the labels that belong"
+    )
     write(folder)
     next(folder.glob("t10k-images*")).write_bytes(idx_bytes(np.zeros((12, 5, 5))))
     refused(folder, DataError, "differ in size", "use files of one data set")
@@ -125,7 +146,13 @@ def test_files_that_do_not_fit_together(tmp_path):
 
 def test_options_without_meaning(tmp_path):
     write(tmp_path / "mine")
-    refused(tmp_path / "mine", UsageError, "--resolution", "leave it out", config=DataConfig(resolution=8))
+    refused(
+        tmp_path / "mine",
+        UsageError,
+        "--resolution",
+        "leave it out",
+        config=DataConfig(resolution=8),
+    )
     refused(tmp_path / "mine", UsageError, "--test", "leave it out", config=DataConfig(test=0.2))
 
 
@@ -142,7 +169,9 @@ def mirror(tmp_path, monkeypatch):
     server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(folder)))
     threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
     root = f"http://127.0.0.1:{server.server_port}"
-    md5 = tuple(hashlib.md5(next(folder.glob(f"{part}*")).read_bytes()).hexdigest() for part in idx.PARTS)
+    md5 = tuple(
+        hashlib.md5(next(folder.glob(f"{part}*")).read_bytes()).hexdigest() for part in idx.PARTS
+    )
     source = idx.Source((f"{root}/nowhere/", root), md5, tuple("0123456789"))
     monkeypatch.setattr(idx, "SOURCES", {"mnist": source})
     monkeypatch.setattr(download, "ALLOWED", (*download.ALLOWED, root))
@@ -190,7 +219,12 @@ def test_offline_says_where_to_put_the_files(tmp_path, monkeypatch):
     monkeypatch.setattr(idx, "SOURCES", {"kmnist": source})
     folder = str(tmp_path / "cache" / "kmnist")
     refused(
-        "kmnist", DataError, "cannot be downloaded", "train-images-idx3-ubyte.gz", folder, "FROMNOISE_DATA"
+        "kmnist",
+        DataError,
+        "cannot be downloaded",
+        "train-images-idx3-ubyte.gz",
+        folder,
+        "FROMNOISE_DATA",
     )
     monkeypatch.setenv("FROMNOISE_DATA", str(tmp_path / "given"))
     refused("kmnist", DataError, f"into '{tmp_path / 'given' / 'kmnist'}'")
@@ -218,7 +252,22 @@ def test_the_real_mnist(monkeypatch):
     monkeypatch.setenv("FROMNOISE_DATA", REAL)
     dataset = load("mnist")
     assert not dataset.notes  # its checksums are the official ones
-    assert [len(dataset.split(part)) for part in ("train", "validation", "test")] == [55_000, 5_000, 10_000]
-    assert np.bincount(dataset.split("test").y).tolist() == [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]
+    assert [len(dataset.split(part)) for part in ("train", "validation", "test")] == [
+        55_000,
+        5_000,
+        10_000,
+    ]
+    assert np.bincount(dataset.split("test").y).tolist() == [
+        980,
+        1135,
+        1032,
+        1010,
+        982,
+        892,
+        958,
+        1028,
+        974,
+        1009,
+    ]
     x = np.concatenate([dataset.split("train").x, dataset.split("validation").x])
     assert x.mean() / 255 == pytest.approx(0.1307, abs=1e-4)  # the well-known mean

@@ -8,7 +8,9 @@ from fromnoise.core.errors import DataError, UsageError
 from fromnoise.core.rng import Rng
 from fromnoise.core.spec import DataSpec
 from fromnoise.data import DataConfig, catalogue, load
-from fromnoise.data.dataset import Split, binarised, split_rows
+from fromnoise.data.dataset import Split
+from fromnoise.data.image_dataset import binarise_images
+from fromnoise.data.splits import split_rows
 
 
 @pytest.mark.parametrize("n", [10, 11, 100, 1797])
@@ -47,12 +49,17 @@ def test_held_out_binarisation_is_fixed_and_does_not_depend_on_chunks(mode):
         for rows in ([0, 1, 2], slice(3, 60), range(60, 100))
     ]
     assert torch.equal(whole, torch.cat(parts))
-    assert torch.equal(whole, load("digits", DataConfig(binarise=mode)).batch("test", slice(0, 100)).x)
+    assert torch.equal(
+        whole, load("digits", DataConfig(binarise=mode)).batch("test", slice(0, 100)).x
+    )
 
 
 def test_dynamic_draws_training_images_anew_and_static_does_not():
     dynamic, static = (load("digits", DataConfig(binarise=mode)) for mode in ("dynamic", "static"))
-    draw = lambda dataset, step: dataset.batch("train", range(200), Rng(0).at("train", step)).x
+
+    def draw(dataset, step):
+        return dataset.batch("train", range(200), Rng(0).at("train", step)).x
+
     assert not torch.equal(draw(dynamic, 0), draw(dynamic, 1)) and torch.equal(
         draw(dynamic, 0), draw(dynamic, 0)
     )
@@ -64,8 +71,10 @@ def test_dynamic_draws_training_images_anew_and_static_does_not():
 
 def test_binarisation_is_white_with_the_pixels_probability():
     x = np.repeat(np.arange(17, dtype=np.uint8), 4000).reshape(17, 1, 40, 100)
-    _, splits = binarised(
-        DataSpec("image", (1, 40, 100), 17), {"train": Split(x, levels=17)}, DataConfig(binarise="static")
+    _, splits = binarise_images(
+        DataSpec("image", (1, 40, 100), 17),
+        {"train": Split(x, levels=17)},
+        DataConfig(binarise="static"),
     )
     share = splits["train"].x.reshape(17, -1).mean(1)
     assert share[0] == 0 and share[16] == 1
@@ -73,7 +82,9 @@ def test_binarisation_is_white_with_the_pixels_probability():
 
 
 def test_names_and_mistakes(tmp_path):
-    assert {"digits", "faces", "ring8", "grid25", "mnist", "fashion-mnist", "kmnist"} <= set(catalogue())
+    assert {"digits", "faces", "ring8", "grid25", "mnist", "fashion-mnist", "kmnist"} <= set(
+        catalogue()
+    )
     assert all("\n" not in line for line in catalogue().values())
     for name, words in [("mnits", "Did you mean 'mnist'?"), ("no/such", "no such file or folder")]:
         with pytest.raises(DataError) as error:

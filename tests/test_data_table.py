@@ -8,7 +8,7 @@ import pytest
 
 from fromnoise.core.errors import DataError, UsageError
 from fromnoise.data import DataConfig, load
-from fromnoise.data.columns import Columns
+from fromnoise.data.codecs.columns import Columns
 
 RNG = np.random.default_rng(0)
 
@@ -62,7 +62,7 @@ def test_there_and_back(write, separator):
     header, given = rows_of(text, separator)
     back = []
     for split in dataset.splits.values():
-        columns = dataset.columns.undo(split.x)
+        columns = dataset.columns.decode(split.x)
         assert list(columns) == header[:-1]
         back += [(*row, dataset.class_names[y]) for *row, y in zip(*columns.values(), split.y)]
     back.sort(key=lambda row: row[1])
@@ -73,7 +73,9 @@ def test_there_and_back(write, separator):
 def test_only_training_rows_are_standardised(write):
     dataset = load(str(write(flowers())))
     train = dataset.split("train").x
-    assert np.abs(train[:, :2].mean(0)).max() < 1e-6 and np.abs(train[:, :2].std(0) - 1).max() < 1e-5
+    assert (
+        np.abs(train[:, :2].mean(0)).max() < 1e-6 and np.abs(train[:, :2].std(0) - 1).max() < 1e-5
+    )
     assert np.isfinite(train).all()
     together = np.concatenate([split.x[:, :2] for split in dataset.splits.values()])
     assert np.abs(together.mean(0)).max() > 1e-4
@@ -84,12 +86,14 @@ def test_the_codec_survives_json_and_encodes_what_it_undid(write):
     codec = Columns.from_json(json.loads(json.dumps(dataset.columns.to_json(), allow_nan=False)))
     assert codec == dataset.columns
     x = dataset.split("train").x
-    assert codec.encode(codec.undo(x)) == pytest.approx(x, abs=1e-5)
+    assert codec.encode(codec.decode(x)) == pytest.approx(x, abs=1e-5)
     soft = x + RNG.uniform(-0.4, 0.4, x.shape) * (np.arange(x.shape[1]) >= 2)  # what a model makes
-    assert codec.undo(soft) == codec.undo(x)
-    assert np.isnan(codec.undo(np.full((1, codec.dims), np.nan))["count"][0])  # shown, not hidden
-    with pytest.raises(DataError, match="column 'colour': 'redd' is no known category. Did you mean 'red'?"):
-        codec.encode(codec.undo(x) | {"colour": ["redd"] * len(x)})
+    assert codec.decode(soft) == codec.decode(x)
+    assert np.isnan(codec.decode(np.full((1, codec.dims), np.nan))["count"][0])  # shown, not hidden
+    with pytest.raises(
+        DataError, match="column 'colour': 'redd' is no known category. Did you mean 'red'?"
+    ):
+        codec.encode(codec.decode(x) | {"colour": ["redd"] * len(x)})
     with pytest.raises(DataError, match="column 'count' is missing"):
         codec.encode({"width": [1.0]})
 
@@ -99,7 +103,11 @@ def test_a_category_that_the_training_rows_lack_is_known(write):
     for seed in range(20):
         dataset = load(str(write(text)), DataConfig(split_seed=seed))
         assert "rare" in dataset.columns.columns[3].values
-        if not dataset.split("train").x[:, 2 + dataset.columns.columns[3].values.index("rare")].any():
+        if (
+            not dataset.split("train")
+            .x[:, 2 + dataset.columns.columns[3].values.index("rare")]
+            .any()
+        ):
             break
     else:
         pytest.fail("no seed of 20 left the rare row out of training")
@@ -113,11 +121,20 @@ def test_options_of_columns(write):
     refused(path, "--label", "'knid'", "Did you mean 'kind'?", kind=UsageError, label="knid")
     refused(path, "--drop", "'x'", "'width', 'count'", kind=UsageError, drop=("x",))
     refused(
-        path, "--categorical", "'color'", "Did you mean 'colour'?", kind=UsageError, categorical=("color",)
+        path,
+        "--categorical",
+        "'color'",
+        "Did you mean 'colour'?",
+        kind=UsageError,
+        categorical=("color",),
     )
     refused(path, "'kind'", "leave one out", kind=UsageError, label="kind", drop=("kind",))
     refused(
-        path, "no column is left", kind=UsageError, drop=("width", "count", "always", "colour"), label="kind"
+        path,
+        "no column is left",
+        kind=UsageError,
+        drop=("width", "count", "always", "colour"),
+        label="kind",
     )
     refused(path, "--resolution", "leave it out", kind=UsageError, resolution=8)
     many = write("n,id\n" + "".join(f"{i},{i}\n" for i in range(80)))
@@ -125,7 +142,9 @@ def test_options_of_columns(write):
 
 
 def test_classes_are_in_the_order_of_their_numbers(write):
-    dataset = load(str(write("x,y\n" + "".join(f"{i},{i % 11}\n" for i in range(33)))), DataConfig(label="y"))
+    dataset = load(
+        str(write("x,y\n" + "".join(f"{i},{i % 11}\n" for i in range(33)))), DataConfig(label="y")
+    )
     assert dataset.class_names == tuple(map(str, range(11)))
 
 
@@ -136,7 +155,9 @@ def test_text_among_numbers(write):
     refused(path, "'count'", "line 18", "'fifty'", "--categorical 'count'", "--drop 'count'")
     assert load(str(path), DataConfig(drop=("count",))).spec.shape == (6,)
     for bad in ("inf", "1_000"):
-        refused(write(flowers().replace(",2.5,", f",{bad},", 1)), "'always'", "line 2", bad, "--drop")
+        refused(
+            write(flowers().replace(",2.5,", f",{bad},", 1)), "'always'", "line 2", bad, "--drop"
+        )
 
 
 def test_free_text(write):
@@ -161,7 +182,9 @@ def test_missing_cells(write):
     )
     assert not load(str(path), DataConfig(drop=("count",))).notes
     refused(write("x,y\n" + "1,\n" * 20), "'y' is empty", "--drop 'y'")
-    refused(write("x,y\n" + "1,\n,1\n" * 20), "every row has a missing cell", "--drop", missing="drop")
+    refused(
+        write("x,y\n" + "1,\n,1\n" * 20), "every row has a missing cell", "--drop", missing="drop"
+    )
 
 
 @pytest.mark.parametrize(
@@ -184,7 +207,10 @@ def test_files_that_cannot_be_used(write, text, words):
 
 def test_files_that_can_be_used_with_a_note(write):
     dataset = load(str(write("1,2\n" * 9 + "3,4\n" * 9)))
-    assert [c.name for c in dataset.columns.columns] == ["c0", "c1"] and "no header" in dataset.notes[0]
+    assert [c.name for c in dataset.columns.columns] == [
+        "c0",
+        "c1",
+    ] and "no header" in dataset.notes[0]
     assert sum(map(len, dataset.splits.values())) == 18
     latin = load(str(write(flowers(), encoding="latin-1")))
     assert "Latin-1" in latin.notes[0] and "größe" in latin.columns.columns[3].values
@@ -202,7 +228,9 @@ def test_quotes_blank_lines_and_line_ends(write):
         "two",
     )
     broken = text + "oops,two\r\n"
-    refused(write(broken), "line 38", "'oops'", "--categorical 'x'")  # lines as an editor counts them
+    refused(
+        write(broken), "line 38", "'oops'", "--categorical 'x'"
+    )  # lines as an editor counts them
 
 
 def test_parquet(tmp_path):
@@ -220,7 +248,7 @@ def test_parquet(tmp_path):
     pyarrow.parquet.write_table(pyarrow.table(table), path)
     dataset = load(str(path), DataConfig(label="kind"))
     assert dataset.spec.blocks == (1, 1, 2) and dataset.class_names == ("a", "b", "c")
-    back = dataset.columns.undo(dataset.split("train").x)
+    back = dataset.columns.decode(dataset.split("train").x)
     assert all(table["x"][i] == pytest.approx(v, abs=1e-5) for i, v in zip(back["n"], back["x"]))
     assert all(flag == str(i % 2 == 0) for i, flag in zip(back["n"], back["flag"]))
     pyarrow.parquet.write_table(pyarrow.table(table | {"x": [None, *table["x"][1:]]}), path)
@@ -256,6 +284,6 @@ def test_sampled_numbers_keep_to_the_range_and_decimals_of_the_users_own(tmp_pat
     path = tmp_path / "t.csv"
     path.write_text("price,children\n" + "".join(f"{10 + i / 4:.2f},{i % 4}\n" for i in range(40)))
     dataset = load(str(path))
-    wild = dataset.columns.undo(np.array([[-9, -9], [9, 9], [0.1234, 0.1]], np.float32))
+    wild = dataset.columns.decode(np.array([[-9, -9], [9, 9], [0.1234, 0.1]], np.float32))
     assert wild["price"][:2] == [10.0, 19.75] and wild["children"][:2] == [0, 3]
     assert wild["price"][2] == round(wild["price"][2], 2) and isinstance(wild["children"][2], int)

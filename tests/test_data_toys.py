@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from fromnoise.core.errors import UsageError
-from fromnoise.data import DataConfig, load, toys
+from fromnoise.data import DataConfig, load
+from fromnoise.data.sources import toys
 
 # name: half side of the square that holds all mass, and a lattice spacing of at most half the smallest std
 GRIDS = {
@@ -37,7 +38,9 @@ def test_density_is_normalised_and_that_of_the_samples(name):
     error = of_samples.std() / np.sqrt(len(of_samples))
     assert abs(-of_samples.mean() - entropy) < 5 * error + 1e-6
     mean = (p[:, None] * points).sum(0) * area
-    assert np.abs(dataset.split("train").x.mean(0) - mean).max() < 5 * np.abs(points).max() / np.sqrt(50_000)
+    assert np.abs(dataset.split("train").x.mean(0) - mean).max() < 5 * np.abs(
+        points
+    ).max() / np.sqrt(50_000)
 
 
 def test_known_values():
@@ -52,7 +55,10 @@ def test_known_values():
 def test_moons_are_gaussian_noise_about_two_half_circles():
     at = np.array([[-0.5, 0.75], [0.5, -0.75], [-0.9, 0.9]])  # away from the ends
     t = (np.arange(4000) + 0.5) * np.pi / 4000  # the continuous curve by quadrature
-    curve = np.concatenate([np.c_[np.cos(t), np.sin(t)], np.c_[1 - np.cos(t), 0.5 - np.sin(t)]]) - (0.5, 0.25)
+    curve = np.concatenate([np.c_[np.cos(t), np.sin(t)], np.c_[1 - np.cos(t), 0.5 - np.sin(t)]]) - (
+        0.5,
+        0.25,
+    )
     square = ((at[:, None] - curve) ** 2).sum(-1)
     exact = np.log(np.exp(-square / 0.02).mean(1) / (2 * np.pi * 0.01))
     length = np.log(64 / 63)  # the nodes stand for half a spacing more at each end

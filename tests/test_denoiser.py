@@ -7,14 +7,23 @@ import torch
 
 from fromnoise.core.spec import DataSpec
 from fromnoise.families.diffusion import Config, Diffusion
-from fromnoise.nets.denoiser import MLP, Levels, PatchTransformer, Told, TransformerLayer, norm
+from fromnoise.nets.denoiser import (
+    MLP,
+    Conditioning,
+    Levels,
+    PatchTransformer,
+    TransformerLayer,
+    normalise,
+)
 from fromnoise.nets.unet import UNet
 from fromnoise.training.optim import PhaseOptimizer
 from fromnoise.training.settings import TrainConfig
 
 B, K = 3, 5
 NETWORKS = {
-    "transformer": lambda **more: PatchTransformer((2, 9, 6), width=32, depth=2, heads=2, patch=4, **more),
+    "transformer": lambda **more: PatchTransformer(
+        (2, 9, 6), width=32, depth=2, heads=2, patch=4, **more
+    ),
     "mlp": lambda **more: MLP(7, width=32, depth=2, waves=3, **more),
     "unet": lambda **more: UNet((2, 17, 22), width=16, depth=1, **more),
 }
@@ -53,7 +62,7 @@ def test_starts_by_predicting_zero(name):
 
 
 def test_does_not_look_at_batch_mates(name):
-    net, (x, level, condition) = make(name, reads=K), inputs(name)
+    net, (x, level, condition) = make(name, condition_size=K), inputs(name)
     together = net(x, level, condition)
     for i in range(B):
         alone = net(x[i : i + 1], level[i : i + 1], condition[i : i + 1])[0]
@@ -61,17 +70,27 @@ def test_does_not_look_at_batch_mates(name):
 
 
 def test_all_that_it_is_told_reaches_every_output(name):
-    net, (x, level, condition) = make(name, reads=K, two_levels=True).requires_grad_(False), inputs(name)
+    net, (x, level, condition) = (
+        make(name, condition_size=K, two_levels=True).requires_grad_(False),
+        inputs(name),
+    )
     out = net(x, level, condition, level)
-    for other in (net(x, level + 0.1, condition, level), net(x, level, condition + 1, level), net(x, level, condition, level - 0.1)):
+    for other in (
+        net(x, level + 0.1, condition, level),
+        net(x, level, condition + 1, level),
+        net(x, level, condition, level - 0.1),
+    ):
         assert float((other - out).abs().flatten(1).median(1).values.min()) > 1e-4
-    assert torch.equal(net(x, level, condition), out)                               # no second level: it does not jump
+    assert torch.equal(net(x, level, condition), out)  # no second level: it does not jump
 
 
 def test_captions_are_read(name):
     """A word more, and the same words in another order: the outputs differ; the empty caption is one, too."""
-    net, (x, level, _) = make(name, reads=(4, 9)).requires_grad_(False), inputs(name)
-    outs = [net(x, level, torch.tensor([words] * B)) for words in ([3, 4, 0, 0], [4, 3, 0, 0], [3, 4, 5, 0], [0, 0, 0, 0])]
+    net, (x, level, _) = make(name, condition_size=(4, 9)).requires_grad_(False), inputs(name)
+    outs = [
+        net(x, level, torch.tensor([words] * B))
+        for words in ([3, 4, 0, 0], [4, 3, 0, 0], [3, 4, 5, 0], [0, 0, 0, 0])
+    ]
     assert all(bool(out.isfinite().all()) for out in outs)
     for i, one in enumerate(outs):
         for other in outs[:i]:
@@ -81,37 +100,55 @@ def test_captions_are_read(name):
 @pytest.mark.parametrize("name", ["transformer", "unet"])
 def test_attention_reads_each_word(name, monkeypatch):
     """Not only the vector that stands for the whole caption."""
-    net, (x, level, _) = make(name, reads=(4, 9)).requires_grad_(False), inputs(name)
-    told, words = net.told(level, torch.tensor([[3, 4, 5, 0]] * B))
+    net, (x, level, _) = make(name, condition_size=(4, 9)).requires_grad_(False), inputs(name)
+    conditioning, words = net.conditioning(level, torch.tensor([[3, 4, 5, 0]] * B))
     outs = []
-    for i in range(4):                                                              # the place of the whole, three words
-        monkeypatch.setattr(net.told, "forward", lambda *_: (told, words.index_fill(1, torch.tensor([i]), 0.0)))
+    for i in range(4):  # the place of the whole, three words
+        monkeypatch.setattr(
+            net.conditioning,
+            "forward",
+            lambda *_: (conditioning, words.index_fill(1, torch.tensor([i]), 0.0)),
+        )
         outs.append(net(x, level, None))
-    assert min(float((one - other).abs().max()) for i, one in enumerate(outs) for other in outs[:i]) > 1e-5
+    assert (
+        min(float((one - other).abs().max()) for i, one in enumerate(outs) for other in outs[:i])
+        > 1e-5
+    )
 
 
 def test_hidden_condition_is_a_row_of_zeros(name):
-    net, (x, level, condition) = make(name, reads=K), inputs(name)
+    net, (x, level, condition) = make(name, condition_size=K), inputs(name)
     torch.testing.assert_close(net(x, level, 0 * condition), net(x, level))
 
 
 def test_forward_derivative_is_that_of_differences(name):
-    net, (x, level, condition) = make(name, reads=K, two_levels=True).double(), inputs(name)
+    net, (x, level, condition) = (
+        make(name, condition_size=K, two_levels=True).double(),
+        inputs(name),
+    )
     x, level, condition = x.double(), level.double(), condition.double()
-    f = lambda x, level, until: net(x, level, condition, until)
-    tangents, h = (numbers(*x.shape, seed=3).double(), torch.ones(B).double(), -0.5 * torch.ones(B).double()), 1e-4
+
+    def f(x, level, until):
+        return net(x, level, condition, until)
+
+    tangents, h = (
+        (numbers(*x.shape, seed=3).double(), torch.ones(B).double(), -0.5 * torch.ones(B).double()),
+        1e-4,
+    )
     at = (x, level, 0.5 * level)
     out, slope = torch.func.jvp(f, at, tangents)
     ahead, behind = (f(*(a + s * h * t for a, t in zip(at, tangents))) for s in (1, -1))
     torch.testing.assert_close(out, f(*at))
     assert bool((slope.abs() > 0.01).any())
-    torch.testing.assert_close(slope, (ahead - behind) / (2 * h), rtol=2e-3, atol=2e-3)  # angles are float32
+    torch.testing.assert_close(
+        slope, (ahead - behind) / (2 * h), rtol=2e-3, atol=2e-3
+    )  # angles are float32
 
 
 def test_learns_with_every_weight(name):
     """Gates and last layers start at zero: after a few steps a gradient must have reached everything."""
     torch.manual_seed(0)
-    net, (x, level, condition) = NETWORKS[name](reads=K, two_levels=True), inputs(name)
+    net, (x, level, condition) = NETWORKS[name](condition_size=K, two_levels=True), inputs(name)
     optimizer, target = torch.optim.Adam(net.parameters(), lr=1e-2), numbers(*x.shape, seed=4)
     for _ in range(3):
         optimizer.zero_grad()
@@ -122,7 +159,7 @@ def test_learns_with_every_weight(name):
 
 
 def test_half_precision_is_near(name):
-    net, (x, level, condition) = make(name, reads=K).requires_grad_(False), inputs(name)
+    net, (x, level, condition) = make(name, condition_size=K).requires_grad_(False), inputs(name)
     exact = net(x, level, condition)
     with torch.autocast("cpu", torch.bfloat16):
         rough = net(x, level, condition)
@@ -135,7 +172,16 @@ def test_half_precision_is_near(name):
 
 def test_levels_are_told_apart_and_smooth():
     """Neighbours at a hundredth differ, and by less than those at a tenth: no wave is so short that it aliases."""
-    waves = lambda level: torch.cat([(torch.tensor([level])[:, None] * Levels(8).frequency).cos(), (torch.tensor([level])[:, None] * Levels(8).frequency).sin()], 1)
+
+    def waves(level):
+        return torch.cat(
+            [
+                (torch.tensor([level])[:, None] * Levels(8).frequency).cos(),
+                (torch.tensor([level])[:, None] * Levels(8).frequency).sin(),
+            ],
+            1,
+        )
+
     near = [float((waves(t + 0.01) - waves(t)).norm()) for t in (0.0, 0.3, 0.9)]
     far = [float((waves(t + 0.05) - waves(t)).norm()) for t in (0.0, 0.3, 0.9)]
     assert all(0.1 < a < b for a, b in zip(near, far))
@@ -145,16 +191,18 @@ def test_levels_are_told_apart_and_smooth():
 def test_the_second_level_says_how_far_it_jumps():
     """No jump is the same as not being asked for one, whatever the level."""
     torch.manual_seed(0)
-    told, level = Told(8, two_levels=True), torch.tensor([0.2, 0.8])
-    assert torch.equal(told(level, None)[0], told(level, None, level)[0])
-    assert not torch.allclose(told(level, None)[0], told(level, None, level - 0.1)[0])
+    conditioning, level = Conditioning(8, two_levels=True), torch.tensor([0.2, 0.8])
+    assert torch.equal(conditioning(level, None)[0], conditioning(level, None, level)[0])
+    assert not torch.allclose(
+        conditioning(level, None)[0], conditioning(level, None, level - 0.1)[0]
+    )
 
 
 def test_norm_is_of_each_row():
     h = numbers(4, 6) * torch.tensor([0.1, 1, 10, 1e3])[:, None] + 5
-    torch.testing.assert_close(norm(h).mean(1), torch.zeros(4), atol=1e-5, rtol=0)
-    torch.testing.assert_close(norm(h).square().mean(1), torch.ones(4), rtol=1e-2, atol=0)
-    assert torch.equal(norm(h)[1:2], norm(h[1:2]))
+    torch.testing.assert_close(normalise(h).mean(1), torch.zeros(4), atol=1e-5, rtol=0)
+    torch.testing.assert_close(normalise(h).square().mean(1), torch.ones(4), rtol=1e-2, atol=0)
+    assert torch.equal(normalise(h)[1:2], normalise(h[1:2]))
 
 
 def test_attention_weighs_all_places():
@@ -173,9 +221,14 @@ def test_waves_show_fine_detail():
     net, seen = MLP(2, width=4, depth=1, waves=3), []
     net.embed.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
     net(torch.tensor([[0.5, -1.0]]), torch.tensor([0.5]))
-    turn = lambda x: [2 * math.pi * x / period for period in (8, 4, 2)]
+
+    def turn(x):
+        return [2 * math.pi * x / period for period in (8, 4, 2)]
+
     angles = turn(0.5) + turn(-1.0)
-    torch.testing.assert_close(seen[0], torch.tensor([[0.5, -1.0, *map(math.cos, angles), *map(math.sin, angles)]]))
+    torch.testing.assert_close(
+        seen[0], torch.tensor([[0.5, -1.0, *map(math.cos, angles), *map(math.sin, angles)]])
+    )
 
 
 def test_patches_know_their_places():
@@ -185,14 +238,24 @@ def test_patches_know_their_places():
     assert float((out[:, :, 0:4, 0:4] - out[:, :, 4:8, 0:4]).abs().max()) > 1e-3
 
 
-@pytest.mark.parametrize("options", [dict(network="mlp"), dict(network="transformer", width=100), dict(network="unet", width=50)])
+@pytest.mark.parametrize(
+    "options",
+    [dict(network="mlp"), dict(network="transformer", width=100), dict(network="unet", width=50)],
+)
 def test_any_width_and_network_takes_images_and_captions(options):
     from fromnoise.core.rng import Rng
     from fromnoise.core.spec import Batch, DataSpec
     from fromnoise.families.diffusion import Config, Diffusion
 
-    model = Diffusion(Config(conditional=True, depth=1, **options), DataSpec("image", (3, 16, 16), levels=256, caption=(4, 9)))
-    loss = model.loss(Batch(numbers(2, 3, 16, 16), torch.tensor([[1, 2, 3, 0], [4, 5, 6, 7]])), "denoising", Rng(0))
+    model = Diffusion(
+        Config(conditional=True, depth=1, **options),
+        DataSpec("image", (3, 16, 16), levels=256, caption=(4, 9)),
+    )
+    loss = model.loss(
+        Batch(numbers(2, 3, 16, 16), torch.tensor([[1, 2, 3, 0], [4, 5, 6, 7]])),
+        "denoising",
+        Rng(0),
+    )
     assert torch.isfinite(loss.value)
 
 
@@ -210,6 +273,13 @@ def test_muon_leaves_the_first_and_the_last_layer_to_adamw():
     optimizer = PhaseOptimizer(model, model.phases()[0], TrainConfig(optimizer="muon"))
     (by_muon, muon), (by_adamw, adamw) = optimizer.parts
     assert isinstance(muon, torch.optim.Muon) and isinstance(adamw, torch.optim.AdamW)
-    ends = {"net.stem.weight", "net.out.weight", "net.told.levels.mix.weight"}
+    ends = {"net.stem.weight", "net.out.weight", "net.conditioning.levels.mix.weight"}
     assert ends <= by_adamw.keys() and not ends & by_muon.keys()
-    assert "net.told.out.weight" in by_muon
+    assert "net.conditioning.out.weight" in by_muon
+
+
+def test_checkpoints_with_the_earlier_name_of_a_layer_are_read():
+    from fromnoise.runs.checkpoint import current_name
+
+    assert current_name("net.told.levels.mix.weight") == "net.conditioning.levels.mix.weight"
+    assert current_name("net.conditioning.out.bias") == "net.conditioning.out.bias"

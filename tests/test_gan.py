@@ -10,12 +10,15 @@ from torch.nn.functional import softplus
 from fromnoise.core.errors import UsageError
 from fromnoise.core.rng import Rng
 from fromnoise.core.spec import Batch, DataSpec
-from fromnoise.evaluate.report import drawn, title
+from fromnoise.evaluate.report_head import describe_model
+from fromnoise.evaluate.samples import draw_samples
 from fromnoise.families import gan
 from fromnoise.probability import adversarial
-from fromnoise.training import launch
-from fromnoise.training.loop import LONG, kinds_of_step
-from fromnoise.training.restore import restore
+from fromnoise.runs.load import load_run
+from fromnoise.training.estimate import IMAGINED_STEPS, list_step_kinds
+from fromnoise.training.launch import start_run
+from fromnoise.training.plan import make_plan
+from fromnoise.training.resume import resume_run
 
 POINTS, DIGITS = DataSpec("vector", (2,)), DataSpec("image", (1, 8, 8), levels=17, classes=10)
 SMALL = dict(network="mlp", hidden=(16, 16), latent_dim=4)
@@ -44,18 +47,32 @@ def test_value_of_the_game_at_the_best_discriminator():
     x = quantiles()
     real, fake = 0.5 - x, 0.5 - (x + 1)
     for name in ("minimax", "non-saturating"):
-        assert adversarial.DISCRIMINATOR[name](real, fake).item() == pytest.approx(1.163451397, abs=1e-6)
+        assert adversarial.DISCRIMINATOR[name](real, fake).item() == pytest.approx(
+            1.163451397, abs=1e-6
+        )
     for factor, shift in ((0.9, 0.0), (1.1, 0.0), (1.0, 0.1), (1.0, -0.1)):
-        assert adversarial.DISCRIMINATOR["minimax"](factor * real + shift, factor * fake + shift) > 1.163451397 + 1e-4
+        assert (
+            adversarial.DISCRIMINATOR["minimax"](factor * real + shift, factor * fake + shift)
+            > 1.163451397 + 1e-4
+        )
     same = torch.zeros(5, dtype=torch.float64)
-    assert adversarial.DISCRIMINATOR["minimax"](same, same).item() == pytest.approx(math.log(4), abs=1e-12)
-    assert adversarial.DISCRIMINATOR["relativistic"](same, same).item() == pytest.approx(math.log(2), abs=1e-12)
+    assert adversarial.DISCRIMINATOR["minimax"](same, same).item() == pytest.approx(
+        math.log(4), abs=1e-12
+    )
+    assert adversarial.DISCRIMINATOR["relativistic"](same, same).item() == pytest.approx(
+        math.log(2), abs=1e-12
+    )
 
 
 def test_losses_by_hand():
     real, fake = torch.tensor([2.0, 0.5]), torch.tensor([-1.0, 3.0])
-    s = lambda t: math.log1p(math.exp(t))
-    mean = lambda a, b: pytest.approx((a + b) / 2, abs=1e-6)
+
+    def s(t):
+        return math.log1p(math.exp(t))
+
+    def mean(a, b):
+        return pytest.approx((a + b) / 2, abs=1e-6)
+
     D, G = adversarial.DISCRIMINATOR, adversarial.GENERATOR
     assert D["minimax"](real, fake) == mean(s(-2) + s(-1), s(-0.5) + s(3))
     assert G["minimax"](real, fake) == mean(-s(-1), -s(3))
@@ -82,24 +99,35 @@ def test_slopes_and_penalties_of_a_linear_critic():
     """D(x) = w x: slope |w| everywhere, R1 = gamma / 2 |w|^2 with gradient gamma w."""
     w = torch.tensor([3.0, -4.0], requires_grad=True)
     x = Rng(0).normal("x", (6, 2))
-    scores, slopes = adversarial.scores_and_slopes(lambda part, rows: part @ w, x, 4)
+    scores, slopes = adversarial.scores_and_squared_gradients(lambda part, rows: part @ w, x, 4)
     assert torch.allclose(scores, x @ w) and slopes.tolist() == pytest.approx([25.0] * 4)
     penalty = adversarial.zero_centred_penalty(slopes, 0.2)
     assert penalty.item() == pytest.approx(0.1 * 25)
-    assert torch.autograd.grad(penalty, w, retain_graph=True)[0].tolist() == pytest.approx([0.6, -0.8])
+    assert torch.autograd.grad(penalty, w, retain_graph=True)[0].tolist() == pytest.approx(
+        [0.6, -0.8]
+    )
     assert adversarial.one_centred_penalty(slopes, 10.0).item() == pytest.approx(10 * 16)
-    value, terms = adversarial.duel(lambda x, label: x @ w, x[:3], x[3:], None, "relativistic", r1=0.2, r2=0.4)
-    assert value.item() == pytest.approx(softplus(x[3:] @ w - x[:3] @ w).mean().item() + 0.1 * 25 + 0.2 * 25, rel=1e-5)
+    value, terms = adversarial.penalised_discriminator_loss(
+        lambda x, label: x @ w, x[:3], x[3:], None, "relativistic", r1=0.2, r2=0.4
+    )
+    assert value.item() == pytest.approx(
+        softplus(x[3:] @ w - x[:3] @ w).mean().item() + 0.1 * 25 + 0.2 * 25, rel=1e-5
+    )
     assert terms["slope_real"].item() == pytest.approx(25)
     made = x[3:].clone().requires_grad_()  # what D minimises says nothing to G
-    value, _ = adversarial.duel(lambda x, label: x @ w, x[:3], made, None, "relativistic", r1=0.2, r2=0.4, lazy=3)
+    value, _ = adversarial.penalised_discriminator_loss(
+        lambda x, label: x @ w, x[:3], made, None, "relativistic", r1=0.2, r2=0.4, lazy=3
+    )
     assert torch.autograd.grad(value, (w, made), allow_unused=True)[1] is None
 
 
 def test_lazy_penalties_are_those_of_the_first_pairs():
     m = model()
     real, fake = batch(POINTS, 12).x, batch(POINTS, 12, seed=1).x
-    terms = lambda lazy, a, b: adversarial.duel(m.score, a, b, None, "hinge", 1.0, 1.0, lazy)[1]
+
+    def terms(lazy, a, b):
+        return adversarial.penalised_discriminator_loss(m.score, a, b, None, "hinge", 1.0, 1.0, lazy)[1]
+
     few, all_of_few = terms(3, real, fake), terms(1, real[:4], fake[:4])
     assert few["slope_real"].item() == pytest.approx(all_of_few["slope_real"].item(), rel=1e-5)
     assert few["slope_fake"].item() == pytest.approx(all_of_few["slope_fake"].item(), rel=1e-5)
@@ -111,7 +139,9 @@ def test_penalties_are_annealed_geometrically():
     value = {}
     for m.progress in (0.0, 0.5, 1.0):
         loss = m.loss(b, "discriminator", Rng(0))
-        value[m.progress] = (loss.value - loss.terms["d_loss"]).item() / loss.terms["slope_real"].item()
+        value[m.progress] = (loss.value - loss.terms["d_loss"]).item() / loss.terms[
+            "slope_real"
+        ].item()
     assert [value[p] for p in (0.0, 0.5, 1.0)] == pytest.approx([1.0, 0.1, 0.01], rel=1e-3)
 
 
@@ -122,9 +152,11 @@ def gradients(theta: float, psi: float, loss: str, r1: float, r2: float) -> tupl
     """Of G's loss by theta and of D's by psi, float64."""
     theta, psi = (torch.tensor([v], dtype=torch.float64, requires_grad=True) for v in (theta, psi))
     zero, score = torch.zeros(1, 1, dtype=torch.float64), lambda x, label: (psi * x)[:, 0]
-    d, _ = adversarial.duel(score, zero, theta.view(1, 1), None, loss, r1, r2)
+    d, _ = adversarial.penalised_discriminator_loss(score, zero, theta.view(1, 1), None, loss, r1, r2)
     g = adversarial.GENERATOR[loss](score(zero, None), score(theta.view(1, 1), None))
-    return torch.autograd.grad(g, theta, retain_graph=True)[0].item(), torch.autograd.grad(d, psi)[0].item()
+    return torch.autograd.grad(g, theta, retain_graph=True)[0].item(), torch.autograd.grad(d, psi)[
+        0
+    ].item()
 
 
 def dirac(lr: float, loss: str, alternate: bool, r1=0.0, r2=0.0) -> float:
@@ -140,22 +172,41 @@ def dirac(lr: float, loss: str, alternate: bool, r1=0.0, r2=0.0) -> float:
     return np.abs(np.linalg.eigvals(np.array(columns).T)).max()
 
 
-@pytest.mark.parametrize("loss,lr", [("wasserstein", 0.1), ("minimax", 0.2), ("non-saturating", 0.2), ("relativistic", 0.2)])
+@pytest.mark.parametrize(
+    "loss,lr",
+    [("wasserstein", 0.1), ("minimax", 0.2), ("non-saturating", 0.2), ("relativistic", 0.2)],
+)
 def test_dirac_gan(loss, lr):
     """f'(0) is 1 for Wasserstein's loss and 1/2 for the logistic ones: the same matrices at twice the rate."""
     assert dirac(lr, loss, alternate=False) == pytest.approx(1.004988, abs=1e-6)
     assert dirac(lr, loss, alternate=True) == pytest.approx(1, abs=1e-6)
     for gamma in (0.2, 0.5):
-        assert dirac(lr, loss, alternate=True, r1=gamma) == pytest.approx(math.sqrt(1 - lr * gamma), abs=1e-6)
-        assert dirac(lr, loss, alternate=True, r1=gamma / 2, r2=gamma / 2) == pytest.approx(math.sqrt(1 - lr * gamma), abs=1e-6)
+        assert dirac(lr, loss, alternate=True, r1=gamma) == pytest.approx(
+            math.sqrt(1 - lr * gamma), abs=1e-6
+        )
+        assert dirac(lr, loss, alternate=True, r1=gamma / 2, r2=gamma / 2) == pytest.approx(
+            math.sqrt(1 - lr * gamma), abs=1e-6
+        )
 
 
 # -- phases: what is frozen stays bit for bit --------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("options", [{}, {"spectral_norm": True}, {"pack": 2}, {"loss": "wasserstein", "gradient_penalty": 10.0, "r1": 0.0, "r2": 0.0}, {"network": "progressive", "width": 4}], ids=str)
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"spectral_norm": True},
+        {"pack": 2},
+        {"loss": "wasserstein", "gradient_penalty": 10.0, "r1": 0.0, "r2": 0.0},
+        {"network": "progressive", "width": 4},
+    ],
+    ids=str,
+)
 def test_a_phase_leaves_the_frozen_network_as_it_is(options):
-    trainer = launch.plan("gan", "digits", batch_size=16, width=options.pop("width", 8), steps=4, threads=1, **options).trainer()
+    trainer = make_plan(
+        "gan", "digits", batch_size=16, width=options.pop("width", 8), steps=4, threads=1, **options
+    ).trainer()
     trainer.model.progress = 0.7
     check_phases(trainer)
 
@@ -170,19 +221,39 @@ def check_phases(trainer) -> None:
         loss.value.backward(inputs=optimizer.params)
         optimizer.step(1.0)
         after = model.state_dict()
-        assert all(torch.equal(before[k], after[k]) for k in before if k.startswith(other)), phase.name
-        assert any(not torch.equal(before[k], after[k]) for k in before if k.startswith(phase.name)), phase.name
+        assert all(torch.equal(before[k], after[k]) for k in before if k.startswith(other)), (
+            phase.name
+        )
+        assert any(
+            not torch.equal(before[k], after[k]) for k in before if k.startswith(phase.name)
+        ), phase.name
 
 
-@pytest.mark.parametrize("penalty,compiled", [(0.0, {"generator", "discriminator"}), (1.0, {"generator"})])
+@pytest.mark.parametrize(
+    "penalty,compiled", [(0.0, {"generator", "discriminator"}), (1.0, {"generator"})]
+)
 def test_frozen_with_compiled_networks_too(penalty, compiled):
     """What a penalty differentiates twice is left as it is: torch.compile cannot do that."""
-    trainer = launch.plan(
-        "gan", "digits", preset="mlp", hidden=(8,), batch_size=16, steps=4, threads=1, compile=True, r1=penalty, r2=penalty, loss="hinge"
+    trainer = make_plan(
+        "gan",
+        "digits",
+        preset="mlp",
+        hidden=(8,),
+        batch_size=16,
+        steps=4,
+        threads=1,
+        compile=True,
+        r1=penalty,
+        r2=penalty,
+        loss="hinge",
     ).trainer()
     if not trainer.compile:
         pytest.skip("torch.compile does not work on this machine")
-    assert {name.split(".")[0] for name, m in trainer.model.named_modules() if m._compiled_call_impl is not None} == compiled
+    assert {
+        name.split(".")[0]
+        for name, m in trainer.model.named_modules()
+        if m._compiled_call_impl is not None
+    } == compiled
     check_phases(trainer)
 
 
@@ -192,14 +263,27 @@ def test_generator_gets_no_gradient_from_the_discriminators_phase():
     found = torch.autograd.grad(loss, list(m.generator.parameters()), allow_unused=True)
     assert all(g is None for g in found)
     real_only = m.loss(b, "generator", Rng(0)).value
-    assert all(g is not None for g in torch.autograd.grad(real_only, list(m.generator.parameters())))
+    assert all(
+        g is not None for g in torch.autograd.grad(real_only, list(m.generator.parameters()))
+    )
 
 
 # -- one model for any data ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("shape", [(1, 8, 8), (3, 17, 30), (1, 28, 28), (2, 9, 9)])
-@pytest.mark.parametrize("options", [{}, {"pack": 3}, {"conditional": True}, {"network": "progressive"}, {"augment": ("translation", "cutout", "colour")}, {"lazy": 4}], ids=str)
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"pack": 3},
+        {"conditional": True},
+        {"network": "progressive"},
+        {"augment": ("translation", "cutout", "colour")},
+        {"lazy": 4},
+    ],
+    ids=str,
+)
 def test_any_image(shape, options):
     spec = DataSpec("image", shape, levels=256, classes=5)
     m, b = model(spec, width=4, **options), batch(spec, 7)
@@ -236,35 +320,61 @@ def test_truncated_latents():
 
 def test_of_candidates_one_is_kept_in_proportion_to_p_over_q():
     """q = N(0, 1), p = N(.7, .5^2), a third of the log ratio up to a constant: what is kept has p's moments, and one draw q's."""
-    choice, draw = adversarial.Choice(), lambda rng: rng.normal("x", (20_000, 1)).double()
-    score = lambda x: (3 + 0.5 * x[:, 0] ** 2 - 0.5 * ((x[:, 0] - 0.7) / 0.5) ** 2) / 3
+    choice, draw = adversarial.ImportanceResampler(), lambda rng: rng.normal("x", (20_000, 1)).double()
+
+    def score(x):
+        return (3 + 0.5 * x[:, 0] ** 2 - 0.5 * ((x[:, 0] - 0.7) / 0.5) ** 2) / 3
+
     choice.sureness.fill_(3.0)
-    moments = lambda k, t=1.0: (lambda x: (float(x.mean()), float(x.std())))(choice(draw, score, k, Rng(3), t))
+
+    def moments(k, t=1.0):
+        return (lambda x: (float(x.mean()), float(x.std())))(choice(draw, score, k, Rng(3), t))
+
     assert moments(1) == pytest.approx((0, 1), abs=0.02)
     assert moments(64) == pytest.approx((0.7, 0.5), abs=0.02)
     assert 0.3 < moments(4)[0] < 0.7
     assert moments(256, 0.5) == pytest.approx((0.8, 7**-0.5), abs=0.02)  # q (p / q)^2
-    assert moments(64, 0.0) == pytest.approx((0.7 / (1 - 0.5**2), 0), abs=0.05)  # where p / q is largest
-    rows = lambda some, k=4: choice(lambda rng: rng.normal("x", (len(some), 2)), lambda x: x.sum(1), k, Rng(1).per_row(some))
+    assert moments(64, 0.0) == pytest.approx(
+        (0.7 / (1 - 0.5**2), 0), abs=0.05
+    )  # where p / q is largest
+
+    def rows(some, k=4):
+        return choice(
+            lambda rng: rng.normal("x", (len(some), 2)), lambda x: x.sum(1), k, Rng(1).per_row(some)
+        )
+
     assert torch.equal(rows(range(6))[2:4], rows([2, 3]))  # a sample depends on its own row only
     alone, among = rows(range(200), 1), rows(range(200))
     assert 10 < int((alone == among).all(1).sum()) < 190  # the first candidate is the sample of one
 
 
 def test_a_score_that_is_not_finite_is_never_chosen():
-    choice, scores = adversarial.Choice(), iter([1.0, math.nan, math.inf, 2.0] * 2)
+    choice, scores = adversarial.ImportanceResampler(), iter([1.0, math.nan, math.inf, 2.0] * 2)
     draws = iter(range(8))
-    draw = lambda rng: torch.full((50, 1), float(next(draws)))
+
+    def draw(rng):
+        return torch.full((50, 1), float(next(draws)))
+
     x = choice(draw, lambda x: torch.full((50,), next(scores)), 4, Rng(0))
     assert set(x.flatten().tolist()) == {0.0, 3.0}
     coldest = choice(draw, lambda x: torch.full((50,), next(scores)), 4, Rng(0), 0.0)
     assert (coldest == 7).all()  # the best finite one
-    assert (choice(lambda rng: rng.normal("x", (50, 1)), lambda x: torch.zeros(50), 4, Rng(0), 0.0) == Rng(0).normal("x", (50, 1))).all()  # of equals the first
+    assert (
+        choice(lambda rng: rng.normal("x", (50, 1)), lambda x: torch.zeros(50), 4, Rng(0), 0.0)
+        == Rng(0).normal("x", (50, 1))
+    ).all()  # of equals the first
 
 
 def test_where_the_score_is_no_ratio_there_is_one_candidate():
-    plain = lambda m, **options: m.sample(5, None, gan.Options(**options), Rng(1))
-    for options in ({"loss": "hinge"}, {"loss": "wasserstein"}, {"loss": "least-squares"}, {"pack": 2}):
+    def plain(m, **options):
+        return m.sample(5, None, gan.Options(**options), Rng(1))
+
+    for options in (
+        {"loss": "hinge"},
+        {"loss": "wasserstein"},
+        {"loss": "least-squares"},
+        {"pack": 2},
+    ):
         m = model(**options)
         assert torch.equal(plain(m), plain(m, candidates=1))
         with pytest.raises(UsageError, match="--candidates 1, or leave it out"):
@@ -272,15 +382,19 @@ def test_where_the_score_is_no_ratio_there_is_one_candidate():
         with pytest.raises(UsageError, match="--temperature is of D's choice.*discriminator"):
             plain(m, temperature=0.5)
     m = model()
-    assert torch.equal(plain(m), plain(m, temperature=1.0)) and not torch.equal(plain(m), plain(m, temperature=0.0))
-    assert not torch.equal(plain(m), plain(m, candidates=1)) and torch.equal(plain(m), plain(m, candidates=adversarial.CANDIDATES))
+    assert torch.equal(plain(m), plain(m, temperature=1.0)) and not torch.equal(
+        plain(m), plain(m, temperature=0.0)
+    )
+    assert not torch.equal(plain(m), plain(m, candidates=1)) and torch.equal(
+        plain(m), plain(m, candidates=adversarial.CANDIDATES)
+    )
 
 
 def test_a_discriminator_that_says_nothing_of_held_out_examples_does_not_choose():
     m = model()
     m.choice.sureness.zero_()
     assert m.candidates() == 1
-    with pytest.raises(UsageError, match="say nothing"):
+    with pytest.raises(UsageError, match="does not separate"):
         m.sample(5, None, gan.Options(temperature=0.5), Rng(1))
     m.calibrate(torch.arange(9.0), torch.arange(9.0) - 1)
     assert m.candidates() == adversarial.CANDIDATES  # the next interval may find that it knows more
@@ -292,7 +406,9 @@ def test_a_pack_is_judged_together():
     scores = m.judge(x)
     assert scores[0] == scores[1] and scores[2] == scores[3] and scores[0] != scores[2]
     assert torch.equal(m.judge(x[:4]), scores[:4])
-    assert not torch.allclose(m.judge(torch.stack([x[0], x[2]]))[0], scores[0])  # other company, another score
+    assert not torch.allclose(
+        m.judge(torch.stack([x[0], x[2]]))[0], scores[0]
+    )  # other company, another score
 
 
 def test_growing_made_pictures_are_judged_as_in_training():
@@ -353,29 +469,43 @@ def test_weights_that_overflow_under_spectral_norm_end_as_a_divergence_not_as_a_
 
 def test_growing_networks_are_not_stretched(tmp_path):
     options = dict(network="progressive", width=4, steps=4, batch_size=8, threads=1, intervals=2)
-    run = launch.start(launch.plan("gan", "digits", **options), tmp_path / "run")
+    run = start_run(make_plan("gan", "digits", **options), tmp_path / "run")
     with pytest.raises(UsageError, match="train anew"):
-        launch.resume(run, {"steps": 4}, warn=lambda line: None)
-    assert restore(run).model.progress == 1.0
+        resume_run(run, {"steps": 4}, warn=lambda line: None)
+    assert load_run(run).model.progress == 1.0
 
 
 def test_how_sure_a_discriminator_should_be_is_measured():
     """Scores that are a third of the log ratio get the factor 3; noise thirty times too loud next to nothing; a wrong order, NaN: 0."""
-    x, z, noise = Rng(0).normal("real", (20_000,)) + 1, Rng(0).normal("fake", (20_000,)), Rng(0).normal("noise", (2, 20_000))
-    log_ratio = lambda x: x - 0.5  # of N(1, 1) to N(0, 1)
-    assert adversarial.calibration(log_ratio(x) / 3, log_ratio(z) / 3) == pytest.approx(3, rel=0.06)
-    assert adversarial.calibration(log_ratio(x), log_ratio(z)) == pytest.approx(1, rel=0.06)
-    assert adversarial.calibration(30 * (noise[0] + 0.1), 30 * noise[1]) < 0.01
-    assert adversarial.calibration(z, x) == 0 and adversarial.calibration(x * math.nan, z) == 0
-    told_apart = adversarial.calibration(x[:500] + 3, z[:500])  # of N(4, 1): the truth is 4, and 500 pairs cannot say so
+    x, z, noise = (
+        Rng(0).normal("real", (20_000,)) + 1,
+        Rng(0).normal("fake", (20_000,)),
+        Rng(0).normal("noise", (2, 20_000)),
+    )
+
+    def log_ratio(x):
+        return x - 0.5  # of N(1, 1) to N(0, 1)
+
+    assert adversarial.fit_score_scale(log_ratio(x) / 3, log_ratio(z) / 3) == pytest.approx(3, rel=0.06)
+    assert adversarial.fit_score_scale(log_ratio(x), log_ratio(z)) == pytest.approx(1, rel=0.06)
+    assert adversarial.fit_score_scale(30 * (noise[0] + 0.1), 30 * noise[1]) < 0.01
+    assert adversarial.fit_score_scale(z, x) == 0 and adversarial.fit_score_scale(x * math.nan, z) == 0
+    told_apart = adversarial.fit_score_scale(
+        x[:500] + 3, z[:500]
+    )  # of N(4, 1): the truth is 4, and 500 pairs cannot say so
     assert 1 < told_apart < 4
-    assert 0 < adversarial.calibration(x + 100, z) < 1
+    assert 0 < adversarial.fit_score_scale(x + 100, z) < 1
 
 
 def test_the_average_is_calibrated_at_each_interval(tmp_path):
-    plan = launch.plan("gan", "digits", steps=30, threads=1, intervals=2, batch_size=16, width=4, conditional=True)
-    run = launch.start(plan, tmp_path / "run")
-    sure = {weights: float(restore(run, weights=weights, device="cpu").model.choice.sureness) for weights in ("ema", "model")}
+    plan = make_plan(
+        "gan", "digits", steps=30, threads=1, intervals=2, batch_size=16, width=4, conditional=True
+    )
+    run = start_run(plan, tmp_path / "run")
+    sure = {
+        weights: float(load_run(run, weights=weights, device="cpu").model.choice.sureness)
+        for weights in ("ema", "model")
+    }
     assert sure["ema"] == sure["model"] != 1
     trainer = plan.trainer()
     trainer.validate()
@@ -400,22 +530,47 @@ def test_what_judges_groups_or_augmented_images_chooses_nothing():
 
 
 def test_in_its_last_share_d_learns_alone():
-    plan = launch.plan("gan", "ring8", steps=20, threads=1, batch_size=32, hidden=(8, 8), hidden_g=(8, 8), d_alone=0.25)
-    kinds = kinds_of_step(plan.trainer())
-    assert [share for _, share in kinds] == [0.75, 0.25] and kinds[0][0] < 0.75 * LONG < kinds[1][0]  # each is timed for a budget
+    plan = make_plan(
+        "gan",
+        "ring8",
+        steps=20,
+        threads=1,
+        batch_size=32,
+        hidden=(8, 8),
+        hidden_g=(8, 8),
+        d_alone=0.25,
+    )
+    kinds = list_step_kinds(plan.trainer())
+    assert [share for _, share in kinds] == [0.75, 0.25] and kinds[0][0] < 0.75 * IMAGINED_STEPS < kinds[1][
+        0
+    ]  # each is timed for a budget
     trainer = plan.trainer()
-    state = lambda part: [p.detach().clone() for p in getattr(trainer.model, part).parameters()]
-    same = lambda a, b: all(torch.equal(x, y) for x, y in zip(a, b))
+
+    def state(part):
+        return [p.detach().clone() for p in getattr(trainer.model, part).parameters()]
+
+    def same(a, b):
+        return all(torch.equal(x, y) for x, y in zip(a, b))
+
     for step in range(20):
         before = {part: state(part) for part in ("generator", "discriminator")}
         terms, norms = trainer.advance(20)
         assert not same(before["discriminator"], state("discriminator"))
-        assert same(before["generator"], state("generator")) == (step > 15) == ("generator" not in norms), step
+        assert (
+            same(before["generator"], state("generator"))
+            == (step > 15)
+            == ("generator" not in norms)
+        ), step
 
 
 def test_samples_that_d_chooses_share_a_column_with_others(tmp_path):
     """How a family samples by default is no part of the protocol: the report's title says it."""
     small = dict(steps=3, threads=1, intervals=1)
-    opened = [restore(launch.start(launch.plan(family, "ring8", **small), tmp_path / family), device="cpu") for family in ("gan", "vae")]
-    assert len({drawn(one, 10, 0).drawn for one in opened}) == 1
-    assert "D chooses one of 8" in title(opened[0]) and "chooses" not in title(opened[1])
+    opened = [
+        load_run(
+            start_run(make_plan(family, "ring8", **small), tmp_path / family), device="cpu"
+        )
+        for family in ("gan", "vae")
+    ]
+    assert len({draw_samples(one, 10, 0).drawn for one in opened}) == 1
+    assert "D chooses one of 8" in describe_model(opened[0]) and "chooses" not in describe_model(opened[1])

@@ -6,9 +6,10 @@ import torch
 from fromnoise.core.rng import Rng
 from fromnoise.core.spec import Batch, DataSpec
 from fromnoise.families.diffusion import Config, Diffusion, Options
-from fromnoise.probability.gaussian_data import GaussianData
-from fromnoise.probability.path import PATHS
-from fromnoise.probability.samplers import dpm, dpm_with_known, spaced
+from fromnoise.probability.diffusion.dpm_with_known import dpm_with_known
+from fromnoise.probability.diffusion.gaussian_data import GaussianData
+from fromnoise.probability.diffusion.path import PATHS
+from fromnoise.probability.diffusion.samplers import dpm, time_grid
 
 every_path = pytest.mark.parametrize("name", PATHS)
 
@@ -37,7 +38,10 @@ def spectrum(name: str) -> torch.Tensor:
 def model_of(variances: torch.Tensor, components: int | None = None) -> Diffusion:
     """A diffusion model of N(0, diag(variances)), whose Gaussian knows the leading components, and whose network the rest."""
     dims = len(variances)
-    model = Diffusion(Config(network="mlp", width=8, depth=1, components=components, gaussians=1), DataSpec("vector", (dims,)))
+    model = Diffusion(
+        Config(network="mlp", width=8, depth=1, components=components, gaussians=1),
+        DataSpec("vector", (dims,)),
+    )
     gaussian = model.gaussian
     size = len(gaussian.variances)
     gaussian.variances.copy_(variances[:size])
@@ -71,7 +75,9 @@ def variance_ratios(model: Diffusion, variances: torch.Tensor, evaluations: int)
 
 @pytest.mark.parametrize("evaluations,error", [(10, 0.05), (20, 0.02)])
 @pytest.mark.parametrize("name", SPECTRA)
-def test_an_exact_denoiser_gives_samples_of_the_right_variance_in_every_component(name, evaluations, error):
+def test_an_exact_denoiser_gives_samples_of_the_right_variance_in_every_component(
+    name, evaluations, error
+):
     variances = spectrum(name)
     ratios = variance_ratios(model_of(variances), variances, evaluations)
     assert max(abs(ratio - 1) for ratio in ratios) < error, ratios
@@ -81,7 +87,7 @@ def test_dpm_without_the_gaussian_is_far_from_that():
     """The default grid of before, which the test above would not have passed."""
     variances = spectrum("mnist")
     model = model_of(variances)
-    times = spaced(model.path, 10, "rho")
+    times = time_grid(model.path, 10, "rho")
     alpha, sigma = model.path.coefficients(times[0])
     x = torch.hypot(alpha, sigma) * torch.ones(1, len(variances), dtype=torch.float64)
     ratio = dpm(model.denoiser(None, None), x, model.path, times)[0].square() / variances
@@ -92,7 +98,7 @@ def test_dpm_without_the_gaussian_is_far_from_that():
 def test_without_components_the_solver_is_dpm(name):
     path = PATHS[name]()
     gaussian = GaussianData(3, 0).double()
-    times = spaced(path, 7)
+    times = time_grid(path, 7)
     x = Rng(0).normal("x", (4, 3)).double()
 
     def denoise(x_t, t):
@@ -100,7 +106,9 @@ def test_without_components_the_solver_is_dpm(name):
         x_hat = torch.tanh(x_t / torch.hypot(alpha, sigma))
         return x_hat, (x_t - alpha * x_hat) / sigma
 
-    assert torch.allclose(dpm_with_known(denoise, x, path, times, gaussian), dpm(denoise, x, path, times), atol=1e-12)
+    assert torch.allclose(
+        dpm_with_known(denoise, x, path, times, gaussian), dpm(denoise, x, path, times), atol=1e-12
+    )
 
 
 def sharp_mixture(path, variance: float):
@@ -127,7 +135,9 @@ def test_it_is_of_second_order_where_the_data_are_not_gaussian():
     def at_the_last_time(n):
         times = path.at(torch.linspace(4, -3, n, dtype=torch.float64).exp())
         states = []
-        dpm_with_known(denoise, x, path, times, gaussian, on_step=lambda i, x, x_hat: states.append(x))
+        dpm_with_known(
+            denoise, x, path, times, gaussian, on_step=lambda i, x, x_hat: states.append(x)
+        )
         return states[-2]
 
     exact = at_the_last_time(3000)
@@ -136,7 +146,11 @@ def test_it_is_of_second_order_where_the_data_are_not_gaussian():
 
 
 def test_start_and_to_noise_are_inverse_and_have_the_covariance_of_noisy_data():
-    x = Rng(1).normal("x", (4000, 5)).double() @ torch.diag(torch.tensor([3.0, 2.0, 1.0, 0.5, 0.1]).double()) + 2
+    x = (
+        Rng(1).normal("x", (4000, 5)).double()
+        @ torch.diag(torch.tensor([3.0, 2.0, 1.0, 0.5, 0.1]).double())
+        + 2
+    )
     gaussian = GaussianData(5, 3).double()
     gaussian.fit(lambda: iter([(x[:1000], None), (x[1000:], None)]), 1e-6, Rng(0))
     alpha, sigma = torch.tensor(0.3).double(), torch.tensor(0.7).double()
@@ -159,7 +173,9 @@ def test_the_denoiser_is_the_best_linear_one():
     ones = torch.ones(len(x), 1).double()
     best = torch.linalg.lstsq(torch.cat([x_t, ones], 1), x).solution
     expected = torch.cat([x_t, ones], 1) @ best
-    assert torch.allclose(gaussian.denoise(x_t, torch.tensor(0.6), torch.tensor(0.8)), expected, atol=0.05)
+    assert torch.allclose(
+        gaussian.denoise(x_t, torch.tensor(0.6), torch.tensor(0.8)), expected, atol=0.05
+    )
 
 
 def test_of_few_rows_no_direction_is_taken_for_certain():
@@ -168,7 +184,13 @@ def test_of_few_rows_no_direction_is_taken_for_certain():
     few.fit(lambda: iter([(x, None)]), 1e-9, Rng(0))
     assert float(few.variances.min()) > 0.3 and float(few.variances.max()) < 3
     many = GaussianData(4, 4)
-    many.fit(lambda: iter([(Rng(6).normal("x", (50_000, 4)) * torch.tensor([2.0, 1.0, 0.5, 0.1]), None)]), 1e-9, Rng(0))
+    many.fit(
+        lambda: iter(
+            [(Rng(6).normal("x", (50_000, 4)) * torch.tensor([2.0, 1.0, 0.5, 0.1]), None)]
+        ),
+        1e-9,
+        Rng(0),
+    )
     assert torch.allclose(many.variances.sqrt(), torch.tensor([2.0, 1.0, 0.5, 0.1]), rtol=0.03)
 
 

@@ -25,7 +25,9 @@ def test_every_preset_has_frozen_losses():
 
 @pytest.mark.parametrize("name", CASES)
 def test_losses_are_as_frozen(name, folder):
-    assert golden_runs.losses(CASES[name], folder) == pytest.approx(FROZEN["losses"][name], rel=1e-6, abs=1e-9)
+    assert golden_runs.losses(CASES[name], folder) == pytest.approx(
+        FROZEN["losses"][name], rel=1e-6, abs=1e-9
+    )
 
 
 @pytest.mark.parametrize("name", [*CASES, *golden_runs.TWO_STAGES])

@@ -3,14 +3,23 @@
 import pytest
 import torch
 
-from fromnoise.nets.gpt import GPT, ReluSquared, attention, unit, vary
+from fromnoise.nets.gpt import GPT, ReluSquared, attention, normalise, feature_dropout
 
 V, T = 7, 12
 FORMS = {
     "all on": {},
     "grid": dict(grid=(3, 4)),
     "narrow grid": dict(grid=(6, 2)),
-    "plain": dict(rotary=False, qk_norm=False, squared_relu=False, zero_init=False, value_residual=False, shortcut=False, soft_cap=0.0, bigram=False),
+    "plain": dict(
+        rotary=False,
+        qk_norm=False,
+        squared_relu=False,
+        zero_init=False,
+        value_residual=False,
+        shortcut=False,
+        soft_cap=0.0,
+        bigram=False,
+    ),
     "one at a time": dict(bigram=False, value_residual=False),
 }
 
@@ -88,8 +97,10 @@ def test_mixed_precision_is_for_the_whole_stream():
             mixed = model(s, start)
     assert seen == [torch.float32, torch.bfloat16] and mixed.dtype == torch.float32
     assert (mixed - plain).abs().max() < 0.1 * plain.abs().max()
-    y = unit(3 + 2 * torch.randn(5, 64))
-    assert y.mean(1).abs().max() < 1e-5 and torch.allclose(y.square().mean(1), torch.ones(5), atol=1e-4)
+    y = normalise(3 + 2 * torch.randn(5, 64))
+    assert y.mean(1).abs().max() < 1e-5 and torch.allclose(
+        y.square().mean(1), torch.ones(5), atol=1e-4
+    )
 
 
 @torch.no_grad()
@@ -100,9 +111,13 @@ def test_a_full_cache_reads_the_last_half_again():
         out.append(model.step(state, read))
         read = s[:, i]
     half = T // 2
-    for first in range(half, 40 - T + 1, half):  # windows that hop by half: their later half is what comes out
+    for first in range(
+        half, 40 - T + 1, half
+    ):  # windows that hop by half: their later half is what comes out
         window = model(s[:, first : first + T], start)
-        assert torch.allclose(torch.stack(out[first + half : first + T], 1), window[:, half:], atol=1e-5)
+        assert torch.allclose(
+            torch.stack(out[first + half : first + T], 1), window[:, half:], atol=1e-5
+        )
 
 
 def test_the_first_loss_is_that_of_guessing():
@@ -134,9 +149,9 @@ def test_the_cap_holds():
 
 def test_dropout_is_one_draw_for_a_sequence():
     torch.manual_seed(0)
-    x = vary(torch.ones(3, 5, 64), 0.5, True)
+    x = feature_dropout(torch.ones(3, 5, 64), 0.5, True)
     assert torch.equal(x, x[:, :1].expand_as(x)) and set(x.unique().tolist()) == {0.0, 2.0}
-    assert torch.equal(vary(x, 0.5, False), x)
+    assert torch.equal(feature_dropout(x, 0.5, False), x)
 
 
 def test_pairs_are_told_apart_where_they_fit_in_a_table():

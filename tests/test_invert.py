@@ -12,9 +12,10 @@ from fromnoise.cli import main
 from fromnoise.core.config import BaseConfig
 from fromnoise.core.errors import UsageError
 from fromnoise.core.rng import Rng
-from fromnoise.invert import invert
-from fromnoise.training import launch
-from fromnoise.training.restore import restore
+from fromnoise.inference.invert import invert
+from fromnoise.runs.load import load_run
+from fromnoise.training.launch import start_run
+from fromnoise.training.plan import make_plan
 
 RNG = Rng(0, ("test",))
 
@@ -28,7 +29,10 @@ class Decoder:
 
     def __init__(self, latent_dim, function, conditional=False):
         self.latent_dim, self.function = latent_dim, function
-        self.config = SimpleNamespace(conditional=conditional)
+        self.conditional = conditional
+
+    def lacks(self, capability):
+        return False
 
     def decode(self, z, y=None):
         return self.function(z) if y is None else self.function(z, y)
@@ -58,7 +62,15 @@ def test_prior_term_brings_what_x_leaves_open_to_the_shell():
     z = RNG.normal("z", (6, d)) * 0.7
     squares = {}
     for prior in (0.0, 1.0):
-        found = invert(Decoder(d, lambda z: z @ a.T), z @ a.T, None, Options(), RNG, prior=prior, candidates=5000)
+        found = invert(
+            Decoder(d, lambda z: z @ a.T),
+            z @ a.T,
+            None,
+            Options(),
+            RNG,
+            prior=prior,
+            candidates=5000,
+        )
         assert torch.allclose(found.z[:, : d // 2], z[:, : d // 2], atol=5e-3)
         squares[prior] = found.z.square().mean(1)
     assert torch.allclose(squares[1.0], torch.ones(6), atol=0.1)
@@ -72,13 +84,18 @@ def test_features_pull_as_far_as_their_weight_says():
     assert invert(model, x, None, Options(), RNG, prior=0.0).z.item() == pytest.approx(0, abs=1e-3)
     model.features = lambda x: x[:, :1]
     for a in (0.5, 1.0, 3.0):
-        assert invert(model, x, None, Options(), RNG, prior=0.0, features=a).z.item() == pytest.approx(a / (1 + a), abs=2e-3)
+        assert invert(
+            model, x, None, Options(), RNG, prior=0.0, features=a
+        ).z.item() == pytest.approx(a / (1 + a), abs=2e-3)
 
 
 @pytest.fixture(scope="module")
 def curved():
     """A random network with many valleys."""
-    layers = [RNG.normal(f"w{i}", shape) / shape[1] ** 0.5 * 2 for i, shape in enumerate([(32, 6), (32, 32), (40, 32)])]
+    layers = [
+        RNG.normal(f"w{i}", shape) / shape[1] ** 0.5 * 2
+        for i, shape in enumerate([(32, 6), (32, 32), (40, 32)])
+    ]
 
     def function(z):
         for w in layers:
@@ -99,7 +116,9 @@ def test_what_the_decoder_made_is_found_again(curved):
 
 def test_more_starts_are_never_worse(curved):
     x = RNG.normal("x", (30, 40)).tanh()
-    one, four = (invert(curved, x, None, Options(), RNG, starts=n, prior=0.0, steps=60).error for n in (1, 4))
+    one, four = (
+        invert(curved, x, None, Options(), RNG, starts=n, prior=0.0, steps=60).error for n in (1, 4)
+    )
     assert (four <= one * (1 + 1e-4)).all() and (four < 0.98 * one).any()
 
 
@@ -118,7 +137,9 @@ def test_each_image_is_searched_under_its_own_label():
     x = 10.0 * y[:, None] + torch.tensor([0.3, -0.8])
     found = invert(model, x, y, Options(), RNG, prior=0.0)
     assert torch.allclose(found.z, torch.tensor([0.3, -0.8]).expand(4, 2), atol=1e-3)
-    assert invert(model, x, y, Options(), RNG, steps=0, starts=1).error.max() < 0.01  # so are the candidates
+    assert (
+        invert(model, x, y, Options(), RNG, steps=0, starts=1).error.max() < 0.01
+    )  # so are the candidates
 
 
 def test_what_cannot_be_inverted_says_why():
@@ -133,8 +154,10 @@ def test_what_cannot_be_inverted_says_why():
 
 @pytest.fixture(scope="module")
 def gan(tmp_path_factory):
-    plan = launch.plan("gan", "digits", "mlp", steps=30, hidden=(32, 32), latent_dim=8, threads=1, intervals=2)
-    return launch.start(plan, tmp_path_factory.mktemp("runs") / "gan")
+    plan = make_plan(
+        "gan", "digits", "mlp", steps=30, hidden=(32, 32), latent_dim=8, threads=1, intervals=2
+    )
+    return start_run(plan, tmp_path_factory.mktemp("runs") / "gan")
 
 
 def test_reconstruct_of_a_model_without_encoder_says_how(gan, capsys):
@@ -152,21 +175,32 @@ def test_reconstruct_of_a_model_without_encoder_says_how(gan, capsys):
 def test_reconstruct_of_own_images(gan, tmp_path, capsys):
     (tmp_path / "mine").mkdir()
     for i in range(2):
-        Image.fromarray(np.full((20, 20), 100 * i + 20, np.uint8)).save(tmp_path / "mine" / f"{i}.png")
+        Image.fromarray(np.full((20, 20), 100 * i + 20, np.uint8)).save(
+            tmp_path / "mine" / f"{i}.png"
+        )
     assert main(["reconstruct", str(gan.path), "--images", str(tmp_path / "mine"), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["n"] == 2
 
 
-@pytest.mark.parametrize("family, options", [
-    ("autoencoder", dict(hidden=(16,), latent_dim=4)),
-    ("vae", dict(hidden=(16,), latent_dim=4)),
-    ("vae", dict(preset="ladder", width=8, latent_dim=4, blocks=1)),
-    ("vae", dict(hidden=(16,), latent_dim=4, conditional=True)),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "family, options",
+    [
+        ("autoencoder", dict(hidden=(16,), latent_dim=4)),
+        ("vae", dict(hidden=(16,), latent_dim=4)),
+        ("vae", dict(preset="ladder", width=8, latent_dim=4, blocks=1)),
+        ("vae", dict(hidden=(16,), latent_dim=4, conditional=True)),
+    ],
+)
 def test_sample_is_decode_of_draw_latents(family, options, tmp_path):
     preset = options.pop("preset", "mlp")
-    restored = restore(launch.start(launch.plan(family, "digits", preset, steps=4, threads=1, intervals=1, **options), tmp_path / "run"), device="cpu")
-    model, given = restored.model, restored.family.Options(temperature=0.7)
+    loaded = load_run(
+        start_run(
+            make_plan(family, "digits", preset, steps=4, threads=1, intervals=1, **options),
+            tmp_path / "run",
+        ),
+        device="cpu",
+    )
+    model, given = loaded.model, loaded.family.Options(temperature=0.7)
     y = torch.arange(5) if options.get("conditional") else None
     rng = Rng(3, ("z",)).per_row(range(5))
     z = model.draw_latents(5, given, rng)
@@ -175,9 +209,25 @@ def test_sample_is_decode_of_draw_latents(family, options, tmp_path):
 
 
 def test_latents_of_a_conditional_hierarchy_take_the_label(tmp_path):
-    plan = launch.plan("vae", "digits", "ladder", steps=4, threads=1, intervals=1, width=8, latent_dim=4, blocks=1, conditional=True)
-    restored = restore(launch.start(plan, tmp_path / "run"), device="cpu")
-    model, given, rng, y = restored.model, restored.family.Options(), Rng(3, ("z",)), torch.arange(5)
+    plan = make_plan(
+        "vae",
+        "digits",
+        "ladder",
+        steps=4,
+        threads=1,
+        intervals=1,
+        width=8,
+        latent_dim=4,
+        blocks=1,
+        conditional=True,
+    )
+    loaded = load_run(start_run(plan, tmp_path / "run"), device="cpu")
+    model, given, rng, y = (
+        loaded.model,
+        loaded.family.Options(),
+        Rng(3, ("z",)),
+        torch.arange(5),
+    )
     z = model.draw_latents(5, given, rng, y)
     assert torch.equal(model.decode(z, y), model.sample(5, y, given, rng))
     with pytest.raises(UsageError, match="give a label"):

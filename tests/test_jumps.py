@@ -12,7 +12,10 @@ from fromnoise.core.spec import Batch, DataSpec
 from fromnoise.families.diffusion import Config, Diffusion, Options
 
 D, N = 4, 50_000
-q = lambda t: (1 - t) ** 2 + t**2
+
+
+def q(t):
+    return (1 - t) ** 2 + t**2
 
 
 def exact(x_t, t, condition=None, until=None):
@@ -22,7 +25,11 @@ def exact(x_t, t, condition=None, until=None):
         return x_t * (2 * t - 1) / q(t)
     r = until[:, None]
     far = (t - r).abs() > 1e-4
-    return torch.where(far, x_t * (1 - (q(r) / q(t)).sqrt()) / torch.where(far, t - r, 1.0), x_t * (2 * t - 1) / q(t))
+    return torch.where(
+        far,
+        x_t * (1 - (q(r) / q(t)).sqrt()) / torch.where(far, t - r, 1.0),
+        x_t * (2 * t - 1) / q(t),
+    )
 
 
 @pytest.fixture
@@ -44,7 +51,10 @@ def test_the_identity_holds_for_the_exact_mean_velocity(model, monkeypatch):
 
     monkeypatch.setattr(model, "predict", spy)
     found = {}
-    monkeypatch.setattr("fromnoise.families.diffusion.per_component", lambda difference: found.setdefault("d", difference).square().flatten(1).mean(1))
+    monkeypatch.setattr(
+        "fromnoise.probability.diffusion.mean_flow.mean_square",
+        lambda difference: found.setdefault("d", difference).square().flatten(1).mean(1),
+    )
     rng = Rng(0).at("jumps")
     model.train().progress = 1.0
     model.loss(Batch(rng.normal("x", (N, D))), "denoising", rng)
@@ -52,11 +62,18 @@ def test_the_identity_holds_for_the_exact_mean_velocity(model, monkeypatch):
     assert (seen["t"][:n] > seen["r"][:n]).all() and torch.equal(seen["t"][n:], seen["r"][n:])
     length = seen["t"] - seen["r"]
     for rows in (slice(0, n), slice(n, N)):
-        for g in (torch.ones(N, D), seen["x_t"], seen["x_t"] * length[:, None], seen["x_t"] * seen["t"][:, None]):
+        for g in (
+            torch.ones(N, D),
+            seen["x_t"],
+            seen["x_t"] * length[:, None],
+            seen["x_t"] * seen["t"][:, None],
+        ):
             product = (d * g)[rows].mean(1)
             assert abs(float(product.mean())) <= 4 * float(product.std()) / len(product) ** 0.5
     slope_matters = (seen["u"][:n] - exact(seen["x_t"][:n], seen["t"][:n])) * seen["x_t"][:n]
-    assert abs(float(slope_matters.mean())) > 0.05  # u is not v: leaving the slope out would be seen above
+    assert (
+        abs(float(slope_matters.mean())) > 0.05
+    )  # u is not v: leaving the slope out would be seen above
 
 
 def test_one_jump_and_several_land_on_the_data(model):
@@ -67,7 +84,9 @@ def test_one_jump_and_several_land_on_the_data(model):
 
 
 def test_jumps_of_many_lengths_arrive_at_the_same_place(model):
-    one, five = (model.sample(100, None, Options(sampler="jump", steps=steps), Rng(2)) for steps in (1, 5))
+    one, five = (
+        model.sample(100, None, Options(sampler="jump", steps=steps), Rng(2)) for steps in (1, 5)
+    )
     torch.testing.assert_close(one, five, rtol=1e-3, atol=1e-4)
 
 
@@ -76,7 +95,10 @@ def test_held_out_objective_is_the_flow_alone(model):
     plain = Diffusion(Config(), DataSpec("vector", (D,)))
     plain.predict = exact
     assert model.eval().loss(Batch(x), "denoising", rng).terms.keys() == {"error"}
-    assert torch.equal(model.loss(Batch(x), "denoising", rng).value, plain.eval().loss(Batch(x), "denoising", rng).value)
+    assert torch.equal(
+        model.loss(Batch(x), "denoising", rng).value,
+        plain.eval().loss(Batch(x), "denoising", rng).value,
+    )
 
 
 def test_what_cannot_jump_says_so(model):
@@ -91,8 +113,14 @@ def test_what_cannot_jump_says_so(model):
 
 def test_a_jump_to_the_data_is_scaled_by_what_is_known_there():
     """At strong noise the Gaussian explains next to nothing; a jump from there must still be able to reach the data."""
-    model = Diffusion(Config(jumps=1.0, width=8, depth=1), DataSpec("vector", (2,))).eval().requires_grad_(False)
+    model = (
+        Diffusion(Config(jumps=1.0, width=8, depth=1), DataSpec("vector", (2,)))
+        .eval()
+        .requires_grad_(False)
+    )
     model.net.out.bias.fill_(1.0)
     x_t, far = torch.zeros(3, 2), torch.full((3,), model.path.range[1])
-    assert torch.allclose(model.predict(x_t, far, None, torch.zeros(3)), torch.ones(3, 2), atol=1e-4)
+    assert torch.allclose(
+        model.predict(x_t, far, None, torch.zeros(3)), torch.ones(3, 2), atol=1e-4
+    )
     assert model.predict(x_t, far, None).abs().max() < 0.05

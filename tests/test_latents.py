@@ -11,19 +11,26 @@ from fromnoise.core.rng import Rng
 from fromnoise.measures.factors import classes, dci_of, disentanglement, factor_vae, mig
 from fromnoise.measures.latents import path_length, prior_distance
 
-normal = lambda seed, n, d: Rng(seed).normal("z", (n, d)).double()
+
+def normal(seed, n, d):
+    return Rng(seed).normal("z", (n, d)).double()
 
 
 def mmd2(mean2: float, variance: float, d: int, h2: float) -> float:
     """RBF MMD^2 between N(m, variance I), |m|^2 = mean2, and N(0, I), in closed form."""
-    kernel = lambda spread, mean2: (h2 / (h2 + spread)) ** (d / 2) * math.exp(-mean2 / (2 * (h2 + spread)))
+
+    def kernel(spread, mean2):
+        return (h2 / (h2 + spread)) ** (d / 2) * math.exp(-mean2 / (2 * (h2 + spread)))
+
     return kernel(2 * variance, 0) + kernel(2, 0) - 2 * kernel(1 + variance, mean2)
 
 
 # -- prior_distance ---------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("mean,scale,d", [(0.0, 1.0, 2), (0.5, 1.0, 4), (0.0, 1.2, 4), (0.3, 0.5, 1), (0.2, 0.0, 3)])
+@pytest.mark.parametrize(
+    "mean,scale,d", [(0.0, 1.0, 2), (0.5, 1.0, 4), (0.0, 1.2, 4), (0.3, 0.5, 1), (0.2, 0.0, 3)]
+)
 def test_prior_distance_is_unbiased_and_knows_its_error(mean, scale, d):
     truth = mmd2(d * mean**2, scale**2, d, d)
     all = [prior_distance(mean + scale * normal(seed, 200, d)) for seed in range(200)]
@@ -38,7 +45,9 @@ def test_prior_distance_does_not_depend_on_its_blocks(monkeypatch):
     z = 1 + normal(0, 301, 3)
     whole = prior_distance(z)
     monkeypatch.setattr("fromnoise.measures.latents.BLOCK", 7 * 301)
-    assert prior_distance(z).value == pytest.approx(whole.value, abs=1e-14) and prior_distance(z).se == pytest.approx(whole.se, abs=1e-14)
+    assert prior_distance(z).value == pytest.approx(whole.value, abs=1e-14) and prior_distance(
+        z
+    ).se == pytest.approx(whole.se, abs=1e-14)
 
 
 def test_prior_distance_equals_the_sum_over_all_pairs():
@@ -69,7 +78,9 @@ def test_path_length_of_a_linear_decoder(dtype):
     e = path_length(lambda z: (z @ A.T).view(-1, 3, 4), z0, z1, Rng(0))
     truth = 2 * A.square().sum().item()
     assert e.value == pytest.approx(truth, abs=4 * e.se) and e.se < 0.01 * truth
-    exact = ((z1 - z0) @ A.T).square().sum(1).mean().item()  # the same pairs: no error but rounding is left
+    exact = (
+        ((z1 - z0) @ A.T).square().sum(1).mean().item()
+    )  # the same pairs: no error but rounding is left
     assert e.value == pytest.approx(exact, rel=1e-8 if dtype == torch.float64 else 1e-3)
 
 
@@ -90,14 +101,23 @@ def test_path_length_of_a_broken_decoder():
 # -- disentanglement --------------------------------------------------------------------------------------------
 FACTORS = Rng(0).integers("factors", 10, (4000, 5)).double()
 NOISE = normal(5, 4000, 5)
-scores_of = lambda z, factors=FACTORS: {name: e.value for name, e in disentanglement(z, factors, Rng(0)).items()}
+
+
+def scores_of(z, factors=FACTORS):
+    return {name: e.value for name, e in disentanglement(z, factors, Rng(0)).items()}
 
 
 def test_identity_codes_score_one():
-    scores = disentanglement(FACTORS[:, [3, 1, 0, 2, 4]] * -7 + 3, FACTORS, Rng(0))  # whatever their order, sign and scale
-    assert scores["mig"].value == pytest.approx(1, abs=2e-3) and scores["mig"].null == pytest.approx(1, abs=2e-3)
+    scores = disentanglement(
+        FACTORS[:, [3, 1, 0, 2, 4]] * -7 + 3, FACTORS, Rng(0)
+    )  # whatever their order, sign and scale
+    assert scores["mig"].value == pytest.approx(1, abs=2e-3) and scores[
+        "mig"
+    ].null == pytest.approx(1, abs=2e-3)
     assert scores["mig"].raw < 0.996  # what others print
-    assert scores["sap"].value == pytest.approx(1, abs=0.015)  # the best of four guesses is a little above a guess
+    assert scores["sap"].value == pytest.approx(
+        1, abs=0.015
+    )  # the best of four guesses is a little above a guess
     for name in ("dci_disentanglement", "dci_completeness", "dci_informativeness", "factor_vae"):
         assert scores[name].value == pytest.approx(1, abs=1e-12), name
 
@@ -123,7 +143,12 @@ def test_noise_codes():
 def test_a_rotation_is_not_disentangled():
     rotation = torch.linalg.qr(normal(9, 5, 5))[0]
     scores = scores_of(FACTORS @ rotation)
-    assert scores["mig"] < 0.3 and scores["sap"] < 0.3 and scores["dci_disentanglement"] < 0.6 and scores["dci_completeness"] < 0.6
+    assert (
+        scores["mig"] < 0.3
+        and scores["sap"] < 0.3
+        and scores["dci_disentanglement"] < 0.6
+        and scores["dci_completeness"] < 0.6
+    )
 
 
 def test_dead_dimensions_have_no_vote():
@@ -136,34 +161,52 @@ def test_dead_dimensions_have_no_vote():
 
 
 def test_scale_and_noise_of_the_codes():
-    z = (FACTORS / FACTORS.std(0) + 0.4 * NOISE) * torch.tensor([1, 0.3, 4, 1, 0.5], dtype=torch.float64)
+    z = (FACTORS / FACTORS.std(0) + 0.4 * NOISE) * torch.tensor(
+        [1, 0.3, 4, 1, 0.5], dtype=torch.float64
+    )
     scores = scores_of(z)
     assert scores["factor_vae"] == 1
-    assert scores["dci_disentanglement"] > 0.95 and scores["dci_completeness"] > 0.95  # trees that fit the noise: about .6
+    assert (
+        scores["dci_disentanglement"] > 0.95 and scores["dci_completeness"] > 0.95
+    )  # trees that fit the noise: about .6
     assert 0.2 < scores["dci_informativeness"] < 0.5
 
 
 def test_the_order_of_the_rows_does_not_matter():
     order = np.lexsort(FACTORS.T.numpy())
     scores = disentanglement(FACTORS[order], FACTORS[order], Rng(0))
-    assert scores["dci_informativeness"].value == 1 and scores["sap"].value > 0.98 and scores["mig"].se < 1e-3
+    assert (
+        scores["dci_informativeness"].value == 1
+        and scores["sap"].value > 0.98
+        and scores["mig"].se < 1e-3
+    )
 
 
 def test_continuous_factors():
     angles = Rng(1).uniform("angle", (4000, 3)).double()
     scores = disentanglement(angles, angles, Rng(0))
-    for name, least in (("mig", 0.93), ("sap", 0.97), ("dci_disentanglement", 0.999), ("dci_informativeness", 0.99), ("factor_vae", 1)):
+    for name, least in (
+        ("mig", 0.93),
+        ("sap", 0.97),
+        ("dci_disentanglement", 0.999),
+        ("dci_informativeness", 0.99),
+        ("factor_vae", 1),
+    ):
         assert scores[name].value >= least, name
     assert scores["mig"].null == pytest.approx(scores["mig"].value, abs=1e-12)
 
 
 def test_classes():
-    values = torch.stack([FACTORS[:, 0] * 3 - 4, NOISE[:, 0], (NOISE[:, 1] > 1) * NOISE[:, 1]], 1).numpy()
+    values = torch.stack(
+        [FACTORS[:, 0] * 3 - 4, NOISE[:, 0], (NOISE[:, 1] > 1) * NOISE[:, 1]], 1
+    ).numpy()
     y = classes(values)
     assert (y[:, 0] == FACTORS[:, 0].numpy()).all()
     assert (np.bincount(y[:, 1]) == 400).all()  # ten quantiles
     assert np.corrcoef(y[:, 1], values[:, 1])[0, 1] > 0.9
-    assert np.bincount(y[:, 2]).max() == (values[:, 2] == 0).sum()  # many zeros: fewer, unequal cuts
+    assert (
+        np.bincount(y[:, 2]).max() == (values[:, 2] == 0).sum()
+    )  # many zeros: fewer, unequal cuts
     with pytest.raises(DataError, match="factor 1"):
         classes(np.stack([values[:, 0], np.arange(4000) < 5], 1))
 
@@ -207,7 +250,13 @@ def test_same_rng_same_scores():
 
 
 def test_bad_input_to_disentanglement_gets_one_line():
-    for z, factors in ((NOISE[:, :1], FACTORS), (NOISE, FACTORS[:, :1]), (NOISE[:300], FACTORS[:300]), (NOISE, FACTORS[:3000]), (NOISE[:, 0], FACTORS)):
+    for z, factors in (
+        (NOISE[:, :1], FACTORS),
+        (NOISE, FACTORS[:, :1]),
+        (NOISE[:300], FACTORS[:300]),
+        (NOISE, FACTORS[:3000]),
+        (NOISE[:, 0], FACTORS),
+    ):
         with pytest.raises(UsageError, match="give"):
             disentanglement(z, factors, Rng(0))
     with pytest.raises(DataError, match="NaN"):

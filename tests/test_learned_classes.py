@@ -7,13 +7,13 @@ import pytest
 import torch
 
 import fromnoise as fn
-from fromnoise import edit, sample
 from fromnoise.core.errors import UsageError
-from fromnoise.core.files import sealed
-from fromnoise.core.run import Run
+from fromnoise.core.json_files import sealed
 from fromnoise.evaluate.report import evaluate
-from fromnoise.show.figures import show
-from fromnoise.training.restore import restore
+from fromnoise.inference import edit_files, sample
+from fromnoise.runs.directory import Run
+from fromnoise.runs.load import load_run
+from fromnoise.show.catalogue import show
 
 FAST = dict(steps=3, batch_size=16, intervals=1, validation_examples=8, threads=1, conditional=True)
 
@@ -24,22 +24,34 @@ def trained(tmp_path):
     rng = np.random.default_rng(0)
     x = rng.integers(0, 256, (200, 8, 8), dtype=np.uint8)
     np.savez(tmp_path / "two.npz", x=x, y=np.arange(200) % 2 * 5)
-    return fn.train("vae", data=str(tmp_path / "two.npz"), out=tmp_path / "run", hidden=(8,), network="mlp", latent_dim=2, **FAST)
+    return fn.train(
+        "vae",
+        data=str(tmp_path / "two.npz"),
+        out=tmp_path / "run",
+        hidden=(8,),
+        network="mlp",
+        latent_dim=2,
+        **FAST,
+    )
 
 
 def test_samples_go_through_learned_classes_only(trained, monkeypatch):
-    restored, told = trained.restored, []
-    monkeypatch.setattr(restored.model, "sample", lambda n, y, options, rng: told.append(y) or torch.zeros(n, 1, 8, 8))
-    sample.sample(restored, 64)
+    loaded, told = trained.loaded, []
+    monkeypatch.setattr(
+        loaded.model,
+        "sample",
+        lambda n, y, options, rng: told.append(y) or torch.zeros(n, 1, 8, 8),
+    )
+    sample.sample(loaded, 64)
     assert told[0].tolist() == [0, 5] * 32
 
 
 @pytest.mark.parametrize("with_data", [True, False])
 def test_an_unlearned_class_is_refused_with_the_learned_ones(trained, with_data):
-    restored = restore(trained.run, with_data=with_data)
+    loaded = load_run(trained.run, with_data=with_data)
     with pytest.raises(UsageError, match="class 3 has no training example.*choose from 0, 5$"):
-        sample.sample(restored, 2, label=3)
-    assert len(sample.sample(restored, 2, label=5)) == 2
+        sample.sample(loaded, 2, label=3)
+    assert len(sample.sample(loaded, 2, label=5)) == 2
 
 
 def test_a_run_that_recorded_no_counts_is_sampled_as_before(trained):
@@ -48,9 +60,9 @@ def test_a_run_that_recorded_no_counts_is_sampled_as_before(trained):
     counts = info["data"].pop("class_counts")
     assert sum(counts) == 160 and min(counts[0], counts[5]) > 0 and not any(counts[1:5])
     path.write_text(sealed(info))
-    restored = restore(Run(trained.path), with_data=False)
-    assert len(sample.sample(restored, 2, label=3)) == 2
-    assert restored.dataset.in_turn(range(7)).tolist() == [0, 1, 2, 3, 4, 5, 0]
+    loaded = load_run(Run(trained.path), with_data=False)
+    assert len(sample.sample(loaded, 2, label=3)) == 2
+    assert loaded.dataset.default_conditions(range(7)).tolist() == [0, 1, 2, 3, 4, 5, 0]
 
 
 def test_the_python_interface_refuses_an_unlearned_class(trained):
@@ -67,27 +79,31 @@ def test_the_python_interface_refuses_an_unlearned_class(trained):
 
 
 def test_edit_refuses_an_unlearned_class_and_passes_over_test_images_of_one(trained):
-    restored = trained.restored
+    loaded = trained.loaded
     with pytest.raises(UsageError, match="class 1 has no training example"):
-        edit.chosen(restored, 2, label="1")
-    restored.dataset.splits["test"].y[0] = 3
-    _, y = edit.chosen(restored, 4)
+        edit_files.load_images(loaded, 2, label="1")
+    loaded.dataset.splits["test"].y[0] = 3
+    _, y = edit_files.load_images(loaded, 4)
     assert len(y) == 4 and set(y.tolist()) <= {0, 5}
-    restored.dataset.splits["test"].y[:] = 3
+    loaded.dataset.splits["test"].y[:] = 3
     with pytest.raises(UsageError, match="add --label"):
-        edit.chosen(restored, 4)
+        edit_files.load_images(loaded, 4)
 
 
 def test_figures_name_and_draw_learned_classes(trained, tmp_path):
-    files = show(trained.restored, ["samples"], out=tmp_path / "figures")
+    files = show(trained.loaded, ["samples"], out=tmp_path / "figures")
     document = json.loads(next(f for f in files if f.suffix == ".json").read_text())
     numbers = document["numbers"]
     assert numbers["columns"] == 2 and set(numbers["labels"]) == {0, 5}
 
 
 def test_a_report_says_that_test_examples_are_of_an_unlearned_class(trained):
-    restored = trained.restored
-    assert not any("training example" in line for line in evaluate(restored, quick=True, samples=60)["health"])
-    restored.dataset.splits["test"].y[:3] = 3
-    report = evaluate(restored, quick=True, samples=60)
-    assert any(line.startswith("3 of 20 test examples") and "(3)" in line for line in report["health"])
+    loaded = trained.loaded
+    assert not any(
+        "training example" in line for line in evaluate(loaded, quick=True, samples=60)["health"]
+    )
+    loaded.dataset.splits["test"].y[:3] = 3
+    report = evaluate(loaded, quick=True, samples=60)
+    assert any(
+        line.startswith("3 of 20 test examples") and "(3)" in line for line in report["health"]
+    )

@@ -9,11 +9,12 @@ from sklearn.mixture import GaussianMixture
 from fromnoise.core.rng import Rng
 from fromnoise.core.spec import Batch, DataSpec
 from fromnoise.families.diffusion import Config, Diffusion, Options
-from fromnoise.probability import em, samplers
-from fromnoise.probability.gaussian_data import GaussianData
-from fromnoise.probability.mixture_data import MixtureData, weights_by_class
-from fromnoise.probability.path import PATHS
-from fromnoise.probability.samplers import dpm, dpm_with_known, spaced
+from fromnoise.probability import em
+from fromnoise.probability.diffusion.dpm_with_known import dpm_with_known
+from fromnoise.probability.diffusion.gaussian_data import GaussianData
+from fromnoise.probability.diffusion.mixture_data import MixtureData, class_weights
+from fromnoise.probability.diffusion.path import PATHS
+from fromnoise.probability.diffusion.samplers import dpm, time_grid
 
 
 def three_groups(n: int, d: int = 3, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
@@ -30,7 +31,7 @@ def three_groups(n: int, d: int = 3, seed: int = 0) -> tuple[torch.Tensor, torch
 
 def maximised(z: torch.Tensor, responsibilities: torch.Tensor) -> em.Mixture:
     sums = em.Sums.zero(responsibilities.shape[1], z.shape[1])
-    sums.add(z, em.products(z), responsibilities)
+    sums.add(z, em.pair_products(z), responsibilities)
     return sums.maximise(0.0)
 
 
@@ -43,10 +44,14 @@ def as_sklearn(mixture: em.Mixture) -> GaussianMixture:
 
 def test_density_and_responsibilities_are_those_of_scikit_learn():
     z, _ = three_groups(500)
-    mixture = em.fit(z, 4, 0.0, Rng(1))
+    mixture = em.fit_mixture(z, 4, 0.0, Rng(1))
     oracle = as_sklearn(mixture)
-    assert torch.allclose(mixture.log_density(z), torch.from_numpy(oracle.score_samples(z.numpy())), atol=1e-9)
-    assert torch.allclose(mixture.responsibilities(z), torch.from_numpy(oracle.predict_proba(z.numpy())), atol=1e-9)
+    assert torch.allclose(
+        mixture.log_density(z), torch.from_numpy(oracle.score_samples(z.numpy())), atol=1e-9
+    )
+    assert torch.allclose(
+        mixture.responsibilities(z), torch.from_numpy(oracle.predict_proba(z.numpy())), atol=1e-9
+    )
 
 
 def test_a_maximisation_is_that_of_the_formula():
@@ -58,8 +63,12 @@ def test_a_maximisation_is_that_of_the_formula():
     own = [torch.cov(part.T, correction=0) for part in parts]
     common = sum(len(part) / len(z) * cov for part, cov in zip(parts, own))
     for k, part in enumerate(parts):
-        wanted = (len(part) * own[k] + d * common) / (len(part) + d) + em.FLOOR * common.diagonal().mean() * torch.eye(d).double()
-        assert torch.allclose(mixture.means[k], part.mean(0)) and torch.allclose(mixture.covariances[k], wanted)
+        wanted = (len(part) * own[k] + d * common) / (
+            len(part) + d
+        ) + em.FLOOR * common.diagonal().mean() * torch.eye(d).double()
+        assert torch.allclose(mixture.means[k], part.mean(0)) and torch.allclose(
+            mixture.covariances[k], wanted
+        )
         assert mixture.weights[k] == pytest.approx(len(part) / len(z))
 
 
@@ -74,10 +83,10 @@ def test_a_component_of_one_row_has_a_covariance_of_full_rank():
 
 def test_held_out_rows_choose_the_number_of_components():
     z, _ = three_groups(4000)
-    assert em.choose(z, 64, 4e-6, Rng(0))[1] in (2, 4)
+    assert em.select_mixture(z, 64, 4e-6, Rng(0))[1] in (2, 4)
     gaussian = Rng(2).normal("z", (4000, 3)).double()
-    assert em.choose(gaussian, 64, 4e-6, Rng(0))[1] == 1
-    assert em.choose(gaussian[:5], 64, 4e-6, Rng(0))[1] == 1
+    assert em.select_mixture(gaussian, 64, 4e-6, Rng(0))[1] == 1
+    assert em.select_mixture(gaussian[:5], 64, 4e-6, Rng(0))[1] == 1
 
 
 def test_components_belong_to_one_class_each():
@@ -86,41 +95,59 @@ def test_components_belong_to_one_class_each():
     y = torch.arange(4000) % 2
     x = torch.where((y == 0)[:, None], 0.3, 1.0) * rng.normal("x", (4000, 2)).double()
     x[:, 0] += torch.where(y == 1, 4.0 * torch.sign(x[:, 0]), 0.0)
-    mixture, each = em.choose(x, 8, 4e-6, Rng(0), y, 2)
+    mixture, each = em.select_mixture(x, 8, 4e-6, Rng(0), y, 2)
     assert each in (2, 4)
-    owned = em.owners(each, 2)
+    owned = em.component_classes(each, 2)
     for c in range(2):
         share = mixture.weights * owned[c]
         share = share / share.sum()
         mean = share @ mixture.means
-        second = torch.einsum("k,kde->de", share, mixture.covariances + mixture.means[:, :, None] * mixture.means[:, None, :])
+        second = torch.einsum(
+            "k,kde->de",
+            share,
+            mixture.covariances + mixture.means[:, :, None] * mixture.means[:, None, :],
+        )
         assert torch.allclose(mean, x[y == c].mean(0), atol=0.05)
-        assert torch.allclose(second - mean[:, None] * mean, torch.cov(x[y == c].T), atol=0.1, rtol=0.05)
+        assert torch.allclose(
+            second - mean[:, None] * mean, torch.cov(x[y == c].T), atol=0.1, rtol=0.05
+        )
     # far more classes than rows of each
-    sparse, _ = em.choose(x[:300], 300, 4e-6, Rng(0), torch.arange(300) % 150, 150)
+    sparse, _ = em.select_mixture(x[:300], 300, 4e-6, Rng(0), torch.arange(300) % 150, 150)
     assert bool(torch.isfinite(sparse.log_density(x)).all())
 
 
 def test_the_same_rows_give_the_same_mixture():
     z, _ = three_groups(300)
-    one, other = em.fit(z, 5, 0.0, Rng(3)), em.fit(z, 5, 0.0, Rng(3))
+    one, other = em.fit_mixture(z, 5, 0.0, Rng(3)), em.fit_mixture(z, 5, 0.0, Rng(3))
     assert torch.equal(one.means, other.means) and torch.equal(one.covariances, other.covariances)
-    assert not torch.equal(one.means, em.fit(z, 5, 0.0, Rng(4)).means)
+    assert not torch.equal(one.means, em.fit_mixture(z, 5, 0.0, Rng(4)).means)
 
 
 def test_rows_that_do_not_differ_and_columns_that_are_constant_have_a_mixture():
     z, _ = three_groups(400)
     z[:, 1] = 2.0
-    assert bool(torch.isfinite(em.choose(z, 16, 4e-6, Rng(0))[0].log_density(z)).all())
-    assert bool(torch.isfinite(em.choose(torch.ones(50, 3).double(), 4, 4e-6, Rng(0))[0].log_density(z)).all())
+    assert bool(torch.isfinite(em.select_mixture(z, 16, 4e-6, Rng(0))[0].log_density(z)).all())
+    assert bool(
+        torch.isfinite(
+            em.select_mixture(torch.ones(50, 3).double(), 4, 4e-6, Rng(0))[0].log_density(z)
+        ).all()
+    )
 
 
 # -- the denoiser --------------------------------------------------------------------------------------------
 
 
-def fitted(x: torch.Tensor, y: torch.Tensor | None = None, classes: int = 0, size: int | None = None) -> MixtureData:
+def fitted(
+    x: torch.Tensor, y: torch.Tensor | None = None, classes: int = 0, size: int | None = None
+) -> MixtureData:
     known = MixtureData(x[0].numel(), size or x[0].numel(), 16, classes).to(x.dtype)
-    known.fit(lambda: iter([(x[:100], None if y is None else y[:100]), (x[100:], None if y is None else y[100:])]), 1e-6, Rng(0))
+    known.fit(
+        lambda: iter(
+            [(x[:100], None if y is None else y[:100]), (x[100:], None if y is None else y[100:])]
+        ),
+        1e-6,
+        Rng(0),
+    )
     return known
 
 
@@ -133,10 +160,14 @@ def test_the_denoiser_is_the_gradient_of_the_density_of_noisy_data():
     assert used > 1
     covariances = known.axes @ torch.diag_embed(known.spreads + r**2) @ known.axes.transpose(1, 2)
     components = torch.distributions.MultivariateNormal(known.means[:used], covariances[:used])
-    law = torch.distributions.MixtureSameFamily(torch.distributions.Categorical(known.weights[-1, :used]), components)
+    law = torch.distributions.MixtureSameFamily(
+        torch.distributions.Categorical(known.weights[-1, :used]), components
+    )
     y = (x[:50] + r * Rng(5).normal("e", (50, 3)).double()).requires_grad_(True)
     (gradient,) = torch.autograd.grad(law.log_prob((y - known.mean) @ known.basis).sum(), y)
-    found = known.denoise(alpha * y.detach(), torch.tensor(alpha).double(), torch.tensor(alpha * r).double())
+    found = known.denoise(
+        alpha * y.detach(), torch.tensor(alpha).double(), torch.tensor(alpha * r).double()
+    )
     assert torch.allclose(found, y.detach() + r**2 * gradient, atol=1e-9)
 
 
@@ -157,7 +188,10 @@ def test_outside_of_the_basis_it_is_the_gaussian():
     known, gaussian = fitted(x, size=2), GaussianData(6, 2).double()
     gaussian.fit(lambda: iter([(x, None)]), 1e-6, Rng(0))
     at = torch.tensor(0.6).double(), torch.tensor(0.8).double()
-    outside = lambda model: model.split(model.denoise(x[:20], *at) - model.mean)[1]
+
+    def outside(model):
+        return model.split(model.denoise(x[:20], *at) - model.mean)[1]
+
     assert torch.allclose(outside(known), outside(gaussian), atol=1e-9)
 
 
@@ -173,12 +207,14 @@ def test_a_label_weighs_the_components_of_its_class():
     assert torch.allclose(known.denoise(nothing, *strong, torch.zeros(3, 4).double()), unlabelled)
     assert torch.allclose(unlabelled, x.mean(0).expand(3, 3), atol=0.2)
     # a class without examples has the weights of all
-    assert torch.allclose(known.denoise(nothing, *strong, one_hot[3:].expand(3, 4)), unlabelled, atol=0.05)
+    assert torch.allclose(
+        known.denoise(nothing, *strong, one_hot[3:].expand(3, 4)), unlabelled, atol=0.05
+    )
 
 
 def test_weights_by_class_are_shares():
     share = torch.tensor([[0.9, 0.1], [0.2, 0.8], [0.4, 0.6]]).double()
-    found = weights_by_class(share, torch.tensor([0, 0, 1]), 3)
+    found = class_weights(share, torch.tensor([0, 0, 1]), 3)
     assert torch.allclose(found.sum(1), torch.ones(3).double())
     assert torch.allclose(found[2], torch.tensor([0.5, 0.5]).double())
     assert torch.allclose(found[0], torch.tensor([1.1, 0.9]).double() / 2, atol=1e-3)
@@ -209,7 +245,10 @@ def test_of_few_rows_it_is_shrunk_as_the_gaussian_is(n):
 
 
 def test_one_component_is_chosen_where_more_are_no_better():
-    sizes = [em.choose(Rng(seed).normal("z", (100, 2)).double(), 16, 4e-6, Rng(seed))[1] for seed in range(12)]
+    sizes = [
+        em.select_mixture(Rng(seed).normal("z", (100, 2)).double(), 16, 4e-6, Rng(seed))[1]
+        for seed in range(12)
+    ]
     assert sum(size > 1 for size in sizes) <= 1, sizes
 
 
@@ -219,7 +258,9 @@ def test_rows_of_few_distinct_values_have_a_mixture(levels, d):
     x = torch.from_numpy(Rng(12).numpy("x").integers(levels, size=(1000, d))) / 3.0 - 0.7
     known = MixtureData(d, d, 64)
     known.fit(lambda: iter([(x.float(), None)]), 4e-6, Rng(0))
-    assert bool(torch.isfinite(known.denoise(x.float(), torch.tensor(1.0), torch.tensor(0.1))).all())
+    assert bool(
+        torch.isfinite(known.denoise(x.float(), torch.tensor(1.0), torch.tensor(0.1))).all()
+    )
 
 
 def test_a_class_has_its_own_mean_where_the_components_do_not_know_it():
@@ -230,7 +271,7 @@ def test_a_class_has_its_own_mean_where_the_components_do_not_know_it():
     x[:, 0] += 2.0 * (2 * which - 1)
     known = fitted(x, which, classes=2)
     for label in range(2):
-        mean = known.mean_of(x[:1], torch.eye(2).double()[[label]])
+        mean = known.conditional_mean(x[:1], torch.eye(2).double()[[label]])
         assert torch.allclose(mean[0], x[which == label].mean(0), atol=0.1)
         strong = torch.tensor(1.0).double(), torch.tensor(1000.0).double()
         found = known.denoise(torch.zeros(1, 80).double(), *strong, torch.eye(2).double()[[label]])
@@ -249,7 +290,9 @@ def test_the_law_of_a_class_is_the_mixture_moved_to_its_mean():
     for label in range(2):
         condition = torch.eye(2).double()[[label]].expand(50, 2)
         offset = known.class_means(condition)
-        assert torch.allclose(known.denoise_along(u + offset, r, condition), offset + known.denoise_along(u, r))
+        assert torch.allclose(
+            known.denoise_along(u + offset, r, condition), offset + known.denoise_along(u, r)
+        )
         assert float(offset.abs().max()) > 1.5
 
 
@@ -263,7 +306,7 @@ def test_classes_of_few_rows_do_not_leak():
 
 
 def test_many_rows_are_denoised_in_parts(monkeypatch):
-    from fromnoise.probability import mixture_data
+    from fromnoise.probability.diffusion import mixture_data
 
     x, which = three_groups(3000)
     known = fitted(x, which, classes=3)
@@ -272,7 +315,10 @@ def test_many_rows_are_denoised_in_parts(monkeypatch):
     whole = known.denoise(x[:50], *at, condition)
     monkeypatch.setattr(mixture_data, "ENTRIES", known.means.numel() * 7)
     assert torch.allclose(known.denoise(x[:50], *at, condition), whole)
-    assert torch.allclose(known.denoise(x[:50], at[0][0], at[1][3]), torch.cat([known.denoise(x[i : i + 1], at[0][0], at[1][3]) for i in range(50)]))
+    assert torch.allclose(
+        known.denoise(x[:50], at[0][0], at[1][3]),
+        torch.cat([known.denoise(x[i : i + 1], at[0][0], at[1][3]) for i in range(50)]),
+    )
 
 
 # -- the solver ----------------------------------------------------------------------------------------------
@@ -299,10 +345,12 @@ def test_ten_evaluations_are_close_to_the_converged_flow_of_a_mixture(name):
     z = Rng(7).normal("z", (200, 3)).double()
 
     def solved(evaluations, solver):
-        times = spaced(path, evaluations, "log", 0.02, 30.0)
+        times = time_grid(path, evaluations, "log", 0.02, 30.0)
         return solver(denoise, known.start(z, *path.coefficients(times[0])), path, times)
 
-    ours = lambda d, x, path, times: dpm_with_known(d, x, path, times, known)
+    def ours(d, x, path, times):
+        return dpm_with_known(d, x, path, times, known)
+
     converged = solved(400, ours)
     few = float((solved(10, ours) - converged).square().mean())
     assert few < 0.2 * float((solved(10, dpm) - converged).square().mean())
@@ -316,9 +364,11 @@ def test_a_correction_of_the_mixture_is_extrapolated_in_second_order():
     z = Rng(8).normal("z", (200, 3)).double()
 
     def at_the_last_time(evaluations):
-        times, states = spaced(path, evaluations, "log", 0.3, 30.0), []
+        times, states = time_grid(path, evaluations, "log", 0.3, 30.0), []
         start = known.start(z, *path.coefficients(times[0]))
-        dpm_with_known(denoise, start, path, times, known, on_step=lambda i, x, x_hat: states.append(x))
+        dpm_with_known(
+            denoise, start, path, times, known, on_step=lambda i, x, x_hat: states.append(x)
+        )
         return states[-2]
 
     exact = at_the_last_time(1500)
@@ -340,12 +390,14 @@ def test_four_long_steps_overshoot_less_than_full_slopes_would(monkeypatch):
         return x_hat + 0.3 * near * torch.sin(x_t), None
 
     def solved(evaluations):
-        times = spaced(path, evaluations, "log", 0.05, 60.0)
-        return dpm_with_known(denoise, known.start(z, *path.coefficients(times[0])), path, times, known)
+        times = time_grid(path, evaluations, "log", 0.05, 60.0)
+        return dpm_with_known(
+            denoise, known.start(z, *path.coefficients(times[0])), path, times, known
+        )
 
     converged = solved(400)
     error = float((solved(4) - converged).square().mean())
-    monkeypatch.setattr(samplers, "REACH", math.inf)
+    monkeypatch.setattr("fromnoise.probability.diffusion.dpm_with_known.REACH", math.inf)
     assert error < 0.6 * float((solved(4) - converged).square().mean())
 
 
@@ -355,7 +407,11 @@ def test_four_long_steps_overshoot_less_than_full_slopes_would(monkeypatch):
 def test_before_the_first_step_a_model_draws_from_the_mixture_of_its_data():
     x, which = three_groups(6000)
     spec = DataSpec("vector", (3,), classes=3)
-    model = Diffusion(Config(width=8, depth=1, conditional=True, gaussians=64), spec).eval().requires_grad_(False)
+    model = (
+        Diffusion(Config(width=8, depth=1, conditional=True, gaussians=64), spec)
+        .eval()
+        .requires_grad_(False)
+    )
     model.fit_before(lambda: iter([Batch(x.float(), which)]), Rng(0))
     for label in range(3):
         samples = model.sample(4000, torch.full((4000,), label), Options(steps=10), Rng(1)).double()

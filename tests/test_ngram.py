@@ -12,11 +12,14 @@ from safetensors.torch import load, save
 
 from fromnoise.core.errors import DataError, UsageError
 from fromnoise.core.rng import Rng
-from fromnoise.probability import ngram
-from fromnoise.probability.ngram import KneserNey, contexts
+from fromnoise.nets.counts import ngram
+from fromnoise.nets.counts.ngram import KneserNey, contexts
 
 BEGIN = "begin"
-tensor = lambda rows: torch.tensor(rows, dtype=torch.int64)
+
+
+def tensor(rows):
+    return torch.tensor(rows, dtype=torch.int64)
 
 
 def words(n: int, vocabulary: int, name="text") -> np.ndarray:
@@ -32,7 +35,9 @@ def occurrences(sequences, order: int, begins: bool) -> list[tuple[tuple, int]]:
     for s in sequences:
         before = [BEGIN] if begins else []
         for symbol in map(int, s):
-            found.append((tuple(before[len(before) - order :] if order < len(before) else before), symbol))
+            found.append(
+                (tuple(before[len(before) - order :] if order < len(before) else before), symbol)
+            )
             before.append(symbol)
     return found
 
@@ -49,7 +54,9 @@ class ByHand:
         for h, w in self.plain:  # one for each different symbol seen before
             if h:
                 self.continued[h[1:], w] += 1
-        self.D = discounts or {(k, kind): self.discount(k, kind) for k in range(order + 1) for kind in (0, 1)}
+        self.D = discounts or {
+            (k, kind): self.discount(k, kind) for k in range(order + 1) for kind in (0, 1)
+        }
 
     def counts(self, kind):
         return self.plain if kind else self.continued
@@ -94,7 +101,7 @@ CASES = {
     "short text": (lambda: np.array([1, 0, 1]), 8, 3),
     "one letter": (lambda: np.array([2]), 2, 3),
     "nothing": (lambda: np.zeros(0, int), 2, 3),
-}  # fmt: skip
+}
 
 
 @pytest.fixture(params=list(CASES), ids=list(CASES))
@@ -112,7 +119,10 @@ def queries(model, seen, begins) -> list[tuple]:
     rng = Rng(0).numpy("queries")
     known = sorted({h for h, _ in seen}, key=str)
     new = [tuple(map(int, rng.integers(model.vocabulary, size=model.order))) for _ in range(30)]
-    short = [(BEGIN, *h[1:3])[: model.order] if begins else h[: int(rng.integers(model.order + 1))] for h in new]
+    short = [
+        (BEGIN, *h[1:3])[: model.order] if begins else h[: int(rng.integers(model.order + 1))]
+        for h in new
+    ]
     return known + new + short
 
 
@@ -121,11 +131,15 @@ def test_probabilities_as_by_hand(case):
     asked = queries(model, seen, begins)
     rows = tensor([row(h, model.order, begins) for h in asked]).view(len(asked), model.order)
     p = model.log_probs(rows).double().exp()
-    assert p.shape == (len(asked), model.vocabulary) and model.log_probs(rows).dtype == torch.float32
+    assert (
+        p.shape == (len(asked), model.vocabulary) and model.log_probs(rows).dtype == torch.float32
+    )
     assert (p.sum(1) - 1).abs().max() < 1e-6 and p.min() > 0
     np.testing.assert_allclose(p, np.stack([hand.p(h) for h in asked]), rtol=0, atol=1e-6)
     for k in range(model.order + 1):
-        np.testing.assert_allclose(model.discounts[k].numpy(), [hand.D[k, 0], hand.D[k, 1]], atol=1e-6)
+        np.testing.assert_allclose(
+            model.discounts[k].numpy(), [hand.D[k, 0], hand.D[k, 1]], atol=1e-6
+        )
 
 
 @pytest.mark.parametrize("whole", [0, 300, 2**22])
@@ -157,7 +171,10 @@ def test_without_a_fold_as_counted_again_without_it(case, whole, monkeypatch):
 
 def test_folds_stay_when_their_own_counts_are_loaded_and_go_with_others():
     s = words(300, 4)
-    model, h = KneserNey(3, 4).fit(s, [(0, 150), (150, 300)]), contexts(torch.from_numpy(s)[None], 3)[0]
+    model, h = (
+        KneserNey(3, 4).fit(s, [(0, 150), (150, 300)]),
+        contexts(torch.from_numpy(s)[None], 3)[0],
+    )
     fold = (torch.arange(300) >= 150).long()
     before = model.log_probs(h, fold)
     model.load_state_dict(KneserNey(3, 4).fit(s).state_dict())
@@ -173,9 +190,13 @@ def test_score_is_log_probs_of_what_came(case, whole, monkeypatch):
     model, _, _, begins, _ = case
     s = torch.from_numpy(words(120, model.vocabulary, "other").reshape(6, 20))
     flat, h = s.flatten(), contexts(s, model.order).flatten(0, 1)
-    torch.testing.assert_close(model.score(s), -model.log_probs(h).gather(1, flat[:, None]).view(6, 20), rtol=0, atol=2e-6)
+    torch.testing.assert_close(
+        model.score(s), -model.log_probs(h).gather(1, flat[:, None]).view(6, 20), rtol=0, atol=2e-6
+    )
     monkeypatch.setattr(ngram, "CHUNK", 7)
-    torch.testing.assert_close(model.score(s), -model.log_probs(h).gather(1, flat[:, None]).view(6, 20), rtol=0, atol=2e-6)
+    torch.testing.assert_close(
+        model.score(s), -model.log_probs(h).gather(1, flat[:, None]).view(6, 20), rtol=0, atol=2e-6
+    )
     assert torch.equal(model.score(s[2].numpy()), model.score(s)[2])
 
 
@@ -190,16 +211,22 @@ def test_one_fit_holds_all_orders():
     h = contexts(torch.from_numpy(s)[None], 5)[0]
     long = KneserNey(5, 4).fit(s)
     for k in range(6):
-        torch.testing.assert_close(long.log_probs(h[:, 5 - k :]), KneserNey(k, 4).fit(s).log_probs(h[:, 5 - k :]))
+        torch.testing.assert_close(
+            long.log_probs(h[:, 5 - k :]), KneserNey(k, 4).fit(s).log_probs(h[:, 5 - k :])
+        )
 
 
 def test_no_context_crosses_from_one_sequence_to_the_next():
     apart = KneserNey(2, 4).fit(np.array([[0, 1], [2, 3]] * 50))
     assert apart.log_probs(torch.tensor([[-1, 1]])).exp().max() < 0.5  # nothing ever came after 1
-    assert apart.log_probs(torch.tensor([[-1, -1]])).exp()[0, [0, 2]].sum() > 0.95  # and all begin with 0 or 2
+    assert (
+        apart.log_probs(torch.tensor([[-1, -1]])).exp()[0, [0, 2]].sum() > 0.95
+    )  # and all begin with 0 or 2
     text = KneserNey(2, 4).fit(np.array([0, 1, 2, 3] * 50))
     assert text.log_probs(torch.tensor([[-1, 1]])).exp()[0, 2] > 0.95
-    torch.testing.assert_close(text.log_probs(torch.tensor([[-1, -1]])).exp(), torch.full((1, 4), 0.25))
+    torch.testing.assert_close(
+        text.log_probs(torch.tensor([[-1, -1]])).exp(), torch.full((1, 4), 0.25)
+    )
 
 
 def test_packed_pairs_hold_any_vocabulary_and_order():
@@ -211,7 +238,9 @@ def test_packed_pairs_hold_any_vocabulary_and_order():
     ids = torch.cat([torch.from_numpy(some), torch.tensor([-1])])
     p, q = few.log_probs(h).exp(), many.log_probs(ids[h]).exp()
     assert (q.sum(1) - 1).abs().max() < 1e-5
-    assert (p - q[:, some]).abs().max() < 0.02  # but for the share of the uniform distribution below the shortest context
+    assert (
+        p - q[:, some]
+    ).abs().max() < 0.02  # but for the share of the uniform distribution below the shortest context
     assert few.entries == many.entries
 
 
@@ -219,7 +248,9 @@ def test_tables_travel_as_tensors():
     s = words(500, 4)
     model = KneserNey(3, 4).fit(s)
     copy = KneserNey(3, 4)
-    copy.load_state_dict(load(save({name: t.contiguous() for name, t in model.state_dict().items()})))
+    copy.load_state_dict(
+        load(save({name: t.contiguous() for name, t in model.state_dict().items()}))
+    )
     h = contexts(torch.from_numpy(s)[None], 3)[0]
     assert torch.equal(copy.log_probs(h), model.log_probs(h)) and copy.entries == model.entries
     inside = torch.nn.Sequential(KneserNey(3, 4))
@@ -274,19 +305,30 @@ def test_training_text_without_its_fold_is_no_easier_than_new_text():
     repeat: each passage here has words of its own, which a fold takes with it."""
     noise, n = Rng(0).numpy("noise"), 12_000
     common = words(n, 40, "echo")
-    local = np.concatenate([np.tile(noise.integers(40, size=10), 40) for _ in range(n // 400)])  # a phrase of each 400 symbols
+    local = np.concatenate(
+        [np.tile(noise.integers(40, size=10), 40) for _ in range(n // 400)]
+    )  # a phrase of each 400 symbols
     s = np.where(np.arange(n) // 20 % 2, common, local)
     model = KneserNey(4, 40).fit(s[:8000], [(a, a + 800) for a in range(0, 8000, 800)])
     h, own = contexts(torch.from_numpy(s)[None], 4)[0], torch.from_numpy(s)[:, None]
-    nats = lambda rows, fold=None: -model.log_probs(h[rows], fold).gather(1, own[rows]).mean().item()
-    echo, honest, new = nats(slice(8000)), nats(slice(8000), torch.arange(8000) // 800), nats(slice(8000, n))
+
+    def nats(rows, fold=None):
+        return -model.log_probs(h[rows], fold).gather(1, own[rows]).mean().item()
+
+    echo, honest, new = (
+        nats(slice(8000)),
+        nats(slice(8000), torch.arange(8000) // 800),
+        nats(slice(8000, n)),
+    )
     assert echo < new - 0.5 and honest == pytest.approx(new, abs=0.1)
 
 
 TEXT = Path(os.environ.get("FROMNOISE_DATA", "none")) / "tinyshakespeare" / "input.txt"
 
 
-@pytest.mark.skipif(not TEXT.is_file(), reason="FROMNOISE_DATA names no folder with tinyshakespeare in it")
+@pytest.mark.skipif(
+    not TEXT.is_file(), reason="FROMNOISE_DATA names no folder with tinyshakespeare in it"
+)
 def test_shakespeare_as_published():
     text = np.frombuffer(TEXT.read_bytes(), np.uint8)
     letters, s = np.unique(text, return_inverse=True)

@@ -28,7 +28,11 @@ def cross() -> torch.Tensor:
 def denoising_error(matrix: torch.Tensor, offset: torch.Tensor) -> float:
     """E ||A (x + sigma eps) + b - x||^2 / D, exact, for x ~ N(0, diag(l))."""
     residual = matrix - torch.eye(D, dtype=torch.float64)
-    return ((residual.square() @ SPECTRUM).sum() + SIGMA**2 * matrix.square().sum() + offset.square().sum()).item() / D
+    return (
+        (residual.square() @ SPECTRUM).sum()
+        + SIGMA**2 * matrix.square().sum()
+        + offset.square().sum()
+    ).item() / D
 
 
 def wiener(size: int) -> float:
@@ -43,9 +47,13 @@ def test_pca_reaches_the_best_linear_error():
     assert torch.allclose(found.eigenvalues, SPECTRUM[:2], atol=1e-12)
     assert found.rest * (D - 2) / D == pytest.approx(BEST_CODE_2, abs=1e-9)
     assert torch.allclose(found.basis.abs(), torch.eye(D, 2, dtype=torch.float64), atol=1e-9)
-    family = classical.Classical(classical.Config(model="pca", latent_dim=2), DataSpec("vector", (D,))).double()
+    family = classical.Classical(
+        classical.Config(model="pca", latent_dim=2), DataSpec("vector", (D,))
+    ).double()
     family.fit(lambda: iter([Batch(x)]), Rng(0))
-    assert (family.reconstruct(x) - x).square().mean().item() == pytest.approx(BEST_CODE_2, abs=1e-9)
+    assert (family.reconstruct(x) - x).square().mean().item() == pytest.approx(
+        BEST_CODE_2, abs=1e-9
+    )
 
 
 def test_no_other_plane_does_better():
@@ -58,10 +66,14 @@ def test_no_other_plane_does_better():
 def test_pca_on_draws_is_right_within_their_error():
     n = 50_000
     x = Rng(0).normal("x", (n, D)).double() * SPECTRUM.sqrt()
-    family = classical.Classical(classical.Config(model="pca", latent_dim=2), DataSpec("vector", (D,))).double()
+    family = classical.Classical(
+        classical.Config(model="pca", latent_dim=2), DataSpec("vector", (D,))
+    ).double()
     family.fit(lambda: iter([Batch(x[: n // 2])]), Rng(0))
     errors = (family.reconstruct(x[n // 2 :]) - x[n // 2 :]).square().mean(1)
-    assert errors.mean().item() == pytest.approx(BEST_CODE_2, abs=4 * errors.std().item() / (n // 2) ** 0.5 + 1e-5)
+    assert errors.mean().item() == pytest.approx(
+        BEST_CODE_2, abs=4 * errors.std().item() / (n // 2) ** 0.5 + 1e-5
+    )
 
 
 def test_wieners_filter_is_the_optimum():
@@ -72,13 +84,19 @@ def test_wieners_filter_is_the_optimum():
     for i in range(5):
         other = best + 0.02 * Rng(i).normal("other", (D, D)).double()
         assert denoising_error(other, nothing) > BEST_DENOISING
-    assert denoising_error(torch.eye(D, dtype=torch.float64), nothing) == pytest.approx(SIGMA**2)  # doing nothing is far off
+    assert denoising_error(torch.eye(D, dtype=torch.float64), nothing) == pytest.approx(
+        SIGMA**2
+    )  # doing nothing is far off
 
 
 @pytest.mark.parametrize("size", [D, 2])
 def test_a_linear_denoising_autoencoder_becomes_wieners_filter(size):
     config = autoencoder.Config(
-        hidden=(), latent_dim=size, activation="linear", corruption="gaussian", corruption_level=SIGMA
+        hidden=(),
+        latent_dim=size,
+        activation="linear",
+        corruption="gaussian",
+        corruption_level=SIGMA,
     )
     Rng(0).seed_torch()
     family = autoencoder.Autoencoder(config, DataSpec("vector", (D,)))

@@ -10,22 +10,37 @@ import math
 import numpy as np
 import pytest
 import torch
-from tests_exact import ABAR, DATA, GAUSSIAN, NLL, Fixed, Impulse, f64, family, nodes, on_table, times_of
+from exact_ddpm import ddpm_schedule, posterior, step_bound, step_variances
+from tests_exact import (
+    ABAR,
+    DATA,
+    GAUSSIAN,
+    NLL,
+    Fixed,
+    Impulse,
+    f64,
+    family,
+    nodes,
+    on_table,
+    times_of,
+)
 from torch import nn
 
 from fromnoise.core.errors import DivergedError, UsageError
 from fromnoise.core.rng import Rng
 from fromnoise.families.diffusion import Options
-from fromnoise.probability.diffusion import linear_schedule, posterior, step_bound, step_variances
+from fromnoise.probability.diffusion.ode import ode_log_likelihood
+from fromnoise.probability.diffusion.samplers import ddim
 from fromnoise.probability.gaussian import log_normal
-from fromnoise.probability.ode import ode_log_likelihood
-from fromnoise.probability.samplers import ddim
 
 TABLE, ALL = on_table(), times_of(range(999, -1, -1))
 EXACT = GAUSSIAN.denoise(TABLE)
 MARGINAL = ABAR * DATA + 1 - ABAR  # v_t
 MSE = (1 - (1 - ABAR) / MARGINAL).flip(0)  # of the best denoiser's eps, at ALL
-at = lambda index: (ABAR[index].sqrt(), (1 - ABAR[index]).sqrt())
+
+
+def at(index):
+    return (ABAR[index].sqrt(), (1 - ABAR[index]).sqrt())
 
 
 # -- one step ---------------------------------------------------------------------------------------------------
@@ -38,18 +53,24 @@ def test_schedule():
     assert ABAR[-1].item() == pytest.approx(4.0358e-5, rel=1e-4)  # hardly anything of x is left
     for wrong in ((1, 1e-4, 0.02), (10, 0.0, 0.02), (10, 0.1, 0.01), (10, 0.1, 1.0)):
         with pytest.raises(UsageError, match="schedule"):
-            linear_schedule(*wrong)
+            ddpm_schedule(*wrong)
 
 
 def test_marginal_is_what_the_small_steps_make():
     """x_t = sqrt(1 - beta) x_{t-1} + sqrt(beta) eps, a thousand times: mean sqrt(abar) x, variance 1 - abar (eqs. 2 and 4)."""
-    betas, mean, variance = torch.linspace(1e-4, 0.02, 1000, dtype=torch.float64), f64(3.0), f64(0.0)
+    betas, mean, variance = (
+        torch.linspace(1e-4, 0.02, 1000, dtype=torch.float64),
+        f64(3.0),
+        f64(0.0),
+    )
     for i in range(1000):
         mean, variance = (1 - betas[i]).sqrt() * mean, (1 - betas[i]) * variance + betas[i]
         if i in (0, 10, 500, 999):
             (t,) = times_of([i])
             assert TABLE.mix(f64(3.0), f64(0.0), t).item() == pytest.approx(mean.item(), rel=1e-12)
-            assert TABLE.mix(f64(0.0), f64(1.0), t).item() ** 2 == pytest.approx(variance.item(), rel=1e-10)
+            assert TABLE.mix(f64(0.0), f64(1.0), t).item() ** 2 == pytest.approx(
+                variance.item(), rel=1e-10
+            )
 
 
 @pytest.mark.parametrize("t,s", [(500, 499), (500, 100), (999, 0), (1, 0)])
@@ -68,7 +89,10 @@ def test_floor_of_the_denoising_error():
     x, eps, weights = nodes()
     (t,) = times_of([500])
     _, eps_hat = EXACT(TABLE.mix(x, eps, t), t)
-    mse = lambda eps_hat: (weights * (eps - eps_hat).square()[:, 0]).sum().item()
+
+    def mse(eps_hat):
+        return (weights * (eps - eps_hat).square()[:, 0]).sum().item()
+
     assert mse(eps_hat) == pytest.approx(0.020654291, abs=1e-9)
     assert mse(1.01 * eps_hat) > mse(eps_hat) < mse(0.99 * eps_hat)
 
@@ -89,14 +113,22 @@ def test_bound_with_the_optimal_variance_is_tight():
     assert NLL == pytest.approx(entropy, abs=1e-9)
     gap = bound(step_variances(TABLE, ALL, "optimal", MSE)) - entropy
     assert gap == pytest.approx(2.3e-10, abs=0.05e-10)
-    last = 0.5 * (MARGINAL[-1] - 1 - MARGINAL[-1].log()).item()  # all of it: x_T is not quite N(0, 1)
+    last = (
+        0.5 * (MARGINAL[-1] - 1 - MARGINAL[-1].log()).item()
+    )  # all of it: x_T is not quite N(0, 1)
     assert gap == pytest.approx(last, abs=1e-12)
 
 
 def test_bound_with_beta_and_with_the_posteriors_variance():
-    model = family(GAUSSIAN, TABLE, "eps").denoiser(None, Options())  # through all of the family's conversions
-    assert bound(step_variances(TABLE, ALL, "beta"), model) - NLL == pytest.approx(1.09e-3, abs=0.005e-3)
-    assert bound(step_variances(TABLE, ALL, "posterior"), model) - NLL == pytest.approx(0.570, abs=0.0005)
+    model = family(GAUSSIAN, TABLE, "eps").denoiser(
+        None, Options()
+    )  # through all of the family's conversions
+    assert bound(step_variances(TABLE, ALL, "beta"), model) - NLL == pytest.approx(
+        1.09e-3, abs=0.005e-3
+    )
+    assert bound(step_variances(TABLE, ALL, "posterior"), model) - NLL == pytest.approx(
+        0.570, abs=0.0005
+    )
 
 
 def test_optimal_variance_is_optimal_for_a_wrong_denoiser_too():
@@ -113,15 +145,27 @@ def test_optimal_variance_is_optimal_for_a_wrong_denoiser_too():
 
 
 def test_terms_add_up_over_components_and_come_from_rng():
-    path, times = on_table(linear_schedule(20, 0.01, 0.4)), times_of(range(19, -1, -1), 20)
+    path, times = on_table(ddpm_schedule(20, 0.01, 0.4)), times_of(range(19, -1, -1), 20)
     x, variances = Rng(0).normal("x", (4, 2, 3)), step_variances(path, times, "beta")
-    denoise = lambda x_t, t: (0.5 * x_t, None)
+
+    def denoise(x_t, t):
+        return (0.5 * x_t, None)
+
     one, two = (step_bound(denoise, x, path, times, variances, Rng(seed)) for seed in (1, 2))
     assert one.shape == (4, 21) and not torch.equal(one, two)
     assert torch.equal(one, step_bound(denoise, x, path, times, variances, Rng(1)))
     drawn = []
-    step_bound(lambda x_t, t: (drawn.append(x_t) or x_t, None), torch.zeros(500, 1), path, times, variances, Rng(0))
-    assert len(drawn) == 20 and torch.cat(drawn, 1).T.corrcoef().fill_diagonal_(0).abs().max() < 0.25  # each term its own
+    step_bound(
+        lambda x_t, t: (drawn.append(x_t) or x_t, None),
+        torch.zeros(500, 1),
+        path,
+        times,
+        variances,
+        Rng(0),
+    )
+    assert (
+        len(drawn) == 20 and torch.cat(drawn, 1).T.corrcoef().fill_diagonal_(0).abs().max() < 0.25
+    )  # each term its own
     eps, flat = Fixed(x.flip(0)), lambda v: v.reshape(24, 1)
     whole = step_bound(denoise, x, path, times, variances, eps)
     parts = step_bound(denoise, flat(x), path, times, variances, Fixed(flat(x.flip(0))))
@@ -133,9 +177,17 @@ def test_terms_add_up_over_components_and_come_from_rng():
 
 @pytest.mark.parametrize(
     "eta,steps,golden",
-    [(0.0, 10, 0.130763), (0.0, 50, 0.222704), (0.0, 250, 0.244304), (0.0, 1000, 0.248498),
-     (1.0, 10, 0.104222), (1.0, 50, 0.196420), (1.0, 250, 0.236016), (1.0, 1000, 0.246125)],
-)  # fmt: skip
+    [
+        (0.0, 10, 0.130763),
+        (0.0, 50, 0.222704),
+        (0.0, 250, 0.244304),
+        (0.0, 1000, 0.248498),
+        (1.0, 10, 0.104222),
+        (1.0, 50, 0.196420),
+        (1.0, 250, 0.236016),
+        (1.0, 1000, 0.246125),
+    ],
+)
 def test_variance_of_what_the_sampler_makes(eta, steps, golden):
     """Of N(0, 1), exact: the sum of the squares of its responses to the start and to each noise."""
     times = times_of(torch.linspace(999, 0, steps, dtype=torch.float64).round().int().tolist())
@@ -163,7 +215,10 @@ def probability_flow(x, t):
 
 def test_flow_likelihood_of_a_gaussian():
     x = torch.linspace(-2, 2, 9, dtype=torch.float64)[:, None]
-    base = lambda z: log_normal(z, 0.0, math.log(spread_at(1.0))).sum(1)
+
+    def base(z):
+        return log_normal(z, 0.0, math.log(spread_at(1.0))).sum(1)
+
     found = ode_log_likelihood(probability_flow, x, base, tolerance=1e-5)
     truth = log_normal(x, 0.0, math.log(DATA))[:, 0]
     assert torch.allclose(found.log_likelihood, truth, atol=1e-6, rtol=0)
@@ -200,7 +255,9 @@ def test_shear_flow():
     found = ode_log_likelihood(shear, x, lambda z: log_normal(z).sum(1), steps=2)
     assert direct.item() == pytest.approx(-2.114127066, abs=1e-9)
     assert found.log_likelihood.item() == pytest.approx(-2.114127066, abs=1e-9)
-    back = ode_log_likelihood(shear, found.z, lambda x: direct, t0=1.0, t1=0.0, steps=2)  # the same way back
+    back = ode_log_likelihood(
+        shear, found.z, lambda x: direct, t0=1.0, t1=0.0, steps=2
+    )  # the same way back
     assert torch.allclose(back.z, x) and found.error.item() < 1e-12
 
 
@@ -209,7 +266,10 @@ def test_flow_densities_integrate_to_one():
     points = torch.cartesian_prod(grid, torch.arange(-6, 42.01, 0.2, dtype=torch.float64))
     found = ode_log_likelihood(shear, points, lambda z: log_normal(z).sum(1), steps=2)
     assert found.log_likelihood.exp().sum().item() * 0.02 == pytest.approx(1, abs=1e-6)
-    swell = lambda x, t: x.sin() * 0.8 + 0.3  # not volume preserving: the trace counts
+
+    def swell(x, t):
+        return x.sin() * 0.8 + 0.3  # not volume preserving: the trace counts
+
     line = torch.arange(-9, 9.01, 0.05, dtype=torch.float64)[:, None]
     found = ode_log_likelihood(swell, line, lambda z: log_normal(z).sum(1), steps=16)
     assert found.log_likelihood.exp().sum().item() * 0.05 == pytest.approx(1, abs=1e-5)
@@ -225,14 +285,19 @@ def test_linear_flow_is_the_matrix_exponential():
     x = Rng(1).normal("x", (5, 6)).double()
     found = ode_log_likelihood(drift, x, lambda z: log_normal(z).sum(1), 0.0, 1.5, steps=40)
     expm = torch.linalg.matrix_exp(1.5 * A)
-    assert torch.allclose(found.log_likelihood, log_normal(x @ expm.T).sum(1) + 1.5 * A.trace(), atol=1e-6)
+    assert torch.allclose(
+        found.log_likelihood, log_normal(x @ expm.T).sum(1) + 1.5 * A.trace(), atol=1e-6
+    )
 
 
 def test_exact_and_estimated_traces_agree():
     net = nn.Sequential(nn.Linear(9, 16), nn.Tanh(), nn.Linear(16, 8)).double()
     for i, p in enumerate(net.parameters()):
         p.data = 0.5 * Rng(0).normal(f"p{i}", p.shape).double()
-    drift = lambda x, t: net(torch.cat([x.flatten(1), torch.full((len(x), 1), t).to(x)], 1)).view_as(x)
+
+    def drift(x, t):
+        return net(torch.cat([x.flatten(1), torch.full((len(x), 1), t).to(x)], 1)).view_as(x)
+
     x, base = Rng(1).normal("x", (6, 2, 2, 2)).double(), lambda z: log_normal(z).flatten(1).sum(1)
     settings = dict(log_base=base, steps=4)
     exact = ode_log_likelihood(drift, x, **settings)
@@ -241,7 +306,9 @@ def test_exact_and_estimated_traces_agree():
     pull = (many.log_likelihood - exact.log_likelihood) / many.se
     assert bool((pull.abs() < 4).all()) and 0.3 < pull.square().mean().sqrt() < 2
     one = ode_log_likelihood(drift, x, divergence="hutchinson", rng=Rng(2), **settings)
-    assert bool(one.se.isnan().all()) and bool(((one.log_likelihood - exact.log_likelihood).abs() > 1e-6).any())
+    assert bool(one.se.isnan().all()) and bool(
+        ((one.log_likelihood - exact.log_likelihood).abs() > 1e-6).any()
+    )
     # with the same probe at both step numbers the error is the solver's, not the probe's
     assert one.error.max() < 0.1 * (one.log_likelihood - exact.log_likelihood).abs().max()
     single = ode_log_likelihood(lambda x, t: drift(x.double(), t).float(), x.float(), **settings)
@@ -255,12 +322,21 @@ def test_exact_and_estimated_traces_agree():
 
 
 def test_flow_likelihood_refuses():
-    base = lambda z: log_normal(z).sum(1)
+    def base(z):
+        return log_normal(z).sum(1)
+
     x = torch.zeros(2, 2, dtype=torch.float64)
-    for wrong in (dict(steps=3), dict(steps=0), dict(divergence="hutchinson"), dict(divergence="trace")):
+    for wrong in (
+        dict(steps=3),
+        dict(steps=0),
+        dict(divergence="hutchinson"),
+        dict(divergence="trace"),
+    ):
         with pytest.raises(UsageError):
             ode_log_likelihood(shear, x, base, **wrong)
     with pytest.raises(DivergedError, match="finite"):
         ode_log_likelihood(lambda x, t: (1 + x) ** 3 * 50, x, base, steps=8)
     with pytest.raises(UsageError, match="at 64 steps, above 1e-09: take more steps"):
-        ode_log_likelihood(lambda x, t: (1e6 * x).cos(), x + 0.3, base, tolerance=1e-9, steps=16, most=100)
+        ode_log_likelihood(
+            lambda x, t: (1e6 * x).cos(), x + 0.3, base, tolerance=1e-9, steps=16, most=100
+        )

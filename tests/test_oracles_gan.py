@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from exact_divergence import gan_value, jensen_shannon, optimal_log_odds
 from torch import nn
 
 from fromnoise.core.config import BaseConfig
@@ -19,12 +20,14 @@ from fromnoise.core.family import Family, Loss, Phase
 from fromnoise.core.rng import Rng
 from fromnoise.core.spec import DataSpec
 from fromnoise.data.dataset import Dataset, Split
-from fromnoise.probability.divergence import gan_value, jensen_shannon, optimal_log_odds
-from fromnoise.training.loop import Trainer
 from fromnoise.training.settings import TrainConfig
+from fromnoise.training.trainer import Trainer
 
 GRID = torch.linspace(-12, 13, 2001, dtype=torch.float64)
-normal = lambda mean, std=1.0: torch.distributions.Normal(torch.tensor(mean, dtype=torch.float64), std).log_prob(GRID)
+
+
+def normal(mean, std=1.0):
+    return torch.distributions.Normal(torch.tensor(mean, dtype=torch.float64), std).log_prob(GRID)
 
 
 # -- the value of the game --------------------------------------------------------------------------------------
@@ -41,15 +44,24 @@ def test_value_of_the_best_discriminator():
 @pytest.mark.parametrize("mean,std", [(1.0, 1.0), (0.3, 0.5), (-2.0, 1.4), (6.0, 0.2)])
 def test_value_is_twice_the_divergence_less_ln_4(mean, std):
     p, q = normal(0.0), normal(mean, std)
-    assert gan_value(p, q, GRID) == pytest.approx(2 * jensen_shannon(p, q, GRID) - math.log(4), abs=1e-10)
+    assert gan_value(p, q, GRID) == pytest.approx(
+        2 * jensen_shannon(p, q, GRID) - math.log(4), abs=1e-10
+    )
     assert jensen_shannon(p, q, GRID) == pytest.approx(jensen_shannon(q, p, GRID), abs=1e-12)
 
 
 def test_no_other_discriminator_does_better():
     p, q = normal(0.0), normal(1.0)
     best = optimal_log_odds(p, q)
-    assert torch.allclose(best, 0.5 - GRID, atol=1e-9)  # two unit Gaussians: a straight line, 0 half-way
-    value = lambda logits: torch.trapezoid(p.exp() * F.logsigmoid(logits) + q.exp() * F.logsigmoid(-logits), GRID).item()
+    assert torch.allclose(
+        best, 0.5 - GRID, atol=1e-9
+    )  # two unit Gaussians: a straight line, 0 half-way
+
+    def value(logits):
+        return torch.trapezoid(
+            p.exp() * F.logsigmoid(logits) + q.exp() * F.logsigmoid(-logits), GRID
+        ).item()
+
     assert value(best) == pytest.approx(gan_value(p, q, GRID), abs=1e-12)
     for other in (1.1 * best, 0.9 * best, best + 0.1, best - 0.1, -best):
         assert value(other) < value(best) - 1e-5
@@ -57,14 +69,18 @@ def test_no_other_discriminator_does_better():
 
 def test_an_adversary_trained_on_samples_stays_below_the_value():
     """A logistic regression fitted to 20,000 draws of each side has the Bayes accuracy Phi(1/2) and about this value."""
-    x = torch.cat([Rng(0).normal("real", (40_000, 1)), Rng(0).normal("fake", (40_000, 1)) + 1]).double()
+    x = torch.cat(
+        [Rng(0).normal("real", (40_000, 1)), Rng(0).normal("fake", (40_000, 1)) + 1]
+    ).double()
     y = torch.cat([torch.ones(40_000), torch.zeros(40_000)]).double()
     halves = torch.arange(80_000) % 2 == 0
     design = torch.cat([x, torch.ones_like(x)], 1)
     w = torch.zeros(2, dtype=torch.float64)
     for _ in range(8):  # Newton's method
         p = (design[halves] @ w).sigmoid()
-        w += torch.linalg.solve((design[halves].T * (p * (1 - p))) @ design[halves], design[halves].T @ (y[halves] - p))
+        w += torch.linalg.solve(
+            (design[halves].T * (p * (1 - p))) @ design[halves], design[halves].T @ (y[halves] - p)
+        )
     assert w.tolist() == pytest.approx([-1, 0.5], abs=0.05)
     logits = (design @ w)[~halves]
     scores = F.logsigmoid(torch.where(y[~halves] == 1, logits, -logits))  # its mean is half of V
@@ -114,7 +130,10 @@ class DiracGan(Family):
 
     def phases(self):
         repeats = {"discriminator": self.config.repeats, "generator": 1}
-        return tuple(Phase(name, trains=(name,), lr=self.config.lr, repeats=repeats[name]) for name in self.config.order)
+        return tuple(
+            Phase(name, trains=(name,), lr=self.config.lr, repeats=repeats[name])
+            for name in self.config.order
+        )
 
     def loss(self, batch, phase, rng):
         f, theta, psi = GAMES[self.config.game], self.generator.value, self.discriminator.value
@@ -152,10 +171,14 @@ class GradientDescent:
 def trainer(**game) -> Trainer:
     """The package's trainer of a Dirac-GAN, with plain gradient descent in the place of Adam."""
     zeros, spec = np.zeros((40, 1), np.float32), DataSpec("vector", (1,))
-    dataset = Dataset("zero", spec, dict.fromkeys(("train", "validation", "test"), Split(zeros)), "0" * 64)
+    dataset = Dataset(
+        "zero", spec, dict.fromkeys(("train", "validation", "test"), Split(zeros)), "0" * 64
+    )
     config = TrainConfig(steps=1000, batch_size=4, schedule="constant", warmup=0, ema=0)
     made = Trainer(lambda: DiracGan(GameConfig(**game), spec), dataset, config)
-    made.optimizers = {phase.trains: GradientDescent(made.model, phase) for phase in made.model.phases()}
+    made.optimizers = {
+        phase.trains: GradientDescent(made.model, phase) for phase in made.model.phases()
+    }
     return made
 
 
@@ -179,7 +202,10 @@ def jacobian(steps: int = 5, **game) -> np.ndarray:
     return np.linalg.lstsq(was, follows, rcond=None)[0].T
 
 
-radius = lambda matrix: np.abs(np.linalg.eigvals(matrix)).max()
+def radius(matrix):
+    return np.abs(np.linalg.eigvals(matrix)).max()
+
+
 CLASSIC = [("linear", 0.1), ("minimax", 0.2)]  # f'(0) = 1 and 1/2: the same matrix
 
 
@@ -196,7 +222,9 @@ def test_the_order_of_phases_is_theirs():
     assert np.allclose(measured, [[1, -0.1], [0.1, 1 - 0.1**2]], atol=1e-9)
     measured = jacobian(repeats=3)  # psi' = psi + 3 h theta
     assert np.allclose(measured, [[1 - 3 * 0.1**2, -0.1], [0.3, 1]], atol=1e-9)
-    assert radius(measured) == pytest.approx(1, abs=1e-6)  # a better discriminator alone heals nothing
+    assert radius(measured) == pytest.approx(
+        1, abs=1e-6
+    )  # a better discriminator alone heals nothing
 
 
 @pytest.mark.parametrize("game,lr", CLASSIC)
@@ -210,7 +238,10 @@ def test_simultaneous_updates_diverge(game, lr):
         with torch.no_grad():
             for p, value in zip(parts.values(), start):
                 p.fill_(value)
-        grads = [torch.autograd.grad(model.loss(batch, name, None).value, p)[0] for name, p in parts.items()]
+        grads = [
+            torch.autograd.grad(model.loss(batch, name, None).value, p)[0]
+            for name, p in parts.items()
+        ]
         rows.append([(s - lr * g.item()) / 1e-4 for s, g in zip(start, grads)])
     assert radius(np.array(rows).T) == pytest.approx(1.004988, abs=1e-6)
     assert radius(np.array(rows).T) == pytest.approx(math.sqrt(1.01), abs=1e-7)
@@ -224,14 +255,20 @@ def test_r1_makes_it_converge(weight):
 def test_too_much_r1_converges_slowly():
     """The formula above holds while the eigenvalues are complex, up to a weight of 1.9; then the game is overdamped."""
     eigenvalues = np.linalg.eigvals(jacobian(r1=3.0))
-    assert np.isreal(eigenvalues).all() and eigenvalues.prod() == pytest.approx(1 - 0.1 * 3.0, abs=1e-6)
+    assert np.isreal(eigenvalues).all() and eigenvalues.prod() == pytest.approx(
+        1 - 0.1 * 3.0, abs=1e-6
+    )
     assert eigenvalues.sum() == pytest.approx(2 - 0.1**2 - 0.1 * 3.0, abs=1e-6)
     assert math.sqrt(1 - 0.1 * 1.8) < radius(jacobian(r1=3.0)) < 1
 
 
 def test_hundreds_of_steps_orbit_without_r1_and_arrive_with_it():
     orbit = iterates((1.0, 0.0), 600)
-    energy = orbit[:, 0] ** 2 + orbit[:, 1] ** 2 + 0.1 * orbit[:, 0] * orbit[:, 1]  # conserved by the alternating step
+    energy = (
+        orbit[:, 0] ** 2 + orbit[:, 1] ** 2 + 0.1 * orbit[:, 0] * orbit[:, 1]
+    )  # conserved by the alternating step
     assert np.allclose(energy, energy[0], atol=1e-10)
-    assert (orbit[:, 0] < -0.9).any() and (orbit[-100:, 0] > 0.9).any()  # it goes round, and still does at the end
+    assert (orbit[:, 0] < -0.9).any() and (
+        orbit[-100:, 0] > 0.9
+    ).any()  # it goes round, and still does at the end
     assert np.abs(iterates((1.0, 0.0), 400, r1=1.0)[-1]).max() < 1e-8

@@ -17,13 +17,18 @@ from fromnoise.probability.likelihood import LIKELIHOODS
 
 LEAVE = (0.1, 0.4)
 RATE, UNIGRAM = 0.569386594, 0.721928095  # bits for each symbol
-f64 = lambda value: torch.tensor(value, dtype=torch.float64)
+
+
+def f64(value):
+    return torch.tensor(value, dtype=torch.float64)
 
 
 def chain(n: int) -> np.ndarray:
     """n symbols of the stationary chain."""
     rng = Rng(0).numpy("chain")
-    leaves = (rng.random((2, n)) < np.array(LEAVE)[:, None]).tolist()  # whether it would leave state s at time t
+    leaves = (
+        rng.random((2, n)) < np.array(LEAVE)[:, None]
+    ).tolist()  # whether it would leave state s at time t
     state, symbols = int(rng.random() < 0.2), []
     for zero, one in zip(*leaves):
         symbols.append(state)
@@ -34,7 +39,9 @@ def chain(n: int) -> np.ndarray:
 def contexts(symbols: np.ndarray, k: int, most: int) -> tuple[np.ndarray, np.ndarray]:
     """(context, symbol) from position ``most`` on, contexts of k symbols as numbers 0 .. 2^k - 1."""
     n = len(symbols)
-    context = sum((symbols[most - i : n - i] << (i - 1) for i in range(1, k + 1)), np.zeros(n - most, int))
+    context = sum(
+        (symbols[most - i : n - i] << (i - 1) for i in range(1, k + 1)), np.zeros(n - most, int)
+    )
     return context, symbols[most:]
 
 
@@ -49,7 +56,9 @@ def bits(table: torch.Tensor, symbols: np.ndarray, k: int, most: int = 8) -> tor
     """Cost of each symbol from position ``most`` on, bits, by the package's categorical likelihood."""
     context, symbol = contexts(symbols, k, most)
     x = F.one_hot(torch.from_numpy(symbol), 2).double()
-    nats = LIKELIHOODS["table"](DataSpec("vector", (2,), blocks=(2,))).nll(table[context], x, torch.zeros(1, 2))
+    nats = LIKELIHOODS["table"](DataSpec("vector", (2,), blocks=(2,))).nll(
+        table[context], x, torch.zeros(1, 2)
+    )
     return nats.sum(1) / math.log(2)
 
 
@@ -70,7 +79,9 @@ def entropy(*p: float) -> float:
 
 def test_closed_forms():
     stationary = (0.8, 0.2)
-    assert stationary[0] * LEAVE[0] == pytest.approx(stationary[1] * LEAVE[1])  # as many leave each state
+    assert stationary[0] * LEAVE[0] == pytest.approx(
+        stationary[1] * LEAVE[1]
+    )  # as many leave each state
     rate = sum(share * entropy(q, 1 - q) for share, q in zip(stationary, LEAVE))
     assert rate == pytest.approx(RATE, abs=1e-9) and 2**rate == pytest.approx(1.483892514, abs=1e-9)
     assert entropy(*stationary) == pytest.approx(UNIGRAM, abs=1e-9)
@@ -86,7 +97,9 @@ def test_counts_reach_the_rate_and_do_not_beat_it(k, golden):
     excess, error = mean_and_error(cost - bits(TRUTH, TEST, 1))
     assert excess > -4 * error
     # about 1 / (2 n ln 2) bits for each of the 2^k numbers learned
-    assert excess == pytest.approx(golden - RATE + 2**k / (2 * len(TRAIN) * math.log(2)), abs=4 * error + 2e-4)
+    assert excess == pytest.approx(
+        golden - RATE + 2**k / (2 * len(TRAIN) * math.log(2)), abs=4 * error + 2e-4
+    )
 
 
 def test_what_was_seen_in_training_can_be_beaten():
@@ -111,7 +124,18 @@ def test_uniform_levels_cost_8_bits():
     spec = DataSpec("vector", (512,), blocks=(256, 256))
     levels = Rng(0).integers("x", 256, (4000, 2))
     one_hot = F.one_hot(levels, 256).double().flatten(1)
-    price = lambda logits, x: LIKELIHOODS["table"](spec).nll(logits, x, torch.zeros(1, 512)).sum(1) / (2 * math.log(2))
-    assert torch.allclose(price(torch.zeros(4000, 512, dtype=torch.float64), one_hot), f64(8.0), rtol=0, atol=1e-12)
+
+    def price(logits, x):
+        return LIKELIHOODS["table"](spec).nll(logits, x, torch.zeros(1, 512)).sum(1) / (
+            2 * math.log(2)
+        )
+
+    assert torch.allclose(
+        price(torch.zeros(4000, 512, dtype=torch.float64), one_hot), f64(8.0), rtol=0, atol=1e-12
+    )
     learned = (one_hot[:2000].sum(0, keepdim=True) + 0.5).log()
-    assert price(learned.expand(2000, 512), one_hot[2000:]).mean() > 8 > price(learned.expand(2000, 512), one_hot[:2000]).mean()
+    assert (
+        price(learned.expand(2000, 512), one_hot[2000:]).mean()
+        > 8
+        > price(learned.expand(2000, 512), one_hot[:2000]).mean()
+    )

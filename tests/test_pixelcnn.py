@@ -11,14 +11,22 @@ from scipy.stats import logistic
 from torch import nn
 
 from fromnoise.core.rng import Rng
-from fromnoise.nets.pixelcnn import PixelCNN, PlainStack, log_mass
+from fromnoise.nets.pixelcnn import PixelCNN, log_logistic_mass
+from fromnoise.nets.pixelcnn_stacks import PlainStack
 
-FORMS = [("plain", "categorical"), ("plain", "logistic"), ("gated", "categorical"), ("gated", "logistic")]
+FORMS = [
+    ("plain", "categorical"),
+    ("plain", "logistic"),
+    ("gated", "categorical"),
+    ("gated", "logistic"),
+]
 every_form = pytest.mark.parametrize("kind,head", FORMS)
 every_kind = pytest.mark.parametrize("kind", ["plain", "gated"])
 
 
-def make(shape, levels, kind="plain", head="categorical", width=12, blocks=2, starts=2, trained=True):
+def make(
+    shape, levels, kind="plain", head="categorical", width=12, blocks=2, starts=2, trained=True
+):
     Rng(0).seed_torch()
     net = PixelCNN(shape, levels, starts, width, blocks, kind, head, mixtures=3)
     if trained:
@@ -29,7 +37,9 @@ def make(shape, levels, kind="plain", head="categorical", width=12, blocks=2, st
 
 
 def images(net, B, seed=0):
-    return Rng(seed).integers("s", net.vocabulary, (B, net.context)), Rng(seed).integers("start", 2, (B,))
+    return Rng(seed).integers("s", net.vocabulary, (B, net.context)), Rng(seed).integers(
+        "start", 2, (B,)
+    )
 
 
 def steps(net, s, start):
@@ -55,7 +65,7 @@ def sees(net):
         nn.init.constant_(net.stack.layers[-1].mix.bias, 10.0)
     s, start = images(net, 1)
     T = s.shape[1]
-    others = (s + torch.eye(T, dtype=torch.int64)) % net.vocabulary                 # row j: component j is changed
+    others = (s + torch.eye(T, dtype=torch.int64)) % net.vocabulary  # row j: component j is changed
     before, after = net(s.expand(T, T), start.expand(T)), net(others, start.expand(T))
     return (before != after).any(2).T
 
@@ -69,7 +79,7 @@ def test_no_component_sees_itself_or_a_later_one(shape, kind, head):
     seen = sees(make(shape, 4, kind, head))
     assert not seen.triu().any()
     for i in range(1, len(seen)):
-        if head == "categorical" and i % (shape[0] * shape[2]):                     # in the row of the one before
+        if head == "categorical" and i % (shape[0] * shape[2]):  # in the row of the one before
             assert seen[i, i - 1], i
 
 
@@ -102,14 +112,23 @@ def test_the_start_token_matters_everywhere(kind, head):
 
 
 @every_form
-@pytest.mark.parametrize("shape,levels", [((1, 9, 7), 2), ((3, 4, 5), 16), ((2, 1, 6), 256), ((1, 6, 1), 3)])
+@pytest.mark.parametrize(
+    "shape,levels", [((1, 9, 7), 2), ((3, 4, 5), 16), ((2, 1, 6), 256), ((1, 6, 1), 3)]
+)
 def test_cached_as_all_at_once_and_a_batch_as_one(shape, levels, kind, head):
     net = make(shape, levels, kind, head).eval()
     s, start = images(net, 4)
     together = net(s, start)
     assert together.shape == (4, math.prod(shape), levels) and together.std() > 0.1
-    torch.testing.assert_close(steps(net, s, start), together, rtol=0, atol=1e-5 * together.abs().max().clamp(min=1).item())
-    torch.testing.assert_close(net(s[1:2], start[1:2]), together[1:2], rtol=0, atol=1e-5 * together.abs().max().clamp(min=1).item())
+    torch.testing.assert_close(
+        steps(net, s, start), together, rtol=0, atol=1e-5 * together.abs().max().clamp(min=1).item()
+    )
+    torch.testing.assert_close(
+        net(s[1:2], start[1:2]),
+        together[1:2],
+        rtol=0,
+        atol=1e-5 * together.abs().max().clamp(min=1).item(),
+    )
 
 
 @every_kind
@@ -155,7 +174,9 @@ def test_nll_is_that_of_the_logits(kind, head):
     s, start = images(net, 5)
     logits = net(s, start)
     if head == "logistic":  # they are log probabilities already
-        torch.testing.assert_close(logits.logsumexp(2), torch.zeros_like(logits[..., 0]), rtol=0, atol=1e-9)
+        torch.testing.assert_close(
+            logits.logsumexp(2), torch.zeros_like(logits[..., 0]), rtol=0, atol=1e-9
+        )
     by_logits = F.cross_entropy(logits.flatten(0, 1), s.flatten(), reduction="none").view_as(s)
     torch.testing.assert_close(net.nll(s, start), by_logits, rtol=0, atol=1e-9)
 
@@ -163,15 +184,22 @@ def test_nll_is_that_of_the_logits(kind, head):
 @pytest.mark.parametrize("levels", [2, 3, 256])
 def test_masses_of_a_logistic(levels):
     """Against scipy's distribution function; and where that has no digits left, finite and never above 0."""
-    mean, log_scale = torch.tensor([-1.5, -0.3, 0.0, 0.9], dtype=torch.float64), torch.tensor([-1.0, -4.0, 1.5, -6.9], dtype=torch.float64)
+    mean, log_scale = (
+        torch.tensor([-1.5, -0.3, 0.0, 0.9], dtype=torch.float64),
+        torch.tensor([-1.0, -4.0, 1.5, -6.9], dtype=torch.float64),
+    )
     level = torch.arange(levels)[:, None]
-    ours = log_mass(level, levels, mean, log_scale)
-    edges = np.concatenate([[-np.inf], (2 * np.arange(levels - 1) + 1) / (levels - 1) - 1, [np.inf]])[:, None]
+    ours = log_logistic_mass(level, levels, mean, log_scale)
+    edges = np.concatenate(
+        [[-np.inf], (2 * np.arange(levels - 1) + 1) / (levels - 1) - 1, [np.inf]]
+    )[:, None]
     theirs = np.diff(logistic.cdf(edges, mean.numpy(), log_scale.exp().numpy()), axis=0)
     np.testing.assert_allclose(ours.exp().numpy(), theirs, rtol=0, atol=1e-12)
     np.testing.assert_allclose(ours.logsumexp(0).numpy(), 0, rtol=0, atol=1e-12)
     wild = torch.tensor([-200.0, 0.0, 200.0])
-    extreme = log_mass(level[..., None], levels, wild[:, None].requires_grad_(), torch.tensor([-50.0, 0.0, 20.0]))
+    extreme = log_logistic_mass(
+        level[..., None], levels, wild[:, None].requires_grad_(), torch.tensor([-50.0, 0.0, 20.0])
+    )
     assert extreme.isfinite().all() and (extreme <= 0).all()
     torch.testing.assert_close(extreme.logsumexp(0), torch.zeros(3, 3), rtol=0, atol=1e-3)
     extreme.sum().backward()
@@ -192,7 +220,9 @@ def test_the_first_loss_is_log_v_and_gradients_reach_everything(shape, levels, k
     before = {name: p.detach().clone() for name, p in net.named_parameters()}
     net.nll(s, start).sum().backward()
     assert not [n for n, p in net.named_parameters() if p.grad is None or not p.grad.any()]
-    assert all(torch.equal(p, before[name]) for name, p in net.named_parameters())  # masks change no weights
+    assert all(
+        torch.equal(p, before[name]) for name, p in net.named_parameters()
+    )  # masks change no weights
     for module in net.modules():
         if getattr(module, "mask", None) is not None:
             assert not module.weight.grad[module.mask == 0].any()

@@ -9,7 +9,7 @@ import torch
 from fromnoise import data
 from fromnoise.core.errors import DataError, UsageError
 from fromnoise.core.rng import Rng
-from fromnoise.probability.pixelcounts import PixelCounts, template
+from fromnoise.nets.counts.pixelcounts import PixelCounts, template
 
 
 def stripes(n: int, name: str, side: int = 7) -> np.ndarray:
@@ -21,7 +21,9 @@ def stripes(n: int, name: str, side: int = 7) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def model() -> PixelCounts:
-    return PixelCounts((7, 7), pixels=6, cell=2).fit(stripes(2000, "train"), stripes(300, "held out"))
+    return PixelCounts((7, 7), pixels=6, cell=2).fit(
+        stripes(2000, "train"), stripes(300, "held out")
+    )
 
 
 def test_template():
@@ -39,7 +41,12 @@ def test_all_images_of_a_tiny_size_have_probability_one(pixels, cell):
     log_p = model.log_probs(every)
     assert log_p.shape == (2**12, 12) and log_p.dtype == torch.float32
     assert log_p.double().sum(1).exp().sum().item() == pytest.approx(1, abs=1e-5)
-    assert PixelCounts((3, 4), pixels, cell).log_probs(every).sum(1).allclose(torch.tensor(12 * math.log(0.5)))
+    assert (
+        PixelCounts((3, 4), pixels, cell)
+        .log_probs(every)
+        .sum(1)
+        .allclose(torch.tensor(12 * math.log(0.5)))
+    )
 
 
 def test_one_pixel_after_another(model):
@@ -50,7 +57,9 @@ def test_one_pixel_after_another(model):
         later.view(40, -1)[:, i:] = 9  # must not be read
         of_next = model.next(later, i)
         assert (of_next.exp().sum(1) - 1).abs().max() < 1e-6
-        assert torch.equal(of_next.gather(1, x.view(40, -1)[:, i : i + 1].long())[:, 0], log_p[:, i])
+        assert torch.equal(
+            of_next.gather(1, x.view(40, -1)[:, i : i + 1].long())[:, 0], log_p[:, i]
+        )
         other = x.clone()
         other.view(40, -1)[:, i] ^= 1
         assert torch.equal(model.log_probs(other)[:, :i], log_p[:, :i])
@@ -60,7 +69,9 @@ def by_hand(train, held_out, x, levels, cell, strengths) -> np.ndarray:
     """log p of each pixel, level by level, each from counts of its own."""
 
     def context(image, r, c, pixels, side):
-        near = tuple(int(0 <= r + a and 0 <= c + b < 7 and image[r + a, c + b]) for a, b in template(pixels))
+        near = tuple(
+            int(0 <= r + a and 0 <= c + b < 7 and image[r + a, c + b]) for a, b in template(pixels)
+        )
         return near, r // cell // side, c // cell // side
 
     places = [(r, c) for r in range(7) for c in range(7)]
@@ -81,13 +92,20 @@ def by_hand(train, held_out, x, levels, cell, strengths) -> np.ndarray:
 
     chosen = []
     for _ in levels:
-        chosen.append(min(strengths, key=lambda a: sum(nats(image, r, c, [*chosen, a]) for image in held_out for r, c in places)))
+        chosen.append(
+            min(
+                strengths,
+                key=lambda a: sum(
+                    nats(image, r, c, [*chosen, a]) for image in held_out for r, c in places
+                ),
+            )
+        )
     return np.array([[-nats(image, r, c, chosen) for r, c in places] for image in x])
 
 
 def test_levels_as_counted_one_by_one(monkeypatch):
     strengths = np.array([0.5, 4.0, 64.0])
-    monkeypatch.setattr("fromnoise.probability.pixelcounts.STRENGTHS", strengths)
+    monkeypatch.setattr("fromnoise.nets.counts.pixelcounts.STRENGTHS", strengths)
     train, held_out, x = stripes(40, "train"), stripes(5, "held out"), stripes(2, "new")
     model = PixelCounts((7, 7), pixels=5, cell=2).fit(train, held_out)
     assert model.levels() == [(2, 4), (4, 4), (5, 4), (5, 2), (5, 1)]
@@ -97,7 +115,10 @@ def test_levels_as_counted_one_by_one(monkeypatch):
 
 def test_independent_pixels_cost_their_entropy():
     rng = Rng(0).numpy("coins")
-    draw = lambda n: (rng.random((n, 8, 8)) < 0.2).astype(np.uint8)
+
+    def draw(n):
+        return (rng.random((n, 8, 8)) < 0.2).astype(np.uint8)
+
     model = PixelCounts((8, 8), pixels=6, cell=2).fit(draw(4000), draw(500))
     nats = -model.log_probs(torch.from_numpy(draw(4000))).double().sum(1)
     entropy = 64 * -(0.2 * math.log(0.2) + 0.8 * math.log(0.8))
@@ -109,7 +130,10 @@ def test_travels_as_a_tensor(model):
     copy = PixelCounts((7, 7), 6, 2)
     copy.load_state_dict(model.state_dict())
     x = torch.from_numpy(stripes(5, "new"))
-    assert torch.equal(copy.log_probs(x), model.log_probs(x)) and model.log_probs(x[:0]).shape == (0, 49)
+    assert torch.equal(copy.log_probs(x), model.log_probs(x)) and model.log_probs(x[:0]).shape == (
+        0,
+        49,
+    )
 
 
 def test_mistakes(model):
@@ -126,7 +150,10 @@ def test_mistakes(model):
 def test_mnist_with_few_images():
     """10,000 training images and a smaller template; benchmarks/ngram.py has the figure of all of them, below 94."""
     mnist, rng = data.load("mnist"), Rng(0)
-    draw = lambda split, n: rng.uniform(split, (n, 28, 28)).numpy() * 255 < mnist.splits[split].x[:n, 0]
+
+    def draw(split, n):
+        return rng.uniform(split, (n, 28, 28)).numpy() * 255 < mnist.splits[split].x[:n, 0]
+
     model = PixelCounts((28, 28), pixels=10).fit(draw("train", 10_000), draw("validation", 1000))
     assert 90 < -model.log_probs(torch.from_numpy(draw("test", 2000))).sum(1).mean() < 99.5
 

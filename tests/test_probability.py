@@ -10,11 +10,18 @@ from tests_golden import LOG_P, VARIANCE, W, X
 
 from fromnoise.core.rng import Rng
 from fromnoise.core.spec import DataSpec
-from fromnoise.probability.gaussian import importance_weighted_bound, kl_normal, log_normal, reparameterise
+from fromnoise.probability.gaussian import (
+    importance_weighted_bound,
+    kl_normal,
+    log_normal,
+    reparameterise,
+)
 from fromnoise.probability.likelihood import LIKELIHOODS, dequantisation_nats
 from fromnoise.probability.mixture import GaussianMixture
 
-f64 = lambda value: torch.tensor(value, dtype=torch.float64)
+
+def f64(value):
+    return torch.tensor(value, dtype=torch.float64)
 
 
 def test_kl_golden_value():
@@ -28,22 +35,32 @@ def test_kl_is_the_lectures_formula():
     assert torch.allclose(kl_normal(mu, variance.log()), lecture, atol=1e-15)
 
 
-@pytest.mark.parametrize("mu_q,var_q,mu_p,var_p", [(1.0, 0.25, 0.0, 1.0), (-0.5, 2.0, 1.0, 0.7), (0.2, 0.9, 0.1, 3.0)])
+@pytest.mark.parametrize(
+    "mu_q,var_q,mu_p,var_p", [(1.0, 0.25, 0.0, 1.0), (-0.5, 2.0, 1.0, 0.7), (0.2, 0.9, 0.1, 3.0)]
+)
 def test_kl_against_a_million_samples(mu_q, var_q, mu_p, var_p):
     lq, lp = math.log(var_q), math.log(var_p)
     z = reparameterise(f64(mu_q), f64(lq), Rng(0).normal("eps", (1_000_000,)).double())
     estimate = (log_normal(z, f64(mu_q), f64(lq)) - log_normal(z, f64(mu_p), f64(lp))).mean().item()
-    assert kl_normal(f64(mu_q), f64(lq), f64(mu_p), f64(lp)).item() == pytest.approx(estimate, abs=1e-2)
+    assert kl_normal(f64(mu_q), f64(lq), f64(mu_p), f64(lp)).item() == pytest.approx(
+        estimate, abs=1e-2
+    )
 
 
 def test_log_normal_is_scipys():
     z = torch.linspace(-3, 3, 50, dtype=torch.float64)
-    assert np.allclose(log_normal(z, f64(0.4), f64(math.log(0.3))), stats.norm(0.4, math.sqrt(0.3)).logpdf(z), atol=1e-12)
+    assert np.allclose(
+        log_normal(z, f64(0.4), f64(math.log(0.3))),
+        stats.norm(0.4, math.sqrt(0.3)).logpdf(z),
+        atol=1e-12,
+    )
 
 
 def test_reparameterised_draws_have_the_mean_and_variance_they_should():
     z = reparameterise(f64(2.0), f64(math.log(0.09)), Rng(0).normal("eps", (200_000,)).double())
-    assert z.mean().item() == pytest.approx(2.0, abs=0.005) and z.std().item() == pytest.approx(0.3, abs=0.005)
+    assert z.mean().item() == pytest.approx(2.0, abs=0.005) and z.std().item() == pytest.approx(
+        0.3, abs=0.005
+    )
 
 
 def test_gradients_flow_through_the_draw():
@@ -75,11 +92,16 @@ def test_best_mean_field_elbo_and_its_gap():
     mean, precision = _posterior()
     mu, logvar = mean, -precision.diagonal().log()
     # E_q log p(x|z) in closed form: the quadratic form at mu plus the trace term
-    reconstruction = log_normal(X, W @ mu, f64(math.log(VARIANCE))).sum() - 0.5 / VARIANCE * (W.square() @ logvar.exp()).sum()
+    reconstruction = (
+        log_normal(X, W @ mu, f64(math.log(VARIANCE))).sum()
+        - 0.5 / VARIANCE * (W.square() @ logvar.exp()).sum()
+    )
     elbo = (reconstruction - kl_normal(mu, logvar).sum()).item()
     assert elbo == pytest.approx(BEST_ELBO, abs=1e-6)
     gap = 0.5 * (precision.diagonal().log().sum() - torch.logdet(precision)).item()
-    assert LOG_P - elbo == pytest.approx(gap, abs=1e-6) and gap == pytest.approx(0.019500780, abs=1e-6)
+    assert LOG_P - elbo == pytest.approx(gap, abs=1e-6) and gap == pytest.approx(
+        0.019500780, abs=1e-6
+    )
 
 
 @pytest.mark.parametrize("K,golden", [(1, BEST_ELBO), (10, -5.8665), (100, -5.8646)])
@@ -116,7 +138,10 @@ def test_bernoulli():
     nats = LIKELIHOODS["bernoulli"](spec).nll(torch.zeros_like(x), x, f64(0.0)).flatten(1).sum(1)
     assert torch.allclose(nats, f64(543.427390), atol=1e-5)
     logit = f64([[[[1.3]]]])
-    both = [LIKELIHOODS["bernoulli"](spec).nll(logit, f64([[[[v]]]]), f64(0.0)).item() for v in (-1.0, 1.0)]
+    both = [
+        LIKELIHOODS["bernoulli"](spec).nll(logit, f64([[[[v]]]]), f64(0.0)).item()
+        for v in (-1.0, 1.0)
+    ]
     assert math.exp(-both[0]) + math.exp(-both[1]) == pytest.approx(1, abs=1e-12)
     assert math.exp(-both[1]) == pytest.approx(1 / (1 + math.exp(-1.3)), abs=1e-12)
 
@@ -140,7 +165,9 @@ def test_table_mixes_numbers_and_categories():
     assert total == pytest.approx(1 / math.sqrt(2 * math.pi), abs=1e-9)
     drawn = table.draw(params.float().repeat(20_000, 1), torch.full((1, 4), -2.0), Rng(0))
     shares = drawn[:, 1:].mean(0)
-    assert torch.allclose(shares, params[0, 1:].softmax(0).float(), atol=0.015) and bool((drawn[:, 1:].sum(1) == 1).all())
+    assert torch.allclose(shares, params[0, 1:].softmax(0).float(), atol=0.015) and bool(
+        (drawn[:, 1:].sum(1) == 1).all()
+    )
 
 
 def test_mixture_density_is_sklearns_and_its_samples_follow_it():
@@ -149,10 +176,19 @@ def test_mixture_density_is_sklearns_and_its_samples_follow_it():
     z = torch.cat([Rng(0).normal("a", (600, 2)) * 0.3 + 2, Rng(0).normal("b", (300, 2)) - 2])
     mixture = GaussianMixture(2, 2)
     mixture.fit(z, Rng(0))
-    reference = Reference(2, random_state=Rng(0).key("mixture") % 2**32, reg_covar=1e-5 * float(z.var(0, unbiased=False).mean()), max_iter=200).fit(z.double().numpy())
-    assert np.allclose(mixture.log_density(z), reference.score_samples(z.double().numpy()), atol=1e-3)
+    reference = Reference(
+        2,
+        random_state=Rng(0).key("mixture") % 2**32,
+        reg_covar=1e-5 * float(z.var(0, unbiased=False).mean()),
+        max_iter=200,
+    ).fit(z.double().numpy())
+    assert np.allclose(
+        mixture.log_density(z), reference.score_samples(z.double().numpy()), atol=1e-3
+    )
     drawn = mixture.sample(20_000, Rng(1))
-    assert torch.allclose(drawn.mean(0), z.mean(0), atol=0.06) and torch.allclose(drawn.T.cov(), z.T.cov(), atol=0.15)
+    assert torch.allclose(drawn.mean(0), z.mean(0), atol=0.06) and torch.allclose(
+        drawn.T.cov(), z.T.cov(), atol=0.15
+    )
 
 
 def test_principal_components_exact_and_randomised_agree(monkeypatch):
@@ -160,15 +196,24 @@ def test_principal_components_exact_and_randomised_agree(monkeypatch):
 
     scales = 1 / torch.arange(1, 41).float()
     x = Rng(0).normal("x", (3000, 40)) * scales + 2
-    batches = lambda: x.split(700)
+
+    def batches():
+        return x.split(700)
+
     exact = pca.principal_components(batches, 40, 5)
     monkeypatch.setattr(pca, "EXACT", 10)
     other = pca.principal_components(batches, 40, 5)
-    assert torch.allclose(exact.eigenvalues, other.eigenvalues, rtol=1e-4) and exact.rest == pytest.approx(other.rest, rel=1e-3)
+    assert torch.allclose(
+        exact.eigenvalues, other.eigenvalues, rtol=1e-4
+    ) and exact.rest == pytest.approx(other.rest, rel=1e-3)
     assert torch.allclose(exact.basis, other.basis, atol=1e-3)
     covariance = torch.cov(x.double().T, correction=0)
-    assert torch.allclose(exact.eigenvalues, torch.linalg.eigvalsh(covariance).flip(0)[:5], rtol=1e-10)
-    assert exact.rest == pytest.approx(torch.linalg.eigvalsh(covariance).flip(0)[5:].mean().item(), rel=1e-9)
+    assert torch.allclose(
+        exact.eigenvalues, torch.linalg.eigvalsh(covariance).flip(0)[:5], rtol=1e-10
+    )
+    assert exact.rest == pytest.approx(
+        torch.linalg.eigvalsh(covariance).flip(0)[5:].mean().item(), rel=1e-9
+    )
     few = pca.principal_components(lambda: iter([x[:3]]), 40, 5)  # fewer rows than components
     assert torch.allclose(few.basis.T @ few.basis, torch.eye(5, dtype=torch.float64), atol=1e-8)
 
@@ -176,7 +221,9 @@ def test_principal_components_exact_and_randomised_agree(monkeypatch):
 def test_components_of_sorted_data_that_do_not_fit_into_memory_are_of_all_of_it(monkeypatch):
     from fromnoise.probability import pca
 
-    x = torch.cat([Rng(i).normal("x", (1000, 40)) * (1 + 9 * (torch.arange(40) == i)) for i in (3, 7)])  # one class after another
+    x = torch.cat(
+        [Rng(i).normal("x", (1000, 40)) * (1 + 9 * (torch.arange(40) == i)) for i in (3, 7)]
+    )  # one class after another
     exact = pca.principal_components(lambda: x.split(300), 40, 2)
     monkeypatch.setattr(pca, "EXACT", 10)
     monkeypatch.setattr(pca, "ENTRIES", 500 * 40)

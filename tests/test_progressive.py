@@ -23,7 +23,16 @@ from fromnoise.nets.progressive import (
     up,
 )
 
-SHAPES = [(1, 28, 28), (3, 16, 16), (3, 24, 32), (2, 11, 13), (1, 1, 9), (3, 17, 1), (1, 4, 4), (1, 3, 2)]
+SHAPES = [
+    (1, 28, 28),
+    (3, 16, 16),
+    (3, 24, 32),
+    (2, 11, 13),
+    (1, 1, 9),
+    (3, 17, 1),
+    (1, 4, 4),
+    (1, 3, 2),
+]
 SEVERAL = [shape for shape in SHAPES if len(level_sizes(shape)) > 1]
 
 
@@ -33,7 +42,9 @@ def draw(*shape, name="x"):
 
 def nets(shape, width=4, n_classes=0, latent_dim=6):
     Rng(0).seed_torch()
-    return ProgressiveGenerator(latent_dim, shape, width, n_classes), ProgressiveCritic(shape, width, n_classes, dims=8)
+    return ProgressiveGenerator(latent_dim, shape, width, n_classes), ProgressiveCritic(
+        shape, width, n_classes, dims=8
+    )
 
 
 def close(a, b, tolerance=1e-5):
@@ -55,17 +66,34 @@ def test_levels_are_halves_rounded_up_from_four_pixels():
 def test_averaging_undoes_enlarging(size):
     x = draw(3, 2, *(math.ceil(side / 2) for side in size))
     large = up(x, size)
-    assert torch.equal(large, x.repeat_interleave(2, 2).repeat_interleave(2, 3)[:, :, : size[0], : size[1]])
+    assert torch.equal(
+        large, x.repeat_interleave(2, 2).repeat_interleave(2, 3)[:, :, : size[0], : size[1]]
+    )
     assert torch.allclose(down(large), x, atol=1e-6)
 
 
 def test_every_level_fades_and_holds_equally_long_and_the_last_has_half_the_budget():
     assert [growth_at(p, 1) for p in (0, 0.3, 1)] == [0, 0, 0]
     # 3 levels: level 0, fade 1, hold 1, fade 2 in an eighth each
-    assert [growth_at(p / 8, 3) for p in (0, 0.5, 1, 1.5, 2, 2.5, 3, 3.5, 4, 6, 8)] == [0, 0, 0, 0.5, 1, 1, 1, 1.5, 2, 2, 2]
+    assert [growth_at(p / 8, 3) for p in (0, 0.5, 1, 1.5, 2, 2.5, 3, 3.5, 4, 6, 8)] == [
+        0,
+        0,
+        0,
+        0.5,
+        1,
+        1,
+        1,
+        1.5,
+        2,
+        2,
+        2,
+    ]
     path = [growth_at(p, 5) for p in np.linspace(0, 1, 1601)]
     assert path == sorted(path) and max(np.diff(path)) <= 0.0101  # no jumps
-    share = lambda low, high: sum(low < g < high for g in path) / len(path)
+
+    def share(low, high):
+        return sum(low < g < high for g in path) / len(path)
+
     assert all(share(level, level + 1) == pytest.approx(1 / 16, abs=2e-3) for level in range(4))
     assert path.count(4) / len(path) == pytest.approx(0.5, abs=2e-3)
 
@@ -115,7 +143,9 @@ def test_full_size_output_has_no_jump_and_is_the_enlarged_image(shape):
             close(generator(z, None, level - 1e-7), here)
     assert torch.equal(generator(z), generator(z, None, levels - 1))
     coarse = generator.forward_at(z, None, 0)
-    assert set(generator(z, None, 0)[0].unique().tolist()) == set(coarse[0].unique().tolist())  # no new values
+    assert set(generator(z, None, 0)[0].unique().tolist()) == set(
+        coarse[0].unique().tolist()
+    )  # no new values
 
 
 @pytest.mark.parametrize("shape", SEVERAL)
@@ -142,7 +172,9 @@ def test_critic_blends_what_it_read_of_the_new_level_and_of_the_averaged_image(s
             hook = block.register_forward_hook(lambda _, inputs, h: entered.append(inputs[0]))
             critic(x, None, growth)
             hook.remove()
-            return entered[0][:, : critic.from_image[level].out_channels]  # at the coarsest level the deviation comes after
+            return entered[0][
+                :, : critic.from_image[level].out_channels
+            ]  # at the coarsest level the deviation comes after
 
         old, new = enters(down(x), level), enters(x, level + 1)
         assert (old - new).abs().max() > 0.1
@@ -163,15 +195,25 @@ def test_equalised_layers_keep_the_scale_at_any_width():
     Rng(0).seed_torch()
     for width in (8, 64, 512):
         x = draw(512, width)
-        linear, rectified = equalised(nn.Linear(width, 2048), LINEAR)(x), leaky(equalised(nn.Linear(width, 2048), RELU)(x))
+        linear, rectified = (
+            equalised(nn.Linear(width, 2048), LINEAR)(x),
+            leaky(equalised(nn.Linear(width, 2048), RELU)(x)),
+        )
         assert linear.square().mean().item() == pytest.approx(1, rel=0.1)
-        assert rectified.square().mean().item() == pytest.approx(1.04, rel=0.1)  # twice half of it, and of 0.2^2 of it
+        assert rectified.square().mean().item() == pytest.approx(
+            1.04, rel=0.1
+        )  # twice half of it, and of 0.2^2 of it
     conv = equalised(nn.Conv2d(64, 256, 3), RELU)
-    assert conv.weight.square().mean().item() == pytest.approx(2 / (9 * 64), rel=0.02) and not conv.bias.any()
+    assert (
+        conv.weight.square().mean().item() == pytest.approx(2 / (9 * 64), rel=0.02)
+        and not conv.bias.any()
+    )
 
 
 def test_scale_of_images_and_features_is_the_same_at_any_width():
-    rms = lambda h: h.square().mean().sqrt().item()
+    def rms(h):
+        return h.square().mean().sqrt().item()
+
     images, features = [], []
     Rng(0).seed_torch()
     for width in (4, 16, 64):
@@ -191,17 +233,29 @@ def test_a_step_of_adam_moves_every_layer_by_the_same_share_of_its_scale():
         optimiser = torch.optim.Adam(net.parameters(), lr=1e-2, betas=(0.0, 0.99))
         score(net).backward()
         optimiser.step()
-        rms = lambda w: w.square().mean().sqrt().item()
-        return [rms(layer.weight.detach() - w) / rms(w) for layer, w in zip(layers, before) if layer.weight.numel() > 40]
+
+        def rms(w):
+            return w.square().mean().sqrt().item()
+
+        return [
+            rms(layer.weight.detach() - w) / rms(w)
+            for layer, w in zip(layers, before)
+            if layer.weight.numel() > 40
+        ]
 
     Rng(0).seed_torch()
     generator, critic = ProgressiveGenerator(6, (3, 16, 16), 16), ProgressiveCritic((3, 16, 16), 16)
     z, x = draw(16, 6), draw(16, 3, 16, 16)
-    shares = moved(critic, lambda net: net(x, None, 1.5).square().sum()) + moved(generator, lambda net: net(z, None, 1.5).square().sum())
+    shares = moved(critic, lambda net: net(x, None, 1.5).square().sum()) + moved(
+        generator, lambda net: net(z, None, 1.5).square().sum()
+    )
     shares = [share for share in shares if share]  # image layers of levels that are not in
     assert len(shares) == 9 + 8
     assert shares == pytest.approx([1e-2] * len(shares), rel=0.25)
-    plain = moved(nn.Sequential(nn.Linear(6, 16), nn.Linear(16, 512), nn.Linear(512, 4)), lambda net: net(z).square().sum())
+    plain = moved(
+        nn.Sequential(nn.Linear(6, 16), nn.Linear(16, 512), nn.Linear(512, 4)),
+        lambda net: net(z).square().sum(),
+    )
     assert max(plain) > 5 * min(plain)
 
 
@@ -218,16 +272,22 @@ def test_latents_are_normalised_and_labels_matter():
     generator, _ = nets((1, 8, 8), n_classes=2)
     z = draw(4, 6)
     close(generator(z, torch.eye(2)[[0] * 4]), generator(5 * z, torch.eye(2)[[0] * 4]))
-    assert (generator(z, torch.eye(2)[[0] * 4]) - generator(z, torch.eye(2)[[1] * 4])).abs().max() > 0.1
+    assert (
+        generator(z, torch.eye(2)[[0] * 4]) - generator(z, torch.eye(2)[[1] * 4])
+    ).abs().max() > 0.1
 
 
 def test_standard_deviation_of_a_batch():
     a, b = torch.zeros(1, 2, 3, 3), torch.ones(1, 2, 3, 3)
-    close(batch_std(torch.cat([a, a, a, a])), torch.full((4,), 1e-4), 1e-6)                 # collapsed
-    close(batch_std(torch.cat([a, b, a, b])), torch.full((4,), 0.5), 1e-6)                  # mean 1/2, all at 1/2 from it
-    b[:, 1] = 0                                                                             # one feature of two differs
+    close(batch_std(torch.cat([a, a, a, a])), torch.full((4,), 1e-4), 1e-6)  # collapsed
+    close(
+        batch_std(torch.cat([a, b, a, b])), torch.full((4,), 0.5), 1e-6
+    )  # mean 1/2, all at 1/2 from it
+    b[:, 1] = 0  # one feature of two differs
     close(batch_std(torch.cat([a, b, a, b])), torch.full((4,), 0.25), 1e-4)
-    close(batch_std(torch.cat([a, 4 * b, a, a])), torch.full((4,), 0.5 * 4 * math.sqrt(3 / 16)), 1e-4)
+    close(
+        batch_std(torch.cat([a, 4 * b, a, a])), torch.full((4,), 0.5 * 4 * math.sqrt(3 / 16)), 1e-4
+    )
 
 
 @pytest.mark.parametrize("n", [1, 2, 3, 4, 5, 7, 8, 9, 12, 13, 16, 19, 24, 64])
@@ -267,8 +327,17 @@ def test_gradients_reach_every_layer_that_has_grown_and_no_other():
         for net, images in ((generator, "to_image"), (critic, "from_image")):
             for name, parameter in net.named_parameters():
                 part, level = name.split(".")[:2]
-                there = int(level) in used if part == images else int(level) <= last if part == "blocks" else True
-                assert (parameter.grad is not None and bool(parameter.grad.any())) == there, (growth, name)
+                there = (
+                    int(level) in used
+                    if part == images
+                    else int(level) <= last
+                    if part == "blocks"
+                    else True
+                )
+                assert (parameter.grad is not None and bool(parameter.grad.any())) == there, (
+                    growth,
+                    name,
+                )
                 assert there or parameter.grad is None
 
 
@@ -291,7 +360,11 @@ def test_slopes_and_bfloat16(growth):
     slope.square().sum().backward(inputs=list(critic.parameters()))
     assert torch.allclose(scores, plain, atol=0.1 * plain.abs().max().item())
     reached = [p.grad for p in critic.parameters() if p.grad is not None]
-    assert len(reached) > 8 and all(grad.isfinite().all() for grad in reached) and slope.abs().max() > 0
+    assert (
+        len(reached) > 8
+        and all(grad.isfinite().all() for grad in reached)
+        and slope.abs().max() > 0
+    )
 
 
 def test_activations_are_channels_last():
@@ -300,7 +373,11 @@ def test_activations_are_channels_last():
     orders = []
     for net in (generator, critic):
         for block in net.blocks:
-            block.register_forward_hook(lambda _, inputs, h: orders.append(h.is_contiguous(memory_format=torch.channels_last)))
+            block.register_forward_hook(
+                lambda _, inputs, h: orders.append(
+                    h.is_contiguous(memory_format=torch.channels_last)
+                )
+            )
     critic(generator(draw(4, 6)))
     assert orders == [True] * 6
 
@@ -309,4 +386,6 @@ def test_spectral_norm_takes_the_place_of_the_scale():
     _, critic = nets((1, 8, 8))
     for module in with_spectral_norm(critic).modules():
         if isinstance(module, nn.Conv2d | nn.Linear):
-            assert torch.linalg.matrix_norm(module.weight.flatten(1), 2).item() == pytest.approx(1, abs=1e-5)
+            assert torch.linalg.matrix_norm(module.weight.flatten(1), 2).item() == pytest.approx(
+                1, abs=1e-5
+            )

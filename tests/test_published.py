@@ -11,9 +11,9 @@ from safetensors.torch import load_file, save_file
 
 from fromnoise.core.errors import DataError, FromNoiseError, UsageError
 from fromnoise.core.rng import Rng
-from fromnoise.measures import published
-from fromnoise.measures.published import load_published
-from fromnoise.nets import dinov2, inception
+from fromnoise.measures.published import dinov2, inception
+from fromnoise.measures.published import networks as published
+from fromnoise.measures.published.networks import load_published
 
 
 def on_paper(make):
@@ -23,7 +23,11 @@ def on_paper(make):
 
 
 def shapes_of(net) -> dict:
-    return {name: tuple(value.shape) for name, value in net.state_dict().items() if not name.endswith("num_batches_tracked")}
+    return {
+        name: tuple(value.shape)
+        for name, value in net.state_dict().items()
+        if not name.endswith("num_batches_tracked")
+    }
 
 
 def made_up(shapes: dict) -> dict:
@@ -56,7 +60,10 @@ def images(n: int, channels: int = 3, side: int = 8) -> torch.Tensor:
 @pytest.fixture(scope="module")
 def inception_file(tmp_path_factory):
     head = {"fc.weight": (1008, 2048), "fc.bias": (1008,)}
-    return written(tmp_path_factory.mktemp("inception"), made_up(shapes_of(on_paper(inception.Inception)) | head))
+    return written(
+        tmp_path_factory.mktemp("inception"),
+        made_up(shapes_of(on_paper(inception.Inception)) | head),
+    )
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +73,10 @@ def inception_net(inception_file):
 
 @pytest.fixture(scope="module")
 def dino_file(tmp_path_factory):
-    return written(tmp_path_factory.mktemp("dino"), made_up(shapes_of(on_paper(lambda: dinov2.DINOv2(384, grid=16)))))
+    return written(
+        tmp_path_factory.mktemp("dino"),
+        made_up(shapes_of(on_paper(lambda: dinov2.DINOv2(384, grid=16)))),
+    )
 
 
 @pytest.fixture(scope="module")
@@ -77,23 +87,57 @@ def dino_net(dino_file):
 # -- sizes ---------------------------------------------------------------------------------------------------------
 def test_inception_has_the_weights_of_the_papers_table():
     """Convolutions counted block by block; 21,785,568 is also what Inception-v3 is known to have without classifier."""
-    a = lambda n, p: n * (64 + 48 + 64 + p) + 25 * 48 * 64 + 9 * (64 * 96 + 96 * 96)
+
+    def a(n, p):
+        return n * (64 + 48 + 64 + p) + 25 * 48 * 64 + 9 * (64 * 96 + 96 * 96)
+
     b = 9 * 288 * 384 + 288 * 64 + 9 * (64 * 96 + 96 * 96)
-    c = lambda w: 768 * (192 + w + w + 192) + 7 * (w * w + w * 192) + 7 * (3 * w * w + w * 192)
+
+    def c(w):
+        return 768 * (192 + w + w + 192) + 7 * (w * w + w * 192) + 7 * (3 * w * w + w * 192)
+
     d = 768 * (192 + 192) + 9 * 192 * 320 + 7 * 2 * 192 * 192 + 9 * 192 * 192
-    e = lambda n: n * (320 + 384 + 448 + 192) + 3 * 2 * 384 * 384 + 9 * 448 * 384 + 3 * 2 * 384 * 384
+
+    def e(n):
+        return n * (320 + 384 + 448 + 192) + 3 * 2 * 384 * 384 + 9 * 448 * 384 + 3 * 2 * 384 * 384
+
     stem = 9 * (3 * 32 + 32 * 32 + 32 * 64) + 64 * 80 + 9 * 80 * 192
-    total = stem + a(192, 32) + a(256, 64) + a(288, 64) + b + c(128) + 2 * c(160) + c(192) + d + e(1280) + e(2048)
+    total = (
+        stem
+        + a(192, 32)
+        + a(256, 64)
+        + a(288, 64)
+        + b
+        + c(128)
+        + 2 * c(160)
+        + c(192)
+        + d
+        + e(1280)
+        + e(2048)
+    )
     net = on_paper(inception.Inception)
-    assert sum(w.numel() for name, w in net.named_parameters() if name.endswith("conv.weight")) == total == 21_751_136
-    assert sum(w.numel() for w in net.parameters()) == 21_785_568  # and a scale and a shift for 17,216 channels
-    assert len(shapes_of(net)) == 94 * 5  # 94 convolutions, each with four numbers a channel of batch normalisation
+    assert (
+        sum(w.numel() for name, w in net.named_parameters() if name.endswith("conv.weight"))
+        == total
+        == 21_751_136
+    )
+    assert (
+        sum(w.numel() for w in net.parameters()) == 21_785_568
+    )  # and a scale and a shift for 17,216 channels
+    assert (
+        len(shapes_of(net)) == 94 * 5
+    )  # 94 convolutions, each with four numbers a channel of batch normalisation
 
 
-@pytest.mark.parametrize("width,count,name", [(384, 22_056_576, "vits14"), (768, 86_580_480, "vitb14"), (1024, 304_368_640, "vitl14")])
+@pytest.mark.parametrize(
+    "width,count,name",
+    [(384, 22_056_576, "vits14"), (768, 86_580_480, "vitb14"), (1024, 304_368_640, "vitl14")],
+)
 def test_dinov2_has_the_known_number_of_parameters(width, count, name):
     net = on_paper(lambda: dinov2.DINOv2(width))
-    assert sum(w.numel() for w in net.parameters()) + width == count  # the token of masks is not loaded
+    assert (
+        sum(w.numel() for w in net.parameters()) + width == count
+    )  # the token of masks is not loaded
     assert dinov2.SIZES[width][0] == name
     assert net(torch.empty(2, 3, 224, 224, device="meta")).shape == (2, width)
 
@@ -118,16 +162,26 @@ def test_pillows_bicubic():
     free = inception.pil_bicubic(edge, 299)
     assert free.min() < -10 and free.max() > 265 and inception.clean(edge).equal(free.clamp(0, 255))
     assert inception.clean(torch.full((2, 3, 5, 7), 77.0)).sub(77).abs().max() < 1e-4
-    ramp = torch.arange(64.0).expand(1, 1, 64, 64)  # half-pixel centres: pixel i of half as many lies at 2 i + 1/2
-    assert torch.allclose(inception.pil_bicubic(ramp, 32)[0, 0, 9, 3:-3], 2 * torch.arange(3.0, 29.0) + 0.5, atol=1e-4)
-    assert dinov2.in_bytes(edge).equal(dinov2.in_bytes(edge).round()) and not dinov2.clean(edge).equal(dinov2.in_bytes(edge))
+    ramp = torch.arange(64.0).expand(
+        1, 1, 64, 64
+    )  # half-pixel centres: pixel i of half as many lies at 2 i + 1/2
+    assert torch.allclose(
+        inception.pil_bicubic(ramp, 32)[0, 0, 9, 3:-3], 2 * torch.arange(3.0, 29.0) + 0.5, atol=1e-4
+    )
+    assert dinov2.in_bytes(edge).equal(dinov2.in_bytes(edge).round()) and not dinov2.clean(
+        edge
+    ).equal(dinov2.in_bytes(edge))
 
 
 def test_inputs_of_the_networks():
     levels = torch.tensor([0.0, 128.0, 255.0]).view(1, 3, 1, 1).expand(1, 3, 6, 6)
-    assert inception.prepare(levels, "tf1-bilinear")[0, :, 150, 150].tolist() == pytest.approx([-1, 0, 127 / 128], abs=1e-6)
+    assert inception.prepare(levels, "tf1-bilinear")[0, :, 150, 150].tolist() == pytest.approx(
+        [-1, 0, 127 / 128], abs=1e-6
+    )
     found = dinov2.prepare(levels, "pil-bicubic")[0, :, 100, 100]
-    assert torch.allclose(found, torch.tensor([-0.485 / 0.229, (128 / 255 - 0.456) / 0.224, (1 - 0.406) / 0.225]))
+    assert torch.allclose(
+        found, torch.tensor([-0.485 / 0.229, (128 / 255 - 0.456) / 0.224, (1 - 0.406) / 0.225])
+    )
 
 
 def cubic(t: torch.Tensor) -> torch.Tensor:
@@ -146,27 +200,46 @@ def test_positions_are_read_where_facebooks_code_reads_them():
     found = embed.positions(16).detach()
     assert found.shape == (1, 257, 2) and (found[0, 0] == 99).all()
     at = (torch.arange(16) + 0.5) * 37 / 16.1 - 0.5
-    weights = cubic(at[:, None] - torch.arange(37.0))  # 16 37; no neighbour of the inner ones lies outside
+    weights = cubic(
+        at[:, None] - torch.arange(37.0)
+    )  # 16 37; no neighbour of the inner ones lies outside
     rows, columns = weights @ torch.arange(37.0).sin(), weights @ torch.arange(37.0).cos()
     found = found[0, 1:].view(16, 16, 2)
-    assert torch.allclose(found[1:-1, 3, 0], rows[1:-1], atol=1e-4) and torch.allclose(found[5, 1:-1, 1], columns[1:-1], atol=1e-4)
+    assert torch.allclose(found[1:-1, 3, 0], rows[1:-1], atol=1e-4) and torch.allclose(
+        found[5, 1:-1, 1], columns[1:-1], atol=1e-4
+    )
     assert embed.positions(37) is embed.position_embeddings
 
 
 # -- features ------------------------------------------------------------------------------------------------------
-TORCH_FIDELITY = {0: 13.3026, 319: 3.99719, 320: 0.132374, 703: 2.88308, 704: 0.0174082, 1088: 2.7793, 1471: 0.527056, 1472: 6.77489, 1856: 19.9879}
+TORCH_FIDELITY = {
+    0: 13.3026,
+    319: 3.99719,
+    320: 0.132374,
+    703: 2.88308,
+    704: 0.0174082,
+    1088: 2.7793,
+    1471: 0.527056,
+    1472: 6.77489,
+    1856: 19.9879,
+}
 TRANSFORMERS = {0: 1.78459, 1: 0.888315, 100: -1.09208, 200: -0.0108919, 383: 0.364636}
 
 
 def agrees(features, golden: dict) -> bool:
-    return all(features[0, i].item() == pytest.approx(value, rel=2e-4) for i, value in golden.items())
+    return all(
+        features[0, i].item() == pytest.approx(value, rel=2e-4) for i, value in golden.items()
+    )
 
 
 def test_inception_is_torch_fidelitys(inception_net, inception_file):
     x = images(3)
     features = inception_net(x)
     assert features.shape == (3, 2048) and features.dtype == torch.float64
-    assert inception_net.name == f"inception-2015/tf1-bilinear/{inception_file[1][:12]}" and inception_net.dims == 2048
+    assert (
+        inception_net.name == f"inception-2015/tf1-bilinear/{inception_file[1][:12]}"
+        and inception_net.dims == 2048
+    )
     assert agrees(features, TORCH_FIDELITY)
     alone = inception_net(x[2:])
     assert torch.allclose(features[2:], alone, rtol=1e-5, atol=1e-5 * features.abs().max().item())
@@ -185,10 +258,14 @@ def test_dinov2_is_hugging_faces(dino_net, dino_file):
     x = images(3)
     features = dino_net(x)
     assert features.shape == (3, 384) and features.dtype == torch.float64
-    assert dino_net.name == f"dinov2-vits14/pil-bicubic/{dino_file[1][:12]}" and dino_net.dims == 384
+    assert (
+        dino_net.name == f"dinov2-vits14/pil-bicubic/{dino_file[1][:12]}" and dino_net.dims == 384
+    )
     assert agrees(features, TRANSFORMERS)
     alone = dino_net(x[2:])
-    assert torch.allclose(features[2:], alone, rtol=1e-5, atol=1e-5) and dino_net(x[2:]).equal(alone)
+    assert torch.allclose(features[2:], alone, rtol=1e-5, atol=1e-5) and dino_net(x[2:]).equal(
+        alone
+    )
 
 
 def test_batches_grey_and_pixels_as_an_image_file_has_them(dino_net, monkeypatch):
@@ -205,7 +282,9 @@ def test_batches_grey_and_pixels_as_an_image_file_has_them(dino_net, monkeypatch
 
 def test_a_prefix_a_head_and_half_precision(tmp_path):
     shapes = shapes_of(on_paper(lambda: dinov2.DINOv2(384))) | {"embeddings.mask_token": (1, 384)}
-    tensors = {f"dinov2.{name}": torch.zeros(shape, dtype=torch.float16) for name, shape in shapes.items()}
+    tensors = {
+        f"dinov2.{name}": torch.zeros(shape, dtype=torch.float16) for name, shape in shapes.items()
+    }
     tensors["dinov2.layernorm.bias"] += 0.5
     net = load_published(*written(tmp_path, tensors | {"classifier.weight": torch.zeros(5, 768)}))
     assert net.name.startswith("dinov2-vits14/") and net.net.embeddings.grid == 37
@@ -242,27 +321,50 @@ def test_files_that_are_none(dino_file, tmp_path):
 
 
 def test_other_tensors(tmp_path):
-    zeros = lambda shapes: {name: torch.zeros(shape, dtype=torch.float16) for name, shape in shapes.items()}
-    refused = lambda shapes: refusal(DataError, *written(tmp_path, zeros(shapes)))
+    def zeros(shapes):
+        return {name: torch.zeros(shape, dtype=torch.float16) for name, shape in shapes.items()}
+
+    def refused(shapes):
+        return refusal(DataError, *written(tmp_path, zeros(shapes)))
+
     right = shapes_of(on_paper(inception.Inception))
-    assert "neither FID's Inception-v3 nor a DINOv2" in refused({"layer.weight": (2, 3), "a": (1,), "b": (1,), "c": (1,)})
+    assert "neither FID's Inception-v3 nor a DINOv2" in refused(
+        {"layer.weight": (2, 3), "a": (1,), "b": (1,), "c": (1,)}
+    )
     assert "neither" in refused({"embeddings.position_embeddings": (1, 1370, 1536)})
     assert "neither" in refused({"embeddings.position_embeddings": (5,)})
     first = "Conv2d_1a_3x3.conv.weight"
     assert "lacks Conv2d_1a_3x3.bn.weight and 468 more" in refused({first: right[first]})
-    lacking = {name: shape for name, shape in right.items() if name != "Mixed_6e.branch_pool.bn.bias"}
+    lacking = {
+        name: shape for name, shape in right.items() if name != "Mixed_6e.branch_pool.bn.bias"
+    }
     assert refused(lacking).endswith("it lacks Mixed_6e.branch_pool.bn.bias")
     assert "has beyond it AuxLogits.fc.bias" in refused(right | {"AuxLogits.fc.bias": (1000,)})
-    line = refused(right | {"fc.weight": (1000, 2048), "fc.bias": (1000,)})  # torchvision's: the same names, another network
+    line = refused(
+        right | {"fc.weight": (1000, 2048), "fc.bias": (1000,)}
+    )  # torchvision's: the same names, another network
     assert "another shape of fc.weight (1000, 2048) instead of (1008, 2048) and 1 more" in line
-    assert "encoder.layer.0.layer_scale1.lambda1" in refused({k: s for k, s in shapes_of(on_paper(lambda: dinov2.DINOv2(384))).items() if "lambda1" not in k})
-    assert "position_embeddings (1, 1371, 384) instead of" in refused(shapes_of(on_paper(lambda: dinov2.DINOv2(384))) | {"embeddings.position_embeddings": (1, 1371, 384)})  # fmt: skip
+    assert "encoder.layer.0.layer_scale1.lambda1" in refused(
+        {
+            k: s
+            for k, s in shapes_of(on_paper(lambda: dinov2.DINOv2(384))).items()
+            if "lambda1" not in k
+        }
+    )
+    assert "position_embeddings (1, 1371, 384) instead of" in refused(
+        shapes_of(on_paper(lambda: dinov2.DINOv2(384)))
+        | {"embeddings.position_embeddings": (1, 1371, 384)}
+    )
 
 
 def test_counters_of_training_are_passed_over(tmp_path):
     right = shapes_of(on_paper(inception.Inception))
     tensors = {name: torch.zeros(shape, dtype=torch.float16) for name, shape in right.items()}
-    counters = {name.replace("running_mean", "num_batches_tracked"): torch.tensor(7) for name in right if name.endswith("running_mean")}
+    counters = {
+        name.replace("running_mean", "num_batches_tracked"): torch.tensor(7)
+        for name in right
+        if name.endswith("running_mean")
+    }
     net = load_published(*written(tmp_path, tensors | counters)).net
     assert not any(value.is_meta for value in net.state_dict().values()) and not net.training
 

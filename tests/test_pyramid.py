@@ -12,18 +12,18 @@ from fromnoise.core.errors import DataError, UsageError
 from fromnoise.core.rng import Rng
 from fromnoise.core.spec import DataSpec
 from fromnoise.data import Dataset, Split
-from fromnoise.evaluate.quality import Samples, Yardstick, quality
+from fromnoise.evaluate.quality import measure_quality
+from fromnoise.evaluate.quality_reference import QualityReference
+from fromnoise.evaluate.samples import Samples
 from fromnoise.measures import pyramid
-from fromnoise.measures.pyramid import (
-    cut_all,
+from fromnoise.measures.laplacian import (
     doubled,
     halved,
     laplacian_pyramid,
     level_shapes,
-    places,
-    pyramid_swd,
     reconstructed,
 )
+from fromnoise.measures.pyramid import cut_all, places, pyramid_swd
 
 BINOMIAL = np.outer([1, 4, 6, 4, 1], [1, 4, 6, 4, 1])[None, None] / 256
 
@@ -40,7 +40,9 @@ def test_filters_are_those_of_scipy(size):
     assert np.allclose(halved(x), small, atol=1e-12)
     between = np.zeros(x.shape)
     between[:, :, ::2, ::2] = small
-    assert np.allclose(doubled(halved(x), size), ndimage.convolve(between, 4 * BINOMIAL, mode="mirror"), atol=1e-12)
+    assert np.allclose(
+        doubled(halved(x), size), ndimage.convolve(between, 4 * BINOMIAL, mode="mirror"), atol=1e-12
+    )
 
 
 @pytest.mark.parametrize("shape", [(1, 64, 64), (3, 33, 70), (4, 135, 101), (2, 28, 28), (1, 5, 9)])
@@ -48,12 +50,20 @@ def test_images_come_back_from_their_pyramid(shape):
     x = noise("x", 3, *shape)
     levels = laplacian_pyramid(x)
     assert [tuple(level.shape[2:]) for level in levels] == level_shapes(shape)
-    assert torch.allclose(reconstructed(levels), x, atol=1e-5) and all(level.shape[:2] == x.shape[:2] for level in levels)
+    assert torch.allclose(reconstructed(levels), x, atol=1e-5) and all(
+        level.shape[:2] == x.shape[:2] for level in levels
+    )
 
 
 def test_levels_end_at_sixteen_pixels():
-    sides = lambda *size: [min(pair) for pair in level_shapes((3, *size))]
-    assert sides(256, 256) == [256, 128, 64, 32, 16] and sides(28, 28) == [28] and sides(31, 200) == [31]
+    def sides(*size):
+        return [min(pair) for pair in level_shapes((3, *size))]
+
+    assert (
+        sides(256, 256) == [256, 128, 64, 32, 16]
+        and sides(28, 28) == [28]
+        and sides(31, 200) == [31]
+    )
     assert sides(32, 32) == [32, 16] and sides(63, 63) == [63, 32, 16] and sides(8, 8) == [8]
 
 
@@ -76,7 +86,9 @@ def test_patches_are_windows_of_their_image_and_level():
     assert found.shape == (12, 5, 2, 49)
     for i, p in ((0, 0), (11, 4)):
         row, column = where[0][i, p]
-        assert torch.equal(found[i, p, 0].view(7, 7), x[i, 0, row : row + 7, column : column + 7]) and torch.equal(found[i, p, 1], -found[i, p, 0])
+        assert torch.equal(
+            found[i, p, 0].view(7, 7), x[i, 0, row : row + 7, column : column + 7]
+        ) and torch.equal(found[i, p, 1], -found[i, p, 0])
     assert torch.equal(where[0][0], where[0][9]) and not torch.equal(where[0][0], where[0][10])
 
 
@@ -103,10 +115,16 @@ def test_equal_sets_are_at_no_distance():
 def test_shift_and_contrast_of_noise_in_closed_form():
     """Along a unit vector u a shift is delta |sum u|, on average delta 7 G(d/2) / (sqrt(pi) G((d+1)/2)), d = 49; a factor s is |s - 1| sqrt(2/pi)."""
     x, y = noise("x", 400, 1, 16, 16), noise("y", 400, 1, 16, 16)
-    measured = lambda z: pyramid_swd(z, y, Rng(0), patches=16, directions=256)
+
+    def measured(z):
+        return pyramid_swd(z, y, Rng(0), patches=16, directions=256)
+
     usual = 7 * math.exp(gammaln(24.5) - gammaln(25)) / math.sqrt(math.pi)
     shifted = measured(x + 0.5)["mean"]
-    assert shifted.value == pytest.approx(500 * usual, abs=4 * shifted.se) and shifted.se < 0.06 * shifted.value
+    assert (
+        shifted.value == pytest.approx(500 * usual, abs=4 * shifted.se)
+        and shifted.se < 0.06 * shifted.value
+    )
     scaled = measured(1.5 * x)["mean"]
     assert scaled.value == pytest.approx(500 * math.sqrt(2 / math.pi), rel=0.02)
     for found in (shifted, scaled):  # the paper's number cannot see either
@@ -116,7 +134,13 @@ def test_shift_and_contrast_of_noise_in_closed_form():
 
 def test_each_scale_sees_its_own():
     x, y = noise("x", 200, 2, 64, 64), noise("y", 200, 2, 64, 64)
-    away = lambda z: {name: found.value / found.null for name, found in pyramid_swd(z, y, Rng(0), patches=64, directions=64).items()}
+
+    def away(z):
+        return {
+            name: found.value / found.null
+            for name, found in pyramid_swd(z, y, Rng(0), patches=64, directions=64).items()
+        }
+
     shift = away(x + 0.2)
     assert shift["16"] > 5 and max(shift["64"], shift["32"]) < 1.3
     tap = torch.tensor([0.1, 0.8, 0.1]).double()
@@ -130,7 +154,10 @@ def test_two_draws_of_one_law_are_at_the_null():
     """Images of nearly one grey each: patches of an image are alike, so that images and not patches count."""
     found = []
     for i in range(30):
-        x, y = (Rng(i).normal(name, (100, 1, 1, 1)) + 0.3 * Rng(i).normal(name + "s", (100, 1, 16, 16)) for name in "xy")
+        x, y = (
+            Rng(i).normal(name, (100, 1, 1, 1)) + 0.3 * Rng(i).normal(name + "s", (100, 1, 16, 16))
+            for name in "xy"
+        )
         found.append(pyramid_swd(x, y, Rng(i), patches=4, directions=64)["mean"])
     null = np.mean([f.null for f in found])
     assert np.mean([f.value for f in found]) == pytest.approx(null, rel=0.2) and null > 60
@@ -138,8 +165,16 @@ def test_two_draws_of_one_law_are_at_the_null():
 
 def test_errors_are_those_over_draws_of_images():
     """Noise of another strength in each image is alike in all directions: what is left is the draw of images."""
-    draw = lambda i, name, usual: (usual + 0.8 * Rng(i).normal(name, (100, 1, 1, 1))) * Rng(i).normal(name + "s", (100, 1, 16, 16))
-    found = [pyramid_swd(draw(i, "x", 4.0), draw(i, "y", 2.0), Rng(i), patches=4, directions=64)["mean"] for i in range(40)]
+
+    def draw(i, name, usual):
+        return (usual + 0.8 * Rng(i).normal(name, (100, 1, 1, 1))) * Rng(i).normal(
+            name + "s", (100, 1, 16, 16)
+        )
+
+    found = [
+        pyramid_swd(draw(i, "x", 4.0), draw(i, "y", 2.0), Rng(i), patches=4, directions=64)["mean"]
+        for i in range(40)
+    ]
     spread = np.std([f.value for f in found], ddof=1)
     assert np.sqrt(np.mean([f.se**2 for f in found])) == pytest.approx(spread, rel=0.35)
     mean = np.mean([f.value for f in found])
@@ -148,7 +183,9 @@ def test_errors_are_those_over_draws_of_images():
 
 def test_order_of_images_matters_no_more_than_chance():
     x, y = noise("x", 200, 1, 16, 16) + 0.2, noise("y", 200, 1, 16, 16)
-    one, other, again = (pyramid_swd(z, y, Rng(0), patches=16, directions=64)["mean"] for z in (x, x.flip(0), x))
+    one, other, again = (
+        pyramid_swd(z, y, Rng(0), patches=16, directions=64)["mean"] for z in (x, x.flip(0), x)
+    )
     assert other.value == pytest.approx(one.value, abs=2 * one.se) and other != one == again
 
 
@@ -159,22 +196,39 @@ def test_small_images_and_constant_channels(shape):
     assert math.isfinite(found.value) and found.value > found.null
 
 
-@pytest.mark.parametrize("call, error, says", [
-    (lambda x: pyramid_swd(x[:19], x, Rng(0)), UsageError, "20 of each or more"),
-    (lambda x: pyramid_swd(x[:, :, :9], x, Rng(0)), UsageError, "do not go together"),
-    (lambda x: pyramid_swd(x[0], x, Rng(0)), UsageError, "do not go together"),
-    (lambda x: pyramid_swd(x / 0, x, Rng(0)), DataError, "not finite"),
-    (lambda x: pyramid.compare([x[:, :, None, :49]], [x[:, :1, None, :49]], Rng(0)), UsageError, "do not go together"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "call, error, says",
+    [
+        (lambda x: pyramid_swd(x[:19], x, Rng(0)), UsageError, "20 of each or more"),
+        (lambda x: pyramid_swd(x[:, :, :9], x, Rng(0)), UsageError, "do not go together"),
+        (lambda x: pyramid_swd(x[0], x, Rng(0)), UsageError, "do not go together"),
+        (lambda x: pyramid_swd(x / 0, x, Rng(0)), DataError, "not finite"),
+        (
+            lambda x: pyramid.compare([x[:, :, None, :49]], [x[:, :1, None, :49]], Rng(0)),
+            UsageError,
+            "do not go together",
+        ),
+    ],
+)
 def test_bad_input_is_refused(call, error, says):
     with pytest.raises(error, match=says):
         call(noise("x", 30, 3, 16, 16))
 
 
 def test_few_large_images_are_taken_and_many_small_ones():
-    assert pyramid.images_of((1, 28, 28), 10_000, 20_000) == 8192 and pyramid.images_of((3, 256, 256), 10_000) == 1365
-    assert pyramid.images_of((3, 1024, 1024), 10_000) == 500 and pyramid.images_of((3, 1024, 1024), 60) == 60
-    assert pyramid.patches_of(50) == 128 and pyramid.patches_of(1000) == 32 and pyramid.patches_of(10_000) == 4
+    assert (
+        pyramid.images_of((1, 28, 28), 10_000, 20_000) == 8192
+        and pyramid.images_of((3, 256, 256), 10_000) == 1365
+    )
+    assert (
+        pyramid.images_of((3, 1024, 1024), 10_000) == 500
+        and pyramid.images_of((3, 1024, 1024), 60) == 60
+    )
+    assert (
+        pyramid.patches_of(50) == 128
+        and pyramid.patches_of(1000) == 32
+        and pyramid.patches_of(10_000) == 4
+    )
 
 
 # -- in a report ------------------------------------------------------------------------------------------------
@@ -183,30 +237,64 @@ def images(n: int, side: int, seed: int) -> np.ndarray:
 
 
 def of(side: int) -> Dataset:
-    splits = {name: Split(images(120, side, seed), None, 256) for seed, name in enumerate(("train", "validation", "test"))}
+    splits = {
+        name: Split(images(120, side, seed), None, 256)
+        for seed, name in enumerate(("train", "validation", "test"))
+    }
     return Dataset("noise", DataSpec("image", (1, side, side), 256), splits, "0123456789abcdef")
 
 
-@pytest.mark.parametrize("side, names", [(32, ["pyramid_swd", "pyramid_swd_32", "pyramid_swd_16"]), (16, ["pyramid_swd"]), (15, [])])
+@pytest.mark.parametrize(
+    "side, names",
+    [(32, ["pyramid_swd", "pyramid_swd_32", "pyramid_swd_16"]), (16, ["pyramid_swd"]), (15, [])],
+)
 def test_rows_of_a_report(side, names, monkeypatch):
     monkeypatch.setattr(pyramid, "PATCHES", 2**10)  # fewer patches, as fast as a test should be
     dataset = of(side)
-    yardstick, x = Yardstick(dataset), dataset.batch("validation", slice(0, 100)).x
-    rows = [row for row in quality(yardstick, Samples.of(x)) if row["name"].startswith("pyramid")]
+    quality_reference, x = QualityReference(dataset), dataset.batch("validation", slice(0, 100)).x
+    rows = [
+        row
+        for row in measure_quality(quality_reference, Samples.of(x))
+        if row["name"].startswith("pyramid")
+    ]
     assert [row["name"] for row in rows] == names
     blocks = Samples(100, lambda: iter(x.split(33)))
-    assert rows == [row for row in quality(yardstick, blocks) if row["name"].startswith("pyramid")]
-    dull = {row["name"]: row for row in quality(yardstick, Samples.of(x / 2)) if row["name"].startswith("pyramid")}
+    assert rows == [
+        row for row in measure_quality(quality_reference, blocks) if row["name"].startswith("pyramid")
+    ]
+    dull = {
+        row["name"]: row
+        for row in measure_quality(quality_reference, Samples.of(x / 2))
+        if row["name"].startswith("pyramid")
+    }
     for row in rows:
-        assert row["n"] == row["m"] == 100 and row["group"] == "referees" and row["better"] == "lower" and row["reference"].endswith("train[:100]")
-        assert row["interval"][0] < 1.5 * row["null"] and row["real"] == pytest.approx(row["null"], rel=0.5)
+        assert (
+            row["n"] == row["m"] == 100
+            and row["group"] == "referees"
+            and row["better"] == "lower"
+            and row["reference"].endswith("train[:100]")
+        )
+        assert row["interval"][0] < 1.5 * row["null"] and row["real"] == pytest.approx(
+            row["null"], rel=0.5
+        )
         assert dull[row["name"]]["value"] > 5 * row["null"] > 2 * dull[row["name"]]["raw"]
 
 
 def test_fewer_test_images_cannot_stand_in_for_more_samples(monkeypatch):
     monkeypatch.setattr(pyramid, "PATCHES", 2**10)
     dataset = of(16)
-    more = Samples.of(torch.cat([dataset.batch(part, slice(0, 60)).x for part in ("validation", "test", "validation")]))
-    small = Dataset("noise", dataset.spec, dataset.splits | {"test": Split(images(40, 16, 3), None, 256)}, "0123456789abcdef")
-    row = next(row for row in quality(Yardstick(small), more) if row["name"] == "pyramid_swd")
+    more = Samples.of(
+        torch.cat(
+            [dataset.batch(part, slice(0, 60)).x for part in ("validation", "test", "validation")]
+        )
+    )
+    small = Dataset(
+        "noise",
+        dataset.spec,
+        dataset.splits | {"test": Split(images(40, 16, 3), None, 256)},
+        "0123456789abcdef",
+    )
+    row = next(
+        row for row in measure_quality(QualityReference(small), more) if row["name"] == "pyramid_swd"
+    )
     assert row["real"] is None and row["value"] and row["n"] == 120

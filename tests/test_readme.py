@@ -13,10 +13,19 @@ BLOCKS = re.findall(r"```(\w*)\n(.*?)```", README, re.S)
 
 
 def test_shell_blocks(capsys):
-    commands = [line for _, block in BLOCKS for line in block.splitlines() if line.startswith("fromnoise ")]
+    commands = [
+        line for _, block in BLOCKS for line in block.splitlines() if line.startswith("fromnoise ")
+    ]
     assert len(commands) >= 3
     for line in commands:
-        words = shlex.split(re.sub(r"--minutes [\d.]+", "--steps 8 --threads 1", line.replace("--data mnist", "--data digits")), comments=True)
+        words = shlex.split(
+            re.sub(
+                r"--minutes [\d.]+",
+                "--steps 8 --threads 1",
+                line.replace("--data mnist", "--data digits"),
+            ),
+            comments=True,
+        )
         assert main(words[1:]) == 0, (line, capsys.readouterr().err)
 
 
@@ -30,7 +39,9 @@ def test_python_blocks():
 @pytest.mark.parametrize("line", [line for line in re.findall(r"`(fromnoise [^`]*)`", README)])
 def test_commands_in_the_text_name_verbs_and_options_that_exist(line, capsys):
     words = shlex.split(line)[1:]
-    verb = [word for word in words if not word.startswith("-")][: 2 if words[0] in ("data", "train") else 1]
+    verb = [word for word in words if not word.startswith("-")][
+        : 2 if words[0] in ("data", "train") else 1
+    ]
     if verb[-1].endswith(".py"):
         verb = ["train", "vae"] if verb[0] == "train" else verb
     assert main([*verb, "--help"]) == 0

@@ -6,21 +6,33 @@ from pathlib import Path
 
 import pytest
 
+from fromnoise.checks.exactness import first_difference
 from fromnoise.cli import main
-from fromnoise.conformance import first_difference
 from fromnoise.core.errors import StorageError
-from fromnoise.core.files import parse_json, read_json, sealed, sha256
-from fromnoise.core.records import read_report
-from fromnoise.core.run import Run
-from fromnoise.training import checkpoint, launch
-from fromnoise.training.restore import restore
-from fromnoise.training.verify import verify
+from fromnoise.core.files import sha256
+from fromnoise.core.json_files import parse_json, read_json, sealed
+from fromnoise.runs import checkpoint, checkpoint_writer
+from fromnoise.runs.directory import Run
+from fromnoise.runs.load import load_run
+from fromnoise.runs.records.report import read_report
+from fromnoise.runs.verify import verify
+from fromnoise.training.launch import start_run
+from fromnoise.training.plan import make_plan
+from fromnoise.training.resume import resume_run
 
-TINY = dict(hidden=(8,), latent_dim=2, steps=20, batch_size=32, intervals=4, validation_examples=50, threads=1)
+TINY = dict(
+    hidden=(8,),
+    latent_dim=2,
+    steps=20,
+    batch_size=32,
+    intervals=4,
+    validation_examples=50,
+    threads=1,
+)
 
 
 def train(path="run", family="vae", **options):
-    return launch.start(launch.plan(family, **TINY | options), path)
+    return start_run(make_plan(family, **TINY | options), path)
 
 
 def rewrite(path: Path, change) -> None:
@@ -34,8 +46,30 @@ def rewrite(path: Path, change) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    [b"[" * 200_000, b'{"a": 1, "a": 2}', b"NaN", b"1e999", b"9" * 5000, b'"\\ud800"', b"\xff", b"", b"[" * 100 + b"]" * 100, b"[" + b"[],[]," * 2_000_000 + b"1]"],
-    ids=["open brackets", "twice", "nan", "infinite", "large", "surrogate", "no utf-8", "empty", "nested", "many"],
+    [
+        b"[" * 200_000,
+        b'{"a": 1, "a": 2}',
+        b"NaN",
+        b"1e999",
+        b"9" * 5000,
+        b'"\\ud800"',
+        b"\xff",
+        b"",
+        b"[" * 100 + b"]" * 100,
+        b"[" + b"[],[]," * 2_000_000 + b"1]",
+    ],
+    ids=[
+        "open brackets",
+        "twice",
+        "nan",
+        "infinite",
+        "large",
+        "surrogate",
+        "no utf-8",
+        "empty",
+        "nested",
+        "many",
+    ],
 )
 def test_strict_json_refuses_what_later_code_could_trip_over(text):
     with pytest.raises(StorageError, match="somewhere.json is damaged"):
@@ -79,9 +113,16 @@ def test_a_field_of_run_json_that_is_none_is_named(change, word, tmp_path):
 
 def test_the_form_of_the_data_has_to_go_together(tmp_path):
     run = train(tmp_path / "run")
-    for part, value in (("spec", {"kind": "image", "shape": [8]}), ("class_names", ["a"]), ("splits", {"train": -1})):
+    for part, value in (
+        ("spec", {"kind": "image", "shape": [8]}),
+        ("class_names", ["a"]),
+        ("splits", {"train": -1}),
+    ):
         old = (run.path / "run.json").read_bytes()
-        rewrite(run.path / "run.json", lambda info, part=part, value=value: info | {"data": info["data"] | {part: value}})
+        rewrite(
+            run.path / "run.json",
+            lambda info, part=part, value=value: info | {"data": info["data"] | {part: value}},
+        )
         with pytest.raises(StorageError, match="run.json is damaged: data"):
             Run(run.path)
         (run.path / "run.json").write_bytes(old)
@@ -89,25 +130,43 @@ def test_the_form_of_the_data_has_to_go_together(tmp_path):
 
 def test_a_configuration_in_run_json_that_is_none_names_file_and_field(tmp_path):
     run = train(tmp_path / "run")
-    rewrite(run.path / "run.json", lambda info: info | {"config": info["config"] | {"latent_dim": -3}})
+    rewrite(
+        run.path / "run.json", lambda info: info | {"config": info["config"] | {"latent_dim": -3}}
+    )
     with pytest.raises(StorageError, match="run.json.*latent-dim"):
-        restore(Run(run.path), with_data=False)
-    rewrite(run.path / "run.json", lambda info: info | {"config": info["config"] | {"latent_dim": 2}, "train": {"lr_end": "x"}})
+        load_run(Run(run.path), with_data=False)
+    rewrite(
+        run.path / "run.json",
+        lambda info: (
+            info | {"config": info["config"] | {"latent_dim": 2}, "train": {"lr_end": "x"}}
+        ),
+    )
     with pytest.raises(StorageError, match="run.json.*lr-end"):
-        launch.resume(Run(run.path))
+        resume_run(Run(run.path))
 
 
 @pytest.mark.parametrize(
     "change",
     [
-        {"files": {}}, {"step": "20"}, {"best": "x"}, {"events": None}, {"history": [None]}, {"format": "1"}, {"sums": {"a": 1.0}}, {"good": 21}, {"rollbacks": -1},
+        {"files": {}},
+        {"step": "20"},
+        {"best": "x"},
+        {"events": None},
+        {"history": [None]},
+        {"format": "1"},
+        {"sums": {"a": 1.0}},
+        {"good": 21},
+        {"rollbacks": -1},
         {"files": {f"{part}.safetensors": {"bytes": 1, "sha256": 5} for part in checkpoint.PARTS}},
     ],
     ids=str,
-)  # fmt: skip
+)
 def test_a_damaged_manifest_falls_back_to_the_checkpoint_before(change, tmp_path):
     run, said = train(tmp_path / "run"), []
-    rewrite(run.path / "checkpoints" / "step-00000020" / "manifest.json", lambda manifest: manifest | change)
+    rewrite(
+        run.path / "checkpoints" / "step-00000020" / "manifest.json",
+        lambda manifest: manifest | change,
+    )
     assert checkpoint.find(run, warn=said.append).step == 15 and "manifest.json" in said[0]
 
 
@@ -120,11 +179,21 @@ def test_runs_of_the_first_format_open_go_on_and_get_digests(tmp_path):
         path.write_text(json.dumps(value | {"format": 1}, sort_keys=True, indent=1))
     for name in ("events.jsonl", "sessions.jsonl"):
         lines = [json.loads(line) for line in (run.path / name).read_text().splitlines()]
-        (run.path / name).write_text("".join(json.dumps({k: v for k, v in line.items() if k != "digest"}) + "\n" for line in lines))
+        (run.path / name).write_text(
+            "".join(
+                json.dumps({k: v for k, v in line.items() if k != "digest"}) + "\n"
+                for line in lines
+            )
+        )
     old = Run(run.path)
-    assert old.record.format == 1 and restore(old).step == 20 and old.events() == events and not verify(old).problems
-    checkpoint._remove(run.path / "checkpoints" / "step-00000020")
-    launch.resume(old, warn=lambda line: None)
+    assert (
+        old.record.format == 1
+        and load_run(old).step == 20
+        and old.events() == events
+        and not verify(old).problems
+    )
+    checkpoint_writer.remove(run.path / "checkpoints" / "step-00000020")
+    resume_run(old, warn=lambda line: None)
     assert not first_difference(whole, run) and Run(run.path).record.format == 2
     assert not verify(Run(run.path)).problems and not verify(Run(run.path)).uncovered
 
@@ -162,15 +231,22 @@ def test_damaged_runs_are_listed_as_damaged_beside_the_others(tmp_path, capsys):
 
 def test_a_damaged_event_is_said_on_resume_and_the_file_is_kept_aside(tmp_path):
     whole, run, said = train(tmp_path / "whole"), train(tmp_path / "run"), []
-    checkpoint._remove(run.path / "checkpoints" / "step-00000020")
+    checkpoint_writer.remove(run.path / "checkpoints" / "step-00000020")
     path = run.path / "events.jsonl"
     damaged = path.read_bytes().replace(b'"step": 5,', b'"step": 4,', 1)
     path.write_bytes(damaged)
-    assert run.events() == [] and "line 1 of" in run.sound_events()[1]
-    launch.resume(Run(run.path), warn=said.append)
+    assert run.events() == [] and "line 1 of" in run.read_events()[1]
+    resume_run(Run(run.path), warn=said.append)
     assert any("line 1 of" in line and "2 are kept" in line for line in said)
-    assert [event["step"] for event in run.events()] == [10, 15, 20] and (run.path / "events-damaged-0001.jsonl").read_bytes() == damaged
-    assert all(a.equal(b) for a, b in zip(restore(whole).model.state_dict().values(), restore(run).model.state_dict().values()))
+    assert [event["step"] for event in run.events()] == [10, 15, 20] and (
+        run.path / "events-damaged-0001.jsonl"
+    ).read_bytes() == damaged
+    assert all(
+        a.equal(b)
+        for a, b in zip(
+            load_run(whole).model.state_dict().values(), load_run(run).model.state_dict().values()
+        )
+    )
     assert not verify(run).problems
 
 
@@ -178,11 +254,18 @@ def test_a_report_that_is_damaged_is_refused_and_a_sound_one_is_read(tmp_path):
     from fromnoise.evaluate.report import evaluate
 
     run = train(tmp_path / "run")
-    report = evaluate(restore(run), quick=True, samples=200)
+    report = evaluate(load_run(run), quick=True, samples=200)
     path = run.path / "report-quick.json"
     assert read_report(path)["metrics"] == report["metrics"]
     speeds = {"cost": report["cost"] | {"samples_per_second": {"1x": 2.0}}}
-    for change in (speeds, {"metrics": 5}, {"metrics": [{"name": "x"}]}, {"cost": {}}, {"step": "x"}, {"texts": {"sampled": [1]}}):
+    for change in (
+        speeds,
+        {"metrics": 5},
+        {"metrics": [{"name": "x"}]},
+        {"cost": {}},
+        {"step": "x"},
+        {"texts": {"sampled": [1]}},
+    ):
         path.write_text(sealed(report | change))
         with pytest.raises(StorageError, match="report-quick.json is damaged"):
             read_report(path)
@@ -206,14 +289,30 @@ def test_forged_tables_of_counts_are_refused(tmp_path):
     import torch
 
     (tmp_path / "t.txt").write_text("to be or not to be, that is the question. " * 60)
-    plan = launch.plan("autoregressive", str(tmp_path / "t.txt"), "ngram", context=8, threads=1, validation_examples=20)
+    plan = make_plan(
+        "autoregressive",
+        str(tmp_path / "t.txt"),
+        "ngram",
+        context=8,
+        threads=1,
+        validation_examples=20,
+    )
     model = plan.build()
-    model.load_state_dict(checkpoint.find(launch.start(plan, tmp_path / "run")).tensors("model"))
+    model.load_state_dict(checkpoint.find(start_run(plan, tmp_path / "run")).tensors("model"))
     saved = checkpoint.find(Run(tmp_path / "run"))
-    for name, change in (("levels", lambda t: t * 2), ("nodes", lambda t: t[:, None]), ("grams", lambda t: t.flip(0)), ("counts", torch.neg), ("discounts", lambda t: t[:1])):
+    for name, change in (
+        ("levels", lambda t: t * 2),
+        ("nodes", lambda t: t[:, None]),
+        ("grams", lambda t: t.flip(0)),
+        ("counts", torch.neg),
+        ("discounts", lambda t: t[:1]),
+    ):
         tensors = saved.tensors("model")
         with pytest.raises(StorageError, match="does not fit"):
-            saved.load_into(plan.build(), tensors | {f"counts.{name}": change(tensors[f"counts.{name}"]).contiguous()})
+            saved.load_into(
+                plan.build(),
+                tensors | {f"counts.{name}": change(tensors[f"counts.{name}"]).contiguous()},
+            )
 
 
 # -- every file, every bit ------------------------------------------------------------------------------------------------
@@ -254,5 +353,5 @@ def test_verify_names_what_it_does_not_cover(tmp_path, capsys):
 
 def test_a_run_that_learns_where_its_data_went_keeps_a_digest_that_fits(tmp_path):
     run = train(tmp_path / "run")
-    restore(run, data_name="digits")
+    load_run(run, data_name="digits")
     assert not verify(Run(run.path)).problems

@@ -39,7 +39,9 @@ def test_neighbours_are_exact_far_from_the_origin_and_near_each_other(offset, mo
     distance, index = nearest(x, y, 3)
     expected = direct(x, y).sort(1)
     assert torch.equal(distance[:10, 0], torch.zeros(10).double())
-    assert torch.allclose(distance, expected.values[:, :3], rtol=1e-12, atol=0) and torch.equal(index, expected.indices[:, :3])
+    assert torch.allclose(distance, expected.values[:, :3], rtol=1e-12, atol=0) and torch.equal(
+        index, expected.indices[:, :3]
+    )
     assert torch.equal(nearest(x, y)[1][:, 0], index[:, 0])
 
 
@@ -57,19 +59,25 @@ def test_manifold_is_prdcs(n, m, d, k, monkeypatch):
     monkeypatch.setattr(memory, "BLOCK", 5000)
     x, y = 1.1 * normal("x", n, d) + 0.2, normal("y", m, d)
     theirs = prdc.compute_prdc(y.numpy(), x.numpy(), k)
-    assert {key: found.value for key, found in manifold(x, y, k, k).items()} == pytest.approx(theirs, abs=1e-12)
+    assert {key: found.value for key, found in manifold(x, y, k, k).items()} == pytest.approx(
+        theirs, abs=1e-12
+    )
 
 
 def test_each_metric_has_the_k_of_its_paper_by_default():
     x, y = normal("x", 200, 8), normal("y", 200, 8)
     default, three, five = manifold(x, y), manifold(x, y, 3, 3), manifold(x, y, 5, 5)
-    assert all(default[key].value == three[key].value < five[key].value for key in ("precision", "recall"))
+    assert all(
+        default[key].value == three[key].value < five[key].value for key in ("precision", "recall")
+    )
     assert all(default[key].value == five[key].value for key in ("density", "coverage"))
 
 
 def test_expected_coverage_golden_value():
     assert expected_coverage(10_000, 10_000, 5) == pytest.approx(0.968773435, abs=1e-9)
-    assert expected_coverage(1, 100, 1) == pytest.approx(0.01, abs=1e-12)  # one sample is nearest by chance
+    assert expected_coverage(1, 100, 1) == pytest.approx(
+        0.01, abs=1e-12
+    )  # one sample is nearest by chance
 
 
 @pytest.mark.parametrize("n,m,d", [(400, 400, 2), (400, 400, 32), (200, 600, 8)])
@@ -77,29 +85,45 @@ def test_nulls_of_coverage_and_density(n, m, d):
     found = [manifold(normal(f"x{i}", n, d), normal(f"y{i}", m, d)) for i in range(40)]
     for key in ("coverage", "density"):
         values = np.array([f[key].value for f in found])
-        assert abs(values.mean() - found[0][key].null) < 4 * values.std() / math.sqrt(len(values)), key
+        assert abs(values.mean() - found[0][key].null) < 4 * values.std() / math.sqrt(
+            len(values)
+        ), key
     assert found[0]["density"].null == 1
 
 
 def test_a_collapsed_model_has_precision_and_no_recall():
     found = manifold(0.01 * normal("x", 500, 8), normal("y", 500, 8))
-    assert found["precision"].value > 0.95 and found["recall"].value < 0.05 and found["coverage"].value < 0.1
+    assert (
+        found["precision"].value > 0.95
+        and found["recall"].value < 0.05
+        and found["coverage"].value < 0.1
+    )
 
 
 def test_a_model_that_is_too_wide_has_recall_and_no_precision():
     found = manifold(6 * normal("x", 500, 8), normal("y", 500, 8))
-    assert found["precision"].value < 0.05 and found["recall"].value > 0.5 and found["density"].value < 0.05
+    assert (
+        found["precision"].value < 0.05
+        and found["recall"].value > 0.5
+        and found["density"].value < 0.05
+    )
 
 
 def test_duplicates_are_inside_however_the_ball_is():
     y = normal("y", 10, 6)[torch.arange(80) % 10] + 1e4  # eight of each: every radius is 0
     found = {key: found.value for key, found in manifold(y[:40], y, k_coverage=3).items()}
-    missed = math.comb(7, 3) / math.comb(11, 3)  # none of 4 samples is among the first 3 of 7 + 4 equal rows
-    assert found == pytest.approx({"precision": 1, "recall": 1, "density": 1, "coverage": 1 - missed})
+    missed = math.comb(7, 3) / math.comb(
+        11, 3
+    )  # none of 4 samples is among the first 3 of 7 + 4 equal rows
+    assert found == pytest.approx(
+        {"precision": 1, "recall": 1, "density": 1, "coverage": 1 - missed}
+    )
 
 
 TIED_LAWS = {
-    "mostly zeros": lambda name, n: torch.where(Rng(0).uniform(name + "where", (n, 1)) < 0.91, 0.0, Rng(0).normal(name, (n, 1))).double(),
+    "mostly zeros": lambda name, n: torch.where(
+        Rng(0).uniform(name + "where", (n, 1)) < 0.91, 0.0, Rng(0).normal(name, (n, 1))
+    ).double(),
     "one category": lambda name, n: torch.eye(3)[Rng(0).integers(name, 3, (n,))].double(),
     "a grid": lambda name, n: Rng(0).integers(name, 9, (n, 2)).double(),
     "one value": lambda name, n: torch.ones(n, 2).double(),
@@ -111,16 +135,24 @@ def test_density_and_coverage_of_a_perfect_model_are_their_nulls_where_rows_repe
     found = [manifold(law(f"x{i}", 120), law(f"y{i}", 150)) for i in range(30)]
     for key in ("density", "coverage"):
         values = np.array([f[key].value for f in found])
-        assert values.mean() == pytest.approx(found[0][key].null, abs=4 * values.std() / math.sqrt(30) + 0.003), key
+        assert values.mean() == pytest.approx(
+            found[0][key].null, abs=4 * values.std() / math.sqrt(30) + 0.003
+        ), key
 
 
 def test_ties_of_tables_and_pixels_are_inside():
-    grid = torch.cartesian_prod(torch.arange(9.0), torch.arange(9.0)).double()  # the nearest neighbour is at distance 1
+    grid = torch.cartesian_prod(
+        torch.arange(9.0), torch.arange(9.0)
+    ).double()  # the nearest neighbour is at distance 1
     squared = (grid[:40, None] + torch.tensor([1.0, 0.0]) - grid).square().sum(2)
-    tied = (torch.cdist(grid, grid) == 1).sum(1)  # one of them is in the ball for k = 1, as often the sample at its edge
+    tied = (torch.cdist(grid, grid) == 1).sum(
+        1
+    )  # one of them is in the ball for k = 1, as often the sample at its edge
     expected = float(((squared == 0).double() + (squared == 1) / (tied + 1)).sum(1).mean())
     for step in (1.0, 0.1, 2 / 255):
-        found = manifold((grid[:40] + torch.tensor([1.0, 0.0])) * step + 7, grid * step + 7, k_coverage=1)
+        found = manifold(
+            (grid[:40] + torch.tensor([1.0, 0.0])) * step + 7, grid * step + 7, k_coverage=1
+        )
         assert found["density"].value == pytest.approx(expected)
 
 
@@ -144,7 +176,9 @@ def test_planted_copies(planted):
 
 
 @pytest.mark.mnist
-@pytest.mark.parametrize("planted,golden", [(0.0, 0.014), (0.01, 0.024), (0.05, 0.064), (0.2, 0.212)])
+@pytest.mark.parametrize(
+    "planted,golden", [(0.0, 0.014), (0.01, 0.024), (0.05, 0.064), (0.2, 0.212)]
+)
 def test_planted_copies_of_mnist(planted, golden, monkeypatch):
     x = torch.from_numpy(load("mnist").split("train").x[:16_000]).flatten(1).double() / 255
     x = (x - x.mean(0)) @ _mnist_basis(x)
@@ -152,7 +186,9 @@ def test_planted_copies_of_mnist(planted, golden, monkeypatch):
     copies = int(planted * 2000)
     samples[:copies] = train[:copies]
     found = near_copy_rate(samples, train, held_out)
-    assert found.value == pytest.approx(golden, abs=0.015) and found.value == pytest.approx(0.01 + 0.99 * planted, abs=0.01)
+    assert found.value == pytest.approx(golden, abs=0.015) and found.value == pytest.approx(
+        0.01 + 0.99 * planted, abs=0.01
+    )
 
 
 _basis = []
@@ -166,17 +202,25 @@ def _mnist_basis(x: torch.Tensor) -> torch.Tensor:
 
 @pytest.mark.parametrize("n,m", [(500, 500), (200, 99)])
 def test_the_interval_knows_that_the_threshold_is_uncertain(n, m):
-    found = [near_copy_rate(normal(f"x{i}", n, 2), normal(f"t{i}", 200, 2), normal(f"h{i}", m, 2)) for i in range(200)]
+    found = [
+        near_copy_rate(normal(f"x{i}", n, 2), normal(f"t{i}", 200, 2), normal(f"h{i}", m, 2))
+        for i in range(200)
+    ]
     holds = np.mean([f.interval[0] <= f.null <= f.interval[1] for f in found])
     assert 0.92 <= holds <= 1.0
     assert np.mean([f.value for f in found]) == pytest.approx(found[0].null, abs=0.003)
-    assert np.std([f.value for f in found]) == pytest.approx(np.mean([f.se for f in found]), rel=0.25)
+    assert np.std([f.value for f in found]) == pytest.approx(
+        np.mean([f.se for f in found]), rel=0.25
+    )
 
 
 @pytest.mark.parametrize("d,p", [(5, 0.5), (12, 0.3), (20, 0.3)])
 def test_the_null_is_right_where_examples_are_equal(d, p):
     """Black and white pixels: many held-out rows stand in the training set too, or in each other."""
-    found = [near_copy_rate(bits(f"x{i}", 300, d, p), bits(f"t{i}", 300, d, p), bits(f"h{i}", 300, d, p)) for i in range(100)]
+    found = [
+        near_copy_rate(bits(f"x{i}", 300, d, p), bits(f"t{i}", 300, d, p), bits(f"h{i}", 300, d, p))
+        for i in range(100)
+    ]
     values, nulls = np.array([f.value for f in found]), np.array([f.null for f in found])
     assert abs((values - nulls).mean()) < 4 * (values - nulls).std() / 10 + 1 / 300
     assert np.mean([f.interval[0] <= f.null <= f.interval[1] for f in found]) > 0.88
@@ -185,19 +229,30 @@ def test_the_null_is_right_where_examples_are_equal(d, p):
 def test_copies_among_data_with_equal_rows():
     train, held_out, x = bits("t", 500, 20), bits("h", 500, 20), bits("x", 1000, 20)
     held_out[:100] = train[:100]  # a table whose test set shares a fifth of its rows
-    x[:560] = train[torch.arange(560) % 500]  # 560 copies, 160 of them of rows that are held out too: they prove nothing
+    x[:560] = train[
+        torch.arange(560) % 500
+    ]  # 560 copies, 160 of them of rows that are held out too: they prove nothing
     found = near_copy_rate(x, train, held_out)
-    assert found.null == pytest.approx(0.2, abs=0.005) and found.value == pytest.approx(0.4, abs=0.01)
+    assert found.null == pytest.approx(0.2, abs=0.005) and found.value == pytest.approx(
+        0.4, abs=0.01
+    )
 
 
 @pytest.mark.parametrize("scale", [0.9, 0.5, 1.2])
 def test_samples_that_all_lie_too_near_to_the_middle_are_no_copies(scale):
     """A plain distance would call 8 % and 100 % of these copies, and a model that is too wide innocent of all."""
-    rates = [near_copy_rate(scale * normal(f"x{i}", 1000, 32), normal(f"t{i}", 2000, 32), normal(f"h{i}", 800, 32)).value for i in range(4)]
+    rates = [
+        near_copy_rate(
+            scale * normal(f"x{i}", 1000, 32), normal(f"t{i}", 2000, 32), normal(f"h{i}", 800, 32)
+        ).value
+        for i in range(4)
+    ]
     assert sum(rates) / 4 < 0.05
     copied = scale * normal("x", 1000, 32)
     copied[:200] = normal("t", 2000, 32)[:200]
-    assert near_copy_rate(copied, normal("t", 2000, 32), normal("h", 800, 32)).value == pytest.approx(0.21, abs=0.02)
+    assert near_copy_rate(
+        copied, normal("t", 2000, 32), normal("h", 800, 32)
+    ).value == pytest.approx(0.21, abs=0.02)
 
 
 def test_too_few_held_out_examples():
@@ -205,7 +260,9 @@ def test_too_few_held_out_examples():
     with pytest.raises(UsageError, match="^98 held-out .* 99 or more"):
         near_copy_rate(normal("x", 10, 2), normal("t", 10, 2), normal("h", 98, 2))
     with pytest.raises(UsageError, match="999 or more"):
-        near_copy_rate(normal("x", 10, 2), normal("t", 10, 2), normal("h", 98, 2), false_positives=0.001)
+        near_copy_rate(
+            normal("x", 10, 2), normal("t", 10, 2), normal("h", 98, 2), false_positives=0.001
+        )
 
 
 # -- repeated samples -------------------------------------------------------------------------------------------
@@ -216,7 +273,9 @@ def test_duplicates_are_counted():
     x[530:540] = x[540]  # eleven of one
     assert duplicates(x, real, tol=0.0).value == pytest.approx(0.071)
     x[500:530] += 1e-9
-    assert duplicates(x, real, tol=0.0).value == pytest.approx(0.011) and duplicates(x, real, tol=1e-6).value == pytest.approx(0.071)
+    assert duplicates(x, real, tol=0.0).value == pytest.approx(0.011) and duplicates(
+        x, real, tol=1e-6
+    ).value == pytest.approx(0.071)
     found = duplicates(x, real)
     assert found.value == pytest.approx(0.071, abs=0.01) and found.null <= 0.01
 
@@ -228,9 +287,13 @@ def test_one_picture_again_and_again():
 
 def test_duplicates_among_as_many_real_examples():
     """Of 900 draws of 256 patterns 97 % repeat another, of 60 only 1 - (255/256)^59 = 21 %."""
-    found = [duplicates(bits(f"x{i}", 900, 8), bits(f"real{i}", 60, 8), tol=0.0) for i in range(100)]
+    found = [
+        duplicates(bits(f"x{i}", 900, 8), bits(f"real{i}", 60, 8), tol=0.0) for i in range(100)
+    ]
     expected = 1 - (255 / 256) ** 59
-    assert np.mean([f.value for f in found]) == pytest.approx(expected, abs=0.03) and found[0].n == 60
+    assert (
+        np.mean([f.value for f in found]) == pytest.approx(expected, abs=0.03) and found[0].n == 60
+    )
     assert np.mean([f.null for f in found]) == pytest.approx(expected, abs=0.03)
     assert np.mean([f.interval[0] <= expected <= f.interval[1] for f in found]) > 0.9
 
@@ -248,16 +311,24 @@ def test_the_interval_of_duplicates_knows_that_they_come_in_clusters():
 def test_birthday_golden_values():
     assert birthday(1000, 37) < 0.5 <= birthday(1000, 38)
     assert birthday(365, 23) == pytest.approx(0.5072972343, abs=1e-9)
-    assert birthday(5, 6) == 1 and birthday(5, 1) == 0 and birthday(3, 3) == pytest.approx(1 - 6 / 27)
+    assert (
+        birthday(5, 6) == 1 and birthday(5, 1) == 0 and birthday(3, 3) == pytest.approx(1 - 6 / 27)
+    )
 
 
 def test_support_size():
-    draws = lambda i, support, n: Rng(i).integers("draw", support, (n, 1)).double()
+    def draws(i, support, n):
+        return Rng(i).integers("draw", support, (n, 1)).double()
+
     found = [support_size(draws(i, 1000, 150), 0.0) for i in range(200)]
     assert np.mean([f.value for f in found]) == pytest.approx(1000, rel=0.08)
     assert np.mean([f.interval[0] <= 1000 <= f.interval[1] for f in found]) >= 0.92
     none = support_size(normal("x", 100, 3), 0.0)
-    assert none.interval[1] == math.inf and none.interval[0] == pytest.approx(4950 / 3.689, rel=0.01) and none.raw is None
+    assert (
+        none.interval[1] == math.inf
+        and none.interval[0] == pytest.approx(4950 / 3.689, rel=0.01)
+        and none.raw is None
+    )
 
 
 # -- classes ----------------------------------------------------------------------------------------------------
@@ -276,10 +347,17 @@ def test_chi_square_is_scipys():
 
 
 def test_class_chi_square_of_one_law_and_of_a_lost_class():
-    found = [labels.class_chi_square(drawn(f"a{i}", SKEWED, 600), drawn(f"b{i}", SKEWED, 400), 8) for i in range(200)]
-    assert np.mean([f.value for f in found]) == pytest.approx(found[0].null, abs=0.12) and found[0].null == pytest.approx(1000 / 999)
+    found = [
+        labels.class_chi_square(drawn(f"a{i}", SKEWED, 600), drawn(f"b{i}", SKEWED, 400), 8)
+        for i in range(200)
+    ]
+    assert np.mean([f.value for f in found]) == pytest.approx(found[0].null, abs=0.12) and found[
+        0
+    ].null == pytest.approx(1000 / 999)
     assert np.mean([f.interval[0] <= f.null <= f.interval[1] for f in found]) > 0.92
-    lost = labels.class_chi_square(drawn("lost", [0.0, *SKEWED[1:]], 600), drawn("b", SKEWED, 400), 8)
+    lost = labels.class_chi_square(
+        drawn("lost", [0.0, *SKEWED[1:]], 600), drawn("b", SKEWED, 400), 8
+    )
     assert lost.interval[0] > 5
     same = torch.arange(80) % 8
     assert labels.class_chi_square(same, same, 8).value == 0
@@ -294,7 +372,9 @@ def test_entropy_of_classes():
     assert np.std([f.value for f in found]) == pytest.approx(found[0].se, rel=0.2)
     assert labels.class_entropy(torch.zeros(50).long(), 8).value == 0
     assert labels.class_entropy(torch.arange(80) % 8, 8, torch.zeros(9).long()).null == 0
-    assert labels.class_entropy(torch.arange(80) % 8, 8).raw == pytest.approx(math.log(8), abs=1e-12)
+    assert labels.class_entropy(torch.arange(80) % 8, 8).raw == pytest.approx(
+        math.log(8), abs=1e-12
+    )
 
 
 def test_classes_seen():
@@ -303,7 +383,9 @@ def test_classes_seen():
 
 
 def test_label_agreement():
-    found = labels.label_agreement(torch.tensor([0, 1, 2, 2]), torch.tensor([0, 1, 2, 1]), null=0.99)
+    found = labels.label_agreement(
+        torch.tensor([0, 1, 2, 2]), torch.tensor([0, 1, 2, 1]), null=0.99
+    )
     assert found.value == 0.75 and found.null == 0.99 and found.n == 4
 
 
@@ -317,22 +399,39 @@ def test_classification_accuracy_score_of_two_gaussians(delta):
         x[:, 0] += delta * (y - 0.5)
         return x * torch.tensor([1e-3, 100.0, 1.0]) + 5, y
 
-    (x, y), (real, real_y), (train, train_y) = gaussians("x", 4000), gaussians("real", 20_000), gaussians("train", 4000)
+    (x, y), (real, real_y), (train, train_y) = (
+        gaussians("x", 4000),
+        gaussians("real", 20_000),
+        gaussians("train", 4000),
+    )
     found = labels.classification_accuracy_score(x, y, real, real_y, train, train_y)
     best = stats.norm.cdf(delta / 2)
-    assert found.value == pytest.approx(best, abs=0.008) and found.null == pytest.approx(best, abs=0.008) and found.null != found.value
+    assert (
+        found.value == pytest.approx(best, abs=0.008)
+        and found.null == pytest.approx(best, abs=0.008)
+        and found.null != found.value
+    )
     assert found == labels.classification_accuracy_score(x, y, real, real_y, train, train_y)
-    assert labels.classification_accuracy_score(x, 1 - y, real, real_y).value == pytest.approx(1 - best, abs=0.008)
+    assert labels.classification_accuracy_score(x, 1 - y, real, real_y).value == pytest.approx(
+        1 - best, abs=0.008
+    )
     shuffled = y[torch.from_numpy(Rng(0).numpy("shuffle").permutation(len(y)))]
-    assert labels.classification_accuracy_score(x, shuffled, real, real_y).value < 0.5 + 0.6 * (best - 0.5)
+    assert labels.classification_accuracy_score(x, shuffled, real, real_y).value < 0.5 + 0.6 * (
+        best - 0.5
+    )
 
 
 def test_classification_accuracy_score_with_dead_and_missing():
-    x, y = torch.cat([normal("x", 90, 2), torch.full((90, 1), 0.1).double()], 1), torch.arange(90) % 3
+    x, y = (
+        torch.cat([normal("x", 90, 2), torch.full((90, 1), 0.1).double()], 1),
+        torch.arange(90) % 3,
+    )
     x[:, 0] += 20 * y
     lost = y < 2  # the model never makes the third class: a third of the real ones cannot be right
     assert labels.classification_accuracy_score(x, y, x, y).value == 1
-    assert labels.classification_accuracy_score(x[lost], y[lost], x, y).value == pytest.approx(2 / 3, abs=1e-9)
+    assert labels.classification_accuracy_score(x[lost], y[lost], x, y).value == pytest.approx(
+        2 / 3, abs=1e-9
+    )
 
 
 # -- modes and bins ---------------------------------------------------------------------------------------------
@@ -346,8 +445,12 @@ def test_modes_of_the_grid():
         x = CENTRES[Rng(i).integers("mode", 25, (100,))] + 0.05 * normal(f"modes{i}", 100, 2)
         hit, good = labels.modes(x, CENTRES, radius=0.3)
         hits, shares = hits + [hit.value], shares + [labels.modes(x, CENTRES, 0.1, std=0.05)[1]]
-    assert hit.null == pytest.approx(24.578, abs=5e-4) and np.mean(hits) == pytest.approx(24.578, abs=0.1)
-    assert shares[0].null == pytest.approx(1 - math.exp(-2)) and np.mean([s.value for s in shares]) == pytest.approx(1 - math.exp(-2), abs=0.006)
+    assert hit.null == pytest.approx(24.578, abs=5e-4) and np.mean(hits) == pytest.approx(
+        24.578, abs=0.1
+    )
+    assert shares[0].null == pytest.approx(1 - math.exp(-2)) and np.mean(
+        [s.value for s in shares]
+    ) == pytest.approx(1 - math.exp(-2), abs=0.006)
 
 
 def test_modes_that_are_lost_and_samples_between_them():
@@ -357,13 +460,20 @@ def test_modes_that_are_lost_and_samples_between_them():
 
 
 def test_different_bins_of_one_law_and_of_others():
-    found = [labels.different_bins(normal(f"x{i}", 300, 4), normal(f"y{i}", 500, 4), Rng(i), bins=20) for i in range(60)]
-    assert np.mean([f.value for f in found]) == pytest.approx(0.05, abs=0.02) and found[0].null == 0.05
+    found = [
+        labels.different_bins(normal(f"x{i}", 300, 4), normal(f"y{i}", 500, 4), Rng(i), bins=20)
+        for i in range(60)
+    ]
+    assert (
+        np.mean([f.value for f in found]) == pytest.approx(0.05, abs=0.02) and found[0].null == 0.05
+    )
     x, y = normal("x", 1000, 4), normal("y", 1000, 4)
     lost = x.clone()
     lost[lost[:, 0] > 0, 0] *= -1  # half of space is empty
     assert labels.different_bins(lost, y, Rng(0), bins=20).value > 0.5
-    assert labels.different_bins(x, y, Rng(0), bins=20) == labels.different_bins(x, y, Rng(0), bins=20)
+    assert labels.different_bins(x, y, Rng(0), bins=20) == labels.different_bins(
+        x, y, Rng(0), bins=20
+    )
     assert labels.different_bins(x, y, Rng(0), bins=20, alpha=0.5).value > 0.2
 
 
@@ -390,18 +500,36 @@ NAN[3, 1] = math.nan
         (lambda: near_copy_rate(X, X, X, 1.5), UsageError, "between 0 and 1"),
         (lambda: duplicates(X, X[:2]), UsageError, "3 of each or more"),
         (lambda: support_size(X[:1], 0.0), UsageError, "2 of each or more"),
-        (lambda: labels.class_chi_square(Y, Y, 2), DataError, "reach from 0 to 2, but there are 2 classes"),
+        (
+            lambda: labels.class_chi_square(Y, Y, 2),
+            DataError,
+            "reach from 0 to 2, but there are 2 classes",
+        ),
         (lambda: labels.class_chi_square(Y - 1, Y, 3), DataError, "reach from -1"),
         (lambda: labels.class_chi_square(Y.double(), Y, 3), UsageError, "whole numbers"),
         (lambda: labels.class_chi_square(Y[:0], Y, 3), UsageError, "one for each example"),
         (lambda: labels.label_agreement(Y, Y[:5]), UsageError, "do not go together"),
         (lambda: labels.classification_accuracy_score(X, Y * 0, X, Y), UsageError, "one class"),
-        (lambda: labels.classification_accuracy_score(X, Y[:5], X, Y), UsageError, "each needs one label"),
-        (lambda: labels.classification_accuracy_score(X, Y, X, Y, X[:6], Y[:6]), UsageError, "as many to both"),
+        (
+            lambda: labels.classification_accuracy_score(X, Y[:5], X, Y),
+            UsageError,
+            "each needs one label",
+        ),
+        (
+            lambda: labels.classification_accuracy_score(X, Y, X, Y, X[:6], Y[:6]),
+            UsageError,
+            "as many to both",
+        ),
         (lambda: labels.classification_accuracy_score(NAN, Y, X, Y), DataError, "finite"),
         (lambda: labels.modes(NAN, X, 1.0), DataError, "finite"),
         (lambda: labels.different_bins(X, X, Rng(0)), UsageError, "500 of each or more"),
-        (lambda: labels.different_bins(X.repeat(10, 1)[:60] // 1e9, X.repeat(10, 1)[:60] // 1e9, Rng(0), bins=5), DataError, "fewer"),
+        (
+            lambda: labels.different_bins(
+                X.repeat(10, 1)[:60] // 1e9, X.repeat(10, 1)[:60] // 1e9, Rng(0), bins=5
+            ),
+            DataError,
+            "fewer",
+        ),
     ],
 )
 def test_bad_input_is_refused_in_one_line(call, error, says):
@@ -416,7 +544,15 @@ def test_no_global_random_numbers(module):
     assert "manual_seed" not in text and "torch.rand" not in text and "np.random" not in text
 
 
-@pytest.mark.parametrize("more", [{"value": math.nan}, {"value": math.inf}, {"value": 1.0, "se": math.nan}, {"value": 1.0, "interval": (0, math.nan)}])
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"value": math.nan},
+        {"value": math.inf},
+        {"value": 1.0, "se": math.nan},
+        {"value": 1.0, "interval": (0, math.nan)},
+    ],
+)
 def test_an_estimate_that_is_no_number_is_refused_in_words(more):
     with pytest.raises(DataError, match="no finite number"):
         Estimate(**more)
@@ -426,7 +562,10 @@ def test_an_estimate_that_is_no_number_is_refused_in_words(more):
 def test_copies_without_held_out_examples_are_found_by_leave_one_out(m):
     """Fresh examples read the null, samples near the middle do not read as copies, copies do."""
     train = normal("train", m, 30)
-    fresh = [memory.near_copy_rate_within(normal(f"x{i}", 200, 30), normal(f"y{i}", m, 30)) for i in range(40)]
+    fresh = [
+        memory.near_copy_rate_within(normal(f"x{i}", 200, 30), normal(f"y{i}", m, 30))
+        for i in range(40)
+    ]
     values = np.array([found.value for found in fresh])
     assert abs(values.mean() - fresh[0].null) < 4 * values.std() / math.sqrt(len(values))
     assert memory.near_copy_rate_within(0.3 * normal("middle", 200, 30), train).value < 0.1

@@ -55,15 +55,21 @@ def test_sees_what_was_before_and_no_more_than_the_context(name):
     for j in range(20):
         other = s.clone()
         other[:, j] = (s[:, j] + 1) % V
-        same = (net(other, start) == before).all(2)                                 # (B, T), bit for bit
+        same = (net(other, start) == before).all(2)  # (B, T), bit for bit
         reach = 20 if net.context is None else net.context
-        assert same[:, : j + 1].all() and not same[:, j + 1 : j + 1 + reach].any() and same[:, j + 1 + reach :].all()
+        assert (
+            same[:, : j + 1].all()
+            and not same[:, j + 1 : j + 1 + reach].any()
+            and same[:, j + 1 + reach :].all()
+        )
 
 
 @every_net
 def test_the_start_token_matters(name):
     net, (s, _) = make(name), symbols(3, 20)
-    same = (net(s, torch.zeros(3, dtype=torch.int64)) == net(s, torch.ones(3, dtype=torch.int64))).all(2)
+    same = (
+        net(s, torch.zeros(3, dtype=torch.int64)) == net(s, torch.ones(3, dtype=torch.int64))
+    ).all(2)
     reach = 20 if net.context is None else net.context
     assert not same[:, :reach].any() and same[:, reach:].all()
 
@@ -134,7 +140,12 @@ def test_probabilities_of_all_sequences_sum_to_one(name):
     net = make(name, V=3).double()
     s = torch.tensor(list(itertools.product(range(3), repeat=5)))
     for start in range(STARTS):
-        log_p = net(s, torch.full((len(s),), start)).log_softmax(2).gather(2, s[..., None])[..., 0].sum(1)
+        log_p = (
+            net(s, torch.full((len(s),), start))
+            .log_softmax(2)
+            .gather(2, s[..., None])[..., 0]
+            .sum(1)
+        )
         assert log_p.exp().sum().item() == pytest.approx(1, abs=1e-12)
         assert log_p.std() > 0.1
 
@@ -142,7 +153,10 @@ def test_probabilities_of_all_sequences_sum_to_one(name):
 @every_net
 def test_the_first_loss_is_log_v_and_gradients_reach_everything(name):
     net, (s, start) = make(name, trained=False), symbols(16, 20)
-    loss = lambda: F.cross_entropy(net(s, start).flatten(0, 1), s.flatten())
+
+    def loss():
+        return F.cross_entropy(net(s, start).flatten(0, 1), s.flatten())
+
     assert loss().item() == pytest.approx(math.log(V), abs=1e-6)
     nn.init.normal_(net.output.weight)
     loss().backward()
@@ -168,7 +182,10 @@ def periodic(B, T, seed):
 def learn(net, steps=200):
     """Cross-entropy on new periodic sequences after the first three symbols, nats."""
     optimizer = torch.optim.Adam(net.parameters(), 1e-2)
-    cost = lambda s, start: F.cross_entropy(net(s, start)[:, 3:].flatten(0, 1), s[:, 3:].flatten())
+
+    def cost(s, start):
+        return F.cross_entropy(net(s, start)[:, 3:].flatten(0, 1), s[:, 3:].flatten())
+
     for step in range(steps):
         optimizer.zero_grad()
         cost(*periodic(32, 15, seed=step)).backward()

@@ -12,7 +12,7 @@ import fromnoise as fn
 from fromnoise.cli import main
 from fromnoise.core.errors import DataError, UsageError
 from fromnoise.data import DataConfig, load
-from fromnoise.data.pictures import _formats
+from fromnoise.data.formats.images import _formats
 
 
 def picture(path, i=0, format=None, mode="RGB"):
@@ -44,27 +44,60 @@ def note(dataset, *words):
 def refused(path, *words, kind=DataError, **options):
     with pytest.raises(kind) as error:
         opened(path, **options)
-    assert "\n" not in str(error.value) and all(word in str(error.value) for word in words), error.value
+    assert "\n" not in str(error.value) and all(word in str(error.value) for word in words), (
+        error.value
+    )
 
 
 # -- endings ---------------------------------------------------------------------------------------------------
 
 
 def test_whatever_pillow_reads_is_read_whatever_it_is_called(tmp_path):
-    formats = [("jpg", "JPEG"), ("jfif", "JPEG"), ("", "PNG"), ("dat", "GIF"), ("txt", "WEBP"), ("tga", "TGA"), ("ico", "ICO"), ("pcx", "PCX"), ("sgi", "SGI"), ("dds", "DDS"), ("JPE", "MPO")]
-    formats += [(ending, kind) for ending, kind in (("jp2", "JPEG2000"), ("avif", "AVIF"), ("qoi", "QOI")) if kind in _formats() and kind in Image.SAVE]
+    formats = [
+        ("jpg", "JPEG"),
+        ("jfif", "JPEG"),
+        ("", "PNG"),
+        ("dat", "GIF"),
+        ("txt", "WEBP"),
+        ("tga", "TGA"),
+        ("ico", "ICO"),
+        ("pcx", "PCX"),
+        ("sgi", "SGI"),
+        ("dds", "DDS"),
+        ("JPE", "MPO"),
+    ]
+    formats += [
+        (ending, kind)
+        for ending, kind in (("jp2", "JPEG2000"), ("avif", "AVIF"), ("qoi", "QOI"))
+        if kind in _formats() and kind in Image.SAVE
+    ]
     for i, (ending, kind) in enumerate(formats):
         picture(tmp_path / "p" / (f"{i}.{ending}" if ending else f"{i}"), i, kind)
     dataset = opened(tmp_path / "p", resolution=16)
-    assert sum(count(dataset).values()) == len(formats) and not any("left out" in note for note in dataset.notes)
+    assert sum(count(dataset).values()) == len(formats) and not any(
+        "left out" in note for note in dataset.notes
+    )
 
 
 def test_what_is_left_out_is_counted_by_ending_and_reason(tmp_path):
     some(tmp_path / "p", 12)
-    for name, content in (("a.heic", b"\0\0\0\x18ftypheic" + b"\1\xff\2\0\3" * 20), ("b.heic", b"\0\0\0\x18ftypheic" + b"\1\xff\2\0\3" * 20), ("notes.md", b"text"), ("none", b""), ("more.zip", b"PK\x03\x04" + b"\1\xff\2\0\3" * 9), ("raw.bin", b"\1\xff\2\0\3" * 9)):
+    for name, content in (
+        ("a.heic", b"\0\0\0\x18ftypheic" + b"\1\xff\2\0\3" * 20),
+        ("b.heic", b"\0\0\0\x18ftypheic" + b"\1\xff\2\0\3" * 20),
+        ("notes.md", b"text"),
+        ("none", b""),
+        ("more.zip", b"PK\x03\x04" + b"\1\xff\2\0\3" * 9),
+        ("raw.bin", b"\1\xff\2\0\3" * 9),
+    ):
         (tmp_path / "p" / name).write_bytes(content)
     said = note(opened(tmp_path / "p"), "left out")
-    for words in ("2 .heic (not read here: convert it", "1 .md (text)", "1 without an ending (empty)", "1 .zip (a zip archive: unpack it first)", "1 .bin (unknown)"):
+    for words in (
+        "2 .heic (not read here: convert it",
+        "1 .md (text)",
+        "1 without an ending (empty)",
+        "1 .zip (a zip archive: unpack it first)",
+        "1 .bin (unknown)",
+    ):
         assert words in said
     for path in (tmp_path / "p").glob("*.png"):
         path.unlink()
@@ -88,7 +121,7 @@ def test_labels_and_captions_that_are_ignored_are_said(tmp_path):
         (tmp_path / "p" / "00000" / f"{i:03}.txt").write_text("a ball")
     dataset = opened(tmp_path / "p")
     note(dataset, "'dataset.json' is ignored", "labels")
-    note(dataset, "13 files beside the pictures ignored", "captions")
+    note(dataset, "13 files beside the images ignored", "captions")
     assert not any("left out" in line for line in dataset.notes)
 
 
@@ -102,8 +135,23 @@ def test_names_of_folders_that_are_no_utf8_stay_different_and_are_said(tmp_path)
     (tmp_path / "p" / os.fsdecode(b"note\xff.md")).write_text("text")
     dataset = opened(tmp_path / "p")
     assert set(dataset.class_names) == {"cläss", "clëss", "größe"}
-    note(dataset, "no UTF-8", "'cläss', 'clëss'")
-    assert main(["train", "vae", "--data", str(tmp_path / "p"), "--conditional", "--steps", "1", "--out", "r"]) == 0
+    note(dataset, "not UTF-8", "'cläss', 'clëss'")
+    assert (
+        main(
+            [
+                "train",
+                "vae",
+                "--data",
+                str(tmp_path / "p"),
+                "--conditional",
+                "--steps",
+                "1",
+                "--out",
+                "r",
+            ]
+        )
+        == 0
+    )
     assert main(["sample", "r", "--label", "clëss", "-n", "2", "-o", "s.png"]) == 0
 
 
@@ -146,7 +194,9 @@ def test_pictures_that_use_little_of_their_range_are_said_and_can_be_spread(tmp_
     levels = np.concatenate([split.x[:, 0] for split in spread.splits.values()]).astype(float)
     back = sorted((40 + levels * (2**bits - 1 - 40) / 255).ravel())
     assert np.abs(np.array(back) - np.sort(values.ravel())).max() <= 0.51 * 2**bits / 255
-    assert spread.settings["range"] == f"40:{2**bits - 1}"  # what a run records does not depend on the files
+    assert (
+        spread.settings["range"] == f"40:{2**bits - 1}"
+    )  # what a run records does not depend on the files
     assert opened(tmp_path / "p", range=spread.settings["range"]).digest == spread.digest
     with pytest.warns(UserWarning, match="stand for values"):
         run = fn.train("vae", str(tmp_path / "p"), range="data", steps=1)
@@ -156,7 +206,9 @@ def test_pictures_that_use_little_of_their_range_are_said_and_can_be_spread(tmp_
 def test_values_beyond_their_type_are_read_with_the_range_of_the_data(tmp_path):
     (tmp_path / "p").mkdir()
     for i in range(12):
-        Image.fromarray((np.random.default_rng(i).normal(size=(8, 8)) * 500).astype(np.float32)).save(tmp_path / "p" / f"{i:02}.tif")
+        Image.fromarray(
+            (np.random.default_rng(i).normal(size=(8, 8)) * 500).astype(np.float32)
+        ).save(tmp_path / "p" / f"{i:02}.tif")
     refused(tmp_path / "p", "not within", "--range data")
     assert opened(tmp_path / "p", range="data").split("train").x.std() > 20
     note(opened(tmp_path / "p", range="-100.5:1e3"), "-100.5 to 1000")
@@ -177,13 +229,19 @@ def test_white_sprites_on_nothing_are_said_and_have_another_background(tmp_path)
         ImageDraw.Draw(image).ellipse([i % 10, 3, i % 10 + 4, 9], fill="white")
         image.save(tmp_path / "p" / f"{i}.png")
     white = opened(tmp_path / "p")
-    note(white, "20 of 20 pictures are exactly the same", "another --background")
-    note(white, "20 of 20 pictures are transparent", "over white")
+    note(white, "20 of 20 images are exactly the same", "another --background")
+    note(white, "20 of 20 images are transparent", "over white")
     for colour, ground in (("black", (0, 0, 0)), ("#ff0080", (255, 0, 128))):
         dataset = opened(tmp_path / "p", background=colour)
         x = dataset.split("train").x
-        assert tuple(x[0, :, 15, 15][[0, -1]]) == (ground[0], ground[2]) and len({one.tobytes() for one in x}) > 5
-        assert not any("exactly the same" in line for line in dataset.notes) and dataset.settings["background"] == colour
+        assert (
+            tuple(x[0, :, 15, 15][[0, -1]]) == (ground[0], ground[2])
+            and len({one.tobytes() for one in x}) > 5
+        )
+        assert (
+            not any("exactly the same" in line for line in dataset.notes)
+            and dataset.settings["background"] == colour
+        )
 
 
 def sprite(path, background_alpha, place):
@@ -201,12 +259,21 @@ def test_a_background_is_blamed_for_equal_pictures_only_where_it_hides_something
         sprite(tmp_path / "nothing" / f"{i}.png", 0, 40)
         sprite(tmp_path / "veil" / f"{i}.png", 128, 4)
     for name, background, blamed in (
-        ("alike", "black", False), ("alike", "#00ff00", False), ("alike", "white", True), ("moving", "white", True),
-        ("nothing", "black", False), ("veil", "black", False), ("veil", "white", True),
-    ):  # fmt: skip
-        said = note(opened(tmp_path / name, background=background), "12 of 12 pictures are exactly the same")
+        ("alike", "black", False),
+        ("alike", "#00ff00", False),
+        ("alike", "white", True),
+        ("moving", "white", True),
+        ("nothing", "black", False),
+        ("veil", "black", False),
+        ("veil", "white", True),
+    ):
+        said = note(
+            opened(tmp_path / name, background=background), "12 of 12 images are exactly the same"
+        )
         assert ("vanishes" in said) == blamed, (name, background, said)
-    assert not any("exactly the same" in line for line in opened(tmp_path / "moving", background="black").notes)
+    assert not any(
+        "exactly the same" in line for line in opened(tmp_path / "moving", background="black").notes
+    )
 
 
 def test_folders_without_a_picture_are_said(tmp_path):
@@ -218,11 +285,11 @@ def test_folders_without_a_picture_are_said(tmp_path):
     (tmp_path / "p" / "e" / "notes.md").write_text("text")
     dataset = opened(tmp_path / "p")
     assert dataset.class_names == ("a", "b")
-    assert note(dataset, "without a picture").endswith(": 'a/inner', 'c_empty', 'd', 'e'")
+    assert note(dataset, "without an image").endswith(": 'a/inner', 'c_empty', 'd', 'e'")
     assert opened(tmp_path / "p").notes == dataset.notes  # from the store, too
     (tmp_path / "q" / "empty").mkdir(parents=True)
     some(tmp_path / "q", 12)
-    note(opened(tmp_path / "q"), "without a picture", "'empty'")
+    note(opened(tmp_path / "q"), "without an image", "'empty'")
 
 
 def test_a_class_is_not_lost_in_silence_with_its_bad_pictures(tmp_path):
@@ -247,16 +314,25 @@ def test_the_first_of_several_frames_is_said(tmp_path):
     some(tmp_path / "p", 11)
     frames = [Image.new("L", (16, 16), 60 * i) for i in range(3)]
     frames[0].save(tmp_path / "p" / "moving.gif", save_all=True, append_images=frames[1:])
-    note(opened(tmp_path / "p"), "1 of 12 files hold several pictures")
+    note(opened(tmp_path / "p"), "1 of 12 files hold several images")
 
 
 # -- splits ----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    "train, validation, test", [("train", "val", "test"), ("Training", "validation", "Testing"), ("train", "dev", "test"), ("train", "valid", None), ("train", None, "test")]
+    "train, validation, test",
+    [
+        ("train", "val", "test"),
+        ("Training", "validation", "Testing"),
+        ("train", "dev", "test"),
+        ("train", "valid", None),
+        ("train", None, "test"),
+    ],
 )
-@pytest.mark.parametrize("layout", ["{part}/{group}", "data/images/{part}/{group}", "{group}/{part}", "{part}"])
+@pytest.mark.parametrize(
+    "layout", ["{part}/{group}", "data/images/{part}/{group}", "{group}/{part}", "{part}"]
+)
 def test_folders_named_after_splits_are_the_splits(tmp_path, train, validation, test, layout):
     place, given = 0, {"train": (train, 20), "validation": (validation, 6), "test": (test, 8)}
     for part, n in given.values():
@@ -273,7 +349,9 @@ def test_folders_named_after_splits_are_the_splits(tmp_path, train, validation, 
     said = note(dataset, "taken for the splits")
     assert ("drawn from train" in said) == (None in (validation, test))
     if validation:
-        refused(tmp_path / "p", "--validation", "leave the option out", validation=0.2, kind=UsageError)
+        refused(
+            tmp_path / "p", "--validation", "leave the option out", validation=0.2, kind=UsageError
+        )
 
 
 def test_the_pictures_of_a_split_are_those_of_its_folder(tmp_path):
@@ -291,7 +369,7 @@ def test_a_test_folder_without_classes_is_left_out_aloud(tmp_path):
         some(tmp_path / "p" / "train" / group, 20)
     some(tmp_path / "p" / "test", 7)
     dataset = opened(tmp_path / "p")
-    note(dataset, "7 pictures for test are left out")
+    note(dataset, "7 images for test are left out")
     assert sum(count(dataset).values()) == 40 and dataset.class_names == ("ball", "box")
 
 
@@ -303,7 +381,9 @@ def test_folders_that_are_not_all_splits_stay_classes_and_that_is_said(tmp_path)
     note(dataset, "not taken for splits", "'bus'")
     for group in ("test", "exam"):
         some(tmp_path / "q" / group, 6)
-    assert opened(tmp_path / "q").class_names == ("exam", "test") and not opened(tmp_path / "q").notes
+    assert (
+        opened(tmp_path / "q").class_names == ("exam", "test") and not opened(tmp_path / "q").notes
+    )
 
 
 def test_a_class_that_only_held_out_pictures_have_is_said(tmp_path):
@@ -320,7 +400,9 @@ def test_rare_classes_have_a_training_example(tmp_path):
         start += n
     for seed in range(8):
         dataset = opened(tmp_path / "p", split_seed=seed)
-        assert (np.bincount(dataset.split("train").y, minlength=4) > 0).all() and sum(count(dataset).values()) == 66
+        assert (np.bincount(dataset.split("train").y, minlength=4) > 0).all() and sum(
+            count(dataset).values()
+        ) == 66
         assert "'rare' (1)" in note(dataset, "no validation or test example measures them")
         assert opened(tmp_path / "p", split_seed=seed).digest == dataset.digest
 
@@ -328,7 +410,17 @@ def test_rare_classes_have_a_training_example(tmp_path):
 # -- texts -----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("encoding, words", [("cp1252", "cp1252"), ("latin-1", "Latin-1"), ("utf-16", "UTF-16"), ("utf-16-le", "UTF-16"), ("utf-16-be", "UTF-16"), ("utf-32", "UTF-32")])
+@pytest.mark.parametrize(
+    "encoding, words",
+    [
+        ("cp1252", "cp1252"),
+        ("latin-1", "Latin-1"),
+        ("utf-16", "UTF-16"),
+        ("utf-16-le", "UTF-16"),
+        ("utf-16-be", "UTF-16"),
+        ("utf-32", "UTF-32"),
+    ],
+)
 @pytest.mark.parametrize("tokens", ["auto", "char", "bpe"])
 def test_texts_in_other_encodings_are_read_with_a_note(tmp_path, encoding, words, tokens):
     told = "naïve façade, " * 200 + ("" if encoding == "latin-1" else "“five €” – " * 20)
@@ -337,7 +429,10 @@ def test_texts_in_other_encodings_are_read_with_a_note(tmp_path, encoding, words
     note(dataset, words, "samples are written as UTF-8")
     read = "".join(dataset.text(part) for part in ("train", "validation", "test"))
     assert read == told if tokens == "bpe" else set(read) <= {*told, "\N{REPLACEMENT CHARACTER}"}
-    assert b"".join(opened(tmp_path / "t.txt", tokens="byte", context=8).bytes(part) for part in ("train", "validation", "test")) == told.encode(encoding)
+    assert b"".join(
+        opened(tmp_path / "t.txt", tokens="byte", context=8).bytes(part)
+        for part in ("train", "validation", "test")
+    ) == told.encode(encoding)
 
 
 def test_texts_of_a_folder_may_differ_in_their_encoding(tmp_path):

@@ -2,8 +2,8 @@
 
 import pytest
 
+from fromnoise.checks.conformance import check_family
 from fromnoise.cli import main
-from fromnoise.conformance import check_family
 
 GOOD = '''"""A linear autoencoder with a standard normal on its codes."""
 import torch
@@ -60,7 +60,11 @@ def test_a_good_file_passes_and_trains(tmp_path, capsys):
         ('trains=("down", "up")', 'trains=("down", "up", "extra")', "gradient"),
         (".view(n, *self.spec.shape)", "", "shape"),
         (".tanh()", " * 100", "range"),
-        ('rng.normal("z", (n, self.config.size))', 'rng.at(n).normal("z", (n, self.config.size)) * float("nan")', "finite"),
+        (
+            'rng.normal("z", (n, self.config.size))',
+            'rng.at(n).normal("z", (n, self.config.size)) * float("nan")',
+            "finite",
+        ),
         ("    size: int", "    seed: int", "two meanings"),
         ('PRESETS = {"default": {}}', 'PRESETS = {"default": {"sice": 3}}', "preset"),
         ("super().__init__(config, spec)", "super().__init__(Config(size=1), spec)", "unchanged"),
@@ -70,7 +74,11 @@ def test_a_good_file_passes_and_trains(tmp_path, capsys):
 def test_a_broken_file_is_told_what_is_wrong(old, new, check, tmp_path):
     assert old in GOOD
     path = tmp_path / "mine.py"
-    path.write_text(GOOD.replace(old, new).replace("config.size", "config.seed" if "seed: int" in new else "config.size"))
+    path.write_text(
+        GOOD.replace(old, new).replace(
+            "config.size", "config.seed" if "seed: int" in new else "config.size"
+        )
+    )
     failed = [f"{r['check']}: {r['detail']}" for r in check_family(str(path)) if not r["ok"]]
     assert any(check in line for line in failed), failed
 
@@ -78,7 +86,10 @@ def test_a_broken_file_is_told_what_is_wrong(old, new, check, tmp_path):
 def test_a_file_that_is_no_family(tmp_path, capsys):
     path = tmp_path / "mine.py"
     path.write_text("x = 1\n")
-    assert main(["train", str(path)]) == 2 and "Config, Options, PRESETS, FAMILY" in capsys.readouterr().err
+    assert (
+        main(["train", str(path)]) == 2
+        and "Config, Options, PRESETS, FAMILY" in capsys.readouterr().err
+    )
     path.write_text("x = \n")
     assert main(["check", str(path)]) == 2
     err = capsys.readouterr().err

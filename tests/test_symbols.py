@@ -4,25 +4,41 @@ import pytest
 import torch
 
 from fromnoise.core.spec import DataSpec
-from fromnoise.probability.symbols import Blocks, Components, Tokens, packs, symbols_of
+from fromnoise.probability.symbols import Blocks, Components, Tokens, can_pack, symbol_codec
 
 
-@pytest.mark.parametrize("shape, levels", [((1, 4, 6), 2), ((1, 3, 5), 17), ((3, 2, 4), 256), ((1, 4, 8), 2)])
+@pytest.mark.parametrize(
+    "shape, levels", [((1, 4, 6), 2), ((1, 3, 5), 17), ((3, 2, 4), 256), ((1, 4, 8), 2)]
+)
 def test_there_and_back(shape, levels):
     spec = DataSpec("image", shape, levels=levels)
-    x = torch.randint(levels, (5, *shape), generator=torch.Generator().manual_seed(0)) * (2 / (levels - 1)) - 1
+    x = (
+        torch.randint(levels, (5, *shape), generator=torch.Generator().manual_seed(0))
+        * (2 / (levels - 1))
+        - 1
+    )
     for pack in (True, False):
-        symbols = symbols_of(spec, pack)
+        symbols = symbol_codec(spec, pack)
         s = symbols.to_symbols(x)
-        assert s.shape == (5, symbols.length) and s.dtype == torch.int64 and 0 <= s.min() and s.max() < symbols.vocabulary
+        assert (
+            s.shape == (5, symbols.length)
+            and s.dtype == torch.int64
+            and 0 <= s.min()
+            and s.max() < symbols.vocabulary
+        )
         assert torch.allclose(symbols.from_symbols(s), x, atol=1e-6)
 
 
 def test_what_is_packed():
-    assert packs(DataSpec("image", (1, 28, 28), levels=2)) and symbols_of(DataSpec("image", (1, 28, 28), levels=2), True).length == 98
-    assert not packs(DataSpec("image", (1, 7, 28), levels=2)) and not packs(DataSpec("image", (1, 28, 28), levels=256))
-    assert isinstance(symbols_of(DataSpec("image", (1, 28, 28), levels=2), False), Components)
-    assert isinstance(symbols_of(DataSpec("tokens", (9,), levels=5), True), Tokens)
+    assert (
+        can_pack(DataSpec("image", (1, 28, 28), levels=2))
+        and symbol_codec(DataSpec("image", (1, 28, 28), levels=2), True).length == 98
+    )
+    assert not can_pack(DataSpec("image", (1, 7, 28), levels=2)) and not can_pack(
+        DataSpec("image", (1, 28, 28), levels=256)
+    )
+    assert isinstance(symbol_codec(DataSpec("image", (1, 28, 28), levels=2), False), Components)
+    assert isinstance(symbol_codec(DataSpec("tokens", (9,), levels=5), True), Tokens)
 
 
 def test_components_go_row_by_row_channels_last():
@@ -44,13 +60,20 @@ def test_the_pixels_of_a_block_multiply_to_its_symbol():
     s = torch.randint(256, (3, 4), generator=g)
     pixels = blocks.by_pixel(log_p, s)
     assert torch.allclose(pixels.sum(2), log_p.gather(2, s[..., None])[..., 0])
-    first = log_p.exp()[:, :, 128:].sum(2)  # the upper left pixel is white in the upper half of the symbols
+    first = log_p.exp()[:, :, 128:].sum(
+        2
+    )  # the upper left pixel is white in the upper half of the symbols
     assert torch.allclose(pixels[..., 0].exp(), torch.where(s >= 128, first, 1 - first))
 
 
-@pytest.mark.parametrize("shape, levels, pack", [((1, 4, 8), 2, True), ((1, 3, 4), 2, False), ((3, 2, 2), 5, False)])
+@pytest.mark.parametrize(
+    "shape, levels, pack", [((1, 4, 8), 2, True), ((1, 3, 4), 2, False), ((3, 2, 2), 5, False)]
+)
 def test_allowed_are_the_symbols_that_agree_with_what_is_known(shape, levels, pack):
-    symbols, g = symbols_of(DataSpec("image", shape, levels=levels), pack), torch.Generator().manual_seed(0)
+    symbols, g = (
+        symbol_codec(DataSpec("image", shape, levels=levels), pack),
+        torch.Generator().manual_seed(0),
+    )
     x = torch.randint(levels, (6, *shape), generator=g) * (2 / (levels - 1)) - 1
     mask = torch.rand(6, *shape, generator=g) < 0.5
     s = symbols.to_symbols(x)

@@ -6,7 +6,7 @@ import pytest
 from fromnoise.cli import main
 from fromnoise.core.errors import DataError, UsageError
 from fromnoise.data import DataConfig, load
-from fromnoise.sample import neutral_cells
+from fromnoise.inference.write import neutral_cells
 
 
 @pytest.fixture
@@ -39,7 +39,9 @@ def note(dataset, *words):
 def refused(path, *words, kind=DataError, **options):
     with pytest.raises(kind) as error:
         opened(path, **options)
-    assert "\n" not in str(error.value) and all(word in str(error.value) for word in words), error.value
+    assert "\n" not in str(error.value) and all(word in str(error.value) for word in words), (
+        error.value
+    )
     return str(error.value)
 
 
@@ -62,25 +64,55 @@ def test_classes_and_categories_lost_with_missing_cells_are_said_before_training
     assert dataset.class_names == ("a", "b") and size(dataset) == 57
     note(dataset, "class lost", "'rare' (2 rows)")
     note(dataset, "categories of column 'city' lost", "'Oslo' (2 rows)", "'Bergen' (1 row)")
-    assert main(["train", "vae", "--data", str(path), "--missing", "drop", "--label", "cls", "--conditional", "--steps", "1"]) == 0
+    assert (
+        main(
+            [
+                "train",
+                "vae",
+                "--data",
+                str(path),
+                "--missing",
+                "drop",
+                "--label",
+                "cls",
+                "--conditional",
+                "--steps",
+                "1",
+            ]
+        )
+        == 0
+    )
     out = capsys.readouterr().out
     assert out.index("class lost") < out.index("parameters")
 
 
 def test_numbers_that_are_categories_are_not_lost_in_silence(write):
-    path = write("x,grade\n" + numbered(40, lambda i: f"{'' if i == 3 else i},{7 if i == 3 else i % 3}"))
-    note(opened(path, missing="drop", categorical=("grade",)), "category of column 'grade' lost", "'7' (1 row)")
+    path = write(
+        "x,grade\n" + numbered(40, lambda i: f"{'' if i == 3 else i},{7 if i == 3 else i % 3}")
+    )
+    note(
+        opened(path, missing="drop", categorical=("grade",)),
+        "category of column 'grade' lost",
+        "'7' (1 row)",
+    )
     note(opened(path, missing="drop", label="grade"), "class lost", "'7' (1 row)")
-    assert not any("lost" in line for line in opened(path, missing="drop").notes)  # as numbers there is no category
+    assert not any(
+        "lost" in line for line in opened(path, missing="drop").notes
+    )  # as numbers there is no category
 
 
 def test_nothing_is_called_lost_that_other_rows_have(write):
     path = write("x,cls\n" + numbered(40, lambda i: f"{'' if i == 3 else i * 0.7},{'ab'[i % 2]}"))
-    assert opened(path, missing="drop", label="cls").notes == ("1 of 40 rows left out: a cell is missing",)
+    assert opened(path, missing="drop", label="cls").notes == (
+        "1 of 40 rows left out: a cell is missing",
+    )
 
 
 def test_more_lost_categories_than_fit_are_counted(write):
-    path = write("x,c\n" + numbered(60, lambda i: f"{'' if i < 8 else i},{f'only{i}' if i < 8 else 'ab'[i % 2]}"))
+    path = write(
+        "x,c\n"
+        + numbered(60, lambda i: f"{'' if i < 8 else i},{f'only{i}' if i < 8 else 'ab'[i % 2]}")
+    )
     note(opened(path, missing="drop"), "categories of column 'c' lost", "and 3 more")
 
 
@@ -89,9 +121,16 @@ def test_categories_of_parquet_are_not_lost_in_silence(tmp_path):
     from pyarrow import parquet
 
     n = 40
-    table = {"x": [None if i == 5 else i * 0.3 for i in range(n)], "grade": [9 if i == 5 else i % 3 for i in range(n)]}
+    table = {
+        "x": [None if i == 5 else i * 0.3 for i in range(n)],
+        "grade": [9 if i == 5 else i % 3 for i in range(n)],
+    }
     parquet.write_table(pyarrow.table(table), tmp_path / "t.parquet")
-    note(opened(tmp_path / "t.parquet", missing="drop", categorical=("grade",)), "column 'grade' lost", "'9' (1 row)")
+    note(
+        opened(tmp_path / "t.parquet", missing="drop", categorical=("grade",)),
+        "column 'grade' lost",
+        "'9' (1 row)",
+    )
 
 
 # -- text that counts as missing -------------------------------------------------------------------------------
@@ -100,7 +139,13 @@ def test_categories_of_parquet_are_not_lost_in_silence(tmp_path):
 @pytest.mark.parametrize("word", ["NA", "null", "NaN", "na"])
 def test_text_that_counts_as_missing_is_named_and_can_be_kept(write, word):
     path = write("x,country\n" + numbered(40, lambda i: f"{i * 0.7},{(word, 'DE', 'FR')[i % 3]}"))
-    refused(path, "line 2, column 'country'", f"'{word}' counts as missing", "--categorical", "--missing drop")
+    refused(
+        path,
+        "line 2, column 'country'",
+        f"'{word}' counts as missing",
+        "--categorical",
+        "--missing drop",
+    )
     dropped = opened(path, missing="drop")
     assert size(dropped) == 26
     note(dropped, f"as missing counts '{word}' in column 'country'", "--categorical")
@@ -115,7 +160,10 @@ def test_text_that_counts_as_missing_is_named_and_can_be_kept(write, word):
 def test_kept_text_comes_back_in_samples(write, capsys):
     path = write("x,country\n" + numbered(60, lambda i: f"{i % 7},{('NA', 'DE')[i % 2]}"))
     for options in (["--categorical", "country"], ["--label", "country"]):
-        assert main(["train", "classical", "--data", str(path), *options, "--out", f"r{options[0]}"]) == 0
+        assert (
+            main(["train", "classical", "--data", str(path), *options, "--out", f"r{options[0]}"])
+            == 0
+        )
         assert "only empty cells count as missing" in capsys.readouterr().out
         assert main(["sample", f"r{options[0]}", "-n", "60", "-o", "s.csv"]) == 0
         rows = [line.strip().split(",") for line in open("s.csv")]
@@ -136,7 +184,10 @@ def test_a_column_of_nothing_but_such_text_says_so(write):
 
 
 def test_one_missing_cell_is_singular(write):
-    refused(write("x,y\n" + numbered(40, lambda i: f"{i},{'' if i == 4 else i % 3}")), "1 missing cell in 1 of 40 rows")
+    refused(
+        write("x,y\n" + numbered(40, lambda i: f"{i},{'' if i == 4 else i % 3}")),
+        "1 missing cell in 1 of 40 rows",
+    )
 
 
 # -- the first line --------------------------------------------------------------------------------------------
@@ -158,7 +209,14 @@ def test_a_first_line_like_the_rows_below_it_is_a_row(write, line):
     note(dataset, "no header", "c0 to c")
 
 
-@pytest.mark.parametrize("header, numbers", [("country,2019,2020", "'2019', '2020' in it are numbers"), ("2019,total,n", "'2019' in it is a number"), ("Alice,5.1,3", "'5.1', '3' in it are")])
+@pytest.mark.parametrize(
+    "header, numbers",
+    [
+        ("country,2019,2020", "'2019', '2020' in it are numbers"),
+        ("2019,total,n", "'2019' in it is a number"),
+        ("Alice,5.1,3", "'5.1', '3' in it are"),
+    ],
+)
 def test_a_first_line_with_some_numbers_that_is_taken_for_names_is_said(write, header, numbers):
     first = header.startswith("2019")
     rows = numbered(40, lambda i: f"{i if first else ('DE', 'FR')[i % 2]},{i * 0.3},{i % 5}")
@@ -169,7 +227,9 @@ def test_a_first_line_with_some_numbers_that_is_taken_for_names_is_said(write, h
 
 @pytest.mark.parametrize("header", ["x,cls", "when,price", "FY20,EUR 5", ",x"])
 def test_ordinary_names_are_names_and_nothing_is_said(write, header):
-    dataset = opened(write(f"{header}\n" + numbered(40, lambda i: f"{i * 0.37 % 5:.2f},{('a', 'b')[i % 2]}")))
+    dataset = opened(
+        write(f"{header}\n" + numbered(40, lambda i: f"{i * 0.37 % 5:.2f},{('a', 'b')[i % 2]}"))
+    )
     assert size(dataset) == 40 and not any("first line" in line for line in dataset.notes)
 
 
@@ -211,26 +271,50 @@ def test_a_plain_choice_of_a_separator_is_not_said(write):
 
 def test_a_quoted_cell_that_is_cut_where_the_first_lines_end_changes_no_separator(write):
     long = '"two' + "\n" * 7 + 'lines";1\n'
-    assert names(opened(write("x,q;y\n" + numbered(996, lambda i: f"a;{i * 0.7:.1f}") + long * 2))) == ["x,q", "y"]
+    assert names(
+        opened(write("x,q;y\n" + numbered(996, lambda i: f"a;{i * 0.7:.1f}") + long * 2))
+    ) == ["x,q", "y"]
 
 
-@pytest.mark.parametrize("line, separator", [("sep=;", ";"), ("SEP=|", "|"), ('"sep=,"', ","), ("sep=\t", "\t"), ("sep=\\t", "\t"), ("sep= ", " ")])
-@pytest.mark.parametrize("encoding, end", [("utf-8", "\n"), ("utf-8-sig", "\r\n"), ("utf-16", "\r\n")])
+@pytest.mark.parametrize(
+    "line, separator",
+    [
+        ("sep=;", ";"),
+        ("SEP=|", "|"),
+        ('"sep=,"', ","),
+        ("sep=\t", "\t"),
+        ("sep=\\t", "\t"),
+        ("sep= ", " "),
+    ],
+)
+@pytest.mark.parametrize(
+    "encoding, end", [("utf-8", "\n"), ("utf-8-sig", "\r\n"), ("utf-16", "\r\n")]
+)
 def test_a_first_line_that_names_the_separator_is_followed(write, line, separator, encoding, end):
     rows = [separator.join((f"{i * 0.7:.1f}", str(i % 3))) for i in range(40)]
     dataset = opened(write(end.join([line, f"x{separator}y", *rows, ""]), encoding=encoding))
     assert names(dataset) == ["x", "y"] and size(dataset) == 40
     rows[5] = separator.join(("oops", "1"))
-    refused(write(end.join([line, f"x{separator}y", *rows, ""]), encoding=encoding), "line 8", "'oops'")
+    refused(
+        write(end.join([line, f"x{separator}y", *rows, ""]), encoding=encoding), "line 8", "'oops'"
+    )
 
 
 @pytest.mark.parametrize("line", ["sep=", "sep=;;", 'sep="'])
 def test_a_first_line_that_names_no_separator_says_how_to_mend_it(write, line):
-    refused(write(f"{line}\nx;y\n" + numbered(40, lambda i: f"{i};{i % 3}")), "first line", "sep=;", "remove it")
+    refused(
+        write(f"{line}\nx;y\n" + numbered(40, lambda i: f"{i};{i % 3}")),
+        "first line",
+        "sep=;",
+        "remove it",
+    )
 
 
 def test_a_column_whose_name_begins_with_sep_is_a_column(write):
-    assert names(opened(write("sepal,y\n" + numbered(40, lambda i: f"{i * 0.7},{i % 3}")))) == ["sepal", "y"]
+    assert names(opened(write("sepal,y\n" + numbered(40, lambda i: f"{i * 0.7},{i % 3}")))) == [
+        "sepal",
+        "y",
+    ]
 
 
 # -- a label alone ---------------------------------------------------------------------------------------------
@@ -238,7 +322,9 @@ def test_a_column_whose_name_begins_with_sep_is_a_column(write):
 
 def test_a_table_that_is_its_label_gets_advice_that_helps(write):
     path = write("c\n" + numbered(40, lambda i: "uv"[i % 2]))
-    text = refused(path, "the label 'c' is the only column", "leave --label out", kind=UsageError, label="c")
+    text = refused(
+        path, "the label 'c' is the only column", "leave --label out", kind=UsageError, label="c"
+    )
     assert "drop" not in text
     assert opened(path).spec.shape == (2,)
     both = write("c,d\n" + numbered(40, lambda i: f"{i},{'uv'[i % 2]}"))
@@ -255,7 +341,11 @@ def test_a_table_that_is_its_label_gets_advice_that_helps(write):
         ("=a", ["b"], "1 column name begins like a formula: an apostrophe was put before it"),
         ("a", ["=b"], "1 cell begins like a formula: an apostrophe was put before it"),
         ("a", ["=b", "@c"], "2 cells begin like a formula: an apostrophe was put before them"),
-        ("=a", ["=b"], "1 cell and 1 column name begin like a formula: an apostrophe was put before them"),
+        (
+            "=a",
+            ["=b"],
+            "1 cell and 1 column name begin like a formula: an apostrophe was put before them",
+        ),
     ],
 )
 def test_formulas_are_counted_in_plain_english(header, cells, words):

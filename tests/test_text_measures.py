@@ -22,7 +22,9 @@ def test_two_state_chain():
     rate = entropy_rate(CHAIN)
     assert rate == pytest.approx(0.569386594, abs=1e-9)
     assert perplexity(rate * math.log(2), 1) == pytest.approx(1.483892514, abs=1e-9)
-    assert entropy_rate([[0.8, 0.2], [0.8, 0.2]]) == pytest.approx(0.721928095, abs=1e-9)  # its unigram (4/5, 1/5)
+    assert entropy_rate([[0.8, 0.2], [0.8, 0.2]]) == pytest.approx(
+        0.721928095, abs=1e-9
+    )  # its unigram (4/5, 1/5)
 
 
 def test_the_true_model_reaches_the_rate_and_the_unigram_does_not():
@@ -40,7 +42,9 @@ def test_the_true_model_reaches_the_rate_and_the_unigram_does_not():
 def test_other_chains():
     assert entropy_rate([[0, 1], [1, 0]]) == pytest.approx(0, abs=1e-12)  # periodic, certain
     assert entropy_rate([[0.25] * 4] * 4) == pytest.approx(2, abs=1e-12)
-    assert entropy_rate([[0.5, 0.5], [0, 1]]) == pytest.approx(0, abs=1e-12)  # ends in the second state
+    assert entropy_rate([[0.5, 0.5], [0, 1]]) == pytest.approx(
+        0, abs=1e-12
+    )  # ends in the second state
     with pytest.raises(DataError, match="never meet"):
         entropy_rate([[1, 0], [0, 1]])
     for bad in ([[0.5, 0.4], [0.5, 0.5]], [[1.5, -0.5], [0.5, 0.5]], [[0.5, 0.5]]):
@@ -63,7 +67,11 @@ def test_bytes_are_those_of_utf8():
 
 
 def test_no_text_and_no_likelihood():
-    for measure in (lambda: bits_per_character(1.0, ""), lambda: bits_per_byte(1.0, ""), lambda: perplexity(1.0, 0)):
+    for measure in (
+        lambda: bits_per_character(1.0, ""),
+        lambda: bits_per_byte(1.0, ""),
+        lambda: perplexity(1.0, 0),
+    ):
         with pytest.raises(UsageError, match="no text"):
             measure()
     for nats in (math.nan, math.inf, -math.inf, 1e9):
@@ -117,7 +125,12 @@ def test_against_the_plain_search(seed):
     assert length == plainly(sample, corpus) > 0
     assert sample[i : i + length] == corpus[j : j + length]
     n = 1 + seed % 9
-    covered = {k for s in range(len(sample) - n + 1) if sample[s : s + n] in corpus for k in range(s, s + n)}
+    covered = {
+        k
+        for s in range(len(sample) - n + 1)
+        if sample[s : s + n] in corpus
+        for k in range(s, s + n)
+    }
     assert copied_share(sample, corpus, n) == pytest.approx(len(covered) / len(sample), abs=1e-12)
 
 
@@ -130,11 +143,18 @@ def test_windows_that_share_a_hash_are_no_copies():
     length = longest_copied(word, other)[0]
     assert length == plainly(word, other) < len(word)
     assert copied_share(word, other, n=2048) == 0
-    assert longest_copied(word, other + word) == (2048, 0, (other + word).find(word)) != (2048, 0, 0)
+    assert (
+        longest_copied(word, other + word) == (2048, 0, (other + word).find(word)) != (2048, 0, 0)
+    )
 
 
 def test_edges_of_copying():
-    assert longest_copied("", CORPUS) == longest_copied("abc", "") == longest_copied("abc", "xyz") == (0, 0, 0)
+    assert (
+        longest_copied("", CORPUS)
+        == longest_copied("abc", "")
+        == longest_copied("abc", "xyz")
+        == (0, 0, 0)
+    )
     assert longest_copied(CORPUS[:1000], CORPUS) == (1000, 0, 0)
     assert longest_copied("abc", "xabcxabc") == (3, 0, 1)
     assert copied_share("abc", "abc") == 0  # shorter than n

@@ -8,16 +8,42 @@ import numpy as np
 import pytest
 
 from fromnoise.core.errors import StorageError
-from fromnoise.core.files import canonical_json
-from fromnoise.data.tokenizer import BytePairs, Bytes, Characters, Tokenizer, learn_merges, pieces
+from fromnoise.core.json_files import canonical_json
+from fromnoise.data.codecs.byte_pairs import learn_merges, split_pieces
+from fromnoise.data.codecs.tokenizer import (
+    BytePairs,
+    Bytes,
+    Characters,
+    Tokenizer,
+)
 
-TEXT = "the lower the better, newer words wider; the widest lowest newest town in the west.\n\tEs fährt — 日本語 🎉!\n" * 3
-AWKWARD = ["", " ", "\0", "a\r\n b\n\n  c", "é", "🎉", "\ufeffx", "\ud800", "\udcff", "a" * 1000, " " * 100, "日本語" * 50]
+TEXT = (
+    "the lower the better, newer words wider; the widest lowest newest town in the west.\n\tEs fährt — 日本語 🎉!\n"
+    * 3
+)
+AWKWARD = [
+    "",
+    " ",
+    "\0",
+    "a\r\n b\n\n  c",
+    "é",
+    "🎉",
+    "\ufeffx",
+    "\ud800",
+    "\udcff",
+    "a" * 1000,
+    " " * 100,
+    "日本語" * 50,
+]
 
 
 @pytest.fixture(params=["char", "byte", "bpe"])
 def tokenizer(request):
-    return {"char": Characters("".join(sorted(set(TEXT)))), "byte": Bytes(), "bpe": BytePairs(learn_merges([TEXT.encode()], 300))}[request.param]
+    return {
+        "char": Characters("".join(sorted(set(TEXT)))),
+        "byte": Bytes(),
+        "bpe": BytePairs(learn_merges([TEXT.encode()], 300)),
+    }[request.param]
 
 
 def cut_up(raw: bytes, seed: int, longest: int) -> list[bytes]:
@@ -28,15 +54,23 @@ def cut_up(raw: bytes, seed: int, longest: int) -> list[bytes]:
 
 def noise(n: int, seed: int) -> bytes:
     """Bytes that are hard to cut: spaces, whole and broken characters, in all orders."""
-    return np.random.default_rng(seed).choice(np.frombuffer(b"ab \n\t\xc3\xa9\xe6\x97\xa5\x80\xff\0", np.uint8), n).tobytes()
+    return (
+        np.random.default_rng(seed)
+        .choice(np.frombuffer(b"ab \n\t\xc3\xa9\xe6\x97\xa5\x80\xff\0", np.uint8), n)
+        .tobytes()
+    )
 
 
 def test_known_text_comes_back(tokenizer):
     tokens = tokenizer.encode(TEXT)
     assert tokenizer.decode(tokens) == TEXT and tokenizer.decode_bytes(tokens) == TEXT.encode()
     assert b"".join(tokenizer.token_bytes(int(i)) for i in tokens) == TEXT.encode()
-    assert tokens.dtype == tokenizer.dtype and tokens.ndim == 1 and 0 <= tokens.min() <= tokens.max() < tokenizer.vocabulary
-    assert not tokenizer.unknowns(tokens) and len(tokens) <= len(TEXT.encode())
+    assert (
+        tokens.dtype == tokenizer.dtype
+        and tokens.ndim == 1
+        and 0 <= tokens.min() <= tokens.max() < tokenizer.vocabulary
+    )
+    assert not tokenizer.count_unknown(tokens) and len(tokens) <= len(TEXT.encode())
 
 
 @pytest.mark.parametrize("text", AWKWARD, ids=ascii)
@@ -45,17 +79,22 @@ def test_any_text_can_be_encoded(tokenizer, text):
     assert tokens.dtype == tokenizer.dtype
     if tokenizer.kind == "char":
         known = set(tokenizer.characters)
-        assert len(tokens) == len(text) and tokenizer.unknowns(tokens) == sum(c not in known for c in text)
+        assert len(tokens) == len(text) and tokenizer.count_unknown(tokens) == sum(
+            c not in known for c in text
+        )
         assert tokenizer.decode(tokens) == "".join(c if c in known else "\ufffd" for c in text)
     else:
         raw = b"\xed\xa0\x80" if text == "\ud800" else text.encode(errors="surrogateescape")
-        assert tokenizer.decode_bytes(tokens) == raw and not tokenizer.unknowns(tokens)
+        assert tokenizer.decode_bytes(tokens) == raw and not tokenizer.count_unknown(tokens)
 
 
 def test_where_blocks_end_makes_no_difference(tokenizer):
     for seed in range(20):
         blocks = cut_up(TEXT.encode(), seed, 1 + seed)
-        assert np.concatenate(list(tokenizer.encode_blocks(blocks))).tolist() == tokenizer.encode(TEXT).tolist()
+        assert (
+            np.concatenate(list(tokenizer.encode_blocks(blocks))).tolist()
+            == tokenizer.encode(TEXT).tolist()
+        )
 
 
 def test_any_bytes_come_back():
@@ -65,33 +104,47 @@ def test_any_bytes_come_back():
             whole = np.concatenate(list(kind.encode_blocks([raw])))
             assert kind.decode_bytes(whole) == raw
             assert kind.decode(whole) == raw.decode(errors="replace")
-            assert np.array_equal(np.concatenate(list(kind.encode_blocks(cut_up(raw, seed, 9)))), whole)
+            assert np.array_equal(
+                np.concatenate(list(kind.encode_blocks(cut_up(raw, seed, 9)))), whole
+            )
 
 
 def test_characters_are_numbered_by_code_point_with_the_unknown_one_last():
     kind = Characters("\nab\ufffd🎉")
     assert kind.vocabulary == 6 and kind.unknown == 5
     assert kind.encode("b🎉\n\ufffdZ").tolist() == [1 + 1, 4, 0, 3, 5]
-    assert kind.decode([5, 1]) == "\ufffda" and kind.token_bytes(4) == "🎉".encode() and kind.unknowns([5, 1, 5]) == 2
+    assert (
+        kind.decode([5, 1]) == "\ufffda"
+        and kind.token_bytes(4) == "🎉".encode()
+        and kind.count_unknown([5, 1, 5]) == 2
+    )
 
 
 def test_the_smallest_type_that_holds_the_symbols():
     for n, dtype in [(255, np.uint8), (256, np.uint16), (65_535, np.uint16), (65_536, np.int32)]:
         kind = Characters("".join(map(chr, range(0x20000, 0x20000 + n))))
-        assert kind.dtype == dtype and kind.encode(chr(0x20000 + n - 1) + "a").tolist() == [n - 1, n]
+        assert kind.dtype == dtype and kind.encode(chr(0x20000 + n - 1) + "a").tolist() == [
+            n - 1,
+            n,
+        ]
 
 
 def test_pieces_end_at_white_space_and_are_never_endless():
-    assert list(pieces([b"the old  man,\n   said"])) == [[b"the", b" old", b"  ", b"man,", b"\n   "], [b"said"]]
-    assert list(pieces([b"", b" ", b"", b"a"])) == [[], [], [], [], [b" a"]]
-    long = next(pieces([b"x" * 100_000 + b" "]))
+    assert list(split_pieces([b"the old  man,\n   said"])) == [
+        [b"the", b" old", b"  ", b"man,", b"\n   "],
+        [b"said"],
+    ]
+    assert list(split_pieces([b"", b" ", b"", b"a"])) == [[], [], [], [], [b" a"]]
+    long = next(split_pieces([b"x" * 100_000 + b" "]))
     assert b"".join(long) == b"x" * 100_000 and max(map(len, long)) == 24
-    assert all(piece.decode() for piece in next(pieces(["日本語".encode() * 1000])))  # never within a character
+    assert all(
+        piece.decode() for piece in next(split_pieces(["日本語".encode() * 1000]))
+    )  # never within a character
     for seed in range(20):
         raw = noise(2000, seed)
-        whole = [piece for found in pieces([raw]) for piece in found]
+        whole = [piece for found in split_pieces([raw]) for piece in found]
         assert b"".join(whole) == raw and b"" not in whole
-        assert [piece for found in pieces(cut_up(raw, seed, 5)) for piece in found] == whole
+        assert [piece for found in split_pieces(cut_up(raw, seed, 5)) for piece in found] == whole
 
 
 # -- byte pairs against the textbook: count everything anew at each step -------------------------------------------
@@ -108,7 +161,7 @@ def replaced(word: tuple, pair: tuple, new: int) -> tuple:
 
 
 def textbook_merges(raw: bytes, vocabulary: int) -> list[tuple[int, int]]:
-    words = Counter(tuple(piece) for found in pieces([raw]) for piece in found)
+    words = Counter(tuple(piece) for found in split_pieces([raw]) for piece in found)
     merges = []
     while len(merges) < vocabulary - 256:
         totals = Counter()
@@ -126,12 +179,16 @@ def textbook_merges(raw: bytes, vocabulary: int) -> list[tuple[int, int]]:
     return merges
 
 
-@pytest.mark.parametrize("raw", [TEXT.encode(), noise(4000, 3), b"aaaa aaa aa aaaaa b", b"abcabcabc " * 5, b"xyz", b""], ids=len)
+@pytest.mark.parametrize(
+    "raw",
+    [TEXT.encode(), noise(4000, 3), b"aaaa aaa aa aaaaa b", b"abcabcabc " * 5, b"xyz", b""],
+    ids=len,
+)
 def test_merges_are_those_of_the_textbook(raw):
     merges = textbook_merges(raw, 340)
     assert learn_merges(cut_up(raw, 0, 7), 340) == merges
     kind = BytePairs(merges)
-    for found in pieces([raw]):
+    for found in split_pieces([raw]):
         for piece in found:
             word = tuple(piece)
             for rank, pair in enumerate(merges):  # all merges in their order
@@ -149,15 +206,24 @@ def test_a_text_that_was_seen_gets_short():
 
 
 def test_json_brings_it_back(tokenizer):
-    for one in (tokenizer, Characters("\0\n\"\\é🎉"), BytePairs([])):
+    for one in (tokenizer, Characters('\0\n"\\é🎉'), BytePairs([])):
         again = Tokenizer.from_json(json.loads(canonical_json(one.to_json())))
         assert type(again) is type(one) and again.symbols == one.symbols
         assert again.encode(TEXT).tolist() == one.encode(TEXT).tolist()
 
 
 @pytest.mark.parametrize(
-    "stored", [{}, {"kind": "unigram"}, {"kind": "bpe", "merges": ["1 2 3"]}, {"kind": "bpe", "merges": ["1 999"]}, {"kind": "char"}, {"kind": "char", "characters": 7}, []]
-)  # fmt: skip
+    "stored",
+    [
+        {},
+        {"kind": "unigram"},
+        {"kind": "bpe", "merges": ["1 2 3"]},
+        {"kind": "bpe", "merges": ["1 999"]},
+        {"kind": "char"},
+        {"kind": "char", "characters": 7},
+        [],
+    ],
+)
 def test_a_damaged_record_is_told_in_one_line(stored):
     with pytest.raises(StorageError) as error:
         Tokenizer.from_json(stored)

@@ -23,13 +23,19 @@ def batch(n=6, spec=DIGITS):
 def linear_vae() -> VAE:
     """A VAE whose decoder is the golden probabilistic PCA and whose encoder is its best mean-field posterior."""
     spec = DataSpec("vector", (5,))
-    vae = VAE(Config(latent_dim=2, hidden=(), sigma=math.sqrt(VARIANCE), likelihood="gaussian"), spec).double()
+    vae = VAE(
+        Config(latent_dim=2, hidden=(), sigma=math.sqrt(VARIANCE), likelihood="gaussian"), spec
+    ).double()
     M = W.T @ W + VARIANCE * torch.eye(2, dtype=torch.float64)
     vae.scale.logvar.fill_(math.log(VARIANCE))  # the constructor works in float32
     with torch.no_grad():
         encoder, decoder = vae.net.encoder.layers[0], vae.net.decoder.net.layers[0]
-        encoder.weight.copy_(torch.cat([torch.linalg.solve(M, W.T), torch.zeros(2, 5, dtype=torch.float64)]))
-        encoder.bias.copy_(torch.cat([torch.zeros(2, dtype=torch.float64), -(M / VARIANCE).diagonal().log()]))
+        encoder.weight.copy_(
+            torch.cat([torch.linalg.solve(M, W.T), torch.zeros(2, 5, dtype=torch.float64)])
+        )
+        encoder.bias.copy_(
+            torch.cat([torch.zeros(2, dtype=torch.float64), -(M / VARIANCE).diagonal().log()])
+        )
         decoder.weight.copy_(W), decoder.bias.zero_()
     return vae
 
@@ -47,22 +53,30 @@ class Double(Rng):
 def test_elbo_of_the_golden_ppca():
     x = X.repeat(200_000, 1)
     elbo = linear_vae().log_likelihood(x, None, Double(0))
-    assert elbo.mean().item() == pytest.approx(-5.884353131, abs=4 * elbo.std().item() / len(x) ** 0.5)
+    assert elbo.mean().item() == pytest.approx(
+        -5.884353131, abs=4 * elbo.std().item() / len(x) ** 0.5
+    )
 
 
 @pytest.mark.parametrize("k,golden", [(10, -5.8665), (100, -5.8646)])
 def test_importance_weighted_bound_of_the_golden_ppca(k, golden):
     x = X.repeat(200_000 // k, 1)
     bound = linear_vae().log_likelihood(x, None, Double(0), k)
-    assert bound.mean().item() == pytest.approx(golden, abs=max(5e-4, 4 * bound.std().item() / len(x) ** 0.5))
+    assert bound.mean().item() == pytest.approx(
+        golden, abs=max(5e-4, 4 * bound.std().item() / len(x) ** 0.5)
+    )
     assert bound.mean().item() < LOG_P + 4 * bound.std().item() / len(x) ** 0.5
 
 
 def test_the_loss_is_the_negative_elbo():
     vae, data, rng = VAE(Config(**SMALL), DIGITS), batch(), Rng(0).at("a")
     loss = vae.loss(data, "elbo", rng)
-    assert loss.value.item() == pytest.approx(-vae.log_likelihood(data.x, data.y, rng).mean().item(), rel=1e-6)
-    assert loss.value.item() == pytest.approx(loss.terms["reconstruction"].item() + loss.terms["kl"].item(), rel=1e-6)
+    assert loss.value.item() == pytest.approx(
+        -vae.log_likelihood(data.x, data.y, rng).mean().item(), rel=1e-6
+    )
+    assert loss.value.item() == pytest.approx(
+        loss.terms["reconstruction"].item() + loss.terms["kl"].item(), rel=1e-6
+    )
 
 
 def test_the_kl_pulls_the_posterior_to_the_prior():
@@ -99,11 +113,20 @@ def test_free_bits_give_no_gradient_below_the_floor():
     vae = VAE(Config(**SMALL, free_bits=1e6), DIGITS)
     loss = vae.loss(batch(), "elbo", Rng(0))
     assert loss.value.item() == pytest.approx(loss.terms["reconstruction"].item() + 3e6, rel=1e-4)
-    free, bound = VAE(Config(**SMALL, free_bits=1e6), DIGITS), VAE(Config(**SMALL, beta=0.0), DIGITS)
+    free, bound = (
+        VAE(Config(**SMALL, free_bits=1e6), DIGITS),
+        VAE(Config(**SMALL, beta=0.0), DIGITS),
+    )
     bound.load_state_dict(free.state_dict())
-    for vae in (free, bound):  # below the floor the KL pulls at nothing: the same gradient as without it
+    for vae in (
+        free,
+        bound,
+    ):  # below the floor the KL pulls at nothing: the same gradient as without it
         vae.loss(batch(), "elbo", Rng(0)).value.backward()
-    assert all(torch.allclose(p.grad, q.grad, atol=1e-5) for p, q in zip(free.net.parameters(), bound.net.parameters()))
+    assert all(
+        torch.allclose(p.grad, q.grad, atol=1e-5)
+        for p, q in zip(free.net.parameters(), bound.net.parameters())
+    )
 
 
 def test_more_samples_tighten_the_bound():
@@ -112,11 +135,23 @@ def test_more_samples_tighten_the_bound():
     assert values[0] < values[1] < values[2]
 
 
-@pytest.mark.parametrize("options", [{}, {"network": "conv", "width": 8}, {"network": "ladder", "width": 8, "blocks": 1, "maps": (2, 3)}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"network": "conv", "width": 8},
+        {"network": "ladder", "width": 8, "blocks": 1, "maps": (2, 3)},
+    ],
+)
 def test_every_network_takes_any_image(options):
     for shape in ((1, 8, 8), (3, 28, 21), (1, 17, 30)):
         spec = DataSpec("image", shape, levels=256, classes=3)
-        vae = VAE(Config(latent_dim=4, hidden=(16,), conditional=True, **{k: v for k, v in options.items()}), spec)
+        vae = VAE(
+            Config(
+                latent_dim=4, hidden=(16,), conditional=True, **{k: v for k, v in options.items()}
+            ),
+            spec,
+        )
         x, y = Rng(0).uniform("x", (2, *shape)) * 2 - 1, torch.tensor([0, 2])
         assert torch.isfinite(vae.loss(Batch((x * 127.5).round() / 127.5, y), "elbo", Rng(0)).value)
         z = vae.encode(x, y)

@@ -11,9 +11,10 @@ from fromnoise.core.errors import DataError, UsageError
 from fromnoise.core.rng import Rng
 from fromnoise.core.spec import Batch, DataSpec
 from fromnoise.families import vae
-from fromnoise.families.vaegan import LARGEST, VAEGAN, Config, Options, keeps_label
+from fromnoise.families.vaegan import MAX_LAMBDA, VAEGAN, Config, Options
 from fromnoise.measures.sharpness import laplacian, sharpness
 from fromnoise.probability import adversarial
+from fromnoise.probability.label_subset import has_label
 
 DIGITS = DataSpec("image", (1, 8, 8), levels=17, classes=10)
 POINTS = DataSpec("vector", (2,))
@@ -62,18 +63,29 @@ def same(a: list[torch.Tensor], b: list[torch.Tensor], factor=1.0) -> bool:
     [
         ({}, {"autoencoder": ("vae",), "discriminator": (CRITIC,)}),
         ({"label_weight": 1.0}, {"autoencoder": ("vae", "head"), "discriminator": (CRITIC,)}),
-        ({"objective": "larsen"}, {"encoder": (ENCODER,), "decoder": (DECODER,), "discriminator": (CRITIC,)}),
-        ({"objective": "larsen", "label_weight": 1.0}, {"encoder": (ENCODER, "head"), "decoder": (DECODER,), "discriminator": (CRITIC,)}),
+        (
+            {"objective": "larsen"},
+            {"encoder": (ENCODER,), "decoder": (DECODER,), "discriminator": (CRITIC,)},
+        ),
+        (
+            {"objective": "larsen", "label_weight": 1.0},
+            {"encoder": (ENCODER, "head"), "decoder": (DECODER,), "discriminator": (CRITIC,)},
+        ),
     ],
 )
 def test_each_phase_trains_what_it_says_and_together_they_train_everything(options, expected):
     m = model(**options)
     assert {p.name: p.trains for p in m.phases()} == expected
     named = [set(m.parameters_of(p)) for p in m.phases()]
-    assert set.union(*named) == {name for name, _ in m.named_parameters()} and sum(map(len, named)) == len(set.union(*named))
+    assert set.union(*named) == {name for name, _ in m.named_parameters()} and sum(
+        map(len, named)
+    ) == len(set.union(*named))
 
 
-@pytest.mark.parametrize("options", [{}, {"reconstruction": "l1"}, {"objective": "larsen"}, {"network": "conv", "width": 4}])
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"reconstruction": "l1"}, {"objective": "larsen"}, {"network": "conv", "width": 4}],
+)
 def test_a_step_of_a_phase_leaves_all_else_bit_for_bit(options):
     m = model(**options)
     for phase in m.phases():
@@ -91,7 +103,7 @@ def test_a_step_of_a_phase_leaves_all_else_bit_for_bit(options):
 
 def generator_term(m: VAEGAN, data: Batch) -> torch.Tensor:
     """g of the modern objective, by itself, from the same noise."""
-    return m.generator_loss(data, m.seen(m.vae.infer(data.x, data.y, KEY).params), KEY)
+    return m.generator_loss(data, m.to_data(m.vae.infer(data.x, data.y, KEY).params), KEY)
 
 
 @pytest.mark.parametrize("loss", ["relativistic", "hinge", "non-saturating"])
@@ -108,7 +120,9 @@ def test_modern_is_the_vae_plus_lambda_times_the_generators_loss(loss):
     for part in (ENCODER, DECODER):  # the generator's term reaches both, as in VQGAN
         of_g, of_vae = gradients(m, g, part), gradients(m, own, part)
         assert size(of_g) > 0
-        assert same([a - b for a, b in zip(gradients(m, whole, part), of_vae)], of_g, float(weight)), part
+        assert same(
+            [a - b for a, b in zip(gradients(m, whole, part), of_vae)], of_g, float(weight)
+        ), part
     assert size(gradients(m, own, CRITIC)) == 0  # D has no part in the reconstruction
 
 
@@ -116,10 +130,15 @@ def test_lambda_is_the_quotient_of_the_gradients_at_the_last_layer():
     m, data = model(adversarial_weight=1.0), batch()
     last = m.vae.net.decoder.net.layers[-1].weight
     params = m.vae.infer(data.x, data.y, KEY).params
-    error, g = m.vae.nll(params, data.x).mean(), m.generator_loss(data, m.seen(params), KEY)
-    of = lambda term: torch.autograd.grad(term, last, retain_graph=True)[0].norm().item()
+    error, g = m.vae.nll(params, data.x).mean(), m.generator_loss(data, m.to_data(params), KEY)
+
+    def of(term):
+        return torch.autograd.grad(term, last, retain_graph=True)[0].norm().item()
+
     assert m.balance(error, g).item() == pytest.approx(of(error) / (of(g) + 1e-4), rel=1e-5)
-    assert m.balance(1e9 * error, 0 * g).item() == LARGEST * 64  # a D without slope does not blow up
+    assert (
+        m.balance(1e9 * error, 0 * g).item() == MAX_LAMBDA * 64
+    )  # a D without slope does not blow up
     # scaled by it, the generator's term pulls at the last layer exactly as hard as the reconstruction
     assert of(m.balance(error, 1e6 * g) * 1e6 * g) == pytest.approx(of(error), rel=1e-3)
 
@@ -128,8 +147,16 @@ def test_the_generators_loss_wants_higher_scores_and_the_discriminators_lower_on
     """The sign: a small step down g raises D's score of fakes; a small step of D lowers it. (Peers have helped D.)"""
     for objective, phases in (("modern", ("autoencoder",)), ("larsen", ("decoder",))):
         for phase in phases:
-            m, data = model(objective=objective, loss="non-saturating", adversarial_weight=1e3, gamma=0.0), batch(64)
-            fake = lambda m=m, data=data: m.score(m.decode(KEY.normal("z", (64, 3))), None).mean().item()
+            m, data = (
+                model(
+                    objective=objective, loss="non-saturating", adversarial_weight=1e3, gamma=0.0
+                ),
+                batch(64),
+            )
+
+            def fake(m=m, data=data):
+                return m.score(m.decode(KEY.normal("z", (64, 3))), None).mean().item()
+
             before = fake()
             params = list(m.get_submodule(DECODER).parameters())
             step(m.loss(data, phase, KEY).value, params, 1e-2)
@@ -162,14 +189,18 @@ def test_larsen_the_encoder_learns_nothing_from_the_duel():
     whole = m.loss(data, "encoder", KEY).value
     before = gradients(m, whole, ENCODER)
     q = m.vae.infer(data.x, data.y, KEY)
-    kl = sum(level.sum(1).mean() for level in q.kl())
-    N = m.feature_nll(m.seen(q.params), data.x)
-    assert same(before, [a + b for a, b in zip(gradients(m, kl, ENCODER), gradients(m, N, ENCODER))])
+    kl = q.kl().sum(1).mean()
+    N = m.feature_nll(m.to_data(q.params), data.x)
+    assert same(
+        before, [a + b for a, b in zip(gradients(m, kl, ENCODER), gradients(m, N, ENCODER))]
+    )
     assert size(gradients(m, N, ENCODER)) > 0
     with torch.no_grad():
         m.discriminator.score.weight.mul_(-7).add_(1)
     assert same(gradients(m, m.loss(data, "encoder", KEY).value, ENCODER), before)
-    assert size(gradients(m, m.loss(data, "decoder", KEY).value, ENCODER)) == 0  # frozen in the decoder's phase
+    assert (
+        size(gradients(m, m.loss(data, "decoder", KEY).value, ENCODER)) == 0
+    )  # frozen in the decoder's phase
 
 
 def test_larsen_the_decoder_learns_from_both_and_the_discriminator_from_scores_alone():
@@ -181,9 +212,11 @@ def test_larsen_the_decoder_learns_from_both_and_the_discriminator_from_scores_a
     assert same(gradients(m, m.loss(data, "decoder", KEY).value, DECODER), expected)
     # D's own loss is the duel and its penalties, without N: with the fakes given, the same to the last bit
     with torch.no_grad():
-        x_fake = m.with_samples(m.decode(m.draw_code(data.x[::2], None, KEY)), None, len(data), KEY)
-    duel, _ = adversarial.duel(m.score, data.x, x_fake, None, "relativistic", m.config.r1, m.config.r2, m.config.lazy)
-    assert torch.equal(m.loss(data, "discriminator", KEY).value, duel)
+        x_fake = m.add_samples(m.decode(m.draw_code(data.x[::2], None, KEY)), None, len(data), KEY)
+    discriminator_loss, _ = adversarial.penalised_discriminator_loss(
+        m.score, data.x, x_fake, None, "relativistic", m.config.r1, m.config.r2, m.config.lazy
+    )
+    assert torch.equal(m.loss(data, "discriminator", KEY).value, discriminator_loss)
 
 
 def test_the_feature_error_is_blind_to_the_scale_of_the_features():
@@ -204,7 +237,7 @@ def test_the_feature_error_is_blind_to_the_scale_of_the_features():
 def test_fakes_are_reconstructions_and_samples_half_and_half():
     m, data = model(), batch(7)
     x_hat = m.reconstruct(data.x[::2])
-    fakes = m.with_samples(x_hat, None, 7, KEY)
+    fakes = m.add_samples(x_hat, None, 7, KEY)
     assert torch.equal(fakes[::2], x_hat)
     assert torch.allclose(fakes[1::2], m.decode(KEY.normal("z", (7, 3))[1::2]))
 
@@ -214,14 +247,21 @@ def test_the_generators_term_sets_in_late_and_grows():
     weights, pulls = [], []
     for progress in (0.0, 0.2, 0.3, 0.4, 0.6, 1.0):
         m.progress = progress
-        weights.append(m.adversarial_share())
+        weights.append(m.generator_weight())
         pulls.append(m.loss(data, "autoencoder", KEY).terms["adversarial"].item())
     assert weights == pytest.approx([0, 0, 0.5, 1.0, 2.0, 2.0])
     assert [p / pulls[-1] for p in pulls] == pytest.approx([0, 0, 0.25, 0.5, 1, 1], rel=1e-4)
     m.progress = 0.0
-    assert size(gradients(m, m.loss(data, "discriminator", KEY).value, CRITIC)) > 0  # D trains from the first step
+    assert (
+        size(gradients(m, m.loss(data, "discriminator", KEY).value, CRITIC)) > 0
+    )  # D trains from the first step
     assert torch.equal(m.loss(data, "autoencoder", KEY).value, m.vae.loss(data, "elbo", KEY).value)
-    assert VAEGAN(Config(**SMALL, adversarial_start=0.0, adversarial_ramp=0.0), DIGITS).adversarial_share() > 0
+    assert (
+        VAEGAN(
+            Config(**SMALL, adversarial_start=0.0, adversarial_ramp=0.0), DIGITS
+        ).adversarial_share()
+        > 0
+    )
 
 
 def test_held_out_the_objective_is_that_of_the_vae():
@@ -242,7 +282,7 @@ def test_duel_is_loss_and_penalties_of_a_linear_critic():
         seen.append((len(x), None if label is None else label.shape))
         return x @ w + (0 if label is None else label[:, 0])
 
-    value, terms = adversarial.duel(score, real, fake, None, "relativistic", 3.0, 4.0)
+    value, terms = adversarial.penalised_discriminator_loss(score, real, fake, None, "relativistic", 3.0, 4.0)
     expected = torch.nn.functional.softplus((fake - real) @ w).mean()
     assert value.item() == pytest.approx(expected.item() + 3.5 * 5.25, rel=1e-6)
     assert terms["d_loss"].item() == pytest.approx(expected.item(), rel=1e-6)
@@ -251,9 +291,11 @@ def test_duel_is_loss_and_penalties_of_a_linear_critic():
     assert seen == [(12, None)]  # one joint pass
     seen.clear()
     label = torch.nn.functional.one_hot(torch.arange(6) % 2, 2).float()
-    lazy, _ = adversarial.duel(score, real, fake, label, "relativistic", 3.0, 4.0, lazy=4)
-    assert seen == [(4, (4, 2)), (8, (8, 2))] and lazy.item() == pytest.approx(value.item(), rel=1e-6)
-    _, terms = adversarial.duel(score, real, fake, None, "hinge")
+    lazy, _ = adversarial.penalised_discriminator_loss(score, real, fake, label, "relativistic", 3.0, 4.0, lazy=4)
+    assert seen == [(4, (4, 2)), (8, (8, 2))] and lazy.item() == pytest.approx(
+        value.item(), rel=1e-6
+    )
+    _, terms = adversarial.penalised_discriminator_loss(score, real, fake, None, "hinge")
     assert "slope_real" not in terms and not terms["d_loss"].requires_grad  # fakes are constants
 
 
@@ -264,18 +306,24 @@ def test_the_likelihood_is_that_of_the_vae_inside_or_none_with_the_reason():
     m, data = model(), batch()
     assert m.bound == "lower" and not m.continuous
     rng = KEY.per_row(range(12))
-    assert torch.equal(m.log_likelihood(data.x, None, rng, 5), m.vae.log_likelihood(data.x, None, rng, 5))
+    assert torch.equal(
+        m.log_likelihood(data.x, None, rng, 5), m.vae.log_likelihood(data.x, None, rng, 5)
+    )
     for options in ({"objective": "larsen"}, {"reconstruction": "l1"}):
         assert model(**options).bound == "none" and "likelihood" in model(**options).reason
     assert "grey" in model(likelihood="bernoulli").reason
-    assert not any(name.startswith("vae.scale") for name, _ in model(reconstruction="l1").named_parameters())
+    assert not any(
+        name.startswith("vae.scale") for name, _ in model(reconstruction="l1").named_parameters()
+    )
 
 
 def test_l1_is_the_sum_of_absolute_differences_within_the_range():
     m, data = model(reconstruction="l1", beta=0.0, adversarial_weight=0.0), batch()
     q = m.vae.infer(data.x, None, KEY)
     x_hat = (q.params / 2).tanh()
-    assert m.loss(data, "autoencoder", KEY).value.item() == pytest.approx((x_hat - data.x).abs().flatten(1).sum(1).mean().item(), rel=1e-5)
+    assert m.loss(data, "autoencoder", KEY).value.item() == pytest.approx(
+        (x_hat - data.x).abs().flatten(1).sum(1).mean().item(), rel=1e-5
+    )
 
 
 @pytest.mark.parametrize("options", [{}, {"objective": "larsen"}, {"network": "conv", "width": 4}])
@@ -283,14 +331,20 @@ def test_any_image_with_labels(options):
     for shape in ((1, 8, 8), (3, 28, 21)):
         spec = DataSpec("image", shape, levels=256, classes=3)
         m = VAEGAN(Config(**SMALL | {"conditional": True} | options), spec)
-        x, y = ((Rng(0).uniform("x", (3, *shape)) * 2 - 1) * 127.5).round() / 127.5, torch.tensor([0, 2, 1])
+        x, y = (
+            ((Rng(0).uniform("x", (3, *shape)) * 2 - 1) * 127.5).round() / 127.5,
+            torch.tensor([0, 2, 1]),
+        )
         for phase in m.phases():
             assert torch.isfinite(m.loss(Batch(x, y), phase.name, Rng(0)).value)
         z = m.encode(x, y)
         assert z.shape == (3, 3) and torch.allclose(m.decode(z, y), m.reconstruct(x, y))
         assert not torch.allclose(m.decode(z, y), m.decode(z, y.flip(0)))
         x_new = m.sample(3, y, Options(), Rng(0))
-        assert torch.equal(x_new, m.decode(m.draw_latents(3, Options(), Rng(0)), y)) and x_new.shape == x.shape
+        assert (
+            torch.equal(x_new, m.decode(m.draw_latents(3, Options(), Rng(0)), y))
+            and x_new.shape == x.shape
+        )
         assert m.judge(x, y).shape == (3,) and m.kl_per_dimension(x, y, Rng(0)).shape == (3,)
         with pytest.raises(UsageError, match="give a label"):
             m.judge(x)
@@ -298,7 +352,10 @@ def test_any_image_with_labels(options):
 
 def test_temperature_scales_the_latents():
     m = model()
-    draw = lambda t: m.draw_latents(5, Options(temperature=t), Rng(0))
+
+    def draw(t):
+        return m.draw_latents(5, Options(temperature=t), Rng(0))
+
     assert torch.allclose(draw(0.5), 0.5 * draw(1.0)) and draw(0.0).abs().max() == 0
 
 
@@ -311,7 +368,9 @@ def test_points_and_tables():
                 assert all(size(gradients(m, loss, part)) > 0 for part in phase.trains)
             assert m.sample(4, None, Options(), Rng(0)).shape == (4, *spec.shape)
     made = m.sample(50, None, Options(), Rng(0))[:, 1:]
-    assert torch.allclose(made.sum(1), torch.ones(50)) and set(made.detach().round(decimals=5).flatten().tolist()) == {0.0, 1.0}
+    assert torch.allclose(made.sum(1), torch.ones(50)) and set(
+        made.detach().round(decimals=5).flatten().tolist()
+    ) == {0.0, 1.0}
 
 
 # -- the label head -----------------------------------------------------------------------------------------------
@@ -319,19 +378,25 @@ def test_points_and_tables():
 
 def test_who_keeps_a_label_is_a_fixed_share_and_a_function_of_the_example_alone():
     x = Rng(1).integers("x", 17, (20_000, 1, 8, 8)).float() * (2 / 16) - 1
-    kept = keeps_label(x, DIGITS, 0.1)
+    kept = has_label(x, DIGITS, 0.1)
     assert kept.float().mean().item() == pytest.approx(0.1, abs=4 * math.sqrt(0.1 * 0.9 / 20_000))
     order = torch.from_numpy(np.random.default_rng(0).permutation(20_000))
-    assert torch.equal(keeps_label(x[order], DIGITS, 0.1), kept[order])  # whatever the batch mates
-    assert bool((keeps_label(x, DIGITS, 0.3) >= kept).all()) and keeps_label(x, DIGITS, 1.0).all()  # nested
+    assert torch.equal(has_label(x[order], DIGITS, 0.1), kept[order])  # whatever the batch mates
+    assert (
+        bool((has_label(x, DIGITS, 0.3) >= kept).all()) and has_label(x, DIGITS, 1.0).all()
+    )  # nested
     nearly = x.clone()
-    nearly[:, 0, 7, 7] = -nearly[:, 0, 7, 7].sign() + (nearly[:, 0, 7, 7] == 0)  # one pixel another: a draw of its own
-    both = (keeps_label(nearly, DIGITS, 0.1) & kept).float().mean().item()
+    nearly[:, 0, 7, 7] = -nearly[:, 0, 7, 7].sign() + (
+        nearly[:, 0, 7, 7] == 0
+    )  # one pixel another: a draw of its own
+    both = (has_label(nearly, DIGITS, 0.1) & kept).float().mean().item()
     assert both == pytest.approx(0.01, abs=4 * math.sqrt(0.01 / 20_000))
     points = Rng(1).normal("p", (20_000, 2))
-    assert keeps_label(points, POINTS, 0.1).float().mean().item() == pytest.approx(0.1, abs=0.009)
-    bits = keeps_label(x[:4096], DIGITS, 0.5).numpy()
-    assert zlib.crc32(np.packbits(bits).tobytes()) == KNOWN  # the same on every machine and in every version
+    assert has_label(points, POINTS, 0.1).float().mean().item() == pytest.approx(0.1, abs=0.009)
+    bits = has_label(x[:4096], DIGITS, 0.5).numpy()
+    assert (
+        zlib.crc32(np.packbits(bits).tobytes()) == KNOWN
+    )  # the same on every machine and in every version
 
 
 KNOWN = 233605488
@@ -339,9 +404,12 @@ KNOWN = 233605488
 
 def test_the_classifier_learns_from_the_labels_that_exist_and_from_no_other():
     m, data = model(label_weight=1.0, labelled=0.5), batch(200)
-    kept = keeps_label(data.x, DIGITS, 0.5)
+    kept = has_label(data.x, DIGITS, 0.5)
     assert 0 < kept.sum() < 200
-    head = lambda y: gradients(m, m.loss(Batch(data.x, y), "autoencoder", KEY).value, "head")
+
+    def head(y):
+        return gradients(m, m.loss(Batch(data.x, y), "autoencoder", KEY).value, "head")
+
     before = head(data.y)
     assert size(before) > 0
     assert same(head(torch.where(kept, data.y, 0)), before)  # the others' labels change nothing
@@ -356,7 +424,9 @@ def test_the_classifiers_loss_reaches_encoder_and_head_only():
         loss = m.loss(data, phase, KEY)
         nats = torch.nn.functional.cross_entropy(m.classify(data.x), data.y)
         assert loss.terms["label_nll"].item() == pytest.approx(nats.item(), rel=1e-5)
-        assert loss.value.item() == pytest.approx(without.loss(data, phase, KEY).value.item() + 3 * nats.item(), rel=1e-5)
+        assert loss.value.item() == pytest.approx(
+            without.loss(data, phase, KEY).value.item() + 3 * nats.item(), rel=1e-5
+        )
         assert size(gradients(m, nats, ENCODER)) > 0 and size(gradients(m, nats, "head")) > 0
         assert size(gradients(m, nats, DECODER)) == size(gradients(m, nats, CRITIC)) == 0
     with pytest.raises(UsageError, match="--label-weight"):
@@ -364,9 +434,22 @@ def test_the_classifiers_loss_reaches_encoder_and_head_only():
 
 
 def test_ten_percent_of_the_labels_teach_held_out_accuracy():
-    from fromnoise.training import launch
+    from fromnoise.training.plan import make_plan
 
-    plan = launch.plan("vaegan", "digits", network="mlp", hidden=(64,), latent_dim=8, label_weight=20.0, labelled=0.1, adversarial_weight=0.0, steps=300, batch_size=64, threads=1, lr=3e-3)
+    plan = make_plan(
+        "vaegan",
+        "digits",
+        network="mlp",
+        hidden=(64,),
+        latent_dim=8,
+        label_weight=20.0,
+        labelled=0.1,
+        adversarial_weight=0.0,
+        steps=300,
+        batch_size=64,
+        threads=1,
+        lr=3e-3,
+    )
     trainer = plan.trainer()
     m, params = trainer.model, list(trainer.model.parameters_of(trainer.model.phases()[0]).values())
     optimizer = torch.optim.Adam(params, lr=3e-3)
@@ -375,7 +458,9 @@ def test_ten_percent_of_the_labels_teach_held_out_accuracy():
         m.loss(trainer.stream.batch(i), "autoencoder", KEY.at(i)).value.backward(inputs=params)
         optimizer.step()
     with torch.no_grad():
-        terms = m.loss(trainer.dataset.batch("test", slice(0, 180)), "autoencoder", KEY.per_row(range(180))).terms
+        terms = m.loss(
+            trainer.dataset.batch("test", slice(0, 180)), "autoencoder", KEY.per_row(range(180))
+        ).terms
     assert terms["label_accuracy"] > 0.7  # chance: 0.1
 
 
@@ -410,7 +495,9 @@ def test_laplacian_of_known_pictures():
     ramp = torch.linspace(-1, 1, 9).expand(1, 1, 9, 9)
     edge = torch.where(torch.arange(9) < 4, -1.0, 1.0).expand(1, 1, 9, 9)
     assert laplacian(ramp).abs().max() < 1e-6 and laplacian(torch.zeros(1, 3, 4, 4)).item() == 0
-    assert laplacian(edge).item() == pytest.approx(2 / 7)  # one on either side of the edge, of seven inner columns
+    assert laplacian(edge).item() == pytest.approx(
+        2 / 7
+    )  # one on either side of the edge, of seven inner columns
     assert laplacian(3 * edge).item() == laplacian(edge).item()  # clipped to the range of images
 
 
@@ -418,15 +505,23 @@ def test_blur_divides_sharpness_by_its_width():
     x = torch.where(torch.arange(64) < 30, -1.0, 1.0).expand(20, 1, 64, 64)
     for width in (1, 2, 4, 8):
         kernel = torch.full((1, 1, 1, width), 1 / width)
-        soft = torch.nn.functional.conv2d(torch.nn.functional.pad(x, (width, width, 0, 0), "replicate"), kernel)[..., :64]
+        soft = torch.nn.functional.conv2d(
+            torch.nn.functional.pad(x, (width, width, 0, 0), "replicate"), kernel
+        )[..., :64]
         found = sharpness(soft, x)
-        assert found.value == pytest.approx(1 / width, rel=1e-5) and found.se == pytest.approx(0, abs=1e-6)
+        assert found.value == pytest.approx(1 / width, rel=1e-5) and found.se == pytest.approx(
+            0, abs=1e-6
+        )
 
 
 def test_sharpness_has_its_standard_error():
-    draw = lambda i: Rng(i).normal("x", (50, 1, 8, 8)) * (0.2 + 0.2 * Rng(i).uniform("s", (50, 1, 1, 1)))
+    def draw(i):
+        return Rng(i).normal("x", (50, 1, 8, 8)) * (0.2 + 0.2 * Rng(i).uniform("s", (50, 1, 1, 1)))
+
     found = [sharpness(draw(2 * i), draw(2 * i + 1)) for i in range(300)]
-    assert np.std([e.value for e in found]) == pytest.approx(np.mean([e.se for e in found]), rel=0.15)
+    assert np.std([e.value for e in found]) == pytest.approx(
+        np.mean([e.se for e in found]), rel=0.15
+    )
     with pytest.raises(DataError, match="one colour"):
         sharpness(draw(0), torch.zeros(3, 1, 8, 8))
     with pytest.raises(UsageError, match="3 x 3"):

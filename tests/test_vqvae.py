@@ -9,7 +9,7 @@ from fromnoise.core.family import Quantises
 from fromnoise.core.rng import Rng
 from fromnoise.core.spec import Batch, DataSpec
 from fromnoise.families import vqvae
-from fromnoise.training import health
+from fromnoise.training.monitor import health
 
 POINTS = DataSpec("vector", (3,))
 
@@ -27,10 +27,14 @@ def batch(n=40, D=3) -> Batch:
 def test_nearest_is_the_nearest():
     model = tiny()
     z = Rng(0).normal("z", (7, 2, 1, 2))
-    distance = (z[:, None] - model.codebook.vectors.weight[None, :, :, None, None]).square().sum(2)  # B K h w
+    distance = (
+        (z[:, None] - model.codebook.vectors.weight[None, :, :, None, None]).square().sum(2)
+    )  # B K h w
     assert torch.equal(model.nearest(z), distance.argmin(1))
     s = model.nearest(z)
-    assert torch.equal(model.nearest(model.embed(s)), s) and torch.equal(model.embed(s)[3, :, 0, 1], model.codebook.vectors.weight[s[3, 0, 1]])
+    assert torch.equal(model.nearest(model.embed(s)), s) and torch.equal(
+        model.embed(s)[3, :, 0, 1], model.codebook.vectors.weight[s[3, 0, 1]]
+    )
 
 
 def test_the_gradients_are_those_of_the_paper():
@@ -49,7 +53,9 @@ def test_the_gradients_are_those_of_the_paper():
     s = model.nearest(z)
     e = model.embed(s).detach().requires_grad_()
     (model.finish(model.decoder(e)) - data.x).square().mean().backward()
-    assert torch.allclose(kept["z"].grad, e.grad + 2 * beta * (z - e.detach()) / z.numel(), atol=1e-7)
+    assert torch.allclose(
+        kept["z"].grad, e.grad + 2 * beta * (z - e.detach()) / z.numel(), atol=1e-7
+    )
     pull = (2 * (e.detach() - z) / z.numel()).permute(0, 2, 3, 1).flatten(0, 2)
     expected = torch.zeros_like(model.codebook.vectors.weight).index_add_(0, s.flatten(), pull)
     assert torch.allclose(model.codebook.vectors.weight.grad, expected, atol=1e-7)
@@ -65,16 +71,26 @@ def test_dead_codes_restart_at_vectors_of_the_batch_and_used_ones_stay():
     start = model.codebook.vectors.weight.detach().clone()
     for _ in range(vqvae.PATIENCE):
         model.loss(data, "reconstruction", Rng(0))
-    assert torch.equal(model.codebook.vectors.weight, start) and model.codebook.idle[3:].tolist() == [vqvae.PATIENCE] * 2
+    assert (
+        torch.equal(model.codebook.vectors.weight, start)
+        and model.codebook.idle[3:].tolist() == [vqvae.PATIENCE] * 2
+    )
     copies = [tiny(), tiny()]
     for copy in copies:
         copy.load_state_dict(model.state_dict())
         copy.progress = 0.1
         copy.loss(data, "reconstruction", Rng(0).at(7))
     now = copies[0].codebook.vectors.weight.detach()
-    assert torch.equal(now, copies[1].codebook.vectors.weight)  # a function of the state, the batch and the key
+    assert torch.equal(
+        now, copies[1].codebook.vectors.weight
+    )  # a function of the state, the batch and the key
     assert torch.equal(now[:3], start[:3])
-    assert torch.cdist(now[3:], places, compute_mode="donot_use_mm_for_euclid_dist").min(1).values.max() == 0
+    assert (
+        torch.cdist(now[3:], places, compute_mode="donot_use_mm_for_euclid_dist")
+        .min(1)
+        .values.max()
+        == 0
+    )
     assert copies[0].codebook.idle.max() <= 1
     for off in ({"progress": vqvae.SETTLED}, {"training": False}):
         for name, value in off.items():
@@ -88,10 +104,18 @@ def test_all_codes_start_dead_so_that_the_first_batch_places_them():
     model, data = tiny(codes=6), batch()
     model.progress = 0.0
     model.loss(data, "reconstruction", Rng(0))
-    places, placed = model.encoder(data.x).permute(0, 2, 3, 1).flatten(0, 2), model.codebook.vectors.weight.detach().clone()
-    assert torch.cdist(placed, places, compute_mode="donot_use_mm_for_euclid_dist").min(1).values.max() == 0
+    places, placed = (
+        model.encoder(data.x).permute(0, 2, 3, 1).flatten(0, 2),
+        model.codebook.vectors.weight.detach().clone(),
+    )
+    assert (
+        torch.cdist(placed, places, compute_mode="donot_use_mm_for_euclid_dist").min(1).values.max()
+        == 0
+    )
     model.loss(data, "reconstruction", Rng(1))
-    assert torch.equal(model.codebook.vectors.weight, placed)  # those that nobody took at once have their time
+    assert torch.equal(
+        model.codebook.vectors.weight, placed
+    )  # those that nobody took at once have their time
 
 
 def test_idle_codes_are_counted():
@@ -108,7 +132,9 @@ def test_usage_and_perplexity():
     assert vqvae.usage(torch.tensor([3, 3, 3, 3]))["perplexity"].item() == pytest.approx(4)
     one = vqvae.usage(torch.tensor([0, 9, 0, 0]))
     assert one["perplexity"].item() == pytest.approx(1) and one["codes_used"].item() == 0.25
-    assert vqvae.usage(torch.tensor([1, 3]))["perplexity"].item() == pytest.approx(math.exp(-(0.25 * math.log(0.25) + 0.75 * math.log(0.75))))
+    assert vqvae.usage(torch.tensor([1, 3]))["perplexity"].item() == pytest.approx(
+        math.exp(-(0.25 * math.log(0.25) + 0.75 * math.log(0.75)))
+    )
 
 
 def test_it_samples_each_place_by_its_own_counts():
@@ -117,7 +143,9 @@ def test_it_samples_each_place_by_its_own_counts():
     model.fit(lambda: iter(parts), Rng(0))
     s = model.quantise(data.x)
     for place in range(2):
-        assert torch.allclose(model.frequencies[0, place], torch.bincount(s[:, 0, place], minlength=5) / 200)
+        assert torch.allclose(
+            model.frequencies[0, place], torch.bincount(s[:, 0, place], minlength=5) / 200
+        )
     drawn = []
     model.from_codes = lambda s: drawn.append(s) or s
     model.sample(20_000, None, vqvae.Options(), Rng(3))
@@ -127,20 +155,48 @@ def test_it_samples_each_place_by_its_own_counts():
         assert not shares[model.frequencies[0, place] == 0].any()
 
 
-@pytest.mark.parametrize("shape,grid", [((1, 8, 8), (4, 4)), ((1, 28, 28), (7, 7)), ((3, 32, 32), (8, 8)), ((1, 20, 33), (5, 9)), ((3, 64, 64), (8, 8))])
+@pytest.mark.parametrize(
+    "shape,grid",
+    [
+        ((1, 8, 8), (4, 4)),
+        ((1, 28, 28), (7, 7)),
+        ((3, 32, 32), (8, 8)),
+        ((1, 20, 33), (5, 9)),
+        ((3, 64, 64), (8, 8)),
+    ],
+)
 def test_an_image_is_a_grid_of_codes(shape, grid):
     spec = DataSpec("image", shape, levels=256)
-    model = vqvae.VQVAE(vqvae.Config(**vqvae.PRESETS[vqvae.preset_for(spec)] | {"width": 4, "grid": 4 if shape[1] == 8 else 9 if shape[1] == 20 else 8}), spec)
+    model = vqvae.VQVAE(
+        vqvae.Config(
+            **vqvae.PRESETS[vqvae.preset_for(spec)]
+            | {"width": 4, "grid": 4 if shape[1] == 8 else 9 if shape[1] == 20 else 8}
+        ),
+        spec,
+    )
     x = Rng(0).uniform("x", (2, *shape)) * 2 - 1
     s = model.quantise(x)
-    assert isinstance(model, Quantises) and model.grid == grid and s.shape == (2, *grid) and 0 <= s.min() and s.max() < model.codes
+    assert (
+        isinstance(model, Quantises)
+        and model.grid == grid
+        and s.shape == (2, *grid)
+        and 0 <= s.min()
+        and s.max() < model.codes
+    )
     x_hat = model.reconstruct(x)
-    assert x_hat.shape == x.shape and x_hat.abs().max() <= 1 and torch.equal(x_hat, model.from_codes(s))
+    assert (
+        x_hat.shape == x.shape
+        and x_hat.abs().max() <= 1
+        and torch.equal(x_hat, model.from_codes(s))
+    )
 
 
 def test_it_learns_two_far_points_to_the_letter():
     """Two values of x, two codes: nothing is lost."""
-    model, x = tiny(codes=2, places=1), torch.tensor([[1.0, 2.0, 3.0], [-2.0, 0.0, 1.0]]).repeat(8, 1)
+    model, x = (
+        tiny(codes=2, places=1),
+        torch.tensor([[1.0, 2.0, 3.0], [-2.0, 0.0, 1.0]]).repeat(8, 1),
+    )
     optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
     for step in range(300):
         model.progress = step / 300
@@ -153,8 +209,12 @@ def test_it_learns_two_far_points_to_the_letter():
 def test_a_collapsed_codebook_is_told():
     model = tiny(codes=40)
     model.codebook.vectors.weight.data[1:] += 1000
-    said = health.examine(model, batch(), [1.0], 20)
-    assert len(said) == 1 and said[0].startswith("codebook collapse: 1 of 40") and "--restart" in said[0]
+    said = health.diagnose(model, batch(), [1.0], 20)
+    assert (
+        len(said) == 1
+        and said[0].startswith("codebook collapse: 1 of 40")
+        and "--restart" in said[0]
+    )
 
 
 def test_codes_are_assigned_as_precisely_under_autocast():

@@ -4,18 +4,22 @@ import math
 
 import numpy as np
 import torch
+from exact_ddpm import ddpm_schedule
 from torch import nn
 
 from fromnoise.core.spec import DataSpec
 from fromnoise.families.diffusion import Config, Diffusion
-from fromnoise.probability.diffusion import linear_schedule
+from fromnoise.probability.diffusion.path import Path, append_dims
 from fromnoise.probability.gaussian import log_normal
-from fromnoise.probability.path import Path, beside
 
-f64 = lambda value: torch.tensor(value, dtype=torch.float64)
+
+def f64(value):
+    return torch.tensor(value, dtype=torch.float64)
+
+
 DATA = 0.25  # variance of the Gaussian
 NLL = 0.725791353  # its entropy, nats
-ABAR = linear_schedule(1000)
+ABAR = ddpm_schedule(1000)
 
 
 def on_table(abar=ABAR) -> Path:
@@ -46,14 +50,16 @@ class Exact:
     def log_density(self, x, ratio=0.0):
         """Of x + ratio eps, x (B, D) -> (B,)."""
         logvar = math.log(self.std**2 + ratio**2)
-        return log_normal(x.double()[:, None], self.centres, logvar).sum(2).logsumexp(1) - math.log(len(self.centres))
+        return log_normal(x.double()[:, None], self.centres, logvar).sum(2).logsumexp(1) - math.log(
+            len(self.centres)
+        )
 
     def see(self, x_t, alpha, sigma):
         """E [x | x_t], E [eps | x_t]; alpha, sigma () or (B,)."""
-        alpha, sigma = beside(alpha, x_t), beside(sigma, x_t)
+        alpha, sigma = append_dims(alpha, x_t), append_dims(sigma, x_t)
         v = alpha**2 * self.std**2 + sigma**2
         m = self.centres.to(x_t.dtype)
-        off = x_t[:, None] - alpha[..., None] * m                                   # B K D
+        off = x_t[:, None] - alpha[..., None] * m  # B K D
         w = (-0.5 * off.square().sum(2, keepdim=True) / v[..., None]).softmax(1)
         x_hat = (w * (m + alpha[..., None] * self.std**2 / v[..., None] * off)).sum(1)
         return x_hat, (x_t - alpha * x_hat) / sigma
@@ -64,7 +70,13 @@ class Exact:
 
 GAUSSIAN = Exact([[0.0]], DATA**0.5)
 # means 0 and variances 1, as the family makes its data: three corners of a triangle, two points
-MIXTURE = Exact([[1.82**0.5 * math.cos(a), 1.82**0.5 * math.sin(a)] for a in (0.4, 0.4 + 2 * math.pi / 3, 0.4 + 4 * math.pi / 3)], 0.3)
+MIXTURE = Exact(
+    [
+        [1.82**0.5 * math.cos(a), 1.82**0.5 * math.sin(a)]
+        for a in (0.4, 0.4 + 2 * math.pi / 3, 0.4 + 4 * math.pi / 3)
+    ],
+    0.3,
+)
 PAIR = Exact([[0.91**0.5], [-(0.91**0.5)]], 0.3)
 
 
@@ -78,14 +90,23 @@ class ExactNet(nn.Module):
     def forward(self, y, level, condition=None, until=None):
         angle = level * (math.pi / 2)
         x_hat, eps_hat = self.exact.see(y, angle.cos(), angle.sin())
-        a, b = (beside(part, y) for part in self.path.target(self.target, self.path.at(angle.tan())))
+        a, b = (
+            append_dims(part, y) for part in self.path.target(self.target, self.path.at(angle.tan()))
+        )
         return a * x_hat + b * eps_hat
 
 
 def family(exact, path=None, target="auto", scale=1.0, shift=0.0, **options) -> Diffusion:
     """A diffusion model of scale * u + shift, u ~ exact, trained to perfection; path: a name, or one to put in."""
     name = path if isinstance(path, str) else "flow"
-    model = Diffusion(Config(path=name, target=target, width=8, depth=1, components=0, **options), DataSpec("vector", (exact.centres.shape[1],))).double().eval()
+    model = (
+        Diffusion(
+            Config(path=name, target=target, width=8, depth=1, components=0, **options),
+            DataSpec("vector", (exact.centres.shape[1],)),
+        )
+        .double()
+        .eval()
+    )
     model.path = model.path if path is None or isinstance(path, str) else path
     model.net = ExactNet(exact, model.path, model.target)
     model.scale.fill_(scale), model.shift.fill_(shift)

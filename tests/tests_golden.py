@@ -2,7 +2,11 @@
 
 import torch
 
-f64 = lambda value: torch.tensor(value, dtype=torch.float64)
+
+def f64(value):
+    return torch.tensor(value, dtype=torch.float64)
+
+
 W = f64([[1, 0.2], [0.5, -0.4], [0, 0.8], [-0.3, 0.1], [0.6, 0.6]])
 VARIANCE, X = 0.25, f64([0.5, -1, 0.3, 0.8, 0])
 LOG_P = -5.864852352

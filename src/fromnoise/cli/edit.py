@@ -1,86 +1,154 @@
-"""``edit``: images changed by a trained model."""
+"""``edit``: changes images with a trained model."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import click
 
 from ..core.errors import UsageError
-from .options import loose
+from ..core.output import warn
+from .options import parse_extra_options
 from .root import (
-    LOOSE,
+    EXTRA_OPTIONS,
     PATH,
-    checkpoint_flag,
-    data_flag,
-    device_flag,
-    finish,
+    add_run_flags,
     fromnoise,
-    json_flag,
-    opened,
-    quiet_flag,
-    trust_flags,
-    warn,
-    whole,
+    open_run,
+    parse_whole,
+    print_result,
+    seed_flag,
 )
 
+EDITS = ("fill", "strength", "vary", "between")
 
-@fromnoise.command(context_settings=LOOSE)
+
+@fromnoise.command(context_settings=EXTRA_OPTIONS)
 @click.argument("run", type=PATH)
-@click.option("--fill", metavar="PART|FILE", help="fill in the left, right, top, bottom or centre, or what is white in a picture; the rest stays")
-@click.option("--strength", metavar="X", help="mix with this share of noise and denoise again: above 0 and up to 1")
-@click.option("--vary", metavar="X", help="a relative: turn the image's own noise by this share towards other noise")
-@click.option("--between", metavar="N", help="N pictures on the way from the first image to the second, from the third to the fourth ...")
-@click.option("--images", type=PATH, metavar="DIR", help="a folder of images of your own, instead of the test split")
-@click.option("-n", metavar="N", help="how many of them [8]")
-@click.option("--draws", metavar="N", help="how often each is changed [4]")
-@click.option("--label", metavar="CLASS", help="the class that they are to be, by name or number (conditional models) [their own]")
-@click.option("--seed", default="0", metavar="N", help="[0]")
-@click.option("-o", "--out", type=PATH, metavar="TARGET", help=".png (the given ones on top), or what was made as a folder or .npy [the run's samples folder]")
-@checkpoint_flag
-@data_flag
-@device_flag
-@trust_flags
-@json_flag
-@quiet_flag
+@click.option(
+    "--fill",
+    metavar="PART|FILE",
+    help="replace one part: left, right, top, bottom, centre, or the white part of an image file",
+)
+@click.option(
+    "--strength",
+    metavar="X",
+    help="mix with this share of noise and denoise: above 0 and up to 1",
+)
+@click.option(
+    "--vary",
+    metavar="X",
+    help="a variation: move the image's own noise by this share towards other noise",
+)
+@click.option(
+    "--between",
+    metavar="N",
+    help="N images from the first image to the second, from the third to the fourth ...",
+)
+@click.option(
+    "--images",
+    type=PATH,
+    metavar="DIR",
+    help="a folder of your own images, instead of the test split",
+)
+@click.option("-n", metavar="N", help="the number of images to change [8]")
+@click.option("--draws", metavar="N", help="the number of results for each image [4]")
+@click.option(
+    "--label",
+    metavar="CLASS",
+    help="the class of the results, by name or number (conditional models) [that of each image]",
+)
+@seed_flag
+@click.option(
+    "-o",
+    "--out",
+    type=PATH,
+    metavar="TARGET",
+    help=".png (originals in the first row), or a folder or .npy of the results "
+    "[the run's samples folder]",
+)
+@add_run_flags()
 @click.pass_context
-def edit(ctx, run, fill, strength, vary, between, images, n, draws, label, seed, out, checkpoint, data, device, as_json, quiet):
-    """Change images: fill parts in, redraw, vary, turn one into another. Options of the sampler (--steps ...) may follow."""
-    from .. import edit as editing
+def edit(ctx, **values):
+    """Change images: replace parts, redraw, vary, or interpolate between two.
 
-    asked = {"fill": fill, "strength": strength, "vary": vary, "between": between}
-    asked = {name: value for name, value in asked.items() if value is not None}
-    if len(asked) != 1:
-        raise UsageError("say what to do, one thing at a time: --fill, --strength, --vary or --between")
-    ((name, value),) = asked.items()
-    restored = opened(run, checkpoint, device, images is None, data)
-    if name == "between" and draws is not None:
-        raise UsageError("there is one way between two images: leave --draws out")
-    options = loose(restored.family.Options, ctx.args)
-    asked_n, n, seed, draws = n, whole(n or "8", "-n", 1), whole(seed, "--seed", 0), whole(draws or "4", "--draws", 1)
-    x, y = editing.chosen(restored, n, images, label)
-    if asked_n is not None and len(x) < n:
-        warn(f"there are only {len(x)} images, not the {n} asked for")
-    if name == "fill":
-        made = editing.complete(restored, x, fill, y, draws, seed, options)
-    elif name == "between":
-        pairs = len(x) // 2
-        if not pairs:
-            raise UsageError("--between needs two images: give -n 2 or more")
-        if len(x) % 2:
-            warn("the last image has no partner, and is left out")
-        x = x[: 2 * pairs].view(pairs, 2, *x.shape[1:])
-        made = editing.between(restored, x[:, 0], x[:, 1], whole(value, "--between", 2), None if y is None else y[: 2 * pairs : 2], seed, options)
+    Options of the sampler (--steps ...) may follow.
+    """
+    edit_images(ctx.args, SimpleNamespace(**values))
+
+
+def edit_images(args: list[str], flags: SimpleNamespace) -> None:
+    from ..inference.edit_files import load_images, save_edits
+
+    name, value = selected_edit(flags)
+    loaded = open_run(flags.run, flags.checkpoint, flags.device, flags.images is None, flags.data)
+    if name == "between" and flags.draws is not None:
+        raise UsageError("--between has one result for two images: leave --draws out")
+    options = parse_extra_options(loaded.family.Options, args)
+    n = parse_whole(flags.n or "8", "-n", 1)
+    seed = parse_whole(flags.seed, "--seed", 0)
+    draws = parse_whole(flags.draws or "4", "--draws", 1)
+    x, y = load_images(loaded, n, flags.images, flags.label)
+    if flags.n is not None and len(x) < n:
+        warn(f"there are only {len(x)} images, not the requested {n}")
+    if name == "between":
+        x, results = interpolate(loaded, x, y, value, seed, options)
     else:
-        change = editing.redraw if name == "strength" else editing.vary
-        made = change(restored, x, number(value, f"--{name}"), y, draws, seed, options)
-    told = {name: Path(value).stem if name == "fill" else value, "step": restored.step, "seed": seed, **options}
-    target = out or restored.run.path / "samples" / ("edit-" + "-".join(f"{key}-{part}" for key, part in told.items()) + ".png")
-    files = editing.save(restored, x, made, target, fill)
-    restored.run.note_outputs(files)
-    told = f"{len(made)} x {made.shape[1]} images: {target}"
-    finish({"run": str(run), "n": len(made), "draws": made.shape[1], "files": [str(f) for f in files]}, as_json, str(target) if quiet else told)
+        results = change(loaded, x, y, name, value, draws, seed, options)
+    settings = {
+        name: Path(value).stem if name == "fill" else value,
+        "step": loaded.step,
+        "seed": seed,
+        **options,
+    }
+    stem = "-".join(f"{key}-{part}" for key, part in settings.items())
+    target = flags.out or loaded.run.path / "samples" / f"edit-{stem}.png"
+    files = save_edits(loaded, x, results, target, flags.fill)
+    loaded.run.record_outputs(files)
+    count, per_image = results.shape[:2]
+    document = {
+        "run": str(flags.run),
+        "n": count,
+        "draws": per_image,
+        "files": [str(file) for file in files],
+    }
+    line = str(target) if flags.quiet else f"{count} x {per_image} images: {target}"
+    print_result(document, flags.as_json, line)
 
 
-def number(text: str, name: str) -> float:
+def selected_edit(flags: SimpleNamespace) -> tuple[str, str]:
+    """The name and the value of the one edit that was requested. Raises UsageError."""
+    edits = [(name, getattr(flags, name)) for name in EDITS if getattr(flags, name) is not None]
+    if len(edits) != 1:
+        raise UsageError("give exactly one of --fill, --strength, --vary and --between")
+    return edits[0]
+
+
+def interpolate(loaded, x, y, value: str, seed: int, options: dict):
+    """The pairs of images (pairs, 2, *shape), and the images between them."""
+    from ..inference import edit as editing
+
+    pairs = len(x) // 2
+    if not pairs:
+        raise UsageError("--between needs two images: give -n 2 or more")
+    if len(x) % 2:
+        warn("the last image has no partner, and is left out")
+    x = x[: 2 * pairs].view(pairs, 2, *x.shape[1:])
+    steps = parse_whole(value, "--between", 2)
+    labels = None if y is None else y[: 2 * pairs : 2]
+    return x, editing.between(loaded, x[:, 0], x[:, 1], steps, labels, seed, options)
+
+
+def change(loaded, x, y, name: str, value: str, draws: int, seed: int, options: dict):
+    """The results of --fill, --strength or --vary, (n, draws, *shape)."""
+    from ..inference import edit as editing
+
+    if name == "fill":
+        return editing.complete(loaded, x, value, y, draws, seed, options)
+    apply = editing.redraw if name == "strength" else editing.vary
+    return apply(loaded, x, parse_share(value, f"--{name}"), y, draws, seed, options)
+
+
+def parse_share(text: str, name: str) -> float:
     try:
         return float(text)
     except ValueError:

@@ -1,142 +1,156 @@
-"""What is done with models of text: ``sample`` goes on with a prompt, ``score`` says how much a text surprises."""
+"""``sample`` with a model of text: continues a prompt."""
 
 import sys
 from pathlib import Path
-
-import click
+from types import SimpleNamespace
 
 from ..core.errors import DataError, UsageError
+from ..core.output import warn
 from ..core.words import safe
-from .options import loose
-from .root import (
-    PATH,
-    checkpoint_flag,
-    device_flag,
-    finish,
-    fromnoise,
-    json_flag,
-    opened,
-    quiet_flag,
-    say,
-    trust_flags,
-    warn,
-)
-
-SHOWN = 24  # characters of a symbol in the table of --by-symbol
+from .options import parse_extra_options
+from .root import parse_whole, print_line, print_result
 
 
-def go_on(restored, args, n, length, seed, prompt, prompt_file, stop, stream, out, as_json, quiet) -> None:
-    """``sample`` of a model of text: prints, streams or writes the continuations of one prompt."""
-    from .. import sample as sampling
-    from ..generate import longest_copies, read_text, tokenizer_of, write_on
+def continue_text(loaded, args: list[str], flags: SimpleNamespace) -> None:
+    """Prints, streams or writes the continuations of one prompt. flags: the options of ``sample``."""
+    from ..inference import write as writing
+    from ..inference.text import continue_texts, longest_copies
 
-    if prompt is not None and prompt_file is not None:
-        raise UsageError("give one prompt: --prompt or --prompt-file")
-    if stream and (n > 1 or as_json):
-        raise UsageError(f"--stream prints one text as it comes: leave {'--json' if as_json else '-n'} out")
-    if out is not None:
-        sampling.text_ending(out)  # before any work
-    tokenizer = tokenizer_of(restored)
-    if prompt == "-" or prompt_file is not None:
-        raw, name = (_stdin(), "the prompt") if prompt == "-" else (_content(prompt_file), prompt_file)
-        prompt = read_text(raw, str(name), tokenizer)
-    prompt = prompt or ""
-    show, waiting = ForPeople(), [prompt]
-
-    def on_symbols(row, new, generated):
-        print(show("".join(waiting) + new), end="", flush=True)
-        waiting.clear()
-
-    options = loose(restored.family.Options, args)
-    made = write_on(restored, prompt, n, length, seed, stop, options, on_symbols if stream else None, warn)
-    texts = [prompt + one.text for one in made]
+    n = parse_whole("1" if flags.n is None else flags.n, "-n", 1)
+    length = parse_whole("500" if flags.length is None else flags.length, "--length")
+    seed = parse_whole(flags.seed, "--seed", 0)
+    check_flags(flags, n)
+    prompt = read_prompt(loaded, flags)
+    printer = TextPrinter()
+    stream = StreamPrinter(printer, prompt) if flags.stream else None
+    options = parse_extra_options(loaded.family.Options, args)
+    results = continue_texts(loaded, prompt, n, length, seed, flags.stop, options, stream, warn)
+    texts = [result.text for result in results]
     files = []
-    if out is not None:
-        read = tokenizer.encode(prompt).tolist()
-        files = sampling.write_texts(texts, [read + one.symbols for one in made], out)
-        restored.run.note_outputs(files)
-    copied = None if quiet and not as_json else longest_copies(restored, [one.text for one in made])
-    if as_json:
-        document = {
-            "run": str(restored.run.path), "step": restored.step, "n": n, "seed": seed, "prompt": prompt,
-            "texts": [one.text for one in made], "symbols": [one.symbols for one in made], "surprise": [one.surprise for one in made],
-            "stopped": [one.stopped for one in made], "longest_copied": copied, "files": [str(file) for file in files],
-        }  # fmt: skip
-        return finish(document, True, "")
-    if stream:
+    if flags.out is not None:
+        files = write_results(loaded, prompt, results, flags.out)
+    copied = None
+    if flags.as_json or not flags.quiet:
+        copied = longest_copies(loaded, texts)
+    if flags.as_json:
+        document = {"run": str(loaded.run.path), "step": loaded.step, "n": n, "seed": seed}
+        document |= describe_results(prompt, results)
+        document |= {"longest_copied": copied, "files": [str(file) for file in files]}
+        print_result(document, True)
+        return
+    if flags.stream:
         print()
-    elif out is None:
-        print(show(sampling.one_after_another(texts)), end="" if n > 1 else "\n", flush=True)
-    if not quiet:
-        for i, one in enumerate(made):
-            say(f"{f'{i + 1}: ' * (n > 1)}{_about(one, copied and copied[i])}", True)
-    if out is not None:
-        say(str(out) if quiet else f"{n} text{'s' * (n > 1)}: {out}")
+    elif flags.out is None:
+        whole = printer(writing.join_texts([prompt + text for text in texts]))
+        print(whole, end="" if n > 1 else "\n", flush=True)
+    if not flags.quiet:
+        for i, result in enumerate(results):
+            number = f"{i + 1}: " if n > 1 else ""
+            print_line(number + summarise(result, copied and copied[i]), as_json=True)
+    if flags.out is not None:
+        count = f"{n} text{'s' if n > 1 else ''}"
+        print_line(str(flags.out) if flags.quiet else f"{count}: {flags.out}")
 
 
-def _about(generated, copied: int | None) -> str:
-    """What is said of a text beside it."""
-    nats = generated.surprise
-    parts = [f"{len(nats):,} symbols" + (f", {sum(nats) / len(nats):.3f} nats each" if nats else "")]
-    parts += [] if copied is None else [f"longest copied: {copied:,} character{'s' * (copied != 1)}"]
+def check_flags(flags: SimpleNamespace, n: int) -> None:
+    """Raises UsageError for options that exclude each other, before any work."""
+    from ..inference.write import text_ending
+
+    if flags.prompt is not None and flags.prompt_file is not None:
+        raise UsageError("give one prompt: --prompt or --prompt-file")
+    if flags.stream and (n > 1 or flags.as_json):
+        other = "--json" if flags.as_json else "-n"
+        raise UsageError(f"--stream prints one text while it is generated: leave {other} out")
+    if flags.out is not None:
+        text_ending(flags.out)
+
+
+def read_prompt(loaded, flags: SimpleNamespace) -> str:
+    """The prompt, from the option, a file or stdin."""
+    from ..inference.text import read_text, tokenizer_of
+
+    tokenizer = tokenizer_of(loaded)
+    if flags.prompt == "-":
+        return read_text(read_stdin(), "the prompt", tokenizer)
+    if flags.prompt_file is not None:
+        return read_text(read_bytes(flags.prompt_file), str(flags.prompt_file), tokenizer)
+    return flags.prompt or ""
+
+
+def write_results(loaded, prompt: str, results: list, target: Path) -> list[Path]:
+    """Writes the prompt with each continuation; records the files in the run."""
+    from ..inference.text import tokenizer_of
+    from ..inference.write import write_texts
+
+    symbols = tokenizer_of(loaded).encode(prompt).tolist()
+    files = write_texts(
+        [prompt + result.text for result in results],
+        [symbols + result.symbols for result in results],
+        target,
+    )
+    loaded.run.record_outputs(files)
+    return files
+
+
+def describe_results(prompt: str, results: list) -> dict:
+    """The continuations for the JSON document."""
+    return {
+        "prompt": prompt,
+        "texts": [result.text for result in results],
+        "symbols": [result.symbols for result in results],
+        "surprise": [result.surprise for result in results],
+        "stopped": [result.stopped for result in results],
+    }
+
+
+def summarise(result, copied: int | None) -> str:
+    """Length, mean surprise and longest copy of one continuation."""
+    nats = result.surprise
+    parts = [f"{len(nats):,} symbols"]
+    if nats:
+        parts[0] += f", {sum(nats) / len(nats):.3f} nats each"
+    if copied is not None:
+        parts.append(f"longest copied: {copied:,} character{'s' if copied != 1 else ''}")
     return " | ".join(parts)
 
 
-@fromnoise.command()
-@click.argument("run", type=PATH)
-@click.argument("file", type=click.Path(path_type=Path, allow_dash=True), required=False)
-@click.option("--text", metavar="TEXT", help="the text itself, instead of a file")
-@click.option("--by-symbol", is_flag=True, help="also a line for each symbol, with its surprise")
-@checkpoint_flag
-@device_flag
-@trust_flags
-@json_flag
-@quiet_flag
-def score(run, file, text, by_symbol, checkpoint, device, as_json, quiet):
-    """How much a text surprises a model of text: nats, bits per character and byte, perplexity. FILE may be - (stdin)."""
-    from ..generate import read_text, score_text, tokenizer_of
-
-    if (file is None) == (text is None):
-        raise UsageError("score takes one text: a FILE, - for what comes in by a pipe, or --text TEXT")
-    restored = opened(run, checkpoint, device, with_data=False)
-    tokenizer = tokenizer_of(restored)
-    if text is None:
-        raw = _stdin() if str(file) == "-" else _content(file)
-        text = read_text(raw, "stdin" if str(file) == "-" else str(file), tokenizer)
-    scored = score_text(restored, text)
-    if as_json:
-        document = {"run": str(run), "step": restored.step, **scored.numbers(), "pieces": list(scored.pieces), "surprise": scored.surprise.tolist()}
-        return finish(document, True, "")
-    if by_symbol:
-        show = ForPeople()
-        for piece, nats in zip(scored.pieces, scored.surprise):
-            print(f"{nats:9.4f}  {show(repr(piece[:SHOWN]))}")
-    print(f"{scored.bits_per_character:.6f}" if quiet else scored)
-
-
-def _content(path: Path) -> bytes:
+def read_bytes(path: Path) -> bytes:
+    """The content of a text file. Raises DataError."""
     try:
         return path.read_bytes()
     except OSError as error:
-        raise DataError(f"{path} cannot be read ({error.strerror or error}): name a file of text") from None
+        reason = error.strerror or error
+        raise DataError(f"{path} cannot be read ({reason}): give a text file") from None
 
 
-def _stdin() -> bytes:
+def read_stdin() -> bytes:
     return sys.stdin.buffer.read()
 
 
-class ForPeople:
-    """Makes a text, or its next part, fit for stdout: escaped, and an old encoding is spared what it lacks.
+class TextPrinter:
+    """Makes a text, or its next part, printable: escaped, without characters stdout cannot encode.
 
-    Line ends and tabs stay, and of CR LF the LF: a model of a text with such line ends writes them.
+    Line ends and tabs stay; CR LF becomes LF, since a model of such a text generates CR LF.
     """
 
     def __init__(self):
-        self.held = ""  # a CR that may belong to the LF of the next part
+        self.carriage_return = ""  # of the last part: the next one may begin with its LF
         if hasattr(sys.stdout, "reconfigure"):
             sys.stdout.reconfigure(errors="replace")
 
     def __call__(self, text: str) -> str:
-        text = (self.held + text).replace("\r\n", "\n")
-        self.held = "\r" * text.endswith("\r")
+        text = (self.carriage_return + text).replace("\r\n", "\n")
+        self.carriage_return = "\r" if text.endswith("\r") else ""
         return safe(text.removesuffix("\r"))
+
+
+class StreamPrinter:
+    """Prints a text while it is generated, the prompt first."""
+
+    def __init__(self, printer: TextPrinter, prompt: str):
+        self.printer = printer
+        self.prompt = prompt
+
+    def __call__(self, row, new: str, generated) -> None:
+        print(self.printer(self.prompt + new), end="", flush=True)
+        self.prompt = ""

@@ -1,18 +1,26 @@
-"""``train`` and ``resume``: one sub-command for each family, its flags made from its configuration."""
+"""``train``: one sub-command for each family, with options from its configuration."""
 
+import inspect
 import sys
+from typing import TextIO
 
 import click
 
-from ..core.output import Unfailing
+from ..core.output import Unfailing, warn
 from ..core.words import escaped
 from .live import Live, best_words, plan_line
-from .options import SectionedCommand, SuggestingGroup, flags_of, given, loose
-from .root import LOOSE, PATH, finish, fromnoise, json_flag, quiet_flag, trust_flags, trust_options, trusted, warn
+from .options import SectionedCommand, SuggestingGroup, given_options, make_options
+from .root import PATH, fromnoise, print_result, read_trust, trust_options
+
+SAMPLE_OPTIONS = {
+    "image": "-n 64 -o samples.png",
+    "vector": "-n 64 -o samples.csv",
+    "tokens": "--stream",
+}
 
 
 class Families(SuggestingGroup):
-    """``train`` has one sub-command for each family, made from its configuration."""
+    """``train`` has one sub-command for each family, built from its configuration."""
 
     def list_commands(self, ctx):
         from ..families import names
@@ -24,13 +32,14 @@ class Families(SuggestingGroup):
 
         if name not in (*names(), "latent") and not name.endswith(".py") and "/" not in name:
             return None
-        return train_command(name)
+        return build_command(name)
 
     def format_commands(self, ctx, formatter):
         from ..families import names, summary
 
+        rows = [(name, summary(name)) for name in names()]
         with formatter.section("Families (each has its own --help)"):
-            formatter.write_dl([(name, summary(name)) for name in names()] + [("FILE.py", "a family file of your own")])
+            formatter.write_dl([*rows, ("FILE.py", "a family file of your own")])
 
 
 @fromnoise.group("train", cls=Families)
@@ -38,112 +47,131 @@ def train_group():
     """Train a model: fromnoise train FAMILY --data DATA --minutes M [options]."""
 
 
-def train_command(name: str) -> click.Command:
+def build_command(name: str) -> click.Command:
+    """The sub-command of a family."""
     from .. import families
-    from ..data.dataset import DataConfig
+    from ..data.config import DataConfig
     from ..training.settings import TrainConfig
 
     family = families.load(name)
-    params = [
-        click.Option(["--data", "data_name"], metavar="NAME|PATH", help="a known data set (`fromnoise data list`), a folder of images or texts, .txt, .npy, .npz, .csv, .parquet [digits; those of --within]"),
-        click.Option(["--within"], type=PATH, metavar="RUN", help="train on the codes of this run (autoencoder, vae, vaegan, vqvae, classical); the new run holds both models"),
-        click.Option(["--preset"], metavar="|".join(family.PRESETS), help="a set of options to start from; chosen by the data when left out"),
-        click.Option(["--out"], type=PATH, metavar="DIR", help="the run's folder [runs/DATA-FAMILY-NNNN]"),
-        click.Option(["--dry-run"], is_flag=True, help="print the resolved options, parameters, seconds and memory, then stop"),
-        click.Option(["--json", "as_json"], is_flag=True, help="print one JSON document; everything else goes to stderr"),
-        click.Option(["--quiet"], is_flag=True, help="print only the result"),
-        *trust_options(),
-    ]  # fmt: skip
-    sections = [("What", {"data_name", "within", "preset", "out", "dry_run", "as_json", "quiet", "trust_code", "trust_file"})]
-    for heading, model in (("The model", family.Config), ("Training", TrainConfig), ("Data", DataConfig)):
-        params += flags_of(model)
+    params = run_options(family.PRESETS)
+    sections = [("What", {param.name for param in params})]
+    models = (("The model", family.Config), ("Training", TrainConfig), ("Data", DataConfig))
+    for heading, model in models:
+        params += make_options(model)
         sections.append((heading, set(model.model_fields)))
+    is_bundled = family.path.parent == families.HERE
 
     def callback(**values):
-        train(family.name if family.path.parent == families.HERE else str(family.path), family.Config, **values)
+        train(family.name if is_bundled else str(family.path), family.Config, **values)
 
-    command = SectionedCommand(name, params=params, callback=callback, help=families_help(family))
-    command.sections, command.elsewhere = sections, ("Later, of fromnoise sample RUN", flags_of(family.Options))
+    command = SectionedCommand(name, params=params, callback=callback, help=family_help(family))
+    command.sections = sections
+    command.related = ("Later, of fromnoise sample RUN", make_options(family.Options))
     return command
 
 
-def families_help(family) -> str:
-    import inspect
+def run_options(presets: dict) -> list[click.Option]:
+    """The options of ``train`` that are the same for all families."""
+    return [
+        click.Option(
+            ["--data", "data_name"],
+            metavar="NAME|PATH",
+            help="a data set by name (`fromnoise data list`), a folder of images or texts, .txt, "
+            ".npy, .npz, .csv, .parquet [digits; those of --within]",
+        ),
+        click.Option(
+            ["--within"],
+            type=PATH,
+            metavar="RUN",
+            help="train on the codes of this run (autoencoder, vae, vaegan, vqvae, classical); the "
+            "new run contains both models",
+        ),
+        click.Option(
+            ["--preset"],
+            metavar="|".join(presets),
+            help="a set of options to start from [selected by the data]",
+        ),
+        click.Option(
+            ["--out"], type=PATH, metavar="DIR", help="the run's folder [runs/DATA-FAMILY-NNNN]"
+        ),
+        click.Option(
+            ["--dry-run"],
+            is_flag=True,
+            help="print the options, parameters, seconds and memory of the training, without it",
+        ),
+        click.Option(
+            ["--json", "as_json"],
+            is_flag=True,
+            help="print one JSON document; everything else goes to stderr",
+        ),
+        click.Option(["--quiet"], is_flag=True, help="print only the result"),
+        *trust_options(),
+    ]
 
-    text = inspect.getdoc(sys.modules[family.FAMILY.__module__]) or "" if family.FAMILY.__module__ in sys.modules else ""
-    presets = "\n".join(f"  {name}: " + (", ".join(f"{k}={v}" for k, v in values.items()) or "the defaults below") for name, values in family.PRESETS.items())
-    return f"{text.split(chr(10))[0]}\n\n\b\nPresets:\n{presets}"
+
+def family_help(family) -> str:
+    """The first line of the family's docstring, and its presets."""
+    module = sys.modules.get(family.FAMILY.__module__)
+    text = (module and inspect.getdoc(module)) or ""
+    presets = []
+    for name, values in family.PRESETS.items():
+        options = ", ".join(f"{key}={value}" for key, value in values.items())
+        presets.append(f"  {name}: {options or 'the defaults below'}")
+    return text.split("\n")[0] + "\n\n\b\nPresets:\n" + "\n".join(presets)
 
 
 def train(family, config_model, data_name, within, preset, out, dry_run, as_json, quiet, **values):
-    from ..data.dataset import DataConfig
-    from ..training import launch
+    """Trains a model, or estimates the cost (``dry_run``), and prints the result."""
+    from ..data.config import DataConfig
+    from ..training.launch import command_line, start_run
+    from ..training.plan import make_plan
     from ..training.settings import TrainConfig
 
     options = {}
     for model in (config_model, TrainConfig, DataConfig):
-        options |= given(model, values)
-    plan = launch.plan(family, data_name, preset, within, trusted(), warn, **options)
+        options |= given_options(model, values)
+    plan = make_plan(family, data_name, preset, within, read_trust(), warn, **options)
     stream = sys.stderr if as_json else sys.stdout
-    if not quiet:
-        for note in plan.dataset.notes:
-            print(escaped(f"data: {note}"), file=Unfailing(stream))
+    show_progress = progress_printer(quiet, stream)
+    for note in plan.dataset.notes:
+        show_progress(f"data: {note}")
     if dry_run:
-        numbers = launch.estimate(plan.trainer(), plan.train, progress(quiet, stream))
-        document = {"preset": plan.preset, "config": plan.config.model_dump(), "train": plan.train.model_dump(), "data": plan.dataset.settings, **numbers}
-        settings = " ".join(f"{k}={v}" for k, v in (plan.options.model_dump() | plan.train.model_dump()).items() if v is not None)
-        finish(document, as_json, *plan_line(numbers | {"preset": plan.preset}).split("\n"), settings)
+        print_estimate(plan, as_json, show_progress)
         return
     with Live(quiet, stream) as live:
-        run = launch.start(plan, out, launch.command_line(), live.on_plan, live.on_event, progress(quiet, stream))
+        run = start_run(plan, out, command_line(), live.on_plan, live.on_event, show_progress)
     last = run.events("interval")[-1]
-    draw = {"image": "-n 64 -o samples.png", "vector": "-n 64 -o samples.csv", "tokens": "--stream"}[plan.dataset.spec.kind]
-    finish(
-        {"run": str(run.path), "step": last["step"], "validation": last["validation"], "best": last["best"], "seconds": last["seconds"], "health": last["health"]},
-        as_json,
-        *([str(run.path)] if quiet else [f"done: {run.path}, {scores(last)}", f"next: fromnoise eval {run.path}   fromnoise show {run.path}   fromnoise sample {run.path} {draw}"]),
-    )
+    document = {"run": str(run.path)}
+    document |= {key: last[key] for key in ("step", "validation", "best", "seconds", "health")}
+    lines = [
+        f"done: {run.path}, {describe_scores(last)}",
+        f"next: fromnoise eval {run.path}   fromnoise show {run.path}   "
+        f"fromnoise sample {run.path} {SAMPLE_OPTIONS[plan.dataset.spec.kind]}",
+    ]
+    print_result(document, as_json, *([str(run.path)] if quiet else lines))
 
 
-@fromnoise.command(context_settings=LOOSE)
-@click.argument("run", type=PATH)
-@click.option("--minutes", help="train so many minutes more")
-@click.option("--epochs", help="train so many passes over the data more")
-@click.option("--steps", help="train so many steps more")
-@click.option("--workers", help="threads that prepare batches ahead")
-@click.option("--data", help="where the data are now, if they moved")
-@trust_flags
-@json_flag
-@quiet_flag
-@click.pass_context
-def resume(ctx, run, minutes, epochs, steps, workers, data, as_json, quiet):
-    """Continue a stopped run, or train a finished one further.
+def print_estimate(plan, as_json: bool, show_progress) -> None:
+    """The result of --dry-run: all options, and the cost of the training."""
+    from ..training.estimate import estimate_cost
 
-    A stopped run that is continued ends with exactly the result of a run without the stop.
-
-    --minutes, --epochs and --steps say how much is added: `--steps 20` after 400 steps ends at step 420.
-    """
-    from .. import families
-    from ..core.run import Run
-    from ..training import launch
-    from ..training.settings import TrainConfig
-
-    opened = Run(run)
-    changes = given(TrainConfig, {"minutes": minutes, "epochs": epochs, "steps": steps, "workers": workers})
-    changes |= {"data": data} if data else {}
-    if ctx.args:  # any other option of the training: accepted if it says what the run has anyway
-        changes |= loose(launch.option_models(families.of_run(opened.info, trusted(), str(run))), ctx.args)
-    stream = sys.stderr if as_json else sys.stdout
-    with Live(quiet, stream) as live:
-        done = launch.resume(opened, changes, live.on_plan, live.on_event, warn, progress(quiet, stream), trusted())
-    last = done.events("interval")[-1]
-    document = {"run": str(run), "step": last["step"], "validation": last["validation"], "best": last["best"]}
-    finish(document, as_json, str(run) if quiet else f"done: {run}, {scores(last)}")
+    cost = estimate_cost(plan.trainer(), plan.train, show_progress)
+    document = {
+        "preset": plan.preset,
+        "config": plan.config.model_dump(),
+        "train": plan.train.model_dump(),
+        "data": plan.dataset.settings,
+        **cost,
+    }
+    settings = plan.options.model_dump() | plan.train.model_dump()
+    words = [f"{name}={value}" for name, value in settings.items() if value is not None]
+    lines = plan_line(cost | {"preset": plan.preset}).split("\n")
+    print_result(document, as_json, *lines, " ".join(words))
 
 
-def progress(quiet: bool, stream):
-    """Prints what is being timed before a training has its plan."""
-
+def progress_printer(quiet: bool, stream: TextIO):
+    """A function that prints a line about the work before training starts; ``quiet``: nothing."""
 
     def show(line: str) -> None:
         if not quiet:
@@ -152,7 +180,9 @@ def progress(quiet: bool, stream):
     return show
 
 
-def scores(last: dict) -> str:
-    """The last held-out value, and the best one: never one without the other."""
-    where = f" at step {last['step']}{best_words(last) or ', the best'}" if last["steps"] else ""
+def describe_scores(last: dict) -> str:
+    """The last validation value and the best one, from the last interval event."""
+    where = ""
+    if last["steps"]:
+        where = f" at step {last['step']}{best_words(last) or ', the best'}"
     return f"held-out {last['validation']['value']:.4g}{where}"

@@ -1,6 +1,41 @@
-"""All verbs, gathered."""
+"""All verbs: importing this module adds them to ``fromnoise``."""
 
-from . import edit, manage, text, train, use
+from . import (
+    check,
+    compare,
+    data,
+    edit,
+    evaluate,
+    evaluator,
+    reconstruct,
+    resume,
+    runs,
+    sample,
+    score,
+    show,
+    text,
+    tour,
+    train,
+    verify,
+)
 from .root import fromnoise
 
-__all__ = ["edit", "fromnoise", "manage", "text", "train", "use"]
+__all__ = [
+    "check",
+    "compare",
+    "data",
+    "edit",
+    "evaluate",
+    "evaluator",
+    "fromnoise",
+    "reconstruct",
+    "resume",
+    "runs",
+    "sample",
+    "score",
+    "show",
+    "text",
+    "tour",
+    "train",
+    "verify",
+]

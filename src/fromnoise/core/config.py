@@ -1,7 +1,7 @@
-"""Frozen, strict configurations. They store what they were given; no logic lives in them.
+"""Frozen, strict configurations: values only, no logic.
 
-A field's type, bounds, default and description are the only source of the command line's flags, the help
-text and the JSON schema.
+The type, bounds, default and description of a field are the only source of the options of the command
+line, the help text and the JSON schema.
 """
 
 from collections.abc import Mapping
@@ -13,12 +13,20 @@ from .errors import UsageError, did_you_mean
 from .words import escaped, shown
 
 Width = Annotated[int, Field(ge=1, le=65_536)]  # of a layer
+KINDS = {  # first part of the type of a pydantic error -> the kind of value that is expected
+    "int": "a whole number",
+    "float": "a finite number",
+    "bool": "true or false",
+    "finite": "a finite number",
+}
 
 
 class BaseConfig(BaseModel):
     """Base of every configuration: immutable, no unknown keys, no NaN or infinity."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, protected_namespaces=())
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", allow_inf_nan=False, protected_namespaces=()
+    )
 
 
 def flag(name: str) -> str:
@@ -26,10 +34,12 @@ def flag(name: str) -> str:
     return "--" + name.replace("_", "-")
 
 
-def build(model: type[BaseConfig], values: Mapping[str, Any], known: tuple[str, ...] = ()) -> BaseConfig:
-    """``model(**values)``, its mistakes told in one line.
+def build(
+    model: type[BaseConfig], values: Mapping[str, Any], known: tuple[str, ...] = ()
+) -> BaseConfig:
+    """``model(**values)``. Raises UsageError with the first mistake in one line.
 
-    known: further keys to offer in "did you mean". Raises UsageError.
+    known: further names to suggest for an unknown option.
     """
     for name, value in values.items():
         field = model.model_fields.get(name)
@@ -42,23 +52,33 @@ def build(model: type[BaseConfig], values: Mapping[str, Any], known: tuple[str, 
         name = str(first["loc"][0]) if first["loc"] else ""
         if first["type"] == "extra_forbidden":
             hint = did_you_mean(name, [*model.model_fields, *known])
-            raise UsageError(f"there is no option {shown(name)} here.{hint.replace('_', '-')}") from None
-        raise UsageError(f"{flag(name)} {_say(first, model.model_fields.get(name))}") from None
+            raise UsageError(
+                f"there is no option {shown(name)} here.{hint.replace('_', '-')}"
+            ) from None
+        reason = explain_error(first, model.model_fields.get(name))
+        raise UsageError(f"{flag(name)} {reason}") from None
 
 
 def literals(annotation) -> tuple:
-    """The choices of a Literal, wherever in the annotation it stands."""
+    """The choices of all Literals in an annotation."""
     parts = get_args(annotation)
-    return parts if get_origin(annotation) is Literal else tuple(choice for part in parts for choice in literals(part))
+    if get_origin(annotation) is Literal:
+        return parts
+    choices = ()
+    for part in parts:
+        choices += literals(part)
+    return choices
 
 
-def _say(error: dict, field) -> str:
-    given = shown(error.get("input"), 200)
-    choices = literals(field.annotation) if field is not None else ()
+def explain_error(error: dict, field) -> str:
+    """A pydantic error as the rest of a sentence that begins with the option."""
+    value = shown(error.get("input"), 200)
     if error["type"] == "literal_error":
-        return f"cannot be {given}: choose from {', '.join(map(str, choices))}.{did_you_mean(str(error['input']), map(str, choices))}"
-    kinds = {"int": "a whole number", "float": "a finite number", "bool": "true or false", "finite": "a finite number"}
-    for start, kind in kinds.items():
+        choices = [str(choice) for choice in literals(field.annotation)] if field else []
+        hint = did_you_mean(str(error["input"]), choices)
+        return f"cannot be {value}: choose from {', '.join(choices)}.{hint}"
+    for start, kind in KINDS.items():
         if error["type"].startswith(start):
-            return f"takes {kind}, not {given}"
-    return f"cannot be {given}: {escaped(error['msg'][0].lower() + error['msg'][1:])}"
+            return f"takes {kind}, not {value}"
+    message = error["msg"]
+    return f"cannot be {value}: {escaped(message[0].lower() + message[1:])}"

@@ -1,7 +1,7 @@
-"""Every failure a user can cause or mend, each with the exit code of its kind.
+"""The failures that a user can cause or repair, each with an exit code.
 
 The command line prints the message as one line and exits with ``exit_code``; the Python API raises it.
-A message says what is wrong and what to do about it.
+A message states what is wrong and what to do about it.
 """
 
 import difflib
@@ -11,7 +11,7 @@ from .words import escaped, safe
 
 
 class FromNoiseError(Exception):
-    """Base class. Anything else that escapes is a bug of ours. Its text is fit for a terminal, whatever names stand in it."""
+    """Base class; any other exception is a bug. Names in the text are escaped for a terminal."""
 
     exit_code = 1
 
@@ -26,7 +26,7 @@ class UsageError(FromNoiseError, ValueError):
 
 
 class DataError(FromNoiseError, ValueError):
-    """Data that is missing, damaged or of the wrong form (exit code 3)."""
+    """Data that are missing, damaged or of the wrong form (exit code 3)."""
 
     exit_code = 3
 
@@ -38,13 +38,13 @@ class StorageError(FromNoiseError, OSError):
 
 
 class DivergedError(FromNoiseError, ArithmeticError):
-    """The loss or a gradient stopped being finite; the last good state is kept (exit code 5)."""
+    """The loss or a gradient is not finite; the last good state is kept (exit code 5)."""
 
     exit_code = 5
 
 
 class StoppedError(FromNoiseError):
-    """A signal stopped the run and its state was saved (exit code 130 for SIGINT, 143 for SIGTERM)."""
+    """A signal stopped the run; its state was saved (exit code 130 for SIGINT, 143 for SIGTERM)."""
 
     def __init__(self, message: str, signal_number: int):
         super().__init__(message)
@@ -55,6 +55,6 @@ def did_you_mean(wrong: str, known: Iterable[str]) -> str:
     """`` Did you mean 'vae'?`` or an empty string."""
     known = list(known)
     close = difflib.get_close_matches(wrong, known, n=1, cutoff=0.6)
-    if not close:
-        close = [name for name in known if wrong and (name.startswith(wrong) or wrong.startswith(name))][:1]
+    if not close and wrong:
+        close = [name for name in known if name.startswith(wrong) or wrong.startswith(name)]
     return f" Did you mean '{escaped(close[0])}'?" if close else ""

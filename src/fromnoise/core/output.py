@@ -1,4 +1,4 @@
-"""What a process prints, where its reader may be gone: progress and warnings never stop the work that they tell of."""
+"""Printing that never stops the work: the reader of progress and warnings may be gone."""
 
 import contextlib
 import sys
@@ -7,10 +7,14 @@ from .words import escaped
 
 
 class Unfailing:
-    """A text stream whose errors are swallowed: after the first one it says nothing more. Everything else is the stream's own."""
+    """A text stream that ignores its errors: after the first one it writes nothing more.
+
+    All other attributes are those of the stream. None is a stream that has failed.
+    """
 
     def __init__(self, stream):
-        self.stream, self.failed = stream, stream is None
+        self.stream = stream
+        self.failed = stream is None
 
     def write(self, text: str) -> int:
         if not self.failed:
@@ -41,5 +45,5 @@ class Unfailing:
 
 
 def warn(line: str) -> None:
-    """``warning: ...`` on stderr, if that is still there."""
+    """Prints ``warning: ...`` to stderr, if that is open."""
     print(escaped(f"warning: {line}"), file=Unfailing(sys.stderr), flush=True)

@@ -1,12 +1,12 @@
 """Random numbers as a pure function of (seed, purpose, step, row).
 
 There is no state to save: a stopped run resumes with the same numbers because they are *computed* from
-the step, a loader may have any number of workers, and sample i is the same whatever else is sampled.
+the step, a loader may have any number of workers, and sample i does not depend on other samples.
 
-A key is a path such as ``Rng(seed).at("train", "batch", step)``. Its 128-bit hash keys a Philox counter
-generator (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3"), so that two different paths
-never meet. (torch's own CPU generator keeps 32 bits of a seed: among 10^5 keys two would collide.)
-Asking twice for the same name under the same path gives the same numbers: give each draw its own name.
+A key is a path such as ``Rng(seed).at("train", "batch", step)``. Its 128-bit hash is the key of a Philox
+counter generator (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3"), so that different
+paths give independent numbers. (torch's CPU generator keeps 32 bits of a seed: among 10^5 keys two would
+collide.) The same name under the same path gives the same numbers: give each draw a name of its own.
 """
 
 import hashlib
@@ -23,12 +23,18 @@ class Rng:
     entry depends on its own row index only.
     """
 
-    def __init__(self, seed: int, path: tuple = (), rows: Sequence[int] | None = None, device="cpu"):
-        self.seed, self.path, self.rows, self.device = int(seed), path, rows, torch.device(device)
+    def __init__(
+        self, seed: int, path: tuple = (), rows: Sequence[int] | None = None, device="cpu"
+    ):
+        self.seed = int(seed)
+        self.path = path
+        self.rows = rows
+        self.device = torch.device(device)
 
     def at(self, *path: str | int) -> "Rng":
         """The numbers under a longer path."""
-        return Rng(self.seed, self.path + tuple(_plain(part) for part in path), self.rows, self.device)
+        longer = self.path + tuple(map(_plain, path))
+        return Rng(self.seed, longer, self.rows, self.device)
 
     def per_row(self, rows: Sequence[int]) -> "Rng":
         """One independent stream for each index in ``rows``."""
@@ -66,7 +72,7 @@ class Rng:
         return self._draw(name, shape, lambda g, s: g.random(s, np.float32), np.float32)
 
     def fine_uniform(self, name: str, shape: Sequence[int]) -> torch.Tensor:
-        """Uniform float64 numbers in [0, 1), on the CPU, since not every device has them: to choose among rare things."""
+        """Uniform float64 numbers in [0, 1) for rare categories; on the CPU: not all devices have them."""
         return self.to("cpu")._draw(name, shape, lambda g, s: g.random(s), np.float64)
 
     def integers(self, name: str, high: int, shape: Sequence[int]) -> torch.Tensor:
@@ -83,7 +89,8 @@ class Rng:
     def seed_torch(self) -> None:
         """Seeds torch's global generators, for layers that take no generator (initial weights, dropout)."""
         seed = self.key("torch") % 2**63
-        torch.default_generator.manual_seed(seed)  # torch.manual_seed keeps a stack trace of every call for CUDA's sake
+        # torch.manual_seed would store a stack trace of every call (for CUDA)
+        torch.default_generator.manual_seed(seed)
         if self.device.type == "cuda":
             torch.cuda.manual_seed_all(seed)
         elif self.device.type == "mps":
@@ -91,5 +98,5 @@ class Rng:
 
 
 def _plain(part):
-    """numpy's whole numbers as Python's, whose text is the same in all versions."""
+    """Converts integers of numpy to those of Python, whose text is the same in all versions."""
     return part if isinstance(part, str) else int(part)

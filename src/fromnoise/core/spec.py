@@ -1,4 +1,4 @@
-"""What a family must know of its data, and the batches that it is given.
+"""The form of the data, and the batches that a family receives.
 
 Shapes: B batch, C channels, H height, W width, T tokens, D dimensions.
 """
@@ -26,13 +26,15 @@ class DataSpec:
     classes  number of labels; 0 when there are none
     blocks   vectors only: sizes of consecutive groups of columns. 1 is a number, k > 1 is a category
              one-hot over k columns. Empty means all numbers.
-    caption  (L, V): y is a caption of at most L words of a vocabulary of V, padding 0 and unknown 1 among them, and there
-             are no classes; () where y is a label or nothing. Not in the repr, of which digests of data are made.
-    separate tokens only: each example is a whole sequence of its own, not a window of a running text. Not in the repr either.
-    cells    vectors only: (width, lowest, highest) of each component, in the units of x. Width 0 is a continuous number.
-             Above 0 the component lies on a grid with that step, and its values are written clipped to lowest .. highest:
-             each value stands for a cell of that width, the two end cells are open. Empty means all continuous. Not in
-             the repr, and not compared: runs from before cells were recorded have none.
+    caption  (L, V): y is a caption of at most L words from a vocabulary of V words (0 is padding, 1 is
+             an unknown word), and there are no classes; () if y is a label or None. Not in the repr,
+             which digests of data depend on.
+    separate tokens only: each example is a sequence of its own, not a window of a text. Not in the repr.
+    cells    vectors only: (width, lowest, highest) of each component, in the units of x. Width 0 is a
+             continuous number. Otherwise the component lies on a grid with step width, clipped to
+             lowest .. highest: each value stands for a cell of that width, and the two end cells are
+             open. Empty means all continuous. Not in the repr and not compared: runs from before cells
+             were recorded have none.
     """
 
     kind: Kind
@@ -61,12 +63,12 @@ class DataSpec:
 
     @property
     def has_cells(self) -> bool:
-        """Is any component of a vector a value on a grid?"""
+        """True if a component of a vector is a value on a grid."""
         return any(width > 0 for width, _, _ in self.cells)
 
     @property
     def densities(self) -> int:
-        """Number of components whose likelihood is a density: continuous numbers, not cells, levels or categories."""
+        """Number of components whose likelihood is a density: not cells, levels or categories."""
         if self.kind != "vector" or self.levels:
             return 0
         categories = sum(size for size in self.blocks if size > 1)
@@ -81,9 +83,9 @@ class DataSpec:
 class Batch:
     """x: (B, *shape), float in [-1, 1] for images, float for vectors, int64 for tokens.
 
-    y: labels (B,), words of captions (B, L), int64, or None.
-    rows: (B,) int64, which examples of their split these are, where that is known. A window of text that was moved on for
-    training reaches into the next one.
+    y: labels (B,) or captions as word numbers (B, L), int64; or None.
+    rows: (B,) int64, the positions of the examples in their split, or None. (A window of text that is
+    shifted for training extends into the next example.)
     """
 
     x: torch.Tensor
@@ -99,36 +101,47 @@ class Batch:
 
 
 def labels_in(y):
-    """y where it holds labels, None where it holds captions or is None."""
+    """y if it holds labels; None if it holds captions or is None."""
     return None if y is None or y.ndim > 1 else y
 
 
 def require_labels(spec: DataSpec, option: str = "--conditional") -> None:
-    """Raises UsageError where there are no labels for a family that reads no captions."""
+    """Raises UsageError if there are no labels, for a family that does not read captions."""
     if spec.caption:
-        raise UsageError(f"{option} needs labels, and this data has captions, which this family does not read: leave {option} out, or train diffusion")
+        raise UsageError(
+            f"{option} needs labels, and this data has captions, which this family does not read: "
+            f"leave {option} out, or train diffusion"
+        )
     if not spec.classes:
         raise UsageError(f"{option} needs labels, and this data has none")
 
 
 def class_number(label: str | int, names: Sequence[str]) -> int:
-    """The class that is given by its name, or by its number from 0 on. Raises UsageError, which offers the names.
+    """The number of a class, from its name or its number from 0 on. Raises UsageError.
 
-    A name comes first. Where names are numbers themselves (grades 1, 2, 3), a number is a name and nothing else: as a
-    position it would give another class than the one that was meant.
+    A name takes precedence. If names are numbers (grades 1, 2, 3), a number is only a name: as a
+    position it would select another class than the intended one.
     """
-    label, names = str(label), list(names)
+    label = str(label)
+    names = list(names)
     if label in names:
         return names.index(label)
-    numeric = any(isfinite(as_float(name)) for name in names)
-    if not numeric and label in map(str, range(len(names))):
+    has_numeric_names = any(isfinite(as_float(name)) for name in names)
+    if not has_numeric_names and label in map(str, range(len(names))):
         return int(label)
-    known = ", ".join(escaped(name) if numeric or name == str(i) else f"{i} {escaped(name)}" for i, name in enumerate(names[:20]))
-    raise UsageError(f"there is no class {shown(label)}.{did_you_mean(label, names)} Known: {known}{' ...' * (len(names) > 20)}")
+    known = [
+        escaped(name) if has_numeric_names or name == str(i) else f"{i} {escaped(name)}"
+        for i, name in enumerate(names[:20])
+    ]
+    more = " ..." if len(names) > 20 else ""
+    raise UsageError(
+        f"there is no class {shown(label)}.{did_you_mean(label, names)} "
+        f"Known: {', '.join(known)}{more}"
+    )
 
 
 def as_float(text: str) -> float:
-    """The number that a text is, or NaN."""
+    """The number in a text, with a point or a comma, or NaN."""
     try:
         return float(text.replace(",", "."))
     except ValueError:

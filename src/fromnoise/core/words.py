@@ -1,8 +1,8 @@
-"""Text from outside, made fit for a terminal and for messages of one line.
+"""Text from outside, escaped for a terminal and for messages of one line.
 
-Names of files and classes, columns, captions, configurations and the texts that a model writes may hold anything. A
-terminal obeys control characters (ESC ] changes its title, answers itself, hides a line), and bidirectional marks show
-another order than the one that is there ("Trojan Source", Boucher & Anderson 2021, arXiv:2111.00169).
+Names of files, classes and columns, captions, configurations and generated texts may hold any character.
+A terminal obeys control characters (ESC ] changes its title, sends input, hides a line), and
+bidirectional marks change the visible order ("Trojan Source", Boucher & Anderson 2021, arXiv:2111.00169).
 """
 
 import os
@@ -10,12 +10,13 @@ import sys
 import unicodedata
 from contextlib import contextmanager
 
-# Cc: control characters; Cf: bidirectional marks, zero width, tags; Zl, Zp: line ends; Cs: what no encoding can write.
+# Cc: control characters; Cf: bidirectional marks, zero width, tags; Zl, Zp: line ends; Cs: surrogates,
+# which no encoding can write.
 UNSAFE = frozenset(("Cc", "Cf", "Zl", "Zp", "Cs"))
 
 
 def escaped(text, keep: str = "") -> str:
-    """The text with every character of the categories ``UNSAFE`` as Python writes it (``\\x1b``), but those in ``keep``."""
+    """The text with all characters of the categories ``UNSAFE`` as in Python (``\\x1b``), except ``keep``."""
     text = str(text)
     if text.isascii() and text.isprintable():
         return text
@@ -23,27 +24,29 @@ def escaped(text, keep: str = "") -> str:
 
 
 def safe(text) -> str:
-    """``escaped``, line ends and tabs aside: for text of several lines."""
+    """``escaped`` except for line ends and tabs: for text of several lines."""
     return escaped(text, keep="\n\t")
 
 
 def shown(text, width: int = 70) -> str:
-    """A name from outside, quoted and fit for a message of one line: escaped, and shortened to ``width`` characters."""
-    text = os.fsencode(text).decode(errors="replace") if isinstance(text, os.PathLike) else str(text)
+    """A name from outside for a message: quoted, escaped, and shortened to ``width`` characters."""
+    if isinstance(text, os.PathLike):
+        text = os.fsencode(text).decode(errors="replace")
+    text = str(text)
     if len(text) > width:
         text = f"{text[: width // 2]}…{text[-width // 2 :]}"
     return f"'{escaped(text)}'"
 
 
 class EscapingStream:
-    """A text stream that writes through ``safe``: the last net, below whatever printed. unescaped: the stream itself."""
+    """A text stream that escapes all it writes (``safe``). unescaped: the stream below."""
 
     def __init__(self, unescaped):
         self.unescaped = unescaped
 
     def write(self, text: str) -> int:
-        if not isinstance(text, str):  # click asks so whether a stream is one of bytes
-            raise TypeError(f"text is written here, not {type(text).__name__}")
+        if not isinstance(text, str):  # click tests in this way whether a stream takes bytes
+            raise TypeError(f"this stream takes text, not {type(text).__name__}")
         self.unescaped.write(safe(text))
         return len(text)
 
@@ -57,24 +60,29 @@ class EscapingStream:
 
 @contextmanager
 def escaping_output():
-    """Within it whatever is printed to stdout and stderr is escaped."""
-    before = sys.stdout, sys.stderr
-    sys.stdout, sys.stderr = (stream and EscapingStream(stream) for stream in before)  # None: closed by the caller
+    """Within this context all output to stdout and stderr is escaped."""
+    stdout = sys.stdout
+    stderr = sys.stderr
+    sys.stdout = stdout and EscapingStream(stdout)  # None: closed by the caller
+    sys.stderr = stderr and EscapingStream(stderr)
     try:
         yield
     finally:
-        sys.stdout, sys.stderr = before
+        sys.stdout = stdout
+        sys.stderr = stderr
 
 
 def unescaped(stream):
-    """The stream for what styles its own output, such as a progress bar; the text in it is escaped by who prints it."""
+    """The stream below, for styled output such as a progress bar, whose text is escaped before."""
     return getattr(stream, "unescaped", stream)
 
 
 def _unsafe(c: str) -> bool:
-    """Also U+2065 and the last of the tags, which are without a category so far and as invisible as the others."""
+    """True also for U+2065 and the unassigned tags, which are as invisible as the other ones."""
     return unicodedata.category(c) in UNSAFE or c == "\u2065" or "\U000e0000" <= c <= "\U000e0fff"
 
 
 def _code(c: str) -> str:
-    return c.encode("unicode_escape").decode() if not "\ud800" <= c <= "\udfff" else f"\\u{ord(c):04x}"
+    if "\ud800" <= c <= "\udfff":
+        return f"\\u{ord(c):04x}"
+    return c.encode("unicode_escape").decode()

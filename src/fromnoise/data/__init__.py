@@ -4,26 +4,32 @@ from pathlib import Path
 
 from ..core.errors import DataError, did_you_mean
 from ..core.words import shown
-from .dataset import SPLITS, DataConfig, Dataset, Split
+from .config import DataConfig
+from .dataset import Dataset, Split
+from .splits import SPLITS
 
 __all__ = ["SPLITS", "DataConfig", "Dataset", "Split", "catalogue", "load"]
 
 
 def _named_sources():
-    from . import digits, faces, idx, shapes, stacked, text, toys
+    from .sources import digits, faces, idx, shapes, stacked, text, toys
 
     return (digits, faces, shapes, toys, idx, stacked, text)
 
 
 def catalogue() -> dict[str, str]:
     """Name -> one line about every data set that has a name."""
-    return {name: text for source in _named_sources() for name, text in source.NAMES.items()}
+    lines: dict[str, str] = {}
+    for source in _named_sources():
+        lines |= source.NAMES
+    return lines
 
 
 def load(name: str, config: DataConfig | None = None) -> Dataset:
-    """The data set of that name, or made from the file or folder at that path.
+    """The data set with this name, or made from the file or folder at this path.
 
-    Raises DataError (missing, damaged, unknown form) and UsageError (an option without meaning here).
+    Raises DataError (missing, damaged, unknown form) and UsageError (an option without meaning for
+    this source).
     """
     config = config or DataConfig()
     for source in _named_sources():
@@ -31,36 +37,61 @@ def load(name: str, config: DataConfig | None = None) -> Dataset:
             return source.load(name, config)
     path = Path(name).expanduser()
     if not path.exists():
-        known = catalogue()
-        looks_like_path = "/" in name or path.suffix
-        hint = "" if looks_like_path else did_you_mean(name, known)
-        kind = "no such file or folder" if looks_like_path else "neither a known data set nor a path that exists"
-        raise DataError(f"data {shown(name, 200)}: {kind}.{hint} Known names: {', '.join(known)}")
-    if not (path.is_dir() or path.is_file()):
-        raise DataError(f"data {shown(name)} is no file or folder, but a device or a pipe: name one that can be read more than once")
-    from . import arrays, folder, idx, table, text
-
+        raise DataError(_explain_missing(name, path))
     if path.is_dir():
-        source = idx if idx.is_idx_folder(path) else text if text.is_text_folder(path) else folder
-        return source.load(name, config)
-    _refuse_packed(name, path, config)
-    suffixes = {".npy": arrays, ".npz": arrays, ".csv": table, ".tsv": table, ".parquet": table}
-    return suffixes.get(path.suffix.lower(), text).load(name, config)
+        return _folder_source(path).load(name, config)
+    if not path.is_file():
+        raise DataError(
+            f"data {shown(name)} is no file or folder, but a device or a pipe: name one that can be "
+            "read more than once"
+        )
+    _refuse_archive(name, path, config)
+    return _file_source(path).load(name, config)
 
 
-def _refuse_packed(name: str, path: Path, config: DataConfig) -> None:
-    """Raises DataError on an archive: its parts are read once it is unpacked. Its bytes as such may be a text."""
-    from ..core.words import shown
-    from .encoding import archive_kind
+def _explain_missing(name: str, path: Path) -> str:
+    known = catalogue()
+    if "/" in name or path.suffix:
+        problem = "no such file or folder."
+    else:
+        problem = f"neither a known data set nor a path that exists.{did_you_mean(name, known)}"
+    return f"data {shown(name, 200)}: {problem} Known names: {', '.join(known)}"
 
-    if path.suffix.lower() in (".npy", ".npz", ".parquet") or config.tokens == "byte" or not path.is_file():
-        return
+
+def _folder_source(path: Path):
+    from .sources import folder, idx, text
+
+    if idx.is_idx_folder(path):
+        return idx
+    return text if text.is_text_folder(path) else folder
+
+
+def _file_source(path: Path):
+    """By the suffix; every other file is text."""
+    from .sources import arrays, table, text
+
+    sources = {".npy": arrays, ".npz": arrays, ".csv": table, ".tsv": table, ".parquet": table}
+    return sources.get(path.suffix.lower(), text)
+
+
+def _refuse_archive(name: str, path: Path, config: DataConfig) -> None:
+    """Raises DataError on an archive: its parts can be read once it is unpacked."""
+    from .formats.encoding import archive_kind
+
+    suffix = path.suffix.lower()
+    if suffix in (".npy", ".npz", ".parquet") or config.tokens == "byte":
+        return  # bytes of any file are a text
     try:
         with open(path, "rb") as file:
             kind = archive_kind(file.read(512))
     except OSError:
         return  # the source says why it cannot be read
-    if path.suffix.lower() in (".xlsx", ".xlsm", ".ods", ".docx", ".odt"):
-        raise DataError(f"data {shown(name)} is a document of an office program: save it as CSV or as plain text")
+    if suffix in (".xlsx", ".xlsm", ".ods", ".docx", ".odt"):
+        raise DataError(
+            f"data {shown(name)} is a document of an office program: save it as CSV or as plain text"
+        )
     if kind:
-        raise DataError(f"data {shown(name)} is {kind}: unpack it first (unzip, tar xf), and name the folder or file that comes out")
+        raise DataError(
+            f"data {shown(name)} is {kind}: unpack it first (unzip, tar xf), and name the folder or "
+            "file that comes out"
+        )

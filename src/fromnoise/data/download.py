@@ -50,7 +50,11 @@ def _body(url: str) -> bytes:
             if len(body) > LARGEST:
                 raise ValueError("the file is far larger than it should be")
             if live:
-                print(f"\r  {len(body) / 1e6:.1f} of {total / 1e6:.1f} MB", end="", file=unescaped(sys.stderr))
+                print(
+                    f"\r  {len(body) / 1e6:.1f} of {total / 1e6:.1f} MB",
+                    end="",
+                    file=unescaped(sys.stderr),
+                )
     if live:
         print(file=sys.stderr)
     if total and len(body) != total:

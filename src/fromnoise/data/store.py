@@ -1,11 +1,12 @@
-"""The cache folder, and stores in it: decoded examples on disk, memory-mapped, written whole or not at all.
+"""The cache folder, and stores in it: decoded examples on disk, memory-mapped, written atomically.
 
-A store is a folder with ``x.npy`` (images or tokens in the order train, validation, test, so that each split is a
-slice of one memory map), ``y.npy`` where there are labels, and ``store.json``. It is built beside its place and
-renamed into it: of two processes that build the same store the second finds the first one's and uses it.
+A store is a folder with ``x.npy`` (images or tokens in the order train, validation, test, so that
+each split is a slice of one memory map), ``y.npy`` if there are labels, and ``store.json``. It is
+built in a temporary folder beside its place and renamed into it: of two processes that build the
+same store the second finds the first one's and uses it.
 
-Opening checks as git checks its index: files whose size and time are as recorded are taken to be intact,
-others must match the recorded sha256, and a store that does not is built anew.
+Opening checks as git checks its index: files whose size and time are as recorded are taken to be
+intact, others must match the recorded sha256, and a store that does not is built again.
 """
 
 import errno
@@ -21,37 +22,44 @@ from pathlib import Path
 import numpy as np
 
 from ..core.errors import StorageError
-from ..core.files import canonical_json, flush_folder, read_json
+from ..core.files import flush_folder
+from ..core.json_files import canonical_json, read_json
 from ..core.spec import DataSpec
 from ..core.words import shown
-from .dataset import SPLITS, Split, digest_of
+from .dataset import Split, compute_digest
+from .splits import SPLITS
 
 FORMAT = 1
 FORMS = [(np.uint8, 4), (np.uint8, 1), (np.uint16, 1), (np.int32, 1)]  # images; tokens
-STALE = 24 * 3600  # seconds after which a killed builder's leftovers are swept away
+STALE = 24 * 3600  # seconds after which a killed builder's leftovers are removed
 
 
 def cache_folder(*parts: str) -> Path:
-    """A folder under $FROMNOISE_CACHE, or else under ~/.cache/fromnoise. It need not exist yet. Raises StorageError."""
-    root = os.environ.get("FROMNOISE_CACHE")
+    """A folder under $FROMNOISE_CACHE, or else under ~/.cache/fromnoise, which may not exist yet.
+
+    Raises StorageError if the user has no home folder.
+    """
+    setting = os.environ.get("FROMNOISE_CACHE")
     try:
-        return (Path(root).expanduser() if root else Path.home() / ".cache" / "fromnoise").joinpath(*parts)
+        root = Path(setting).expanduser() if setting else Path.home() / ".cache" / "fromnoise"
+        return root.joinpath(*parts)
     except RuntimeError:
-        raise StorageError("this user has no home folder to keep data in: set FROMNOISE_CACHE to a folder") from None
+        raise StorageError(
+            "this user has no home folder to keep data in: set FROMNOISE_CACHE to a folder"
+        ) from None
 
 
 @contextmanager
 def cache_writes(folder: Path):
-    """Turns a failed write into a StorageError of one line that says how to have the cache elsewhere."""
+    """Turns a failed write into a StorageError that says how to move the cache."""
     try:
         yield
     except OSError as error:
         cause = error.__cause__ if isinstance(error, StorageError) else error
         if not isinstance(cause, OSError):
             raise
-        reason = (
-            "no room is left on the disk" if cause.errno in (errno.ENOSPC, errno.EDQUOT) else cause.strerror
-        )
+        is_full = cause.errno in (errno.ENOSPC, errno.EDQUOT)
+        reason = "no room is left on the disk" if is_full else cause.strerror
         raise StorageError(
             f"cannot write to the cache folder {shown(folder, 200)} ({reason or error}): "
             "free some space or set FROMNOISE_CACHE to a folder on another disk"
@@ -60,9 +68,12 @@ def cache_writes(folder: Path):
 
 @dataclass(frozen=True)
 class Store:
-    """x: read-only memory map, images uint8 (N, C, H, W) or tokens (N,); y: int64 (N,) or None; counts: rows of each split.
+    """Stored examples of all splits.
 
-    about: what else its source recorded; of tokens at least their ``vocabulary``.
+    x              read-only memory map: images uint8 (N, C, H, W) or tokens (N,)
+    y              int64 (N,) or None
+    counts         rows of each split
+    source_record  what else its source recorded; of tokens at least their ``vocabulary``
     """
 
     x: np.ndarray
@@ -71,51 +82,55 @@ class Store:
     digest: str
     class_names: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
-    about: dict = field(default_factory=dict)
+    source_record: dict = field(default_factory=dict)
 
     def splits(self) -> dict[str, Split]:
         """The splits as slices of the memory map: nothing is read before it is used."""
-        done, start = {}, 0
+        splits = {}
+        start = 0
         for part in SPLITS:
-            rows = slice(start, start := start + self.counts[part])
-            done[part] = Split(self.x[rows], None if self.y is None else self.y[rows], 256)
-        return done
+            rows = slice(start, start + self.counts[part])
+            splits[part] = Split(self.x[rows], None if self.y is None else self.y[rows], 256)
+            start = rows.stop
+        return splits
 
     def spec(self, window: int = 1) -> DataSpec:
-        """The form of the images, or of windows of so many tokens."""
+        """The form of the images, or of windows of tokens."""
         if self.x.ndim == 1:
-            return DataSpec("tokens", (window,), levels=self.about["vocabulary"])
+            return DataSpec("tokens", (window,), levels=self.source_record["vocabulary"])
         return DataSpec("image", self.x.shape[1:], levels=256, classes=len(self.class_names))
 
 
 def open_or_build(folder: Path, build: Callable[[Path], dict]) -> Store:
-    """The store in that folder, built first if it is missing or damaged.
+    """The store in this folder, built first if it is missing or damaged.
 
-    build: is given an empty folder, writes x.npy and perhaps y.npy there and returns ``counts``,
-    ``class_names``, ``notes`` and perhaps ``about``. Whatever it raises leaves no trace on the disk; a failed write is raised
-    as StorageError.
+    build: receives an empty folder, writes x.npy and perhaps y.npy there and returns ``counts``,
+    ``class_names``, ``notes`` and perhaps ``about``. If it raises, nothing is left on the disk; a
+    failed write is raised as StorageError.
     """
     if (store := _open(folder)) is not None:
         return store
     with cache_writes(folder.parent):
         folder.parent.mkdir(parents=True, exist_ok=True)
-        _sweep(folder.parent)
+        _remove_stale_builds(folder.parent)
         temporary = folder.parent / f".{folder.name[:16]}.{uuid.uuid4().hex}.tmp"
         temporary.mkdir()
         try:
-            _finish(temporary, build(temporary))
+            _seal(temporary, build(temporary))
             if (store := _place(temporary, folder)) is None:
-                raise StorageError(f"the store {shown(folder, 200)} cannot be read back: is the disk sound?")
+                raise StorageError(
+                    f"the store {shown(folder, 200)} cannot be read back: is the disk sound?"
+                )
             return store
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _finish(folder: Path, about: dict) -> None:
-    """Adds the digest and the record that seals a store, and sees that all of it is on the disk."""
-    store = _read(folder, about | {"digest": ""})
-    record = about | {"format": FORMAT, "digest": digest_of(store.spec(), store.splits())}
-    record["files"] = {path.name: _stamp(path) for path in sorted(folder.glob("*.npy"))}
+def _seal(folder: Path, record: dict) -> None:
+    """Adds the digest and the record that completes a store, and flushes all of it to the disk."""
+    store = _read(folder, record | {"digest": ""})
+    record = record | {"format": FORMAT, "digest": compute_digest(store.spec(), store.splits())}
+    record["files"] = _stamps(folder)
     (folder / "store.json").write_text(canonical_json(record), encoding="utf-8")
     for path in folder.iterdir():
         flush_folder(path)
@@ -131,9 +146,10 @@ def _place(temporary: Path, folder: Path) -> Store | None:
             raise
         if (store := _open(folder)) is not None:
             return store
-        folder.rename(temporary.with_suffix(".old.tmp"))  # damaged: out of the way first, then away
+        damaged = temporary.with_suffix(".old.tmp")
+        folder.rename(damaged)
         temporary.rename(folder)
-        shutil.rmtree(temporary.with_suffix(".old.tmp"), ignore_errors=True)
+        shutil.rmtree(damaged, ignore_errors=True)
     flush_folder(folder.parent)
     return _open(folder)
 
@@ -145,10 +161,11 @@ def _open(folder: Path) -> Store | None:
         if record["format"] != FORMAT:
             return None
         store = _read(folder, record)
-        if {path.name: _stamp(path) for path in sorted(folder.glob("*.npy"))} != record["files"]:
-            if digest_of(store.spec(), store.splits()) != store.digest:
-                return None
-        return store
+        is_intact = (
+            _stamps(folder) == record["files"]
+            or compute_digest(store.spec(), store.splits()) == store.digest
+        )
+        return store if is_intact else None
     except (OSError, ValueError, KeyError, TypeError, EOFError):
         return None
 
@@ -164,19 +181,31 @@ def _read(folder: Path, record: dict) -> Store:
         or (has_labels and len(y) != len(x))
     ):
         raise ValueError("the arrays do not fit the record")
-    return Store(x, y, counts, record["digest"], tuple(record["class_names"]), tuple(record["notes"]), record.get("about", {}))
+    return Store(
+        x,
+        y,
+        counts,
+        record["digest"],
+        tuple(record["class_names"]),
+        tuple(record["notes"]),
+        record.get("about", {}),
+    )
 
 
-def _stamp(path: Path) -> list[int]:
-    status = path.stat()
-    return [status.st_size, status.st_mtime_ns]
+def _stamps(folder: Path) -> dict[str, list[int]]:
+    """Size and time of each array in a store."""
+    stamps = {}
+    for path in sorted(folder.glob("*.npy")):
+        status = path.stat()
+        stamps[path.name] = [status.st_size, status.st_mtime_ns]
+    return stamps
 
 
-def _sweep(folder: Path) -> None:
-    """Removes what builders left that were killed long ago."""
+def _remove_stale_builds(folder: Path) -> None:
+    """Removes the leftovers of builders that were killed long ago."""
     for path in folder.glob(".*.tmp"):
         try:
             if time.time() - path.stat().st_mtime > STALE:
                 shutil.rmtree(path)
         except OSError:
-            continue  # another process sweeps too, or it is not ours to remove
+            continue  # another process removes it too, or it is not ours to remove

@@ -1,50 +1,57 @@
-"""How much of x survives the bottleneck, beside the best linear bottleneck of the same size."""
+"""Reconstruction errors, compared with the best linear code of the same size."""
 
 import math
 
 import torch
 
-from ..core.family import Corrupts, Encodes, Reconstructs
+from ..core.capabilities import Corrupts, Encodes, Reconstructs, has
 from ..core.rng import Rng
 from ..data.dataset import Dataset
 from ..data.stream import in_order
 from ..probability.pca import Components, principal_components
-from ..training.restore import Restored
+from ..runs.load import LoadedRun
 from .protocol import row
 
 
-def unit_scale(restored: Restored) -> float:
-    """What brings differences to the scale that errors are told in: pixels in [0, 1]; vectors as the model sees them."""
-    return 0.5 if restored.dataset.spec.kind == "image" else 1.0
+def unit_scale(loaded: LoadedRun) -> float:
+    """The factor from model form to the scale of errors: pixels in [0, 1]; vectors unchanged."""
+    return 0.5 if loaded.dataset.spec.kind == "image" else 1.0
 
 
 @torch.no_grad()
-def errors(restored: Restored, split="test") -> torch.Tensor:
+def errors(loaded: LoadedRun, split="test") -> torch.Tensor:
     """Mean squared reconstruction error of each example, (N,), float64."""
-    model, unit = restored.model, unit_scale(restored)
-    parts = [
-        (unit * (model.reconstruct(b.x, b.y) - b.x)).square().flatten(1).mean(1).double()
-        for b in in_order(restored.dataset, split, device=restored.device)
-    ]
+    model = loaded.model
+    unit = unit_scale(loaded)
+    parts = []
+    for batch in in_order(loaded.dataset, split, device=loaded.device):
+        difference = unit * (model.reconstruct(batch.x, batch.y) - batch.x)
+        parts.append(difference.square().flatten(1).mean(1).double())
     return torch.cat(parts).cpu()
 
 
 def principal_directions(dataset: Dataset, size: int, limit: int = 20_000) -> Components:
     """The ``size`` leading principal components of the first training examples, float64."""
-    batches = lambda: (batch.x for batch in in_order(dataset, "train", limit=limit))
+
+    def batches():
+        return (batch.x for batch in in_order(dataset, "train", limit=limit))
+
     return principal_components(batches, dataset.spec.dims, size)
 
 
 @torch.no_grad()
-def pca_errors(restored: Restored, found: Components, split="test") -> torch.Tensor:
-    """The same for PCA with these components, (N,)."""
-    mean, basis = found.mean, found.basis
-    unit, parts = unit_scale(restored), []
-    for batch in in_order(restored.dataset, split):
+def pca_errors(loaded: LoadedRun, components: Components, split="test") -> torch.Tensor:
+    """Mean squared reconstruction error of PCA with these components, (N,)."""
+    mean = components.mean
+    basis = components.basis
+    unit = unit_scale(loaded)
+    parts = []
+    for batch in in_order(loaded.dataset, split):
         x = batch.x.flatten(1).double() - mean
         parts.append((unit * (x - x @ basis @ basis.T)).square().mean(1))
     errors = torch.cat(parts)
-    return torch.where(errors < 1e-12, 0.0, errors)  # as many components as dimensions: only rounding is left
+    # as many components as dimensions: only rounding is left
+    return torch.where(errors < 1e-12, 0.0, errors)
 
 
 def psnr(mse: float) -> float:
@@ -53,60 +60,106 @@ def psnr(mse: float) -> float:
 
 
 @torch.no_grad()
-def denoising_psnr(restored: Restored, corrupter: Corrupts, level: float | None = None, split="test", seed: int = 0) -> dict:
+def denoising_psnr(
+    loaded: LoadedRun, corrupter: Corrupts, level: float | None = None, split="test", seed: int = 0
+) -> dict:
     """PSNR in decibels of the corrupted input and of its reconstruction, against the clean image.
 
-    corrupter: whose corruption is used; level: its strength (None: as in training). Corrupted pixels are
-    clipped to [0, 1] for their own PSNR only, as a picture of them would be.
+    corrupter: whose corruption is used; level: its strength (None: as in training). Corrupted
+    pixels are clipped to [0, 1] for their own PSNR only, as in an image file.
     """
-    totals, n = torch.zeros(2, dtype=torch.float64), 0
-    for batch in in_order(restored.dataset, split, device=restored.device):
-        rng = Rng(seed, ("denoise", split), device=restored.device).per_row(range(n, n + len(batch)))
+    totals = torch.zeros(2, dtype=torch.float64)
+    n = 0
+    for batch in in_order(loaded.dataset, split, device=loaded.device):
+        rng = Rng(seed, ("denoise", split), device=loaded.device).per_row(range(n, n + len(batch)))
         noisy = corrupter.corrupt(batch.x, rng, level)
-        clean = restored.model.reconstruct(noisy)
+        clean = loaded.model.reconstruct(noisy)
         for i, image in enumerate((noisy.clamp(-1, 1), clean)):
             totals[i] += (0.5 * (image - batch.x)).square().flatten(1).mean(1).double().sum().cpu()
         n += len(batch)
     return {"noisy": psnr(float(totals[0] / n)), "denoised": psnr(float(totals[1] / n)), "n": n}
 
 
-# -- rows of a report ----------------------------------------------------------------------------------------
+# -- rows of a report ------------------------------------------------------------------------------
 
 
-def rows(restored: Restored, seed: int) -> list[dict]:
-    """Reconstruction beside PCA of equal code size, and denoising, for the models that do either."""
-    model, found = restored.model, []
-    if isinstance(model, Reconstructs) and isinstance(model, Encodes):
-        found += _beside_pca(restored)
-    if isinstance(model, Corrupts) and getattr(model.config, "corruption", "none") != "none":
-        psnr = denoising_psnr(restored, model, seed=seed)
-        what = {"unit": "decibels, peak 1", "n": psnr["n"], "group": "reconstruction"}
-        found += [
-            row("psnr_noisy", "PSNR of the corrupted input", psnr["noisy"], **what),
-            row("psnr_denoised", "PSNR after denoising", psnr["denoised"], better="higher", **what),
-        ]
-    return found
+def rows(loaded: LoadedRun, seed: int) -> list[dict]:
+    """Reconstruction errors of the model and of PCA, and denoising, for the models that do either."""
+    model = loaded.model
+    rows = []
+    if has(model, Reconstructs) and has(model, Encodes):
+        rows += error_rows(loaded)
+    if has(model, Corrupts) and getattr(model.config, "corruption", "none") != "none":
+        values = denoising_psnr(loaded, model, seed=seed)
+        card = {"unit": "decibels, peak 1", "n": values["n"], "group": "reconstruction"}
+        noisy_label = "PSNR of the corrupted input"
+        rows.append(row("psnr_noisy", noisy_label, values["noisy"], **card))
+        denoised = values["denoised"]
+        rows.append(row("psnr_denoised", "PSNR after denoising", denoised, better="higher", **card))
+    return rows
 
 
-def _beside_pca(restored: Restored) -> list[dict]:
-    size = restored.model.latent_dim
-    found = principal_directions(restored.dataset, size)
-    mine, pca = errors(restored), pca_errors(restored, found)
-    fitted = f"PCA fitted to {found.rows:,} training examples"
-    image = restored.dataset.spec.kind == "image"
-    unit = "squared error per pixel, pixels in [0, 1]" if image else "squared error per column, standardised"
-    se = lambda values: float(values.std() / len(values) ** 0.5) if len(values) > 1 else None
-    common = {"n": len(mine), "group": "reconstruction"}
-    if size >= restored.dataset.spec.dims:
-        why = f"a code of {size} numbers is not smaller than the data's {restored.dataset.spec.dims}: a small error shows nothing"
-        return [row("reconstruction_mse", "reconstruction error", float(mine.mean()), unit, se=se(mine), reason=why, **common)]
-    found = [row("reconstruction_mse", "reconstruction error", float(mine.mean()), unit, se=se(mine), better="lower", **common)]
-    if float(pca.mean()) > 1e-12:
-        ratio = mine / pca.mean() - mine.mean() * pca / pca.mean() ** 2  # influence of each example on the ratio of means
+def error_rows(loaded: LoadedRun) -> list[dict]:
+    """The reconstruction error, and that of PCA with a code of equal size."""
+    spec = loaded.dataset.spec
+    size = loaded.model.latent_dim
+    mine = errors(loaded)
+    card = {"n": len(mine), "group": "reconstruction"}
+    card["unit"] = "squared error per column, standardised"
+    if spec.kind == "image":
+        card["unit"] = "squared error per pixel, pixels in [0, 1]"
+    if size >= spec.dims:
+        reason = (
+            f"a code of {size} numbers is not smaller than the data's {spec.dims}: a small error "
+            "shows nothing"
+        )
+        return [_error_row(mine, card, reason=reason)]
+    components = principal_directions(loaded.dataset, size)
+    pca = pca_errors(loaded, components)
+    return [_error_row(mine, card, better="lower"), *pca_rows(mine, pca, components, size, card)]
+
+
+def _error_row(mine: torch.Tensor, card: dict, **more) -> dict:
+    label = "reconstruction error"
+    return row(
+        "reconstruction_mse", label, float(mine.mean()), se=standard_error(mine), **card, **more
+    )
+
+
+def pca_rows(
+    mine: torch.Tensor, pca: torch.Tensor, components: Components, size: int, card: dict
+) -> list[dict]:
+    """Errors of the model and of PCA, (N,) each -> the error of PCA and their ratio."""
+    label = "the same of PCA with a code of equal size"
+    ratio_label = "error relative to PCA of equal code size"
+    ratio_card = card | {"unit": "ratio"}
+    if float(pca.mean()) <= 1e-12:
+        reason = f"PCA with {size} numbers loses nothing"
         return [
-            *found,
-            row("pca_reconstruction_mse", "the same of PCA with a code of equal size", float(pca.mean()), unit, se=se(pca), reason=fitted, **common),
-            row("ratio_to_pca", "error relative to PCA of equal code size", float(mine.mean() / pca.mean()), "ratio", se=se(ratio), better="lower", **common),
+            row("pca_reconstruction_mse", label, None, reason=reason, **card),
+            row("ratio_to_pca", ratio_label, None, reason=reason, **ratio_card),
         ]
-    why = f"PCA with {size} numbers loses nothing"
-    return [*found, row("pca_reconstruction_mse", "the same of PCA with a code of equal size", None, unit, reason=why, **common), row("ratio_to_pca", "error relative to PCA of equal code size", None, "ratio", reason=why, **common)]
+    # influence of each example on the ratio of means
+    influence = mine / pca.mean() - mine.mean() * pca / pca.mean() ** 2
+    return [
+        row(
+            "pca_reconstruction_mse",
+            label,
+            float(pca.mean()),
+            se=standard_error(pca),
+            reason=f"PCA fitted to {components.rows:,} training examples",
+            **card,
+        ),
+        row(
+            "ratio_to_pca",
+            ratio_label,
+            float(mine.mean() / pca.mean()),
+            se=standard_error(influence),
+            better="lower",
+            **ratio_card,
+        ),
+    ]
+
+
+def standard_error(values: torch.Tensor) -> float | None:
+    return float(values.std() / len(values) ** 0.5) if len(values) > 1 else None

@@ -1,313 +1,228 @@
-"""How well a model predicts held-out text, beside counts and a compressor, and what its own texts copy.
+"""How well a model predicts held-out text, compared with counts and a compressor.
 
-Unusual: a symbol surprises about as much as its neighbours do, so that standard errors come from consecutive blocks of
-the text. Bits for each character and byte are of the text itself, which their card names by its digest: models that cut it
-into other symbols, or see less of it at once, stand on the same line.
+The surprises of neighbouring symbols depend on each other, so that standard errors come from
+consecutive blocks of the text. Bits per character and per byte are of the text itself, which the
+card names by its digest: models that cut it into other symbols, or have a shorter context, are
+comparable.
 """
 
-import bz2
-import hashlib
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 import torch
 
-from .. import generate
-from ..core.family import HasLikelihood, Predicts
+from ..core.capabilities import HasLikelihood, Predicts, has
 from ..data.dataset import Dataset
-from ..data.stream import comfortable, in_order
-from ..measures.text import Hashes, copied, longest_copied
-from ..probability.ngram import KneserNey
-from ..training.restore import Restored
+from ..data.stream import default_batch_size, in_order
+from ..inference.text import continue_texts
+from ..inference.text_scoring import describe_context, describe_unknown, score
+from ..runs.load import LoadedRun
 from .protocol import absent, row
+from .text_copying import LENGTH, copying_rows, held_out_texts
+from .text_reference import ORDER, PACKED, SYMBOLS, Passage, TextReference, load_passage
 
-BLOCKS = 50  # of a text: standard errors are found from their spread
-SYMBOLS = 1_000_000  # of a held-out part that are predicted, the first ones
-ORDER = 6  # of the counts that stand beside a model
-COUNTED, QUICK_COUNTED = 20_000_000, 2_000_000  # symbols of training text that are counted at most: some 100 bytes of memory each
-PACKED = 880_000  # bytes: what bzip2 looks at together is 900,000
-TEXTS, QUICK_TEXTS, LENGTH = 20, 4, 500  # texts of a model, symbols of each
-COPIED = 30  # characters: a shorter run may stand in two texts by chance
+BLOCKS = 50  # of a text: standard errors come from their spread
+TEXTS = 20  # that a model generates
+QUICK_TEXTS = 4
 
-PREDICTION = {  # the numbers of a predicted text -> label, unit
+PREDICTION = {  # name -> label, unit
     "nats_per_symbol": ("nats per symbol", "nats per symbol"),
     "bits_per_character": ("bits per character", "bits per character"),
     "bits_per_byte": ("bits per byte", "bits per byte"),
     "perplexity": ("perplexity of a symbol", "equally likely symbols"),
 }
-BASELINES = {
+BASELINES = {  # name -> label
     "uniform": "any symbol, equally likely",
     "unigram": "symbols by how often they come",
     "kneser_ney": f"counts of order {ORDER} (Kneser-Ney)",
     "bzip2": "bzip2, after the training text",
 }
 GAIN = ("gain_over_counts", f"gain over counts of order {ORDER}", "bits per byte")
-COPYING = {
-    "longest_copied": ("longest part of a text that was copied", "characters"),
-    "copied_share": (f"text in copied runs of {COPIED} characters or more", "share"),
-}
 
 
-# -- what is measured ----------------------------------------------------------------------------------------
+def measure_text(
+    loaded: LoadedRun, text_reference: TextReference, n: int | None, texts: int, seed: int
+) -> tuple[list[dict], dict]:
+    """Rows of a report about a model of text, and the texts that it generated, for the page.
 
-
-@dataclass(frozen=True)
-class Passage:
-    """The beginning of a held-out part, or all of it: tokens (L,) int64, and how many bytes and characters each stands for.
-
-    size, characters  of the passage in UTF-8; of a whole part as it stands in the file, unknown characters too
-    unknown_nats      what it costs to say which character each unknown symbol stands for, (L,), 0 for others
-    reference         names the text, however it is cut into tokens
+    n: windows of the test text that are predicted (None: all, up to SYMBOLS symbols). Raises
+    DataError (a diverged model).
     """
-
-    split: str
-    tokens: np.ndarray
-    bytes_of: np.ndarray
-    characters_of: np.ndarray
-    size: int
-    characters: int
-    reference: str
-    unknown_nats: np.ndarray
-
-    def __len__(self) -> int:
-        return len(self.tokens)
-
-
-def passage(dataset: Dataset, split: str, most: int = SYMBOLS) -> Passage:
-    """The first ``most`` symbols of a part of a text."""
-    part, tokenizer = dataset.split(split), dataset.tokenizer
-    tokens = np.asarray(part.x[:most]).astype(np.int64)
-    symbols = [tokenizer.token_bytes(i) for i in range(tokenizer.vocabulary)]
-    begins = lambda symbol: sum((byte & 0xC0) != 0x80 for byte in symbol)  # characters: what is no continuation byte
-    bytes_of, characters_of = (np.array([measure(symbol) for symbol in symbols])[tokens] for measure in (len, begins))
-    whole = len(tokens) == len(part.x)
-    size, characters = (part.raw_bytes, part.characters) if whole else (int(bytes_of.sum()), int(characters_of.sum()))
-    digest = hashlib.sha256(tokenizer.decode_bytes(tokens)).hexdigest()
-    unknown_nats = tokenizer.unknown_nats * (tokens == (-1 if tokenizer.unknown is None else tokenizer.unknown))
-    return Passage(split, tokens, bytes_of, characters_of, size, characters, f"text {digest[:12]}:{split}", unknown_nats)
-
-
-def text_id(dataset: Dataset) -> str:
-    """Equal for two data sets of one text in the same three parts, whatever their tokens and their context."""
-    h = hashlib.sha256(f"{dataset.split('train').raw_bytes}".encode())
-    for split in ("validation", "test"):
-        for block in blocks(dataset.split(split).x):
-            h.update(dataset.tokenizer.decode_bytes(block))
-        h.update(b"\xff")  # in no text
-    return h.hexdigest()
-
-
-def blocks(tokens: np.ndarray, size: int = 2**20) -> Iterator[np.ndarray]:
-    return (tokens[start : start + size] for start in range(0, len(tokens), size))
-
-
-class TextYardstick:
-    """What models of one text are measured against; made once for many models. quick: counts of a smaller text only."""
-
-    evaluator = None  # no features are looked at
-
-    def __init__(self, dataset: Dataset, quick: bool = False):
-        self.dataset, self.most = dataset, QUICK_COUNTED if quick else COUNTED
-        self._baselines: dict[tuple[str, int], dict[str, np.ndarray | float]] = {}
-
-    @cached_property
-    def train(self) -> np.ndarray:
-        return self.dataset.split("train").x
-
-    @cached_property
-    def corpus(self) -> Hashes | None:
-        """The training text, to look for copies in; None where it is too long for that."""
-        return generate.corpus_of(self.dataset)
-
-    @cached_property
-    def text(self) -> str:
-        return f"text {text_id(self.dataset)[:12]}"
-
-    @cached_property
-    def counts(self) -> KneserNey | None:
-        return None if len(self.train) > self.most else KneserNey(ORDER, self.dataset.tokenizer.vocabulary).fit(self.train)
-
-    def baselines(self, of: Passage) -> dict[str, np.ndarray | float]:
-        """Name -> -log p of each symbol (L,) nats, or of the passage as a whole; without what was too much to count."""
-        key = (of.reference, len(of))
-        if key not in self._baselines:
-            tokenizer = self.dataset.tokenizer
-            V = tokenizer.vocabulary
-            seen = sum(np.bincount(block, minlength=V) for block in blocks(self.train))
-            raw, tail = tokenizer.decode_bytes(of.tokens), b""
-            if len(raw) < PACKED:
-                tail = tokenizer.decode_bytes(self.train[-(PACKED - len(raw)) :])[-(PACKED - len(raw)) :]
-            self._baselines[key] = {
-                "uniform": np.full(len(of), math.log(V)),
-                "unigram": -np.log((seen + 1) / (seen.sum() + V))[of.tokens],
-                **({} if self.counts is None else {"kneser_ney": self.counts.score(of.tokens).double().numpy()}),
-                "bzip2": 8 * math.log(2) * max(0, len(bz2.compress(tail + raw)) - len(bz2.compress(tail))),  # it may even shrink
-            }
-        return self._baselines[key]
-
-    @property
-    def why_no_counts(self) -> str:
-        return f"counts of {len(self.train):,} symbols would take {100 * len(self.train) / 1e9:.1f} GB of memory: up to {self.most:,} are counted"
-
-
-# -- prediction ----------------------------------------------------------------------------------------------
+    model = loaded.model
+    dataset = loaded.dataset
+    if not has(model, Predicts):
+        reason = "this family does not predict one symbol after another"
+        rows = []
+        for name, about in PREDICTION.items():
+            rows.append(absent(name, *about, reason, bound="exact", group="text"))
+        return rows, {}
+    most = SYMBOLS if n is None else min(SYMBOLS, n * dataset.spec.dims)
+    test = load_passage(dataset, "test", most)
+    nats = score(model, test.tokens)
+    rows = prediction_rows(test, nats, describe_prediction(model, test, dataset))
+    rows.append(validation_row(loaded, most))
+    if has(model, HasLikelihood) and model.bound == "exact":
+        rows.append(window_row(loaded, most))
+    rows += baseline_rows(test, nats, text_reference)
+    generated = continue_texts(loaded, n=texts, length=LENGTH, seed=seed)
+    copy_rows, shown = copying_rows(
+        [continuation.text for continuation in generated],
+        held_out_texts(test, dataset, texts),
+        text_reference,
+    )
+    rows += copy_rows
+    reason = "a text is no point among features: what it copies is measured instead"
+    rows.append(
+        absent("frechet", "Fréchet distance", "squared feature units", reason, group="samples")
+    )
+    return rows, shown
 
 
 def block_error(values: np.ndarray, per: np.ndarray) -> float | None:
-    """Standard error of sum(values) / sum(per) over a text of L symbols, from BLOCKS blocks of it; None where it is too short or infinite.
+    """Standard error of sum(values) / sum(per) over a text of L symbols, (L,) each.
 
-    Blocks are independent as far as they are longer than what a symbol's surprise depends on. A ratio's error by its
-    residuals (Cochran 1977, eq. 6.13).
+    From BLOCKS blocks of the text, which are independent if they are longer than the context that
+    matters: a ratio's error by its residuals (Cochran 1977, eq. 6.13). None where the text is too
+    short or a value is infinite.
     """
     if len(values) < 2 * BLOCKS or not np.isfinite(values).all():
         return None
-    in_blocks = lambda x: np.add.reduceat(x.astype(float), np.arange(BLOCKS) * len(x) // BLOCKS)
-    left = in_blocks(values) - values.sum() / per.sum() * in_blocks(per)
-    return float(left.std(ddof=1) * math.sqrt(BLOCKS) / per.sum())
+
+    def block_sums(x):
+        return np.add.reduceat(x.astype(float), np.arange(BLOCKS) * len(x) // BLOCKS)
+
+    residuals = block_sums(values) - values.sum() / per.sum() * block_sums(per)
+    return float(residuals.std(ddof=1) * math.sqrt(BLOCKS) / per.sum())
 
 
-def predicted(of: Passage, nats: np.ndarray, how: str) -> list[dict]:
-    """Rows about -log p (L,) of each symbol of a passage. how: what each was predicted from, in words.
+def prediction_rows(passage: Passage, nats: np.ndarray, note: str) -> list[dict]:
+    """Rows about -log p (L,) of each symbol of a passage.
 
-    Bits are of the text: they charge for which character an unknown symbol is. Nats and perplexity are of the symbols.
+    note: what each symbol was predicted from. Bits are of the text: they include which character an
+    unknown symbol is. Nats and perplexity are of the symbols.
     """
-    common = card(of) | {"bound": "exact", "better": "lower", "group": "text", "reason": how}
-    mean, rows = float(nats.mean()), []
-    bits = (nats + of.unknown_nats) / math.log(2)
-    for name, values, of_each, n in (
-        ("nats_per_symbol", nats, np.ones(len(of)), len(of)),
-        ("bits_per_character", bits, of.characters_of, of.characters),
-        ("bits_per_byte", bits, of.bytes_of, of.size),
+    L = len(passage)
+    card = passage.card | {"bound": "exact", "better": "lower", "group": "text", "reason": note}
+    bits = (nats + passage.unknown_nats) / math.log(2)
+    rows = []
+    for name, values, per, n in (
+        ("nats_per_symbol", nats, np.ones(L), L),
+        ("bits_per_character", bits, passage.characters_of, passage.characters),
+        ("bits_per_byte", bits, passage.bytes_of, passage.size),
     ):
         label, unit = PREDICTION[name]
-        rows.append(row(name, label, float(values.sum() / n), unit, se=block_error(values, of_each), n=n, **common))
+        value = float(values.sum() / n)
+        rows.append(row(name, label, value, unit, se=block_error(values, per), n=n, **card))
     label, unit = PREDICTION["perplexity"]
-    between = rows[0]["interval"] and [exp(end) for end in rows[0]["interval"]]
-    return [*rows, row("perplexity", label, exp(mean), unit, interval=between, n=len(of), **common)]
-
-
-def card(of: Passage) -> dict:
-    return {"split": of.split, "reference": of.reference}
+    interval = rows[0]["interval"] and [exp(end) for end in rows[0]["interval"]]
+    value = exp(float(nats.mean()))
+    rows.append(row("perplexity", label, value, unit, interval=interval, n=L, **card))
+    return rows
 
 
 def exp(x: float) -> float:
     return math.exp(x) if x < 700 else math.inf
 
 
+def validation_row(loaded: LoadedRun, most: int) -> dict:
+    """Nats per symbol of the validation text."""
+    passage = load_passage(loaded.dataset, "validation", most)
+    note = describe_prediction(loaded.model, passage, loaded.dataset)
+    first = prediction_rows(passage, score(loaded.model, passage.tokens), note)[0]
+    return first | {
+        "name": "nats_per_symbol_validation",
+        "label": "nats per symbol of the validation text",
+    }
+
+
 @torch.no_grad()
-def in_windows(restored: Restored, most: int) -> list[dict]:
-    """The validation text in windows of T symbols that know nothing of what came before; like nanoGPT's measure, without
-    the first symbol of each window, which has nothing before it (but each window once, where that draws them at random)."""
-    model, dataset = restored.model, restored.dataset
-    T, size = model.length, comfortable(dataset.spec, 500)
-    batches = in_order(dataset, "validation", size, max(1, most // T), restored.device)
-    left = slice(1 if T > 1 else 0, None)
-    own = lambda x: model.log_probs(x).gather(2, x[:, :, None])[:, left, 0].sum(1)
-    nats = torch.cat([-own(batch.x) for batch in batches]).cpu().double().numpy()
-    how = f"windows of {T} symbols that know nothing of the text before them, all but their first symbol (nanoGPT's validation text is this one and the test text together)"
-    found = passage(dataset, "validation", len(nats) * T)
-    per = np.full(len(nats), float(T - left.start))
-    return [row(
-        f"nats_per_symbol_windows_{T}", f"nats per symbol of the validation text, in windows of {T}", float(nats.sum() / per.sum()), "nats per symbol",
-        se=block_error(nats, per), n=int(per.sum()), bound="exact", better="lower", group="text", reason=how, **card(found),
-    )]  # fmt: skip
+def window_row(loaded: LoadedRun, most: int) -> dict:
+    """Nats per symbol of the validation text in windows of T symbols without earlier context.
 
-
-def beside(of: Passage, nats: np.ndarray, yardstick: TextYardstick) -> list[dict]:
-    """What counts and a compressor make of the same passage, in bits per byte; and how much better the model is than counts."""
-    found, common, rows = yardstick.baselines(of), card(of) | {"group": "baselines", "n": of.size}, []
-    for name, label in BASELINES.items():
-        if name not in found:
-            rows.append(absent(name, label, "bits per byte", yardstick.why_no_counts, **common))
-            continue
-        symbolwise, alone = isinstance(found[name], np.ndarray), float(np.sum(found[name]))
-        each = found[name] + (of.unknown_nats if symbolwise else of.unknown_nats.sum())
-        total = float(np.sum(each))
-        se = block_error(each / math.log(2), of.bytes_of) if symbolwise and name != "uniform" else None
-        how = f"{alone / len(of):.4f} nats per symbol" if symbolwise else f"bytes that it adds to the packed form of the last {PACKED:,} before it at most, which is all that it looks at"
-        rows.append(row(name, label, total / of.size / math.log(2), "bits per byte", se=se, reason=how, **common))
-    name, label, unit = GAIN
-    common |= {"group": "text", "better": "higher"}
-    if "kneser_ney" not in found:
-        return [*rows, absent(name, label, unit, yardstick.why_no_counts, **common)]
-    gain = (found["kneser_ney"] - nats) / math.log(2)
-    how = "symbol by symbol, so that it is surer than the two numbers apart"
-    return [*rows, row(name, label, float(gain.sum() / of.size), unit, se=block_error(gain, of.bytes_of), reason=how, **common)]
-
-
-# -- copies --------------------------------------------------------------------------------------------------
-
-
-def runs_of(mark: np.ndarray) -> list[list[int]]:
-    """A bool array -> [first, end] of each run of True."""
-    edges = np.flatnonzero(np.diff(np.concatenate([[False], mark, [False]]).astype(np.int8)))
-    return edges.reshape(-1, 2).tolist()
-
-
-def pieces(of: Passage, dataset: Dataset, n: int, length: int = LENGTH) -> list[str]:
-    """At most n pieces of a held-out text, evenly spread, as long as a model's texts; shorter where it is."""
-    starts = np.linspace(0, max(0, len(of) - length), max(1, min(n, len(of) // length))).astype(int)
-    return [dataset.tokenizer.decode(of.tokens[start : start + length]) for start in starts]
-
-
-def copying(texts: list[str], real: list[str], yardstick: TextYardstick) -> tuple[list[dict], dict]:
-    """Rows about what the texts of a model copy from its training text; and the texts, with runs of them that are copied."""
-    n, train = len(texts), yardstick.train
-    common = dict(n=n, split="train", reference=f"{yardstick.text}:train", drawn=f"{LENGTH} symbols each", group="memory", better="lower")
-    if yardstick.corpus is None:
-        why = f"copies are looked for in training texts of up to {generate.LONGEST:,} symbols, and this one has {len(train):,}"
-        return [absent(name, *about, why, **common) for name, about in COPYING.items()], {"sampled": [{"text": text, "copied": []} for text in texts]}
-    marks, rows, shown = {}, [], {}
-    for whose, some in (("sampled", texts), ("real", real)):
-        marks[whose] = [copied(text, yardstick.corpus, COPIED) for text in some]
-        shown[whose] = [{"text": text, "copied": runs_of(mark)} for text, mark in zip(some, marks[whose])]
-    longest, longest_real = (np.array([longest_copied(text, yardstick.corpus)[0] for text in some]) for some in (texts, real))
-    share, share_real = (np.array([mark.mean() if len(mark) else 0.0 for mark in marks[whose]]) for whose in ("sampled", "real"))
-    for name, values, control, how in (
-        ("longest_copied", longest, longest_real, f"the mean over texts; the longest of all has {longest.max():,} characters"),
-        ("copied_share", share, share_real, ""),
-    ):
-        (label, unit), mean = COPYING[name], float(values.mean())
-        se = float(values.std(ddof=1) / math.sqrt(n)) if n > 1 else None
-        between = None if se is None else [max(0.0, mean - 1.96 * se), mean + 1.96 * se]
-        rows.append(row(name, label, mean, unit, se=se, interval=between, real=float(control.mean()), reason=how, **common))
-    return rows, shown
-
-
-# -- rows of a report ----------------------------------------------------------------------------------------
-
-
-def measure(restored: Restored, yardstick: TextYardstick, n: int | None, texts: int, seed: int) -> tuple[list[dict], dict]:
-    """Rows of a report about a model of text, and its texts for the page.
-
-    n: windows of the test text that are predicted (None: all, up to SYMBOLS symbols). Raises DataError (a diverged model).
+    Like nanoGPT's measure, but each window once (there they are drawn at random), and without its
+    first symbol, which has no context.
     """
-    model, dataset = restored.model, restored.dataset
-    if not isinstance(model, Predicts):
-        why = "this family does not predict one symbol after another"
-        return [absent(name, *about, why, bound="exact", group="text") for name, about in PREDICTION.items()], {}
-    most = min(SYMBOLS, SYMBOLS if n is None else n * dataset.spec.dims)
-    test, validation = (passage(dataset, split, most) for split in ("test", "validation"))
-    nats = generate.score(model, test.tokens)
-    rows = predicted(test, nats, context(model, test, dataset))
-    first = predicted(validation, generate.score(model, validation.tokens), context(model, validation, dataset))[0]
-    rows.append(first | {"name": "nats_per_symbol_validation", "label": "nats per symbol of the validation text"})
-    if isinstance(model, HasLikelihood) and model.bound == "exact":
-        rows += in_windows(restored, most)
-    rows += beside(test, nats, yardstick)
-    written = [found.text for found in generate.write_on(restored, n=texts, length=LENGTH, seed=seed)]
-    about, shown = copying(written, pieces(test, dataset, texts), yardstick)
-    why = "a text is no point among features: what it copies is measured instead"
-    return [*rows, *about, absent("frechet", "Fréchet distance", "squared feature units", why, group="samples")], shown
+    model = loaded.model
+    dataset = loaded.dataset
+    T = model.length
+    size = default_batch_size(dataset.spec, 500)
+    first = 1 if T > 1 else 0
+    parts = []
+    for batch in in_order(dataset, "validation", size, max(1, most // T), loaded.device):
+        log_p = model.log_probs(batch.x).gather(2, batch.x[:, :, None])
+        parts.append(-log_p[:, first:, 0].sum(1))
+    nats = torch.cat(parts).cpu().double().numpy()
+    per = np.full(len(nats), float(T - first))
+    passage = load_passage(dataset, "validation", len(nats) * T)
+    return row(
+        f"nats_per_symbol_windows_{T}",
+        f"nats per symbol of the validation text, in windows of {T}",
+        float(nats.sum() / per.sum()),
+        "nats per symbol",
+        se=block_error(nats, per),
+        n=int(per.sum()),
+        bound="exact",
+        better="lower",
+        group="text",
+        reason=f"windows of {T} symbols without the text before them, all but their first symbol "
+        "(nanoGPT's validation text is this one and the test text together)",
+        **passage.card,
+    )
 
 
-def context(model: Predicts, of: Passage, dataset: Dataset) -> str:
-    """What each symbol was predicted from, and what was not told apart, in words."""
-    part = dataset.split(of.split)
-    lacking = dataset.tokenizer.unknowns(of.tokens)
-    unknown = f"; {generate.unknown_in_words(lacking)}, predicted as the one symbol that stands for all of them, and {dataset.tokenizer.unknown_nats / math.log(2):.1f} bits each for which one it is" if lacking else ""
-    some = "" if len(of) == len(part.x) else f"the first {len(of):,} of {len(part.x):,} symbols; "
-    return f"{some}each once, {generate.context_in_words(model, len(of))}{unknown}"
+def baseline_rows(passage: Passage, nats: np.ndarray, text_reference: TextReference) -> list[dict]:
+    """Bits per byte of counts and a compressor, and the model's gain over counts.
+
+    nats: -log p of each symbol under the model, (L,).
+    """
+    baselines = text_reference.baselines(passage)
+    card = passage.card | {"group": "baselines", "n": passage.size}
+    rows = []
+    for name in BASELINES:
+        if name in baselines:
+            rows.append(_baseline_row(name, baselines[name], passage, card))
+        else:
+            reason = text_reference.why_no_counts
+            rows.append(absent(name, BASELINES[name], "bits per byte", reason, **card))
+    name, label, unit = GAIN
+    card |= {"group": "text", "better": "higher"}
+    if "kneser_ney" not in baselines:
+        return [*rows, absent(name, label, unit, text_reference.why_no_counts, **card)]
+    gain = (baselines["kneser_ney"] - nats) / math.log(2)
+    value = float(gain.sum() / passage.size)
+    se = block_error(gain, passage.bytes_of)
+    note = "symbol by symbol, so that it is surer than the two numbers apart"
+    return [*rows, row(name, label, value, unit, se=se, reason=note, **card)]
+
+
+def _baseline_row(name: str, nats: np.ndarray | float, passage: Passage, card: dict) -> dict:
+    se = None
+    if isinstance(nats, np.ndarray):
+        note = f"{float(np.sum(nats)) / len(passage):.4f} nats per symbol"
+        each = nats + passage.unknown_nats
+        if name != "uniform":
+            se = block_error(each / math.log(2), passage.bytes_of)
+    else:
+        note = (
+            f"bytes that it adds to the packed form of the last {PACKED:,} before it at most, "
+            "which is all that it looks at"
+        )
+        each = nats + passage.unknown_nats.sum()
+    value = float(np.sum(each)) / passage.size / math.log(2)
+    return row(name, BASELINES[name], value, "bits per byte", se=se, reason=note, **card)
+
+
+def describe_prediction(model: Predicts, passage: Passage, dataset: Dataset) -> str:
+    """What each symbol was predicted from, and how unknown characters were counted."""
+    total = len(dataset.split(passage.split).x)
+    part = ""
+    if len(passage) < total:
+        part = f"the first {len(passage):,} of {total:,} symbols; "
+    unknown = ""
+    if count := dataset.tokenizer.count_unknown(passage.tokens):
+        bits = dataset.tokenizer.unknown_nats / math.log(2)
+        unknown = (
+            f"; {describe_unknown(count)}, predicted as the one symbol that stands for all of "
+            f"them, and {bits:.1f} bits each for which one it is"
+        )
+    return f"{part}each once, {describe_context(model, len(passage))}{unknown}"

@@ -1,10 +1,11 @@
-"""Families are found by file name: ``families/vae.py`` is ``vae``, a stranger's ``path/to/mine.py`` is itself.
+"""Families, discovered by file name: ``families/vae.py`` is ``vae``; a user's own file is its path.
 
-A family file holds ``Config``, ``Options``, ``PRESETS`` and ``FAMILY`` (and, if it likes, ``preset_for(spec)`` and ``WATCHING``).
-``latent`` is no family to train by its name: it is made of two others (``--within``).
+A family file defines ``Config``, ``Options``, ``PRESETS`` and ``FAMILY``, and optionally
+``preset_for(spec)`` and ``PROGRESS_OPTIONS``. ``latent`` cannot be trained by its name: it is made
+of two other families (``--within``).
 
-A family file is executed in two cases only: the user names it (``load``), or a run names it and the user trusts that
-(``of_run``). A run directory may come from anybody, so what stands in its run.json is never enough.
+A family file is executed in two cases only: the user names it (``load``), or a run names it and the
+user trusts that (``of_run``). A run directory may come from anybody: its run.json is never enough.
 """
 
 import ast
@@ -21,11 +22,18 @@ from ..core.errors import UsageError, did_you_mean
 from ..core.words import shown
 
 HERE = Path(__file__).parent
+NO_FAMILIES = ("two_stage", "hierarchical_vae")  # modules here that are no family of their own
 
 
 @dataclass(frozen=True)
 class FamilyFile:
-    """What a family file defines. sha256: of a file of the user's own, "" of ours. watching: options of the samples that are looked at in training, and that show G alone. second: of ``latent``, the family whose options are those of its training. earlier: values of options that runs from before these options do not record."""
+    """What a family file defines.
+
+    sha256    of a user's own file; "" for the families of the package
+    watching  options of the samples that are drawn during training, by the generator alone
+    second    of ``latent``: the family that is trained
+    earlier   values of options that older runs do not record
+    """
 
     name: str
     path: Path
@@ -40,14 +48,23 @@ class FamilyFile:
     sha256: str = ""
 
     @property
-    def watched(self) -> BaseConfig:
+    def trained(self) -> "FamilyFile":
+        """The family that is trained, whose options a user gives: the second of two stages."""
+        return self.second or self
+
+    @property
+    def progress_options(self) -> BaseConfig:
         """How samples are drawn while it trains."""
         return self.Options(**self.watching)
 
 
 def names() -> list[str]:
     """The families that come with the package."""
-    return sorted(path.stem for path in HERE.glob("*.py") if not path.stem.startswith("_") and path.stem != "latent")
+    return sorted(
+        path.stem
+        for path in HERE.glob("*.py")
+        if not path.stem.startswith("_") and path.stem not in NO_FAMILIES
+    )
 
 
 def summary(name: str) -> str:
@@ -78,50 +95,71 @@ class Trust:
 
 
 NO_TRUST = Trust()
-_executed: dict[tuple[str, str], FamilyFile] = {}  # (name in a run.json, recorded sha256) -> what was executed for it
+# (name in a run.json, recorded sha256) -> the file that was executed for it
+_executed: dict[tuple[str, str], FamilyFile] = {}
 
 
 def load(name: str) -> FamilyFile:
-    """The family of that name, or in that file, which is executed: for names that the user gave. Raises UsageError."""
+    """The family of a name that the user gave; a file is executed. Raises UsageError."""
     if is_file_name(name):
         return _execute(Path(name).expanduser())
-    if name == "latent":
-        raise UsageError("latent is any family in the codes of a trained run: `fromnoise train FAMILY --within RUN`")
+    if name in ("latent", "two_stage"):
+        raise UsageError(
+            f"{name} is any family in the codes of a trained run: "
+            "`fromnoise train FAMILY --within RUN`"
+        )
     if name not in names():
-        raise UsageError(f"there is no family '{name}'.{did_you_mean(name, names())} Known: {', '.join(names())}")
+        raise UsageError(
+            f"there is no family '{name}'.{did_you_mean(name, names())} Known: {', '.join(names())}"
+        )
     return _from_module(name, HERE / f"{name}.py", importlib.import_module(f".{name}", __name__))
 
 
 def is_file_name(name: str) -> bool:
-    """Whether a family is named by its file, and not by the name of one that comes with the package."""
+    """True if a family is named by its file, not by the name of one of the package."""
     return name.endswith(".py") or "/" in name or "\\" in name
 
 
 def loaded(name: str, sha256: str) -> FamilyFile:
-    """The family that a configuration names; executes nothing: a file was trusted and executed before. Raises UsageError."""
+    """The family that a configuration names. Executes nothing: a file was trusted and executed
+    before. Raises UsageError."""
     if not is_file_name(name):
         return load(name)
     if (name, sha256) not in _executed:
-        raise UsageError(f"the code in {shown(name, 200)} is not trusted: open the run that it belongs to")
+        raise UsageError(
+            f"the code in {shown(name, 200)} is not trusted: open the run that it belongs to"
+        )
     return _executed[name, sha256]
 
 
 def of_run(
-    info: dict, trust: Trust = NO_TRUST, whose: str = "this run", warn: Callable[[str], None] = lambda line: None
+    info: dict,
+    trust: Trust = NO_TRUST,
+    whose: str = "this run",
+    warn: Callable[[str], None] = lambda line: None,
 ) -> FamilyFile:
     """The family of a run, from its run.json.
 
-    A file that the run names is executed only if ``trust`` covers it; whose: what messages call the run. Raises UsageError.
+    A file that the run names is executed only if ``trust`` covers it. whose: the name of the run in
+    messages. Raises UsageError.
     """
-    if info["family"] == "latent" and not info.get("family_file"):
+    if has_two_stages(info):
         for stage in ("first", "second"):
             part = info["config"][stage]
             _trusted(part["family"], part.get("sha256", ""), trust, whose, warn)
-        return importlib.import_module(".latent", __name__).of(info["config"])
-    return _trusted(info.get("family_file") or info["family"], info.get("family_sha256") or "", trust, whose, warn)
+        return importlib.import_module(".two_stage", __name__).two_stage_family(info["config"])
+    return _trusted(
+        info.get("family_file") or info["family"],
+        info.get("family_sha256") or "",
+        trust,
+        whose,
+        warn,
+    )
 
 
-def _trusted(name: str, sha256: str, trust: Trust, whose: str, warn: Callable[[str], None]) -> FamilyFile:
+def _trusted(
+    name: str, sha256: str, trust: Trust, whose: str, warn: Callable[[str], None]
+) -> FamilyFile:
     """The family that a run names, recorded with that sha256 ("" in runs of before). Raises UsageError."""
     if not is_file_name(name):
         return load(name)
@@ -132,24 +170,33 @@ def _trusted(name: str, sha256: str, trust: Trust, whose: str, warn: Callable[[s
     if named is None and not trust.recorded:
         unknown = "" if sha256 else ", of which it recorded no digest"
         raise UsageError(
-            f"{whose} was trained with code in {shown(path, 200)}{unknown}, and opening it executes that file: read the file, "
-            f"then add --trust-code, or --trust-file FILE.py for one that you name (in Python trust_code=True or the file)"
+            f"{whose} was trained with code in {shown(path, 200)}{unknown}, and opening it executes "
+            "that file: read the file, then add --trust-code, or --trust-file FILE.py for one that "
+            "you name (in Python trust_code=True or the file)"
         )
     now = file_sha256(named or path)
     if now != sha256 and named is None and sha256:
         raise UsageError(
-            f"{shown(path, 200)} changed since {whose} was trained with it (sha256 {sha256[:12]} then, {now[:12]} now): bring "
-            f"the old file back, or accept it as it is with --trust-file {path} (in Python trust_code={str(path)!r})"
+            f"{shown(path, 200)} changed since {whose} was trained with it (sha256 {sha256[:12]} "
+            f"then, {now[:12]} now): bring the old file back, or accept it as it is with "
+            f"--trust-file {path} (in Python trust_code={str(path)!r})"
         )
     if now != sha256:
-        why = f"sha256 {sha256[:12]} then, {now[:12]} now" if sha256 else "it recorded no digest of it"
-        warn(f"{shown(named or path, 200)} may not be the code that {whose} was trained with: {why}")
-    _executed[name, sha256] = found = _execute(named or path, now)
-    return found
+        why = (
+            f"sha256 {sha256[:12]} then, {now[:12]} now"
+            if sha256
+            else "it recorded no digest of it"
+        )
+        warn(
+            f"{shown(named or path, 200)} may not be the code that {whose} was trained with: {why}"
+        )
+    family = _execute(named or path, now)
+    _executed[name, sha256] = family
+    return family
 
 
 def _named(path: Path, sha256: str, files: Sequence[Path]) -> Path | None:
-    """Of the files that the user named the one with the recorded content, or else with the same file name."""
+    """The file that the user named with the recorded content, or else with the same name."""
     same = [file for file in files if sha256 and file_sha256(file) == sha256]
     return next(iter(same + [file for file in files if file.name == path.name]), None)
 
@@ -165,13 +212,15 @@ def _source(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise UsageError(f"the family file {shown(path, 200)} cannot be read ({error.strerror or error})") from None
+        raise UsageError(
+            f"the family file {shown(path, 200)} cannot be read ({error.strerror or error})"
+        ) from None
 
 
 def _execute(path: Path, expected: str = "") -> FamilyFile:
-    """What a file defines; the bytes that are hashed are the bytes that are executed, and no cached bytecode is.
+    """What a file defines. The bytes that are hashed are executed, never cached bytecode.
 
-    expected: a sha256 that was compared before; the file may have changed in between. Raises UsageError.
+    expected: a sha256 compared before; the file may have changed since. Raises UsageError.
     """
     source = _source(path)
     sha256 = hashlib.sha256(source).hexdigest()
@@ -183,19 +232,21 @@ def _execute(path: Path, expected: str = "") -> FamilyFile:
     try:
         exec(compile(source, str(path), "exec", dont_inherit=True), vars(module))
     except Exception as error:
-        raise UsageError(f"{shown(path, 200)} cannot be imported: {type(error).__name__}: {error}") from error
-    found = _from_module(path.stem, path, module, sha256)
-    _executed[str(path.resolve()), sha256] = found
-    return found
+        raise UsageError(
+            f"{shown(path, 200)} cannot be imported: {type(error).__name__}: {error}"
+        ) from error
+    family = _from_module(path.stem, path, module, sha256)
+    _executed[str(path.resolve()), sha256] = family
+    return family
 
 
 def options_of(info: dict) -> dict:
-    """The options of the family that a run was trained with, from its run.json; of ``latent`` those of its second stage."""
+    """The options of the trained family, from run.json; of ``latent`` those of the second stage."""
     return info["config"]["second"]["config"] if has_two_stages(info) else info["config"]
 
 
 def has_two_stages(info: dict) -> bool:
-    """Whether a run, by its run.json, is one family in the codes of another; a stranger's family may have the same name."""
+    """True if a run, by its run.json, is one family in the codes of another."""
     return info["family"] == "latent" and not info.get("family_file")
 
 
@@ -203,15 +254,31 @@ def short_name(info: dict) -> str:
     """Of a run's family, from its run.json: "vae", "mixture within vae"."""
     if not has_two_stages(info):
         return info["family"]
-    name = lambda stage: stage["config"].get("model") or Path(stage["family"]).stem
+
+    def name(stage):
+        return stage["config"].get("model") or Path(stage["family"]).stem
+
     return f"{name(info['config']['second'])} within {name(info['config']['first'])}"
 
 
 def _from_module(name, path, module, sha256="") -> FamilyFile:
-    missing = [part for part in ("Config", "Options", "PRESETS", "FAMILY") if not hasattr(module, part)]
+    missing = [
+        part for part in ("Config", "Options", "PRESETS", "FAMILY") if not hasattr(module, part)
+    ]
     if missing:
         raise UsageError(f"{path} is no family file: it does not define {', '.join(missing)}")
     preset_for = getattr(module, "preset_for", lambda spec: "default")
-    watching = getattr(module, "WATCHING", {})
+    watching = getattr(module, "PROGRESS_OPTIONS", getattr(module, "WATCHING", {}))
     earlier = getattr(module, "EARLIER", {})
-    return FamilyFile(name, path, module.Config, module.Options, module.PRESETS, module.FAMILY, preset_for, watching=watching, earlier=earlier, sha256=sha256)
+    return FamilyFile(
+        name,
+        path,
+        module.Config,
+        module.Options,
+        module.PRESETS,
+        module.FAMILY,
+        preset_for,
+        watching=watching,
+        earlier=earlier,
+        sha256=sha256,
+    )

@@ -1,8 +1,8 @@
-"""Autoencoder: predict yourself through a bottleneck. Denoising: predict your clean self.
+"""Autoencoder: reconstruct x through a bottleneck. Denoising: reconstruct it from a corrupted copy.
 
     z = encoder(x),  x_hat = decoder(z),  Loss = 1/2 ||x_hat - x||^2   or the cross-entropy for x in [0, 1]
 
-A denoising autoencoder (Vincent et al. 2008) encodes a corrupted copy of x and is asked for x itself. An
+A denoising autoencoder (Vincent et al. 2008) encodes a corrupted copy of x and reconstructs x. An
 autoencoder has no prior, so to sample from it a density is fitted to its codes afterwards (ex-post density
 estimation, Ghosh et al. 2020, arXiv:1903.12436).
 """
@@ -20,36 +20,63 @@ from ..core.family import Family, Loss, Phase, sum_per_example
 from ..core.rng import Rng
 from ..core.spec import Batch, DataSpec
 from ..nets.latent import encoder_decoder
+from ..nets.mlp import Activation
 from ..probability.mixture import GaussianMixture
 
-CODES = 10_000  # training codes that the ex-post density is fitted to
+MAX_CODES = 10_000  # training codes that the ex-post density is fitted to
 
 
 class Config(BaseConfig):
     latent_dim: int = Field(16, ge=1, le=4096, description="dimensions of the code z")
     network: Literal["mlp", "conv"] = Field("mlp", description="fully connected or convolutional")
-    hidden: tuple[Width, ...] = Field((400, 400), description="mlp: widths of the encoder's layers, mirrored in the decoder")
-    activation: Literal["relu", "silu", "gelu", "tanh", "linear"] = Field("silu", description="mlp: non-linearity")
+    hidden: tuple[Width, ...] = Field(
+        (400, 400), description="mlp: widths of the encoder's layers, mirrored in the decoder"
+    )
+    activation: Activation = Field("silu", description="mlp: non-linearity")
     width: int = Field(32, ge=4, le=1024, description="conv: channels at the finest resolution")
-    reconstruction: Literal["l2", "cross-entropy"] = Field("l2", description="1/2 squared error, or cross-entropy of x in [0, 1]")
-    corruption: Literal["none", "gaussian", "mask", "salt-pepper"] = Field("none", description="denoising: what happens to the input")
-    corruption_level: float = Field(0.5, ge=0, le=10, description="sigma for pixels in [0, 1], or the share of components hit")
-    density: Literal["gaussian", "mixture"] = Field("mixture", description="fitted to the codes afterwards, to sample from")
+    reconstruction: Literal["l2", "cross-entropy"] = Field(
+        "l2", description="1/2 squared error, or cross-entropy of x in [0, 1]"
+    )
+    corruption: Literal["none", "gaussian", "mask", "salt-pepper"] = Field(
+        "none", description="denoising: corruption of the input"
+    )
+    corruption_level: float = Field(
+        0.5, ge=0, le=10, description="sigma for pixels in [0, 1], or the share of components hit"
+    )
+    density: Literal["gaussian", "mixture"] = Field(
+        "mixture", description="fitted to the codes afterwards, to sample from"
+    )
     components: int = Field(10, ge=1, le=500, description="of the mixture")
     lr: float = Field(1e-3, gt=0, le=1e31, description="learning rate")
 
 
 class Options(BaseConfig):
-    temperature: float = Field(1.0, ge=0, le=10, description="scales the spread of the codes around their component")
+    temperature: float = Field(
+        1.0, ge=0, le=10, description="scales the spread of the codes around their component"
+    )
 
 
 PRESETS = {
     "default": {},
     # the lecture's network: 784-512-z-512-784, ReLU, sigmoid output
-    "lecture": dict(network="mlp", hidden=(512,), activation="relu", latent_dim=2, optimizer="adam", batch_size=128),
+    "lecture": dict(
+        network="mlp",
+        hidden=(512,),
+        activation="relu",
+        latent_dim=2,
+        optimizer="adam",
+        batch_size=128,
+    ),
     "mlp": dict(network="mlp", hidden=(400, 400), latent_dim=16),
     "conv": dict(network="conv", width=32, latent_dim=32),
-    "denoising": dict(network="mlp", hidden=(512,), activation="relu", latent_dim=64, corruption="gaussian", optimizer="adam"),
+    "denoising": dict(
+        network="mlp",
+        hidden=(512,),
+        activation="relu",
+        latent_dim=64,
+        corruption="gaussian",
+        optimizer="adam",
+    ),
     "table": dict(network="mlp", hidden=(128, 128), latent_dim=8),
 }
 
@@ -70,7 +97,13 @@ class Autoencoder(Family):
         if c.reconstruction == "cross-entropy" and spec.kind != "image":
             raise UsageError("--reconstruction cross-entropy is for images: use l2 for this data")
         self.encoder, self.decoder = encoder_decoder(
-            c.network, spec.shape, c.latent_dim, c.latent_dim, hidden=c.hidden, width=c.width, activation=c.activation
+            c.network,
+            spec.shape,
+            c.latent_dim,
+            c.latent_dim,
+            hidden=c.hidden,
+            width=c.width,
+            activation=c.activation,
         )
         self.density = GaussianMixture(c.components if c.density == "mixture" else 1, c.latent_dim)
         self.latent_dim = c.latent_dim
@@ -81,15 +114,15 @@ class Autoencoder(Family):
 
     def loss(self, batch: Batch, phase: str, rng: Rng) -> Loss:
         x = batch.x
-        output = self.decoder(self.encoder(self.corrupt(x, rng))).to(x.dtype)       # B *shape
+        output = self.decoder(self.encoder(self.corrupt(x, rng))).to(x.dtype)  # B *shape
         x_hat = self.finish(output)
         if self.config.reconstruction == "l2":
             # 1/2 ||x_hat - x||^2 with images on the scale [0, 1], as in the lecture
             unit = 0.5 if self.squash else 1.0
-            error = 0.5 * sum_per_example((unit * (x_hat - x)).square())            # (B,)
+            error = 0.5 * sum_per_example((unit * (x_hat - x)).square())  # (B,)
         else:
             target = (x + 1) * 0.5
-            error = sum_per_example(F.softplus(output) - target * output)           # (B,) nats
+            error = sum_per_example(F.softplus(output) - target * output)  # (B,) nats
         mse = (x_hat - x).square().mean()
         return Loss(error.mean(), {"reconstruction": error.mean(), "mse": mse})
 
@@ -97,7 +130,7 @@ class Autoencoder(Family):
         """x as the encoder sees it in training; level replaces --corruption-level."""
         level = self.config.corruption_level if level is None else level
         if self.config.corruption == "gaussian":
-            unit = 2.0 if self.squash else 1.0                                      # sigma refers to [0, 1]
+            unit = 2.0 if self.squash else 1.0  # sigma refers to [0, 1]
             return x + unit * level * rng.normal("corruption", x.shape)
         if self.config.corruption == "mask":
             hit = rng.uniform("corruption", x.shape) < level
@@ -121,13 +154,14 @@ class Autoencoder(Family):
 
     def fit(self, batches, rng: Rng) -> None:
         """The density of the codes of clean training data."""
-        codes, n = [], 0
+        codes = []
+        n = 0
         for batch in batches():
             codes.append(self.encode(batch.x))
             n += len(batch)
-            if n >= CODES:
+            if n >= MAX_CODES:
                 break
-        self.density.fit(torch.cat(codes)[:CODES], rng)
+        self.density.fit(torch.cat(codes)[:MAX_CODES], rng)
 
     def draw_latents(self, n: int, options: Options, rng: Rng) -> Tensor:
         """n draws from the density of the codes, (n, latent_dim)."""

@@ -1,16 +1,17 @@
-"""Vector-quantised autoencoder (VQ-VAE; van den Oord et al. 2017, arXiv:1711.00937): a code of symbols, not of numbers.
+"""Vector-quantised autoencoder (VQ-VAE; van den Oord et al. 2017, arXiv:1711.00937): discrete codes.
 
-    z = encoder(x), a grid of vectors;  s = argmin_k |z - e_k|, by place;  x_hat = decoder(e_s)
-    Loss = mean (x_hat - x)^2 + mean (sg(z) - e_s)^2 + beta mean (z - sg(e_s))^2                                 (eq. 3)
+    z = encoder(x), a grid of vectors;  s = argmin_k |z - e_k| at each position;  x_hat = decoder(e_s)
+    Loss = mean (x_hat - x)^2 + mean (sg(z) - e_s)^2 + beta mean (z - sg(e_s))^2              (eq. 3)
 
-sg: no gradient goes through. The argmin has none either, so that the decoder's gradient at e_s is handed to z as it is
-(straight through). The codebook learns by its own term and not by the moving averages of the paper's appendix, for
-here a loss is a function of its arguments, and the optimiser's state, the average of the weights and a rollback serve
-the codebook like any weight. A code that was nobody's nearest for some time restarts at a vector of the batch.
+sg stops the gradient. The argmin has none, so the decoder's gradient at e_s is copied to z (straight
+through). The codebook learns by its own term and not by the moving averages of the paper's appendix:
+a loss is a function of its arguments here, and the optimiser's state, the average of the weights and
+a rollback apply to the codebook like to any weight. A code that is not the nearest one for some time
+restarts at a vector of the batch.
 
-On its own it samples each place by how often the training set has each code there: as if places knew nothing of each
-other. That is honest and poor. The textbook's second stage is an auto-regressive model of s: `train autoregressive
---within RUN`.
+Alone it samples the code of each position by its frequency there in the training set, as if the
+positions were independent. The second stage of the paper is an auto-regressive model of s:
+`train autoregressive --within RUN`.
 """
 
 from typing import Literal
@@ -25,9 +26,10 @@ from ..core.family import Family, Loss, Phase, sum_per_example
 from ..core.rng import Rng
 from ..core.spec import Batch, DataSpec
 from ..nets.codebook import Codebook, grid_encoder_decoder
+from ..nets.mlp import Activation
 
-PATIENCE = 50  # training steps without use after which a code is dead
-SETTLED = 0.8  # share of the training after which no code restarts, so that the averaged weights catch up
+PATIENCE = 50  # training steps without use after which a code restarts
+SETTLED = 0.8  # share of the training after which none does: the averaged weights need time
 
 
 class Config(BaseConfig):
@@ -36,12 +38,18 @@ class Config(BaseConfig):
     network: Literal["conv", "mlp"] = Field("conv", description="convolutional or fully connected")
     grid: int = Field(8, ge=1, le=64, description="conv: longest side of the grid of codes")
     width: int = Field(32, ge=4, le=1024, description="conv: channels at the finest resolution")
-    blocks: int = Field(1, ge=0, le=16, description="conv: residual blocks at the grid's resolution")
+    blocks: int = Field(
+        1, ge=0, le=16, description="conv: residual blocks at the grid's resolution"
+    )
     places: int = Field(4, ge=1, le=4096, description="mlp: codes of one example")
-    hidden: tuple[Width, ...] = Field((256, 256), description="mlp: widths of the encoder's layers, mirrored in the decoder")
-    activation: Literal["relu", "silu", "gelu", "tanh", "linear"] = Field("silu", description="mlp: non-linearity")
-    commitment: float = Field(0.25, ge=0, le=100, description="beta, how strongly the encoder is held at its codes")
-    restart: bool = Field(True, description="codes that nobody uses restart at a vector of the batch")
+    hidden: tuple[Width, ...] = Field(
+        (256, 256), description="mlp: widths of the encoder's layers, mirrored in the decoder"
+    )
+    activation: Activation = Field("silu", description="mlp: non-linearity")
+    commitment: float = Field(
+        0.25, ge=0, le=100, description="beta, the weight of the distance of z from its codes"
+    )
+    restart: bool = Field(True, description="unused codes restart at a vector of the batch")
     lr: float = Field(2e-3, gt=0, le=1e31, description="learning rate")
 
 
@@ -62,7 +70,9 @@ def preset_for(spec: DataSpec) -> str:
     """The preset to start from when none is named."""
     if spec.kind != "image":
         return "table"
-    return "small" if max(spec.shape[1:]) < 16 else "colour" if spec.shape[0] > 1 else "default"
+    if max(spec.shape[1:]) < 16:
+        return "small"
+    return "colour" if spec.shape[0] > 1 else "default"
 
 
 class VQVAE(Family):
@@ -74,29 +84,47 @@ class VQVAE(Family):
         if c.network == "conv" and spec.kind != "image":
             raise UsageError("--network conv is for images: use mlp for this data")
         self.encoder, self.decoder, self.grid = grid_encoder_decoder(
-            c.network, spec.shape, c.code_dim, c.places, c.grid, c.hidden, c.width, c.blocks, c.activation
+            c.network,
+            spec.shape,
+            c.code_dim,
+            c.places,
+            c.grid,
+            c.hidden,
+            c.width,
+            c.blocks,
+            c.activation,
         )
-        self.codebook, self.codes, self.code_dim = Codebook(c.codes, c.code_dim), c.codes, c.code_dim
-        self.register_buffer("frequencies", torch.full((*self.grid, c.codes), 1 / c.codes))  # of each code at each place
+        self.codebook = Codebook(c.codes, c.code_dim)
+        self.codes = c.codes
+        self.code_dim = c.code_dim
+        # of each code at each position of the grid
+        self.register_buffer("frequencies", torch.full((*self.grid, c.codes), 1 / c.codes))
         self.squash = spec.kind == "image"  # images end in a sigmoid, scaled to [-1, 1]
 
     def phases(self):
-        return (Phase("reconstruction", trains=("encoder", "codebook", "decoder"), lr=self.config.lr),)
+        return (
+            Phase("reconstruction", trains=("encoder", "codebook", "decoder"), lr=self.config.lr),
+        )
 
     def loss(self, batch: Batch, phase: str, rng: Rng) -> Loss:
         x = batch.x
-        z = self.encoder(x).float()                                                 # B D h w
+        z = self.encoder(x).float()  # B D h w
         learns = self.training and torch.is_grad_enabled()
         if learns and self.config.restart and self.progress < SETTLED:
-            self.codebook.restart(z, rng.integers("restart", z[:, 0].numel(), (self.codes,)), PATIENCE)
-        s = self.codebook.nearest(z)                                                # B h w
-        counts = self.codebook.count(s) if learns else torch.bincount(s.flatten(), minlength=self.codes)
-        e = self.codebook(s)                                                        # B D h w
+            self.codebook.restart(
+                z, rng.integers("restart", z[:, 0].numel(), (self.codes,)), PATIENCE
+            )
+        s = self.codebook.nearest(z)  # B h w
+        counts = (
+            self.codebook.count(s) if learns else torch.bincount(s.flatten(), minlength=self.codes)
+        )
+        e = self.codebook(s)  # B D h w
         x_hat = self.finish(self.decoder(z + (e - z).detach())).to(x.dtype)
         mse = (x_hat - x).square().mean()
-        codebook, commitment = (z.detach() - e).square().mean(), (z - e.detach()).square().mean()
-        unit = 0.5 if self.squash else 1.0
-        reconstruction = 0.5 * sum_per_example((unit * (x_hat - x)).square()).mean()  # as the autoencoder tells it
+        codebook = (z.detach() - e).square().mean()
+        commitment = (z - e.detach()).square().mean()
+        unit = 0.5 if self.squash else 1.0  # images on the scale [0, 1], as in the autoencoder
+        reconstruction = 0.5 * sum_per_example((unit * (x_hat - x)).square()).mean()
         terms = {"reconstruction": reconstruction, "mse": mse, "commitment": commitment}
         return Loss(mse + codebook + self.config.commitment * commitment, terms | usage(counts))
 
@@ -124,21 +152,31 @@ class VQVAE(Family):
 
     def fit(self, batches, rng: Rng) -> None:
         """Share of each code at each place in the training set."""
-        places = self.codes * torch.arange(self.grid[0] * self.grid[1], device=self.frequencies.device)
-        count = lambda x: torch.bincount((self.quantise(x).flatten(1) + places).flatten(), minlength=self.frequencies.numel())
+        places = self.codes * torch.arange(
+            self.grid[0] * self.grid[1], device=self.frequencies.device
+        )
+
+        def count(x):
+            return torch.bincount(
+                (self.quantise(x).flatten(1) + places).flatten(), minlength=self.frequencies.numel()
+            )
+
         counts = sum(count(batch.x) for batch in batches()).view_as(self.frequencies)
         self.frequencies.copy_(counts / counts.sum(2, keepdim=True))
 
     def sample(self, n: int, y: Tensor | None, options: Options, rng: Rng) -> Tensor:
         u = rng.uniform("codes", (n, *self.grid))[..., None]
-        s = (self.frequencies.cumsum(2) <= u).sum(3)                                # n h w
+        s = (self.frequencies.cumsum(2) <= u).sum(3)  # n h w
         return self.from_codes(s.clamp(max=self.codes - 1))
 
 
 def usage(counts: Tensor) -> dict[str, Tensor]:
-    """counts (K,) of the codes -> the share that is used, and exp of their entropy: how many codes, used equally, would say as much."""
+    """counts (K,) of the codes -> the share in use, and the perplexity exp(entropy) of the codes."""
     p = counts / counts.sum().clamp(min=1)
-    return {"codes_used": (counts > 0).float().mean(), "perplexity": torch.special.entr(p).sum().exp()}
+    return {
+        "codes_used": (counts > 0).float().mean(),
+        "perplexity": torch.special.entr(p).sum().exp(),
+    }
 
 
 FAMILY = VQVAE

@@ -1,17 +1,21 @@
-"""Does a picture of ``shapes`` show what a caption says? Judged by the rules of drawing (data/shapes.py), not by a network.
+"""Whether an image of ``shapes`` agrees with its caption, by the rules of drawing (data/shapes).
 
-Analysis by synthesis: what stands out from the ground is cut into connected parts; the colour of a part is that on whose line
-from the ground its pixels lie; how much of each pixel it fills gives its centre of mass and its size; the shape is that which,
-drawn there in that size, differs least. What differs too much from all of them is none.
+Analysis by synthesis: what stands out from the ground is cut into connected parts; the colour of a
+part is that on whose line from the ground its pixels lie; how much of each pixel it fills gives its
+centre of mass and its size; the shape is that which, drawn there in that size, differs least. What
+differs too much from all of them is none.
 
-Measured on 2,000 test and 2,000 unseen pictures at side 32 (tests/test_attributes.py holds a smaller run to it). Wrong captions
-have one attribute changed: colour, shape, size, relation, number, or the two things exchanged. Noise and blur are Gaussian, their
-deviations on the scale [-1, 1] and in pixels:
+Measured on 2,000 test and 2,000 unseen pictures at side 32 (tests/test_attributes.py holds a
+smaller run to it). Wrong captions have one attribute changed: colour, shape, size, relation,
+number, or the two things exchanged. Noise and blur are Gaussian, their deviations on the scale [-1,
+1] and in pixels:
 
     noise                0     0.05  0.1   0.2   0.3   0     0     0     0     0.1   0.1
     blur                 0     0     0     0     0     0.5   0.7   0.85  1     0.5   0.7
     right ones refused   0     0     0     0.2   98    0     0     1.1   28    0     0.4    %
-    wrong ones accepted  0     0     0     0     0     0     0     0.1   0.5   0     0.2    % (other shapes; all others 0)
+    wrong ones accepted  0     0     0     0     0     0     0     0.1   0.5   0     0.2    %
+
+The wrong captions that are accepted are those with another shape.
 """
 
 from collections.abc import Sequence
@@ -20,12 +24,19 @@ from itertools import permutations
 
 import numpy as np
 
-from ..data.shapes import COLOURS, GROUND, SHAPES, SIDE, SIZES, Scene, Thing, cover, parse
+from ..data.shapes.captions import CaptionShape, Scene, parse_caption
+from ..data.shapes.drawing import COLOURS, GROUND, SHAPES, SIDE, SIZES, pixel_coverage
 
 STANDS_OUT = 80  # levels from the ground: about a third of a colour's distance
 SPECK = 5  # pixels at side 32: less than this is dirt and no thing (the smallest thing fills 25)
-OFF_COLOUR = 45  # levels, root mean square: farther from the line to every colour, it has none (the lines' middles: 61 and more)
-EDGES = (1.0, 2.0)  # pixels from empty to full: as drawn, and as a picture that is a little out of focus
+# levels, root mean square: farther from the line to every colour, it has none (the lines' middles:
+# 61 and more)
+OFF_COLOUR = 45
+# pixels from empty to full: as drawn, and as a picture that is a little out of focus
+EDGES = (
+    1.0,
+    2.0,
+)
 MISFIT = 0.27  # of its area: a part that differs more from every shape has none
 SLACK = 0.5  # pixels at side 32 by which r may lie outside all sizes
 BETWEEN = (SIZES["small"][1] + SIZES["large"][0]) / 2  # r: below small, above large
@@ -36,64 +47,81 @@ ATTRIBUTES = ("number", "colours", "shapes", "sizes", "relation")
 class Part:
     """One thing that was found, each attribute "" where none fits; x, y and r at side 32."""
 
-    thing: Thing
+    thing: CaptionShape
     x: float
     y: float
     r: float
     misfit: float
 
 
-def look(pictures: np.ndarray) -> list[list[Part]]:
+def detect_shapes(pictures: np.ndarray) -> list[list[Part]]:
     """uint8 (N, 3, side, side) -> the parts of each."""
     found: list[list[Part]] = [[] for _ in pictures]
     for start in range(0, len(pictures), 256):
-        for row, part in _look(pictures[start : start + 256]):
+        for row, part in _detect_shapes(pictures[start : start + 256]):
             found[start + row].append(part)
     return found
 
 
-def _look(pictures: np.ndarray) -> list[tuple[int, Part]]:
+def _detect_shapes(pictures: np.ndarray) -> list[tuple[int, Part]]:
     side = pictures.shape[-1]
     unit = side / SIDE
-    off = pictures.transpose(0, 2, 3, 1).astype(np.float32) - np.float32(GROUND)    # (N, H, W, 3)
+    off = pictures.transpose(0, 2, 3, 1).astype(np.float32) - np.float32(GROUND)  # (N, H, W, 3)
     stands_out = np.sqrt((off**2).sum(-1)) > STANDS_OUT
     label = components(stands_out)
     names, area = np.unique(label, return_counts=True)
     names = names[(names > 0) & (area >= SPECK * unit**2)]
     if not len(names):
         return []
-    row = (names - 1) // side**2                                                    # which picture it is in
-    own = label[row] == names[:, None, None]                                        # (M, H, W)
-    near = _grown(own) & (own | ~stands_out[row])                                   # with its edge, which is faint
+    row = (names - 1) // side**2  # which picture it is in
+    own = label[row] == names[:, None, None]  # (M, H, W)
+    near = _grown(own) & (own | ~stands_out[row])  # with its edge, which is faint
     off = off[row]
-    lines = np.float32(list(COLOURS.values())) - np.float32(GROUND)                 # (K, 3)
-    fills = off @ (lines / (lines**2).sum(1, keepdims=True)).T                      # (M, H, W, K)
-    missed = (off**2).sum(-1)[..., None] - fills**2 * (lines**2).sum(1)             # squared distances to the lines
-    missed = np.sqrt((missed * own[..., None]).sum((1, 2)).clip(0) / own.sum((1, 2))[:, None])  # (M, K)
+    lines = np.float32(list(COLOURS.values())) - np.float32(GROUND)  # (K, 3)
+    fills = off @ (lines / (lines**2).sum(1, keepdims=True)).T  # (M, H, W, K)
+    # squared distances to the lines
+    missed = (off**2).sum(-1)[..., None] - fills**2 * (lines**2).sum(1)
+    # (M, K)
+    missed = np.sqrt((missed * own[..., None]).sum((1, 2)).clip(0) / own.sum((1, 2))[:, None])
     colour = missed.argmin(1)
     alpha = np.take_along_axis(fills, colour[:, None, None, None], 3)[..., 0] * near
     total = np.maximum(alpha.sum((1, 2)), 1e-6)
     middle = np.arange(side) + 0.5
     x, y = (alpha.sum(1) @ middle) / total, (alpha.sum(2) @ middle) / total
     r = np.sqrt(total / np.pi)
-    drawn = lambda kind, soft: cover(np.full(len(row), kind), x, y, r, side, soft)
+
+    def drawn(kind, soft):
+        return pixel_coverage(np.full(len(row), kind), x, y, r, side, soft)
+
+    # (M, shapes)
     misfit = np.stack(
-        [np.minimum.reduce([np.abs(alpha - drawn(kind, soft)).sum((1, 2)) for soft in EDGES]) / total for kind in range(len(SHAPES))], 1
-    )                                                                               # (M, shapes)
+        [
+            np.minimum.reduce([np.abs(alpha - drawn(kind, soft)).sum((1, 2)) for soft in EDGES])
+            / total
+            for kind in range(len(SHAPES))
+        ],
+        1,
+    )
     shape, parts = misfit.argmin(1), []
     for i in range(len(row)):
         size_fits = SIZES["small"][0] - SLACK <= r[i] / unit <= SIZES["large"][1] + SLACK
-        thing = Thing(
+        thing = CaptionShape(
             ("small" if r[i] / unit < BETWEEN else "large") if size_fits else "",
             list(COLOURS)[colour[i]] if missed[i].min() <= OFF_COLOUR else "",
             SHAPES[shape[i]] if misfit[i].min() <= MISFIT else "",
         )
-        parts.append((int(row[i]), Part(thing, x[i] / unit, y[i] / unit, r[i] / unit, float(misfit[i].min()))))
+        parts.append(
+            (
+                int(row[i]),
+                Part(thing, x[i] / unit, y[i] / unit, r[i] / unit, float(misfit[i].min())),
+            )
+        )
     return parts
 
 
 def components(mask: np.ndarray) -> np.ndarray:
-    """bool (N, H, W) -> int64 (N, H, W): one number above 0 for each part that hangs together along its sides, 0 elsewhere.
+    """bool (N, H, W) -> int64 (N, H, W): one number above 0 for each part that hangs together along
+    its sides, 0 elsewhere.
 
     The number of a part is 1 + the index of its last pixel.
     """
@@ -101,7 +129,13 @@ def components(mask: np.ndarray) -> np.ndarray:
     while True:
         before = label
         padded = np.pad(label, ((0, 0), (1, 1), (1, 1)))
-        around = [padded[:, 1:-1, 1:-1], padded[:, :-2, 1:-1], padded[:, 2:, 1:-1], padded[:, 1:-1, :-2], padded[:, 1:-1, 2:]]
+        around = [
+            padded[:, 1:-1, 1:-1],
+            padded[:, :-2, 1:-1],
+            padded[:, 2:, 1:-1],
+            padded[:, 1:-1, :-2],
+            padded[:, 1:-1, 2:],
+        ]
         label = np.where(mask, np.maximum.reduce(around), 0)
         if np.array_equal(label, before):
             return label
@@ -114,20 +148,29 @@ def _grown(mask: np.ndarray) -> np.ndarray:
     return tall[:, :, :-2] | tall[:, :, 1:-1] | tall[:, :, 2:]
 
 
-def judge(parts: Sequence[Part], scene: Scene) -> dict[str, bool | None]:
-    """Which attributes of a scene are as it says: True, False, or None where it says nothing; and "correct", all of them.
+def check_caption(parts: Sequence[Part], scene: Scene) -> dict[str, bool | None]:
+    """Which attributes of a scene are as it says: True, False, or None where it says nothing; and
+    "correct", all of them.
 
-    Which part stands for which thing is chosen in the scene's favour. With a wrong number of parts nothing is right.
+    Which part stands for which thing is chosen in the scene's favour. With a wrong number of parts
+    nothing is right.
     """
-    says_size = any(thing.size for thing in scene.things)
-    if len(parts) != len(scene.things):
+    says_size = any(thing.size for thing in scene.shapes)
+    if len(parts) != len(scene.shapes):
         wrong = dict.fromkeys(("number", "colours", "shapes"), False)
-        return wrong | {"sizes": False if says_size else None, "relation": False if scene.relation else None, "correct": False}
-    return max((_judge(chosen, scene, says_size) for chosen in permutations(parts)), key=lambda v: (v["correct"], sum(x is True for x in v.values())))
+        return wrong | {
+            "sizes": False if says_size else None,
+            "relation": False if scene.relation else None,
+            "correct": False,
+        }
+    return max(
+        (_check_caption(chosen, scene, says_size) for chosen in permutations(parts)),
+        key=lambda v: (v["correct"], sum(x is True for x in v.values())),
+    )
 
 
-def _judge(parts: Sequence[Part], scene: Scene, says_size: bool) -> dict[str, bool | None]:
-    pairs = [(part.thing, thing) for part, thing in zip(parts, scene.things)]
+def _check_caption(parts: Sequence[Part], scene: Scene, says_size: bool) -> dict[str, bool | None]:
+    pairs = [(part.thing, thing) for part, thing in zip(parts, scene.shapes)]
     found: dict[str, bool | None] = {
         "number": True,
         "colours": all(seen.colour == said.colour for seen, said in pairs),
@@ -147,5 +190,10 @@ def relation_of(first: Part, second: Part) -> str:
 
 
 def check(pictures: np.ndarray, captions: Sequence[str]) -> list[dict[str, bool | None]]:
-    """``judge`` of each picture, uint8 (N, 3, side, side), by its caption. Raises UsageError for a caption of another build."""
-    return [judge(parts, parse(caption)) for parts, caption in zip(look(pictures), captions, strict=True)]
+    """``judge`` of each picture, uint8 (N, 3, side, side), by its caption. Raises UsageError for a
+    caption of another build.
+    """
+    return [
+        check_caption(parts, parse_caption(caption))
+        for parts, caption in zip(detect_shapes(pictures), captions, strict=True)
+    ]

@@ -24,7 +24,8 @@ class Estimate:
     n, m     samples and reference examples that it was computed from
     note     a warning about the interval, "" where there is none
 
-    Raises NotFiniteError for a value or standard error that is not finite, and for an interval with NaN in it.
+    Raises NotFiniteError for a value or standard error that is not finite, and for an interval with
+    NaN in it.
     """
 
     value: float
@@ -38,11 +39,16 @@ class Estimate:
 
     def __post_init__(self):
         ends = self.interval or ()
-        if math.isfinite(self.value) and math.isfinite(self.se or 0.0) and not any(map(math.isnan, ends)):
+        if (
+            math.isfinite(self.value)
+            and math.isfinite(self.se or 0.0)
+            and not any(map(math.isnan, ends))
+        ):
             return
         raise NotFiniteError(
-            f"the measure came out as {self.value} (standard error {self.se}), which is no finite number: the values that "
-            "were measured are too large for it, or differ too much in size. Look whether the training diverged"
+            f"the measure came out as {self.value} (standard error {self.se}), which is no finite "
+            "number: the values that were measured are too large for it, or differ too much in "
+            "size. Look whether the training diverged"
         )
 
 
@@ -55,5 +61,13 @@ def share(successes: float, n: float, null: float | None = None, m: int = 0) -> 
     """A proportion with Wilson's 95 % interval (Wilson 1927), which holds near 0 and 1 too."""
     z = 1.959963985
     p = successes / n
-    middle, half = (p + z * z / (2 * n)) / (1 + z * z / n), z / (1 + z * z / n) * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-    return Estimate(p, math.sqrt(p * (1 - p) / n), (max(0.0, middle - half), min(1.0, middle + half)), null, n=n, m=m)
+    middle = (p + z * z / (2 * n)) / (1 + z * z / n)
+    half = z / (1 + z * z / n) * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
+    return Estimate(
+        p,
+        math.sqrt(p * (1 - p) / n),
+        (max(0.0, middle - half), min(1.0, middle + half)),
+        null,
+        n=n,
+        m=m,
+    )

@@ -1,15 +1,19 @@
-"""Feature maps: distances between sets of examples are measured on numbers that describe each example.
+"""Feature maps: distances between sets of examples are measured on numbers that describe each
+example.
 
-Which numbers, decides what a distance sees and its unit, so the map is part of every score's name. A map that was
-trained on the data (an evaluator) sees what people see; beside it always stand referees that nobody trained:
+Which numbers, decides what a distance sees and its unit, so the map is part of every score's name.
+A map that was trained on the data (an evaluator) sees what people see; beside it always stand
+referees that nobody trained:
 
     pca-64       coordinates on the principal components of the training set's pixels (or columns)
     random-conv  means and spreads of fixed random filters; images only
-    projection   coordinates on fixed random directions, instead of pca-64 where the training set is small
+    projection   coordinates on fixed random directions, instead of pca-64 where the training set is
+                 small
     columns      a vector's own numbers, when they are few
 
-Principal components that were fitted on few rows fit the noise of just these rows: the other rows of the same law have
-another law in them, and a distance between the two is off (benchmark in docs/log.md). Nothing is fitted to a projection.
+Principal components that were fitted on few rows fit the noise of just these rows: the other rows
+of the same law have another law in them, and a distance between the two is off (benchmark in
+docs/log.md). Nothing is fitted to a projection.
 """
 
 import hashlib
@@ -27,12 +31,16 @@ from ..nets.features import RandomConv
 from ..probability.pca import principal_components
 
 FEW = 64  # columns that are features themselves; principal components where there are more
-ROWS_A_COMPONENT = 4  # training examples for each principal component: the fewest that are used for distances
+ROWS_A_COMPONENT = (
+    4  # training examples for each principal component: the fewest that are used for distances
+)
 FIT = 20_000  # training examples that principal components are fitted on
 
 
 class FeatureMap(Protocol):
-    """x (n, *shape) in model form -> (n, dims) float64. name: it, and what it was made from, in a few characters."""
+    """x (n, *shape) in model form -> (n, dims) float64. name: it, and what it was made from, in a
+    few characters.
+    """
 
     name: str
     dims: int
@@ -40,8 +48,8 @@ class FeatureMap(Protocol):
     def __call__(self, x: Tensor) -> Tensor: ...
 
 
-class Columns:
-    """A vector as it is."""
+class RawFeatures:
+    """The numbers of a vector as they are."""
 
     def __init__(self, dims: int):
         self.name, self.dims = "columns", dims
@@ -51,12 +59,17 @@ class Columns:
 
 
 class PrincipalComponents:
-    """Coordinates on the leading components of a training set: distances do not care about their signs or order."""
+    """Coordinates on the leading components of a training set: distances do not care about their
+    signs or order.
+    """
 
     def __init__(self, dataset: Dataset, size: int = 64):
         n = min(FIT, len(dataset.split("train")))
         self.dims = max(1, min(size, dataset.spec.dims, n - 1))
-        batches = lambda: (batch.x for batch in in_order(dataset, "train", limit=n))
+
+        def batches():
+            return (batch.x for batch in in_order(dataset, "train", limit=n))
+
         found = principal_components(batches, dataset.spec.dims, self.dims)
         self.mean, self.basis = found.mean, found.basis
         self.name = f"pca-{self.dims}/{dataset.digest[:8]}"
@@ -66,8 +79,10 @@ class PrincipalComponents:
 
 
 class RandomProjection:
-    """Coordinates on random orthonormal directions from a counter: the same on every machine. Lengths are kept on average
-    (Johnson & Lindenstrauss 1984), and exactly where there are as many directions as numbers."""
+    """Coordinates on random orthonormal directions from a counter: the same on every machine.
+    Lengths are kept on average (Johnson & Lindenstrauss 1984), and exactly where there are as many
+    directions as numbers.
+    """
 
     def __init__(self, dims: int, size: int = 64):
         self.dims = min(size, dims)
@@ -97,33 +112,47 @@ class FixedRandomConv:
         return torch.cat([self.net(part.float().cpu()) for part in x.split(500)]).double()
 
 
-def referees(dataset: Dataset) -> list[FeatureMap]:
+def untrained_features(dataset: Dataset) -> list[FeatureMap]:
     """The maps that need no training."""
     spec = dataset.spec
     if spec.kind == "image":
         return [coordinates(dataset), FixedRandomConv(spec.shape[0])]
-    return [Columns(spec.dims) if spec.dims <= FEW else coordinates(dataset)]
+    return [RawFeatures(spec.dims) if spec.dims <= FEW else coordinates(dataset)]
 
 
 def coordinates(dataset: Dataset, size: int = 64) -> FeatureMap:
-    """Principal components; random directions where the training set has too few rows to find them."""
+    """Principal components; random directions where the training set has too few rows to find
+    them.
+    """
     rows, dims = len(dataset.split("train")), dataset.spec.dims
-    only_turned = dims <= size and rows > dims  # all components are taken: nothing is chosen by the rows
+    # all components are taken: nothing is chosen by the rows
+    only_turned = dims <= size and rows > dims
     if only_turned or rows >= ROWS_A_COMPONENT * size:
         return PrincipalComponents(dataset, size)
     return RandomProjection(dims, size)
 
 
-def extract(feature_map: FeatureMap, batches: Iterable[Tensor], what: str = "the samples") -> Tensor:
+def extract(
+    feature_map: FeatureMap, batches: Iterable[Tensor], what: str = "the samples"
+) -> Tensor:
     """(n, dims) float64 features of all batches. Raises DataError unless all of them are finite."""
     parts = [feature_map(x) for x in batches]
     features = torch.cat(parts)
     if not bool(torch.isfinite(features).all()):
         bad = int((~torch.isfinite(features).all(1)).sum())
-        raise DataError(f"{bad} of {len(features):,} examples among {what} have features that are not finite: nothing can be measured on them")
+        raise DataError(
+            f"{bad} of {len(features):,} examples among {what} have features that are not finite: "
+            "nothing can be measured on them"
+        )
     return features
 
 
-def of_split(feature_map: FeatureMap, dataset: Dataset, split: str, limit: int | None = None) -> Tensor:
+def of_split(
+    feature_map: FeatureMap, dataset: Dataset, split: str, limit: int | None = None
+) -> Tensor:
     """Features of the first ``limit`` examples of a split."""
-    return extract(feature_map, (batch.x for batch in in_order(dataset, split, limit=limit)), f"the {split} split")
+    return extract(
+        feature_map,
+        (batch.x for batch in in_order(dataset, split, limit=limit)),
+        f"the {split} split",
+    )

@@ -1,4 +1,5 @@
-"""Codes: do they fill the prior that samples are drawn from, and how far do pictures move on the way between two?
+"""Codes: do they fill the prior that samples are drawn from, and how far do pictures move on the
+way between two?
 
 Unusual: the distance to the prior needs no samples of the prior, its expectations are closed forms.
 """
@@ -18,25 +19,36 @@ BLOCK = 2**22  # kernel values held at once
 
 
 def prior_distance(z: Tensor) -> Estimate:
-    """Squared kernel distance MMD^2(q(z), N(0, I)) of the aggregate posterior from the prior, without bias; no unit.
+    """Squared kernel distance MMD^2(q(z), N(0, I)) of the aggregate posterior from the prior,
+    without bias; no unit.
 
-    z (n, d): one *draw* z ~ q(z | x) for each x (posterior means are narrower than the prior by construction), or the
-    codes of a deterministic encoder. Kernel exp(-|z - z'|^2 / 2 h^2), h^2 = d (Gretton et al. 2012, eq. 3; the
-    prior's expectations as in the Wasserstein autoencoder, but exact). 0: the prior itself, and as often below it as
-    above; all codes at the origin: about .15; far out and all different: about .37; in one far point: about 1.37.
+    z (n, d): one *draw* z ~ q(z | x) for each x (posterior means are narrower than the prior by
+    construction), or the codes of a deterministic encoder. Kernel exp(-|z - z'|^2 / 2 h^2), h^2 = d
+    (Gretton et al. 2012, eq. 3; the prior's expectations as in the Wasserstein autoencoder, but
+    exact). 0: the prior itself, and as often below it as above; all codes at the origin: about .15;
+    far out and all different: about .37; in one far point: about 1.37.
 
-    Two terms make the standard error, that of the mean of z and that of pairs; the second alone is left at the null.
+    Two terms make the standard error, that of the mean of z and that of pairs; the second alone is
+    left at the null.
     """
     z = _table(z, fewest=50)
     n, d = z.shape
     h2 = float(d)
-    expected = (h2 / (h2 + 1)) ** (d / 2) * (-z.square().sum(1) / (2 * (h2 + 1))).exp()  # E_z' k(z_i, z'), z' ~ prior
+    expected = (h2 / (h2 + 1)) ** (d / 2) * (
+        -z.square().sum(1) / (2 * (h2 + 1))
+    ).exp()  # E_z' k(z_i, z'), z' ~ prior
     both = (h2 / (h2 + 2)) ** (d / 2)  # E k(z', z'')
     rows, squares = torch.zeros(n, dtype=z.dtype), 0.0
     for i in range(0, n, max(1, BLOCK // n)):
         part = slice(i, i + max(1, BLOCK // n))
-        # H_ij = k(z_i, z_j) - E k(z_i, .) - E k(., z_j) + E k: mean MMD^2; every row's mean is 0 when q is the prior
-        H = (-squared_distances(z[part], z) / (2 * h2)).exp() - expected[part, None] - expected + both
+        # H_ij = k(z_i, z_j) - E k(z_i, .) - E k(., z_j) + E k: mean MMD^2; every row's mean is 0
+        # when q is the prior
+        H = (
+            (-squared_distances(z[part], z) / (2 * h2)).exp()
+            - expected[part, None]
+            - expected
+            + both
+        )
         H[torch.arange(len(H)), torch.arange(i, i + len(H))] = 0
         rows[part], squares = H.sum(1) / (n - 1), squares + H.square().sum()
     value = float(rows.mean())
@@ -47,19 +59,24 @@ def prior_distance(z: Tensor) -> Estimate:
 
 
 @torch.no_grad()
-def path_length(decode: Callable[[Tensor], Tensor], z0: Tensor, z1: Tensor, rng: Rng, eps: float = 1e-3) -> Estimate:
+def path_length(
+    decode: Callable[[Tensor], Tensor], z0: Tensor, z1: Tensor, rng: Rng, eps: float = 1e-3
+) -> Estimate:
     """Mean |d G(z_t) / dt|^2 on straight lines z_t = (1 - t) z0 + t z1, t uniform in [0, 1].
 
-    In squared units of the picture's values, summed over its pixels. The perceptual path length of StyleGAN (Karras
-    et al. 2019, section 4.1) with pixels for features. For a linear G(z) = A z and independent standard normal ends
-    it is 2 tr(A A^T); a G that folds and jumps has more.
-    z0, z1 (n, d) in the dtype decode wants; decode (n, d) -> (n, ...) as floats: rounded to 256 grey levels the steps
-    of size eps would drown.
+    In squared units of the picture's values, summed over its pixels. The perceptual path length of
+    StyleGAN (Karras et al. 2019, section 4.1) with pixels for features. For a linear G(z) = A z and
+    independent standard normal ends it is 2 tr(A A^T); a G that folds and jumps has more.
+    z0, z1 (n, d) in the dtype decode wants; decode (n, d) -> (n, ...) as floats: rounded to 256
+    grey levels the steps of size eps would drown.
     """
     if len(z0) < 2:
         raise UsageError(f"{len(z0)} path is too few for a path length: give at least 2")
     t = rng.uniform("t", (len(z0), 1)).to(z0)
-    at = lambda t: decode(torch.lerp(z0, z1, t)).flatten(1).double()
+
+    def at(t):
+        return decode(torch.lerp(z0, z1, t)).flatten(1).double()
+
     speed = ((at(t + eps / 2) - at(t - eps / 2)) / eps).square().sum(1).cpu()
     if not speed.isfinite().all():
         raise DataError("the decoder gave NaN or infinity between two codes: no path length")
@@ -70,10 +87,32 @@ def path_length(decode: Callable[[Tensor], Tensor], z0: Tensor, z1: Tensor, rng:
 def _table(z: Tensor, fewest: int) -> Tensor:
     """(n, d) as float64 on the CPU."""
     if z.ndim != 2:
-        raise UsageError(f"codes of shape {tuple(z.shape)} are no table of (examples, dimensions): flatten them first")
+        raise UsageError(
+            f"codes of shape {tuple(z.shape)} are no table of (examples, dimensions): flatten them "
+            "first"
+        )
     if len(z) < fewest:
         raise UsageError(f"{len(z)} codes are too few: give at least {fewest}")
     z = z.detach().cpu().double()
     if not z.isfinite().all():
-        raise DataError("codes with NaN or infinity: the encoder diverged, train it with a lower --lr")
+        raise DataError(
+            "codes with NaN or infinity: the encoder diverged, train it with a lower --lr"
+        )
     return z
+
+
+# variance of a posterior mean over the data, above which its unit is active (Burda et al. 2016)
+ACTIVE = 0.01
+
+
+@torch.no_grad()
+def active_units(means: torch.Tensor, kl: torch.Tensor) -> torch.Tensor:
+    """(N, D) posterior means, (D,) KL by dimension in nats -> (D,) bool: does the unit say anything
+    about x?
+
+    In a hierarchy the mean moves with the levels above even where posterior and prior agree: so the
+    KL, too, must be above the threshold.
+    """
+    if len(means) < 2:
+        return torch.zeros_like(kl, dtype=torch.bool)  # one mean has no variance
+    return (means.var(0) > ACTIVE) & (kl > ACTIVE)

@@ -1,17 +1,21 @@
-"""Sliced Wasserstein distance of patches of Laplacian pyramids: how real images are scale by scale, without a network.
+"""Sliced Wasserstein distance of patches of Laplacian pyramids: images compared level by level.
 
-Karras et al. 2018 (arXiv:1710.10196, section 5): an image is taken apart into levels of details down to 16 pixels, patches
-of 7 x 7 of a level are points of C * 49 numbers, and two sets of points are compared along random directions by the mean
-distance of their sorted projections, W_1, times 1000. The finest level sees noise and blur, the last one what is where.
+Karras et al. 2018 (arXiv:1710.10196, section 5): an image is decomposed into levels of details down
+to 16 pixels, patches of 7 x 7 of a level are points of C * 49 numbers, and two sets of points are
+compared along random directions by the mean distance of their sorted projections, W_1, times 1000.
+The finest level depends on noise and blur, the last one on what is where.
 
 Three things differ from the paper, for any number of channels and any size:
-  - Both sets are normalised by the *reference's* mean and deviation of each channel. The paper takes each set's own, and
-    so cannot see wrong contrast or brightness, nor details that are too weak, which is what blur is. Its number is ``raw``.
-  - W_1 of two draws of one law is not 0 but falls as 1 / sqrt(n), over images more than over patches: what two draws of
-    the reference give is the ``null``. Nothing is taken off, since far from the null nothing is to be taken off. The paper
-    has 16,384 images of 128 patches: its values are comparable with ``raw`` only as far as the null is small beside them.
-  - Places are shared. Image i of either set is cut at the places of number i // GROUPS, so that where patches were cut
-    adds nothing to a difference: not to that of the sets, nor to those of their groups, which error and null are found from.
+  - Both sets are normalised by the *reference's* mean and deviation of each channel. The paper
+    takes each set's own, and does not detect wrong contrast or brightness, nor details that are
+    too weak, which is what blur is. Its number is ``raw``.
+  - W_1 of two draws of one law is not 0 but falls as 1 / sqrt(n), over images more than over
+    patches: the distance of two draws of the reference is the ``null``. It is not subtracted. The
+    paper has 16,384 images of 128 patches: its values are comparable with ``raw`` only as far as
+    the null is small in comparison.
+  - Places are shared. Image i of either set is cut at the places of number i // GROUPS, so that
+    the choice of places adds nothing to a difference: not to that of the sets, nor to those of
+    their groups, from which error and null are computed.
 """
 
 import math
@@ -25,108 +29,68 @@ from torch import Tensor
 from ..core.errors import DataError, UsageError
 from ..core.rng import Rng
 from .estimate import Estimate
+from .laplacian import laplacian_pyramid, level_shapes
 
-COARSEST = 16  # pixels: a level is halved while its shorter side has twice as many
 PATCH = 7  # pixels, side
 DIRECTIONS = 512
 GROUPS = 10  # of images: standard errors are found from their spread
 STUDENT = 2.262  # 97.5 % quantile of Student's t with GROUPS - 1 degrees of freedom
 BLOCK = 32  # directions at once
-IMAGES, NUMBERS = 8192, 2**28  # most images of a set, and most of their numbers
+IMAGES = 8192  # of a set at most
+NUMBERS = 2**28  # of a set of images at most
 PATCHES = 2**15  # of a set and level, as many as images allow
 
 
-# -- the pyramid --------------------------------------------------------------------------------------------------
-# Filtering is with (1, 4, 6, 4, 1) / 16 along both axes (Burt & Adelson 1983), mirrored at the edges.
-def _ends(x: Tensor, axis: int, left: list[int], right: list[int]) -> Tensor:
-    """x with more entries before and after along an axis: copies of those with these numbers."""
-    piece = lambda numbers: x.index_select(axis, torch.tensor(numbers) % x.shape[axis])
-    return torch.cat([piece(left), x, piece(right)], axis)
-
-
-def halved(x: Tensor) -> Tensor:
-    """(B, C, H, W) -> (B, C, ceil(H/2), ceil(W/2)): every other pixel of the smoothed image."""
-    for axis in (2, 3):
-        length = -(-x.shape[axis] // 2)
-        x = _ends(x, axis, [2, 1], [-2, -3])
-        tap = lambda start, x=x, axis=axis, length=length: x[(slice(None),) * axis + (slice(start, start + 2 * length - 1, 2),)]
-        x = (tap(0) + tap(4) + 4 * (tap(1) + tap(3)) + 6 * tap(2)) / 16
-    return x
-
-
-def doubled(x: Tensor, shape: tuple[int, int]) -> Tensor:
-    """Back to (H, W) = shape: zeros between the pixels, smoothed and times 4, the zeros left out of the sum."""
-    for axis, side in zip((2, 3), shape):
-        x = _ends(x, axis, [1], [-1 if side % 2 == 0 else -2])
-        before, here, after = (x.narrow(axis, start, x.shape[axis] - 2) for start in (0, 1, 2))
-        x = torch.stack([(before + 6 * here + after) / 8, (here + after) / 2], axis + 1).flatten(axis, axis + 1).narrow(axis, 0, side)
-    return x
-
-
-def level_shapes(shape: tuple[int, ...]) -> list[tuple[int, int]]:
-    """(H, W) of every level of images (C, H, W), finest first; one level below 32 pixels."""
-    sides = [tuple(shape[1:])]
-    while min(sides[-1]) >= 2 * COARSEST:
-        sides.append(tuple(math.ceil(side / 2) for side in sides[-1]))
-    return sides
-
-
-def laplacian_pyramid(x: Tensor) -> list[Tensor]:
-    """x (B, C, H, W) -> details of every level, finest first; the last level is what is left, the image made small.
-
-    Below 32 pixels that is the image itself.
-    """
-    levels = [x]
-    for _ in level_shapes(x.shape[1:])[1:]:
-        small = halved(levels[-1])
-        levels[-1] = levels[-1] - doubled(small, levels[-1].shape[2:])
-        levels.append(small)
-    return levels
-
-
-def reconstructed(levels: list[Tensor]) -> Tensor:
-    """The images that a pyramid was made of."""
-    x = levels[-1]
-    for details in levels[-2::-1]:
-        x = details + doubled(x, details.shape[2:])
-    return x
-
-
-# -- patches ------------------------------------------------------------------------------------------------------
+# -- patches ---------------------------------------------------------------------------------------
 def images_of(shape: tuple[int, ...], *counts: int) -> int:
-    """How many images are taken of sets of these sizes: few of large ones, so that time and memory stay bounded."""
+    """How many images are taken of sets of these sizes: few of large ones, so that time and memory
+    stay bounded.
+    """
     return min(*counts, IMAGES, max(500, NUMBERS // math.prod(shape)))
 
 
 def patches_of(n: int) -> int:
-    """Patches of each of n images, at each level: the paper's 128 where there are few, and 4 at least."""
+    """Patches of each of n images, at each level: the paper's 128 where there are few, and 4 at
+    least.
+    """
     return min(128, max(4, PATCHES // n))
 
 
 def places(shape: tuple[int, ...], n: int, patches: int, rng: Rng) -> list[Tensor]:
-    """Upper left corners of the patches of n images, by level: int64 (n, patches, 2), row and column.
+    """Upper left corners of the patches of n images, by level: int64 (n, patches, 2), row and
+    column.
 
     Below 7 pixels a patch is as long as the side.
     """
     slots, found = -(-n // GROUPS), []
     for level, (height, width) in enumerate(level_shapes(shape)):
-        corner = [rng.integers(f"{level} {axis}", max(1, side - PATCH + 1), (slots, patches)) for axis, side in (("row", height), ("column", width))]
+        corner = [
+            rng.integers(f"{level} {axis}", max(1, side - PATCH + 1), (slots, patches))
+            for axis, side in (("row", height), ("column", width))
+        ]
         found.append(torch.stack(corner, 2).repeat_interleave(GROUPS, 0)[:n])
     return found
 
 
 def cut(x: Tensor, where: list[Tensor]) -> list[Tensor]:
-    """Patches of images x (b, C, H, W) at ``where``, (b, P, 2) by level -> float32 (b, P, C, 49) by level."""
+    """Patches of images x (b, C, H, W) at ``where``, (b, P, 2) by level -> float32 (b, P, C, 49) by
+    level.
+    """
     found = []
     for level, corner in zip(laplacian_pyramid(x.float().cpu()), where):
-        windows = level.unfold(2, min(PATCH, level.shape[2]), 1).unfold(3, min(PATCH, level.shape[3]), 1)  # b C h w 7 7
+        # b C h w 7 7
+        windows = level.unfold(2, min(PATCH, level.shape[2]), 1).unfold(
+            3, min(PATCH, level.shape[3]), 1
+        )
         image = torch.arange(len(x))[:, None].expand(corner.shape[:2])
         found.append(windows[image, :, corner[..., 0], corner[..., 1]].flatten(3))
     return found
 
 
 def cut_all(blocks: Iterable[Tensor], where: list[Tensor]) -> list[Tensor]:
-    """``cut`` of the first n images of all blocks, where n is the number of places: (n, P, C, 49) by level."""
+    """``cut`` of the first n images of all blocks, where n is the number of places: (n, P, C, 49)
+    by level.
+    """
     parts, done, n = [], 0, len(where[0])
     for x in blocks:
         x = x[: n - done]
@@ -136,10 +100,12 @@ def cut_all(blocks: Iterable[Tensor], where: list[Tensor]) -> list[Tensor]:
     return [torch.cat(level) for level in zip(*parts)]
 
 
-# -- distances ----------------------------------------------------------------------------------------------------
+# -- distances -------------------------------------------------------------------------------------
 @dataclass(frozen=True)
-class Level:
-    """value, raw, null: as of an Estimate; groups: the value of each group of images (GROUPS,); noise: variance over directions."""
+class PyramidLevel:
+    """value, raw, null: as of an Estimate; groups: the value of each group of images (GROUPS,);
+    noise: variance over directions.
+    """
 
     value: float
     raw: float
@@ -148,33 +114,58 @@ class Level:
     noise: float
 
 
-def compare(x: list[Tensor], y: list[Tensor], rng: Rng, directions: int = DIRECTIONS) -> list[Estimate]:
-    """Distances of patches of samples x from those of a reference y, (n, P, C, 49) by level: their mean, then each level's.
+def compare(
+    x: list[Tensor], y: list[Tensor], rng: Rng, directions: int = DIRECTIONS
+) -> list[Estimate]:
+    """Distances of patches of samples x from those of a reference y, (n, P, C, 49) by level: their
+    mean, then each level's.
 
-    Thousandths of the reference's standard deviation. The error is over images, from the spread of groups of them, and
-    over directions; the interval is Student's, nine degrees of freedom, and not below 0.
-    Raises UsageError (sets that do not go together, fewer than 20 images), DataError (not finite).
+    Thousandths of the reference's standard deviation. The error is over images, from the spread of
+    groups of them, and over directions; the interval is Student's, nine degrees of freedom, and not
+    below 0. Raises UsageError (sets that do not go together, fewer than 20 images), DataError (not
+    finite).
     """
     if [level.shape for level in x] != [level.shape for level in y] or not x:
-        raise UsageError("patches of samples and reference do not go together: as many images of one shape are needed on both sides")
+        raise UsageError(
+            "patches of samples and reference do not go together: as many images of one shape are "
+            "needed on both sides"
+        )
     n = len(x[0])
     if n < 2 * GROUPS:
-        raise UsageError(f"{n} images are too few for a distance of patches: {2 * GROUPS} of each or more are needed")
+        raise UsageError(
+            f"{n} images are too few for a distance of patches: {2 * GROUPS} of each or more are "
+            "needed"
+        )
     levels = [_level(a, b, rng.at(i), directions) for i, (a, b) in enumerate(zip(x, y))]
     return [_estimate(levels, n), *(_estimate([level], n) for level in levels)]
 
 
-def _estimate(levels: list[Level], n: int) -> Estimate:
-    """Of the mean of some levels: their groups are of the same images, their directions their own."""
-    mean = lambda values: float(np.mean(list(values)))
+def _estimate(levels: list[PyramidLevel], n: int) -> Estimate:
+    """Of the mean of some levels: their groups are of the same images, their directions their
+    own.
+    """
+
+    def mean(values):
+        return float(np.mean(list(values)))
+
     value = mean(level.value for level in levels)
     groups = np.mean([level.groups for level in levels], 0)
-    se = math.sqrt(groups.var(ddof=1) / GROUPS + mean(level.noise for level in levels) / len(levels))
+    se = math.sqrt(
+        groups.var(ddof=1) / GROUPS + mean(level.noise for level in levels) / len(levels)
+    )
     interval = (max(0.0, value - STUDENT * se), value + STUDENT * se)
-    return Estimate(value, se, interval, mean(level.null for level in levels), mean(level.raw for level in levels), n=n, m=n)
+    return Estimate(
+        value,
+        se,
+        interval,
+        mean(level.null for level in levels),
+        mean(level.raw for level in levels),
+        n=n,
+        m=n,
+    )
 
 
-def _level(x: Tensor, y: Tensor, rng: Rng, directions: int) -> Level:
+def _level(x: Tensor, y: Tensor, rng: Rng, directions: int) -> PyramidLevel:
     if not bool(torch.isfinite(x).all() and torch.isfinite(y).all()):
         raise DataError("some patches are not finite: nothing can be measured")
     n, d = len(x), x[0, 0].numel()
@@ -182,7 +173,9 @@ def _level(x: Tensor, y: Tensor, rng: Rng, directions: int) -> Level:
     axes /= axes.norm(dim=1, keepdim=True)
     of_x, of_y, by_group = _scale(x), _scale(y), _scale(y, GROUPS)
     sets = [_normalised(z, scale) for z, scale in ((x, of_y), (y, of_y), (x, of_x))]
-    groups = [_normalised(z, scale) for z, scale in ((x, by_group), (y, by_group), (y, of_y))]  # a group's scale is as unsure as its points
+    groups = [
+        _normalised(z, scale) for z, scale in ((x, by_group), (y, by_group), (y, of_y))
+    ]  # a group's scale is as unsure as its points
     found, raw, of_groups, null = [], [], [], []
     for number, part in enumerate(axes.split(BLOCK)):
         a, b, own = (_sorted(part @ z.T) for z in sets)
@@ -193,17 +186,28 @@ def _level(x: Tensor, y: Tensor, rng: Rng, directions: int) -> Level:
             of_groups.append(np.abs(a - b).mean((0, 2)))
             null.append(np.abs(real - np.roll(real, 1, 1)).mean())
     found = 1000 * np.concatenate(found)
-    shrink = math.sqrt(n // GROUPS / n)  # from groups to all: the distance of two draws falls as 1 / sqrt(n)
-    return Level(float(found.mean()), 1000 * float(np.mean(raw)), 1000 * shrink * float(np.mean(null)), 1000 * np.mean(of_groups, 0), float(found.var() / directions))
+    # from groups to all: the distance of two draws falls as 1 / sqrt(n)
+    shrink = math.sqrt(n // GROUPS / n)
+    return PyramidLevel(
+        float(found.mean()),
+        1000 * float(np.mean(raw)),
+        1000 * shrink * float(np.mean(null)),
+        1000 * np.mean(of_groups, 0),
+        float(found.var() / directions),
+    )
 
 
 def _scale(z: Tensor, groups: int = 1) -> tuple[Tensor, Tensor]:
-    """Mean and deviation of each channel of (n, P, C, 49), (n or 1, 1, C, 1) each; a deviation of 1 where all is alike.
+    """Mean and deviation of each channel of (n, P, C, 49), (n or 1, 1, C, 1) each; a deviation of 1
+    where all is alike.
 
     groups: those of the group of each image, which is its number mod groups.
     """
     parts = [z[group::groups].double() for group in range(groups)]
-    mean, std = (torch.stack([f(part) for part in parts])[:, None, :, None].float() for f in (lambda p: p.mean((0, 1, 3)), lambda p: p.std((0, 1, 3), correction=0)))
+    mean, std = (
+        torch.stack([f(part) for part in parts])[:, None, :, None].float()
+        for f in (lambda p: p.mean((0, 1, 3)), lambda p: p.std((0, 1, 3), correction=0))
+    )
     group = torch.arange(len(z) if groups > 1 else 1) % groups
     return mean[group], std.where(std > 1e-6, 1.0)[group]
 
@@ -214,7 +218,9 @@ def _normalised(z: Tensor, scale: tuple[Tensor, Tensor]) -> Tensor:
 
 
 def _grouped(projections: Tensor, n: int) -> Tensor:
-    """(D, n P) -> (D, GROUPS, .): image i belongs to group i mod GROUPS; what does not fill a last row is left out."""
+    """(D, n P) -> (D, GROUPS, .): image i belongs to group i mod GROUPS; what does not fill a last
+    row is left out.
+    """
     by_image = projections.view(len(projections), n, -1)[:, : n // GROUPS * GROUPS]
     return by_image.unflatten(1, (-1, GROUPS)).transpose(1, 2).flatten(2)
 
@@ -223,14 +229,21 @@ def _sorted(values: Tensor) -> np.ndarray:
     return np.sort(values.numpy(), -1)  # three times as fast as torch's
 
 
-def pyramid_swd(x: Tensor, y: Tensor, rng: Rng, patches: int | None = None, directions: int = DIRECTIONS) -> dict[str, Estimate]:
-    """Distance of images x (n, C, H, W) from a reference y (m, C, H, W): {"mean": ..., then by the shorter side of a level}.
+def pyramid_swd(
+    x: Tensor, y: Tensor, rng: Rng, patches: int | None = None, directions: int = DIRECTIONS
+) -> dict[str, Estimate]:
+    """Distance of images x (n, C, H, W) from a reference y (m, C, H, W): {"mean": ..., then by the
+    shorter side of a level}.
 
-    The first ``images_of`` min(n, m) of each are taken: W_1 of sets of unlike sizes has another null for each size.
-    patches of an image at each level: None is ``patches_of``. See ``compare`` for what is raised and returned.
+    The first ``images_of`` min(n, m) of each are taken: W_1 of sets of unlike sizes has another
+    null for each size. patches of an image at each level: None is ``patches_of``. See ``compare``
+    for what is raised and returned.
     """
     if x.ndim != 4 or x.shape[1:] != y.shape[1:]:
-        raise UsageError(f"samples {tuple(x.shape)} and reference {tuple(y.shape)} do not go together: both need (n, C, H, W) with the same C, H, W")
+        raise UsageError(
+            f"samples {tuple(x.shape)} and reference {tuple(y.shape)} do not go together: both "
+            "need (n, C, H, W) with the same C, H, W"
+        )
     shape = tuple(x.shape[1:])
     n = images_of(shape, len(x), len(y))
     where = places(shape, n, patches or patches_of(max(n, 1)), rng.at("places"))

@@ -1,7 +1,9 @@
-"""Language models in numbers that compare: bits for each character or byte of the text, and what was copied.
+"""Language models in numbers that compare: bits for each character or byte of the text, and what
+was copied.
 
-A perplexity depends on how text was cut into tokens; nats summed over *every* character of the test text, divided
-by its characters or bytes, do not. Nothing here needs a model: give the sum of -ln p over the text.
+A perplexity depends on how text was cut into tokens; nats summed over *every* character of the test
+text, divided by its characters or bytes, do not. Nothing here needs a model: give the sum of -ln p
+over the text.
 """
 
 import math
@@ -14,7 +16,9 @@ BASE = 0x9E3779B97F4A7C15  # of the polynomial hash; odd, so that it has an inve
 
 
 def bits_per_character(nats_total: float, text: str) -> float:
-    """-log2 p(text) for each character (Unicode code point); nats_total = -ln p(text), context of the first included."""
+    """-log2 p(text) for each character (Unicode code point); nats_total = -ln p(text), context of
+    the first included.
+    """
     return _for_each(nats_total, len(text)) / math.log(2)
 
 
@@ -24,20 +28,26 @@ def bits_per_byte(nats_total: float, text: str) -> float:
 
 
 def perplexity(nats_total: float, count: int) -> float:
-    """exp(nats / count): the number of equally likely symbols that would surprise as much; count = symbols predicted."""
+    """exp(nats / count): the number of equally likely symbols that would surprise as much; count =
+    symbols predicted.
+    """
     return math.exp(_for_each(nats_total, count))
 
 
 def entropy_rate(transition) -> float:
-    """Bits for each symbol of a stationary Markov chain: what no model of it can beat (Shannon 1948, section 7).
+    """Bits for each symbol of a stationary Markov chain: what no model of it can beat (Shannon
+    1948, section 7).
 
-    transition (K, K): row i holds the probabilities of the symbol after i. A chain that splits into parts which
-    never meet has no single rate: DataError.
+    transition (K, K): row i holds the probabilities of the symbol after i. A chain that splits into
+    parts which never meet has no single rate: DataError.
     """
     P = np.asarray(transition, np.float64)
     K = len(P)
     if P.shape != (K, K) or not (P >= 0).all() or not np.allclose(P.sum(1), 1, atol=1e-6):
-        raise UsageError(f"transition, of shape {P.shape}, is not a square matrix of probabilities whose rows sum to 1")
+        raise UsageError(
+            f"transition, of shape {P.shape}, is not a square matrix of probabilities whose rows "
+            "sum to 1"
+        )
     balance = np.vstack([P.T - np.eye(K), np.ones(K)])  # pi P = pi, sum pi = 1
     if np.linalg.matrix_rank(balance[:-1], tol=1e-9) < K - 1:
         raise DataError("the chain has several parts that never meet: give each its own matrix")
@@ -46,11 +56,12 @@ def entropy_rate(transition) -> float:
 
 
 def longest_copied(sample: str, corpus: "str | Hashes") -> tuple[int, int, int]:
-    """The longest part of the sample that stands verbatim in the corpus: (characters, start in sample, start in corpus).
+    """The longest part of the sample that stands verbatim in the corpus: (characters, start in
+    sample, start in corpus).
 
-    (0, 0, 0) when they share no character. Exact: bisection on the length, every hit compared character by character.
-    Under a second for 1,000 characters against a million; memory about 50 bytes for each character of the corpus.
-    Many samples share the corpus's ``Hashes``.
+    (0, 0, 0) when they share no character. Exact: bisection on the length, every hit compared
+    character by character. Under a second for 1,000 characters against a million; memory about 50
+    bytes for each character of the corpus. Many samples share the corpus's ``Hashes``.
     """
     sample_hash, corpus_hash = Hashes(sample), hashes_of(corpus)
     best, low, high = (0, 0, 0), 0, min(len(sample), len(corpus_hash.text))
@@ -65,9 +76,13 @@ def longest_copied(sample: str, corpus: "str | Hashes") -> tuple[int, int, int]:
 
 
 def copied_share(sample: str, corpus: "str | Hashes", n: int = 50) -> float:
-    """Share of the sample's characters that lie in a run of at least n characters copied verbatim from the corpus."""
+    """Share of the sample's characters that lie in a run of at least n characters copied verbatim
+    from the corpus.
+    """
     if not sample or n < 1:
-        raise UsageError("copied_share needs a sample of at least one character and n of at least 1")
+        raise UsageError(
+            "copied_share needs a sample of at least one character and n of at least 1"
+        )
     return float(copied(sample, corpus, n).mean())
 
 
@@ -80,18 +95,25 @@ def copied(sample: str, corpus: "str | Hashes", n: int) -> np.ndarray:
 
 
 class Hashes:
-    """Hash of every window of a text at once: sum_k c_{i+k} BASE^k modulo 2^64 (Karp & Rabin 1987)."""
+    """Hash of every window of a text at once: sum_k c_{i+k} BASE^k modulo 2^64 (Karp & Rabin
+    1987).
+    """
 
     def __init__(self, text: str):
         self.text = text
-        codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32).astype(np.uint64)
-        self.inverse = np.cumprod(np.full(len(codes), pow(BASE, -1, 2**64), np.uint64))  # BASE^-(i+1)
+        codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32).astype(
+            np.uint64
+        )
+        # BASE^-(i+1)
+        self.inverse = np.cumprod(np.full(len(codes), pow(BASE, -1, 2**64), np.uint64))
         powers = np.cumprod(np.full(len(codes), BASE, np.uint64))
         self.prefix = np.concatenate([np.zeros(1, np.uint64), np.cumsum(codes * powers)])
 
     def windows(self, length: int) -> np.ndarray:
         """(len(text) - length + 1,) uint64"""
-        return (self.prefix[length:] - self.prefix[:-length]) * self.inverse[: len(self.prefix) - length]
+        return (self.prefix[length:] - self.prefix[:-length]) * self.inverse[
+            : len(self.prefix) - length
+        ]
 
 
 def hashes_of(text: str | Hashes) -> Hashes:
@@ -99,12 +121,15 @@ def hashes_of(text: str | Hashes) -> Hashes:
 
 
 def _copies(sample: Hashes, corpus: Hashes, length: int):
-    """(start in sample, start in corpus) of every window of the sample that stands in the corpus, in order."""
+    """(start in sample, start in corpus) of every window of the sample that stands in the corpus,
+    in order.
+    """
     if length > min(len(sample.text), len(corpus.text)):
         return
     wanted, have = sample.windows(length), corpus.windows(length)
     top = np.uint64(48)
-    sieve = np.zeros(2**16, bool)  # most windows of the corpus are told apart by 16 bits: the rest is little work
+    # most windows of the corpus are told apart by 16 bits: the rest is little work
+    sieve = np.zeros(2**16, bool)
     sieve[wanted >> top] = True
     kept = np.flatnonzero(sieve[have >> top])[::-1]
     where = dict(zip(have[kept].tolist(), kept.tolist()))  # reversed: the first place wins
@@ -121,5 +146,8 @@ def _for_each(nats_total: float, count: int) -> float:
     if count < 1:
         raise UsageError("no text to divide the nats by: give at least one symbol")
     if not abs(nats_total / count) < 700:
-        raise DataError(f"{nats_total} nats over {count} symbols is no finite likelihood: the model diverged or gave probability 0")
+        raise DataError(
+            f"{nats_total} nats over {count} symbols is no finite likelihood: the model diverged "
+            "or gave probability 0"
+        )
     return nats_total / count

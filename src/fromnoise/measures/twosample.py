@@ -1,4 +1,6 @@
-"""Two measures by classifiers: can one tell samples from real examples, and what does one make of the samples?"""
+"""Two measures by classifiers: can one tell samples from real examples, and what does one make of
+the samples?
+"""
 
 import math
 import warnings
@@ -17,14 +19,16 @@ FAR = 5.0  # standard deviations beyond which a feature's value is taken as this
 
 
 def two_sample_accuracy(x: Tensor, y: Tensor, rng: Rng) -> Estimate:
-    """Share of held-out points whose side a classifier names rightly (Lopez-Paz & Oquab 2017): 1/2 is perfect.
+    """Share of held-out points whose side a classifier names rightly (Lopez-Paz & Oquab 2017): 1/2
+    is perfect.
 
-    x (n, d), y (m, d): min(n, m) of each are drawn; half of them teach and the other half test, so that the tests are
-    independent and the null is binomial, variance 1 / (4 tested). (Cross-validation tests each point, but its folds
-    depend on one another: the accuracy varies 1.3 times as much as its binomial error says.) Logistic regression on z,
-    |z|, z^2 and random Fourier features (Rahimi & Recht 2007) of the standardised features z: means, spreads, tails and,
-    through the waves, dependence. Below 1/2: copies of the other side. Raises UsageError (fewer than 20 rows),
-    DataError (not finite, all rows equal).
+    x (n, d), y (m, d): min(n, m) of each are drawn; half of them teach and the other half test, so
+    that the tests are independent and the null is binomial, variance 1 / (4 tested).
+    (Cross-validation tests each point, but its folds depend on one another: the accuracy varies 1.3
+    times as much as its binomial error says.) Logistic regression on z, |z|, z^2 and random Fourier
+    features (Rahimi & Recht 2007) of the standardised features z: means, spreads, tails and,
+    through the waves, dependence. Below 1/2: copies of the other side. Raises UsageError (fewer
+    than 20 rows), DataError (not finite, all rows equal).
     """
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
@@ -32,7 +36,10 @@ def two_sample_accuracy(x: Tensor, y: Tensor, rng: Rng) -> Estimate:
 
     x, y = checked(x, y, fewest=20)
     n = min(len(x), len(y))
-    drawn = lambda a, name: a[torch.from_numpy(rng.numpy(name).permutation(len(a))[:n])]
+
+    def drawn(a, name):
+        return a[torch.from_numpy(rng.numpy(name).permutation(len(a))[:n])]
+
     inputs = _features(torch.cat([drawn(x, "samples"), drawn(y, "reference")]), rng).numpy()
     side = torch.arange(2).repeat_interleave(n).numpy()
     test = (torch.arange(n) >= n // 2).repeat(2).numpy()  # as many of both sides
@@ -47,25 +54,36 @@ def _features(z: Tensor, rng: Rng) -> Tensor:
     """(2 n, d) -> (2 n, 3 d + WAVES), centred."""
     z = z[:, (z != z[0]).any(0)]
     if not z.shape[1]:
-        raise NoSpreadError("all samples and reference rows have the same features: there is nothing to tell apart")
+        raise NoSpreadError(
+            "all samples and reference rows have the same features: there is nothing to tell apart"
+        )
     z = ((z - z.mean(0)) / z.std(0)).clamp(-FAR, FAR)
     some = z[torch.from_numpy(rng.numpy("some").permutation(len(z))[:500])]
     distance = float(torch.pdist(some).square().mean().sqrt())
     frequencies = rng.normal("frequencies", (z.shape[1], WAVES)).double() / distance
-    waves = 0.5 * math.sqrt(2) * (z @ frequencies + 2 * math.pi * rng.uniform("phases", (WAVES,)).double()).cos()
+    waves = (
+        0.5
+        * math.sqrt(2)
+        * (z @ frequencies + 2 * math.pi * rng.uniform("phases", (WAVES,)).double()).cos()
+    )
     inputs = torch.cat([z, z.abs(), z.square(), waves], 1)
     return inputs - inputs.mean(0)
 
 
 def class_score(probabilities: Tensor) -> Estimate:
-    """exp of the mean KL(p(class | x) || p(class)), from 1 (collapsed) to the number of classes ("inception score").
+    """exp of the mean KL(p(class | x) || p(class)), from 1 (collapsed) to the number of classes
+    ("inception score").
 
-    probabilities (n, classes) of one classifier (Salimans et al. 2016). It means nothing with a classifier of other data
-    and sees nothing within a class. se by the delta method. Raises DataError (rows that are no distributions).
+    probabilities (n, classes) of one classifier (Salimans et al. 2016). It means nothing with a
+    classifier of other data and sees nothing within a class. se by the delta method. Raises
+    DataError (rows that are no distributions).
     """
     p = probabilities.double()
     if not bool((p >= 0).all() and ((p.sum(1) - 1).abs() < 1e-3).all()):
-        raise DataError("each row must be a distribution over classes: not negative, with sum 1 (take the softmax of logits)")
+        raise DataError(
+            "each row must be a distribution over classes: not negative, with sum 1 (take the "
+            "softmax of logits)"
+        )
     nats = (p.xlogy(p) - p.xlogy(p.mean(0))).sum(1)
     score = float(nats.mean().exp())
     se = score * float(nats.std(correction=0)) / math.sqrt(len(p))

@@ -1,9 +1,10 @@
-"""Generators and discriminators, for images of any size and for vectors. No layer mixes the examples of a batch.
+"""Generators and discriminators, for images of any size and for vectors. No layer mixes examples of a batch.
 
-Where a CPU's time goes: convolutions on few channels at full resolution. Images are folded first (patches of pixels
-become channels), so that 28 x 28 pixels are worked on at 14 x 14 and 7 x 7, with activations in channels-last order.
-Blocks are residual (after Huang et al. 2024, arXiv:2501.05441); the only normalisation is the generator's, pixel by pixel:
-without it the first steps drive all outputs into saturation, from where nothing comes back (docs/log.md).
+On a CPU most time is spent in convolutions on few channels at full resolution. So images are folded
+first (patches of pixels become channels): 28 x 28 pixels are processed at 14 x 14 and 7 x 7, in
+channels-last order. Blocks are residual (after Huang et al. 2024, arXiv:2501.05441); the only
+normalisation is that of each pixel in the generator: without it the first steps saturate all outputs
+for good (docs/log.md).
 """
 
 import math
@@ -40,8 +41,10 @@ class Block(nn.Module):
         return h + self.second(leaky(self.first(leaky(h))))
 
 
-def stages(shape: tuple[int, int, int], width: int, patch: int) -> tuple[list[tuple[int, int]], list[int]]:
-    """Sizes (H, W) and channels of the stages, finest first: halved until no side is above 8, doubled up to 4 widths."""
+def stages(
+    shape: tuple[int, int, int], width: int, patch: int
+) -> tuple[list[tuple[int, int]], list[int]]:
+    """Sizes (H, W) and channels, finest first: halved to at most 8 a side, doubled up to 4 widths."""
     sizes = sizes_down(shape, patch, smallest=8)
     return sizes, [min(width * 2**i, 4 * width) for i in range(len(sizes))]
 
@@ -49,14 +52,27 @@ def stages(shape: tuple[int, int, int], width: int, patch: int) -> tuple[list[tu
 class ConvGenerator(nn.Module):
     """z (B, latent_dim), label as one-hot (B, K) or None -> x (B, C, H, W), not squashed."""
 
-    def __init__(self, latent_dim: int, shape: tuple[int, int, int], width: int, blocks: int, patch: int = 0, n_classes: int = 0):
+    def __init__(
+        self,
+        latent_dim: int,
+        shape: tuple[int, int, int],
+        width: int,
+        blocks: int,
+        patch: int = 0,
+        n_classes: int = 0,
+    ):
         super().__init__()
         patch = patch or fold_size(shape)
         sizes, channels = stages(shape, width, patch)
-        self.sizes, channels = sizes[::-1], channels[::-1]
+        self.sizes = sizes[::-1]
+        channels = channels[::-1]
         self.stem = nn.Linear(latent_dim + n_classes, channels[0] * math.prod(self.sizes[0]))
-        self.blocks = nn.ModuleList(nn.Sequential(*(Block(c) for _ in range(blocks))) for c in channels)
-        self.up = nn.ModuleList(nn.Conv2d(a, b, 3, padding=1) for a, b in zip(channels, channels[1:]))
+        self.blocks = nn.ModuleList(
+            nn.Sequential(*(Block(c) for _ in range(blocks))) for c in channels
+        )
+        self.up = nn.ModuleList(
+            nn.Conv2d(a, b, 3, padding=1) for a, b in zip(channels, channels[1:])
+        )
         self.out = nn.Conv2d(channels[-1], shape[0] * patch**2, 3, padding=1)
         self.unfold = Unfold(patch, shape)
 
@@ -71,10 +87,10 @@ class ConvGenerator(nn.Module):
 
 
 class Critic(nn.Module):
-    """What all discriminators share: features (B, dims) -> a score (B,).
+    """Base of all discriminators: features (B, dims) -> a score (B,).
 
-    With labels a projection is added, <embedding of y, features> (Miyato & Koyama 2018, eq. 3). What else the features
-    depend on, such as the growth of a progressive critic, follows after the label.
+    With labels a projection is added, <embedding of y, features> (Miyato & Koyama 2018, eq. 3). Further
+    inputs of the features, such as the growth of a progressive critic, follow after the label.
     """
 
     def __init__(self, dims: int, n_classes: int = 0):
@@ -95,14 +111,26 @@ class Critic(nn.Module):
 class ConvCritic(Critic):
     """x (B, C, H, W), label as one-hot (B, K) or None -> a score (B,)."""
 
-    def __init__(self, shape: tuple[int, int, int], width: int, blocks: int, patch: int = 0, n_classes: int = 0, dims: int = 128):
+    def __init__(
+        self,
+        shape: tuple[int, int, int],
+        width: int,
+        blocks: int,
+        patch: int = 0,
+        n_classes: int = 0,
+        dims: int = 128,
+    ):
         super().__init__(dims, n_classes)
         patch = patch or fold_size(shape)
         sizes, channels = stages(shape, width, patch)
         self.fold = Fold(patch)
         self.stem = nn.Conv2d(shape[0] * patch**2, channels[0], 3, padding=1)
-        self.blocks = nn.ModuleList(nn.Sequential(*(Block(c) for _ in range(blocks))) for c in channels)
-        self.down = nn.ModuleList(nn.Conv2d(a, b, 3, stride=2, padding=1) for a, b in zip(channels, channels[1:]))
+        self.blocks = nn.ModuleList(
+            nn.Sequential(*(Block(c) for _ in range(blocks))) for c in channels
+        )
+        self.down = nn.ModuleList(
+            nn.Conv2d(a, b, 3, stride=2, padding=1) for a, b in zip(channels, channels[1:])
+        )
         self.mix = nn.Conv2d(channels[-1], channels[-1], 3, stride=2, padding=1)
         coarse = [math.ceil(side / 2) for side in sizes[-1]]
         self.join = nn.Linear(channels[-1] * math.prod(coarse), dims)
@@ -116,13 +144,18 @@ class ConvCritic(Critic):
 
 
 class MLPGenerator(nn.Module):
-    """z (B, latent_dim), label as one-hot (B, K) or None -> (B, *shape); features at root mean square 1 after each layer."""
+    """z (B, latent_dim), label as one-hot (B, K) or None -> (B, *shape), with pixel_norm after each
+    layer.
+    """
 
-    def __init__(self, latent_dim: int, shape: tuple[int, ...], hidden: Sequence[int], n_classes: int = 0):
+    def __init__(
+        self, latent_dim: int, shape: tuple[int, ...], hidden: Sequence[int], n_classes: int = 0
+    ):
         super().__init__()
         widths = [latent_dim + n_classes, *hidden]
         self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in zip(widths, widths[1:]))
-        self.out, self.shape = nn.Linear(widths[-1], math.prod(shape)), shape
+        self.out = nn.Linear(widths[-1], math.prod(shape))
+        self.shape = shape
 
     def forward(self, z: Tensor, label: Tensor | None = None) -> Tensor:
         h = z if label is None else torch.cat([z, label], 1)
@@ -142,27 +175,29 @@ class MLPCritic(Critic):
         return leaky(self.net(x))
 
 
-# -- constraints on weights -------------------------------------------------------------------------------------
+# -- constraints on weights ----------------------------------------------------------------------
 
 
 class SpectralNorm(nn.Module):
-    """W / sigma(W), sigma the largest singular value of W as a matrix (out, rest) (Miyato et al. 2018, eq. 8).
+    """W / sigma(W), sigma the largest singular value of W (out, rest) (Miyato et al. 2018, eq. 8).
 
-    Unusual: exact, by the eigenvalues of W W^T, not by a power iteration: it has no state that a frozen network or a
-    resumed run could get wrong.
+    Exact, from the eigenvalues of W W^T instead of a power iteration: so there is no state to keep
+    for frozen networks and resumed runs.
     """
 
     def forward(self, weight: Tensor) -> Tensor:
         with torch.autocast(weight.device.type, enabled=False):
             rows = weight.flatten(1).float()
             gram = rows @ rows.T if len(rows) <= rows.shape[1] else rows.T @ rows
-            if not bool(torch.isfinite(gram).all()):  # the loop sees what is not finite, and rolls back; LAPACK raises
+            if not bool(
+                torch.isfinite(gram).all()
+            ):  # LAPACK would raise; the training loop rolls back
                 return weight * torch.nan
             return weight / torch.linalg.eigvalsh(gram)[-1].clamp(min=1e-12).sqrt()
 
 
 def with_spectral_norm(net: nn.Module) -> nn.Module:
-    """Every convolution and linear layer of ``net`` with its largest singular value brought to 1."""
+    """Every convolution and linear layer of ``net`` gets a largest singular value of 1."""
     for module in list(net.modules()):
         if isinstance(module, nn.Conv2d | nn.Linear):
             parametrize.register_parametrization(module, "weight", SpectralNorm())

@@ -1,7 +1,7 @@
 """A small Transformer that reads captions, trained along with what it conditions.
 
-Before the words stands a place of its own, which stands for the whole caption: what is read there is the pooled vector. It is
-never masked, so that the empty caption (all padding), which stands for "no caption" in guidance, has a vector too.
+The first position stands for the whole caption: its output is the pooled vector. It is never masked, so
+that the empty caption (all padding), which means "no caption" in guidance, has a vector too.
 """
 
 import torch
@@ -10,23 +10,28 @@ from torch import Tensor, nn
 
 
 class CaptionEncoder(nn.Module):
-    """Words (B, L), 0 where there is none -> pooled (B, width), sequence (B, 1 + L, width), mask (B, 1 + L), True where to look.
+    """Tokens (B, L), 0: padding -> pooled (B, width), sequence (B, 1 + L, width), mask (B, 1 + L).
 
     length, vocabulary  L and V, as ``DataSpec.caption`` has them
-    depth               layers: self-attention over the words that are there, then an MLP (Vaswani et al. 2017, norms first)
+    depth               layers: self-attention without padding, then an MLP (Vaswani et al. 2017, pre-norm)
+
+    The mask is False for padding.
     """
 
-    def __init__(self, length: int, vocabulary: int, width: int = 128, depth: int = 2, heads: int = 4):
+    def __init__(
+        self, length: int, vocabulary: int, width: int = 128, depth: int = 2, heads: int = 4
+    ):
         super().__init__()
         assert width % heads == 0, f"{width} does not divide by {heads} heads"
         self.words = nn.Embedding(vocabulary, width)
-        self.places = nn.Parameter(nn.init.normal_(torch.empty(1 + length, width), std=0.5))  # "red left of blue" is not "blue left of red"
+        places = torch.empty(1 + length, width)  # "red left of blue" is not "blue left of red"
+        self.places = nn.Parameter(nn.init.normal_(places, std=0.5))
         self.layers = nn.ModuleList(Layer(width, heads) for _ in range(depth))
         self.norm = nn.LayerNorm(width)
 
     def forward(self, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        mask = F.pad(tokens != 0, (1, 0), value=True)                               # (B, 1 + L)
-        x = F.pad(self.words(tokens), (0, 0, 1, 0)) + self.places                   # (B, 1 + L, width)
+        mask = F.pad(tokens != 0, (1, 0), value=True)  # (B, 1 + L)
+        x = F.pad(self.words(tokens), (0, 0, 1, 0)) + self.places  # (B, 1 + L, width)
         for layer in self.layers:
             x = layer(x, mask)
         x = self.norm(x) * mask[..., None]
@@ -40,11 +45,15 @@ class Layer(nn.Module):
         super().__init__()
         self.heads = heads
         self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(2))
-        self.qkv, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
-        self.mlp = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
+        self.qkv = nn.Linear(width, 3 * width)
+        self.out = nn.Linear(width, width)
+        self.mlp = nn.Sequential(
+            nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width)
+        )
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        q, k, v = self.qkv(self.norms[0](x)).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)  # (B, heads, T, width / heads)
+        qkv = self.qkv(self.norms[0](x)).unflatten(-1, (3, self.heads, -1))
+        q, k, v = qkv.permute(2, 0, 3, 1, 4)  # (B, heads, T, width / heads)
         read = F.scaled_dot_product_attention(q, k, v, attn_mask=mask[:, None, None])
         x = x + self.out(read.transpose(1, 2).flatten(2))
         return x + self.mlp(self.norms[1](x))

@@ -18,7 +18,9 @@ def fold_size(shape: tuple[int, int, int]) -> int:
 
 
 def sizes_down(shape: tuple[int, int, int], patch: int, smallest: int) -> list[tuple[int, int]]:
-    """(H, W) after folding and after each halving (rounded up) until no side is larger than ``smallest``."""
+    """(H, W) after folding and after each halving (rounded up) until no side is larger than
+    ``smallest``.
+    """
     sizes = [(math.ceil(shape[1] / patch), math.ceil(shape[2] / patch))]
     while max(sizes[-1]) > smallest:
         sizes.append(tuple(math.ceil(side / 2) for side in sizes[-1]))
@@ -26,7 +28,9 @@ def sizes_down(shape: tuple[int, int, int], patch: int, smallest: int) -> list[t
 
 
 class Fold(nn.Module):
-    """(B, C, H, W) -> (B, C p p, ceil(H/p), ceil(W/p)); borders are repeated where p does not divide."""
+    """(B, C, H, W) -> (B, C p p, ceil(H/p), ceil(W/p)); borders are repeated where p does not
+    divide.
+    """
 
     def __init__(self, patch: int):
         super().__init__()
@@ -60,14 +64,18 @@ def with_planes(h: Tensor, condition: Tensor | None) -> Tensor:
 class ConvEncoder(nn.Module):
     """(B, C, H, W), condition (B, K) or None -> (B, n_out)."""
 
-    def __init__(self, shape: tuple[int, int, int], n_out: int, width: int = 32, n_condition: int = 0):
+    def __init__(
+        self, shape: tuple[int, int, int], n_out: int, width: int = 32, n_condition: int = 0
+    ):
         super().__init__()
         patch = fold_size(shape)
         sizes = sizes_down(shape, patch, smallest=4)
         channels = [min(width * 2**i, 4 * width) for i in range(len(sizes))]
         self.fold = Fold(patch)
         self.stem = nn.Conv2d(shape[0] * patch**2 + n_condition, channels[0], 3, padding=1)
-        self.down = nn.ModuleList(nn.Conv2d(a, b, 3, stride=2, padding=1) for a, b in zip(channels, channels[1:]))
+        self.down = nn.ModuleList(
+            nn.Conv2d(a, b, 3, stride=2, padding=1) for a, b in zip(channels, channels[1:])
+        )
         self.out = nn.Linear(channels[-1] * math.prod(sizes[-1]), n_out)
 
     def forward(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
@@ -80,13 +88,17 @@ class ConvEncoder(nn.Module):
 class ConvDecoder(nn.Module):
     """z (B, D), condition (B, K) or None -> (B, C, H, W)."""
 
-    def __init__(self, n_in: int, shape: tuple[int, int, int], width: int = 32, n_condition: int = 0):
+    def __init__(
+        self, n_in: int, shape: tuple[int, int, int], width: int = 32, n_condition: int = 0
+    ):
         super().__init__()
         patch = fold_size(shape)
         self.sizes = sizes_down(shape, patch, smallest=4)[::-1]
         channels = [min(width * 2**i, 4 * width) for i in range(len(self.sizes))][::-1]
         self.stem = nn.Linear(n_in + n_condition, channels[0] * math.prod(self.sizes[0]))
-        self.up = nn.ModuleList(nn.Conv2d(a, b, 3, padding=1) for a, b in zip(channels, channels[1:]))
+        self.up = nn.ModuleList(
+            nn.Conv2d(a, b, 3, padding=1) for a, b in zip(channels, channels[1:])
+        )
         self.mix = nn.Conv2d(channels[-1], channels[-1], 3, padding=1)
         self.out = nn.Conv2d(channels[-1], shape[0] * patch**2, 3, padding=1)
         self.unfold = Unfold(patch, shape)

@@ -1,4 +1,4 @@
-"""A small network whose last hidden layer describes an example: what distances between sets are measured on."""
+"""Feature networks: distances between sets of examples are measured in their last hidden layer."""
 
 import math
 
@@ -13,21 +13,25 @@ from .mlp import MLP
 class FeatureNet(nn.Module):
     """x (B, *shape) -> features (B, dims); forward adds a linear layer: (B, n_out).
 
-    Images go through convolutions, halved until no side is above 4 pixels, and stay a little map to the end,
-    so that the features know what is where. No normalisation layers: an example's features depend on it alone.
+    Images go through convolutions, halved until no side is above 4 pixels, without pooling at the end, so
+    that features depend on positions. There is no batch normalisation: examples do not depend on each other.
     """
 
     def __init__(self, shape: tuple[int, ...], n_out: int, dims: int = 64, width: int = 16):
         super().__init__()
-        self.shape, self.dims, self.width = tuple(shape), dims, width
+        self.shape = tuple(shape)
+        self.dims = dims
+        self.width = width
         layers: list[nn.Module] = []
         if len(shape) == 3:
-            channels, sides = width, shape[1:]
+            channels = width
+            sides = shape[1:]
             layers += [nn.Conv2d(shape[0], channels, 3, padding=1), nn.SiLU()]
             while max(sides) > 4:
                 wider = min(2 * channels, 2 * width)
                 layers += [nn.Conv2d(channels, wider, 3, stride=2, padding=1), nn.SiLU()]
-                channels, sides = wider, tuple(math.ceil(side / 2) for side in sides)
+                channels = wider
+                sides = tuple(math.ceil(side / 2) for side in sides)
             flat = channels * math.prod(sides)
         else:
             flat = 4 * dims
@@ -42,15 +46,17 @@ class FeatureNet(nn.Module):
         return self.head(self.features(x))
 
 
-def decoder_of(shape: tuple[int, ...], dims: int) -> nn.Module:
-    """features (B, dims) -> (B, *shape): what teaches a FeatureNet where there are no labels."""
-    return ConvDecoder(dims, shape, width=16) if len(shape) == 3 else MLP(dims, (4 * dims,), shape[0])
+def feature_decoder(shape: tuple[int, ...], dims: int) -> nn.Module:
+    """features (B, dims) -> (B, *shape), to train a FeatureNet without labels."""
+    if len(shape) == 3:
+        return ConvDecoder(dims, shape, width=16)
+    return MLP(dims, (4 * dims,), shape[0])
 
 
 class RandomConv(nn.Module):
-    """Convolutions that never learn: (B, C, H, W) -> (B, dims), means and spreads of the filters' answers.
+    """Untrained convolutions: (B, C, H, W) -> (B, dims), means and standard deviations of their outputs.
 
-    ``weights`` are drawn by the caller, one (width, channels, 3, 3) for each layer; every layer halves the resolution.
+    ``weights``: one (width, channels, 3, 3) for each layer; every layer halves the resolution.
     """
 
     def __init__(self, weights: list[Tensor]):
@@ -59,9 +65,9 @@ class RandomConv(nn.Module):
         self.dims = 2 * sum(len(w) for w in weights)
 
     def forward(self, x: Tensor) -> Tensor:
-        found = []
+        features = []
         for w in self.weights:
             x = F.leaky_relu(F.conv2d(x, w, padding=1), 0.1)
-            found += [x.mean((2, 3)), x.std((2, 3), correction=0)]
+            features += [x.mean((2, 3)), x.std((2, 3), correction=0)]
             x = F.avg_pool2d(x, 2, ceil_mode=True) if min(x.shape[2:]) > 1 else x
-        return torch.cat(found, 1)
+        return torch.cat(features, 1)

@@ -1,13 +1,13 @@
-"""Networks that grow: images of 4 pixels a side first, each next size faded in while training goes on.
+"""Progressive growing of GANs (Karras et al. 2018, arXiv:1710.10196), for images of any size.
 
-Karras et al. 2018, "Progressive growing of GANs" (arXiv:1710.10196), for images of any size and number of channels. The
-levels, coarsest first, are the full size halved (rounded up) until no side is above 4: 28 pixels are grown as 4, 7, 14, 28.
-``growth`` says how far: at the whole number l the networks work at level l; at l + alpha, 0 < alpha < 1, they work at the
-size of level l + 1, which has the share alpha in what comes out. Both networks and ``shrink``ed real images are continuous
-in it, also where it is whole. None stands for fully grown. Layers that are not in yet get no gradient.
+Training starts at 4 pixels a side and fades in one size after another. The levels, coarsest first, are
+the full size halved (rounded up) until no side is above 4: for 28 pixels 4, 7, 14, 28. At growth l, a
+whole number, the networks work at level l; at l + alpha, 0 < alpha < 1, at the size of level l + 1, whose
+weight in the output is alpha. The networks, and real images after ``shrink``, are continuous in the
+growth. None means fully grown. Layers that are not in use yet get no gradient.
 
-Unusual: nearest-neighbour enlargement goes level by level and cuts off the odd row, so that averaging undoes it exactly at
-every size; and D's scores depend on the rest of the batch (``batch_std``).
+Nearest-neighbour enlargement goes level by level and cuts off the odd row, so that averaging is its exact
+inverse at every size. D's scores depend on the rest of the batch (``batch_std``).
 """
 
 import math
@@ -21,10 +21,11 @@ from torch.nn.utils import parametrize
 from .adversarial import Critic, leaky, pixel_norm
 from .conv import sizes_down
 
-RELU, LINEAR = math.sqrt(2), 1.0  # gains: what keeps the scale of what passes a layer with and without a rectifier
+RELU = math.sqrt(2)  # gains that preserve the scale of activations, with a rectifier
+LINEAR = 1.0  # and without
 
 
-# -- how far the networks have grown ----------------------------------------------------------------------------
+# -- how far the networks have grown -------------------------------------------------------------
 
 
 def level_sizes(shape: tuple[int, int, int]) -> list[tuple[int, int]]:
@@ -35,16 +36,17 @@ def level_sizes(shape: tuple[int, int, int]) -> list[tuple[int, int]]:
 def growth_at(progress: float, levels: int) -> float:
     """The growth, in [0, levels - 1], when the share ``progress`` in [0, 1] of the budget is done.
 
-    Every level is faded in and then held for equally many steps; level 0 is only held. Growing takes the first half of
-    the budget. The second belongs to the finest level alone, since the weights that are sampled are averaged there, and
-    learning rate and penalties end there. (The paper's 12 million images: 35 % grow 32 pixels, 85 % grow 1024.)
+    Every level is faded in and then held for equally many steps; level 0 is only held. Growing takes the
+    first half of the budget. In the second half only the finest level is trained, since there the weights
+    are averaged, and learning rate and penalties end. (In the paper growing takes 35 % of the images for
+    32 pixels, 85 % for 1024.)
     """
-    part = min(2 * progress, 1.0) * 2 * (levels - 1)  # level 0, then two parts for each level, held at the last part's end
+    part = min(2 * progress, 1.0) * 2 * (levels - 1)  # two parts for each level after level 0
     return part // 2 + max(part % 2 - 1, 0.0)
 
 
 def level_and_alpha(growth: float | None, levels: int) -> tuple[int, float]:
-    """The level whose size is worked at, and its share in the output: 2.25 -> (3, 0.25), 2.0 -> (2, 1.0)."""
+    """The level in work, and its weight in the output: 2.25 -> (3, 0.25), 2.0 -> (2, 1.0)."""
     if growth is None:
         return levels - 1, 1.0
     level = min(math.ceil(growth), levels - 1)
@@ -52,17 +54,17 @@ def level_and_alpha(growth: float | None, levels: int) -> tuple[int, float]:
 
 
 def up(x: Tensor, size: tuple[int, int]) -> Tensor:
-    """To the next finer size by nearest neighbour: each pixel twice, the last one once where a side is odd."""
+    """To the next finer size by nearest neighbour; if a side is odd, its last pixel is not doubled."""
     return F.interpolate(x, size=size, mode="nearest")
 
 
 def down(x: Tensor) -> Tensor:
-    """To the next coarser size by averaging 2 x 2 pixels; where a side is odd, its last pixels are averaged with none."""
+    """To the next coarser size by averaging 2 x 2 pixels; fewer at the end of an odd side."""
     return F.avg_pool2d(x, 2, ceil_mode=True)
 
 
 def shrink(x: Tensor, growth: float | None, sizes: Sequence[tuple[int, int]]) -> Tensor:
-    """Real images (B, C, H, W) as the critic sees them at this growth: (B, C, h, w), h x w the size of its level.
+    """Real images (B, C, H, W) at the size of the growth's level: (B, C, h, w), the critic's input.
 
     While a level fades in, its detail does too: (1 - alpha) up(down(x)) + alpha x.
     """
@@ -72,7 +74,7 @@ def shrink(x: Tensor, growth: float | None, sizes: Sequence[tuple[int, int]]) ->
     return x if alpha == 1 else torch.lerp(up(down(x), sizes[level]), x, alpha)
 
 
-# -- layers -----------------------------------------------------------------------------------------------------
+# -- layers --------------------------------------------------------------------------------------
 
 
 class Scale(nn.Module):
@@ -87,9 +89,9 @@ class Scale(nn.Module):
 
 
 def equalised(layer: nn.Module, gain: float, fan_in: int | None = None) -> nn.Module:
-    """``layer`` at equalised learning rate (section 4.1): weights from N(0, 1), multiplied by gain / sqrt(fan_in) in use.
+    """``layer`` with equalised learning rate (section 4.1): N(0, 1) weights x gain / sqrt(fan_in).
 
-    A step of Adam, which is of one size for all weights, then moves every layer by the same share of its scale.
+    A step of Adam, equally large for all weights, then changes all layers by the same share of their scale.
     """
     nn.init.normal_(layer.weight)
     if layer.bias is not None:
@@ -100,20 +102,20 @@ def equalised(layer: nn.Module, gain: float, fan_in: int | None = None) -> nn.Mo
 
 
 def batch_std(h: Tensor) -> Tensor:
-    """Features (B, C, H, W) -> (B,): how much those of an example's group differ, so that D sees a collapse (section 3).
+    """Standard deviation of the features (B, C, H, W) within groups: (B,), to detect collapse (section 3).
 
-    Standard deviation over the group of each feature at each pixel, averaged to one number for the group. Any batch will
-    do: of m groups of four or more, example i is in group i mod m. From 8 examples on m is even, so that real and fake
+    That of each feature at each pixel over the group, averaged to one number for the group. Example i is
+    in group i mod m, of m groups of four or more. From 8 examples on m is even, so that real and fake
     ones that come in turn are not mixed; fewer are one group. A group of one has deviation 0.
     """
     n = len(h)
     m = 2 * (n // 8) or 1
     k = math.ceil(n / m)
-    there = (torch.arange(k * m, device=h.device) < n).view(k, m, 1)
-    h = rows(h).to(torch.promote_types(h.dtype, torch.float32))  # squares are never summed in bfloat16
+    exists = (torch.arange(k * m, device=h.device) < n).view(k, m, 1)
+    h = rows(h).to(torch.promote_types(h.dtype, torch.float32))  # no sums of squares in bfloat16
     h = F.pad(h, (0, 0, 0, k * m - n)).view(k, m, -1)
-    mean = h.sum(0) / there.sum(0)
-    variance = (there * (h - mean).square()).sum(0) / there.sum(0)
+    mean = h.sum(0) / exists.sum(0)
+    variance = (exists * (h - mean).square()).sum(0) / exists.sum(0)
     return (variance + 1e-8).sqrt().mean(1).repeat(k)[:n]
 
 
@@ -123,11 +125,13 @@ def rows(h: Tensor) -> Tensor:
 
 
 class Block(nn.Module):
-    """3 x 3 convolutions through the given numbers of channels, each with a leaky rectifier and, if asked, pixel norm."""
+    """3 x 3 convolutions, each with a leaky rectifier and optionally pixel norm."""
 
     def __init__(self, *channels: int, norm: bool = False):
         super().__init__()
-        self.layers = nn.ModuleList(equalised(nn.Conv2d(a, b, 3, padding=1), RELU) for a, b in zip(channels, channels[1:]))
+        self.layers = nn.ModuleList(
+            equalised(nn.Conv2d(a, b, 3, padding=1), RELU) for a, b in zip(channels, channels[1:])
+        )
         self.norm = norm
 
     def forward(self, h: Tensor) -> Tensor:
@@ -142,55 +146,79 @@ def channels_of(width: int, levels: int) -> list[int]:
     return [min(width * 2**i, 8 * width) for i in range(levels)][::-1]
 
 
-# -- the two networks -------------------------------------------------------------------------------------------
+# -- the two networks ----------------------------------------------------------------------------
 
 
 class ProgressiveGenerator(nn.Module):
     """z (B, latent_dim), label as one-hot (B, K) or None -> x (B, C, H, W), not squashed."""
 
-    def __init__(self, latent_dim: int, shape: tuple[int, int, int], width: int, n_classes: int = 0):
+    def __init__(
+        self, latent_dim: int, shape: tuple[int, int, int], width: int, n_classes: int = 0
+    ):
         super().__init__()
         self.sizes = level_sizes(shape)
         channels = channels_of(width, len(self.sizes))
-        self.stem = equalised(nn.Linear(latent_dim + n_classes, channels[0] * math.prod(self.sizes[0])), RELU)
+        self.stem = equalised(
+            nn.Linear(latent_dim + n_classes, channels[0] * math.prod(self.sizes[0])), RELU
+        )
         self.blocks = nn.ModuleList([Block(channels[0], channels[0], norm=True)])
         self.blocks.extend(Block(a, b, b, norm=True) for a, b in zip(channels, channels[1:]))
-        self.to_image = nn.ModuleList(equalised(nn.Conv2d(c, shape[0], 1), LINEAR) for c in channels)
+        self.to_image = nn.ModuleList(
+            equalised(nn.Conv2d(c, shape[0], 1), LINEAR) for c in channels
+        )
 
-    def forward(self, z: Tensor, label: Tensor | None = None, growth: float | None = None) -> Tensor:
-        """At the full size, whatever the growth: a coarser level's image is enlarged by nearest neighbour."""
+    def forward(
+        self, z: Tensor, label: Tensor | None = None, growth: float | None = None
+    ) -> Tensor:
+        """At the full size, whatever the growth: a coarser level's image is enlarged by nearest
+        neighbour.
+        """
         x = self.forward_at(z, label, growth)
         level, _ = level_and_alpha(growth, len(self.sizes))
         for size in self.sizes[level + 1 :]:
             x = up(x, size)
         return x
 
-    def forward_at(self, z: Tensor, label: Tensor | None = None, growth: float | None = None) -> Tensor:
+    def forward_at(
+        self, z: Tensor, label: Tensor | None = None, growth: float | None = None
+    ) -> Tensor:
         """(B, C, h, w), the size of the level that is worked at."""
         level, alpha = level_and_alpha(growth, len(self.sizes))
         h = pixel_norm(z) if label is None else torch.cat([pixel_norm(z), pixel_norm(label)], 1)
         h = self.stem(h).view(len(z), *self.sizes[0], -1).permute(0, 3, 1, 2)  # channels last
         h = self.blocks[0](pixel_norm(leaky(h)))
         for block, size in zip(self.blocks[1 : level + 1], self.sizes[1:]):
-            before, h = h, block(up(h, size))
+            before = h
+            h = block(up(h, size))
         x = self.to_image[level](h)
-        return x if alpha == 1 else torch.lerp(up(self.to_image[level - 1](before), self.sizes[level]), x, alpha)
+        if alpha == 1:
+            return x
+        coarse = up(self.to_image[level - 1](before), self.sizes[level])
+        return torch.lerp(coarse, x, alpha)
 
 
 class ProgressiveCritic(Critic):
-    """x (B, C, h, w) at the size of the growth's level, label as one-hot (B, K) or None -> a score (B,)."""
+    """x (B, C, h, w) at the size of the growth's level, label as one-hot (B, K) or None -> a score
+    (B,).
+    """
 
-    def __init__(self, shape: tuple[int, int, int], width: int, n_classes: int = 0, dims: int = 128):
+    def __init__(
+        self, shape: tuple[int, int, int], width: int, n_classes: int = 0, dims: int = 128
+    ):
         super().__init__(dims, n_classes)
         sizes = level_sizes(shape)
         channels = channels_of(width, len(sizes))
-        self.from_image = nn.ModuleList(equalised(nn.Conv2d(shape[0], c, 1), RELU) for c in channels)
+        self.from_image = nn.ModuleList(
+            equalised(nn.Conv2d(shape[0], c, 1), RELU) for c in channels
+        )
         self.blocks = nn.ModuleList([Block(channels[0] + 1, channels[0])])
         self.blocks.extend(Block(b, b, a) for a, b in zip(channels, channels[1:]))
         self.join = equalised(nn.Linear(channels[0] * math.prod(sizes[0]), dims), RELU)
         equalised(self.score, LINEAR)
         if self.project is not None:
-            equalised(self.project, LINEAR, fan_in=dims)  # the sum of <embedding of y, features> has this many terms
+            equalised(
+                self.project, LINEAR, fan_in=dims
+            )  # <embedding of y, features> has dims terms
 
     def features(self, x: Tensor, growth: float | None = None) -> Tensor:
         level, alpha = level_and_alpha(growth, len(self.blocks))
@@ -206,4 +234,5 @@ class ProgressiveCritic(Critic):
     def read(self, x: Tensor, level: int) -> Tensor:
         """Images at a level's size -> its features."""
         h = self.from_image[level](x.to(memory_format=torch.channels_last))
-        return leaky(h.to(memory_format=torch.channels_last))  # of one channel the convolution cannot tell the order
+        # With one channel the memory order of the convolution's output is ambiguous.
+        return leaky(h.to(memory_format=torch.channels_last))

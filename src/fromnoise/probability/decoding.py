@@ -1,7 +1,8 @@
-"""From log p of the next symbol (n, V) to a choice of it (n,).
+"""Sampling of the next symbol (n,) from its log probabilities (n, V).
 
-A filter maps log p (nats, -inf: forbidden) to log p up to a constant in each row. All is done in float64 on the CPU,
-where sums are sequential, so that every machine chooses the same symbol from the same numbers, and none of probability 0.
+A filter maps log p (nats, -inf: excluded) to log p up to a constant in each row. All computations
+are in float64 on the CPU, where sums are sequential: every machine draws the same symbol from the
+same numbers, and never one of probability 0.
 """
 
 import math
@@ -13,33 +14,58 @@ from torch import Tensor
 from ..core.config import BaseConfig
 from ..core.errors import DataError
 
-RECENT = 64  # symbols that the repetition penalty looks back on
+RECENT = 64  # symbols that the repetition penalty applies to
 
 
 class DecodingOptions(BaseConfig):
-    """How the next symbol is chosen; the defaults leave the model's own distribution as it is."""
+    """How the next symbol is drawn; the defaults leave the model's distribution unchanged."""
 
-    temperature: float = Field(1.0, ge=0, le=100, description="p^(1/temperature), normalised; 0 takes the most likely symbol")
+    temperature: float = Field(
+        1.0,
+        ge=0,
+        le=100,
+        description="p^(1/temperature), normalised; 0 takes the most likely symbol",
+    )
     top_k: int = Field(0, ge=0, description="only the k most likely symbols; 0: all")
-    top_p: float = Field(1.0, gt=0, le=1, description="only the fewest symbols that have this probability together (nucleus)")
-    min_p: float = Field(0.0, ge=0, le=1, description="only symbols at least so probable, as a share of the most likely one")
-    repetition_penalty: float = Field(1.0, ge=1, le=100, description=f"makes the last {RECENT} symbols less likely; 1: does not")
+    top_p: float = Field(
+        1.0,
+        gt=0,
+        le=1,
+        description="only the fewest symbols that have this probability together (nucleus)",
+    )
+    min_p: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="only symbols at least so probable, as a share of the most likely one",
+    )
+    repetition_penalty: float = Field(
+        1.0, ge=1, le=100, description=f"makes the last {RECENT} symbols less likely; 1: does not"
+    )
 
 
-def choose(log_p: Tensor, history: Tensor | None, options: DecodingOptions, u: Tensor) -> Tensor:
-    """The next symbol of each row, (n,) int64, a function of this row's numbers only.
+def choose_symbol(
+    log_p: Tensor, history: Tensor | None, options: DecodingOptions, u: Tensor
+) -> Tensor:
+    """The next symbol of each row, (n,) int64; rows do not depend on each other.
 
-    log_p (n, V) nats; history (n, H): the symbols before, -1 where there is none; u (n,) uniform in [0, 1), float64.
-    Raises DataError where the model gave no distribution (NaN, or probability 0 to all).
+    log_p (n, V) nats; history (n, H): the symbols before, -1 where there is none; u (n,) uniform
+    in [0, 1), float64. Raises DataError if a row is no distribution (NaN, or all of it 0).
     """
-    return draw(filtered(log_p, history, options), u).to(log_p.device)
+    return inverse_cdf(filtered_log_p(log_p, history, options), u).to(log_p.device)
 
 
-def filtered(log_p: Tensor, history: Tensor | None, options: DecodingOptions) -> Tensor:
-    """log of what is drawn from, (n, V) float64 nats, normalised: penalty, temperature, top-k, top-p, min-p, in this order."""
+def filtered_log_p(log_p: Tensor, history: Tensor | None, options: DecodingOptions) -> Tensor:
+    """log of the distribution that is sampled, (n, V) float64 nats, normalised.
+
+    Filters are applied in this order: repetition penalty, temperature, top-k, top-p, min-p.
+    """
     log_p = log_p.detach().cpu().double()
     if not bool(torch.isfinite(log_p.amax(1)).all()):
-        raise DataError("the model gives no probabilities of the next symbol (NaN, or 0 for all): it diverged; use an earlier --checkpoint")
+        raise DataError(
+            "the model gives no probabilities of the next symbol (NaN, or 0 for all): "
+            "it diverged; use an earlier --checkpoint"
+        )
     if history is not None:
         log_p = repetition_penalty(log_p, history.cpu(), options.repetition_penalty)
     log_p = temperature(log_p, options.temperature)
@@ -47,37 +73,41 @@ def filtered(log_p: Tensor, history: Tensor | None, options: DecodingOptions) ->
     return log_p.log_softmax(1)
 
 
-def draw(log_p: Tensor, u: Tensor) -> Tensor:
-    """Inverse of the cumulative distribution at u: the first symbol where it exceeds u, (n,)."""
-    cumulative = log_p.softmax(1).cumsum(1)                           # n V
+def inverse_cdf(log_p: Tensor, u: Tensor) -> Tensor:
+    """The first symbol at which the cumulative distribution exceeds u, (n,)."""
+    cumulative = log_p.softmax(1).cumsum(1)  # n V
     total = cumulative[:, -1:]
-    below = torch.minimum(u[:, None].cpu().double() * total, total.nextafter(torch.zeros_like(total)))
-    return torch.searchsorted(cumulative, below, right=True)[:, 0]    # P(s-1) <= below < P(s): p(s) > 0
+    below_total = total.nextafter(torch.zeros_like(total))
+    target = torch.minimum(u[:, None].cpu().double() * total, below_total)
+    # P(s - 1) <= target < P(s), so p(s) > 0
+    return torch.searchsorted(cumulative, target, right=True)[:, 0]
 
 
 def temperature(log_p: Tensor, value: float) -> Tensor:
-    """log p / temperature. Its limit at 0 is all on the most likely symbol, the first of equal ones."""
-    top = log_p.amax(1, keepdim=True)
+    """log p / temperature. At 0 its limit: all mass on the most likely symbol, the first if equal."""
     if value == 0:
         return torch.full_like(log_p, -math.inf).scatter(1, log_p.argmax(1, keepdim=True), 0.0)
-    return (log_p - top) / value  # the top first: no temperature is too small
+    return (log_p - log_p.amax(1, keepdim=True)) / value  # finite for any temperature
 
 
 def top_k(log_p: Tensor, k: int) -> Tensor:
-    """Keeps exactly k symbols, of equal ones those with the smaller numbers; 0, or V and more: all (Fan et al. 2018)."""
+    """Keeps exactly k symbols (Fan et al. 2018), of equal ones the smaller numbers; 0 or k >= V:
+    all.
+    """
     if not 0 < k < log_p.shape[1]:
         return log_p
     return log_p.scatter(1, _most_likely_first(log_p)[:, k:], -math.inf)
 
 
 def top_p(log_p: Tensor, mass: float) -> Tensor:
-    """The nucleus: the fewest symbols whose probabilities add up to ``mass`` or more (Holtzman et al. 2020, eq. 2)."""
+    """The nucleus: the fewest symbols with ``mass`` together or more (Holtzman et al. 2020, eq. 2)."""
     if mass >= 1:
         return log_p
     order = _most_likely_first(log_p)
     p = log_p.softmax(1).gather(1, order)
-    enough = p.cumsum(1) - p >= mass * (1 - 1e-9)  # before this symbol; a sum that rounding left below mass is enough
-    return log_p.scatter(1, order, log_p.gather(1, order).masked_fill(enough, -math.inf))
+    # A symbol is excluded if those before it have enough mass; rounding may leave their sum below.
+    excluded = p.cumsum(1) - p >= mass * (1 - 1e-9)
+    return log_p.scatter(1, order, log_p.gather(1, order).masked_fill(excluded, -math.inf))
 
 
 def min_p(log_p: Tensor, share: float) -> Tensor:
@@ -88,10 +118,11 @@ def min_p(log_p: Tensor, share: float) -> Tensor:
 
 
 def repetition_penalty(log_p: Tensor, history: Tensor, penalty: float) -> Tensor:
-    """Divides the logits of the last RECENT symbols of history (n, H) by ``penalty`` (Keskar et al. 2019, section 4.1).
+    """Divides the logits of the last RECENT symbols of history (n, H) by ``penalty``.
 
-    log p gives logits up to a constant only. Here they have mean 0, as a network's do, and negative ones are multiplied,
-    since a division would raise them. -1 in the history stands for no symbol.
+    After Keskar et al. 2019, section 4.1. log p gives logits up to a constant only: here their mean
+    is 0, as for most networks, and negative ones are multiplied, since a division would raise them.
+    -1 in the history stands for no symbol.
     """
     if penalty == 1 or history.shape[1] == 0:
         return log_p
@@ -100,8 +131,10 @@ def repetition_penalty(log_p: Tensor, history: Tensor, penalty: float) -> Tensor
     mean = log_p.where(possible, 0.0).sum(1, keepdim=True) / possible.sum(1, keepdim=True)
     logits = log_p - mean
     recent = history[:, -RECENT:]
-    seen = torch.zeros(n, V + 1, dtype=torch.bool).scatter(1, recent.where(recent >= 0, V), True)[:, :V]
-    return torch.where(seen, torch.where(logits > 0, logits / penalty, logits * penalty), logits)
+    occurs = torch.zeros(n, V + 1, dtype=torch.bool)  # column V: no symbol
+    occurs = occurs.scatter(1, recent.where(recent >= 0, V), True)[:, :V]
+    penalised = torch.where(logits > 0, logits / penalty, logits * penalty)
+    return torch.where(occurs, penalised, logits)
 
 
 def _most_likely_first(log_p: Tensor) -> Tensor:

@@ -16,6 +16,12 @@ def reparameterise(mu: Tensor, logvar: Tensor, eps: Tensor) -> Tensor:
     return mu + (0.5 * logvar).exp() * eps
 
 
+def truncated_normal(u: Tensor, limit: float) -> Tensor:
+    """Draws from N(0, 1) within +-limit, from u uniform in [0, 1), same shape (inverse transform)."""
+    mass = math.erf(limit / math.sqrt(2))
+    return math.sqrt(2) * torch.erfinv((2 * u - 1) * mass)
+
+
 def log_normal(z: Tensor, mu: Tensor | float = 0.0, logvar: Tensor | float = 0.0) -> Tensor:
     """log N(z; mu, exp(logvar)) for each component, nats, same shape as z."""
     if isinstance(mu, float) and isinstance(logvar, float) and mu == logvar == 0:
@@ -24,7 +30,9 @@ def log_normal(z: Tensor, mu: Tensor | float = 0.0, logvar: Tensor | float = 0.0
     return -0.5 * (LOG_2PI + logvar + (z - mu).square() * (-logvar).exp())
 
 
-def kl_normal(mu_q: Tensor, logvar_q: Tensor, mu_p: Tensor | float = 0.0, logvar_p: Tensor | float = 0.0) -> Tensor:
+def kl_normal(
+    mu_q: Tensor, logvar_q: Tensor, mu_p: Tensor | float = 0.0, logvar_p: Tensor | float = 0.0
+) -> Tensor:
     """KL(N(mu_q, exp(logvar_q)) || N(mu_p, exp(logvar_p))) for each component, nats.
 
     With p = N(0, 1) it is the lecture's 1/2 (Sigma + mu^2 - 1 - log Sigma).

@@ -1,7 +1,7 @@
-"""p(x | z): what a decoder's outputs mean, and how well they explain x.
+"""Likelihoods p(x | z), given the outputs of a decoder.
 
-A likelihood turns the decoder's output ``params`` (B, *shape) and a learned ``logvar`` (broadcast to it) into
-nats for each component (B, *shape), a mean and a draw. x is in the model's range: images in [-1, 1].
+A likelihood turns the decoder's output ``params`` (B, *shape) and a learned ``logvar`` (broadcast to it)
+into -log p in nats for each component (B, *shape), a mean and a sample. Images are in [-1, 1].
 """
 
 import math
@@ -11,16 +11,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..core.errors import UsageError
 from ..core.rng import Rng
 from ..core.spec import DataSpec
 from .cells import Cells
 from .gaussian import log_normal
 
-Name = Literal["bernoulli", "gaussian", "logistic", "table"]
+LikelihoodName = Literal["bernoulli", "gaussian", "logistic", "table"]
 
 
 class Bernoulli:
-    """Binary pixels. nats = softplus(l) - x l for logits l. On grey values: the cross-entropy, no likelihood."""
+    """Binary pixels: softplus(l) - x l nats for logits l. On grey values it is a cross-entropy
+    only.
+    """
 
     continuous = False
 
@@ -41,8 +44,8 @@ class Bernoulli:
 class Gaussian:
     """N(params, exp(logvar)): learned variances that depend on no input ("sigma-VAE", Rybkin et al. 2021).
 
-    logvar comes from the caller and broadcasts against x: one number for all components, or one for each (``Scale`` of
-    families/vae.py has one for each channel of images or column of vectors).
+    logvar comes from the caller and broadcasts against x: one number for all components, or one for each
+    (``OutputScale`` of nets/latent.py has one for each channel of images or column of vectors).
     """
 
     continuous = True
@@ -76,9 +79,10 @@ class Logistic:
         inverse_scale = (-0.5 * logvar).exp()
         upper = (x + self.half - params) * inverse_scale
         lower = (x - self.half - params) * inverse_scale
-        # log(S(u) - S(l)) = log S(u) + log S(-l) + log(1 - exp(l - u)): no difference of nearly equal numbers
+        # log(S(u) - S(l)) = log S(u) + log S(-l) + log(1 - exp(l - u)), without cancellation
         inside = F.softplus(-upper) + F.softplus(lower) - torch.log(-torch.expm1(lower - upper))
-        low, high = F.softplus(-upper), F.softplus(lower)
+        low = F.softplus(-upper)
+        high = F.softplus(lower)
         return torch.where(x <= -1 + self.half, low, torch.where(x >= 1 - self.half, high, inside))
 
     def mean(self, params: Tensor, logvar: Tensor) -> Tensor:
@@ -99,7 +103,8 @@ class Table:
     continuous = False
 
     def __init__(self, spec: DataSpec):
-        self.blocks, self.cells = spec.blocks or (1,) * spec.dims, Cells(spec)
+        self.blocks = spec.blocks or (1,) * spec.dims
+        self.cells = Cells(spec)
 
     def split(self, *tensors: Tensor):
         """The blocks of each tensor (.., D), side by side."""
@@ -107,7 +112,9 @@ class Table:
 
     def nll(self, params: Tensor, x: Tensor, logvar: Tensor) -> Tensor:
         parts = [
-            -log_normal(target, part, scale) if part.shape[1] == 1 else -(target * part.log_softmax(1))
+            -log_normal(target, part, scale)
+            if part.shape[1] == 1
+            else -(target * part.log_softmax(1))
             for part, target, scale in self.split(params, x, logvar)
         ]
         nll = torch.cat(parts, 1)
@@ -117,7 +124,9 @@ class Table:
         return torch.where(self.cells.is_cell.to(x.device), -mass, nll)
 
     def mean(self, params: Tensor, logvar: Tensor) -> Tensor:
-        return torch.cat([part if part.shape[1] == 1 else part.softmax(1) for (part,) in self.split(params)], 1)
+        return torch.cat(
+            [part if part.shape[1] == 1 else part.softmax(1) for (part,) in self.split(params)], 1
+        )
 
     def draw(self, params: Tensor, logvar: Tensor, rng: Rng) -> Tensor:
         parts = []
@@ -134,17 +143,45 @@ class Table:
 LIKELIHOODS = {"bernoulli": Bernoulli, "gaussian": Gaussian, "logistic": Logistic, "table": Table}
 
 
-def suited(spec: DataSpec) -> Name:
-    """The likelihood that fits the data: binary -> bernoulli, levels -> logistic, categories or cells -> table, else Gaussian."""
+def default_likelihood(spec: DataSpec) -> LikelihoodName:
+    """Binary images: bernoulli; levels: logistic; categories or cells: table; else gaussian."""
     if spec.kind == "image":
         return "bernoulli" if spec.levels == 2 else "logistic"
     return "table" if any(block > 1 for block in spec.blocks) or spec.has_cells else "gaussian"
 
 
-def dequantisation_nats(spec: DataSpec) -> float:
-    """log of the volume of one cell, of levels or of a table's grid: what turns a density into a probability, in nats.
+def likelihood_for(spec: DataSpec, name: str) -> LikelihoodName:
+    """``name``, or for "auto" the likelihood that fits the data. Raises UsageError."""
+    suited = default_likelihood(spec)
+    if name == "auto":
+        return suited
+    if name in ("bernoulli", "logistic") and spec.kind != "image":
+        raise UsageError(f"--likelihood {name} is for images: use {suited} for this data")
+    if name == "table" and spec.kind != "vector":
+        raise UsageError(
+            "--likelihood table is for tables: use bernoulli, gaussian or logistic for images"
+        )
+    return name
 
-    With x + u, u uniform over the cell, E log p(x + u) + this is a lower bound on log P(x) (Theis et al. 2016).
+
+def why_no_density(name: str, spec: DataSpec) -> str:
+    """Why this p(x | z) is not normalised over data of this form, or an empty string."""
+    if name == "bernoulli" and spec.levels != 2:
+        return (
+            "cross-entropy on grey values is no likelihood: "
+            "use --binarise dynamic or --likelihood logistic"
+        )
+    if name == "gaussian" and any(block > 1 for block in spec.blocks):
+        return (
+            "a density over one-hot columns is no probability of a category: use --likelihood table"
+        )
+    return ""
+
+
+def dequantisation_nats(spec: DataSpec) -> float:
+    """log of the volume of one cell, of levels or of a table's grid, nats.
+
+    For u uniform over the cell, E log p(x + u) + this is a lower bound on log P(x) (Theis et al. 2016).
     """
     if spec.has_cells:
         return Cells(spec).log_volume()

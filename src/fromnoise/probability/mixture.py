@@ -1,4 +1,6 @@
-"""A Gaussian mixture with full covariances, as tensors inside a model: fitted by scikit-learn, saved with the weights."""
+"""A Gaussian mixture with full covariances, fitted by scikit-learn and saved with a model's
+weights.
+"""
 
 import math
 import warnings
@@ -35,23 +37,34 @@ class GaussianMixture(nn.Module):
         data = z.detach().cpu().double().numpy()
         components = min(len(self.means), max(1, len(data) // 4))
         spread = max(float(data.var(0).mean()), 1e-12)
-        em = EM(components, random_state=rng.key("mixture") % 2**32, reg_covar=1e-5 * spread, max_iter=200)
-        # one thread: k-means adds up what its threads found in the order in which they arrive
+        em = EM(
+            components,
+            random_state=rng.key("mixture") % 2**32,
+            reg_covar=1e-5 * spread,
+            max_iter=200,
+        )
+        # One thread: k-means adds the results of its threads in the order of their arrival.
         with warnings.catch_warnings(), threadpool_limits(1):
             warnings.simplefilter("ignore", ConvergenceWarning)
             em.fit(data)
         factors = np.linalg.cholesky(em.covariances_ + extra_variance * np.eye(data.shape[1]))
-        pad = len(self.means) - components  # fewer components than asked for: the rest get no weight
+        pad = len(self.means) - components  # components without weight, if there are few rows
         weights = np.log(np.maximum(em.weights_, 1e-300))
         self.log_weights.copy_(torch.from_numpy(np.concatenate([weights, np.full(pad, -math.inf)])))
-        self.means.copy_(torch.from_numpy(np.concatenate([em.means_, np.zeros((pad, data.shape[1]))])))
-        self.factors.copy_(torch.from_numpy(np.concatenate([factors, np.tile(np.eye(data.shape[1]), (pad, 1, 1))])))
+        self.means.copy_(
+            torch.from_numpy(np.concatenate([em.means_, np.zeros((pad, data.shape[1]))]))
+        )
+        self.factors.copy_(
+            torch.from_numpy(np.concatenate([factors, np.tile(np.eye(data.shape[1]), (pad, 1, 1))]))
+        )
 
     def sample(self, n: int, rng: Rng, temperature: float = 1.0) -> Tensor:
         """n draws (n, D)."""
         which = rng.categories("component", self.log_weights.exp().double().cpu().numpy(), n)
         eps = rng.normal("z", (n, self.means.shape[1]))
-        return self.means[which] + temperature * torch.einsum("nij,nj->ni", self.factors[which], eps)
+        return self.means[which] + temperature * torch.einsum(
+            "nij,nj->ni", self.factors[which], eps
+        )
 
     def log_density(self, z: Tensor) -> Tensor:
         """log p(z), (B,) nats."""

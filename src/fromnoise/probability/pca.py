@@ -1,4 +1,4 @@
-"""Principal components of data that come in batches."""
+"""Principal component analysis of data that come in batches."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -17,7 +17,8 @@ class Components:
     """mean (D,), eigenvalues (K,) of the covariance, largest first, basis (D, K) orthonormal; float64.
 
     rest: mean of the D - K smaller eigenvalues, 0 when there are none.
-    rows: how many rows the eigenvalues and the basis are of, where not all fitted into memory; the mean is of all.
+    rows: the number of rows that eigenvalues and basis are computed from, if not all fit into memory; the
+    mean is of all.
     """
 
     mean: Tensor
@@ -27,28 +28,36 @@ class Components:
     rows: int
 
 
-def principal_components(batches: Callable[[], Iterable[Tensor]], dims: int, size: int, seed: int = 0) -> Components:
-    """The ``size`` leading components of the rows that batches() iterates over, each batch (B, ...) of ``dims`` numbers.
+def principal_components(
+    batches: Callable[[], Iterable[Tensor]], dims: int, size: int, seed: int = 0
+) -> Components:
+    """The ``size`` leading components of the rows of batches(), each batch (B, ...) of ``dims`` numbers.
 
-    Up to 2,048 dimensions exactly, from the covariance in float64. Above that by randomised subspace iteration
-    (Halko et al. 2011) on all rows, or, where they do not fit a gigabyte, on as many as do, drawn by ``seed`` from all of
-    them. Signs are fixed, so that equal data give equal codes.
+    Up to 2,048 dimensions exactly, from the covariance in float64. Above that by randomised subspace
+    iteration (Halko et al. 2011) on all rows, or on as many random rows (``seed``) as fit a gigabyte.
+    Signs are fixed, so that equal data give equal codes.
     """
     size = min(size, dims)
-    n, total = 0, torch.zeros(dims, dtype=torch.float64)
+    n = 0
+    total = torch.zeros(dims, dtype=torch.float64)
     for x in batches():
-        n, total = n + len(x), total + x.flatten(1).cpu().double().sum(0)
-    mean, rows = total / n, n
+        n += len(x)
+        total = total + x.flatten(1).cpu().double().sum(0)
+    mean = total / n
+    rows = n
     if dims <= EXACT:
         covariance = torch.zeros(dims, dims, dtype=torch.float64)
         for x in batches():
             centred = x.flatten(1).cpu().double() - mean
             covariance.addmm_(centred.T, centred, alpha=1 / n)
         values, vectors = torch.linalg.eigh(covariance)
-        values, vectors, variance = values.flip(0)[:size], vectors.flip(1)[:, :size], float(covariance.trace())
+        values = values.flip(0)[:size]
+        vectors = vectors.flip(1)[:, :size]
+        variance = float(covariance.trace())
     else:
         data = _rows_of(batches, mean, n, max(2 * size, ENTRIES // dims), seed)
-        values, vectors, variance, rows = *_randomised(data, size, seed), len(data)
+        values, vectors, variance = _randomised(data, size, seed)
+        rows = len(data)
     values = values.clamp(min=0)
     rest = max(0.0, variance - float(values.sum())) / (dims - size) if size < dims else 0.0
     largest = vectors.gather(0, vectors.abs().argmax(0, keepdim=True))
@@ -56,12 +65,15 @@ def principal_components(batches: Callable[[], Iterable[Tensor]], dims: int, siz
 
 
 def _rows_of(batches, mean: Tensor, n: int, most: int, seed: int) -> Tensor:
-    """All n rows less their mean, or ``most`` of them, each as likely as another: data may be sorted. (rows, D) float32"""
+    """All n rows minus their mean, or ``most`` random ones since data may be sorted: (rows, D)
+    float32.
+    """
     chosen = torch.ones(n, dtype=torch.bool)
     if n > most:
         chosen = torch.zeros(n, dtype=torch.bool)
         chosen[torch.from_numpy(Rng(seed).at("pca").numpy("rows").permutation(n)[:most])] = True
-    rows, done = [], 0
+    rows = []
+    done = 0
     for x in batches():
         rows.append(x.flatten(1).float().cpu()[chosen[done : done + len(x)]] - mean.float())
         done += len(x)
@@ -74,9 +86,14 @@ def _randomised(data: Tensor, size: int, seed: int) -> tuple[Tensor, Tensor, flo
 
     dims = data.shape[1]
     with threadpool_limits(1):
-        _, singular, directions = randomized_svd(data.numpy(), min(size, len(data)), n_iter=6, random_state=seed % 2**32)
-    values, vectors = torch.zeros(size, dtype=torch.float64), torch.eye(dims, size, dtype=torch.float64)
-    found = len(singular)
-    values[:found] = torch.from_numpy(singular.copy()).double().square() / len(data)
-    vectors[:, :found] = torch.from_numpy(directions.copy()).double().T
-    return values, torch.linalg.qr(vectors)[0] if found < size else vectors, float(data.square().sum(dtype=torch.float64) / len(data))
+        _, singular, directions = randomized_svd(
+            data.numpy(), min(size, len(data)), n_iter=6, random_state=seed % 2**32
+        )
+    values = torch.zeros(size, dtype=torch.float64)
+    vectors = torch.eye(dims, size, dtype=torch.float64)
+    rank = len(singular)
+    values[:rank] = torch.from_numpy(singular.copy()).double().square() / len(data)
+    vectors[:, :rank] = torch.from_numpy(directions.copy()).double().T
+    if rank < size:
+        vectors = torch.linalg.qr(vectors)[0]
+    return values, vectors, float(data.square().sum(dtype=torch.float64) / len(data))

@@ -1,77 +1,98 @@
-"""One step of training, the same for every family: which phases are due, and what each of them updates."""
+"""One step of training, the same for every family: which phases are due, and what each updates."""
 
 import math
 from collections.abc import Sequence
 
 import torch
+from torch import Tensor
 
-from ..core.errors import UsageError
-from ..core.family import Family, Phase
+from ..core.family import Family, Loss, Phase, turns
 from ..core.rng import Rng
 from ..data.stream import Stream
-from . import health
+from .monitor import health
 from .settings import TrainConfig
 
 
-def train_step(model: Family, optimizers: dict, stream: Stream, step: int, rng: Rng, config: TrainConfig, factor: float):
-    """One step of the phases that are due: forward, zero_grad, backward, clip, step. Returns its terms and gradient norms.
+def train_step(
+    model: Family,
+    optimizers: dict,
+    stream: Stream,
+    step: int,
+    rng: Rng,
+    config: TrainConfig,
+    factor: float,
+) -> tuple[dict[str, float], dict[str, float]]:
+    """One step of the phases that are due: forward, zero_grad, backward, clip, step.
 
-    Freezing is ``backward(inputs=...)``: parameters outside the phase get no gradient and no update.
+    Returns the terms of the losses and the gradient norm of each phase. factor: of the learning
+    rates. Freezing is ``backward(inputs=...)``: parameters outside the phase get no gradient and no
+    update. Raises DivergedError, before the update, if the loss or the gradient is not finite.
     """
     terms, norms = {}, {}
-    for phase, place in due(model.phases(), step, stream.batches_per_epoch):
+    for phase, first_batch in due_phases(model.phases(), step, stream.batches_per_epoch):
         if model.progress > phase.until:
             continue
         optimizer = optimizers[phase.trains]
         for repeat in range(phase.repeats):
-            batch, key = stream.batch(place + repeat), rng.at("step", step, phase.name, repeat)
+            batch = stream.batch(first_batch + repeat)
+            key = rng.at("step", step, phase.name, repeat)
             key.seed_torch()
-            with torch.autocast(batch.x.device.type, torch.bfloat16, enabled=config.precision == "bfloat16"):
+            with autocast(batch.x.device, config.precision):
                 loss = model.loss(batch, phase.name, key)
             optimizer.zero_grad()
             loss.value.backward(inputs=optimizer.params)
-            norm, value = clip_gradients(optimizer.params, config.clip), float(loss.value.detach())
+            norms[phase.name] = clip_gradients(optimizer.params, config.clip)
             terms |= {name: float(term.detach()) for name, term in loss.terms.items()}
-            norms[phase.name] = norm
-            if not (math.isfinite(norm) and math.isfinite(value)):
-                raise health.NotFinite(step, health.not_finite(terms, value, norm), model)
+            check_finite(loss, terms, norms[phase.name], step, model)
             optimizer.step(factor)
     return terms, norms
 
 
-def due(phases: Sequence[Phase], step: int, batches_per_epoch: int) -> list[tuple[Phase, int]]:
-    """The phases that run at a step, each with the number of its first batch; all batches are taken one after another.
+def autocast(device: torch.device, precision: str) -> torch.autocast:
+    """Mixed precision within it, if the precision is bfloat16."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16")
 
-    Usually every phase at each step. Phases with ``epochs`` take turns: "freeze G and train D for k epochs, then freeze
-    D and train G for m epochs", over and over, so that a turn of an epoch sees each example once.
+
+def check_finite(loss: Loss, terms: dict[str, float], norm: float, step: int, model: Family):
+    """Raises DivergedError. norm: of the gradient."""
+    value = float(loss.value.detach())
+    if not (math.isfinite(norm) and math.isfinite(value)):
+        raise health.NotFinite(step, health.describe_not_finite(terms, value, norm), model)
+
+
+def due_phases(
+    phases: Sequence[Phase], step: int, batches_per_epoch: int
+) -> list[tuple[Phase, int]]:
+    """The phases that run at a step, each with the number of its first batch.
+
+    Usually every phase at each step. Phases with ``epochs`` take turns: "freeze G and train D for k
+    epochs, then freeze D and train G for m epochs", over and over, so that a turn of an epoch sees
+    each example once. Together the phases use all batches, one after another.
     """
-    if not turns(phases, batches_per_epoch):
-        first = step * sum(phase.repeats for phase in phases)
-        places = [first + sum(phase.repeats for phase in phases[:i]) for i in range(len(phases))]
-        return [(phase, place) for phase, place in zip(phases, places) if step % phase.every == 0]
     lengths = turns(phases, batches_per_epoch)
+    if not lengths:
+        due = []
+        first_batch = step * sum(phase.repeats for phase in phases)
+        for phase in phases:
+            if step % phase.every == 0:
+                due.append((phase, first_batch))
+            first_batch += phase.repeats
+        return due
     cycle, step = divmod(step, sum(lengths))
-    place = cycle * sum(length * phase.repeats for phase, length in zip(phases, lengths))
+    first_batch = cycle * sum(length * phase.repeats for phase, length in zip(phases, lengths))
     for phase, length in zip(phases, lengths):
         if step < length:
-            return [(phase, place + step * phase.repeats)]
-        step, place = step - length, place + length * phase.repeats
+            return [(phase, first_batch + step * phase.repeats)]
+        step -= length
+        first_batch += length * phase.repeats
     raise AssertionError
 
 
-def turns(phases: Sequence[Phase], batches_per_epoch: int) -> list[int]:
-    """How many steps each phase's turn takes; empty when phases do not take turns. Raises UsageError for half of both."""
-    if not any(phase.epochs for phase in phases):
-        return []
-    for phase in phases:
-        if not phase.epochs or phase.every != 1:
-            raise UsageError(f"phase {phase.name}: either all phases take turns (epochs above 0, every 1), or none does")
-    return [max(1, round(phase.epochs * batches_per_epoch / phase.repeats)) for phase in phases]
-
-
-def clip_gradients(params: list[torch.Tensor], longest: float) -> float:
-    """Shortens the gradient of all params together to norm ``longest`` if it is longer; returns its norm before."""
+def clip_gradients(params: list[Tensor], longest: float) -> float:
+    """Shortens the gradient of all params together to norm ``longest`` if it is longer; returns its
+    norm before."""
     norm = torch.nn.utils.get_total_norm([p.grad for p in params if p.grad is not None])
-    if norm > longest:  # the library's clip_grad_norm_ multiplies every gradient, every time
+    # the library's clip_grad_norm_ multiplies every gradient, every time
+    if norm > longest:
         torch.nn.utils.clip_grads_with_norm_(params, longest, norm)
     return float(norm)

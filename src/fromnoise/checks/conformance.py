@@ -1,0 +1,63 @@
+"""What every family must hold, ours or a user's: ``fromnoise check FILE.py`` and the tests run this.
+
+Each check trains the family for a few steps on small data that suit it (digits, a 2-D mixture,
+text) and raises AssertionError with a sentence when something does not hold. Data of a kind that
+the family refuses, with a UsageError, are left out.
+"""
+
+from collections.abc import Callable
+
+from .. import families
+from ..core.errors import FromNoiseError
+from . import capability_checks, training_checks
+from .suite import Suite
+
+CHECKS = (
+    training_checks.check_presets,
+    training_checks.check_round_trip,
+    training_checks.check_phases,
+    training_checks.check_loss_is_pure,
+    training_checks.check_learns,
+    capability_checks.check_samples,
+    capability_checks.check_capabilities,
+    capability_checks.check_symbol_predictions,
+    capability_checks.check_labels,
+    capability_checks.check_captions,
+    training_checks.check_resume,
+)
+
+
+def check_family(
+    name: str, on_result: Callable[[dict], None] = lambda result: None, **options
+) -> list[dict]:
+    """Runs all checks; options go to every training (a preset, a network).
+
+    Raises UsageError if the family cannot be loaded.
+    """
+    suite = Suite(families.load(name), options)
+    results = []
+    for check in CHECKS:
+        detail = run_check(check, suite)
+        result = {
+            "check": " ".join(check.__doc__.split()),
+            "ok": detail is None,
+            "detail": detail or "",
+        }
+        on_result(result)
+        results.append(result)
+    return results
+
+
+def run_check(check: Callable[[Suite], None], suite: Suite) -> str | None:
+    """None if the check passes, else what does not hold."""
+    try:
+        check(suite)
+    except (AssertionError, FromNoiseError) as error:
+        return one_line(error)
+    except Exception as error:  # a user's file may raise anything
+        return f"{type(error).__name__}: {one_line(error)}"
+    return None
+
+
+def one_line(error: Exception) -> str:
+    return " ".join(str(error).split())

@@ -1,0 +1,1 @@
+"""Folders of images: listing, splits and classes, decoding."""

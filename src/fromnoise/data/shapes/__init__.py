@@ -1,0 +1,1 @@
+"""The data ``shapes``: captions, random scenes and their drawing."""

@@ -1,0 +1,26 @@
+"""``digits``: 1,797 handwritten digits, 8 x 8 pixels of 17 grey levels. The default.
+
+Bundled with scikit-learn. Source: E. Alpaydin, C. Kaynak, "Optical Recognition of Handwritten
+Digits", UCI, 1998 (its test part).
+"""
+
+import numpy as np
+
+from ..config import DataConfig, refuse_options
+from ..dataset import Dataset, Split
+from ..image_dataset import image_dataset
+from ..splits import split_rows
+
+NAMES = {"digits": "1,797 real handwritten digits, 8x8 grey, 10 classes (bundled)"}
+
+
+def load(name: str, config: DataConfig) -> Dataset:
+    from sklearn.datasets import load_digits
+
+    refuse_options(config, "digits", "binarise", "validation", "test")
+    raw = load_digits()
+    x = raw.images.astype(np.uint8)[:, None]  # (N, 1, 8, 8), levels 0 .. 16
+    y = raw.target.astype(np.int64)
+    rows = split_rows(len(x), config)
+    splits = {part: Split(x[part_rows], y[part_rows], 17) for part, part_rows in rows.items()}
+    return image_dataset(name, splits, "0123456789", config)

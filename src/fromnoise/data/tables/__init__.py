@@ -1,0 +1,1 @@
+"""Tables: reading files, missing cells, types of columns."""

@@ -1,0 +1,1 @@
+"""Texts: documents, their parts, and the token store."""

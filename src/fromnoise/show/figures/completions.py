@@ -1,0 +1,87 @@
+"""Upper halves of images, several completions of each, and the truth."""
+
+import numpy as np
+import torch
+
+from ..conditions import all_of, completes, is_image
+from ..context import FigureContext
+from ..figure import Figure, Section, always
+from ..image_rows import draw_rows, image_cell, row_height
+from ..pixel_symbols import blanked
+from ..style import Drawing, Sheet, plain
+
+
+@torch.no_grad()
+def draw_completions(context: FigureContext, n: int = 10, draws: int = 6) -> Drawing:
+    """Held-out images whose upper half is given, and ``draws`` completions of each."""
+    spec = context.spec
+    batch = context.first(n)
+    n = len(batch)
+    given = max(1, spec.shape[1] // 4 * 2)  # even: a block of two rows is given as a whole
+    samples = _complete(context, batch, given, draws)
+    to_truth = float(np.mean([_difference(one, batch.x, given) for one in samples]))
+    to_each_other = _mean_pairwise_difference(samples, given)
+    measure = "pixels that differ" if spec.levels == 2 else "mean difference of pixels in [0, 1]"
+    note = (
+        f"The upper {given} of {spec.shape[1]} rows of the first {n} {context.split} images are "
+        f"given; the model completes each {draws} times. In the lower part, {measure}: "
+        f"{to_truth:.3f} between a completion and the truth, {to_each_other:.3f} between two "
+        "completions. For a perfect model the two are equal."
+    )
+    if context.conditional:
+        note += " The class is given too."
+    cell = image_cell(spec, n)
+    height = (2 + draws) * row_height(spec, cell) + 12
+    title = f"Completions by {plain(context.loaded.run.name)}"
+    sheet = Sheet(title, note, context.caption("completions"), height)
+    open = np.arange(spec.shape[1])[:, None] >= given + np.zeros((1, spec.shape[2]))
+    true = context.pixels(batch.x)
+    top = draw_rows(sheet, [("given", "", blanked(true, open)), ("true", "", true)], cell)
+    rows = [(f"draw {i}", "", context.pixels(one)) for i, one in enumerate(samples, 1)]
+    draw_rows(sheet, rows, cell, top + 12)
+    numbers = {
+        "rows": list(range(n)),
+        "given": given,
+        "draws": draws,
+        "draw_to_truth": to_truth,
+        "draw_to_draw": to_each_other,
+    }
+    alt = f"The upper halves of {n} images, the true images, and {draws} completions of each."
+    return sheet.finish(numbers, alt)
+
+
+def _complete(context: FigureContext, batch, given: int, draws: int) -> torch.Tensor:
+    """``draws`` completions of each image, (draws, n, *shape)."""
+    n = len(batch)
+    mask = torch.zeros_like(batch.x, dtype=torch.bool)
+    mask[:, :, :given] = True
+    y = batch.y[torch.arange(n).repeat(draws)] if context.conditional else None
+    rng = context.rng("completions").per_row(range(n * draws))
+    options = context.loaded.family.Options()
+    x = batch.x.repeat(draws, 1, 1, 1)
+    completed = context.model.complete(x, mask.repeat(draws, 1, 1, 1), y, options, rng)
+    return completed.view(draws, n, *context.spec.shape)
+
+
+def _difference(a: torch.Tensor, b: torch.Tensor, given: int) -> float:
+    """Mean absolute difference below the given rows, of pixels in [0, 1]."""
+    return float(((a - b) / 2)[..., given:, :].abs().mean())
+
+
+def _mean_pairwise_difference(samples: torch.Tensor, given: int) -> float:
+    differences = []
+    for i in range(len(samples)):
+        for j in range(i):
+            differences.append(_difference(samples[i], samples[j], given))
+    return float(np.mean(differences))
+
+
+FIGURE = Figure(
+    name="completions",
+    about="upper halves of images, several completions, the truth",
+    group="symbols",
+    why_not=all_of(is_image, completes),
+    draw=draw_completions,
+    on_page=always,
+    section=Section("Completions", "Upper halves of held-out images, and several completions.", 90),
+)

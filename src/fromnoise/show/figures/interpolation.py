@@ -1,0 +1,89 @@
+"""Images decoded on the straight line between the codes of two images."""
+
+import torch
+
+from ..conditions import all_of, decodes, encodes, is_image
+from ..context import FigureContext
+from ..figure import Figure
+from ..image_rows import GAP, draw_strip, image_cell, row_height
+from ..style import SOFT, Drawing, Sheet
+
+MAX_SEARCH = 200  # rows that pairs are formed of
+
+
+def pairs(context: FigureContext, count: int) -> list[tuple[int, int]]:
+    """The first disjoint pairs of rows of different classes (one class if conditional)."""
+    split = context.dataset.split(context.split)
+    y = split.labels
+    pairs: list[tuple[int, int]] = []
+    free: list[int] = []
+    for row in range(min(MAX_SEARCH, len(split))):
+        partner = None
+        for other in free:
+            if y is None or (y[row] == y[other]) == context.conditional:
+                partner = other
+                break
+        if partner is None:
+            free.append(row)
+            continue
+        free.remove(partner)
+        pairs.append((partner, row))
+        if len(pairs) == count:
+            break
+    return pairs
+
+
+def has_pair(context: FigureContext) -> str:
+    if pairs(context, 1):
+        return ""
+    return f"it needs two images of different classes in the {context.split} split"
+
+
+@torch.no_grad()
+def draw_interp(context: FigureContext, count: int = 8, steps: int = 10) -> Drawing:
+    rows = pairs(context, count)
+    a = context.rows([pair[0] for pair in rows])
+    b = context.rows([pair[1] for pair in rows])
+    z_a = context.model.encode(a.x, a.y)
+    z_b = context.model.encode(b.x, b.y)
+    t = torch.linspace(0, 1, steps, device=z_a.device)[None, :, None]
+    z = (z_a[:, None] + t * (z_b - z_a)[:, None]).flatten(0, 1)
+    y = a.y.repeat_interleave(steps, 0) if context.conditional else None
+    decoded = context.decode(z, y).view(len(rows), steps, *context.spec.shape)
+    classes = "of the split"
+    if a.labels is not None:
+        classes = "of one class" if context.conditional else "of different classes"
+    note = (
+        f"Left and right: two {context.split} images. Between them: images decoded on the straight "
+        f"line between their codes. The first disjoint pairs of rows {classes}."
+    )
+    cell = image_cell(context.spec, steps + 3, label=0, most=60)
+    line = row_height(context.spec, cell)
+    sheet = Sheet("Interpolation", note, context.caption("interp"), len(rows) * line + 18)
+    middle = 1.35 * cell + GAP
+    right = middle + steps * (cell + GAP) + 0.35 * cell
+    style = {"size": 8, "color": SOFT, "ha": "center"}
+    sheet.add_text(cell / 2, 0, "image", **style)
+    sheet.add_text(middle + steps * (cell + GAP) / 2, 0, "decoded on the line", **style)
+    sheet.add_text(right + cell / 2, 0, "image", **style)
+    for i in range(len(rows)):
+        top = 16 + i * line
+        draw_strip(sheet, context.pixels(a.x[i : i + 1]), cell, 0, top)
+        draw_strip(sheet, context.pixels(decoded[i]), cell, middle, top)
+        draw_strip(sheet, context.pixels(b.x[i : i + 1]), cell, right, top)
+    distance = (z_b - z_a).norm(dim=1).cpu().numpy()
+    numbers = {"pairs": rows, "steps": steps, "distance_of_codes": distance}
+    alt = (
+        f"{len(rows)} rows, each from one {context.split} image to another through {steps} images "
+        "decoded between their codes."
+    )
+    return sheet.finish(numbers, alt)
+
+
+FIGURE = Figure(
+    name="interp",
+    about="between two images, through the codes",
+    group="latents",
+    why_not=all_of(is_image, encodes, decodes, has_pair),
+    draw=draw_interp,
+)

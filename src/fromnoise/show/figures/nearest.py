@@ -1,0 +1,184 @@
+"""Samples nearest to the training set, which may be copies, and samples farthest from it."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from ...evaluate.quality_reference import QualityReference, nearest_training
+from ...evaluate.samples import draw_samples
+from ...measures.memory import nearest
+from ...runs.load import LoadedRun
+from ..conditions import is_image
+from ..context import FigureContext
+from ..figure import Figure, PageRequest, Section
+from ..image_rows import (
+    GAP,
+    LABEL,
+    WIDE_LABEL,
+    draw_rows,
+    draw_strip,
+    image_cell,
+    label_columns,
+    name_row,
+    row_height,
+)
+from ..side_by_side import caption_of, contexts_of, titles_of
+from ..style import SOFT, Drawing, Sheet, drawing, plain, save
+
+SAMPLES = 1000  # among which the nearest and the farthest are searched
+COLUMNS = 8
+HALF = 6  # nearest and farthest samples of each model on a page
+
+
+def _measure_distances(
+    context: FigureContext, quality_reference: QualityReference
+) -> tuple[torch.Tensor, np.ndarray, np.ndarray]:
+    """Samples; the distance to the nearest training example of each, and its row."""
+    x = torch.cat(list(draw_samples(context.loaded, SAMPLES, context.seed).blocks())).cpu()
+    distance, index = nearest_training(quality_reference, x)
+    return x, distance.numpy(), index.numpy()
+
+
+def _train_pixels(context: FigureContext, rows: np.ndarray) -> np.ndarray:
+    return context.pixels(context.dataset.batch("train", rows.tolist()).x)
+
+
+def draw_nearest(context: FigureContext) -> Drawing:
+    """The samples nearest to a training example, and those farthest from all of them."""
+    x, distance, index = _measure_distances(context, context.quality_reference)
+    order = np.argsort(distance, kind="stable")
+    cell = image_cell(context.spec, COLUMNS)
+    features = context.quality_reference.pixels.name.partition("/")[0]
+    note = (
+        f"Of {SAMPLES:,} samples, the {COLUMNS} nearest to a training example (possible copies) "
+        f"and the {COLUMNS} farthest from all of them (possible failures), each above its nearest "
+        f"training example. Distance: Euclidean, in {features}."
+    )
+    sheet = Sheet(
+        f"Nearest training examples of samples of {plain(context.loaded.run.name)}",
+        note,
+        context.caption("nearest"),
+        4 * row_height(context.spec, cell) + 60,
+    )
+    top = 0.0
+    farthest = order[: -COLUMNS - 1 : -1].copy()
+    for name, rows in (("nearest", order[:COLUMNS]), ("farthest", farthest)):
+        pair = [
+            (f"{name} samples", "", context.pixels(x[rows])),
+            ("in the training set", "", _train_pixels(context, index[rows])),
+        ]
+        top = draw_rows(sheet, pair, cell, top)
+        label_columns(sheet, [f"{distance[row]:.2f}" for row in rows], cell, LABEL, top)
+        top += 30
+    numbers = {
+        "samples": order[:COLUMNS].tolist(),
+        "training": index[order[:COLUMNS]].tolist(),
+        "distance": distance[order[:COLUMNS]].tolist(),
+        "median": float(np.median(distance)),
+    }
+    alt = (
+        f"The {COLUMNS} samples nearest to training examples, each above the example, "
+        f"and the {COLUMNS} farthest."
+    )
+    return sheet.finish(numbers, alt)
+
+
+def compare_nearest(
+    runs: Sequence[LoadedRun],
+    titles: Sequence[str] | None = None,
+    *,
+    out: Path,
+    seed: int = 0,
+    split: str = "test",
+    command: str = "",
+    name: str = "nearest",
+    quality_reference: QualityReference | None = None,
+) -> list[Path]:
+    """Images: two rows for each model, its samples above their nearest training examples."""
+    contexts = contexts_of(runs, seed, split, command=command)
+    titles = titles_of(runs, titles)
+    quality_reference = quality_reference or QualityReference(contexts[0].dataset)
+    with drawing():
+        return save(_compare(contexts, titles, quality_reference), out, name)
+
+
+def _compare(
+    contexts: list[FigureContext], titles: list[str], quality_reference: QualityReference
+) -> Drawing:
+    first = contexts[0]
+    cell = image_cell(first.spec, 2 * HALF, label=WIDE_LABEL + 40, most=46)
+    height = 2 * row_height(first.spec, cell) + 12
+    real_median = _median_of_real(quality_reference)
+    features = quality_reference.pixels.name.partition("/")[0]
+    note = (
+        f"Of {SAMPLES:,} samples of each model: left the {HALF} nearest to a training example, "
+        f"right the {HALF} farthest from all of them. Below each: its nearest training example. "
+        f"Held-out real examples have a median distance of {real_median:.2f} ({features})."
+    )
+    caption = caption_of(contexts, "nearest")
+    sheet = Sheet("Nearest training examples", note, caption, len(contexts) * height)
+    numbers = []
+    for i, (context, title) in enumerate(zip(contexts, titles)):
+        numbers.append(_draw_model(sheet, context, title, quality_reference, cell, i * height))
+    alt = "For each model the samples nearest to training examples and those farthest from them."
+    return sheet.finish({"models": numbers, "real_median": real_median}, alt)
+
+
+def _median_of_real(quality_reference: QualityReference) -> float:
+    """Median distance of held-out examples to their nearest training example."""
+    pixels = quality_reference.pixels
+    held_out = quality_reference.features(pixels, "test")[:SAMPLES]
+    train = quality_reference.features(pixels, "train", everything=True)
+    return float(nearest(held_out, train, 1)[0][:, 0].median())
+
+
+def _draw_model(
+    sheet: Sheet,
+    context: FigureContext,
+    title: str,
+    quality_reference: QualityReference,
+    cell: float,
+    top: float,
+) -> dict:
+    x, distance, index = _measure_distances(context, quality_reference)
+    order = np.argsort(distance, kind="stable")
+    line = row_height(context.spec, cell)
+    for column, rows in enumerate((order[:HALF], order[: -HALF - 1 : -1].copy())):
+        left = WIDE_LABEL + column * (HALF * (cell + GAP) + 40)
+        draw_strip(sheet, context.pixels(x[rows]), cell, left, top)
+        draw_strip(sheet, _train_pixels(context, index[rows]), cell, left, top + line)
+    median = float(np.median(distance))
+    right = WIDE_LABEL - 10
+    name_row(sheet, title, f"median {median:.2f}", right, top + line / 2)
+    small = {"size": 7.5, "color": SOFT, "ha": "right", "va": "center"}
+    sheet.add_text(right, top + 1.5 * line, "in the training set", **small)
+    return {"title": title, "median": median, "nearest": distance[order[:HALF]].tolist()}
+
+
+def compare_on_page(page: PageRequest) -> list[Path]:
+    if not page.has_images:
+        return []
+    return compare_nearest(
+        page.runs,
+        page.titles,
+        out=page.out,
+        quality_reference=page.quality_reference,
+        **page.options,
+    )
+
+
+FIGURE = Figure(
+    name="nearest",
+    about="samples nearest to the training set, and farthest from it",
+    group="samples",
+    why_not=is_image,
+    draw=draw_nearest,
+    compare=compare_on_page,
+    section=Section(
+        "Nearest training examples",
+        "A copy equals its training example; a bad sample is far from all of them.",
+        place=30,
+    ),
+)

@@ -1,0 +1,114 @@
+"""Quality of samples, and time, by evaluations of the network."""
+
+import torch
+from torch import Tensor
+
+from ...core.capabilities import Traces, has
+from ...measures.estimate import Estimate
+from ..conditions import is_plane
+from ..context import FigureContext
+from ..evaluations import (
+    Measurement,
+    choose_distance,
+    draw_distance_curve,
+    draw_samples_with,
+    why_no_steps,
+)
+from ..figure import Figure, Section
+from ..image_rows import GAP, draw_strip, label_columns, row_height
+from ..points import extent_of, frame_of, set_bare_frame
+from ..style import MODEL, REAL, WIDTH, Drawing, Sheet, plain
+
+STEPS = (1, 2, 4, 10, 20, 35)
+SAMPLES = {"image": 500, "vector": 2000}  # of each: the figure takes up to a quarter of a minute
+POINTS = 512  # drawn at most
+HEIGHT = 320.0
+LEFT = 440.0  # pixels left of the samples
+
+
+def draw_steps(context: FigureContext) -> Drawing:
+    """Distance to the training examples, and time, by evaluations of DPM-Solver."""
+    n = SAMPLES[context.spec.kind]
+    name, distance, real = choose_distance(context)
+    measurements = []
+    samples = []
+    for steps in STEPS:
+        x, seconds = draw_samples_with(context, n, steps)
+        measurements.append(Measurement(steps, distance(x), seconds))
+        samples.append(x)
+    has_images = context.spec.kind == "image"
+    has_points = not is_plane(context)
+    title = f"Quality by evaluations of the network: {plain(context.loaded.run.name)}"
+    sheet = Sheet(title, _note(context, n, real), context.caption("steps"), HEIGHT)
+    draw_distance_curve(sheet, measurements, real, name, LEFT - 40, HEIGHT)
+    if has_images:
+        _draw_images(sheet, context, samples)
+    elif has_points:
+        _draw_points(sheet, context, samples)
+    numbers = {
+        "metric": name,
+        "n": n,
+        "real": real.value if real else None,
+        "steps": STEPS,
+        "value": [m.distance.value for m in measurements],
+        "interval": [m.distance.interval for m in measurements],
+        "seconds_for_64": [m.seconds for m in measurements],
+    }
+    values = ", ".join(f"{m.distance.value:.3g} at {m.evaluations}" for m in measurements)
+    return sheet.finish(numbers, f"{name} by evaluations of the network: {values}.")
+
+
+def _note(context: FigureContext, n: int, real: Estimate | None) -> str:
+    note = (
+        f"Left: distance of {n:,} samples to the training examples, corrected for bias, with its "
+        "95 % interval; less is better. "
+    )
+    if real and real.value > 0:
+        note += f"Dashed: {real.value:.3g}, of held-out examples. "
+    if context.spec.kind == "image":
+        note += "Right: samples from the same noise; each row is one noise. "
+    elif not is_plane(context):
+        note += "Right: samples. "
+    return note + "Times were measured on this machine."
+
+
+def _draw_images(sheet: Sheet, context: FigureContext, samples: list[Tensor]) -> None:
+    """A column for each number of steps; a row is one noise."""
+    cell = min((WIDTH - LEFT) / len(STEPS) - GAP, 56.0)
+    line = row_height(context.spec, cell)
+    label_columns(sheet, [str(steps) for steps in STEPS], cell, LEFT, 0)
+    for i in range(max(1, min(8, int((HEIGHT - 20) / line)))):
+        row = context.pixels(torch.stack([x[i] for x in samples]).clamp(-1, 1))
+        draw_strip(sheet, row, cell, LEFT, 16 + i * line)
+
+
+def _draw_points(sheet: Sheet, context: FigureContext, samples: list[Tensor]) -> None:
+    points = context.first(POINTS).x.cpu().double().numpy()
+    extent = extent_of(*frame_of(points, 1.2))
+    side = (WIDTH - LEFT - 16) / 3
+    for j, (steps, x) in enumerate(zip(STEPS, samples)):
+        left = LEFT + j % 3 * (side + 8)
+        axes = sheet.add_axes(left, 18 + j // 3 * (side + 24), side, side)
+        axes.scatter(*points.T, s=2, color=REAL, alpha=0.3, linewidths=0)
+        cloud = x[:POINTS].double().numpy()
+        axes.scatter(*cloud.T, s=3, color=MODEL, alpha=0.7, linewidths=0)
+        set_bare_frame(axes, extent, f"{steps} evaluation{'s' * (steps > 1)}")
+
+
+def is_traced(context: FigureContext) -> bool:
+    return has(context.model, Traces)
+
+
+FIGURE = Figure(
+    name="steps",
+    about="quality against the evaluations of the network for a sample",
+    group="noise",
+    why_not=why_no_steps,
+    draw=draw_steps,
+    on_page=is_traced,
+    section=Section(
+        "Quality by number of steps",
+        "The same model with few and with many evaluations of its network for a sample.",
+        place=80,
+    ),
+)

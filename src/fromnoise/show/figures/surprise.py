@@ -1,0 +1,97 @@
+"""The figure ``surprise``: -log2 p of each character of text, or of each pixel of images."""
+
+import math
+
+import numpy as np
+
+from ...core.capabilities import Predicts, has
+from ...inference.text import continue_texts
+from ..colormap import draw_bits_scale, tint
+from ..conditions import all_of, is_predicted_if_text, predicts
+from ..context import FigureContext
+from ..figure import Figure, Section
+from ..style import WIDTH, Drawing, Sheet, plain
+from ..text_cells import (
+    LINE,
+    characters,
+    draw_text,
+    held_out_tokens,
+    lay_out,
+    passage,
+    surprise_of,
+    units,
+)
+from . import surprise_of_images
+from .surprise_of_images import has_pixels_if_image
+
+
+def draw_surprise(context: FigureContext) -> Drawing:
+    if context.spec.kind == "image":
+        return surprise_of_images.draw_surprise(context)
+    return draw_text_surprise(context)
+
+
+def draw_text_surprise(
+    context: FigureContext, rows: int = 12, length: int = 700, most: float = 8.0
+) -> Drawing:
+    """Held-out text above, a sample below; the colour under a character shows its bits."""
+    tokenizer = context.dataset.tokenizer
+    x = held_out_tokens(context)
+    part = passage(context, length)
+    own = continue_texts(context.loaded, length=length, seed=context.seed)[0]
+    held_out_bits = surprise_of(context.model, x, part)
+    own_bits = np.array(own.surprise) / math.log(2)
+    blocks = []
+    numbers = {}
+    for name, symbols, symbol_bits in (
+        (f"held out ({context.split})", x[part.start : part.stop], held_out_bits),
+        ("its own", own.symbols, own_bits),
+    ):
+        text, bits = characters(tokenizer, symbols, symbol_bits)
+        lines = lay_out(text, rows)
+        end = lines[-1].stop
+        mean = float(bits[:end].mean())
+        blocks.append((name, text, bits, lines, mean))
+        numbers[name] = {"text": text[:end], "bits": bits[:end], "bits_per_character": mean}
+    title = f"Surprise of {plain(context.loaded.run.name)}"
+    height = 30 + sum(len(lines) * LINE + 40 for *_, lines, _ in blocks) - 18
+    sheet = Sheet(title, _note(units(tokenizer), most), context.caption("surprise"), height)
+    draw_bits_scale(sheet, WIDTH - 12, 0, "bits per character", most)
+    top = 14.0
+    for name, text, bits, lines, mean in blocks:
+        head = f"{name}: {mean:.2f} bits per character"
+        sheet.add_text(0, top, head, size=9, weight="bold")
+        top = draw_text(sheet, text, lines, 0, top + 18, tint(bits, most)) + 22
+    means = ", ".join(f"{name} {mean:.2f} bits per character" for name, *_, mean in blocks)
+    alt = f"Two passages of text coloured by the surprise of each character: {means}."
+    return sheet.finish(numbers, alt)
+
+
+def _note(unit: str, most: float) -> str:
+    note = (
+        "The colour under a character is its surprise, -log2 p given all characters before it: "
+        f"{most:g} bits is a probability of 1 in {2**most:,.0f}. For a perfect model, real text "
+        "and samples are equally surprising on average."
+    )
+    if unit != "characters":
+        note += f" The symbols are {unit}; the bits of each are shared among its characters."
+    return note
+
+
+def is_text_on_page(context: FigureContext) -> bool:
+    return context.spec.kind == "tokens" and has(context.model, Predicts)
+
+
+FIGURE = Figure(
+    name="surprise",
+    about="the surprise of each character or pixel, -log2 p",
+    group="symbols",
+    why_not=all_of(predicts, is_predicted_if_text, has_pixels_if_image),
+    draw=draw_surprise,
+    on_page=is_text_on_page,
+    section=Section(
+        "Surprise",
+        "The bits of each character, in real text and in samples.",
+        place=100,
+    ),
+)

@@ -1,0 +1,164 @@
+"""Trajectories of points from noise to data, the vector field that moves them, and their clouds."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from matplotlib.axes import Axes
+
+from ..conditions import all_of, denoises, is_plane, traces
+from ..context import FigureContext
+from ..figure import Figure, Section, always
+from ..points import Extent, extent_of, frame_of, set_bare_frame
+from ..style import ACCENT, MODEL, REAL, SOFT, WIDTH, Drawing, Sheet, plain
+from .denoising import format_level
+
+PATHS = 60  # trajectories that are drawn
+POINTS = 512  # of a cloud
+ARROWS = 18  # of the field, in each direction
+FIELD_LEVEL = 0.4  # noise level of the field
+CLOUDS = (1.0, 0.7, 0.45, 0.25, 0.1, 0.0)  # noise levels of the clouds
+
+
+@dataclass
+class VectorField:
+    """grid (N, 2); push (N, 2): the prediction minus the grid point; cloud: noised real points."""
+
+    grid: torch.Tensor
+    push: np.ndarray
+    cloud: np.ndarray
+    extent: Extent
+
+
+@torch.no_grad()
+def draw_trajectories(context: FigureContext) -> Drawing:
+    """Trajectories, the field at one noise level, and the cloud of points at six levels."""
+    states, levels = _trace(context)
+    points = context.first(POINTS).x.cpu().double().numpy()
+    corners = np.quantile(states[0], [0.01, 0.99], axis=0)
+    extent = extent_of(*frame_of(np.concatenate([points, corners]), 1.1))
+    field = _compute_field(context, points)
+    side = (WIDTH - 24) / 2
+    small = (WIDTH - 8 * (len(CLOUDS) - 1)) / len(CLOUDS)
+    title = f"Trajectories from noise to data of {plain(context.loaded.run.name)}"
+    note = _note(len(states) - 1)
+    sheet = Sheet(title, note, context.caption("trajectories"), side + 38 + small + 6)
+    axes = sheet.add_axes(0, 18, side, side)
+    draw_density(axes, context, extent, points)
+    _draw_paths(axes, states)
+    set_bare_frame(axes, extent, "trajectories")
+    axes = sheet.add_axes(side + 24, 18, side, side)
+    _draw_field(axes, field)
+    set_bare_frame(axes, field.extent, f"field at {100 * FIELD_LEVEL:.0f} % noise")
+    for j, level in enumerate(CLOUDS):
+        i = int(np.abs(levels - level).argmin())
+        axes = sheet.add_axes(j * (small + 8), side + 42, small, small)
+        axes.scatter(*points.T, s=2, color=REAL, alpha=0.25, linewidths=0)
+        axes.scatter(*states[i].T, s=3, color=MODEL, alpha=0.7, linewidths=0)
+        set_bare_frame(axes, extent, f"{format_level(levels[i])} noise")
+    numbers = {
+        "steps": len(states) - 1,
+        "ends": states[-1, :PATHS],
+        "starts": states[0, :PATHS],
+        "level": FIELD_LEVEL,
+        "grid": field.grid,
+        "push": field.push,
+    }
+    alt = (
+        f"Trajectories of {PATHS} points from noise to the data, the vector field at "
+        f"{100 * FIELD_LEVEL:.0f} % noise, and clouds of points at {len(CLOUDS)} noise levels."
+    )
+    return sheet.finish(numbers, alt)
+
+
+def _note(steps: int) -> str:
+    return (
+        f"Left: {PATHS} trajectories from noise (○) to a sample (●), {steps} steps. Right: at "
+        f"{100 * FIELD_LEVEL:.0f} % noise, arrows from a point towards the prediction of its data "
+        "point, at a quarter of their length: the velocity of the flow, and up to a drift to the "
+        "middle the score, the direction in which the density of noised data (grey) grows. "
+        f"Below: {POINTS} points on their way."
+    )
+
+
+def _trace(context: FigureContext) -> tuple[np.ndarray, np.ndarray]:
+    """States (moments, POINTS, 2) of points on their way from noise, and their noise levels."""
+    options = context.loaded.family.Options()
+    if "steps" in type(options).model_fields:
+        options = options.model_copy(update={"steps": 50})
+    rng = context.rng("trajectories").per_row(range(POINTS))
+    moments = context.model.trace(POINTS, context.labels(POINTS), options, rng)
+    states = np.stack([m.x.cpu().double().numpy() for m in moments])
+    return states, np.array([m.level for m in moments])
+
+
+def _compute_field(context: FigureContext, points: np.ndarray) -> VectorField:
+    centre, half = frame_of(points, 1.35)
+    ticks = [np.linspace(c - half, c + half, ARROWS + 2)[1:-1] for c in centre]
+    grid = torch.from_numpy(np.stack(np.meshgrid(*ticks), -1).reshape(-1, 2)).float()
+    grid = grid.to(context.loaded.device)
+    y = context.labels(1)
+    if y is not None:
+        y = y.expand(len(grid), *y.shape[1:])
+    goal = context.model.clean(grid, FIELD_LEVEL, y, context.loaded.family.Options())
+    push = (goal - grid).cpu().double().numpy()
+    real = context.first(POINTS).x
+    z = context.rng("field").per_row(range(len(real))).normal("z", real.shape)
+    cloud = context.model.noised(real, FIELD_LEVEL, z).cpu().double().numpy()
+    return VectorField(grid, push, cloud, extent_of(centre, half))
+
+
+def _draw_paths(axes: Axes, states: np.ndarray) -> None:
+    for path in states[:, :PATHS].transpose(1, 0, 2):
+        axes.plot(*path.T, color=MODEL, linewidth=0.8, alpha=0.55)
+    style = {"facecolors": "none", "edgecolors": SOFT, "linewidths": 0.8}
+    axes.scatter(*states[0, :PATHS].T, s=14, zorder=3, **style)
+    axes.scatter(*states[-1, :PATHS].T, s=8, color=MODEL, linewidths=0, zorder=4)
+
+
+def _draw_field(axes: Axes, field: VectorField) -> None:
+    axes.scatter(*field.cloud.T, s=6, color=REAL, alpha=0.35, linewidths=0)
+    axes.quiver(
+        *field.grid.cpu().numpy().T,
+        *(field.push / 4).T,
+        angles="xy",
+        scale_units="xy",
+        scale=1,
+        color=ACCENT,
+        width=0.0032,
+        headwidth=4,
+        headlength=4.5,
+        headaxislength=4,
+        zorder=3,
+    )
+
+
+def draw_density(
+    axes: Axes, context: FigureContext, extent: Extent, points: np.ndarray, cells: int = 200
+) -> None:
+    """Real points, over the true density if it is known."""
+    axes.scatter(*points.T, s=9, color=REAL, alpha=0.25, linewidths=0)
+    if context.dataset.log_density is None:
+        return
+    x = np.linspace(*extent[:2], cells)
+    y = np.linspace(*extent[2:], cells)
+    grid = np.stack(np.meshgrid(x, y), -1).reshape(-1, 2)
+    p = np.exp(context.dataset.log_density(grid)).reshape(cells, cells)
+    style = {"cmap": "Greys", "alpha": 0.55, "interpolation": "bilinear"}
+    top = 1.2 * np.sqrt(p.max())
+    axes.imshow(np.sqrt(p), origin="lower", extent=extent, vmin=0, vmax=top, **style)
+
+
+FIGURE = Figure(
+    name="trajectories",
+    about="trajectories of points from noise to data, and their vector field",
+    group="noise",
+    why_not=all_of(is_plane, traces, denoises),
+    draw=draw_trajectories,
+    on_page=always,
+    section=Section(
+        "From noise to a sample, as trajectories",
+        "The trajectory of each point, and the vector field that moves them.",
+        place=60,
+    ),
+)

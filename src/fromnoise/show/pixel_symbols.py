@@ -1,0 +1,64 @@
+"""Images that are predicted symbol by symbol: which symbol holds which pixel."""
+
+import math
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..core.capabilities import Predicts
+from ..probability.symbols import TALL, WIDE, Blocks
+from .context import FigureContext
+
+OPEN = (186, 202, 230)  # colour of pixels that are not drawn yet; grey would be a pixel value
+AT_ONCE = 2**24  # log-probabilities in memory
+
+
+def has_blocks(model: Predicts) -> bool:
+    """True if a symbol is a block of TALL x WIDE pixels."""
+    return isinstance(getattr(model, "symbols", None), Blocks)
+
+
+def why_no_pixels(context: FigureContext) -> str:
+    if has_blocks(context.model) or context.model.length == context.spec.dims:
+        return ""
+    return "the symbols of this model are not pixels one after another"
+
+
+def has_pixels_if_image(context: FigureContext) -> str:
+    return why_no_pixels(context) if context.spec.kind == "image" else ""
+
+
+def places(model: Predicts, shape: tuple[int, int, int]) -> np.ndarray:
+    """The number of the symbol that completes each pixel, (H, W)."""
+    C, H, W = shape
+    if has_blocks(model):
+        blocks = np.arange(model.length).reshape(H // TALL, W // WIDE)
+        return blocks.repeat(TALL, 0).repeat(WIDE, 1)
+    return np.arange(H * W).reshape(H, W) * C + C - 1
+
+
+@torch.no_grad()
+def pixel_surprise(
+    model: Predicts, x: Tensor, y: Tensor | None, shape: tuple[int, int, int]
+) -> np.ndarray:
+    """-log2 p of each pixel given those before it, (B, H, W) bits; their sum is the image's."""
+    C, H, W = shape
+    rows = max(1, AT_ONCE // (model.length * model.vocabulary))
+    parts = []
+    for i in range(0, len(x), rows):
+        s = model.to_symbols(x[i : i + rows])
+        log_p = model.log_probs(s, None if y is None else y[i : i + rows])  # (b, T, V)
+        if has_blocks(model):
+            within = model.symbols.by_pixel(log_p, s).view(-1, H // TALL, W // WIDE, TALL, WIDE)
+            parts.append(within.transpose(2, 3).reshape(-1, H, W))
+        else:
+            parts.append(log_p.gather(2, s[:, :, None]).view(-1, H, W, C).sum(3))
+    return -torch.cat(parts).cpu().double().numpy() / math.log(2)
+
+
+def blanked(images: np.ndarray, open: np.ndarray) -> np.ndarray:
+    """uint8 images (N, H, W[, 3]) -> (N, H, W, 3), painted over where ``open`` (H, W) is True."""
+    colour = np.repeat(images[..., None], 3, 3) if images.ndim == 3 else images.copy()
+    colour[np.broadcast_to(open, colour.shape[:3])] = OPEN
+    return colour

@@ -1,0 +1,44 @@
+"""Axes for points in the plane."""
+
+import numpy as np
+from matplotlib.axes import Axes
+
+from .style import SOFT
+
+Extent = tuple[float, float, float, float]  # left, right, bottom, top
+
+
+def frame_of(real: np.ndarray, widen: float = 1.15) -> tuple[np.ndarray, float]:
+    """Centre (2,) and half the side of the square that holds the real points (N, 2)."""
+    low = real.min(0)
+    high = real.max(0)
+    return (low + high) / 2, half_side(low, high, widen)
+
+
+def half_side(low: np.ndarray, high: np.ndarray, widen: float) -> float:
+    """Half the side of a square that holds the box from low (2,) to high (2,). Never 0."""
+    half = float((high - low).max()) / 2 * widen
+    return half if half > 1e-6 * max(1.0, float(np.abs([low, high]).max())) else 1.0
+
+
+def extent_of(centre: np.ndarray, half: float) -> Extent:
+    return (centre[0] - half, centre[0] + half, centre[1] - half, centre[1] + half)
+
+
+def set_extent(axes: Axes, extent: Extent) -> None:
+    """Limits of the axes, the same scale on both."""
+    axes.set_xlim(*extent[:2])
+    axes.set_ylim(*extent[2:])
+    axes.set_aspect("equal")
+
+
+def set_bare_frame(axes: Axes, extent: Extent, title: str) -> None:
+    """The same without ticks, with a small title."""
+    set_extent(axes, extent)
+    axes.set_xticks([])
+    axes.set_yticks([])
+    axes.set_title(title, fontsize=8, fontweight="normal", color=SOFT, pad=3)
+
+
+def count_outside(points: np.ndarray, centre: np.ndarray, half: float) -> int:
+    return int((np.abs(points - centre) > half).any(1).sum())
