@@ -30,6 +30,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from fromnoise import families
 from fromnoise.core.errors import FromNoiseError
 from fromnoise.core.json_files import sealed
 from fromnoise.core.lines import sealed_line

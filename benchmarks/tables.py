@@ -220,7 +220,9 @@ def main() -> None:
                 if truth is None
                 else f"; the law itself {truth.mean():.3f} nats on {len(truth)} test rows"
             )
-            print(f"\n{name}: {dataset.spec.dims} numbers, {likelihood_checks.unit_of(dataset)}{about}")
+            print(
+                f"\n{name}: {dataset.spec.dims} numbers, {likelihood_checks.unit_of(dataset)}{about}"
+            )
             print(
                 f"{'':22}{'precision':>17}{'coverage':>17}{'near-copies':>17}{'log-likelihood':>16}{'minus the law':>17}"
             )
@@ -238,7 +240,10 @@ def main() -> None:
 
 
 def row(loaded, quality_reference: QualityReference, path: Path, truth) -> str:
-    measured = {found["name"]: found for found in measure_quality(quality_reference, draw_samples(loaded, N, 0))}
+    measured = {
+        found["name"]: found
+        for found in measure_quality(quality_reference, draw_samples(loaded, N, 0))
+    }
     written = {
         found["name"]: found
         for found in measure_quality(quality_reference, Samples.of(read_written(loaded, path, N)))

@@ -10,7 +10,7 @@ from torch import nn
 from fromnoise.checks.exactness import first_difference, interrupted
 from fromnoise.core.errors import UsageError
 from fromnoise.runs import checkpoint
-from fromnoise.runs.averages import Ema, mixture_shares, gamma_from_width
+from fromnoise.runs.averages import Ema, gamma_from_width, mixture_shares
 from fromnoise.runs.directory import Run
 from fromnoise.runs.load import load_run
 from fromnoise.training import trainer as trainer_module
@@ -87,9 +87,9 @@ def test_the_relative_width_is_as_asked():
             width, rel=1e-9
         )
     assert gamma_from_width(12**-0.5) == pytest.approx(0, abs=1e-12)  # equal weights
-    assert gamma_from_width(0.05) == pytest.approx(16.97, abs=0.005) and gamma_from_width(0.1) == pytest.approx(
-        6.94, abs=0.005
-    )  # of the paper
+    assert gamma_from_width(0.05) == pytest.approx(16.97, abs=0.005) and gamma_from_width(
+        0.1
+    ) == pytest.approx(6.94, abs=0.005)  # of the paper
     tau = (torch.arange(1000, dtype=torch.float64) + 0.5) / 1000
     for width, p in zip(WIDTHS, averages_of(list(torch.eye(1000, dtype=torch.float64)), WIDTHS)):
         mean = float(p @ tau)
@@ -113,9 +113,9 @@ def test_widths_between_are_made_of_those_kept():
             torch.tensor([[1.0, -1, 0], [0, 1, -1]], dtype=torch.float64) * 0.02
         ):  # nothing near is nearer
             assert off(shares) < off(shares + shift) and off(shares) < off(shares - shift)
-    assert float(torch.tensor(mixture_shares((0.05, 0.1), 0.05)) @ tau[:2].float()) == pytest.approx(
-        float(tau[0])
-    )
+    assert float(
+        torch.tensor(mixture_shares((0.05, 0.1), 0.05)) @ tau[:2].float()
+    ) == pytest.approx(float(tau[0]))
     assert mixture_shares((0.1,), 0.1) == pytest.approx([1.0])
 
 
@@ -185,9 +185,7 @@ def test_what_is_chosen_is_told_saved_and_restored(tmp_path):
     left = {name.split("/")[0] for name in saved.tensors("optim") if name.startswith("average")}
     assert left == {f"average {width}" for width in widths if width != last}
     for width in widths:
-        alone = start_run(
-            make_plan("vae", **TINY | {"averages": (width,)}), tmp_path / f"{width}"
-        )
+        alone = start_run(make_plan("vae", **TINY | {"averages": (width,)}), tmp_path / f"{width}")
         assert "average" not in alone.events("interval")[-1]
         expected = load_run(alone).model.state_dict()
         for weights in ("ema", width) if width == last else (width,):

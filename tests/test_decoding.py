@@ -9,7 +9,13 @@ import torch
 from fromnoise.core.config import build
 from fromnoise.core.errors import DataError, UsageError
 from fromnoise.probability import decoding
-from fromnoise.probability.decoding import RECENT, DecodingOptions, choose_symbol, inverse_cdf, filtered_log_p
+from fromnoise.probability.decoding import (
+    RECENT,
+    DecodingOptions,
+    choose_symbol,
+    filtered_log_p,
+    inverse_cdf,
+)
 
 P = torch.tensor([[0.3, 0.5, 0.05, 0.15]], dtype=torch.float64)
 EQUAL = torch.full((1, 4), 0.25, dtype=torch.float64)
@@ -187,7 +193,9 @@ def test_frequencies_are_exact():
     N = 100_001
     p = torch.tensor([0.2, 0.0, 0.45, 1e-4, 0.3499, 0.0])
     u = (torch.arange(N, dtype=torch.float64) + 0.5) / N
-    counts = torch.bincount(choose_symbol(p.log().expand(N, -1), None, DecodingOptions(), u), minlength=6)
+    counts = torch.bincount(
+        choose_symbol(p.log().expand(N, -1), None, DecodingOptions(), u), minlength=6
+    )
     assert (counts / N - p).abs().max() < 1.1 / N and counts[1] == counts[5] == 0
 
 
@@ -222,12 +230,15 @@ def test_a_row_depends_on_itself_only():
     together = choose_symbol(log_p, history, options, u)
     assert together.dtype == torch.int64
     assert together.tolist() == [
-        int(choose_symbol(log_p[i : i + 1], history[i : i + 1], options, u[i : i + 1])) for i in range(40)
+        int(choose_symbol(log_p[i : i + 1], history[i : i + 1], options, u[i : i + 1]))
+        for i in range(40)
     ]
 
 
 def test_draw_inverts_the_cumulative_distribution():
-    assert inverse_cdf(P.log().expand(5, -1), torch.tensor([0.0, 0.29, 0.31, 0.81, 0.86])).tolist() == [
+    assert inverse_cdf(
+        P.log().expand(5, -1), torch.tensor([0.0, 0.29, 0.31, 0.81, 0.86])
+    ).tolist() == [
         0,
         0,
         1,
@@ -258,4 +269,6 @@ def test_mistakes_name_the_option(name, values):
 @pytest.mark.parametrize("row", [[math.nan, 0.0], [-math.inf, -math.inf], [math.inf, 0.0]])
 def test_a_diverged_model_is_told(row):
     with pytest.raises(DataError, match="diverged"):
-        choose_symbol(torch.tensor([[-0.7, -0.7], row]), None, DecodingOptions(), torch.tensor([0.5, 0.5]))
+        choose_symbol(
+            torch.tensor([[-0.7, -0.7], row]), None, DecodingOptions(), torch.tensor([0.5, 0.5])
+        )

@@ -144,7 +144,9 @@ def test_reports_say_what_they_are(tmp_path):
         in next(row for row in ppca["metrics"] if row["name"] == "log_likelihood")["reason"]
     )
     names = [
-        (c.name, c.card["bound"], c.card["k"]) for c in align_columns([vae, auto, ppca]) if c.valued_rows()
+        (c.name, c.card["bound"], c.card["k"])
+        for c in align_columns([vae, auto, ppca])
+        if c.valued_rows()
     ]
     assert ("elbo", "lower", 1) in names and ("importance_weighted", "lower", 20) in names
     text = plain_table([vae, auto])

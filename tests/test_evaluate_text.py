@@ -295,10 +295,7 @@ def test_a_model_that_recites_is_found_out(data):
         shown["real"]
     ) == 3
     said = verdict([{"run": "r", "title": "parrot", "metrics": rows}], ["parrot"])
-    assert any(
-        "Copies the training text" in line and "parrot, 100.0 %" in line
-        for line in said
-    )
+    assert any("Copies the training text" in line and "parrot, 100.0 %" in line for line in said)
 
 
 def test_an_honest_model_is_not_accused(measured):
@@ -425,9 +422,7 @@ def runs(tmp_path_factory):
             ("gru", dict(preset="gru", width=16, steps=20)),
             ("bytes", dict(preset="ngram", order=2, tokens="bpe", vocabulary=270)),
         ):
-            start_run(
-                make_plan("autoregressive", name, context=32, **TINY | options), root / run
-            )
+            start_run(make_plan("autoregressive", name, context=32, **TINY | options), root / run)
         yield {run: load_run(Run(root / run)) for run in ("counts", "gru", "bytes")} | {
             "root": root
         }
@@ -492,7 +487,9 @@ def test_models_of_one_text_stand_on_one_page_whatever_their_symbols(runs, capsy
     reports, html = json.loads(capsys.readouterr().out)["reports"], page.read_text("utf-8")
 
     def lines(name):
-        return [set(column.valued_rows()) for column in align_columns(reports) if column.name == name]
+        return [
+            set(column.valued_rows()) for column in align_columns(reports) if column.name == name
+        ]
 
     assert lines("bits_per_byte") == lines("bits_per_character") == [{0, 1, 2}] and lines(
         "nats_per_symbol"

@@ -126,7 +126,9 @@ def test_lazy_penalties_are_those_of_the_first_pairs():
     real, fake = batch(POINTS, 12).x, batch(POINTS, 12, seed=1).x
 
     def terms(lazy, a, b):
-        return adversarial.penalised_discriminator_loss(m.score, a, b, None, "hinge", 1.0, 1.0, lazy)[1]
+        return adversarial.penalised_discriminator_loss(
+            m.score, a, b, None, "hinge", 1.0, 1.0, lazy
+        )[1]
 
     few, all_of_few = terms(3, real, fake), terms(1, real[:4], fake[:4])
     assert few["slope_real"].item() == pytest.approx(all_of_few["slope_real"].item(), rel=1e-5)
@@ -152,7 +154,9 @@ def gradients(theta: float, psi: float, loss: str, r1: float, r2: float) -> tupl
     """Of G's loss by theta and of D's by psi, float64."""
     theta, psi = (torch.tensor([v], dtype=torch.float64, requires_grad=True) for v in (theta, psi))
     zero, score = torch.zeros(1, 1, dtype=torch.float64), lambda x, label: (psi * x)[:, 0]
-    d, _ = adversarial.penalised_discriminator_loss(score, zero, theta.view(1, 1), None, loss, r1, r2)
+    d, _ = adversarial.penalised_discriminator_loss(
+        score, zero, theta.view(1, 1), None, loss, r1, r2
+    )
     g = adversarial.GENERATOR[loss](score(zero, None), score(theta.view(1, 1), None))
     return torch.autograd.grad(g, theta, retain_graph=True)[0].item(), torch.autograd.grad(d, psi)[
         0
@@ -320,7 +324,10 @@ def test_truncated_latents():
 
 def test_of_candidates_one_is_kept_in_proportion_to_p_over_q():
     """q = N(0, 1), p = N(.7, .5^2), a third of the log ratio up to a constant: what is kept has p's moments, and one draw q's."""
-    choice, draw = adversarial.ImportanceResampler(), lambda rng: rng.normal("x", (20_000, 1)).double()
+    choice, draw = (
+        adversarial.ImportanceResampler(),
+        lambda rng: rng.normal("x", (20_000, 1)).double(),
+    )
 
     def score(x):
         return (3 + 0.5 * x[:, 0] ** 2 - 0.5 * ((x[:, 0] - 0.7) / 0.5) ** 2) / 3
@@ -486,10 +493,14 @@ def test_how_sure_a_discriminator_should_be_is_measured():
     def log_ratio(x):
         return x - 0.5  # of N(1, 1) to N(0, 1)
 
-    assert adversarial.fit_score_scale(log_ratio(x) / 3, log_ratio(z) / 3) == pytest.approx(3, rel=0.06)
+    assert adversarial.fit_score_scale(log_ratio(x) / 3, log_ratio(z) / 3) == pytest.approx(
+        3, rel=0.06
+    )
     assert adversarial.fit_score_scale(log_ratio(x), log_ratio(z)) == pytest.approx(1, rel=0.06)
     assert adversarial.fit_score_scale(30 * (noise[0] + 0.1), 30 * noise[1]) < 0.01
-    assert adversarial.fit_score_scale(z, x) == 0 and adversarial.fit_score_scale(x * math.nan, z) == 0
+    assert (
+        adversarial.fit_score_scale(z, x) == 0 and adversarial.fit_score_scale(x * math.nan, z) == 0
+    )
     told_apart = adversarial.fit_score_scale(
         x[:500] + 3, z[:500]
     )  # of N(4, 1): the truth is 4, and 500 pairs cannot say so
@@ -541,9 +552,9 @@ def test_in_its_last_share_d_learns_alone():
         d_alone=0.25,
     )
     kinds = list_step_kinds(plan.trainer())
-    assert [share for _, share in kinds] == [0.75, 0.25] and kinds[0][0] < 0.75 * IMAGINED_STEPS < kinds[1][
+    assert [share for _, share in kinds] == [0.75, 0.25] and kinds[0][
         0
-    ]  # each is timed for a budget
+    ] < 0.75 * IMAGINED_STEPS < kinds[1][0]  # each is timed for a budget
     trainer = plan.trainer()
 
     def state(part):
@@ -567,10 +578,10 @@ def test_samples_that_d_chooses_share_a_column_with_others(tmp_path):
     """How a family samples by default is no part of the protocol: the report's title says it."""
     small = dict(steps=3, threads=1, intervals=1)
     opened = [
-        load_run(
-            start_run(make_plan(family, "ring8", **small), tmp_path / family), device="cpu"
-        )
+        load_run(start_run(make_plan(family, "ring8", **small), tmp_path / family), device="cpu")
         for family in ("gan", "vae")
     ]
     assert len({draw_samples(one, 10, 0).drawn for one in opened}) == 1
-    assert "D chooses one of 8" in describe_model(opened[0]) and "chooses" not in describe_model(opened[1])
+    assert "D chooses one of 8" in describe_model(opened[0]) and "chooses" not in describe_model(
+        opened[1]
+    )

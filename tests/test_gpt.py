@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from fromnoise.nets.gpt import GPT, ReluSquared, attention, normalise, feature_dropout
+from fromnoise.nets.gpt import GPT, ReluSquared, attention, feature_dropout, normalise
 
 V, T = 7, 12
 FORMS = {

@@ -131,7 +131,10 @@ def test_building_is_bounded_in_size_and_in_number():
         lambda: torch.ones(10, 1).repeat((1, 10**9)),
         lambda: torch.outer(torch.ones(10_000), torch.ones(10_000)),
     ):
-        with pytest.raises(StorageError, match="far larger model"), limits.BoundedConstruction("it", 100, 2):
+        with (
+            pytest.raises(StorageError, match="far larger model"),
+            limits.BoundedConstruction("it", 100, 2),
+        ):
             build()
     with limits.BoundedConstruction("it", 100, 2):
         assert sum(p.numel() for p in torch.nn.Linear(3, 5).parameters()) == 20

@@ -98,7 +98,11 @@ def test_the_run_knows_its_words(run):
     ]
     without = dataset_from_record(Run(run.path))
     data = load("shapes")
-    assert without.caption_codec == data.caption_codec and without.spec == data.spec and not without.splits
+    assert (
+        without.caption_codec == data.caption_codec
+        and without.spec == data.spec
+        and not without.splits
+    )
 
 
 def test_samples_follow_the_examples_in_turn_with_and_without_the_data(run):
@@ -108,7 +112,10 @@ def test_samples_follow_the_examples_in_turn_with_and_without_the_data(run):
     data = load("shapes")
     assert (with_data == without).all()
     even = np.array(
-        [len(caption.split()) % 2 == 0 for caption in data.caption_codec.decode(data.default_conditions(range(70)))]
+        [
+            len(caption.split()) % 2 == 0
+            for caption in data.caption_codec.decode(data.default_conditions(range(70)))
+        ]
     )
     assert np.array_equal(with_data.flatten(1).std(1).numpy() == 0, even)
 

@@ -108,7 +108,9 @@ def test_what_real_examples_score_has_its_interval():
         ]
     )[0]
     assert format_cell(real_row(old)) == "0.5000"  # a report of before
-    both = align_columns([{"metrics": [made(1.0, real=-0.1)]}, {"metrics": [made(2.0, real=real)]}])[0]
+    both = align_columns(
+        [{"metrics": [made(1.0, real=-0.1)]}, {"metrics": [made(2.0, real=real)]}]
+    )[0]
     assert real_row(both)["interval"] == [-0.5, 0.3]
 
 

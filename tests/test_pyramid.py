@@ -260,7 +260,9 @@ def test_rows_of_a_report(side, names, monkeypatch):
     assert [row["name"] for row in rows] == names
     blocks = Samples(100, lambda: iter(x.split(33)))
     assert rows == [
-        row for row in measure_quality(quality_reference, blocks) if row["name"].startswith("pyramid")
+        row
+        for row in measure_quality(quality_reference, blocks)
+        if row["name"].startswith("pyramid")
     ]
     dull = {
         row["name"]: row
@@ -295,6 +297,8 @@ def test_fewer_test_images_cannot_stand_in_for_more_samples(monkeypatch):
         "0123456789abcdef",
     )
     row = next(
-        row for row in measure_quality(QualityReference(small), more) if row["name"] == "pyramid_swd"
+        row
+        for row in measure_quality(QualityReference(small), more)
+        if row["name"] == "pyramid_swd"
     )
     assert row["real"] is None and row["value"] and row["n"] == 120

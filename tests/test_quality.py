@@ -155,15 +155,26 @@ def test_real_examples_are_nearly_perfect(digits, quality_reference):
         ("one class dropped", ["Fréchet distance, digits", "coverage", "classes"]),
         (
             "5 % noise",
-            ["Fréchet distance, pca", "Fréchet distance, random-conv", "distinguished", "precision"],
+            [
+                "Fréchet distance, pca",
+                "Fréchet distance, random-conv",
+                "distinguished",
+                "precision",
+            ],
         ),  # the evaluator looks through it
-        ("a fitted Gaussian", ["Fréchet distance, digits", "distinguished", "precision", "density"]),
+        (
+            "a fitted Gaussian",
+            ["Fréchet distance, digits", "distinguished", "precision", "density"],
+        ),
     ],
 )
 def test_each_defect_is_seen_by_the_metrics_that_should(matrix, defect, metrics):
     for metric in metrics:
         seeing = [name for name in matrix.detected if name.startswith(metric)]
-        assert seeing and any(matrix.detected[name][defect] for name in seeing), (metric, matrix.detected)
+        assert seeing and any(matrix.detected[name][defect] for name in seeing), (
+            metric,
+            matrix.detected,
+        )
 
 
 def test_no_metric_but_memory_sees_copies(matrix):
@@ -180,9 +191,7 @@ def runs(tmp_path_factory):
     ):
         budget = {"steps": 30} if family == "vae" else {}
         start_run(
-            make_plan(
-                family, "digits", threads=1, intervals=2, batch_size=32, **budget, **options
-            ),
+            make_plan(family, "digits", threads=1, intervals=2, batch_size=32, **budget, **options),
             root / name,
         )
     return root
@@ -262,10 +271,15 @@ def test_conditional_and_unconditional_likelihoods_stand_apart(tmp_path):
             tmp_path / name,
         )
         reports.append(evaluate(load_run(run), samples=150, k=5))
-    elbo = [column for column in align_columns(reports) if column.name == "elbo" and column.valued_rows()]
+    elbo = [
+        column
+        for column in align_columns(reports)
+        if column.name == "elbo" and column.valued_rows()
+    ]
     assert len(elbo) == 2 and {column.card["given"] for column in elbo} == {None, "labels"}
     assert any(
-        column.name == "frechet" and len(column.valued_rows()) == 2 for column in align_columns(reports)
+        column.name == "frechet" and len(column.valued_rows()) == 2
+        for column in align_columns(reports)
     )  # samples may be compared
 
 
@@ -287,10 +301,13 @@ def test_black_and_white_samples_of_all_families_share_a_line(tmp_path):
             tmp_path / family,
         )
         loaded = load_run(run)
-        assert all(set(x.unique().tolist()) <= {-1.0, 1.0} for x in draw_samples(loaded, 100, 0).blocks())
+        assert all(
+            set(x.unique().tolist()) <= {-1.0, 1.0} for x in draw_samples(loaded, 100, 0).blocks()
+        )
         reports.append(evaluate(loaded, samples=150, k=5))
     assert any(
-        column.name == "frechet" and len(column.valued_rows()) == 2 for column in align_columns(reports)
+        column.name == "frechet" and len(column.valued_rows()) == 2
+        for column in align_columns(reports)
     )
 
 
@@ -301,9 +318,7 @@ def test_small_and_one_class_data_reach_a_page(tmp_path, count, classes):
     np.savez(tmp_path / "d.npz", **arrays)
     for name, model in (("a", "pca"), ("b", "ppca")):
         start_run(
-            make_plan(
-                "classical", str(tmp_path / "d.npz"), threads=1, preset=model, latent_dim=2
-            ),
+            make_plan("classical", str(tmp_path / "d.npz"), threads=1, preset=model, latent_dim=2),
             tmp_path / name,
         )
     assert (
@@ -375,7 +390,9 @@ def test_samples_too_large_to_measure_leave_a_reason_and_no_traceback():
     x = Rng(0).normal("x", (100, 2)) * 1e37
     rows = {
         found["name"]: found
-        for found in measure_quality(QualityReference(data.load("ring8"), quick=True), Samples.of(x))
+        for found in measure_quality(
+            QualityReference(data.load("ring8"), quick=True), Samples.of(x)
+        )
     }
     assert rows["precision"]["value"] == 0
     assert (
@@ -390,7 +407,8 @@ def test_copies_of_a_small_data_set_have_a_number_and_it_says_how(tmp_path):
     dataset = data.load(str(tmp_path / "few.npy"))
     copies = dataset.batch("train", [i % 80 for i in range(160)]).x
     rows = {
-        found["name"]: found for found in measure_quality(QualityReference(dataset), Samples.of(copies))
+        found["name"]: found
+        for found in measure_quality(QualityReference(dataset), Samples.of(copies))
     }
     found = rows["near_copies"]
     assert found["value"] == 1 and found["null"] == pytest.approx(1 / 81)

@@ -197,7 +197,8 @@ def test_the_third_time_ends_the_run(plan, tmp_path):
 
 def test_a_metric_that_is_not_finite_ends_it_too(plan, tmp_path):
     with pytest.raises(
-        DivergedError, match="step 5 for the third time: the validation metric is not finite.*step 0"
+        DivergedError,
+        match="step 5 for the third time: the validation metric is not finite.*step 0",
     ):
         start_run(plan(what="metric", at=-1), tmp_path / "run")
 

@@ -54,7 +54,9 @@ def test_start_has_the_variance_of_noisy_data():
     for make in PATHS.values():
         path = make()
         alpha, sigma = path.coefficients(t := path.at(f64(2.0)))
-        assert initial_state(path, f64(1.0), t).item() ** 2 == pytest.approx((alpha**2 + sigma**2).item())
+        assert initial_state(path, f64(1.0), t).item() ** 2 == pytest.approx(
+            (alpha**2 + sigma**2).item()
+        )
 
 
 @every_path
@@ -85,7 +87,9 @@ def test_samplers_refuse_times_that_do_not_fall(times):
 def test_order_of_the_solvers(name, sampler, order, exact):
     """The flow of one Gaussian is a factor, known exactly; of a mixture it is what Heun does with very many steps."""
     path = PATHS[name]()
-    x = initial_state(path, Rng(0).normal("x", (16, exact.centres.shape[1])).double(), time_grid(path, 1)[0])
+    x = initial_state(
+        path, Rng(0).normal("x", (16, exact.centres.shape[1])).double(), time_grid(path, 1)[0]
+    )
     if exact is GAUSSIAN:
         (alpha, sigma), low = path.coefficients(time_grid(path, 1)[0]), RATIOS[0]
         truth = x / alpha * ((DATA + low**2) / (DATA + (sigma / alpha) ** 2)).sqrt()

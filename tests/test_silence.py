@@ -182,9 +182,9 @@ def test_only_what_is_exactly_equal_is_constant(tmp_path):
     dataset = load(str(tmp_path / "t.npy"))
     stds = [column.std for column in dataset.columns.columns]
     assert stds[1] == pytest.approx(stds[0], rel=0.01) and stds[2] == 1
-    assert sorted(v for s in dataset.splits.values() for v in dataset.columns.decode(s.x)["c1"]) == [
-        2**52 + i for i in range(20)
-    ]
+    assert sorted(
+        v for s in dataset.splits.values() for v in dataset.columns.decode(s.x)["c1"]
+    ) == [2**52 + i for i in range(20)]
     assert set(dataset.columns.decode(dataset.split("train").x)["c2"]) == {0.1}
 
 
@@ -563,7 +563,10 @@ def test_every_class_has_a_training_example_and_other_splits_stay_as_they_were(t
             10,
             10,
         ]
-        assert any("no validation or test example measures them" in note and "'rare' (1)" in note for note in dataset.notes)
+        assert any(
+            "no validation or test example measures them" in note and "'rare' (1)" in note
+            for note in dataset.notes
+        )
     without = load(str(path), DataConfig(drop=("kind",))).split("test").x
     assert (
         np.isin(

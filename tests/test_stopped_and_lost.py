@@ -298,7 +298,8 @@ def test_signals_close_together_count_as_one_and_the_state_is_saved():
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130 and "state saved" in err and err.count("\n") == 1, err
     assert (
-        Run("cut").last_saved_step() == find(Run("cut")).step > 0 and verify(Run("cut")).problems == []
+        Run("cut").last_saved_step() == find(Run("cut")).step > 0
+        and verify(Run("cut")).problems == []
     )
 
 

@@ -282,7 +282,9 @@ def test_duel_is_loss_and_penalties_of_a_linear_critic():
         seen.append((len(x), None if label is None else label.shape))
         return x @ w + (0 if label is None else label[:, 0])
 
-    value, terms = adversarial.penalised_discriminator_loss(score, real, fake, None, "relativistic", 3.0, 4.0)
+    value, terms = adversarial.penalised_discriminator_loss(
+        score, real, fake, None, "relativistic", 3.0, 4.0
+    )
     expected = torch.nn.functional.softplus((fake - real) @ w).mean()
     assert value.item() == pytest.approx(expected.item() + 3.5 * 5.25, rel=1e-6)
     assert terms["d_loss"].item() == pytest.approx(expected.item(), rel=1e-6)
@@ -291,7 +293,9 @@ def test_duel_is_loss_and_penalties_of_a_linear_critic():
     assert seen == [(12, None)]  # one joint pass
     seen.clear()
     label = torch.nn.functional.one_hot(torch.arange(6) % 2, 2).float()
-    lazy, _ = adversarial.penalised_discriminator_loss(score, real, fake, label, "relativistic", 3.0, 4.0, lazy=4)
+    lazy, _ = adversarial.penalised_discriminator_loss(
+        score, real, fake, label, "relativistic", 3.0, 4.0, lazy=4
+    )
     assert seen == [(4, (4, 2)), (8, (8, 2))] and lazy.item() == pytest.approx(
         value.item(), rel=1e-6
     )

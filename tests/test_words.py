@@ -289,7 +289,7 @@ def test_no_markup_is_read_in_a_report(capsys):
     from rich.console import Console
 
     from fromnoise.evaluate.summary import summary
-from fromnoise.evaluate.table import plain_table, rich_table
+    from fromnoise.evaluate.table import plain_table, rich_table
 
     report = {
         "title": f"[link=http://x]a[/link] [bold]b{NASTY}\nc",

@@ -91,7 +91,8 @@ class ExactNet(nn.Module):
         angle = level * (math.pi / 2)
         x_hat, eps_hat = self.exact.see(y, angle.cos(), angle.sin())
         a, b = (
-            append_dims(part, y) for part in self.path.target(self.target, self.path.at(angle.tan()))
+            append_dims(part, y)
+            for part in self.path.target(self.target, self.path.at(angle.tan()))
         )
         return a * x_hat + b * eps_hat
 
