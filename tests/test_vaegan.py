@@ -259,7 +259,7 @@ def test_the_generators_term_sets_in_late_and_grows():
     assert (
         VAEGAN(
             Config(**SMALL, adversarial_start=0.0, adversarial_ramp=0.0), DIGITS
-        ).adversarial_share()
+        ).generator_weight()
         > 0
     )
 
