@@ -495,7 +495,7 @@ def test_a_text_of_probability_zero_is_told():
 
 def test_python(monkeypatch):
     run = api.TrainedRun.__new__(api.TrainedRun)
-    run.__dict__["restored"] = letters()
+    run.__dict__["loaded"] = letters()
     texts = run.generate("to be", n=3, length=20, seed=1)
     assert len(texts) == 3 and all(len(text) == 20 for text in texts) and len(set(texts)) == 3
     assert run.generate("to be", n=2, length=20, seed=1, stop=()) == texts[:2]
