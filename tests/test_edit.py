@@ -359,11 +359,11 @@ def said(*words):
 @pytest.mark.parametrize(
     ("name", "words", "answer"),
     [
-        ("digits", [], "one thing at a time"),
-        ("digits", ["--fill", "left", "--vary", "0.2"], "one thing at a time"),
+        ("digits", [], "give exactly one of"),
+        ("digits", ["--fill", "left", "--vary", "0.2"], "give exactly one of"),
         ("digits", ["--strength", "2"], "above 0 and up to 1"),
         ("digits", ["--strength", "much"], "above 0 and up to 1"),
-        ("digits", ["--between", "1"], "from 2 on"),
+        ("digits", ["--between", "1"], "at least 2"),
         ("digits", ["--between", "5", "-n", "1"], "needs two images"),
         ("digits", ["--between", "5", "--draws", "2"], "leave --draws out"),
         ("digits", ["--strength", "0.5", "--label", "3"], "leave --label out"),
@@ -517,7 +517,7 @@ def test_fewer_images_than_asked_for_are_told(runs, tmp_path):
             "2",
         ],
     )
-    assert done.exit_code == 0 and "only 1 images, not the 3" in done.stderr
+    assert done.exit_code == 0 and "only 1 images, not the requested 3" in done.stderr
 
 
 def test_what_is_transparent_in_a_mask_is_not_filled_in(tmp_path):

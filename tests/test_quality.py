@@ -219,7 +219,7 @@ def test_compare_measures_once_and_writes_one_page(runs, capsys):
         and "http://" not in html
         and "https://" not in html
     )
-    assert "Which metric" not in html and "What differs" in html
+    assert "Which metric" not in html and "Differences of the configurations" in html
     before = (runs / "vae" / "report.json").stat().st_mtime_ns
     assert main(command) == 0 and (runs / "vae" / "report.json").stat().st_mtime_ns == before
     assert "measured before" in capsys.readouterr().err

@@ -731,7 +731,7 @@ def test_resume_with_other_data_is_refused(tmp_path):
     with pytest.raises(DataError, match="changed since"):
         resume_run(run, {"steps": 5})
     path.unlink()
-    with pytest.raises(DataError, match="not there any more"):
+    with pytest.raises(DataError, match="any more: restore them"):
         resume_run(run, {"steps": 5})
 
 
@@ -979,7 +979,7 @@ def test_what_compile_takes_hold_of():
             type(m).__name__ for m in compilable_modules(make_plan(family, **SMALL | o).build())
         ]
 
-    assert names("vae", hidden=(8,)) == ["MLP", "Reshaped", "Scale"]
+    assert names("vae", hidden=(8,)) == ["MLP", "Reshaped", "OutputScale"]
     assert names("autoencoder", hidden=(8,)) == ["MLP", "Reshaped"]
     assert "Sequential" in names("vae", preset="ladder", width=8, blocks=1)
 

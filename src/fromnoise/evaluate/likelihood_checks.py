@@ -54,7 +54,7 @@ def repeated_value(dataset: Dataset) -> str:
     there, not a density: a narrow peak on the value reaches any log-likelihood.
     """
     spec = dataset.spec
-    if spec.kind != "vector" or not spec.densities:
+    if spec.kind != "vector" or not spec.densities or "train" not in dataset.splits:
         return ""
     x = torch.cat([batch.x for batch in in_order(dataset, "train", limit=ROWS_FOR_REPEATS)])
     fewest = max(FEWEST_REPEATS, SHARE_OF_REPEATS * len(x))
