@@ -25,7 +25,8 @@ def animate(frames: list[np.ndarray], limit: int = LIMIT) -> tuple[bytes, tuple[
     """
     for share, quality in FORMS:
         images = [Image.fromarray(frame).convert("RGB") for frame in frames]
-        size = tuple(max(1, round(side * share)) for side in images[0].size)
+        width, height = images[0].size
+        size = (max(1, round(width * share)), max(1, round(height * share)))
         if size != images[0].size:
             images = [image.resize(size, Image.Resampling.LANCZOS) for image in images]
         content = _encode(images, quality)

@@ -25,4 +25,4 @@ def _declared_figures(path: Path) -> Iterator[dict[str, ast.expr]]:
     for node in ast.walk(ast.parse(path.read_text("utf-8"))):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
             if node.func.id == "Figure":
-                yield {keyword.arg: keyword.value for keyword in node.keywords}
+                yield {keyword.arg or "": keyword.value for keyword in node.keywords}
