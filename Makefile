@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 # MNIST for the tests and benchmarks that want it; the package never needs it.
 export FROMNOISE_DATA ?= $(wildcard $(CURDIR)/../shared/data)
 
-.PHONY: tour test lint install clean
+.PHONY: tour test lint types install clean
 tour: $(VENV)/.installed
 	$(BIN)/fromnoise tour --out runs/tour
 
@@ -15,6 +15,8 @@ test: $(VENV)/.installed-dev
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check src tests benchmarks tools
 	$(BIN)/ruff check .
+
+types: $(VENV)/.installed-dev
 	$(BIN)/basedpyright
 
 install: $(VENV)/.installed

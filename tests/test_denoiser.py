@@ -8,7 +8,7 @@ import torch
 from fromnoise.core.spec import DataSpec
 from fromnoise.families.diffusion import Config, Diffusion
 from fromnoise.nets.denoiser import (
-    MLP,
+    MLPDenoiser,
     Conditioning,
     Levels,
     PatchTransformer,
@@ -24,7 +24,7 @@ NETWORKS = {
     "transformer": lambda **more: PatchTransformer(
         (2, 9, 6), width=32, depth=2, heads=2, patch=4, **more
     ),
-    "mlp": lambda **more: MLP(7, width=32, depth=2, waves=3, **more),
+    "mlp": lambda **more: MLPDenoiser(7, width=32, depth=2, waves=3, **more),
     "unet": lambda **more: UNet((2, 17, 22), width=16, depth=1, **more),
 }
 SHAPES = {"transformer": (2, 9, 6), "mlp": (7,), "unet": (2, 17, 22)}
@@ -218,7 +218,7 @@ def test_attention_weighs_all_places():
 
 def test_waves_show_fine_detail():
     """What the first layer sees of x: x, and its place on waves of 8, 4 and 2 standard deviations."""
-    net, seen = MLP(2, width=4, depth=1, waves=3), []
+    net, seen = MLPDenoiser(2, width=4, depth=1, waves=3), []
     net.embed.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
     net(torch.tensor([[0.5, -1.0]]), torch.tensor([0.5]))
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from fromnoise.core.spec import DataSpec
-from fromnoise.probability.symbols import Blocks, Components, Tokens, can_pack, symbol_codec
+from fromnoise.probability.symbols import Blocks, SymbolComponents, Tokens, can_pack, symbol_codec
 
 
 @pytest.mark.parametrize(
@@ -37,14 +37,16 @@ def test_what_is_packed():
     assert not can_pack(DataSpec("image", (1, 7, 28), levels=2)) and not can_pack(
         DataSpec("image", (1, 28, 28), levels=256)
     )
-    assert isinstance(symbol_codec(DataSpec("image", (1, 28, 28), levels=2), False), Components)
+    assert isinstance(
+        symbol_codec(DataSpec("image", (1, 28, 28), levels=2), False), SymbolComponents
+    )
     assert isinstance(symbol_codec(DataSpec("tokens", (9,), levels=5), True), Tokens)
 
 
 def test_components_go_row_by_row_channels_last():
     spec = DataSpec("image", (3, 2, 2), levels=256)
     x = torch.arange(12).view(1, 2, 2, 3).permute(0, 3, 1, 2) * (2 / 255) - 1
-    assert Components(spec).to_symbols(x).tolist() == [list(range(12))]
+    assert SymbolComponents(spec).to_symbols(x).tolist() == [list(range(12))]
 
 
 def test_blocks_go_in_raster_order_highest_bit_first():

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from fromnoise.nets.unet import Block, Conv, UNet, normalise_channels
+from fromnoise.nets.unet import Conv, UNet, UNetBlock, normalise_channels
 
 LEVEL = torch.tensor([0.5])
 
@@ -73,12 +73,12 @@ def test_what_the_coarsest_layers_read_is_as_large_as_words_are():
 
 def test_a_block_starts_as_the_identity():
     h = torch.randn(2, 8, 5, 5)
-    assert torch.equal(Block(8, 4)(h, torch.randn(2, 4)), h)
+    assert torch.equal(UNetBlock(8, 4)(h, torch.randn(2, 4)), h)
 
 
 def test_a_block_is_what_its_docstring_says():
     torch.manual_seed(0)
-    block, h, told = awake(Block(8, 4)), torch.randn(2, 8, 5, 5), torch.randn(2, 4)
+    block, h, told = awake(UNetBlock(8, 4)), torch.randn(2, 8, 5, 5), torch.randn(2, 4)
     silu, standard = (
         lambda h: h * h.sigmoid(),
         lambda h: (

@@ -42,7 +42,7 @@ class Level:
 
 
 @dataclass
-class Inference:
+class HierarchicalInference:
     """Result of one pass. params of p(x | z); B is the number of examples times samples of z."""
 
     levels: list[Level]
@@ -74,7 +74,9 @@ class HierarchicalVAE(vae.VAE):
 
     # -- the model: q(z | x) and p(x | z) ----------------------------------------------------------
 
-    def infer(self, x: Tensor, y: Tensor | None, rng: Rng | None, k: int = 1) -> Inference:
+    def infer(
+        self, x: Tensor, y: Tensor | None, rng: Rng | None, k: int = 1
+    ) -> HierarchicalInference:
         def draw(level: int, mu: Tensor, logvar: Tensor) -> Tensor:
             if rng is None:
                 return mu
@@ -83,7 +85,7 @@ class HierarchicalVAE(vae.VAE):
 
         return self.run_levels(draw, x, y, k)
 
-    def run_levels(self, draw, x: Tensor, y: Tensor | None, k: int = 1) -> Inference:
+    def run_levels(self, draw, x: Tensor, y: Tensor | None, k: int = 1) -> HierarchicalInference:
         """One pass with z_l = draw(l, mu, logvar) of q(z_l | z_<l, x)."""
         condition = self.condition(y)
         features = [repeat(part, k) for part in self.net.bottom_up(x, condition)]
@@ -97,7 +99,7 @@ class HierarchicalVAE(vae.VAE):
             return z
 
         params = self.net.top_down(record, features, repeat(condition, k))
-        return Inference(levels, params)
+        return HierarchicalInference(levels, params)
 
     def p_parameters(self, z: Tensor, y: Tensor | None) -> Tensor:
         parts = self.split(z)

@@ -26,7 +26,7 @@ class CaptionEncoder(nn.Module):
         self.words = nn.Embedding(vocabulary, width)
         places = torch.empty(1 + length, width)  # "red left of blue" is not "blue left of red"
         self.places = nn.Parameter(nn.init.normal_(places, std=0.5))
-        self.layers = nn.ModuleList(Layer(width, heads) for _ in range(depth))
+        self.layers = nn.ModuleList(CaptionLayer(width, heads) for _ in range(depth))
         self.norm = nn.LayerNorm(width)
 
     def forward(self, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -38,7 +38,7 @@ class CaptionEncoder(nn.Module):
         return x[:, 0], x, mask
 
 
-class Layer(nn.Module):
+class CaptionLayer(nn.Module):
     """x (B, T, width), mask (B, T) -> (B, T, width)."""
 
     def __init__(self, width: int, heads: int):

@@ -191,7 +191,7 @@ def normalise(h: Tensor) -> Tensor:
     return F.layer_norm(h, h.shape[-1:])
 
 
-class MLP(nn.Module):
+class MLPDenoiser(nn.Module):
     """Residual blocks of two layers, for vectors and flattened images: (B, *shape) -> (B, *shape).
 
     waves   frequencies of further inputs, the sine and cosine of each number with periods of 8, 4, 2 ..

@@ -4,7 +4,7 @@ from torch import nn
 
 from ..core.errors import UsageError
 from ..core.spec import DataSpec
-from .denoiser import MLP, PatchTransformer, attention_heads
+from .denoiser import MLPDenoiser, PatchTransformer, attention_heads
 from .unet import UNet
 
 
@@ -29,7 +29,7 @@ def make_network(
     width = width or (64 if name == "unet" else 128)
     depth = depth or (1 if name == "unet" else 4)
     if name == "mlp":
-        return MLP(spec.dims, width, depth, waves=waves, **inputs)
+        return MLPDenoiser(spec.dims, width, depth, waves=waves, **inputs)
     if name == "unet":
         return UNet(spec.shape, width, depth, middle=middle, **inputs)
     heads = heads or attention_heads(width)

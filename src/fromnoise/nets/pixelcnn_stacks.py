@@ -47,7 +47,7 @@ class PlainStack(nn.Module):
         return self(state.pixel(), state.biases, state.conv_pixel)
 
 
-class GatedLayer(nn.Module):
+class GatedPixelLayer(nn.Module):
     def __init__(
         self,
         before: Tensor,
@@ -77,9 +77,12 @@ class GatedStack(nn.Module):
     def __init__(self, channels: int, width: int, blocks: int):
         super().__init__()
         wide = feature_groups(width, channels)
-        first = GatedLayer(torch.arange(channels), width, channels, (3, 7), 4, "A")
+        first = GatedPixelLayer(torch.arange(channels), width, channels, (3, 7), 4, "A")
         self.layers = nn.ModuleList(
-            [first, *(GatedLayer(wide, width, channels, (2, 3), 2, "B") for _ in range(blocks))]
+            [
+                first,
+                *(GatedPixelLayer(wide, width, channels, (2, 3), 2, "B") for _ in range(blocks)),
+            ]
         )
         self.biases = (blocks + 1) * [2 * width]
 

@@ -124,7 +124,7 @@ def rows(h: Tensor) -> Tensor:
     return h.permute(0, 2, 3, 1).flatten(1)
 
 
-class Block(nn.Module):
+class ProgressiveBlock(nn.Module):
     """3 x 3 convolutions, each with a leaky rectifier and optionally pixel norm."""
 
     def __init__(self, *channels: int, norm: bool = False):
@@ -161,8 +161,10 @@ class ProgressiveGenerator(nn.Module):
         self.stem = equalised(
             nn.Linear(latent_dim + n_classes, channels[0] * math.prod(self.sizes[0])), RELU
         )
-        self.blocks = nn.ModuleList([Block(channels[0], channels[0], norm=True)])
-        self.blocks.extend(Block(a, b, b, norm=True) for a, b in zip(channels, channels[1:]))
+        self.blocks = nn.ModuleList([ProgressiveBlock(channels[0], channels[0], norm=True)])
+        self.blocks.extend(
+            ProgressiveBlock(a, b, b, norm=True) for a, b in zip(channels, channels[1:])
+        )
         self.to_image = nn.ModuleList(
             equalised(nn.Conv2d(c, shape[0], 1), LINEAR) for c in channels
         )
@@ -211,8 +213,8 @@ class ProgressiveCritic(Critic):
         self.from_image = nn.ModuleList(
             equalised(nn.Conv2d(shape[0], c, 1), RELU) for c in channels
         )
-        self.blocks = nn.ModuleList([Block(channels[0] + 1, channels[0])])
-        self.blocks.extend(Block(b, b, a) for a, b in zip(channels, channels[1:]))
+        self.blocks = nn.ModuleList([ProgressiveBlock(channels[0] + 1, channels[0])])
+        self.blocks.extend(ProgressiveBlock(b, b, a) for a, b in zip(channels, channels[1:]))
         self.join = equalised(nn.Linear(channels[0] * math.prod(sizes[0]), dims), RELU)
         equalised(self.score, LINEAR)
         if self.project is not None:

@@ -54,7 +54,7 @@ class UNet(nn.Module):
         heads = attention_heads(widths[-1])
 
         def blocks(w):
-            return nn.ModuleList(Block(w, widths[-1]) for _ in range(depth))
+            return nn.ModuleList(UNetBlock(w, widths[-1]) for _ in range(depth))
 
         self.stem = Conv((1 + guess) * shape[0] * patch**2, width, 3, padding=1)
         self.ins = nn.ModuleList(map(blocks, widths[:-1]))
@@ -113,7 +113,7 @@ class Conv(nn.Conv2d):
         return self._conv_forward(h, kernel, self.bias)
 
 
-class Block(nn.Module):
+class UNetBlock(nn.Module):
     """h + conv(silu((1 + scale) norm(conv(silu(norm(h)))) + shift)), starting as the identity."""
 
     def __init__(self, width: int, conditioning_width: int):

@@ -94,7 +94,7 @@ class Logistic:
         return ((x.clamp(-1, 1) + 1) / (2 * self.half)).round() * (2 * self.half) - 1
 
 
-class Table:
+class TableLikelihood:
     """Rows of a table: N(params, exp(logvar)) for each number, a categorical for each one-hot block.
 
     A number on a grid has the probability of its cell (probability/cells.py), any other one a density.
@@ -140,7 +140,12 @@ class Table:
         return torch.cat(parts, 1)
 
 
-LIKELIHOODS = {"bernoulli": Bernoulli, "gaussian": Gaussian, "logistic": Logistic, "table": Table}
+LIKELIHOODS = {
+    "bernoulli": Bernoulli,
+    "gaussian": Gaussian,
+    "logistic": Logistic,
+    "table": TableLikelihood,
+}
 
 
 def default_likelihood(spec: DataSpec) -> LikelihoodName:

@@ -51,7 +51,7 @@ class Tokens:
         return ~mask[:, i, None] | (symbols == given[:, i, None])
 
 
-class Components(Tokens):
+class SymbolComponents(Tokens):
     """Images (B, C, H, W) in [-1, 1] <-> (B, H W C)."""
 
     def __init__(self, spec: DataSpec):
@@ -143,4 +143,4 @@ def symbol_codec(spec: DataSpec, pack: bool) -> Tokens:
         raise UsageError("the family autoregressive needs images with 2 to 256 levels")
     if spec.kind == "tokens":
         return Tokens(spec)
-    return Blocks(spec) if pack and can_pack(spec) else Components(spec)
+    return Blocks(spec) if pack and can_pack(spec) else SymbolComponents(spec)

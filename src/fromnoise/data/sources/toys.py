@@ -30,7 +30,7 @@ COUNTS = {"train": 50_000, "validation": 5_000, "test": 5_000}
 
 
 @dataclass(frozen=True)
-class Mixture:
+class ToyMixture:
     """Equally likely Gaussians: centres (K, 2), one shared Cholesky factor (2, 2), labels (K,) or None."""
 
     centres: np.ndarray
@@ -80,28 +80,32 @@ class Checkerboard:
         return np.where(inside, -np.log(8), -np.inf)
 
 
-def density(name: str) -> Mixture | Checkerboard:
+def density(name: str) -> ToyMixture | Checkerboard:
     """The distribution with this name. Raises UsageError if it is unknown."""
     if name == "gaussian":
-        return Mixture(np.zeros((1, 2)), np.array([[1.0, 0.0], [0.6, 0.4]]))
+        return ToyMixture(np.zeros((1, 2)), np.array([[1.0, 0.0], [0.6, 0.4]]))
     if name == "ring8":
         angle = np.arange(8) * (np.pi / 4)
-        return Mixture(np.stack([np.cos(angle), np.sin(angle)], 1), 0.01 * np.eye(2), np.arange(8))
+        return ToyMixture(
+            np.stack([np.cos(angle), np.sin(angle)], 1), 0.01 * np.eye(2), np.arange(8)
+        )
     if name == "grid25":
         across, up = np.meshgrid(np.arange(-4.0, 5, 2), np.arange(-4.0, 5, 2))
-        return Mixture(np.stack([across.ravel(), up.ravel()], 1), 0.05 * np.eye(2), np.arange(25))
+        return ToyMixture(
+            np.stack([across.ravel(), up.ravel()], 1), 0.05 * np.eye(2), np.arange(25)
+        )
     if name == "moons":
         t = np.linspace(0, np.pi, 64)
         upper = np.stack([np.cos(t), np.sin(t)], 1)
         lower = np.stack([1 - np.cos(t), 0.5 - np.sin(t)], 1)
         centres = np.concatenate([upper, lower]) - (0.5, 0.25)
-        return Mixture(centres, 0.1 * np.eye(2), np.repeat((0, 1), 64))
+        return ToyMixture(centres, 0.1 * np.eye(2), np.repeat((0, 1), 64))
     if name == "spiral":
         t = np.linspace(0.25, 1, 20_001)
         curve = 2 * t[:, None] * np.stack([np.cos(4 * np.pi * t), np.sin(4 * np.pi * t)], 1)
         length = np.append(0, np.linalg.norm(np.diff(curve, axis=0), axis=1).cumsum())
         even = np.searchsorted(length, np.linspace(0, length[-1], 512)).clip(0, len(t) - 1)
-        return Mixture(curve[even], 0.05 * np.eye(2))
+        return ToyMixture(curve[even], 0.05 * np.eye(2))
     if name == "checkerboard":
         return Checkerboard()
     raise UsageError(f"'{name}' is no toy: choose from {', '.join(NAMES)}")

@@ -40,7 +40,7 @@ class GramCounts:
 
 
 @dataclass
-class Level:
+class ContextLevel:
     """The grams with contexts of k symbols: sorted grams (n,), counts (n, 2).
 
     Of K folds: held (m,) are the pairs gram K + fold that occur, and how often (m,).
@@ -95,7 +95,7 @@ def count_levels(
     V: int,
     begins: bool,
     folds: Sequence[tuple[int, int]],
-) -> tuple[np.ndarray, np.ndarray, list[Level]]:
+) -> tuple[np.ndarray, np.ndarray, list[ContextLevel]]:
     """levels, nodes and the grams of each level; continuation counts are still 0.
 
     flat: symbols, -1 where there is none; place: where each symbol stands, in units of the folds.
@@ -117,7 +117,7 @@ def count_levels(
             nodes.append(keys + levels[k - 1] * (V + 1))
             levels.append(levels[k] + len(keys))
         keys, count, gram = distinct(node * V + flat[here], inverse=K > 0)
-        level = Level(keys + levels[k] * V, np.stack([np.zeros_like(count), count], 1))
+        level = ContextLevel(keys + levels[k] * V, np.stack([np.zeros_like(count), count], 1))
         if K:
             ends = np.searchsorted(place[here], folds)
             pairs = np.concatenate([gram[a:b] * K + fold for fold, (a, b) in enumerate(ends)])
@@ -127,7 +127,7 @@ def count_levels(
 
 
 def lost_continuations(
-    level: Level, longer: Level | None, shorter: np.ndarray | None, K: int
+    level: ContextLevel, longer: ContextLevel | None, shorter: np.ndarray | None, K: int
 ) -> np.ndarray:
     """By how much each fold lowers the continuation counts of its grams, (m,).
 
@@ -140,7 +140,7 @@ def lost_continuations(
     return np.bincount(pairs, minlength=len(level.held))
 
 
-def fold_counts(tables: list[Level], continued: list[np.ndarray], K: int) -> FoldCounts:
+def fold_counts(tables: list[ContextLevel], continued: list[np.ndarray], K: int) -> FoldCounts:
     first = np.cumsum([0, *(len(level.grams) for level in tables)])
     pair = np.concatenate([level.held + first[k] * K for k, level in enumerate(tables)])
     held = np.concatenate([level.held_count for level in tables])
