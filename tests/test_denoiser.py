@@ -8,9 +8,9 @@ import torch
 from fromnoise.core.spec import DataSpec
 from fromnoise.families.diffusion import Config, Diffusion
 from fromnoise.nets.denoiser import (
-    MLPDenoiser,
     Conditioning,
     Levels,
+    MLPDenoiser,
     PatchTransformer,
     TransformerLayer,
     normalise,
