@@ -32,6 +32,7 @@ def metric(name, value, **more):
         n=180,
         split="test",
         better="lower",
+        null=None,
         reason="",
     )
     return base | more
