@@ -37,7 +37,7 @@ def draw_images(context: FigureContext, scored: Scored, columns: int = 8) -> Dra
         top = i * line
         below = draw_rows(sheet, [("", "", context.pixels(x))], cell, top)
         middle = (top + below) / 2
-        head = "samples with the" if kind == "fake" else "real images with the"
+        head = "samples with" if kind == "fake" else "real images with"
         style = {"ha": "right", "va": "center"}
         sheet.add_text(LABEL - 10, middle - 8, head, color=SOFT, **style)
         color = MODEL if kind == "fake" else INK
