@@ -180,7 +180,7 @@ def test_models_without_captions_take_no_prompt(folder, capsys):
 
 def test_rates_are_those_of_the_pictures(run):
     found = {row["name"]: row for row in attributes.rows(load_run(run, trust=TRUST), True, 0)}
-    data, n = load("shapes"), attributes.QUICK_PICTURES
+    data, n = load("shapes"), attributes.QUICK_IMAGES
     for split, words in attributes.SPLITS.items():
         captions = data.captions(split)[:n]
         odd = np.mean([len(caption.split()) % 2 for caption in captions])
@@ -204,7 +204,7 @@ def test_rates_are_those_of_the_pictures(run):
 
 def test_report_and_figures(run, tmp_path, monkeypatch):
     monkeypatch.setattr(
-        "fromnoise.evaluate.report.quality", lambda *given: []
+        "fromnoise.evaluate.report.measure_quality", lambda *given: []
     )  # what is measured on all data of images takes its time
     assert (
         main(
@@ -238,5 +238,5 @@ def test_report_and_figures(run, tmp_path, monkeypatch):
 
 def test_figure_is_refused_where_there_are_no_captions(folder):
     run = start_run(make_plan("classical", "digits"), folder / "digits")
-    with pytest.raises(UsageError, match="told the captions"):
+    with pytest.raises(UsageError, match="captioned shapes"):
         fn.open(run.path, trust_code=True).show("captions")
