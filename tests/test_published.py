@@ -377,8 +377,8 @@ def test_what_is_no_image(dino_net):
         dino_net(torch.full((1, 1, 8, 8), torch.nan))
 
 
-def test_the_line_that_converts_converts(tmp_path):
-    command = re.search(r'python -c "(.*)"', published.__doc__)[1]
+def test_the_command_that_converts_weights_works(tmp_path):
+    command = re.search(r'python -c "(.*?)"', published.__doc__, re.DOTALL)[1]
     torch.save({"a": torch.arange(6.0).view(2, 3).T}, tmp_path / "weights.pth")
     exec(command, {})  # the working folder is tmp_path
     assert load_file(tmp_path / "weights.safetensors")["a"].equal(torch.arange(6.0).view(2, 3).T)

@@ -303,6 +303,28 @@ def test_signals_close_together_count_as_one_and_the_state_is_saved():
     )
 
 
+def test_a_signal_while_python_shuts_down_does_not_replace_the_exit_code():
+    script = """
+import atexit, os, signal
+from fromnoise import cli
+
+def interrupted(argv, handler):
+    handler.exits_at_once = False
+    os.kill(os.getpid(), signal.SIGINT)
+
+cli._run_with_streams = interrupted
+atexit.register(os.kill, os.getpid(), signal.SIGHUP)
+cli.run()
+"""
+    process = subprocess.run(
+        [sys.executable, "-c", script],
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=default_handlers,
+    )
+    assert process.returncode == 130 and "stopped by SIGINT" in process.stderr
+
+
 def test_a_second_signal_after_a_second_ends_the_process(monkeypatch):
     raised, now = [], [10.0]
     monkeypatch.setattr(signals.signal, "raise_signal", raised.append)

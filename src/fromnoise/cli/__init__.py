@@ -14,13 +14,13 @@ except KeyboardInterrupt:  # Ctrl-C before ``run`` can set a handler
 OUT_OF_MEMORY = "out of memory: choose a smaller --batch-size, --resolution or network"
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Runs one command and returns its exit code.
+def main(argv: list[str] | None = None, ends_process: bool = False) -> int:
+    """Runs one command and returns its exit code. ``ends_process``: see ``SignalHandler``.
 
     0, 1 bug or memory, 2 usage, 3 data, 4 storage, 5 diverged, 128 + signal.
     """
     argv = sys.argv[1:] if argv is None else argv
-    with SignalHandler(argv) as handler, escaping_output():
+    with SignalHandler(argv, ends_process) as handler, escaping_output():
         try:
             code = _run_with_streams(argv, handler)
             # Inside the try: a signal before this line is caught, one after it raises nothing.
@@ -122,4 +122,4 @@ def run() -> None:
     """The program. Outside of ``main`` there is nothing to save, and Ctrl-C ends it at once."""
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
-    sys.exit(main())
+    sys.exit(main(ends_process=True))

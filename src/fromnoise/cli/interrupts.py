@@ -39,10 +39,14 @@ class SignalHandler:
     exits_at_once: a signal ends the process without an exception: before and after the work of a verb.
     The same holds while modules are imported, since Python prints an exception that is raised in a
     callback of the import system and continues.
+
+    ends_process: the process ends after this context. Signals that follow a first one are then ignored
+    to its very end, so that they do not replace the exit code while Python shuts down.
     """
 
-    def __init__(self, argv: list[str]):
+    def __init__(self, argv: list[str], ends_process: bool = False):
         self.argv = argv
+        self.ends_process = ends_process
         self.exits_at_once = True
         self.previous_handlers = {}
 
@@ -65,8 +69,9 @@ class SignalHandler:
         raise Stopped(number)
 
     def __exit__(self, *_):
+        stopped = FIRST.time is not None
         for number, handler in self.previous_handlers.items():
-            signal.signal(number, handler)
+            signal.signal(number, signal.SIG_IGN if stopped and self.ends_process else handler)
 
 
 def is_importing(frame) -> bool:

@@ -14,7 +14,9 @@ from torch import Tensor, nn
 def fold_size(shape: tuple[int, int, int]) -> int:
     """Side of the patch that becomes channels: 1 below 16 pixels, 2 below 64, then 4."""
     side = min(shape[1:])
-    return 1 if side < 16 else 2 if side < 64 else 4
+    if side < 16:
+        return 1
+    return 2 if side < 64 else 4
 
 
 def sizes_down(shape: tuple[int, int, int], patch: int, smallest: int) -> list[tuple[int, int]]:

@@ -1,12 +1,12 @@
 """The feature networks that published numbers are measured with, for those who have their weights
 on disk.
 
-Nothing is downloaded and no pickle is read. A .pth file becomes a safetensors file by this line,
+Nothing is downloaded and no pickle is read. A .pth file becomes a safetensors file by this command,
 which its owner runs:
 
-    python -c "from torch import load; from safetensors.torch import save_file; save_file({k:
-    v.contiguous() for k, v in load('weights.pth', map_location='cpu', weights_only=True).items()},
-    'weights.safetensors')"
+    python -c "from torch import load; from safetensors.torch import save_file; save_file(
+        {k: v.contiguous() for k, v in
+         load('weights.pth', map_location='cpu', weights_only=True).items()}, 'weights.safetensors')"
 
 Which network a file holds is read off the names of its tensors:
 
