@@ -5,7 +5,7 @@ part is that on whose line from the ground its pixels lie; how much of each pixe
 centre of mass and its size; the shape is that which, drawn there in that size, differs least. What
 differs too much from all of them is none.
 
-Measured on 2,000 test and 2,000 unseen pictures at side 32 (tests/test_attributes.py holds a
+Measured on 2,000 test and 2,000 unseen pictures at side 32 (tests/measures/test_attributes.py holds a
 smaller run to it). Wrong captions have one attribute changed: colour, shape, size, relation,
 number, or the two things exchanged. Noise and blur are Gaussian, their deviations on the scale [-1,
 1] and in pixels:

@@ -1,0 +1,1 @@
+"""What tests share: exact models, files of known content, calls of the command line."""
