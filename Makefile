@@ -5,12 +5,19 @@ BIN    := $(VENV)/bin
 # MNIST for the tests and benchmarks that want it; the package never needs it.
 export FROMNOISE_DATA ?= $(wildcard $(CURDIR)/../shared/data)
 
-.PHONY: tour test lint types install clean
+.PHONY: tour test test-fast coverage lint types install clean
 tour: $(VENV)/.installed
 	$(BIN)/fromnoise tour --out runs/tour
 
 test: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -n auto --dist loadfile
+
+test-fast: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest -n auto --dist loadfile -m "not slow"
+
+# Branch coverage of the tests that run in one process each; code that only a child process runs counts as missed.
+coverage: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest -n auto --dist loadfile --cov --cov-report=term
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check src tests benchmarks tools
