@@ -16,6 +16,7 @@ from fromnoise.families import autoencoder, classical
 
 SMALL_AR = {"width": 16, "depth": 1, "heads": 2, "batch_size": 8}
 NARROW = {
+    "diffusion": {"width": 16, "gaussians": 4},
     "gan": {"width": 8},
     "vaegan": {"width": 8},
     "vqvae": {"width": 8},
