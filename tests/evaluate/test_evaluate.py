@@ -7,6 +7,7 @@ import warnings
 import numpy as np
 import pytest
 import torch
+from helpers.linear_vae import linear_vae
 from helpers.probabilistic_pca import LOG_P, X
 from scipy import stats
 
@@ -38,8 +39,6 @@ def measured(loaded: LoadedRun, samples: int = 60, **options) -> dict:
 
 
 def test_the_golden_ppca_through_the_whole_evaluation():
-    from test_vae import linear_vae
-
     x = X.float().repeat(4000, 1).numpy()
     dataset = Dataset("golden", DataSpec("vector", (5,)), {"test": Split(x)}, "")
     loaded = LoadedRun(None, load("vae"), linear_vae().float(), dataset, 0)

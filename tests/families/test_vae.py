@@ -1,10 +1,9 @@
 """The VAE against models whose answers are known."""
 
-import math
-
 import pytest
 import torch
-from helpers.probabilistic_pca import LOG_P, VARIANCE, W, X
+from helpers.linear_vae import linear_vae
+from helpers.probabilistic_pca import LOG_P, X
 
 from fromnoise.core.errors import UsageError
 from fromnoise.core.rng import Rng
@@ -18,26 +17,6 @@ SMALL = dict(hidden=(16,), latent_dim=3)
 def batch(n=6, spec=DIGITS):
     levels = Rng(5).integers("x", spec.levels, (n, *spec.shape)).float()
     return Batch(levels * (2 / (spec.levels - 1)) - 1, torch.arange(n) % 10)
-
-
-def linear_vae() -> VAE:
-    """A VAE whose decoder is the golden probabilistic PCA and whose encoder is its best mean-field posterior."""
-    spec = DataSpec("vector", (5,))
-    vae = VAE(
-        Config(latent_dim=2, hidden=(), sigma=math.sqrt(VARIANCE), likelihood="gaussian"), spec
-    ).double()
-    M = W.T @ W + VARIANCE * torch.eye(2, dtype=torch.float64)
-    vae.scale.logvar.fill_(math.log(VARIANCE))  # the constructor works in float32
-    with torch.no_grad():
-        encoder, decoder = vae.net.encoder.layers[0], vae.net.decoder.net.layers[0]
-        encoder.weight.copy_(
-            torch.cat([torch.linalg.solve(M, W.T), torch.zeros(2, 5, dtype=torch.float64)])
-        )
-        encoder.bias.copy_(
-            torch.cat([torch.zeros(2, dtype=torch.float64), -(M / VARIANCE).diagonal().log()])
-        )
-        decoder.weight.copy_(W), decoder.bias.zero_()
-    return vae
 
 
 class Double(Rng):
