@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from ..evaluate.quality_reference import QualityReference
 from ..runs.load import LoadedRun
@@ -26,37 +25,21 @@ class Section:
 
 @dataclass(frozen=True)
 class PageRequest:
-    """Several models of the same data whose figures a page shows; each has a title.
+    """Several models of the same data that a page compares.
 
-    out                the folder that figures are written to
-    reports            of the same runs, for figures of measured values; may be empty
-    quality_reference  the reference data that the reports were measured with
+    titles             of the models, all different
+    reports            of the same models, for figures of measured values; may be empty
+    quality_reference  the data that samples are measured against
     """
 
-    runs: Sequence[LoadedRun]
-    titles: Sequence[str]
-    out: Path
-    seed: int = 0
-    split: str = "test"
-    command: str = ""
+    contexts: list[FigureContext]
+    titles: list[str]
     reports: Sequence[dict] = ()
     quality_reference: QualityReference | None = None
 
     @property
-    def options(self) -> dict:
-        return {"seed": self.seed, "split": self.split, "command": self.command}
-
-    @property
     def has_images(self) -> bool:
-        return self.runs[0].dataset.spec.kind == "image"
-
-
-def never(context: FigureContext) -> bool:
-    return False
-
-
-def always(context: FigureContext) -> bool:
-    return True
+        return self.contexts[0].spec.kind == "image"
 
 
 def available(context: FigureContext) -> str:
@@ -72,8 +55,8 @@ class Figure:
     why_not       "" if the model can have the figure, else the reason
     draw          draws it for one model; None if it only compares models
     section       of the comparison page; without one it stands under "More figures"
-    on_page       True if the page shows the figure of each model that can have it
-    compare       draws one figure of several models for the page; returns its files, [] for none
+    on_page       "" if the page shows the figure of a model that can have it; None: of no model
+    compare       draws one figure of several models for the page, or None
     choose_other  the model that the page draws beside a model (FigureContext.other), or None
     """
 
@@ -83,6 +66,6 @@ class Figure:
     why_not: Callable[[FigureContext], str] = available
     draw: Callable[[FigureContext], Drawing] | None = None
     section: Section | None = None
-    on_page: Callable[[FigureContext], bool] = never
-    compare: Callable[[PageRequest], list[Path]] | None = None
+    on_page: Callable[[FigureContext], str] | None = None
+    compare: Callable[[PageRequest], Drawing | None] | None = None
     choose_other: Callable[[Sequence[LoadedRun], LoadedRun], LoadedRun | None] | None = None

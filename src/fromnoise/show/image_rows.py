@@ -79,9 +79,10 @@ def name_row(sheet: Sheet, name: str, number: str, right: float, middle: float) 
 
 
 def label_columns(
-    sheet: Sheet, labels: Sequence[str], cell: float, left: float, top: float
+    sheet: Sheet, labels: Sequence[str], cell: float, left: float, top: float, name: str = ""
 ) -> None:
-    """A label in the middle of each image of a row that begins at ``left``; "" for none."""
+    """A label in the middle of each image of a row that begins at ``left``; ``name`` before it."""
+    sheet.add_text(left - 10, top, name, size=7.5, color=SOFT, ha="right")
     for i, label in enumerate(labels):
         middle = left + (i + 0.5) * (cell + GAP) - GAP / 2
         sheet.add_text(middle, top, label, size=7.5, color=SOFT, ha="center")

@@ -5,7 +5,7 @@ import torch
 
 from ..conditions import all_of, completes, is_image
 from ..context import FigureContext
-from ..figure import Figure, Section, always
+from ..figure import Figure, Section, available
 from ..image_rows import draw_rows, image_cell, row_height
 from ..pixel_symbols import blanked
 from ..style import Drawing, Sheet, plain
@@ -82,6 +82,6 @@ FIGURE = Figure(
     group="symbols",
     why_not=all_of(is_image, completes),
     draw=draw_completions,
-    on_page=always,
+    on_page=available,
     section=Section("Completions", "Upper halves of held-out images, and several completions.", 90),
 )

@@ -10,7 +10,7 @@ from ...core.errors import UsageError
 from ...runs.load import LoadedRun
 from ..conditions import all_of, is_image, reconstructs
 from ..context import FigureContext
-from ..figure import Figure, Section, always
+from ..figure import Figure, Section, available
 from ..image_rows import draw_rows, image_cell, row_height, squared_error
 from ..style import Drawing, Sheet, plain
 
@@ -146,7 +146,7 @@ FIGURE = Figure(
     group="reconstruction",
     why_not=all_of(is_image, reconstructs, why_not),
     draw=draw_denoise,
-    on_page=always,
+    on_page=available,
     choose_other=choose_plain_model,
     section=Section("Denoising", "The input of each model is the noisy row.", place=120),
 )

@@ -8,9 +8,9 @@ from ...core.rng import Rng
 from ...inference import sample
 from ..conditions import all_of, is_image, traces
 from ..context import FigureContext
-from ..figure import Figure, Section, always
+from ..figure import Figure, Section, available
 from ..image_rows import draw_rows, image_cell, label_columns, row_height
-from ..style import SOFT, Drawing, Sheet, plain
+from ..style import Drawing, Sheet, plain
 
 LEFT = 76  # pixels left of image rows
 
@@ -45,10 +45,8 @@ def draw_denoising(context: FigureContext, shown: int = 4, most: int = 12) -> Dr
     title = f"From noise to samples of {plain(context.loaded.run.name)}"
     height = 32 + shown * (2 * row_height(context.spec, cell) + 8) - 8
     sheet = Sheet(title, note, context.caption("denoising"), height)
-    label_columns(sheet, [str(step) for step in steps], cell, LEFT, 0)
-    label_columns(sheet, [format_level(moment.level) for moment in chosen], cell, LEFT, 13)
-    sheet.add_text(LEFT - 10, 0, "steps", size=7.5, color=SOFT, ha="right")
-    sheet.add_text(LEFT - 10, 13, "noise", size=7.5, color=SOFT, ha="right")
+    label_columns(sheet, [str(step) for step in steps], cell, LEFT, 0, "steps")
+    label_columns(sheet, [format_level(moment.level) for moment in chosen], cell, LEFT, 13, "noise")
     x = np.stack([context.pixels(m.x[:shown].clamp(-1, 1)) for m in chosen])
     x_hat = np.stack([context.pixels(m.x_hat[:shown].clamp(-1, 1)) for m in chosen])
     top = 30.0
@@ -70,7 +68,7 @@ FIGURE = Figure(
     group="noise",
     why_not=all_of(is_image, traces),
     draw=draw_denoising,
-    on_page=always,
+    on_page=available,
     section=Section(
         "From noise to a sample",
         "The state of a diffusion model at each step, and its prediction of the image.",

@@ -1,19 +1,28 @@
 """Scores of the discriminator: a heat map over the plane with its gradient, or extreme images."""
 
-from ...core.capabilities import Judges, has
+import numpy as np
+
+from ..conditions import is_plane, judges
 from ..context import FigureContext
-from ..figure import Figure, Section, always
-from ..style import Drawing
-from .duel_on_images import draw_images
+from ..figure import Figure, Section, available
+from ..image_rows import GAP, LABEL, draw_rows, image_cell, label_columns, row_height
+from ..style import INK, MODEL, SOFT, WIDTH, Drawing, Sheet
 from .duel_on_plane import draw_plane
-from .duel_scores import score_examples
+from .duel_scores import Scored, draw_histogram, figure_title, score_examples
+
+# kind, key of the numbers, whether the lowest scores are shown
+ROWS = (
+    ("fake", "most real", False),
+    ("fake", "least real", True),
+    ("real", "it doubts most", True),
+    ("real", "it trusts most", False),
+)
 
 
 def why_not(context: FigureContext) -> str:
-    if not has(context.model, Judges):
-        return "this model has no discriminator"
-    spec = context.spec
-    if spec.kind == "image" or (spec.dims == 2 and context.dataset.columns is None):
+    if reason := judges(context):
+        return reason
+    if context.spec.kind == "image" or not is_plane(context):
         return ""
     return "it is for images and points in the plane"
 
@@ -23,13 +32,51 @@ def draw_duel(context: FigureContext) -> Drawing:
     return (draw_images if context.spec.kind == "image" else draw_plane)(context, scored)
 
 
+def draw_images(context: FigureContext, scored: Scored, columns: int = 8) -> Drawing:
+    """The samples and the real images with the highest and the lowest scores."""
+    columns = min(columns, len(scored.real))
+    cell = image_cell(context.spec, columns + 2.6, most=60)
+    line = row_height(context.spec, cell) + 20
+    note = (
+        f"{scored.sentence} Below each image its score, high for real; of {len(scored.fake):,} "
+        f"samples and {len(scored.real):,} real {context.split} images."
+    )
+    if context.conditional:
+        note += " Each is scored as an example of its class."
+    sheet = Sheet(figure_title(context), note, context.caption("duel"), max(4 * line, 210))
+    numbers = dict(scored.numbers)
+    for i, (kind, key, is_lowest) in enumerate(ROWS):
+        scores = scored.scores[kind]
+        order = np.argsort(-scores, kind="stable")
+        chosen = (order[::-1] if is_lowest else order)[:columns]
+        x = (scored.fake if kind == "fake" else scored.real)[chosen.tolist()]
+        top = i * line
+        below = draw_rows(sheet, [("", "", context.pixels(x))], cell, top)
+        middle = (top + below) / 2
+        head = "samples with" if kind == "fake" else "real images with"
+        style = {"ha": "right", "va": "center"}
+        sheet.add_text(LABEL - 10, middle - 8, head, color=SOFT, **style)
+        color = MODEL if kind == "fake" else INK
+        name = "lowest scores" if is_lowest else "highest scores"
+        sheet.add_text(LABEL - 10, middle + 6, name, color=color, weight="bold", **style)
+        label_columns(sheet, [f"{scores[row]:.2f}" for row in chosen], cell, LABEL, below)
+        numbers[f"{kind} {key}"] = {"rows": chosen, "score": scores[chosen]}
+    left = LABEL + columns * (cell + GAP) + 24
+    draw_histogram(sheet, scored.scores, left, 18, WIDTH - left - 6, 130)
+    alt = (
+        "Samples and real images with the discriminator's highest and lowest scores; "
+        f"it orders {100 * numbers['separation']:.0f} % of pairs rightly."
+    )
+    return sheet.finish(numbers, alt)
+
+
 FIGURE = Figure(
     name="duel",
     about="the discriminator's scores: over the plane with gradients, or of images",
     group="adversarial",
     why_not=why_not,
     draw=draw_duel,
-    on_page=always,
+    on_page=available,
     section=Section(
         "Discriminator and samples",
         "The discriminator's scores of samples and of real examples, with raw weights.",

@@ -7,7 +7,7 @@ from ..conditions import all_of, denoises, is_image
 from ..context import FigureContext
 from ..figure import Figure
 from ..image_rows import draw_rows, image_cell, label_columns, row_height
-from ..style import SOFT, Drawing, Sheet, plain
+from ..style import Drawing, Sheet, plain
 
 LEVELS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 MEASURED = 256  # images that the explained variance is computed from
@@ -27,8 +27,7 @@ def draw_forward(context: FigureContext, shown: int = 3) -> Drawing:
     note = _note(context, len(batch), bool(explained))
     height = 18 + shown * (2 * line + 8) + 16
     sheet = Sheet(title, note, context.caption("forward"), height)
-    label_columns(sheet, [f"{level:.0%}" for level in LEVELS], cell, LEFT, 0)
-    sheet.add_text(LEFT - 10, 0, "noise", size=7.5, color=SOFT, ha="right")
+    label_columns(sheet, [f"{level:.0%}" for level in LEVELS], cell, LEFT, 0, "noise")
     top = 16.0
     for i in range(shown):
         rows = [("noised", "", noisy[:, i]), ("prediction", "", denoised[:, i])]
@@ -36,8 +35,7 @@ def draw_forward(context: FigureContext, shown: int = 3) -> Drawing:
     alt = f"{shown} images at {len(LEVELS)} noise levels, and the prediction from each"
     if explained:
         shares = [f"{100 * max(share, 0):.0f}%" for share in explained]
-        label_columns(sheet, shares, cell, LEFT, top)
-        sheet.add_text(LEFT - 10, top, "explained", size=7.5, color=SOFT, ha="right")
+        label_columns(sheet, shares, cell, LEFT, top, "explained")
         alt += f"; it explains {100 * explained[5]:.0f} % of the variance at half noise"
     return sheet.finish({"levels": LEVELS, "explained": explained, "n": len(batch)}, alt + ".")
 

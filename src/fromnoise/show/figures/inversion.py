@@ -8,7 +8,7 @@ from ..conditions import all_of, is_image
 from ..context import FigureContext
 from ..figure import Figure
 from ..image_rows import LABEL, draw_rows, image_cell, label_columns, row_height, squared_error
-from ..style import SOFT, Drawing, Sheet
+from ..style import Drawing, Sheet
 
 
 def why_not(context: FigureContext) -> str:
@@ -44,8 +44,9 @@ def draw_invert(context: FigureContext, n: int = 10) -> Drawing:
     title = "Inversion: real images above, the nearest decoded images below"
     sheet = Sheet(title, _note(model, inversion.how), context.caption("invert"), height)
     top = draw_rows(sheet, rows, cell)
-    label_columns(sheet, [f"{value:.4f}" for value in error], cell, LABEL, top)
-    sheet.add_text(LABEL - 10, top, "error of the best z", size=7.5, color=SOFT, ha="right")
+    label_columns(
+        sheet, [f"{value:.4f}" for value in error], cell, LABEL, top, "error of the best z"
+    )
     alt = (
         f"{len(batch)} real images above the nearest decoded images; "
         f"mean squared error {error.mean():.4f}."

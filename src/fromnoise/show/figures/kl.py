@@ -7,7 +7,7 @@ from ...core.capabilities import EncodesDistribution, has
 from ...measures.latents import ACTIVE, active_units
 from ..conditions import all_of, encodes
 from ..context import FigureContext
-from ..figure import Figure, Section, always
+from ..figure import Figure, Section, available
 from ..style import ACCENT, INK, MODEL, SOFT, WIDTH, Drawing, Sheet
 
 BARS = 128  # latent dimensions that are drawn at most
@@ -108,7 +108,7 @@ FIGURE = Figure(
     group="latents",
     why_not=all_of(encodes, why_not),
     draw=draw_kl,
-    on_page=always,
+    on_page=available,
     section=Section(
         "KL by latent dimension",
         "The information about x in each latent dimension, nats; 0: the dimension is unused.",

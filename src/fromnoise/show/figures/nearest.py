@@ -1,15 +1,11 @@
 """Samples nearest to the training set, which may be copies, and samples farthest from it."""
 
-from collections.abc import Sequence
-from pathlib import Path
-
 import numpy as np
 import torch
 
 from ...evaluate.quality_reference import QualityReference, nearest_training
 from ...evaluate.samples import draw_samples
 from ...measures.memory import nearest
-from ...runs.load import LoadedRun
 from ..conditions import is_image
 from ..context import FigureContext
 from ..figure import Figure, PageRequest, Section
@@ -24,8 +20,8 @@ from ..image_rows import (
     name_row,
     row_height,
 )
-from ..side_by_side import caption_of, contexts_of, titles_of
-from ..style import SOFT, Drawing, Sheet, drawing, plain, save
+from ..side_by_side import caption_of
+from ..style import SOFT, Drawing, Sheet, plain
 
 SAMPLES = 1000  # among which the nearest and the farthest are searched
 COLUMNS = 8
@@ -85,29 +81,12 @@ def draw_nearest(context: FigureContext) -> Drawing:
     return sheet.finish(numbers, alt)
 
 
-def compare_nearest(
-    runs: Sequence[LoadedRun],
-    titles: Sequence[str] | None = None,
-    *,
-    out: Path,
-    seed: int = 0,
-    split: str = "test",
-    command: str = "",
-    name: str = "nearest",
-    quality_reference: QualityReference | None = None,
-) -> list[Path]:
+def compare_nearest(page: PageRequest) -> Drawing | None:
     """Images: two rows for each model, its samples above their nearest training examples."""
-    contexts = contexts_of(runs, seed, split, command=command)
-    titles = titles_of(runs, titles)
-    quality_reference = quality_reference or QualityReference(contexts[0].dataset)
-    with drawing():
-        return save(_compare(contexts, titles, quality_reference), out, name)
-
-
-def _compare(
-    contexts: list[FigureContext], titles: list[str], quality_reference: QualityReference
-) -> Drawing:
-    first = contexts[0]
+    if not page.has_images:
+        return None
+    first = page.contexts[0]
+    quality_reference = page.quality_reference or first.quality_reference
     cell = image_cell(first.spec, 2 * HALF, label=WIDE_LABEL + 40, most=46)
     height = 2 * row_height(first.spec, cell) + 12
     real_median = _median_of_real(quality_reference)
@@ -117,10 +96,10 @@ def _compare(
         f"right the {HALF} farthest from all of them. Below each: its nearest training example. "
         f"Held-out real examples have a median distance of {real_median:.2f} ({features})."
     )
-    caption = caption_of(contexts, "nearest")
-    sheet = Sheet("Nearest training examples", note, caption, len(contexts) * height)
+    caption = caption_of(page.contexts, "nearest")
+    sheet = Sheet("Nearest training examples", note, caption, len(page.contexts) * height)
     numbers = []
-    for i, (context, title) in enumerate(zip(contexts, titles)):
+    for i, (context, title) in enumerate(zip(page.contexts, page.titles)):
         numbers.append(_draw_model(sheet, context, title, quality_reference, cell, i * height))
     alt = "For each model the samples nearest to training examples and those farthest from them."
     return sheet.finish({"models": numbers, "real_median": real_median}, alt)
@@ -157,25 +136,13 @@ def _draw_model(
     return {"title": title, "median": median, "nearest": distance[order[:HALF]].tolist()}
 
 
-def compare_on_page(page: PageRequest) -> list[Path]:
-    if not page.has_images:
-        return []
-    return compare_nearest(
-        page.runs,
-        page.titles,
-        out=page.out,
-        quality_reference=page.quality_reference,
-        **page.options,
-    )
-
-
 FIGURE = Figure(
     name="nearest",
     about="samples nearest to the training set, and farthest from it",
     group="samples",
     why_not=is_image,
     draw=draw_nearest,
-    compare=compare_on_page,
+    compare=compare_nearest,
     section=Section(
         "Nearest training examples",
         "A copy equals its training example; a bad sample is far from all of them.",

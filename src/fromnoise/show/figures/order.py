@@ -10,7 +10,7 @@ from ..context import FigureContext
 from ..figure import Figure
 from ..image_rows import draw_rows, image_cell, label_columns, row_height, tile
 from ..pixel_symbols import blanked, has_blocks, has_pixels_if_image, places
-from ..style import SOFT, Drawing, Sheet, plain
+from ..style import Drawing, Sheet, plain
 
 HELD = 20  # frames that the finished images stay
 LEFT = 64  # pixels left of the rows
@@ -35,8 +35,7 @@ def draw_order(context: FigureContext, columns: int = 12) -> Drawing:
     title = f"How {plain(context.loaded.run.name)} fills an image"
     sheet = Sheet(title, note, context.caption("order"), 18 + n * row_height(spec, cell))
     moments = np.linspace(0, T, columns).round().astype(int)
-    label_columns(sheet, [f"{moment:,}" for moment in moments], cell, LEFT, 0)
-    sheet.add_text(LEFT - 10, 0, "symbols", size=7.5, color=SOFT, ha="right")
+    label_columns(sheet, [f"{moment:,}" for moment in moments], cell, LEFT, 0, "symbols")
     states = [blanked(images[:n], completed_by >= moment) for moment in moments]
     y = context.labels(tiles)
     rows = []

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from ...core.capabilities import Judges, has
 from ...runs.progress_samples import list_progress_samples, read_progress_samples
+from ..conditions import judges
 from ..context import FigureContext
 from ..figure import Figure, Section
 from ..image_rows import draw_rows, image_cell, label_columns, row_height
@@ -61,8 +61,7 @@ def _draw_images(
     note += " Each row is one noise, the first samples of seed 0."
     height = 20 + n * row_height(spec, cell)
     sheet = Sheet(_title(context), note, context.caption("progress"), height)
-    label_columns(sheet, [short(step) for step in steps], cell, LEFT, 0)
-    sheet.add_text(LEFT - 10, 0, "step", size=7.5, color=SOFT, ha="right")
+    label_columns(sheet, [short(step) for step in steps], cell, LEFT, 0, "step")
     names = [f"z {i + 1}" for i in range(n)]
     if context.conditional and spec.classes:
         names = [
@@ -136,16 +135,12 @@ def short(step: int) -> str:
     return f"{step / 1000:,.1f}k" if step < 100_000 else f"{step / 1000:,.0f}k"
 
 
-def is_adversarial(context: FigureContext) -> bool:
-    return has(context.model, Judges)
-
-
 FIGURE = Figure(
     name="progress",
     about="samples of the same noise over the course of training",
     group="training",
     why_not=why_not,
     draw=draw_progress,
-    on_page=is_adversarial,
+    on_page=judges,
     section=Section("In training", "Samples of the same noise after each interval.", place=150),
 )

@@ -1,7 +1,6 @@
 """Quality of samples against cost: one point for each model, on pages."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from matplotlib.axes import Axes
 from matplotlib.ticker import NullFormatter
@@ -10,7 +9,8 @@ from ...evaluate.cells import heading
 from ...evaluate.cost import most_at_once
 from ...evaluate.protocol import MetricColumn, align_columns, interval
 from ..figure import Figure, PageRequest, Section
-from ..style import CLASSES, INK, SOFT, WIDTH, Drawing, Sheet, drawing, plain, save
+from ..side_by_side import caption_of
+from ..style import CLASSES, INK, SOFT, WIDTH, Drawing, Sheet, plain
 
 
 def training_seconds(cost: dict) -> float | None:
@@ -36,27 +36,17 @@ def main_column(reports: Sequence[dict]) -> MetricColumn | None:
     return None
 
 
-def compare_quality_and_cost(
-    reports: Sequence[dict],
-    titles: Sequence[str],
-    *,
-    out: Path,
-    command: str = "",
-    name: str = "trade",
-) -> list[Path]:
+def compare_quality_and_cost(page: PageRequest) -> Drawing | None:
     """Fréchet distance over training seconds and over sampling speed.
 
-    Returns the files; [] if fewer than two models share the metric.
+    None if fewer than two models share the metric.
     """
-    column = main_column(reports)
-    if column is None:
-        return []
-    titles = [plain(title, 34) for title in titles]
-    with drawing():
-        return save(_draw(column, list(reports), titles, command), out, name)
+    column = main_column(page.reports)
+    return None if column is None else _draw(column, page)
 
 
-def _draw(column: MetricColumn, reports: list[dict], titles: list[str], command: str) -> Drawing:
+def _draw(column: MetricColumn, page: PageRequest) -> Drawing:
+    titles = [plain(title, 34) for title in page.titles]
     values = column.valued_rows()
     card = column.card
     note = (
@@ -65,7 +55,7 @@ def _draw(column: MetricColumn, reports: list[dict], titles: list[str], command:
         "samples. Less is better; left is cheap to train, right is fast to sample."
     )
     order = sorted(values, key=lambda i: values[i]["value"])  # the letters follow the ranks
-    caption = [f"$ {plain(command, 400)}"] if command else []
+    caption = caption_of(page.contexts, "trade")[1:]
     height = 310 + 16 * -(-len(order) // PER_LINE)
     sheet = Sheet("Quality against cost", note, caption, height)
     width = (WIDTH - 110) / 2
@@ -73,7 +63,7 @@ def _draw(column: MetricColumn, reports: list[dict], titles: list[str], command:
     for place, (label, cost_of) in enumerate(COSTS.items()):
         axes = sheet.add_axes(50 + place * (width + 60), 10, width, 240)
         for rank, i in enumerate(order):
-            cost = cost_of(reports[i]["cost"])
+            cost = cost_of(page.reports[i]["cost"])
             if cost and cost > 0:
                 limits = _draw_point(axes, rank, cost, values[i])
                 row = {"title": titles[i], label: cost, "frechet": values[i]["value"]}
@@ -121,14 +111,10 @@ def _colour(rank: int) -> str:
     return CLASSES[rank % len(CLASSES)]
 
 
-def compare_on_page(page: PageRequest) -> list[Path]:
-    return compare_quality_and_cost(page.reports, page.titles, out=page.out, command=page.command)
-
-
 FIGURE = Figure(
     name="trade",
     about="quality against cost, one point for each model",
-    compare=compare_on_page,
+    compare=compare_quality_and_cost,
     section=Section(
         "Quality against cost",
         "Each model by the cost of its training and of its sampling.",

@@ -3,9 +3,8 @@
 import torch
 from torch import Tensor
 
-from ...core.capabilities import Traces, has
 from ...measures.estimate import Estimate
-from ..conditions import is_plane
+from ..conditions import is_plane, traces
 from ..context import FigureContext
 from ..evaluations import (
     Measurement,
@@ -95,17 +94,13 @@ def _draw_points(sheet: Sheet, context: FigureContext, samples: list[Tensor]) ->
         set_bare_frame(axes, extent, f"{steps} evaluation{'s' * (steps > 1)}")
 
 
-def is_traced(context: FigureContext) -> bool:
-    return has(context.model, Traces)
-
-
 FIGURE = Figure(
     name="steps",
     about="quality against the evaluations of the network for a sample",
     group="noise",
     why_not=why_no_steps,
     draw=draw_steps,
-    on_page=is_traced,
+    on_page=traces,
     section=Section(
         "Quality by number of steps",
         "The same model with few and with many evaluations of its network for a sample.",

@@ -4,12 +4,14 @@ import math
 
 import numpy as np
 
-from ...core.capabilities import Predicts, has
+from ...inference import sample
 from ...inference.text import continue_texts
 from ..colormap import draw_bits_scale, tint
-from ..conditions import all_of, is_predicted_if_text, predicts
+from ..conditions import all_of, is_predicted_if_text, is_text, predicts
 from ..context import FigureContext
 from ..figure import Figure, Section
+from ..image_rows import LABEL, draw_rows, image_cell, label_columns, row_height
+from ..pixel_symbols import has_pixels_if_image, pixel_surprise
 from ..style import WIDTH, Drawing, Sheet, plain
 from ..text_cells import (
     LINE,
@@ -21,13 +23,17 @@ from ..text_cells import (
     surprise_of,
     units,
 )
-from . import surprise_of_images
-from .surprise_of_images import has_pixels_if_image
+
+IMAGE_NOTE = (
+    "Below each image the surprise of its pixels, -log2 p given the pixels before it: strong "
+    "where the image differs from the prediction. For a perfect model, real images and samples "
+    "are equally surprising on average."
+)
 
 
 def draw_surprise(context: FigureContext) -> Drawing:
     if context.spec.kind == "image":
-        return surprise_of_images.draw_surprise(context)
+        return draw_image_surprise(context)
     return draw_text_surprise(context)
 
 
@@ -78,8 +84,40 @@ def _note(unit: str, most: float) -> str:
     return note
 
 
-def is_text_on_page(context: FigureContext) -> bool:
-    return context.spec.kind == "tokens" and has(context.model, Predicts)
+def draw_image_surprise(context: FigureContext, n: int = 10) -> Drawing:
+    """Held-out images and samples, each above the map of its surprise."""
+    spec = context.spec
+    batch = context.first(n)
+    y = context.labels(n)
+    own = sample.sample(context.loaded, n, context.seed, context.label)
+    held_out_y = batch.y if context.conditional else None
+    images = {f"held out ({context.split})": batch.x, "its own": own}
+    labels = (held_out_y, y)
+    bits = {}
+    for (name, x), y in zip(images.items(), labels):
+        bits[name] = pixel_surprise(context.model, x, y, spec.shape)
+    everything = np.concatenate(list(bits.values()))
+    most = float(max(1, math.ceil(np.percentile(everything, 99.5))))
+    cell = image_cell(spec, n)
+    height = 26 + 2 * (2 * row_height(spec, cell) + 22) + 4
+    title = f"Surprise of {plain(context.loaded.run.name)}"
+    sheet = Sheet(title, IMAGE_NOTE, context.caption("surprise"), height)
+    draw_bits_scale(sheet, WIDTH - 12, 0, "bits per pixel", most)
+    top = 30.0
+    numbers = {}
+    for name, x in images.items():
+        image_bits = bits[name].sum((1, 2))
+        maps = ("surprise", f"mean {image_bits.mean():.1f} bits", tint(bits[name], most))
+        top = draw_rows(sheet, [(name, "", context.pixels(x)), maps], cell, top)
+        label_columns(
+            sheet, [f"{value:.0f}" for value in image_bits], cell, LABEL, top, "bits of the image"
+        )
+        top += 22
+        per_dim = float(image_bits.mean() / spec.dims)
+        numbers[name] = {"bits": image_bits, "bits_per_dim": per_dim}
+    means = ", ".join(f"{name} {bits[name].sum((1, 2)).mean():.1f} bits" for name in images)
+    alt = f"Images above maps of the surprise of each pixel; on average {means} an image."
+    return sheet.finish(numbers | {"most": most}, alt)
 
 
 FIGURE = Figure(
@@ -88,7 +126,7 @@ FIGURE = Figure(
     group="symbols",
     why_not=all_of(predicts, is_predicted_if_text, has_pixels_if_image),
     draw=draw_surprise,
-    on_page=is_text_on_page,
+    on_page=is_text,
     section=Section(
         "Surprise",
         "The bits of each character, in real text and in samples.",

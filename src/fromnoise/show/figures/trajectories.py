@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 
 from ..conditions import all_of, denoises, is_plane, traces
 from ..context import FigureContext
-from ..figure import Figure, Section, always
+from ..figure import Figure, Section, available
 from ..points import Extent, extent_of, frame_of, set_bare_frame
 from ..style import ACCENT, MODEL, REAL, SOFT, WIDTH, Drawing, Sheet, plain
 from .denoising import format_level
@@ -155,7 +155,7 @@ FIGURE = Figure(
     group="noise",
     why_not=all_of(is_plane, traces, denoises),
     draw=draw_trajectories,
-    on_page=always,
+    on_page=available,
     section=Section(
         "From noise to a sample, as trajectories",
         "The trajectory of each point, and the vector field that moves them.",

@@ -242,9 +242,8 @@ def _exp2_from_one(v):
     return np.exp2(v) - 1
 
 
-def is_network(context: FigureContext) -> bool:
-    """True unless the model itself is made of counts."""
-    return context.spec.kind == "tokens" and bool(context.model.phases())
+def is_network(context: FigureContext) -> str:
+    return "" if context.model.phases() else "the model itself is made of counts"
 
 
 FIGURE = Figure(

@@ -77,13 +77,8 @@ def spread(row: dict) -> str:
     return f"{low:,.{digits}f} to {high:,.{digits}f}"
 
 
-def verdict(reports: list[dict], titles: list[str], same_data: bool = True) -> list[str]:
+def verdict(reports: list[dict], titles: list[str]) -> list[str]:
     """Which model is best by each metric, in sentences of plain text."""
-    if not same_data:
-        return [
-            "These runs were trained on different data: their numbers stand beside each other, "
-            "but they cannot be ranked."
-        ]
     columns = align_columns(reports)
     sentences = []
     answered = set()

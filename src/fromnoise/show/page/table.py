@@ -1,0 +1,34 @@
+"""A table of the page, as templates/table.html shows it."""
+
+from dataclasses import dataclass, field
+
+
+@dataclass
+class Cell:
+    """kind: its CSS classes; small: a line below the text; note: the number of its footnote."""
+
+    text: object = ""
+    kind: str = ""
+    small: str = ""
+    note: int | None = None
+
+
+@dataclass
+class Row:
+    """A named row, or the heading of those below it."""
+
+    name: Cell
+    cells: list[Cell] = field(default_factory=list)
+    is_heading: bool = False
+
+
+@dataclass
+class Table:
+    """label: for readers who cannot see it; notes, footnotes: below it."""
+
+    label: str
+    head: list[Cell]
+    rows: list[Row]
+    intro: str = ""
+    notes: list[str] = field(default_factory=list)
+    footnotes: list[str] = field(default_factory=list)
