@@ -9,6 +9,7 @@ from ..core.spec import DataSpec
 from .style import INK, SOFT, WIDTH, Sheet, cell_size
 
 LABEL = 128  # pixels left of image rows, for their names
+NARROW_LABEL = 64  # the same where the names are short
 WIDE_LABEL = LABEL + 84  # the same where the names are those of models
 GAP = 3  # pixels between images
 
@@ -86,6 +87,26 @@ def label_columns(
     for i, label in enumerate(labels):
         middle = left + (i + 0.5) * (cell + GAP) - GAP / 2
         sheet.add_text(middle, top, label, size=7.5, color=SOFT, ha="center")
+
+
+def sheet_of_rows(
+    title: str,
+    note: str,
+    caption: list[str],
+    spec: DataSpec,
+    rows: Sequence[Row],
+    columns: Sequence[str],
+    heading: str = "",
+    *,
+    label: float = NARROW_LABEL,
+    most: float = 60,
+) -> Sheet:
+    """Rows of images with a label above each column."""
+    cell = image_cell(spec, len(columns), label, most)
+    sheet = Sheet(title, note, caption, 18 + len(rows) * row_height(spec, cell))
+    label_columns(sheet, columns, cell, label, 0, heading)
+    draw_rows(sheet, rows, cell, 16, label)
+    return sheet
 
 
 def squared_error(a: Tensor, b: Tensor) -> Tensor:

@@ -151,8 +151,9 @@ class Sheet:
         show_image(axes, image)
         return axes
 
-    def finish(self, numbers: dict, alt: str) -> Drawing:
-        return Drawing(self.figure, self.title, numbers, alt, "\n".join(self.caption))
+    def finish(self, numbers: dict, alt: str, **more: bytes) -> Drawing:
+        """more: further files by their ending."""
+        return Drawing(self.figure, self.title, numbers, alt, "\n".join(self.caption), more)
 
 
 def show_image(axes: Axes, image: np.ndarray, extent=None, **more) -> None:

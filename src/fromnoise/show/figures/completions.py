@@ -57,9 +57,8 @@ def _complete(context: FigureContext, batch, given: int, draws: int) -> torch.Te
     mask[:, :, :given] = True
     y = batch.y[torch.arange(n).repeat(draws)] if context.conditional else None
     rng = context.rng("completions").per_row(range(n * draws))
-    options = context.loaded.family.Options()
     x = batch.x.repeat(draws, 1, 1, 1)
-    completed = context.model.complete(x, mask.repeat(draws, 1, 1, 1), y, options, rng)
+    completed = context.model.complete(x, mask.repeat(draws, 1, 1, 1), y, context.options, rng)
     return completed.view(draws, n, *context.spec.shape)
 
 

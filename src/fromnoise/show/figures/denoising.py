@@ -24,7 +24,7 @@ def trace_samples(context: FigureContext) -> list[Moment]:
     """The states of the first samples of the seed on their way from noise."""
     n = sample.BLOCK
     rng = Rng(context.seed, ("sample",), device=context.loaded.device).per_row(range(n))
-    return context.model.trace(n, context.labels(n), context.loaded.family.Options(), rng)
+    return context.model.trace(n, context.labels(n), context.options, rng)
 
 
 @torch.no_grad()

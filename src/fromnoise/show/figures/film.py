@@ -6,15 +6,14 @@ from torch import Tensor
 
 from ...core.capabilities import Decodes, DrawsLatents, has
 from ...probability.diffusion.editing import slerp
-from ..animation import FRAMES, MILLISECONDS, animate
+from ..animation import FRAMES, MILLISECONDS, SHOWN, animate_tiles, tiles_of
 from ..conditions import all_of, is_image
 from ..context import FigureContext
 from ..figure import Figure
-from ..image_rows import draw_rows, image_cell, label_columns, row_height, tile
-from ..style import Drawing, Sheet, plain
+from ..image_rows import sheet_of_rows
+from ..style import Drawing, plain
 
 ANCHORS = 4  # z that a path goes through
-LEFT = 64  # pixels left of the rows
 
 
 def why_not(context: FigureContext) -> str:
@@ -43,30 +42,24 @@ def closed_path(anchors: Tensor, frames: int, fine: int = 256) -> Tensor:
 
 def draw_film(context: FigureContext, columns: int = 12) -> Drawing:
     """A film of one closed path for each tile; the sheet shows some of its frames."""
-    spec = context.spec
-    tiles, per_line = (10, 5) if max(spec.shape) <= 64 else (3, 3)
+    tiles, per_line = tiles_of(context.spec)
     y = context.labels(tiles)
     z = _latent_paths(context, tiles, y)
     images = np.stack([context.pixels(context.decode(at_frame, y)) for at_frame in z])
-    width = max(56.0, spec.shape[2] / 2)
-    film, size = animate([tile(frame, per_line, width)[0] for frame in images])
-    n = min(6, tiles)
-    cell = image_cell(spec, columns, label=LEFT, most=60)
+    film, size = animate_tiles(list(images), per_line)
+    n = min(SHOWN, tiles)
     note = (
         f"The film is film.webp: {tiles} tiles, each a closed path through {ANCHORS} z drawn from "
         f"the prior, along great circles at constant speed, {FRAMES} frames of {MILLISECONDS} ms. "
         f"Here: {columns} moments of the first {n} tiles, left to right; the path is closed."
     )
     title = f"A path through the latent space of {plain(context.loaded.run.name)}"
-    sheet = Sheet(title, note, context.caption("film"), 18 + n * row_height(spec, cell))
     moments = np.arange(columns) * FRAMES // columns
     seconds = [f"{moment * MILLISECONDS / 1000:.1f} s" for moment in moments]
-    label_columns(sheet, seconds, cell, LEFT, 0)
     rows = []
-    for i in range(n):
-        name = f"tile {i + 1}" if y is None else context.class_name(int(y[i]))
+    for i, name in enumerate(context.row_names(y, n, "tile")):
         rows.append((name, "", images[moments, i]))
-    draw_rows(sheet, rows, cell, 16, label=LEFT)
+    sheet = sheet_of_rows(title, note, context.caption("film"), context.spec, rows, seconds)
     step = (z - z.roll(1, 0)).norm(dim=2)
     numbers = {
         "tiles": tiles,
@@ -78,9 +71,7 @@ def draw_film(context: FigureContext, columns: int = 12) -> Drawing:
         "step": step.mean(0).cpu().numpy(),
     }
     alt = f"{n} rows of {columns} images, each row a closed path through the latent space."
-    drawing = sheet.finish(numbers, alt)
-    drawing.more["webp"] = film
-    return drawing
+    return sheet.finish(numbers, alt, webp=film)
 
 
 def _latent_paths(context: FigureContext, tiles: int, y: Tensor | None) -> Tensor:

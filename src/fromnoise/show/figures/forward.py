@@ -48,7 +48,6 @@ def _denoise(
     And the share of the variance that the prediction explains; empty if images do not differ.
     """
     model = context.model
-    options = context.loaded.family.Options()
     y = batch.y if context.conditional else None
     z = context.rng("forward").per_row(range(len(batch))).normal("z", batch.x.shape)
     train = context.dataset.batch("train", slice(0, MEASURED), device=batch.x.device)
@@ -56,7 +55,7 @@ def _denoise(
     noisy, denoised, explained = [], [], []
     for level in LEVELS:
         x_s = model.noised(batch.x, level, z)
-        x_hat = model.clean(x_s, level, y, options)
+        x_hat = model.clean(x_s, level, y, context.options)
         if variance > MIN_VARIANCE:
             explained.append(1 - float((x_hat - batch.x).square().mean()) / variance)
         noisy.append(context.pixels(x_s[:shown]))

@@ -20,8 +20,7 @@ def draw_invert(context: FigureContext, n: int = 10) -> Drawing:
     model = context.model
     batch = context.first(n)
     y = batch.y if context.conditional else None
-    options = context.loaded.family.Options()
-    inversion = invert(model, batch.x, y, options, context.rng("invert"))
+    inversion = invert(model, batch.x, y, context.options, context.rng("invert"))
     error = squared_error(batch.x, inversion.x_hat).cpu().numpy()
     rows = [
         (f"{context.split} images", "", context.pixels(batch.x)),

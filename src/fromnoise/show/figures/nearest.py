@@ -37,10 +37,6 @@ def _measure_distances(
     return x, distance.numpy(), index.numpy()
 
 
-def _train_pixels(context: FigureContext, rows: np.ndarray) -> np.ndarray:
-    return context.pixels(context.dataset.batch("train", rows.tolist()).x)
-
-
 def draw_nearest(context: FigureContext) -> Drawing:
     """The samples nearest to a training example, and those farthest from all of them."""
     x, distance, index = _measure_distances(context, context.quality_reference)
@@ -63,7 +59,7 @@ def draw_nearest(context: FigureContext) -> Drawing:
     for name, rows in (("nearest", order[:COLUMNS]), ("farthest", farthest)):
         pair = [
             (f"{name} samples", "", context.pixels(x[rows])),
-            ("in the training set", "", _train_pixels(context, index[rows])),
+            ("in the training set", "", context.training_pixels(index[rows])),
         ]
         top = draw_rows(sheet, pair, cell, top)
         label_columns(sheet, [f"{distance[row]:.2f}" for row in rows], cell, LABEL, top)
@@ -127,7 +123,7 @@ def _draw_model(
     for column, rows in enumerate((order[:HALF], order[: -HALF - 1 : -1].copy())):
         left = WIDE_LABEL + column * (HALF * (cell + GAP) + 40)
         draw_strip(sheet, context.pixels(x[rows]), cell, left, top)
-        draw_strip(sheet, _train_pixels(context, index[rows]), cell, left, top + line)
+        draw_strip(sheet, context.training_pixels(index[rows]), cell, left, top + line)
     median = float(np.median(distance))
     right = WIDE_LABEL - 10
     name_row(sheet, title, f"median {median:.2f}", right, top + line / 2)

@@ -6,13 +6,12 @@ from ...runs.progress_samples import list_progress_samples, read_progress_sample
 from ..conditions import judges
 from ..context import FigureContext
 from ..figure import Figure, Section
-from ..image_rows import draw_rows, image_cell, label_columns, row_height
-from ..points import count_outside, extent_of, frame_of, set_bare_frame
-from ..style import MODEL, REAL, SOFT, WIDTH, Drawing, Sheet, plain
+from ..image_rows import sheet_of_rows
+from ..points import count_outside, draw_clouds, extent_of, frame_of, set_bare_frame
+from ..style import SOFT, WIDTH, Drawing, Sheet, plain
 from ..text_cells import LINE, PITCH, draw_text, lay_out, visible
 
 MAX_MOMENTS = 12
-LEFT = 58  # pixels left of image rows
 TEXT_LEFT = 64
 
 
@@ -55,22 +54,15 @@ def draw_progress(context: FigureContext) -> Drawing:
 def _draw_images(
     context: FigureContext, steps: list[int], values: list[np.ndarray], note: str
 ) -> Drawing:
-    spec = context.spec
     n = len(values[0])
-    cell = image_cell(spec, len(steps), label=LEFT, most=64)
     note += " Each row is one noise, the first samples of seed 0."
-    height = 20 + n * row_height(spec, cell)
-    sheet = Sheet(_title(context), note, context.caption("progress"), height)
-    label_columns(sheet, [short(step) for step in steps], cell, LEFT, 0, "step")
-    names = [f"z {i + 1}" for i in range(n)]
-    if context.conditional and spec.classes:
-        names = [
-            context.class_name(y) for y in context.dataset.default_conditions(range(n)).tolist()
-        ]
+    y = context.dataset.default_conditions(range(n)) if context.conditional else None
     rows = []
-    for i, name in enumerate(names):
+    for i, name in enumerate(context.row_names(y, n, "z")):
         rows.append((name, "", np.stack([at_step[i] for at_step in values])))
-    draw_rows(sheet, rows, cell, 18, label=LEFT)
+    labels = [short(step) for step in steps]
+    caption = context.caption("progress")
+    sheet = sheet_of_rows(_title(context), note, caption, context.spec, rows, labels, "step")
     alt = f"{n} rows of {len(steps)} images: samples of the same noise {_steps_in_words(steps)}."
     return sheet.finish({"steps": steps, "rows": n}, alt)
 
@@ -110,8 +102,7 @@ def _draw_points(
     for i, (step, x) in enumerate(zip(steps, values)):
         left = i % per_line * (side + 12)
         axes = sheet.add_axes(left, 18 + i // per_line * (side + 26), side, side)
-        axes.scatter(*real.T, s=5, color=REAL, alpha=0.35, linewidths=0)
-        axes.scatter(*x.T, s=6, color=MODEL, alpha=0.7, linewidths=0)
+        draw_clouds(axes, real, x, 5)
         outside.append(count_outside(x, centre, half))
         title = f"step {step:,}" + (f"  ({outside[-1]} outside)" if outside[-1] else "")
         set_bare_frame(axes, extent_of(centre, half), title)

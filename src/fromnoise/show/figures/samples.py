@@ -31,7 +31,7 @@ def draw_image_samples(context: FigureContext) -> Drawing:
     width = (WIDTH - GAP) / 2
     x = sample.sample(context.loaded, n, context.seed).cpu()
     distance, index = nearest_training(context.quality_reference, x)
-    nearest = context.pixels(context.dataset.batch("train", index.tolist()).x)
+    nearest = context.training_pixels(index)
     cell = block_cell(context.spec, columns, width)
     head = 34 if by_class else 20
     run = plain(context.loaded.run.name)
@@ -103,9 +103,8 @@ def compare_samples(page: PageRequest) -> Drawing | None:
         sheet.add_text(0, top, plain(title, 60), size=9, weight="bold", color=INK if i else SOFT)
         label = f"nearest training examples, median distance {median:.2f}"
         sheet.add_text(width + GAP, top, label, size=8, color=SOFT)
-        nearest = first.dataset.batch("train", index.tolist()).x
         draw_strip(sheet, first.pixels(x), cell, 0, top + 17, columns)
-        draw_strip(sheet, first.pixels(nearest), cell, width + GAP, top + 17, columns)
+        draw_strip(sheet, first.training_pixels(index), cell, width + GAP, top + 17, columns)
         numbers.append({"title": title, "nearest": index.tolist(), "median_distance": median})
     alt = (
         f"Blocks of {n} images: real ones, and samples of {', '.join(titles)}; "

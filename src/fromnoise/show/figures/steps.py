@@ -15,8 +15,8 @@ from ..evaluations import (
 )
 from ..figure import Figure, Section
 from ..image_rows import GAP, draw_strip, label_columns, row_height
-from ..points import extent_of, frame_of, set_bare_frame
-from ..style import MODEL, REAL, WIDTH, Drawing, Sheet, plain
+from ..points import draw_clouds, extent_of, frame_of, set_bare_frame
+from ..style import WIDTH, Drawing, Sheet, plain
 
 STEPS = (1, 2, 4, 10, 20, 35)
 SAMPLES = {"image": 500, "vector": 2000}  # of each: the figure takes up to a quarter of a minute
@@ -88,9 +88,7 @@ def _draw_points(sheet: Sheet, context: FigureContext, samples: list[Tensor]) ->
     for j, (steps, x) in enumerate(zip(STEPS, samples)):
         left = LEFT + j % 3 * (side + 8)
         axes = sheet.add_axes(left, 18 + j // 3 * (side + 24), side, side)
-        axes.scatter(*points.T, s=2, color=REAL, alpha=0.3, linewidths=0)
-        cloud = x[:POINTS].double().numpy()
-        axes.scatter(*cloud.T, s=3, color=MODEL, alpha=0.7, linewidths=0)
+        draw_clouds(axes, points, x[:POINTS].double().numpy(), 2)
         set_bare_frame(axes, extent, f"{steps} evaluation{'s' * (steps > 1)}")
 
 

@@ -9,7 +9,15 @@ from matplotlib.axes import Axes
 from ..conditions import all_of, denoises, is_plane, traces
 from ..context import FigureContext
 from ..figure import Figure, Section, available
-from ..points import Extent, extent_of, frame_of, set_bare_frame
+from ..points import (
+    Extent,
+    draw_arrows,
+    draw_clouds,
+    extent_of,
+    frame_of,
+    grid_points,
+    set_bare_frame,
+)
 from ..style import ACCENT, MODEL, REAL, SOFT, WIDTH, Drawing, Sheet, plain
 from .denoising import format_level
 
@@ -48,13 +56,13 @@ def draw_trajectories(context: FigureContext) -> Drawing:
     _draw_paths(axes, states)
     set_bare_frame(axes, extent, "trajectories")
     axes = sheet.add_axes(side + 24, 18, side, side)
-    _draw_field(axes, field)
+    axes.scatter(*field.cloud.T, s=6, color=REAL, alpha=0.35, linewidths=0)
+    draw_arrows(axes, field.grid.cpu().numpy(), field.push / 4, ACCENT)
     set_bare_frame(axes, field.extent, f"field at {100 * FIELD_LEVEL:.0f} % noise")
     for j, level in enumerate(CLOUDS):
         i = int(np.abs(levels - level).argmin())
         axes = sheet.add_axes(j * (small + 8), side + 42, small, small)
-        axes.scatter(*points.T, s=2, color=REAL, alpha=0.25, linewidths=0)
-        axes.scatter(*states[i].T, s=3, color=MODEL, alpha=0.7, linewidths=0)
+        draw_clouds(axes, points, states[i], 2)
         set_bare_frame(axes, extent, f"{format_level(levels[i])} noise")
     numbers = {
         "steps": len(states) - 1,
@@ -83,7 +91,7 @@ def _note(steps: int) -> str:
 
 def _trace(context: FigureContext) -> tuple[np.ndarray, np.ndarray]:
     """States (moments, POINTS, 2) of points on their way from noise, and their noise levels."""
-    options = context.loaded.family.Options()
+    options = context.options
     if "steps" in type(options).model_fields:
         options = options.model_copy(update={"steps": 50})
     rng = context.rng("trajectories").per_row(range(POINTS))
@@ -95,12 +103,9 @@ def _trace(context: FigureContext) -> tuple[np.ndarray, np.ndarray]:
 def _compute_field(context: FigureContext, points: np.ndarray) -> VectorField:
     centre, half = frame_of(points, 1.35)
     ticks = [np.linspace(c - half, c + half, ARROWS + 2)[1:-1] for c in centre]
-    grid = torch.from_numpy(np.stack(np.meshgrid(*ticks), -1).reshape(-1, 2)).float()
-    grid = grid.to(context.loaded.device)
-    y = context.labels(1)
-    if y is not None:
-        y = y.expand(len(grid), *y.shape[1:])
-    goal = context.model.clean(grid, FIELD_LEVEL, y, context.loaded.family.Options())
+    grid = torch.from_numpy(grid_points(*ticks)).float().to(context.loaded.device)
+    y = context.same_condition(len(grid))
+    goal = context.model.clean(grid, FIELD_LEVEL, y, context.options)
     push = (goal - grid).cpu().double().numpy()
     real = context.first(POINTS).x
     z = context.rng("field").per_row(range(len(real))).normal("z", real.shape)
@@ -116,23 +121,6 @@ def _draw_paths(axes: Axes, states: np.ndarray) -> None:
     axes.scatter(*states[-1, :PATHS].T, s=8, color=MODEL, linewidths=0, zorder=4)
 
 
-def _draw_field(axes: Axes, field: VectorField) -> None:
-    axes.scatter(*field.cloud.T, s=6, color=REAL, alpha=0.35, linewidths=0)
-    axes.quiver(
-        *field.grid.cpu().numpy().T,
-        *(field.push / 4).T,
-        angles="xy",
-        scale_units="xy",
-        scale=1,
-        color=ACCENT,
-        width=0.0032,
-        headwidth=4,
-        headlength=4.5,
-        headaxislength=4,
-        zorder=3,
-    )
-
-
 def draw_density(
     axes: Axes, context: FigureContext, extent: Extent, points: np.ndarray, cells: int = 200
 ) -> None:
@@ -142,8 +130,7 @@ def draw_density(
         return
     x = np.linspace(*extent[:2], cells)
     y = np.linspace(*extent[2:], cells)
-    grid = np.stack(np.meshgrid(x, y), -1).reshape(-1, 2)
-    p = np.exp(context.dataset.log_density(grid)).reshape(cells, cells)
+    p = np.exp(context.dataset.log_density(grid_points(x, y))).reshape(cells, cells)
     style = {"cmap": "Greys", "alpha": 0.55, "interpolation": "bilinear"}
     top = 1.2 * np.sqrt(p.max())
     axes.imshow(np.sqrt(p), origin="lower", extent=extent, vmin=0, vmax=top, **style)
