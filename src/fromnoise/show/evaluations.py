@@ -110,7 +110,7 @@ def draw_distance_curve(
     axes.margins(x=0.08)
     axes.grid(True, axis="y")
     axes.set_xlabel("evaluations of the network for a sample; time for 64 samples", fontsize=8)
-    sheet.add_text(0, 0, plain(name, 60), size=9, weight="bold")
+    sheet.add_head(0, 0, plain(name, 60))
 
 
 def format_distance(value: float) -> str:

@@ -1,6 +1,7 @@
 """Rows and blocks of images on a sheet, with whole device pixels for each image pixel where they fit."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from torch import Tensor
@@ -13,7 +14,31 @@ NARROW_LABEL = 64  # the same where the names are short
 WIDE_LABEL = LABEL + 84  # the same where the names are those of models
 GAP = 3  # pixels between images
 
-Row = tuple[str, str, np.ndarray]  # name, number below the name, images (N, H, W[, 3]) uint8
+
+@dataclass
+class ImageRow:
+    """Images in one row.
+
+    images        (N, H, W[, 3]) uint8
+    name, number  left of the images, one below the other
+    labels        below the images, with the name of the labels
+    head          a title above the row
+    gap           free pixels below the row
+    """
+
+    name: str
+    images: np.ndarray
+    number: str = ""
+    labels: Sequence[str] = ()
+    labels_name: str = ""
+    head: str = ""
+    gap: float = 0
+
+    def height(self, cell: float) -> float:
+        """Pixels from the top of this row to that of the next one."""
+        height, width = self.images.shape[1:3]
+        extra = self.gap + 20 * bool(self.head) + 18 * bool(self.labels)
+        return cell * height / width + GAP + extra
 
 
 def tile(images: np.ndarray, columns: int, cell: float, gap: float = GAP, ground: int = 255):
@@ -34,10 +59,10 @@ def tile(images: np.ndarray, columns: int, cell: float, gap: float = GAP, ground
     return tiled, tiled.shape[1] * cell / w, tiled.shape[0] * cell / w
 
 
-def image_cell(spec: DataSpec, columns: float, label: float = LABEL, most: float = 72) -> float:
-    """Width in pixels of one image, so that ``columns`` of them fit to the right of the row names."""
+def image_cell(width: int, columns: float, label: float = LABEL, most: float = 72) -> float:
+    """Pixels for the width of one image, so that ``columns`` fit to the right of the row names."""
     target = min(most, (WIDTH - label) / columns - GAP)
-    cell = cell_size(spec.shape[2], target)
+    cell = cell_size(width, target)
     return cell if columns * (cell + GAP) <= WIDTH - label + GAP else target
 
 
@@ -61,17 +86,6 @@ def draw_strip(
     return height
 
 
-def draw_rows(
-    sheet: Sheet, rows: Sequence[Row], cell: float, top: float = 0, label: float = LABEL
-) -> float:
-    """Rows of images under each other, ``label`` pixels for the names. Returns the next free pixel."""
-    for name, number, images in rows:
-        height = draw_strip(sheet, images, cell, label, top)
-        name_row(sheet, name, number, label - 10, top + height / 2 - (7 if number else 0))
-        top += height + GAP
-    return top
-
-
 def name_row(sheet: Sheet, name: str, number: str, right: float, middle: float) -> None:
     """The name of a row, and a number 14 pixels below it; both end at ``right``."""
     sheet.add_text(right, middle, name, color=INK, ha="right", va="center")
@@ -93,20 +107,43 @@ def sheet_of_rows(
     title: str,
     note: str,
     caption: list[str],
-    spec: DataSpec,
-    rows: Sequence[Row],
-    columns: Sequence[str],
-    heading: str = "",
+    rows: Sequence[ImageRow],
+    columns: Sequence[str] = (),
+    columns_name: str = "",
     *,
-    label: float = NARROW_LABEL,
-    most: float = 60,
+    label: float = LABEL,
+    most: float = 72,
+    top: float = 0,
 ) -> Sheet:
-    """Rows of images with a label above each column."""
-    cell = image_cell(spec, len(columns), label, most)
-    sheet = Sheet(title, note, caption, 18 + len(rows) * row_height(spec, cell))
-    label_columns(sheet, columns, cell, label, 0, heading)
-    draw_rows(sheet, rows, cell, 16, label)
+    """A sheet with rows of images under each other.
+
+    columns  a label above each column
+    label    pixels for the names of rows
+    most     pixels of an image
+    top      free pixels above all
+    """
+    images = rows[0].images
+    cell = image_cell(images.shape[2], len(images), label, most)
+    above = 16 * (1 + columns[0].count("\n")) if columns else 0
+    height = sum(row.height(cell) for row in rows)
+    sheet = Sheet(title, note, caption, top + above + height)
+    if columns:
+        label_columns(sheet, columns, cell, label, top, columns_name)
+    top += above
+    for row in rows:
+        draw_row(sheet, row, cell, label, top)
+        top += row.height(cell)
     return sheet
+
+
+def draw_row(sheet: Sheet, row: ImageRow, cell: float, label: float, top: float) -> None:
+    if row.head:
+        sheet.add_head(0, top, row.head)
+        top += 20
+    height = draw_strip(sheet, row.images, cell, label, top)
+    name_row(sheet, row.name, row.number, label - 10, top + height / 2 - (7 if row.number else 0))
+    if row.labels:
+        label_columns(sheet, row.labels, cell, label, top + height + GAP, row.labels_name)
 
 
 def squared_error(a: Tensor, b: Tensor) -> Tensor:

@@ -142,6 +142,9 @@ class Sheet:
         options = {"ha": "left", "va": "top"} | more
         self.figure.text(x, y, text, fontsize=size, color=color, parse_math=False, **options)
 
+    def add_head(self, left: float, top: float, text: str, color: str = INK) -> None:
+        self.add_text(left, top, text, size=9, color=color, weight="bold")
+
     def add_image(
         self, image: np.ndarray, left: float, top: float, width: float, height: float
     ) -> Axes:

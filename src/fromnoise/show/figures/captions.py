@@ -42,7 +42,7 @@ def draw_captions(context: FigureContext) -> Drawing:
         images, captions, verdicts = sample_and_check(context, split, n)
         right = sum(verdict["correct"] for verdict in verdicts)
         head = f"{name} combinations of colour and shape: {right} of {n} fully correct"
-        sheet.add_text(0, top, head, size=9, weight="bold")
+        sheet.add_head(0, top, head)
         top += 20
         for i, (image, caption, verdict) in enumerate(zip(images, captions, verdicts)):
             left = i % COLUMNS * (cell + GAP)

@@ -6,9 +6,9 @@ import torch
 from ..conditions import all_of, completes, is_image
 from ..context import FigureContext
 from ..figure import Figure, Section, available
-from ..image_rows import draw_rows, image_cell, row_height
+from ..image_rows import ImageRow, sheet_of_rows
 from ..pixel_symbols import blanked
-from ..style import Drawing, Sheet, plain
+from ..style import Drawing, plain
 
 
 @torch.no_grad()
@@ -30,15 +30,13 @@ def draw_completions(context: FigureContext, n: int = 10, draws: int = 6) -> Dra
     )
     if context.conditional:
         note += " The class is given too."
-    cell = image_cell(spec, n)
-    height = (2 + draws) * row_height(spec, cell) + 12
     title = f"Completions by {plain(context.loaded.run.name)}"
-    sheet = Sheet(title, note, context.caption("completions"), height)
     open = np.arange(spec.shape[1])[:, None] >= given + np.zeros((1, spec.shape[2]))
     true = context.pixels(batch.x)
-    top = draw_rows(sheet, [("given", "", blanked(true, open)), ("true", "", true)], cell)
-    rows = [(f"draw {i}", "", context.pixels(one)) for i, one in enumerate(samples, 1)]
-    draw_rows(sheet, rows, cell, top + 12)
+    rows = [ImageRow("given", blanked(true, open)), ImageRow("true", true, gap=12)]
+    for i, completed in enumerate(samples, 1):
+        rows.append(ImageRow(f"draw {i}", context.pixels(completed)))
+    sheet = sheet_of_rows(title, note, context.caption("completions"), rows)
     numbers = {
         "rows": list(range(n)),
         "given": given,

@@ -9,8 +9,8 @@ from ...inference import sample
 from ..conditions import all_of, is_image, traces
 from ..context import FigureContext
 from ..figure import Figure, Section, available
-from ..image_rows import draw_rows, image_cell, label_columns, row_height
-from ..style import Drawing, Sheet, plain
+from ..image_rows import ImageRow, sheet_of_rows
+from ..style import Drawing, plain
 
 LEFT = 76  # pixels left of image rows
 
@@ -35,7 +35,6 @@ def draw_denoising(context: FigureContext, shown: int = 4, most: int = 12) -> Dr
     steps = np.linspace(0, len(moments) - 1, min(most, len(moments)))
     steps = np.unique(steps.round().astype(int))
     chosen = [moments[i] for i in steps]
-    cell = image_cell(context.spec, len(chosen), label=LEFT, most=64)
     note = (
         f"The first {shown} samples of this seed on their way from noise, in {len(moments) - 1} "
         "steps. Above: the state x, scaled to constant contrast. Below: the prediction of the "
@@ -43,17 +42,16 @@ def draw_denoising(context: FigureContext, shown: int = 4, most: int = 12) -> Dr
         "details last."
     )
     title = f"From noise to samples of {plain(context.loaded.run.name)}"
-    height = 32 + shown * (2 * row_height(context.spec, cell) + 8) - 8
-    sheet = Sheet(title, note, context.caption("denoising"), height)
-    label_columns(sheet, [str(step) for step in steps], cell, LEFT, 0, "steps")
-    label_columns(sheet, [format_level(moment.level) for moment in chosen], cell, LEFT, 13, "noise")
     x = np.stack([context.pixels(m.x[:shown].clamp(-1, 1)) for m in chosen])
     x_hat = np.stack([context.pixels(m.x_hat[:shown].clamp(-1, 1)) for m in chosen])
-    top = 30.0
+    rows = []
     for i in range(shown):
         name = "x" if y is None or y.ndim > 1 else context.class_name(int(y[i]))
-        rows = [(name, "", x[:, i]), ("prediction", "", x_hat[:, i])]
-        top = draw_rows(sheet, rows, cell, top, label=LEFT) + 8
+        rows += [ImageRow(name, x[:, i]), ImageRow("prediction", x_hat[:, i], gap=8)]
+    labels = [f"{step}\n{format_level(m.level)}" for step, m in zip(steps, chosen)]
+    size = {"label": LEFT, "most": 64}
+    caption = context.caption("denoising")
+    sheet = sheet_of_rows(title, note, caption, rows, labels, "steps\nnoise", **size)
     numbers = {"steps": steps, "levels": [m.level for m in chosen], "samples": shown}
     alt = (
         f"{shown} samples at {len(chosen)} moments from noise to image; "

@@ -5,7 +5,7 @@ import numpy as np
 from ..conditions import is_plane, judges
 from ..context import FigureContext
 from ..figure import Figure, Section, available
-from ..image_rows import GAP, LABEL, draw_rows, image_cell, label_columns, row_height
+from ..image_rows import GAP, LABEL, draw_strip, image_cell, label_columns, row_height
 from ..style import INK, MODEL, SOFT, WIDTH, Drawing, Sheet
 from .duel_on_plane import draw_plane
 from .duel_scores import Scored, draw_histogram, figure_title, score_examples
@@ -35,7 +35,7 @@ def draw_duel(context: FigureContext) -> Drawing:
 def draw_images(context: FigureContext, scored: Scored, columns: int = 8) -> Drawing:
     """The samples and the real images with the highest and the lowest scores."""
     columns = min(columns, len(scored.real))
-    cell = image_cell(context.spec, columns + 2.6, most=60)
+    cell = image_cell(context.spec.shape[2], columns + 2.6, most=60)
     line = row_height(context.spec, cell) + 20
     note = (
         f"{scored.sentence} Below each image its score, high for real; of {len(scored.fake):,} "
@@ -51,15 +51,17 @@ def draw_images(context: FigureContext, scored: Scored, columns: int = 8) -> Dra
         chosen = (order[::-1] if is_lowest else order)[:columns]
         x = (scored.fake if kind == "fake" else scored.real)[chosen.tolist()]
         top = i * line
-        below = draw_rows(sheet, [("", "", context.pixels(x))], cell, top)
-        middle = (top + below) / 2
+        height = draw_strip(sheet, context.pixels(x), cell, LABEL, top)
+        middle = top + height / 2
         head = "samples with" if kind == "fake" else "real images with"
         style = {"ha": "right", "va": "center"}
         sheet.add_text(LABEL - 10, middle - 8, head, color=SOFT, **style)
         color = MODEL if kind == "fake" else INK
         name = "lowest scores" if is_lowest else "highest scores"
         sheet.add_text(LABEL - 10, middle + 6, name, color=color, weight="bold", **style)
-        label_columns(sheet, [f"{scores[row]:.2f}" for row in chosen], cell, LABEL, below)
+        label_columns(
+            sheet, [f"{scores[row]:.2f}" for row in chosen], cell, LABEL, top + height + GAP
+        )
         numbers[f"{kind} {key}"] = {"rows": chosen, "score": scores[chosen]}
     left = LABEL + columns * (cell + GAP) + 24
     draw_histogram(sheet, scored.scores, left, 18, WIDTH - left - 6, 130)

@@ -10,9 +10,10 @@ from ..animation import FRAMES, MILLISECONDS, SHOWN, animate_tiles, tiles_of
 from ..conditions import all_of, is_image
 from ..context import FigureContext
 from ..figure import Figure
-from ..image_rows import sheet_of_rows
+from ..image_rows import NARROW_LABEL, ImageRow, sheet_of_rows
 from ..style import Drawing, plain
 
+SIZE = {"label": NARROW_LABEL, "most": 60}
 ANCHORS = 4  # z that a path goes through
 
 
@@ -58,8 +59,8 @@ def draw_film(context: FigureContext, columns: int = 12) -> Drawing:
     seconds = [f"{moment * MILLISECONDS / 1000:.1f} s" for moment in moments]
     rows = []
     for i, name in enumerate(context.row_names(y, n, "tile")):
-        rows.append((name, "", images[moments, i]))
-    sheet = sheet_of_rows(title, note, context.caption("film"), context.spec, rows, seconds)
+        rows.append(ImageRow(name, images[moments, i]))
+    sheet = sheet_of_rows(title, note, context.caption("film"), rows, seconds, **SIZE)
     step = (z - z.roll(1, 0)).norm(dim=2)
     numbers = {
         "tiles": tiles,

@@ -6,8 +6,8 @@ import torch
 from ..conditions import all_of, denoises, is_image
 from ..context import FigureContext
 from ..figure import Figure
-from ..image_rows import draw_rows, image_cell, label_columns, row_height
-from ..style import Drawing, Sheet, plain
+from ..image_rows import ImageRow, sheet_of_rows
+from ..style import Drawing, plain
 
 LEVELS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 MEASURED = 256  # images that the explained variance is computed from
@@ -21,22 +21,19 @@ def draw_forward(context: FigureContext, shown: int = 3) -> Drawing:
     batch = context.first(MEASURED)
     noisy, denoised, explained = _denoise(context, batch, shown)
     shown = min(shown, len(batch))
-    cell = image_cell(context.spec, len(LEVELS), label=LEFT, most=64)
-    line = row_height(context.spec, cell)
     title = f"Images with noise, and what {plain(context.loaded.run.name)} predicts from them"
     note = _note(context, len(batch), bool(explained))
-    height = 18 + shown * (2 * line + 8) + 16
-    sheet = Sheet(title, note, context.caption("forward"), height)
-    label_columns(sheet, [f"{level:.0%}" for level in LEVELS], cell, LEFT, 0, "noise")
-    top = 16.0
+    rows = []
     for i in range(shown):
-        rows = [("noised", "", noisy[:, i]), ("prediction", "", denoised[:, i])]
-        top = draw_rows(sheet, rows, cell, top, label=LEFT) + 8
+        rows += [ImageRow("noised", noisy[:, i]), ImageRow("prediction", denoised[:, i], gap=8)]
     alt = f"{shown} images at {len(LEVELS)} noise levels, and the prediction from each"
     if explained:
-        shares = [f"{100 * max(share, 0):.0f}%" for share in explained]
-        label_columns(sheet, shares, cell, LEFT, top, "explained")
+        rows[-1].labels = [f"{100 * max(share, 0):.0f}%" for share in explained]
+        rows[-1].labels_name = "explained"
         alt += f"; it explains {100 * explained[5]:.0f} % of the variance at half noise"
+    labels = [f"{level:.0%}" for level in LEVELS]
+    size = {"label": LEFT, "most": 64}
+    sheet = sheet_of_rows(title, note, context.caption("forward"), rows, labels, "noise", **size)
     return sheet.finish({"levels": LEVELS, "explained": explained, "n": len(batch)}, alt + ".")
 
 

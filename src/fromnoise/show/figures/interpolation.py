@@ -5,8 +5,8 @@ import torch
 from ..conditions import all_of, decodes, encodes, is_image
 from ..context import FigureContext
 from ..figure import Figure
-from ..image_rows import GAP, draw_strip, image_cell, row_height
-from ..style import SOFT, Drawing, Sheet
+from ..image_rows import NARROW_LABEL, ImageRow, sheet_of_rows
+from ..style import Drawing
 
 MAX_SEARCH = 200  # rows that pairs are formed of
 
@@ -57,20 +57,14 @@ def draw_interp(context: FigureContext, count: int = 8, steps: int = 10) -> Draw
         f"Left and right: two {context.split} images. Between them: images decoded on the straight "
         f"line between their codes. The first disjoint pairs of rows {classes}."
     )
-    cell = image_cell(context.spec, steps + 3, label=0, most=60)
-    line = row_height(context.spec, cell)
-    sheet = Sheet("Interpolation", note, context.caption("interp"), len(rows) * line + 18)
-    middle = 1.35 * cell + GAP
-    right = middle + steps * (cell + GAP) + 0.35 * cell
-    style = {"size": 8, "color": SOFT, "ha": "center"}
-    sheet.add_text(cell / 2, 0, "image", **style)
-    sheet.add_text(middle + steps * (cell + GAP) / 2, 0, "decoded on the line", **style)
-    sheet.add_text(right + cell / 2, 0, "image", **style)
-    for i in range(len(rows)):
-        top = 16 + i * line
-        draw_strip(sheet, context.pixels(a.x[i : i + 1]), cell, 0, top)
-        draw_strip(sheet, context.pixels(decoded[i]), cell, middle, top)
-        draw_strip(sheet, context.pixels(b.x[i : i + 1]), cell, right, top)
+    images = torch.cat([a.x[:, None], decoded, b.x[:, None]], 1)
+    image_rows = []
+    for pair, strip in zip(rows, images):
+        image_rows.append(ImageRow(f"{pair[0]}, {pair[1]}", context.pixels(strip)))
+    labels = ["image", *[""] * steps, "image"]
+    caption = context.caption("interp")
+    size = {"label": NARROW_LABEL, "most": 60}
+    sheet = sheet_of_rows("Interpolation", note, caption, image_rows, labels, "rows", **size)
     distance = (z_b - z_a).norm(dim=1).cpu().numpy()
     numbers = {"pairs": rows, "steps": steps, "distance_of_codes": distance}
     alt = (

@@ -11,14 +11,13 @@ from ..context import FigureContext
 from ..figure import Figure, PageRequest, Section
 from ..image_rows import (
     GAP,
-    LABEL,
     WIDE_LABEL,
-    draw_rows,
+    ImageRow,
     draw_strip,
     image_cell,
-    label_columns,
     name_row,
     row_height,
+    sheet_of_rows,
 )
 from ..side_by_side import caption_of
 from ..style import SOFT, Drawing, Sheet, plain
@@ -41,29 +40,21 @@ def draw_nearest(context: FigureContext) -> Drawing:
     """The samples nearest to a training example, and those farthest from all of them."""
     x, distance, index = _measure_distances(context, context.quality_reference)
     order = np.argsort(distance, kind="stable")
-    cell = image_cell(context.spec, COLUMNS)
     features = context.quality_reference.pixels.name.partition("/")[0]
     note = (
         f"Of {SAMPLES:,} samples, the {COLUMNS} nearest to a training example (possible copies) "
         f"and the {COLUMNS} farthest from all of them (possible failures), each above its nearest "
         f"training example. Distance: Euclidean, in {features}."
     )
-    sheet = Sheet(
-        f"Nearest training examples of samples of {plain(context.loaded.run.name)}",
-        note,
-        context.caption("nearest"),
-        4 * row_height(context.spec, cell) + 60,
-    )
-    top = 0.0
+    image_rows = []
     farthest = order[: -COLUMNS - 1 : -1].copy()
     for name, rows in (("nearest", order[:COLUMNS]), ("farthest", farthest)):
-        pair = [
-            (f"{name} samples", "", context.pixels(x[rows])),
-            ("in the training set", "", context.training_pixels(index[rows])),
-        ]
-        top = draw_rows(sheet, pair, cell, top)
-        label_columns(sheet, [f"{distance[row]:.2f}" for row in rows], cell, LABEL, top)
-        top += 30
+        image_rows.append(ImageRow(f"{name} samples", context.pixels(x[rows])))
+        originals = ImageRow("in the training set", context.training_pixels(index[rows]), gap=12)
+        originals.labels = [f"{distance[row]:.2f}" for row in rows]
+        image_rows.append(originals)
+    title = f"Nearest training examples of samples of {plain(context.loaded.run.name)}"
+    sheet = sheet_of_rows(title, note, context.caption("nearest"), image_rows)
     numbers = {
         "samples": order[:COLUMNS].tolist(),
         "training": index[order[:COLUMNS]].tolist(),
@@ -83,7 +74,7 @@ def compare_nearest(page: PageRequest) -> Drawing | None:
         return None
     first = page.contexts[0]
     quality_reference = page.quality_reference or first.quality_reference
-    cell = image_cell(first.spec, 2 * HALF, label=WIDE_LABEL + 40, most=46)
+    cell = image_cell(first.spec.shape[2], 2 * HALF, label=WIDE_LABEL + 40, most=46)
     height = 2 * row_height(first.spec, cell) + 12
     real_median = _median_of_real(quality_reference)
     features = quality_reference.pixels.name.partition("/")[0]

@@ -8,7 +8,7 @@ from ..animation import FRAMES, MILLISECONDS, SHOWN, animate_tiles, tiles_of
 from ..conditions import all_of, is_image, predicts
 from ..context import FigureContext
 from ..figure import Figure
-from ..image_rows import sheet_of_rows
+from ..image_rows import NARROW_LABEL, ImageRow, sheet_of_rows
 from ..pixel_symbols import blanked, has_blocks, has_pixels_if_image, places
 from ..style import Drawing, plain
 
@@ -37,8 +37,10 @@ def draw_order(context: FigureContext, columns: int = 12) -> Drawing:
     states = [blanked(images[:n], completed_by >= moment) for moment in moments]
     rows = []
     for i, name in enumerate(context.row_names(context.labels(n), n, "sample")):
-        rows.append((name, "", np.stack([state[i] for state in states])))
-    sheet = sheet_of_rows(title, note, context.caption("order"), spec, rows, labels, "symbols")
+        rows.append(ImageRow(name, np.stack([state[i] for state in states])))
+    caption = context.caption("order")
+    size = {"label": NARROW_LABEL, "most": 60}
+    sheet = sheet_of_rows(title, note, caption, rows, labels, "symbols", **size)
     numbers = {
         "symbols": T,
         "tiles": tiles,

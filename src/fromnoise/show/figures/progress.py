@@ -6,7 +6,7 @@ from ...runs.progress_samples import list_progress_samples, read_progress_sample
 from ..conditions import judges
 from ..context import FigureContext
 from ..figure import Figure, Section
-from ..image_rows import sheet_of_rows
+from ..image_rows import NARROW_LABEL, ImageRow, sheet_of_rows
 from ..points import count_outside, draw_clouds, extent_of, frame_of, set_bare_frame
 from ..style import SOFT, WIDTH, Drawing, Sheet, plain
 from ..text_cells import LINE, PITCH, draw_text, lay_out, visible
@@ -59,10 +59,11 @@ def _draw_images(
     y = context.dataset.default_conditions(range(n)) if context.conditional else None
     rows = []
     for i, name in enumerate(context.row_names(y, n, "z")):
-        rows.append((name, "", np.stack([at_step[i] for at_step in values])))
+        rows.append(ImageRow(name, np.stack([at_step[i] for at_step in values])))
     labels = [short(step) for step in steps]
     caption = context.caption("progress")
-    sheet = sheet_of_rows(_title(context), note, caption, context.spec, rows, labels, "step")
+    size = {"label": NARROW_LABEL, "most": 60}
+    sheet = sheet_of_rows(_title(context), note, caption, rows, labels, "step", **size)
     alt = f"{n} rows of {len(steps)} images: samples of the same noise {_steps_in_words(steps)}."
     return sheet.finish({"steps": steps, "rows": n}, alt)
 

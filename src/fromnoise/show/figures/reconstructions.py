@@ -11,20 +11,9 @@ from ...evaluate.reconstruction import principal_directions
 from ..conditions import all_of, is_image, reconstructs
 from ..context import MAX_EXAMPLES, FigureContext
 from ..figure import Figure, PageRequest, Section, available
-from ..image_rows import (
-    GAP,
-    LABEL,
-    WIDE_LABEL,
-    draw_rows,
-    draw_strip,
-    image_cell,
-    label_columns,
-    name_row,
-    row_height,
-    squared_error,
-)
+from ..image_rows import WIDE_LABEL, ImageRow, sheet_of_rows, squared_error
 from ..side_by_side import caption_of
-from ..style import Drawing, Sheet
+from ..style import Drawing
 
 
 @torch.no_grad()
@@ -33,17 +22,16 @@ def draw_recon(context: FigureContext, n: int = 10) -> Drawing:
     batch = context.first(2 * n)
     x_hat = context.reconstruct(batch.x, batch.y)
     error = context.reconstruction_errors()
-    cell = image_cell(context.spec, n)
-    height = 4 * row_height(context.spec, cell) + 12
     note = (
         f"The first {len(batch)} rows of the {context.split} split. {_error_note(context, error)}"
     )
     title = "Reconstructions: input above, reconstruction below"
-    sheet = Sheet(title, note, context.caption("recon"), height)
-    top = 0.0
+    rows = []
     for start in range(0, len(batch), n):
         part = slice(start, start + n)
-        top = draw_rows(sheet, _rows(context, batch.x[part], x_hat[part]), cell, top) + 12
+        rows += _rows(context, batch.x[part], x_hat[part])
+        rows[-1].gap = 12
+    sheet = sheet_of_rows(title, note, context.caption("recon"), rows)
     numbers = {
         "rows": list(range(len(batch))),
         "mse": squared_error(batch.x, x_hat).tolist(),
@@ -63,15 +51,14 @@ def draw_worst(context: FigureContext, n: int = 8) -> Drawing:
     order = np.argsort(-error, kind="stable")[:n]
     batch = context.rows(order)
     x_hat = context.reconstruct(batch.x, batch.y)
-    cell = image_cell(context.spec, n)
-    height = 2 * row_height(context.spec, cell) + 18
     note = (
         f"The {len(batch)} of {len(error):,} {context.split} examples with the largest error, "
         f"largest first. {_error_note(context, error)}"
     )
-    sheet = Sheet("Worst reconstructions", note, context.caption("worst"), height)
-    top = draw_rows(sheet, _rows(context, batch.x, x_hat), cell)
-    label_columns(sheet, [f"{error[row]:.3f}" for row in order], cell, LABEL, top, "error")
+    rows = _rows(context, batch.x, x_hat)
+    rows[-1].labels = [f"{error[row]:.3f}" for row in order]
+    rows[-1].labels_name = "error"
+    sheet = sheet_of_rows("Worst reconstructions", note, context.caption("worst"), rows)
     numbers = {
         "rows": order,
         "mse": error[order],
@@ -85,8 +72,9 @@ def draw_worst(context: FigureContext, n: int = 8) -> Drawing:
     return sheet.finish(numbers, alt)
 
 
-def _rows(context: FigureContext, x: torch.Tensor, x_hat: torch.Tensor) -> list:
-    return [("input", "", context.pixels(x)), ("reconstruction", "", context.pixels(x_hat))]
+def _rows(context: FigureContext, x: torch.Tensor, x_hat: torch.Tensor) -> list[ImageRow]:
+    inputs = ImageRow("input", context.pixels(x))
+    return [inputs, ImageRow("reconstruction", context.pixels(x_hat))]
 
 
 def _error_note(context: FigureContext, error: np.ndarray) -> str:
@@ -122,26 +110,21 @@ def compare_recon(page: PageRequest, n: int = 10) -> Drawing | None:
     reconstructions = _reconstruct(contexts, titles, batch)
     reconstructions.sort(key=lambda r: (r.size or 10**9, r.mse))
     total = min(MAX_EXAMPLES, len(first.dataset.split(first.split)))
-    cell = image_cell(first.spec, n, label=WIDE_LABEL, most=56)
-    line = row_height(first.spec, cell)
     note = (
         f"The first {len(batch)} {first.split} images and their reconstructions, by size of code, "
         f"then by error: the mean square per pixel over {total:,} {first.split} images, pixels in "
         "[0, 1]. PCA is fitted to the training split."
     )
-    # a gap of 10 pixels where the size of the code changes
-    sizes = [0] + [r.size for r in reconstructions]
-    gaps = [0] + [10 * (a != b) for a, b in zip(sizes, sizes[1:])]
-    tops = np.cumsum(gaps) + line * np.arange(len(gaps))
+    rows = [ImageRow("input", first.pixels(batch.x), gap=10)]
+    size = reconstructions[0].size
+    for r in reconstructions:
+        if r.size != size:
+            rows[-1].gap = 10
+            size = r.size
+        rows.append(ImageRow(r.title, r.pixels, f"error {r.mse:.4f}"))
     title = "Reconstructions beside PCA of equal code size"
     caption = caption_of(contexts, "reconstructions")
-    sheet = Sheet(title, note, caption, tops[-1] + line)
-    rows = [("input", "", first.pixels(batch.x))]
-    rows += [(r.title, f"error {r.mse:.4f}", r.pixels) for r in reconstructions]
-    for top, (name, number, pixels) in zip(tops, rows):
-        draw_strip(sheet, pixels, cell, WIDE_LABEL, top)
-        middle = top + (line - GAP) / 2 - (7 if number else 0)
-        name_row(sheet, name, number, WIDE_LABEL - 10, middle)
+    sheet = sheet_of_rows(title, note, caption, rows, label=WIDE_LABEL, most=56)
     best = min(reconstructions, key=lambda r: r.mse)
     numbers = [{"title": r.title, "code_size": r.size, "mse": r.mse} for r in reconstructions]
     alt = (

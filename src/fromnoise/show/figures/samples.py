@@ -39,8 +39,8 @@ def draw_image_samples(context: FigureContext) -> Drawing:
     sheet = Sheet(
         f"Samples of {run}", _note(context, n, by_class), context.caption("samples"), height
     )
-    sheet.add_text(0, 0, "samples", size=9, weight="bold")
-    sheet.add_text(width + GAP, 0, "nearest training examples", size=9, weight="bold", color=SOFT)
+    sheet.add_head(0, 0, "samples")
+    sheet.add_head(width + GAP, 0, "nearest training examples", color=SOFT)
     if by_class:
         label_columns(sheet, [context.class_name(y) for y in classes], cell, 0, 17)
     draw_strip(sheet, context.pixels(x), cell, 0, head, columns)
@@ -100,7 +100,7 @@ def compare_samples(page: PageRequest) -> Drawing | None:
         top = i * height
         distance, index = nearest_training(quality_reference, x)
         median = float(distance.median())
-        sheet.add_text(0, top, plain(title, 60), size=9, weight="bold", color=INK if i else SOFT)
+        sheet.add_head(0, top, plain(title, 60), color=INK if i else SOFT)
         label = f"nearest training examples, median distance {median:.2f}"
         sheet.add_text(width + GAP, top, label, size=8, color=SOFT)
         draw_strip(sheet, first.pixels(x), cell, 0, top + 17, columns)

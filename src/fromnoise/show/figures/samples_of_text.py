@@ -33,7 +33,7 @@ def draw_samples(context: FigureContext, n: int = 4, length: int = 500, rows: in
         copied, start = (0, 0) if corpus is None else longest_copied(text, corpus)[:2]
         colours = np.full((len(text), 3), 255, np.uint8)
         colours[start : start + copied] = COPIED
-        sheet.add_text(0, top, name, size=9, weight="bold")
+        sheet.add_head(0, top, name)
         if corpus is not None:
             label = f"longest copied part: {copied} of {len(text)} characters"
             sheet.add_text(118, top + 0.5, label, color=SOFT)

@@ -112,7 +112,7 @@ def _draw_variances(sheet: Sheet, groups: Groups, ratios: list[list[float]]) -> 
     axes.legend(fontsize=7.5, frameon=False, loc="best")
     axes.grid(True, axis="y")
     axes.margins(x=0.08)
-    sheet.add_text(LEFT, 0, "variance of samples over that of data", size=9, weight="bold")
+    sheet.add_head(LEFT, 0, "variance of samples over that of data")
 
 
 FIGURE = Figure(

@@ -10,7 +10,7 @@ from ..colormap import draw_bits_scale, tint
 from ..conditions import all_of, is_predicted_if_text, is_text, predicts
 from ..context import FigureContext
 from ..figure import Figure, Section
-from ..image_rows import LABEL, draw_rows, image_cell, label_columns, row_height
+from ..image_rows import ImageRow, sheet_of_rows
 from ..pixel_symbols import has_pixels_if_image, pixel_surprise
 from ..style import WIDTH, Drawing, Sheet, plain
 from ..text_cells import (
@@ -66,7 +66,7 @@ def draw_text_surprise(
     top = 14.0
     for name, text, bits, lines, mean in blocks:
         head = f"{name}: {mean:.2f} bits per character"
-        sheet.add_text(0, top, head, size=9, weight="bold")
+        sheet.add_head(0, top, head)
         top = draw_text(sheet, text, lines, 0, top + 18, tint(bits, most)) + 22
     means = ", ".join(f"{name} {mean:.2f} bits per character" for name, *_, mean in blocks)
     alt = f"Two passages of text coloured by the surprise of each character: {means}."
@@ -98,23 +98,20 @@ def draw_image_surprise(context: FigureContext, n: int = 10) -> Drawing:
         bits[name] = pixel_surprise(context.model, x, y, spec.shape)
     everything = np.concatenate(list(bits.values()))
     most = float(max(1, math.ceil(np.percentile(everything, 99.5))))
-    cell = image_cell(spec, n)
-    height = 26 + 2 * (2 * row_height(spec, cell) + 22) + 4
     title = f"Surprise of {plain(context.loaded.run.name)}"
-    sheet = Sheet(title, IMAGE_NOTE, context.caption("surprise"), height)
-    draw_bits_scale(sheet, WIDTH - 12, 0, "bits per pixel", most)
-    top = 30.0
+    rows = []
     numbers = {}
     for name, x in images.items():
         image_bits = bits[name].sum((1, 2))
-        maps = ("surprise", f"mean {image_bits.mean():.1f} bits", tint(bits[name], most))
-        top = draw_rows(sheet, [(name, "", context.pixels(x)), maps], cell, top)
-        label_columns(
-            sheet, [f"{value:.0f}" for value in image_bits], cell, LABEL, top, "bits of the image"
-        )
-        top += 22
+        rows.append(ImageRow(name, context.pixels(x)))
+        maps = ImageRow("surprise", tint(bits[name], most), f"mean {image_bits.mean():.1f} bits")
+        maps.labels = [f"{value:.0f}" for value in image_bits]
+        maps.labels_name = "bits of the image"
+        rows.append(maps)
         per_dim = float(image_bits.mean() / spec.dims)
         numbers[name] = {"bits": image_bits, "bits_per_dim": per_dim}
+    sheet = sheet_of_rows(title, IMAGE_NOTE, context.caption("surprise"), rows, top=30)
+    draw_bits_scale(sheet, WIDTH - 12, 0, "bits per pixel", most)
     means = ", ".join(f"{name} {bits[name].sum((1, 2)).mean():.1f} bits" for name in images)
     alt = f"Images above maps of the surprise of each pixel; on average {means} an image."
     return sheet.finish(numbers | {"most": most}, alt)

@@ -7,7 +7,7 @@ from ...core.capabilities import EncodesDistribution, has
 from ..conditions import all_of, decodes, encodes, is_image
 from ..context import FigureContext
 from ..figure import Figure
-from ..image_rows import LABEL, sheet_of_rows
+from ..image_rows import ImageRow, sheet_of_rows
 from ..style import Drawing
 from .kl import kl_of_dims
 
@@ -41,11 +41,11 @@ def draw_traverse(context: FigureContext, most: int = 10, columns: int = 13) -> 
     rows = []
     for i, dim in enumerate(order):
         of_dim = images[i * columns : (i + 1) * columns]
-        rows.append((f"z{dim}", f"{name} {values[dim]:.3g}", of_dim))
+        rows.append(ImageRow(f"z{dim}", of_dim, f"{name} {values[dim]:.3g}"))
     note += " Above: standard deviations from the mean code."
     title = "Latent traversals"
     caption = context.caption("traverse")
-    sheet = sheet_of_rows(title, note, caption, context.spec, rows, labels, label=LABEL, most=54)
+    sheet = sheet_of_rows(title, note, caption, rows, labels, most=54)
     numbers = {
         "dims": order,
         "ordered_by": ordered_by,
