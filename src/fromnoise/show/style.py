@@ -9,6 +9,7 @@ import io
 import textwrap
 import threading
 import warnings
+from collections.abc import Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -55,7 +56,11 @@ SETTINGS = {
     "axes.spines.right": False,
     "grid.color": FAINT,
     "grid.linewidth": 0.7,
-    "axes.titlesize": 9.5,
+    "axes.titlesize": 9,
+    "axes.labelsize": 8,
+    "xtick.labelsize": 7.5,
+    "ytick.labelsize": 7.5,
+    "legend.fontsize": 7.5,
     "axes.titlelocation": "left",
     "axes.titleweight": "bold",
     "axes.axisbelow": True,
@@ -134,6 +139,19 @@ class Sheet:
             (left / self.width, bottom / self.height, width / self.width, height / self.height)
         )
 
+    def add_panels(
+        self, n: int, columns: int, width: float, height: float, gap: tuple[float, float], *corner
+    ) -> list[Axes]:
+        """n axes in rows of ``columns``. gap: between them, across and down; corner: left, top."""
+        left, top = corner
+        panels = []
+        for i in range(n):
+            across = left + i % columns * (width + gap[0])
+            panels.append(
+                self.add_axes(across, top + i // columns * (height + gap[1]), width, height)
+            )
+        return panels
+
     def add_text(
         self, left: float, top: float, text: str, size: float = 8.5, color: str = INK, **more
     ) -> None:
@@ -144,6 +162,13 @@ class Sheet:
 
     def add_head(self, left: float, top: float, text: str, color: str = INK) -> None:
         self.add_text(left, top, text, size=9, color=color, weight="bold")
+
+    def add_legend(self, left: float, top: float, entries: Sequence[tuple[str, str, str]]) -> None:
+        """Signs with their colours and names, side by side."""
+        for sign, color, name in entries:
+            self.add_text(left, top, sign, color=color)
+            self.add_text(left + 14, top, name, size=8)
+            left += 44 + 6.1 * len(name)
 
     def add_image(
         self, image: np.ndarray, left: float, top: float, width: float, height: float

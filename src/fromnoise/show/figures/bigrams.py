@@ -64,7 +64,7 @@ def draw_bigrams(context: FigureContext) -> Drawing:
     tables = {"learned": learned[:, shown] / math.log(10), "counted": counted}
     for i, (name, table) in enumerate(tables.items()):
         axes = sheet.add_axes(label + i * (WIDTH / 2 + 6), 36, side, side)
-        axes.set_title(name, fontsize=9.5)
+        axes.set_title(name)
         _draw_table(axes, table, names, min(8.5, 0.68 * side / count), is_long)
     numbers = {"symbols": names, "kl": kl, "mean_kl": mean} | tables
     numbers |= {"unit": "log10 p", "counted_symbols": len(training)}

@@ -1,5 +1,7 @@
 """Upper halves of images, several completions of each, and the truth."""
 
+from itertools import combinations
+
 import numpy as np
 import torch
 
@@ -20,7 +22,7 @@ def draw_completions(context: FigureContext, n: int = 10, draws: int = 6) -> Dra
     given = max(1, spec.shape[1] // 4 * 2)  # even: a block of two rows is given as a whole
     samples = _complete(context, batch, given, draws)
     to_truth = float(np.mean([_difference(one, batch.x, given) for one in samples]))
-    to_each_other = _mean_pairwise_difference(samples, given)
+    to_each_other = float(np.mean([_difference(a, b, given) for a, b in combinations(samples, 2)]))
     measure = "pixels that differ" if spec.levels == 2 else "mean difference of pixels in [0, 1]"
     note = (
         f"The upper {given} of {spec.shape[1]} rows of the first {n} {context.split} images are "
@@ -63,14 +65,6 @@ def _complete(context: FigureContext, batch, given: int, draws: int) -> torch.Te
 def _difference(a: torch.Tensor, b: torch.Tensor, given: int) -> float:
     """Mean absolute difference below the given rows, of pixels in [0, 1]."""
     return float(((a - b) / 2)[..., given:, :].abs().mean())
-
-
-def _mean_pairwise_difference(samples: torch.Tensor, given: int) -> float:
-    differences = []
-    for i in range(len(samples)):
-        for j in range(i):
-            differences.append(_difference(samples[i], samples[j], given))
-    return float(np.mean(differences))
 
 
 FIGURE = Figure(

@@ -5,8 +5,8 @@ import numpy as np
 from ..conditions import is_plane, judges
 from ..context import FigureContext
 from ..figure import Figure, Section, available
-from ..image_rows import GAP, LABEL, draw_strip, image_cell, label_columns, row_height
-from ..style import INK, MODEL, SOFT, WIDTH, Drawing, Sheet
+from ..image_rows import ImageRow, sheet_of_rows
+from ..style import WIDTH, Drawing
 from .duel_on_plane import draw_plane
 from .duel_scores import Scored, draw_histogram, figure_title, score_examples
 
@@ -34,37 +34,27 @@ def draw_duel(context: FigureContext) -> Drawing:
 
 def draw_images(context: FigureContext, scored: Scored, columns: int = 8) -> Drawing:
     """The samples and the real images with the highest and the lowest scores."""
-    columns = min(columns, len(scored.real))
-    cell = image_cell(context.spec.shape[2], columns + 2.6, most=60)
-    line = row_height(context.spec, cell) + 20
     note = (
         f"{scored.sentence} Below each image its score, high for real; of {len(scored.fake):,} "
         f"samples and {len(scored.real):,} real {context.split} images."
     )
     if context.conditional:
         note += " Each is scored as an example of its class."
-    sheet = Sheet(figure_title(context), note, context.caption("duel"), max(4 * line, 210))
+    rows = []
     numbers = dict(scored.numbers)
-    for i, (kind, key, is_lowest) in enumerate(ROWS):
+    for kind, key, is_lowest in ROWS:
         scores = scored.scores[kind]
         order = np.argsort(-scores, kind="stable")
         chosen = (order[::-1] if is_lowest else order)[:columns]
         x = (scored.fake if kind == "fake" else scored.real)[chosen.tolist()]
-        top = i * line
-        height = draw_strip(sheet, context.pixels(x), cell, LABEL, top)
-        middle = top + height / 2
         head = "samples with" if kind == "fake" else "real images with"
-        style = {"ha": "right", "va": "center"}
-        sheet.add_text(LABEL - 10, middle - 8, head, color=SOFT, **style)
-        color = MODEL if kind == "fake" else INK
         name = "lowest scores" if is_lowest else "highest scores"
-        sheet.add_text(LABEL - 10, middle + 6, name, color=color, weight="bold", **style)
-        label_columns(
-            sheet, [f"{scores[row]:.2f}" for row in chosen], cell, LABEL, top + height + GAP
-        )
+        labels = [f"{scores[row]:.2f}" for row in chosen]
+        rows.append(ImageRow(head, context.pixels(x), name, labels))
         numbers[f"{kind} {key}"] = {"rows": chosen, "score": scores[chosen]}
-    left = LABEL + columns * (cell + GAP) + 24
-    draw_histogram(sheet, scored.scores, left, 18, WIDTH - left - 6, 130)
+    caption = context.caption("duel")
+    sheet = sheet_of_rows(figure_title(context), note, caption, rows, most=60, top=190)
+    draw_histogram(sheet, scored.scores, 0, 18, WIDTH, 130)
     alt = (
         "Samples and real images with the discriminator's highest and lowest scores; "
         f"it orders {100 * numbers['separation']:.0f} % of pairs rightly."

@@ -65,7 +65,6 @@ def draw_plane(context: FigureContext, scored: Scored) -> Drawing:
     left = SIDE + 84
     bar = sheet.add_axes(left, 22, WIDTH - left - 10, 12)
     bar.figure.colorbar(shown, cax=bar, orientation="horizontal")
-    bar.tick_params(labelsize=7)
     _draw_legend(sheet, context, left, min(POINTS, len(points)), len(push.fakes))
     draw_histogram(sheet, scored.scores, left, 150, WIDTH - left - 10, 150)
     numbers = scored.numbers | {

@@ -94,6 +94,5 @@ def draw_histogram(
         sheet.add_text(left + right, top - 16, name, color=color, ha="right")
     axes.set_yticks([])
     axes.spines["left"].set_visible(False)
-    axes.set_title("scores", fontsize=9)
-    axes.set_xlabel("the middle 99 %" if is_cut else "", fontsize=8)
-    axes.tick_params(labelsize=7)
+    axes.set_title("scores")
+    axes.set_xlabel("the middle 99 %" if is_cut else "")

@@ -9,18 +9,9 @@ from ...measures.memory import nearest
 from ..conditions import is_image
 from ..context import FigureContext
 from ..figure import Figure, PageRequest, Section
-from ..image_rows import (
-    GAP,
-    WIDE_LABEL,
-    ImageRow,
-    draw_strip,
-    image_cell,
-    name_row,
-    row_height,
-    sheet_of_rows,
-)
+from ..image_rows import WIDE_LABEL, ImageRow, sheet_of_rows
 from ..side_by_side import caption_of
-from ..style import SOFT, Drawing, Sheet, plain
+from ..style import Drawing, plain
 
 SAMPLES = 1000  # among which the nearest and the farthest are searched
 COLUMNS = 8
@@ -74,8 +65,6 @@ def compare_nearest(page: PageRequest) -> Drawing | None:
         return None
     first = page.contexts[0]
     quality_reference = page.quality_reference or first.quality_reference
-    cell = image_cell(first.spec.shape[2], 2 * HALF, label=WIDE_LABEL + 40, most=46)
-    height = 2 * row_height(first.spec, cell) + 12
     real_median = _median_of_real(quality_reference)
     features = quality_reference.pixels.name.partition("/")[0]
     note = (
@@ -83,11 +72,22 @@ def compare_nearest(page: PageRequest) -> Drawing | None:
         f"right the {HALF} farthest from all of them. Below each: its nearest training example. "
         f"Held-out real examples have a median distance of {real_median:.2f} ({features})."
     )
-    caption = caption_of(page.contexts, "nearest")
-    sheet = Sheet("Nearest training examples", note, caption, len(page.contexts) * height)
+    rows = []
     numbers = []
-    for i, (context, title) in enumerate(zip(page.contexts, page.titles)):
-        numbers.append(_draw_model(sheet, context, title, quality_reference, cell, i * height))
+    for context, title in zip(page.contexts, page.titles):
+        x, distance, index = _measure_distances(context, quality_reference)
+        order = np.argsort(distance, kind="stable")
+        ends = np.concatenate([order[:HALF], order[: -HALF - 1 : -1]])
+        median = float(np.median(distance))
+        rows.append(ImageRow(title, context.pixels(x[ends]), f"median {median:.2f}"))
+        originals = context.training_pixels(index[ends])
+        rows.append(ImageRow("in the training set", originals, gap=12))
+        nearest_ones = distance[order[:HALF]].tolist()
+        numbers.append({"title": title, "median": median, "nearest": nearest_ones})
+    columns = ["nearest"] * HALF + ["farthest"] * HALF
+    title = "Nearest training examples"
+    caption = caption_of(page.contexts, "nearest")
+    sheet = sheet_of_rows(title, note, caption, rows, columns, label=WIDE_LABEL, most=46)
     alt = "For each model the samples nearest to training examples and those farthest from them."
     return sheet.finish({"models": numbers, "real_median": real_median}, alt)
 
@@ -98,29 +98,6 @@ def _median_of_real(quality_reference: QualityReference) -> float:
     held_out = quality_reference.features(pixels, "test")[:SAMPLES]
     train = quality_reference.features(pixels, "train", everything=True)
     return float(nearest(held_out, train, 1)[0][:, 0].median())
-
-
-def _draw_model(
-    sheet: Sheet,
-    context: FigureContext,
-    title: str,
-    quality_reference: QualityReference,
-    cell: float,
-    top: float,
-) -> dict:
-    x, distance, index = _measure_distances(context, quality_reference)
-    order = np.argsort(distance, kind="stable")
-    line = row_height(context.spec, cell)
-    for column, rows in enumerate((order[:HALF], order[: -HALF - 1 : -1].copy())):
-        left = WIDE_LABEL + column * (HALF * (cell + GAP) + 40)
-        draw_strip(sheet, context.pixels(x[rows]), cell, left, top)
-        draw_strip(sheet, context.training_pixels(index[rows]), cell, left, top + line)
-    median = float(np.median(distance))
-    right = WIDE_LABEL - 10
-    name_row(sheet, title, f"median {median:.2f}", right, top + line / 2)
-    small = {"size": 7.5, "color": SOFT, "ha": "right", "va": "center"}
-    sheet.add_text(right, top + 1.5 * line, "in the training set", **small)
-    return {"title": title, "median": median, "nearest": distance[order[:HALF]].tolist()}
 
 
 FIGURE = Figure(

@@ -100,9 +100,8 @@ def _draw_points(
     note += f" Grey: {len(real)} {context.split} points."
     sheet = Sheet(_title(context), note, context.caption("progress"), height)
     outside = []
-    for i, (step, x) in enumerate(zip(steps, values)):
-        left = i % per_line * (side + 12)
-        axes = sheet.add_axes(left, 18 + i // per_line * (side + 26), side, side)
+    all_axes = sheet.add_panels(len(steps), per_line, side, side, (12, 26), 0, 18)
+    for axes, step, x in zip(all_axes, steps, values):
         draw_clouds(axes, real, x, 5)
         outside.append(count_outside(x, centre, half))
         title = f"step {step:,}" + (f"  ({outside[-1]} outside)" if outside[-1] else "")

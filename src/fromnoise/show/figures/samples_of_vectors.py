@@ -63,7 +63,7 @@ def _draw_points(
         axes = sheet.add_axes(36 + i * (side + 56), 18, side, side)
         axes.scatter(*x.T, s=5, color=color, alpha=0.55, linewidths=0)
         set_extent(axes, extent_of(centre, half))
-        axes.set_title(name, fontsize=9, color=color)
+        axes.set_title(name, color=color)
         axes.grid(True)
     alt = f"{len(real)} real points beside {len(generated)} generated ones, on the same axes."
     return sheet.finish(numbers, alt)
@@ -86,18 +86,15 @@ def _draw_columns(context: FigureContext, real: dict, generated: dict, note: str
     height = 128
     title = f"Samples of {plain(context.loaded.run.name)}"
     sheet = Sheet(title, note, context.caption("samples"), rows * (height + 58) + 14)
-    sheet.add_text(WIDTH - 170, 0, "■ real", color=REAL, size=9)
-    sheet.add_text(WIDTH - 110, 0, "■ generated", color=MODEL, size=9)
+    sheet.add_legend(WIDTH - 170, 0, [("■", REAL, "real"), ("■", MODEL, "generated")])
     numbers = {}
-    for i, name in enumerate(names):
-        left = 34 + i % columns * (width + 44)
-        axes = sheet.add_axes(left, 34 + i // columns * (height + 58), width, height)
+    all_axes = sheet.add_panels(len(names), columns, width, height, (44, 58), 34, 34)
+    for axes, name in zip(all_axes, names):
         of_real = np.asarray(real[name])
         of_generated = np.asarray(generated[name])
         draw = _draw_histogram if of_real.dtype.kind in "iuf" else _draw_bars
         numbers[plain(name)] = draw(axes, of_real, of_generated)
-        axes.set_title(plain(name, 36), fontsize=9, parse_math=False)
-        axes.tick_params(labelsize=7.5)
+        axes.set_title(plain(name, 36), parse_math=False)
     alt = f"Distribution of {len(names)} columns, real beside generated."
     return sheet.finish(numbers, alt)
 

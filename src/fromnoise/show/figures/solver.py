@@ -107,9 +107,9 @@ def _draw_variances(sheet: Sheet, groups: Groups, ratios: list[list[float]]) -> 
             style = {"linestyle": (0, (4, 3)), "linewidth": 1.2}
         axes.plot(places, values, color=colour, label=f"{evaluations} evaluations", **style)
     labels = [f"{a + 1}" if b == a + 1 else f"{a + 1}-{b}" for a, b in groups]
-    axes.set_xticks(places, labels, fontsize=7.5)
-    axes.set_xlabel("principal components of the training examples", fontsize=8)
-    axes.legend(fontsize=7.5, frameon=False, loc="best")
+    axes.set_xticks(places, labels)
+    axes.set_xlabel("principal components of the training examples")
+    axes.legend(loc="best")
     axes.grid(True, axis="y")
     axes.margins(x=0.08)
     sheet.add_head(LEFT, 0, "variance of samples over that of data")

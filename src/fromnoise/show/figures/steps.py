@@ -85,9 +85,8 @@ def _draw_points(sheet: Sheet, context: FigureContext, samples: list[Tensor]) ->
     points = context.first(POINTS).x.cpu().double().numpy()
     extent = extent_of(*frame_of(points, 1.2))
     side = (WIDTH - LEFT - 16) / 3
-    for j, (steps, x) in enumerate(zip(STEPS, samples)):
-        left = LEFT + j % 3 * (side + 8)
-        axes = sheet.add_axes(left, 18 + j // 3 * (side + 24), side, side)
+    all_axes = sheet.add_panels(len(STEPS), 3, side, side, (8, 24), LEFT, 18)
+    for axes, steps, x in zip(all_axes, STEPS, samples):
         draw_clouds(axes, points, x[:POINTS].double().numpy(), 2)
         set_bare_frame(axes, extent, f"{steps} evaluation{'s' * (steps > 1)}")
 

@@ -12,14 +12,14 @@ from ..context import FigureContext
 from ..figure import Figure, Section
 from ..image_rows import ImageRow, sheet_of_rows
 from ..pixel_symbols import has_pixels_if_image, pixel_surprise
-from ..style import WIDTH, Drawing, Sheet, plain
+from ..style import WIDTH, Drawing, plain
 from ..text_cells import (
-    LINE,
+    TextBlock,
     characters,
-    draw_text,
     held_out_tokens,
     lay_out,
     passage,
+    sheet_of_texts,
     surprise_of,
     units,
 )
@@ -48,6 +48,7 @@ def draw_text_surprise(
     held_out_bits = surprise_of(context.model, x, part)
     own_bits = np.array(own.surprise) / math.log(2)
     blocks = []
+    means = []
     numbers = {}
     for name, symbols, symbol_bits in (
         (f"held out ({context.split})", x[part.start : part.stop], held_out_bits),
@@ -57,19 +58,15 @@ def draw_text_surprise(
         lines = lay_out(text, rows)
         end = lines[-1].stop
         mean = float(bits[:end].mean())
-        blocks.append((name, text, bits, lines, mean))
+        head = f"{name}: {mean:.2f} bits per character"
+        means.append(f"{name} {mean:.2f} bits per character")
+        blocks.append(TextBlock(head, text, lines, tint(bits, most)))
         numbers[name] = {"text": text[:end], "bits": bits[:end], "bits_per_character": mean}
     title = f"Surprise of {plain(context.loaded.run.name)}"
-    height = 30 + sum(len(lines) * LINE + 40 for *_, lines, _ in blocks) - 18
-    sheet = Sheet(title, _note(units(tokenizer), most), context.caption("surprise"), height)
+    note = _note(units(tokenizer), most)
+    sheet = sheet_of_texts(title, note, context.caption("surprise"), blocks, top=14)
     draw_bits_scale(sheet, WIDTH - 12, 0, "bits per character", most)
-    top = 14.0
-    for name, text, bits, lines, mean in blocks:
-        head = f"{name}: {mean:.2f} bits per character"
-        sheet.add_head(0, top, head)
-        top = draw_text(sheet, text, lines, 0, top + 18, tint(bits, most)) + 22
-    means = ", ".join(f"{name} {mean:.2f} bits per character" for name, *_, mean in blocks)
-    alt = f"Two passages of text coloured by the surprise of each character: {means}."
+    alt = f"Two passages of text coloured by the surprise of each character: {', '.join(means)}."
     return sheet.finish(numbers, alt)
 
 

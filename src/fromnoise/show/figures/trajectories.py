@@ -59,9 +59,9 @@ def draw_trajectories(context: FigureContext) -> Drawing:
     axes.scatter(*field.cloud.T, s=6, color=REAL, alpha=0.35, linewidths=0)
     draw_arrows(axes, field.grid.cpu().numpy(), field.push / 4, ACCENT)
     set_bare_frame(axes, field.extent, f"field at {100 * FIELD_LEVEL:.0f} % noise")
-    for j, level in enumerate(CLOUDS):
+    all_axes = sheet.add_panels(len(CLOUDS), len(CLOUDS), small, small, (8, 0), 0, side + 42)
+    for axes, level in zip(all_axes, CLOUDS):
         i = int(np.abs(levels - level).argmin())
-        axes = sheet.add_axes(j * (small + 8), side + 42, small, small)
         draw_clouds(axes, points, states[i], 2)
         set_bare_frame(axes, extent, f"{format_level(levels[i])} noise")
     numbers = {

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from matplotlib.axes import Axes
-from matplotlib.ticker import FixedLocator, NullLocator
 
 from ...core.capabilities import Predicts
 from ...core.errors import UsageError
@@ -162,10 +161,13 @@ def _draw(context: FigureContext, windows: Windows) -> Drawing:
     bottom = sheet.add_axes(48, 338, WIDTH - 60, 76)
     shares = [100 * share for share in windows.seen.values()]
     bottom.plot(list(windows.seen), shares, color=INK, marker=".", linewidth=1.2)
-    bottom.set_title("windows of k symbols that stand in the training text, %", fontsize=9)
+    bottom.set_title("windows of k symbols that stand in the training text, %")
     bottom.set_ylim(0, 105)
     for axes in (top, bottom):
-        _set_window_scale(axes, list(windows.seen))
+        axes.set_xscale("symlog", base=2, linthresh=1)
+        axes.xaxis.set_major_formatter("{x:g}")
+        axes.set_xlim(-0.12, max(windows.seen) * 1.06)
+        axes.grid(True)
     bottom.set_xlabel(f"window k: {unit} of context", labelpad=3)
     numbers = {
         "lines": windows.lines,
@@ -211,35 +213,8 @@ def _draw_lines(axes: Axes, lines: dict[str, Line]) -> None:
             label=label.replace("$", r"\$"),
             **style,
         )
-    axes.legend(fontsize=8.5, loc="upper right")
-    axes.set_title("bits per character, held out: less is better", fontsize=9)
-
-
-def _set_window_scale(axes: Axes, windows: list[int]) -> None:
-    """An axis in log2(k + 1), with ticks that do not overlap."""
-    longest = max(windows)
-    ticks = [longest] if _is_power_of_two(longest + 1) else []
-    for k in windows:
-        if (k <= 8 and k != 7) or _is_power_of_two(k):
-            ticks.append(k)
-    axes.set_xscale("function", functions=(_log2_from_one, _exp2_from_one))
-    axes.set_xlim(-0.12, longest * 1.06)
-    axes.xaxis.set_major_locator(FixedLocator(sorted(set(ticks))))
-    axes.xaxis.set_minor_locator(NullLocator())
-    axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
-    axes.grid(True)
-
-
-def _is_power_of_two(k: int) -> bool:
-    return k & (k - 1) == 0
-
-
-def _log2_from_one(k):
-    return np.log2(np.maximum(k, -0.9) + 1)
-
-
-def _exp2_from_one(v):
-    return np.exp2(v) - 1
+    axes.legend(loc="upper right")
+    axes.set_title("bits per character, held out: less is better")
 
 
 def is_network(context: FigureContext) -> str:
