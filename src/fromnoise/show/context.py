@@ -1,8 +1,9 @@
 """What a figure is drawn from: a trained model and the user's options. Runs the model in batches."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
@@ -42,12 +43,18 @@ class FigureContext:
     other: LoadedRun | None = None
 
     @property
-    def model(self):
+    def model(self) -> Any:
+        """The family's model; which capabilities it has, the condition of a figure checks."""
         return self.loaded.model
 
     @property
     def dataset(self):
         return self.loaded.dataset
+
+    @property
+    def tokenizer(self) -> Any:
+        """Of models of text only."""
+        return self.loaded.dataset.tokenizer
 
     @property
     def spec(self):
@@ -62,7 +69,7 @@ class FigureContext:
         return f"step {self.loaded.step:,}" if self.loaded.step else "closed form"
 
     @property
-    def options(self):
+    def options(self) -> Any:
         """The default sampling options of the family."""
         return self.loaded.family.Options()
 
@@ -141,11 +148,7 @@ class FigureContext:
         z = z.to(self.loaded.device)
         if y is None:
             y = self.same_condition(len(z))
-        parts = []
-        for i in range(0, len(z), BLOCK):
-            y_part = None if y is None else y[i : i + BLOCK]
-            parts.append(self.model.decode(z[i : i + BLOCK], y_part))
-        return torch.cat(parts)
+        return in_blocks(self.model.decode, z, y)
 
     def labels(self, n: int) -> Tensor | None:
         """``label`` n times, or classes in turn (n,), or captions (n, L); None: not conditional."""
@@ -192,6 +195,19 @@ class FigureContext:
 
     def training_pixels(self, rows) -> np.ndarray:
         return self.pixels(self.dataset.batch("train", rows.tolist()).x)
+
+
+def in_blocks(
+    function: Callable[[Tensor, Tensor | None], Tensor],
+    x: Tensor,
+    y: Tensor | None,
+    rows: int = BLOCK,
+) -> Tensor:
+    """function(x, y) of so many rows at once."""
+    parts = []
+    for i in range(0, len(x), rows):
+        parts.append(function(x[i : i + rows], None if y is None else y[i : i + rows]))
+    return torch.cat(parts)
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """Distance of samples to the training examples by evaluations of the network, and its curve."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -72,6 +72,22 @@ def choose_distance(
         real = None
     name = f"Fréchet distance ({main.name.partition('/')[0]})" if is_frechet else "kernel distance"
     return name, lambda x: distance(extract(main, [x])), real
+
+
+def measure_samples(
+    context: FigureContext,
+    n: int,
+    evaluations: Sequence[int],
+    distance: Callable[[Tensor], Estimate],
+) -> tuple[list[Measurement], list[Tensor]]:
+    """n samples at each number of evaluations, and their distances."""
+    measurements = []
+    samples = []
+    for count in evaluations:
+        x, seconds = draw_samples_with(context, n, count)
+        measurements.append(Measurement(count, distance(x), seconds))
+        samples.append(x)
+    return measurements, samples
 
 
 def draw_distance_curve(

@@ -10,7 +10,6 @@ from ..core.spec import DataSpec
 from .style import INK, SOFT, WIDTH, Sheet, cell_size
 
 LABEL = 128  # pixels left of image rows, for their names
-NARROW_LABEL = 64  # the same where the names are short
 WIDE_LABEL = LABEL + 84  # the same where the names are those of models
 GAP = 3  # pixels between images
 

@@ -45,6 +45,16 @@ def grid_points(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     return np.stack(np.meshgrid(x, y), -1).reshape(-1, 2)
 
 
+def draw_histogram(axes: Axes, x: np.ndarray, edges: np.ndarray, color: str) -> np.ndarray:
+    """The share of x between edges, filled, without a scale. Returns the shares."""
+    shares = np.histogram(np.clip(x, edges[0], edges[-1]), edges)[0] / len(x)
+    axes.stairs(shares, edges, fill=True, color=color, alpha=0.18)
+    axes.stairs(shares, edges, color=color, linewidth=1.4)
+    axes.set_yticks([])
+    axes.spines["left"].set_visible(False)
+    return shares
+
+
 def draw_clouds(axes: Axes, real: np.ndarray, generated: np.ndarray, size: float) -> None:
     """Generated points over real ones, both (N, 2)."""
     axes.scatter(*real.T, s=size, color=REAL, alpha=0.3, linewidths=0)

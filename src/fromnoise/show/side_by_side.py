@@ -9,7 +9,7 @@ from .context import FigureContext
 from .style import plain
 
 
-def caption_of(contexts: list[FigureContext], name: str) -> list[str]:
+def caption_of(contexts: Sequence[FigureContext], name: str) -> list[str]:
     """Like FigureContext.caption, for several runs."""
     first = contexts[0]
     runs = ", ".join(f"{plain(c.loaded.run.name, 60)} ({c.trained})" for c in contexts)

@@ -154,7 +154,7 @@ def passage(context: FigureContext, n: int) -> range:
     They begin at the beginning of a line if one is near.
     """
     x = held_out_tokens(context)
-    tokenizer = context.dataset.tokenizer
+    tokenizer = context.tokenizer
     before = min(context.model.length - 1, len(x) // 2)
     n = min(n, len(x) - before)
     choices = len(x) - before - n + 1

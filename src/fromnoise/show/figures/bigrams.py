@@ -40,7 +40,7 @@ def divergence(counts: np.ndarray, log_q: np.ndarray) -> np.ndarray:
 @torch.no_grad()
 def draw_bigrams(context: FigureContext) -> Drawing:
     """log p(next | symbol) as a matrix, learned and counted."""
-    tokenizer = context.dataset.tokenizer
+    tokenizer = context.tokenizer
     training = np.asarray(context.dataset.split("train").x[:COUNTED])
     frequency = np.bincount(training[:-1], minlength=tokenizer.vocabulary)
     count = min(SHOWN, int((frequency > 0).sum()))

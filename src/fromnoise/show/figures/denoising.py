@@ -12,8 +12,6 @@ from ..figure import Figure, Section, available
 from ..image_rows import ImageRow, sheet_of_rows
 from ..style import Drawing, plain
 
-LEFT = 76  # pixels left of image rows
-
 
 def format_level(level: float) -> str:
     return f"{level:.1%}" if 0 < level < 0.01 else f"{level:.0%}"
@@ -49,9 +47,8 @@ def draw_denoising(context: FigureContext, shown: int = 4, most: int = 12) -> Dr
         name = "x" if y is None or y.ndim > 1 else context.class_name(int(y[i]))
         rows += [ImageRow(name, x[:, i]), ImageRow("prediction", x_hat[:, i], gap=8)]
     labels = [f"{step}\n{format_level(m.level)}" for step, m in zip(steps, chosen)]
-    size = {"label": LEFT, "most": 64}
     caption = context.caption("denoising")
-    sheet = sheet_of_rows(title, note, caption, rows, labels, "steps\nnoise", **size)
+    sheet = sheet_of_rows(title, note, caption, rows, labels, "steps\nnoise")
     numbers = {"steps": steps, "levels": [m.level for m in chosen], "samples": shown}
     alt = (
         f"{shown} samples at {len(chosen)} moments from noise to image; "

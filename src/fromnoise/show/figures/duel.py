@@ -8,7 +8,7 @@ from ..figure import Figure, Section, available
 from ..image_rows import ImageRow, sheet_of_rows
 from ..style import WIDTH, Drawing
 from .duel_on_plane import draw_plane
-from .duel_scores import Scored, draw_histogram, figure_title, score_examples
+from .duel_scores import Scored, draw_scores, figure_title, score_examples
 
 # kind, key of the numbers, whether the lowest scores are shown
 ROWS = (
@@ -54,7 +54,7 @@ def draw_images(context: FigureContext, scored: Scored, columns: int = 8) -> Dra
         numbers[f"{kind} {key}"] = {"rows": chosen, "score": scores[chosen]}
     caption = context.caption("duel")
     sheet = sheet_of_rows(figure_title(context), note, caption, rows, most=60, top=190)
-    draw_histogram(sheet, scored.scores, 0, 18, WIDTH, 130)
+    draw_scores(sheet, scored.scores, 0, 18, WIDTH, 130)
     alt = (
         "Samples and real images with the discriminator's highest and lowest scores; "
         f"it orders {100 * numbers['separation']:.0f} % of pairs rightly."

@@ -11,7 +11,7 @@ from ..style import INK, MODEL, PAPER, SOFT, WIDTH, Drawing, Sheet
 from .duel_scores import (
     Scored,
     discriminator_scores,
-    draw_histogram,
+    draw_scores,
     figure_title,
     score_gradients,
 )
@@ -66,7 +66,7 @@ def draw_plane(context: FigureContext, scored: Scored) -> Drawing:
     bar = sheet.add_axes(left, 22, WIDTH - left - 10, 12)
     bar.figure.colorbar(shown, cax=bar, orientation="horizontal")
     _draw_legend(sheet, context, left, min(POINTS, len(points)), len(push.fakes))
-    draw_histogram(sheet, scored.scores, left, 150, WIDTH - left - 10, 150)
+    draw_scores(sheet, scored.scores, left, 150, WIDTH - left - 10, 150)
     numbers = scored.numbers | {
         "median": middle,
         "reach": reach,

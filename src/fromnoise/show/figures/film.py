@@ -10,10 +10,9 @@ from ..animation import FRAMES, MILLISECONDS, SHOWN, animate_tiles, tiles_of
 from ..conditions import all_of, is_image
 from ..context import FigureContext
 from ..figure import Figure
-from ..image_rows import NARROW_LABEL, ImageRow, sheet_of_rows
+from ..image_rows import ImageRow, sheet_of_rows
 from ..style import Drawing, plain
 
-SIZE = {"label": NARROW_LABEL, "most": 60}
 ANCHORS = 4  # z that a path goes through
 
 
@@ -60,7 +59,7 @@ def draw_film(context: FigureContext, columns: int = 12) -> Drawing:
     rows = []
     for i, name in enumerate(context.row_names(y, n, "tile")):
         rows.append(ImageRow(name, images[moments, i]))
-    sheet = sheet_of_rows(title, note, context.caption("film"), rows, seconds, **SIZE)
+    sheet = sheet_of_rows(title, note, context.caption("film"), rows, seconds)
     step = (z - z.roll(1, 0)).norm(dim=2)
     numbers = {
         "tiles": tiles,

@@ -12,7 +12,6 @@ from ..style import Drawing, plain
 LEVELS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 MEASURED = 256  # images that the explained variance is computed from
 MIN_VARIANCE = 1e-9  # of pixels in [-1, 1]: below it images do not differ
-LEFT = 76  # pixels left of image rows
 
 
 @torch.no_grad()
@@ -32,8 +31,7 @@ def draw_forward(context: FigureContext, shown: int = 3) -> Drawing:
         rows[-1].labels_name = "explained"
         alt += f"; it explains {100 * explained[5]:.0f} % of the variance at half noise"
     labels = [f"{level:.0%}" for level in LEVELS]
-    size = {"label": LEFT, "most": 64}
-    sheet = sheet_of_rows(title, note, context.caption("forward"), rows, labels, "noise", **size)
+    sheet = sheet_of_rows(title, note, context.caption("forward"), rows, labels, "noise")
     return sheet.finish({"levels": LEVELS, "explained": explained, "n": len(batch)}, alt + ".")
 
 

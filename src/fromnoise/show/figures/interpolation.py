@@ -5,7 +5,7 @@ import torch
 from ..conditions import all_of, decodes, encodes, is_image
 from ..context import FigureContext
 from ..figure import Figure
-from ..image_rows import NARROW_LABEL, ImageRow, sheet_of_rows
+from ..image_rows import ImageRow, sheet_of_rows
 from ..style import Drawing
 
 MAX_SEARCH = 200  # rows that pairs are formed of
@@ -18,18 +18,14 @@ def pairs(context: FigureContext, count: int) -> list[tuple[int, int]]:
     pairs: list[tuple[int, int]] = []
     free: list[int] = []
     for row in range(min(MAX_SEARCH, len(split))):
-        partner = None
-        for other in free:
-            if y is None or (y[row] == y[other]) == context.conditional:
-                partner = other
-                break
-        if partner is None:
+        partners = [
+            other for other in free if y is None or (y[row] == y[other]) == context.conditional
+        ]
+        if not partners:
             free.append(row)
-            continue
-        free.remove(partner)
-        pairs.append((partner, row))
-        if len(pairs) == count:
-            break
+        elif len(pairs) < count:
+            free.remove(partners[0])
+            pairs.append((partners[0], row))
     return pairs
 
 
@@ -63,8 +59,7 @@ def draw_interp(context: FigureContext, count: int = 8, steps: int = 10) -> Draw
         image_rows.append(ImageRow(f"{pair[0]}, {pair[1]}", context.pixels(strip)))
     labels = ["image", *[""] * steps, "image"]
     caption = context.caption("interp")
-    size = {"label": NARROW_LABEL, "most": 60}
-    sheet = sheet_of_rows("Interpolation", note, caption, image_rows, labels, "rows", **size)
+    sheet = sheet_of_rows("Interpolation", note, caption, image_rows, labels, "rows")
     distance = (z_b - z_a).norm(dim=1).cpu().numpy()
     numbers = {"pairs": rows, "steps": steps, "distance_of_codes": distance}
     alt = (

@@ -21,7 +21,7 @@ HEAD = 40  # pixels above the bars
 
 def draw_next(context: FigureContext, count: int = 8, bars: int = 12, near: int = 200) -> Drawing:
     """Bars of the likeliest next symbols at ``count`` places of a passage, the true one marked."""
-    tokenizer = context.dataset.tokenizer
+    tokenizer = context.tokenizer
     model = context.model
     x = held_out_tokens(context)
     part = passage(context, near)

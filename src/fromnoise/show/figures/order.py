@@ -8,7 +8,7 @@ from ..animation import FRAMES, MILLISECONDS, SHOWN, animate_tiles, tiles_of
 from ..conditions import all_of, is_image, predicts
 from ..context import FigureContext
 from ..figure import Figure
-from ..image_rows import NARROW_LABEL, ImageRow, sheet_of_rows
+from ..image_rows import ImageRow, sheet_of_rows
 from ..pixel_symbols import blanked, has_blocks, has_pixels_if_image, places
 from ..style import Drawing, plain
 
@@ -39,8 +39,7 @@ def draw_order(context: FigureContext, columns: int = 12) -> Drawing:
     for i, name in enumerate(context.row_names(context.labels(n), n, "sample")):
         rows.append(ImageRow(name, np.stack([state[i] for state in states])))
     caption = context.caption("order")
-    size = {"label": NARROW_LABEL, "most": 60}
-    sheet = sheet_of_rows(title, note, caption, rows, labels, "symbols", **size)
+    sheet = sheet_of_rows(title, note, caption, rows, labels, "symbols")
     numbers = {
         "symbols": T,
         "tiles": tiles,

@@ -6,7 +6,7 @@ from ...runs.progress_samples import list_progress_samples, read_progress_sample
 from ..conditions import judges
 from ..context import FigureContext
 from ..figure import Figure, Section
-from ..image_rows import NARROW_LABEL, ImageRow, sheet_of_rows
+from ..image_rows import ImageRow, sheet_of_rows
 from ..points import count_outside, draw_clouds, extent_of, frame_of, set_bare_frame
 from ..style import SOFT, WIDTH, Drawing, Sheet, plain
 from ..text_cells import LINE, PITCH, draw_text, lay_out, visible
@@ -17,7 +17,7 @@ TEXT_LEFT = 64
 
 def why_not(context: FigureContext) -> str:
     spec = context.spec
-    if spec.kind == "tokens" and context.dataset.tokenizer is None:
+    if spec.kind == "tokens" and context.tokenizer is None:
         return "it is for text, images and points in the plane"
     if spec.kind == "vector" and (spec.dims != 2 or context.dataset.columns is not None):
         return "it is for images and points in the plane"
@@ -62,8 +62,7 @@ def _draw_images(
         rows.append(ImageRow(name, np.stack([at_step[i] for at_step in values])))
     labels = [short(step) for step in steps]
     caption = context.caption("progress")
-    size = {"label": NARROW_LABEL, "most": 60}
-    sheet = sheet_of_rows(_title(context), note, caption, rows, labels, "step", **size)
+    sheet = sheet_of_rows(_title(context), note, caption, rows, labels, "step")
     alt = f"{n} rows of {len(steps)} images: samples of the same noise {_steps_in_words(steps)}."
     return sheet.finish({"steps": steps, "rows": n}, alt)
 
@@ -75,7 +74,7 @@ def _draw_texts(
     columns = int((WIDTH - TEXT_LEFT) // PITCH)
     texts = []
     for at_step in values:
-        text = visible(context.dataset.tokenizer.decode(at_step[0]))
+        text = visible(context.tokenizer.decode(at_step[0]))
         texts.append(text[: 2 * columns])
     rows = [lay_out(text, 2, columns) for text in texts]
     note += " ↵ is the end of a line."

@@ -85,8 +85,8 @@ def _draw_point(axes: Axes, rank: int, cost: float, row: dict) -> list[float]:
     value = row["value"]
     low, high = interval(row) or (value, value)
     error = [[max(0, value - low)], [max(0, high - value)]]
-    axes.errorbar(cost, value, error, color=_colour(rank), capsize=4, linewidth=1)
-    axes.plot(cost, value, "o", color=_colour(rank), markersize=13, alpha=0.9)
+    style = {"fmt": "o", "markersize": 13, "capsize": 4, "elinewidth": 1}
+    axes.errorbar(cost, value, error, color=_colour(rank), **style)
     style = {"ha": "center", "va": "center", "color": "white", "weight": "bold"}
     axes.annotate(_letter(rank), (cost, value), fontsize=7.5, **style)
     return [low, high]

@@ -134,7 +134,7 @@ def compare_recon(page: PageRequest, n: int = 10) -> Drawing | None:
     return sheet.finish({"rows": numbers, "n": total}, alt)
 
 
-def _reconstruct(contexts: list[FigureContext], titles: Sequence[str], batch) -> list:
+def _reconstruct(contexts: Sequence[FigureContext], titles: Sequence[str], batch) -> list:
     """By each model; and by PCA of each size of code, unless a model already equals it."""
     rows = []
     for context, title in zip(contexts, titles):

@@ -19,7 +19,7 @@ def draw_samples(context: FigureContext, n: int = 4, length: int = 500, rows: in
     corpus = corpus_of(context.dataset)
     x = held_out_tokens(context)
     part = passage(context, length)
-    real = context.dataset.tokenizer.decode(x[part.start : part.stop])
+    real = context.tokenizer.decode(x[part.start : part.stop])
     texts = [(f"sample {i}", one.text) for i, one in enumerate(samples, 1)]
     texts.append((f"real text ({context.split})", real))
     blocks = []

@@ -6,7 +6,7 @@ from matplotlib.axes import Axes
 from ...inference import sample
 from ...inference.write import to_data_units
 from ..context import FigureContext
-from ..points import count_outside, extent_of, frame_of, set_extent
+from ..points import count_outside, draw_histogram, extent_of, frame_of, set_extent
 from ..style import MODEL, REAL, WIDTH, Drawing, Sheet, plain
 
 MAX_COLUMNS = 12
@@ -103,14 +103,7 @@ def _draw_histogram(axes: Axes, real: np.ndarray, generated: np.ndarray) -> dict
     low = float(real.min())
     high = float(real.max())
     edges = np.linspace(low, high if high > low else low + 1, 31)
-    shares = []
-    for x in (real, generated):
-        shares.append(np.histogram(np.clip(x, edges[0], edges[-1]), edges)[0] / len(x))
-    axes.stairs(shares[0], edges, fill=True, color="#d3d7de")
-    axes.stairs(shares[0], edges, color=REAL, linewidth=0.8)
-    axes.stairs(shares[1], edges, color=MODEL, linewidth=1.5)
-    axes.set_yticks([])
-    axes.spines["left"].set_visible(False)
+    shares = [draw_histogram(axes, x, edges, c) for x, c in ((real, REAL), (generated, MODEL))]
     return {"edges": edges, "real": shares[0], "generated": shares[1]}
 
 

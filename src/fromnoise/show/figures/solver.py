@@ -9,10 +9,9 @@ from ...core.errors import UsageError
 from ...probability.pca import principal_components
 from ..context import FigureContext
 from ..evaluations import (
-    Measurement,
     choose_distance,
     draw_distance_curve,
-    draw_samples_with,
+    measure_samples,
     why_no_steps,
 )
 from ..figure import Figure, Section
@@ -66,11 +65,9 @@ def draw_solver(context: FigureContext) -> Drawing:
     if not groups:
         raise UsageError("the training examples do not differ: there is no variance to compare")
     name, distance, _ = choose_distance(context)
-    measurements = []
+    measurements, samples = measure_samples(context, n, (*EVALUATIONS, CONVERGED), distance)
     ratios = []
-    for evaluations in (*EVALUATIONS, CONVERGED):
-        x, seconds = draw_samples_with(context, n, evaluations)
-        measurements.append(Measurement(evaluations, distance(x), seconds))
+    for x in samples:
         ratio = (x.flatten(1).double() @ basis).var(0) / variances
         ratios.append([float(ratio[a:b].mean()) for a, b in groups])
     converged = measurements[-1].distance

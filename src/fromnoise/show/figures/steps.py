@@ -7,10 +7,9 @@ from ...measures.estimate import Estimate
 from ..conditions import is_plane, traces
 from ..context import FigureContext
 from ..evaluations import (
-    Measurement,
     choose_distance,
     draw_distance_curve,
-    draw_samples_with,
+    measure_samples,
     why_no_steps,
 )
 from ..figure import Figure, Section
@@ -29,12 +28,7 @@ def draw_steps(context: FigureContext) -> Drawing:
     """Distance to the training examples, and time, by evaluations of DPM-Solver."""
     n = SAMPLES[context.spec.kind]
     name, distance, real = choose_distance(context)
-    measurements = []
-    samples = []
-    for steps in STEPS:
-        x, seconds = draw_samples_with(context, n, steps)
-        measurements.append(Measurement(steps, distance(x), seconds))
-        samples.append(x)
+    measurements, samples = measure_samples(context, n, STEPS, distance)
     has_images = context.spec.kind == "image"
     has_points = not is_plane(context)
     title = f"Quality by evaluations of the network: {plain(context.loaded.run.name)}"

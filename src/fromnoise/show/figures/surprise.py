@@ -41,7 +41,7 @@ def draw_text_surprise(
     context: FigureContext, rows: int = 12, length: int = 700, most: float = 8.0
 ) -> Drawing:
     """Held-out text above, a sample below; the colour under a character shows its bits."""
-    tokenizer = context.dataset.tokenizer
+    tokenizer = context.tokenizer
     x = held_out_tokens(context)
     part = passage(context, length)
     own = continue_texts(context.loaded, length=length, seed=context.seed)[0]

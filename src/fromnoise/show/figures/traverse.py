@@ -45,7 +45,7 @@ def draw_traverse(context: FigureContext, most: int = 10, columns: int = 13) -> 
     note += " Above: standard deviations from the mean code."
     title = "Latent traversals"
     caption = context.caption("traverse")
-    sheet = sheet_of_rows(title, note, caption, rows, labels, most=54)
+    sheet = sheet_of_rows(title, note, caption, rows, labels)
     numbers = {
         "dims": order,
         "ordered_by": ordered_by,

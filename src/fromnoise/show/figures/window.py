@@ -66,7 +66,7 @@ def why_not_beside(context: FigureContext, other: LoadedRun) -> str:
     """Why the other model cannot share the plot, or ""."""
     if not is_text_model(other):
         return "it is no model of text"
-    same = other.dataset.tokenizer.to_json() == context.dataset.tokenizer.to_json()
+    same = other.dataset.tokenizer.to_json() == context.tokenizer.to_json()
     x = other.dataset.split(context.split).x
     if not same or not np.array_equal(x, held_out_tokens(context)):
         return "it was trained on another text, or on other symbols of it"
@@ -93,7 +93,7 @@ def _measure(context: FigureContext, runs: list[LoadedRun]) -> Windows:
     first = max(order, *longest)
     places = np.unique(np.linspace(first, len(x) - 1, PLACES).astype(int))
     symbols = x[places].astype(np.int64)
-    counts = KneserNey(order, context.dataset.tokenizer.vocabulary).fit(training)
+    counts = KneserNey(order, context.tokenizer.vocabulary).fit(training)
     bits: dict[str, dict[int, np.ndarray]] = {"counts": {}}
     for k in range(order + 1):
         contexts = x[places[:, None] + np.arange(-k, 0)].astype(np.int64)
@@ -151,7 +151,7 @@ def _hash_tokens(tokens: np.ndarray) -> Hashes:
 
 
 def _draw(context: FigureContext, windows: Windows) -> Drawing:
-    unit = units(context.dataset.tokenizer)
+    unit = units(context.tokenizer)
     best = best_window(windows.lines["counts"])
     note = _note(context, windows, unit, best)
     title = "Bits per character against the window"

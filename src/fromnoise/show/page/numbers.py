@@ -71,13 +71,14 @@ def _metric_row(column: MetricColumn, count: int, has_real: bool, footnotes: lis
 def _value_cell(column: MetricColumn, i: int, ranks: dict[int, int], footnotes: list[str]) -> Cell:
     """A number with its interval and a footnote, or the reason why there is none."""
     row = column.rows.get(i)
+    has_number = row is not None and has_value(row)
     reason = (row or {}).get("reason") or ""
-    if not has_value(row):
+    if not has_number:
         reason = reason.removeprefix("none: ") or NO_NUMBER
     if reason and reason not in footnotes:
         footnotes.append(reason)
     note = footnotes.index(reason) + 1 if reason else None
-    if not has_value(row):
+    if row is None or not has_number:
         return Cell("none", "none", note=note)
     if len(ranks) > 1 and ranks.get(i) == 1 and max(ranks.values()) > 1:
         return Cell(f"{value_of(row)} ★", "number best", spread(row), note)
