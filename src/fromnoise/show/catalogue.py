@@ -81,17 +81,23 @@ def show(
     if names is None:
         names = [name for name, figure in FIGURES.items() if not figure.why_not(context)]
     _check_names(names, context)
-    folder = out or loaded.run.path / "figures"
+    files = _draw_each(context, names, out or loaded.run.path / "figures", say, skip)
+    loaded.run.record_outputs(files)
+    return files
+
+
+def _draw_each(
+    context: FigureContext, names: list[str], out: Path, say: Callable[[str], None], skip: bool
+) -> list[Path]:
     files = []
     with drawing():
         for name in names:
             try:
-                files += save(FIGURES[name].draw(context), folder, name)
+                files += save(FIGURES[name].draw(context), out, name)
             except (UsageError, DataError) as error:
                 if not skip:
                     raise
                 say(f"figure '{name}' is skipped: {error}")
-    loaded.run.record_outputs(files)
     return files
 
 

@@ -1,5 +1,6 @@
 """Rows and blocks of images on a sheet, with whole device pixels for each image pixel where they fit."""
 
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -7,7 +8,7 @@ import numpy as np
 from torch import Tensor
 
 from ..core.spec import DataSpec
-from .style import INK, SOFT, WIDTH, Sheet, cell_size
+from .style import MARGIN, SOFT, WIDTH, Sheet, cell_size
 
 LABEL = 128  # pixels left of image rows, for their names
 WIDE_LABEL = LABEL + 84  # the same where the names are those of models
@@ -85,13 +86,6 @@ def draw_strip(
     return height
 
 
-def name_row(sheet: Sheet, name: str, number: str, right: float, middle: float) -> None:
-    """The name of a row, and a number 14 pixels below it; both end at ``right``."""
-    sheet.add_text(right, middle, name, color=INK, ha="right", va="center")
-    if number:
-        sheet.add_text(right, middle + 14, number, size=7.5, color=SOFT, ha="right", va="center")
-
-
 def label_columns(
     sheet: Sheet, labels: Sequence[str], cell: float, left: float, top: float, name: str = ""
 ) -> None:
@@ -136,11 +130,17 @@ def sheet_of_rows(
 
 
 def draw_row(sheet: Sheet, row: ImageRow, cell: float, label: float, top: float) -> None:
+    """The images of a row from ``label`` on, its name in lines before them, its labels below."""
     if row.head:
         sheet.add_head(0, top, row.head)
         top += 20
     height = draw_strip(sheet, row.images, cell, label, top)
-    name_row(sheet, row.name, row.number, label - 10, top + height / 2 - (7 if row.number else 0))
+    right = label - 10
+    middle = top + height / 2 - 7 * bool(row.number)
+    lines = textwrap.wrap(row.name, max(1, int((right + MARGIN / 2) / 6.6)))
+    sheet.add_text(right, middle, "\n".join(lines), ha="right", va="center")
+    middle += 7 * len(lines) + 7
+    sheet.add_text(right, middle, row.number, size=7.5, color=SOFT, ha="right", va="center")
     if row.labels:
         label_columns(sheet, row.labels, cell, label, top + height + GAP, row.labels_name)
 

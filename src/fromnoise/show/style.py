@@ -115,18 +115,23 @@ class Sheet:
         self.title = title
         self.note = note
         self.caption = caption
+        titles = textwrap.wrap(title, int(width / 10.4))
         notes = textwrap.wrap(note, int(width / 6.6))
         lines = []
         for text in caption:
             lines += textwrap.wrap(text, int(width / 6.15), subsequent_indent="    ")
         self.left = MARGIN
-        self.top = MARGIN + 20 + 15 * len(notes) + 10
+        self.top = MARGIN + 20 * len(titles) + 15 * len(notes) + 10
         self.width = width + 2 * MARGIN
         self.height = self.top + height + 16 + 12 * len(lines) + 14
         self.figure = Figure(figsize=(self.width / 100, self.height / 100), dpi=100)
-        self.add_text(0, MARGIN - self.top + 2, title, size=12, weight="bold")
-        for i, line in enumerate(notes):
-            self.add_text(0, MARGIN - self.top + 22 + 15 * i, line, color=SOFT)
+        top = MARGIN - self.top + 2
+        for line in titles:
+            self.add_text(0, top, line, size=12, weight="bold")
+            top += 20
+        for line in notes:
+            self.add_text(0, top, line, color=SOFT)
+            top += 15
         small = {"size": 7, "color": CAPTION, "family": "DejaVu Sans Mono"}
         for i, line in enumerate(lines):
             self.add_text(0, height + 18 + 12 * i, line, **small)

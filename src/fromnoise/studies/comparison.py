@@ -43,8 +43,7 @@ def compare(
     A run whose report.json is of the same protocol is not measured again.
 
     titles    of the models; head: title and introduction of the page
-    commands  that make the runs again
-    figures   the folder that figures are drawn into [beside the page]
+    commands  that make the runs again; figures: the folder that figures are drawn into
     beside    models of other data, in sections of their own (``show.page.DataSection``)
 
     Raises UsageError (runs of different data), DataError, StorageError.
@@ -59,32 +58,20 @@ def compare(
     )
     known_defects = measure_zoo(dataset, quality_reference, say) if zoo else None
     say("figures")
-    named = [report["title"] for report in reports]
     drawn = page_figures(
         runs,
         figures or out.parent / f"{out.stem}-figures",
-        named,
+        [report["title"] for report in reports],
         seed=seed,
         command=command_line(),
         reports=reports,
         quality_reference=quality_reference,
     )
-    title, intro = head or (
-        f"{len(runs)} model{'s' if len(runs) > 1 else ''} of {Path(dataset.name).name}",
-        sizes(dataset),
-    )
-    page = write_page(
-        out,
-        title,
-        intro,
-        list(runs),
-        reports,
-        drawn,
-        list(commands) or [r.run.record.command for r in runs],
-        known_defects,
-        beside,
-    )
-    return page, reports
+    count = f"{len(runs)} model{'s' if len(runs) > 1 else ''}"
+    title, intro = head or (f"{count} of {Path(dataset.name).name}", sizes(dataset))
+    commands = list(commands) or [r.run.record.command for r in runs]
+    write_page(out, title, intro, list(runs), reports, drawn, commands, known_defects, beside)
+    return out, reports
 
 
 def check_comparable(runs: Sequence[LoadedRun], out: Path) -> None:

@@ -93,20 +93,7 @@ def tour(
     """
     if out.exists() and not out.is_dir():
         raise UsageError(f"--out {out} is a file: name a folder")
-    plans = plan_models(MODELS, data, seconds, seed)
-    for note in plans["pca"].dataset.notes:
-        say(f"data: {note}")
-    if plans["autoregressive"].dataset.spec.dims > MAX_PIXELS:
-        say(
-            f"without the auto-regressive model: sampling more than {MAX_PIXELS} pixels one by one "
-            "takes long"
-        )
-        del plans["autoregressive"]
-    try:
-        text_plans = plan_models(TEXT_MODELS, TEXT, seconds, seed)
-    except DataError as error:
-        say(f"without text: {error}")
-        text_plans = {}
+    plans, text_plans = _plan_tour(data, seconds, seed, say)
     keep_earlier_tour(out, say)
     models = [model for model in MODELS if model.name in plans]
     text_models = [model for model in TEXT_MODELS if model.name in text_plans]
@@ -131,6 +118,26 @@ def tour(
         say_lines(say, "", f"{TEXT}, text", summary(section.reports))
         reports = reports + section.reports
     return page, reports
+
+
+def _plan_tour(
+    data: str, seconds: int, seed: int, say: Callable[[str], None]
+) -> tuple[dict[str, Plan | dict], dict[str, Plan | dict]]:
+    """Plans of the models of the data, and of those of text, which need the text to be there."""
+    plans = plan_models(MODELS, data, seconds, seed)
+    for note in plans["pca"].dataset.notes:
+        say(f"data: {note}")
+    if plans["autoregressive"].dataset.spec.dims > MAX_PIXELS:
+        say(
+            f"without the auto-regressive model: sampling more than {MAX_PIXELS} pixels one by one "
+            "takes long"
+        )
+        del plans["autoregressive"]
+    try:
+        return plans, plan_models(TEXT_MODELS, TEXT, seconds, seed)
+    except DataError as error:
+        say(f"without text: {error}")
+        return plans, {}
 
 
 def say_lines(say: Callable[[str], None], *texts: str) -> None:

@@ -57,8 +57,7 @@ def draw_plane(context: FigureContext, scored: Scored) -> Drawing:
     style = {"cmap": COLORS, "alpha": 0.8, "interpolation": "bilinear"}
     shown = axes.imshow(heat, origin="lower", extent=extent, **limits, **style)
     axes.scatter(*points[:POINTS].T, s=9, color=INK, alpha=0.5, linewidths=0)
-    style = {"color": MODEL, "edgecolors": PAPER, "linewidths": 0.7}
-    axes.scatter(*push.fakes.T, s=22, zorder=4, **style)
+    axes.scatter(*push.fakes.T, s=22, zorder=4, color=MODEL, edgecolors=PAPER, linewidths=0.7)
     if len(push.fakes):
         draw_arrows(axes, push.fakes, push.arrows, MODEL)
     set_extent(axes, extent)

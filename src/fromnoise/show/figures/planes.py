@@ -17,7 +17,7 @@ from ..latent_plane import (
     has_prior,
 )
 from ..side_by_side import caption_of, titles_of
-from ..style import SOFT, WIDTH, Drawing, Sheet
+from ..style import SOFT, WIDTH, Drawing, Sheet, plain
 
 MAX_ON_PAGE = 3
 
@@ -56,7 +56,7 @@ def _draw(contexts: Sequence[FigureContext], titles: Sequence[str]) -> Drawing:
     for i, (context, title) in enumerate(zip(contexts, titles)):
         left = 36 + i * (side + 44)
         kind = context.codes.kind
-        sheet.add_text(left, 0, title, size=10.5, weight="bold")
+        sheet.add_head(left, 0, plain(title, int(side / 8)))
         drawn = f"drawn: {kind.split(',')[0].split(' (')[0]}"
         sheet.add_text(left, 18, drawn, size=8, color=SOFT)
         size = 14 if len(context.codes.z) > 600 else 36

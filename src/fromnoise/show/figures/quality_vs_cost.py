@@ -46,7 +46,7 @@ def compare_quality_and_cost(page: PageRequest) -> Drawing | None:
 
 
 def _draw(column: MetricColumn, page: PageRequest) -> Drawing:
-    titles = [plain(title, 34) for title in page.titles]
+    titles = [plain(title, 30) for title in page.titles]
     values = column.valued_rows()
     card = column.card
     note = (

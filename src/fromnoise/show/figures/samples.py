@@ -92,15 +92,14 @@ def compare_samples(page: PageRequest) -> Drawing | None:
         "The first block shows usual distances of real images."
     )
     caption = caption_of(page.contexts, "samples")
-    sheet = Sheet(
-        "Samples and their nearest training examples", note, caption, len(blocks) * height - 14
-    )
+    title = "Samples and their nearest training examples"
+    sheet = Sheet(title, note, caption, len(blocks) * height - 14)
     numbers = []
     for i, (title, x) in enumerate(blocks):
         top = i * height
         distance, index = nearest_training(quality_reference, x)
         median = float(distance.median())
-        sheet.add_head(0, top, plain(title, 60), color=INK if i else SOFT)
+        sheet.add_head(0, top, plain(title, int(width / 8)), color=INK if i else SOFT)
         label = f"nearest training examples, median distance {median:.2f}"
         sheet.add_text(width + GAP, top, label, size=8, color=SOFT)
         draw_strip(sheet, first.pixels(x), cell, 0, top + 17, columns)

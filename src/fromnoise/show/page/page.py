@@ -89,13 +89,7 @@ def write_page(
     titles = _titles(reports)
     pictures: list[Picture] = []
     sections = _results(reports, figures, pictures)
-    for other in beside:
-        content = {
-            "intro": other.intro,
-            "verdict": verdict(other.reports, _titles(other.reports)),
-            "sections": _results(other.reports, other.figures, pictures),
-        }
-        sections.append(PageSection(other.name, other.head, "data.html", content))
+    sections += [_data_section(other, pictures) for other in beside]
     sections += _details(reports, runs, beside, defects, commands)
     seeds = {run.run.record.seed for run in runs}
     code_sizes = {run.model.latent_dim for run in runs if has(run.model, Encodes)}
@@ -126,6 +120,16 @@ def _results(
         PageSection("texts", "Texts", "texts.html", texts_of(reports, titles)),
         *figure_sections(figures, names, pictures),
     ]
+
+
+def _data_section(other: DataSection, pictures: list[Picture]) -> PageSection:
+    """Verdict, table, texts and figures of models of other data."""
+    content = {
+        "intro": other.intro,
+        "verdict": verdict(other.reports, _titles(other.reports)),
+        "sections": _results(other.reports, other.figures, pictures),
+    }
+    return PageSection(other.name, other.head, "data.html", content)
 
 
 def _details(
