@@ -63,10 +63,8 @@ def show(
     names    of FIGURES; None draws every figure that this model can have
     dims     the latent dimensions of ``scatter`` and ``grid``
     sampled  ``scatter`` draws z ~ q(z | x) instead of the posterior's mean
-    label    the class, by name or number, that a conditional model decodes in ``grid`` and
-             ``traverse`` (default: the first class that it learned)
-    skip     skip a figure that these data do not allow, instead of an error (default: if names
-             is None)
+    label    the class, by name or number, that a conditional model decodes [the first learned one]
+    skip     skip a figure that these data do not allow, instead of an error [if names is None]
     say      receives one line for each figure that is skipped
     plain    the model beside this one: the plain autoencoder of ``denoise``, the other model of
              ``planes`` and ``window``

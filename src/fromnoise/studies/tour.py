@@ -11,6 +11,8 @@ from ..evaluate.summary import summary
 from ..runs.directory import Run
 from ..runs.load import LoadedRun, load_run
 from ..runs.paths import next_folder
+from ..show.page import gallery
+from ..show.page.page import DataSection
 from ..training.budget import format_plan, read_plan
 from ..training.launch import command_line, start_run
 from ..training.plan import Plan, make_plan
@@ -217,11 +219,8 @@ def exact_command(model: TourModel, run: Run, data: str, out: Path) -> str:
 
 def text_section(
     runs: list[LoadedRun], seconds: int, seed: int, out: Path, say: Callable[[str], None]
-):
+) -> DataSection:
     """The section of the page about the models of text, with figures of the last one."""
-    from ..show.page.gallery import page_figures
-    from ..show.page.page import DataSection
-
     titles = [model.title for model in TEXT_MODELS]
     reports, _ = measured(runs, seed=seed, say=say, titles=titles)
     intro = (
@@ -230,7 +229,7 @@ def text_section(
         "before it. One counts; the other is a network, trained for about "
         f"{seconds} seconds. Counts are hard to beat in so little time."
     )
-    drawn = page_figures(
+    drawn = gallery.page_figures(
         runs[-1:], out / "figures" / "text", titles[-1:], seed=seed, command=command_line()
     )
     return DataSection("text", "Text", intro, runs, reports, drawn)

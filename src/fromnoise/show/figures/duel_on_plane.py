@@ -53,9 +53,8 @@ def draw_plane(context: FigureContext, scored: Scored) -> Drawing:
     )
     sheet = Sheet(figure_title(context), note, context.caption("duel"), SIDE + 30)
     axes = sheet.add_axes(36, 2, SIDE, SIDE)
-    limits = {"vmin": middle - reach, "vmax": middle + reach}
-    style = {"cmap": COLORS, "alpha": 0.8, "interpolation": "bilinear"}
-    shown = axes.imshow(heat, origin="lower", extent=extent, **limits, **style)
+    style = {"cmap": COLORS, "alpha": 0.8, "vmin": middle - reach, "vmax": middle + reach}
+    shown = axes.imshow(heat, origin="lower", extent=extent, interpolation="bilinear", **style)
     axes.scatter(*points[:POINTS].T, s=9, color=INK, alpha=0.5, linewidths=0)
     axes.scatter(*push.fakes.T, s=22, zorder=4, color=MODEL, edgecolors=PAPER, linewidths=0.7)
     if len(push.fakes):
@@ -63,7 +62,7 @@ def draw_plane(context: FigureContext, scored: Scored) -> Drawing:
     set_extent(axes, extent)
     left = SIDE + 84
     bar = sheet.add_axes(left, 22, WIDTH - left - 10, 12)
-    bar.figure.colorbar(shown, cax=bar, orientation="horizontal")
+    sheet.figure.colorbar(shown, cax=bar, orientation="horizontal")
     _draw_legend(sheet, context, left, min(POINTS, len(points)), len(push.fakes))
     draw_scores(sheet, scored.scores, left, 150, WIDTH - left - 10, 150)
     numbers = scored.numbers | {

@@ -8,12 +8,7 @@ from ...core.capabilities import Denoises, has
 from ...core.errors import UsageError
 from ...probability.pca import principal_components
 from ..context import FigureContext
-from ..evaluations import (
-    choose_distance,
-    draw_distance_curve,
-    measure_samples,
-    why_no_steps,
-)
+from ..evaluations import draw_distance_curve, measure_curve, why_no_steps
 from ..figure import Figure, Section
 from ..style import ACCENT, INK, MODEL, REAL, SOFT, WIDTH, Drawing, Sheet, plain
 
@@ -64,30 +59,31 @@ def draw_solver(context: FigureContext) -> Drawing:
     basis, variances, groups = variance_groups(context)
     if not groups:
         raise UsageError("the training examples do not differ: there is no variance to compare")
-    name, distance, _ = choose_distance(context)
-    measurements, samples = measure_samples(context, n, (*EVALUATIONS, CONVERGED), distance)
+    curve = measure_curve(context, n, EVALUATIONS)
+    end = measure_curve(context, n, [CONVERGED])
+    converged = end.distances[0].value
+    curve.real = end.distances[0]
     ratios = []
-    for x in samples:
+    for x in curve.samples + end.samples:
         ratio = (x.flatten(1).double() @ basis).var(0) / variances
         ratios.append([float(ratio[a:b].mean()) for a, b in groups])
-    converged = measurements[-1].distance
     note = f"{n:,} samples from the same noise at each number of evaluations. {NOTE}"
     title = f"Solver and network of {plain(context.loaded.run.name)}"
     sheet = Sheet(title, note, context.caption("solver"), HEIGHT)
-    draw_distance_curve(sheet, measurements[:-1], converged, name, LEFT - 40, HEIGHT)
+    draw_distance_curve(sheet, curve, LEFT - 40, HEIGHT)
     _draw_variances(sheet, groups, ratios)
     numbers = {
-        "metric": name,
+        "metric": curve.name,
         "n": n,
         "evaluations": [*EVALUATIONS, CONVERGED],
-        "value": [m.distance.value for m in measurements],
+        "value": [*curve.values, converged],
         "components": [[a + 1, b] for a, b in groups],
         "variance_ratio": ratios,
     }
     few = np.array(ratios[EVALUATIONS.index(10)])
     worst = float(np.abs(few / np.array(ratios[-1]) - 1).max())
     alt = (
-        f"{name} {converged.value:.3g} converged; at 10 evaluations variances differ from "
+        f"{curve.name} {converged:.3g} converged; at 10 evaluations variances differ from "
         f"converged ones by {100 * worst:.0f} % at most."
     )
     return sheet.finish(numbers, alt)

@@ -6,12 +6,7 @@ from torch import Tensor
 from ...measures.estimate import Estimate
 from ..conditions import is_plane, traces
 from ..context import FigureContext
-from ..evaluations import (
-    choose_distance,
-    draw_distance_curve,
-    measure_samples,
-    why_no_steps,
-)
+from ..evaluations import draw_distance_curve, measure_curve, why_no_steps
 from ..figure import Figure, Section
 from ..image_rows import GAP, draw_strip, label_columns, row_height
 from ..points import draw_clouds, extent_of, frame_of, set_bare_frame
@@ -27,28 +22,28 @@ LEFT = 440.0  # pixels left of the samples
 def draw_steps(context: FigureContext) -> Drawing:
     """Distance to the training examples, and time, by evaluations of DPM-Solver."""
     n = SAMPLES[context.spec.kind]
-    name, distance, real = choose_distance(context)
-    measurements, samples = measure_samples(context, n, STEPS, distance)
+    curve = measure_curve(context, n, STEPS)
     has_images = context.spec.kind == "image"
     has_points = not is_plane(context)
     title = f"Quality by evaluations of the network: {plain(context.loaded.run.name)}"
-    sheet = Sheet(title, _note(context, n, real), context.caption("steps"), HEIGHT)
-    draw_distance_curve(sheet, measurements, real, name, LEFT - 40, HEIGHT)
+    sheet = Sheet(title, _note(context, n, curve.real), context.caption("steps"), HEIGHT)
+    draw_distance_curve(sheet, curve, LEFT - 40, HEIGHT)
     if has_images:
-        _draw_images(sheet, context, samples)
+        _draw_images(sheet, context, curve.samples)
     elif has_points:
-        _draw_points(sheet, context, samples)
+        _draw_points(sheet, context, curve.samples)
     numbers = {
-        "metric": name,
+        "metric": curve.name,
         "n": n,
-        "real": real.value if real else None,
+        "real": curve.real.value if curve.real else None,
         "steps": STEPS,
-        "value": [m.distance.value for m in measurements],
-        "interval": [m.distance.interval for m in measurements],
-        "seconds_for_64": [m.seconds for m in measurements],
+        "value": curve.values,
+        "interval": [distance.interval for distance in curve.distances],
+        "seconds_for_64": curve.seconds,
     }
-    values = ", ".join(f"{m.distance.value:.3g} at {m.evaluations}" for m in measurements)
-    return sheet.finish(numbers, f"{name} by evaluations of the network: {values}.")
+    pairs = zip(curve.values, STEPS)
+    values = ", ".join(f"{value:.3g} at {steps}" for value, steps in pairs)
+    return sheet.finish(numbers, f"{curve.name} by evaluations of the network: {values}.")
 
 
 def _note(context: FigureContext, n: int, real: Estimate | None) -> str:

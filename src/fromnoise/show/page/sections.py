@@ -10,7 +10,7 @@ from ...runs.load import LoadedRun
 from ..catalogue import ALL_FIGURES
 from ..figure import Section
 from .embed import Picture
-from .table import Cell, Row, Table
+from .table import Cell, Row, Table, cells_of
 from .wording import describe_defects, describe_texts, describe_training
 
 MORE = "more"  # the section of figures without one of their own
@@ -108,7 +108,7 @@ def defects_of(defects: Defects | None) -> Table | None:
     rows = []
     for metric, seen in defects.detected.items():
         rows.append(Row(Cell(metric), [DETECTED[seen[name]] for name in defects.models]))
-    head = [Cell(name) for name in ("metric", *defects.models)]
+    head = cells_of(["metric", *defects.models])
     return Table("Which metric detects which defect", head, rows, describe_defects(defects))
 
 
@@ -119,10 +119,10 @@ def differences_of(runs: list[LoadedRun], titles: list[str]) -> Table | None:
     for key in sorted(set().union(*options)):
         values = [of_run.get(key, "") for of_run in options]
         if len(set(values)) > 1:
-            rows.append(Row(Cell(key), [Cell(value) for value in values]))
+            rows.append(Row(Cell(key), cells_of(values)))
     if not rows:
         return None
-    head = [Cell(name) for name in ("option", *titles)]
+    head = cells_of(["option", *titles])
     return Table("Differences of the configurations", head, rows)
 
 
@@ -155,6 +155,6 @@ def environment_of(runs: list[LoadedRun]) -> Table:
             ", ".join(versions),
             record.machine,
         )
-        rows.append(Row(Cell(run.run.name), [Cell(value) for value in values]))
+        rows.append(Row(Cell(run.run.name), cells_of(values)))
     names = ("run", "data", "digest", "seed", "steps", "threads", "versions", "machine")
-    return Table("Environment", [Cell(name) for name in names], rows)
+    return Table("Environment", cells_of(names), rows)

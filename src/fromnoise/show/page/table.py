@@ -1,5 +1,6 @@
 """A table of the page, as templates/table.html shows it."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 
@@ -20,6 +21,10 @@ class Row:
     name: Cell
     cells: list[Cell] = field(default_factory=list)
     is_heading: bool = False
+
+
+def cells_of(values: Iterable[object]) -> list[Cell]:
+    return [Cell(value) for value in values]
 
 
 @dataclass
