@@ -27,12 +27,8 @@ def discover_figures() -> list[Figure]:
         raise ValueError(f"two figures of show/figures have the same name: {sorted(names)}")
     return sorted(
         figures_of_files,
-        key=lambda figure: (figure.draw is None, _group_place(figure), figure.name),
+        key=lambda figure: ((*GROUPS, "").index(figure.group), figure.name),
     )
-
-
-def _group_place(figure: Figure) -> int:
-    return GROUPS.index(figure.group) if figure.group in GROUPS else len(GROUPS)
 
 
 ALL_FIGURES = discover_figures()

@@ -19,18 +19,6 @@ from .context import FigureContext
 Condition = Callable[[FigureContext], str]
 
 
-def all_of(*conditions: Condition) -> Condition:
-    """The first reason against, in this order."""
-
-    def first_reason(context: FigureContext) -> str:
-        for condition in conditions:
-            if reason := condition(context):
-                return reason
-        return ""
-
-    return first_reason
-
-
 def _requires(capability: type, reason: str) -> Condition:
     def condition(context: FigureContext) -> str:
         return "" if has(context.model, capability) else reason

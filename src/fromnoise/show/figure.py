@@ -52,7 +52,7 @@ class Figure:
 
     name          as in `fromnoise show RUN NAME`; also the name of its files
     about, group  one line of help, and its heading (one of names.GROUPS)
-    why_not       "" if the model can have the figure, else the reason
+    needs         conditions of the model and its data, each with its reason against
     draw          draws it for one model; None if it only compares models
     section       of the comparison page; without one it stands under "More figures"
     on_page       "" if the page shows the figure of a model that can have it; None: of no model
@@ -63,9 +63,16 @@ class Figure:
     name: str
     about: str
     group: str = ""
-    why_not: Callable[[FigureContext], str] = available
+    needs: Sequence[Callable[[FigureContext], str]] = ()
     draw: Callable[[FigureContext], Drawing] | None = None
     section: Section | None = None
     on_page: Callable[[FigureContext], str] | None = None
     compare: Callable[[PageRequest], Drawing | None] | None = None
     choose_other: Callable[[Sequence[LoadedRun], LoadedRun], LoadedRun | None] | None = None
+
+    def why_not(self, context: FigureContext) -> str:
+        """The first reason why the model cannot have the figure, or ""."""
+        for condition in self.needs:
+            if reason := condition(context):
+                return reason
+        return ""

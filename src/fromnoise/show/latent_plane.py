@@ -101,11 +101,8 @@ def class_mark(context: FigureContext, label: int) -> tuple[str, str]:
 
 def draw_class_legend(sheet: Sheet, context: FigureContext, left: float, y: np.ndarray) -> None:
     """At most 25 classes with their numbers of examples. y (n,): the class of each example."""
-    labels = [int(label) for label in np.unique(y)][:25]
-    if not labels:
-        return
     handles = []
-    for label in labels:
+    for label in np.unique(y)[:25].tolist():
         color, marker = class_mark(context, label)
         name = context.class_name(label)
         if name == glyph(context, label):

@@ -23,11 +23,10 @@ def pairs_counted(tokens: np.ndarray, shown: np.ndarray, vocabulary: int) -> np.
     row = np.full(vocabulary, -1)
     row[shown] = np.arange(len(shown))
     before = row[tokens[:-1]]
-    after = tokens[1:].astype(np.int64)
     is_shown = before >= 0
-    pairs = before[is_shown] * vocabulary + after[is_shown]
-    counts = np.bincount(pairs, minlength=len(shown) * vocabulary)
-    return counts.reshape(len(shown), vocabulary)
+    counts = np.zeros((len(shown), vocabulary), np.int64)
+    np.add.at(counts, (before[is_shown], tokens[1:][is_shown]), 1)
+    return counts
 
 
 def divergence(counts: np.ndarray, log_q: np.ndarray) -> np.ndarray:
@@ -106,6 +105,6 @@ FIGURE = Figure(
     name="bigrams",
     about="p(next symbol | symbol), learned and counted",
     group="symbols",
-    why_not=is_text,
+    needs=(is_text,),
     draw=draw_bigrams,
 )

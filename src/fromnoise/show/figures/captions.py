@@ -81,6 +81,6 @@ FIGURE = Figure(
     name="captions",
     about="samples for seen and unseen captions, and whether they show what these say",
     group="samples",
-    why_not=why_not,
+    needs=(why_not,),
     draw=draw_captions,
 )

@@ -5,7 +5,7 @@ from itertools import combinations
 import numpy as np
 import torch
 
-from ..conditions import all_of, completes, is_image
+from ..conditions import completes, is_image
 from ..context import FigureContext
 from ..figure import Figure, Section, available
 from ..image_rows import ImageRow, sheet_of_rows
@@ -71,7 +71,7 @@ FIGURE = Figure(
     name="completions",
     about="upper halves of images, several completions, the truth",
     group="symbols",
-    why_not=all_of(is_image, completes),
+    needs=(is_image, completes),
     draw=draw_completions,
     on_page=available,
     section=Section("Completions", "Upper halves of held-out images, and several completions.", 90),

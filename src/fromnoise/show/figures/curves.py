@@ -167,7 +167,7 @@ FIGURE = Figure(
     name="curves",
     about="loss terms and validation metric over the steps, which phase trains when",
     group="training",
-    why_not=why_not,
+    needs=(why_not,),
     draw=draw_curves,
     on_page=available,
     section=Section("Learning curves", "", place=180, is_small=True),

@@ -8,7 +8,7 @@ import torch
 from ...core.capabilities import Corrupts, Reconstructs, has
 from ...core.errors import UsageError
 from ...runs.load import LoadedRun
-from ..conditions import all_of, is_image, reconstructs
+from ..conditions import is_image, reconstructs
 from ..context import FigureContext
 from ..figure import Figure, Section, available
 from ..image_rows import ImageRow, sheet_of_rows, squared_error
@@ -144,7 +144,7 @@ FIGURE = Figure(
     name="denoise",
     about="noisy, denoised, clean, at the level of training and another one",
     group="reconstruction",
-    why_not=all_of(is_image, reconstructs, why_not),
+    needs=(is_image, reconstructs, why_not),
     draw=draw_denoise,
     on_page=available,
     choose_other=choose_plain_model,

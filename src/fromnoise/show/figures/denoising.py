@@ -6,7 +6,7 @@ import torch
 from ...core.capabilities import Moment
 from ...core.rng import Rng
 from ...inference import sample
-from ..conditions import all_of, is_image, traces
+from ..conditions import is_image, traces
 from ..context import FigureContext
 from ..figure import Figure, Section, available
 from ..image_rows import ImageRow, sheet_of_rows
@@ -61,7 +61,7 @@ FIGURE = Figure(
     name="denoising",
     about="samples on their way from noise, and the model's predictions",
     group="noise",
-    why_not=all_of(is_image, traces),
+    needs=(is_image, traces),
     draw=draw_denoising,
     on_page=available,
     section=Section(

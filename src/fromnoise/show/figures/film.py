@@ -7,7 +7,7 @@ from torch import Tensor
 from ...core.capabilities import Decodes, DrawsLatents, has
 from ...probability.diffusion.editing import slerp
 from ..animation import FRAMES, MILLISECONDS, SHOWN, animate_tiles, tiles_of
-from ..conditions import all_of, is_image
+from ..conditions import is_image
 from ..context import FigureContext
 from ..figure import Figure
 from ..image_rows import ImageRow, sheet_of_rows
@@ -30,14 +30,12 @@ def closed_path(anchors: Tensor, frames: int, fine: int = 256) -> Tensor:
     t = torch.arange(fine, dtype=torch.float64) / fine
     z = anchors.double().cpu()
     arcs = [slerp(a, b, t) for a, b in zip(z, z.roll(-1, 0))]
-    path = torch.cat([*arcs, z[:1]])
-    lengths = (path[1:] - path[:-1]).norm(dim=1).cumsum(0)
-    length = torch.cat([torch.zeros(1, dtype=torch.float64), lengths])
-    wanted = length[-1] * torch.arange(frames, dtype=torch.float64) / frames
-    place = torch.searchsorted(length, wanted, right=True).clamp(1, len(path) - 1)
-    before = length[place - 1]
-    share = ((wanted - before) / (length[place] - before).clamp(min=1e-12))[:, None]
-    return path[place - 1].lerp(path[place], share).to(anchors)
+    path = torch.cat([*arcs, z[:1]]).numpy()
+    lengths = np.linalg.norm(np.diff(path, axis=0), axis=1)
+    length = np.concatenate([[0.0], np.cumsum(lengths)])
+    wanted = length[-1] * np.arange(frames) / frames
+    columns = [np.interp(wanted, length, column) for column in path.T]
+    return torch.from_numpy(np.stack(columns, 1)).to(anchors)
 
 
 def draw_film(context: FigureContext, columns: int = 12) -> Drawing:
@@ -86,6 +84,6 @@ FIGURE = Figure(
     name="film",
     about="a closed path through the latent space, as a film too",
     group="samples",
-    why_not=all_of(is_image, why_not),
+    needs=(is_image, why_not),
     draw=draw_film,
 )

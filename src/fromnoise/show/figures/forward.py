@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from ..conditions import all_of, denoises, is_image
+from ..conditions import denoises, is_image
 from ..context import FigureContext
 from ..figure import Figure
 from ..image_rows import ImageRow, sheet_of_rows
@@ -79,6 +79,6 @@ FIGURE = Figure(
     name="forward",
     about="images at rising noise levels, and the model's predictions from them",
     group="noise",
-    why_not=all_of(is_image, denoises),
+    needs=(is_image, denoises),
     draw=draw_forward,
 )

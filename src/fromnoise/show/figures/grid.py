@@ -1,6 +1,6 @@
 """Images decoded over the latent plane."""
 
-from ..conditions import all_of, decodes, encodes, has_dims, is_image
+from ..conditions import decodes, encodes, has_dims, is_image
 from ..context import FigureContext
 from ..figure import Figure
 from ..latent_plane import WIDEN, cells_for, decoded_plane, draw_plane, plane_image, plane_range
@@ -47,6 +47,6 @@ FIGURE = Figure(
     name="grid",
     about="images decoded over the latent plane",
     group="latents",
-    why_not=all_of(is_image, encodes, decodes, has_dims),
+    needs=(is_image, encodes, decodes, has_dims),
     draw=draw_grid,
 )

@@ -2,7 +2,7 @@
 
 import torch
 
-from ..conditions import all_of, decodes, encodes, is_image
+from ..conditions import decodes, encodes, is_image
 from ..context import FigureContext
 from ..figure import Figure
 from ..image_rows import ImageRow, sheet_of_rows
@@ -73,6 +73,6 @@ FIGURE = Figure(
     name="interp",
     about="between two images, through the codes",
     group="latents",
-    why_not=all_of(is_image, encodes, decodes, has_pair),
+    needs=(is_image, encodes, decodes, has_pair),
     draw=draw_interp,
 )

@@ -4,7 +4,7 @@ from ...core.capabilities import HasFeatures, Reconstructs, has
 from ...core.family import Family
 from ...inference.invert import invert
 from ...inference.invert import why_not as why_no_inversion
-from ..conditions import all_of, is_image
+from ..conditions import is_image
 from ..context import FigureContext
 from ..figure import Figure
 from ..image_rows import ImageRow, sheet_of_rows, squared_error
@@ -66,6 +66,6 @@ FIGURE = Figure(
     name="invert",
     about="real images above, the nearest decoded images below",
     group="reconstruction",
-    why_not=all_of(is_image, why_not),
+    needs=(is_image, why_not),
     draw=draw_invert,
 )

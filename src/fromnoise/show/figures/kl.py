@@ -5,7 +5,7 @@ import torch
 
 from ...core.capabilities import EncodesDistribution, has
 from ...measures.latents import ACTIVE, active_units
-from ..conditions import all_of, encodes
+from ..conditions import encodes
 from ..context import FigureContext
 from ..figure import Figure, Section, available
 from ..style import ACCENT, MODEL, SOFT, WIDTH, Drawing, Sheet
@@ -103,7 +103,7 @@ FIGURE = Figure(
     name="kl",
     about="KL by latent dimension, active units",
     group="latents",
-    why_not=all_of(encodes, why_not),
+    needs=(encodes, why_not),
     draw=draw_kl,
     on_page=available,
     section=Section(

@@ -112,6 +112,6 @@ FIGURE = Figure(
     name="next",
     about="the likeliest next symbols at some places of a text",
     group="symbols",
-    why_not=is_text,
+    needs=(is_text,),
     draw=draw_next,
 )

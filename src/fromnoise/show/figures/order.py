@@ -5,7 +5,7 @@ import numpy as np
 from ...inference import sample
 from ...probability.symbols import TALL, WIDE
 from ..animation import FRAMES, MILLISECONDS, SHOWN, animate_tiles, tiles_of
-from ..conditions import all_of, is_image, predicts
+from ..conditions import is_image, predicts
 from ..context import FigureContext
 from ..figure import Figure
 from ..image_rows import ImageRow, sheet_of_rows
@@ -62,6 +62,6 @@ FIGURE = Figure(
     name="order",
     about="samples as they fill symbol by symbol, as a film too",
     group="symbols",
-    why_not=all_of(is_image, predicts, has_pixels_if_image),
+    needs=(is_image, predicts, has_pixels_if_image),
     draw=draw_order,
 )

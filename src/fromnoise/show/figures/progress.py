@@ -129,7 +129,7 @@ FIGURE = Figure(
     name="progress",
     about="samples of the same noise over the course of training",
     group="training",
-    why_not=why_not,
+    needs=(why_not,),
     draw=draw_progress,
     on_page=judges,
     section=Section("In training", "Samples of the same noise after each interval.", place=150),

@@ -12,18 +12,9 @@ from ..figure import Figure, PageRequest, Section
 from ..side_by_side import caption_of
 from ..style import CLASSES, INK, SOFT, WIDTH, Drawing, Sheet, plain
 
-
-def training_seconds(cost: dict) -> float | None:
-    return cost.get("train_seconds")
-
-
-def samples_per_second(cost: dict) -> float | None:
-    return (most_at_once(cost) or (0, None))[1]
-
-
 COSTS = {
-    "training seconds": training_seconds,
-    "samples a second, up to 256 at once": samples_per_second,
+    "training seconds": lambda cost: cost.get("train_seconds"),
+    "samples a second, up to 256 at once": lambda cost: (most_at_once(cost) or (0, None))[1],
 }
 PER_LINE = 4  # models of a line of the legend
 

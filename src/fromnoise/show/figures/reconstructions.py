@@ -8,7 +8,7 @@ import torch
 
 from ...core.capabilities import Encodes, Reconstructs, has
 from ...evaluate.reconstruction import principal_directions
-from ..conditions import all_of, is_image, reconstructs
+from ..conditions import is_image, reconstructs
 from ..context import MAX_EXAMPLES, FigureContext
 from ..figure import Figure, PageRequest, Section, available
 from ..image_rows import WIDE_LABEL, ImageRow, sheet_of_rows, squared_error
@@ -171,7 +171,7 @@ FIGURES = (
         name="recon",
         about="input above, reconstruction below",
         group="reconstruction",
-        why_not=all_of(is_image, reconstructs),
+        needs=(is_image, reconstructs),
         draw=draw_recon,
         compare=compare_recon,
         section=Section(
@@ -184,7 +184,7 @@ FIGURES = (
         name="worst",
         about="the eight worst reconstructions",
         group="reconstruction",
-        why_not=all_of(is_image, reconstructs),
+        needs=(is_image, reconstructs),
         draw=draw_worst,
         on_page=available,
         section=Section(

@@ -1,8 +1,6 @@
 """Latent codes by class."""
 
-import numpy as np
-
-from ..conditions import all_of, encodes, has_dims
+from ..conditions import encodes, has_dims
 from ..context import FigureContext
 from ..figure import Figure
 from ..latent_plane import POINTS, draw_class_legend, draw_codes, has_prior
@@ -28,7 +26,8 @@ def draw_scatter(context: FigureContext) -> Drawing:
     axes = sheet.add_axes(44, 4, SIDE, SIDE)
     draw_codes(axes, context, size=30 if n > 600 else 46)
     y = None if codes.y is None else codes.y[:shown]
-    draw_class_legend(sheet, context, SIDE + 70, np.array([]) if y is None else y)
+    if y is not None:
+        draw_class_legend(sheet, context, SIDE + 70, y)
     numbers = {
         "drawn": codes.kind,
         "dims": list(dims),
@@ -48,6 +47,6 @@ FIGURE = Figure(
     name="scatter",
     about="latent codes by class",
     group="latents",
-    why_not=all_of(encodes, has_dims),
+    needs=(encodes, has_dims),
     draw=draw_scatter,
 )

@@ -112,7 +112,7 @@ FIGURE = Figure(
     name="solver",
     about="the solver's error beside the network's: distance and variances by evaluations",
     group="noise",
-    why_not=why_not,
+    needs=(why_not,),
     draw=draw_solver,
     section=Section(
         "Solver and network",

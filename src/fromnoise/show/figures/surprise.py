@@ -7,7 +7,7 @@ import numpy as np
 from ...inference import sample
 from ...inference.text import continue_texts
 from ..colormap import draw_bits_scale, tint
-from ..conditions import all_of, is_predicted_if_text, is_text, predicts
+from ..conditions import is_predicted_if_text, is_text, predicts
 from ..context import FigureContext
 from ..figure import Figure, Section
 from ..image_rows import ImageRow, sheet_of_rows
@@ -118,7 +118,7 @@ FIGURE = Figure(
     name="surprise",
     about="the surprise of each character or pixel, -log2 p",
     group="symbols",
-    why_not=all_of(predicts, is_predicted_if_text, has_pixels_if_image),
+    needs=(predicts, is_predicted_if_text, has_pixels_if_image),
     draw=draw_surprise,
     on_page=is_text,
     section=Section(

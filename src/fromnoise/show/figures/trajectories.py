@@ -1,12 +1,10 @@
 """Trajectories of points from noise to data, the vector field that moves them, and their clouds."""
 
-from dataclasses import dataclass
-
 import numpy as np
 import torch
 from matplotlib.axes import Axes
 
-from ..conditions import all_of, denoises, is_plane, traces
+from ..conditions import denoises, is_plane, traces
 from ..context import FigureContext
 from ..figure import Figure, Section, available
 from ..points import (
@@ -28,16 +26,6 @@ FIELD_LEVEL = 0.4  # noise level of the field
 CLOUDS = (1.0, 0.7, 0.45, 0.25, 0.1, 0.0)  # noise levels of the clouds
 
 
-@dataclass
-class VectorField:
-    """grid (N, 2); push (N, 2): the prediction minus the grid point; cloud: noised real points."""
-
-    grid: torch.Tensor
-    push: np.ndarray
-    cloud: np.ndarray
-    extent: Extent
-
-
 @torch.no_grad()
 def draw_trajectories(context: FigureContext) -> Drawing:
     """Trajectories, the field at one noise level, and the cloud of points at six levels."""
@@ -45,7 +33,6 @@ def draw_trajectories(context: FigureContext) -> Drawing:
     points = context.first(POINTS).x.cpu().double().numpy()
     corners = np.quantile(states[0], [0.01, 0.99], axis=0)
     extent = extent_of(*frame_of(np.concatenate([points, corners]), 1.1))
-    field = _compute_field(context, points)
     side = (WIDTH - 24) / 2
     small = (WIDTH - 8 * (len(CLOUDS) - 1)) / len(CLOUDS)
     title = f"Trajectories from noise to data of {plain(context.loaded.run.name)}"
@@ -55,10 +42,7 @@ def draw_trajectories(context: FigureContext) -> Drawing:
     draw_density(axes, context, extent, points)
     _draw_paths(axes, states)
     set_bare_frame(axes, extent, "trajectories")
-    axes = sheet.add_axes(side + 24, 18, side, side)
-    axes.scatter(*field.cloud.T, s=6, color=REAL, alpha=0.35, linewidths=0)
-    draw_arrows(axes, field.grid.cpu().numpy(), field.push / 4, ACCENT)
-    set_bare_frame(axes, field.extent, f"field at {100 * FIELD_LEVEL:.0f} % noise")
+    grid, push = _draw_field(sheet.add_axes(side + 24, 18, side, side), context, points)
     all_axes = sheet.add_panels(len(CLOUDS), len(CLOUDS), small, small, (8, 0), 0, side + 42)
     for axes, level in zip(all_axes, CLOUDS):
         i = int(np.abs(levels - level).argmin())
@@ -69,8 +53,8 @@ def draw_trajectories(context: FigureContext) -> Drawing:
         "ends": states[-1, :PATHS],
         "starts": states[0, :PATHS],
         "level": FIELD_LEVEL,
-        "grid": field.grid,
-        "push": field.push,
+        "grid": grid,
+        "push": push,
     }
     alt = (
         f"Trajectories of {PATHS} points from noise to the data, the vector field at "
@@ -100,7 +84,13 @@ def _trace(context: FigureContext) -> tuple[np.ndarray, np.ndarray]:
     return states, np.array([m.level for m in moments])
 
 
-def _compute_field(context: FigureContext, points: np.ndarray) -> VectorField:
+def _draw_field(
+    axes: Axes, context: FigureContext, points: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Arrows from grid points (N, 2) over noised real points.
+
+    Returns the grid, and the prediction minus each of its points.
+    """
     centre, half = frame_of(points, 1.35)
     ticks = [np.linspace(c - half, c + half, ARROWS + 2)[1:-1] for c in centre]
     grid = torch.from_numpy(grid_points(*ticks)).float().to(context.loaded.device)
@@ -110,7 +100,10 @@ def _compute_field(context: FigureContext, points: np.ndarray) -> VectorField:
     real = context.first(POINTS).x
     z = context.rng("field").per_row(range(len(real))).normal("z", real.shape)
     cloud = context.model.noised(real, FIELD_LEVEL, z).cpu().double().numpy()
-    return VectorField(grid, push, cloud, extent_of(centre, half))
+    axes.scatter(*cloud.T, s=6, color=REAL, alpha=0.35, linewidths=0)
+    draw_arrows(axes, grid.cpu().numpy(), push / 4, ACCENT)
+    set_bare_frame(axes, extent_of(centre, half), f"field at {100 * FIELD_LEVEL:.0f} % noise")
+    return grid.cpu().numpy(), push
 
 
 def _draw_paths(axes: Axes, states: np.ndarray) -> None:
@@ -140,7 +133,7 @@ FIGURE = Figure(
     name="trajectories",
     about="trajectories of points from noise to data, and their vector field",
     group="noise",
-    why_not=all_of(is_plane, traces, denoises),
+    needs=(is_plane, traces, denoises),
     draw=draw_trajectories,
     on_page=available,
     section=Section(

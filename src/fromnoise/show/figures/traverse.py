@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 from ...core.capabilities import EncodesDistribution, has
-from ..conditions import all_of, decodes, encodes, is_image
+from ..conditions import decodes, encodes, is_image
 from ..context import FigureContext
 from ..figure import Figure
 from ..image_rows import ImageRow, sheet_of_rows
@@ -73,6 +73,6 @@ FIGURE = Figure(
     name="traverse",
     about="one latent dimension at a time",
     group="latents",
-    why_not=all_of(is_image, encodes, decodes),
+    needs=(is_image, encodes, decodes),
     draw=draw_traverse,
 )

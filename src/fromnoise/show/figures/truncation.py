@@ -3,7 +3,7 @@
 from ...core.capabilities import Predicts, has
 from ...inference import sample
 from ...measures.separation import mean_distance
-from ..conditions import all_of, is_image
+from ..conditions import is_image
 from ..context import FigureContext
 from ..figure import Figure
 from ..image_rows import ImageRow, sheet_of_rows
@@ -80,6 +80,6 @@ FIGURE = Figure(
     name="truncation",
     about="the same z drawn ever nearer to the mode, with its diversity",
     group="samples",
-    why_not=all_of(is_image, why_not),
+    needs=(is_image, why_not),
     draw=draw_truncation,
 )

@@ -8,16 +8,11 @@ from .table import Cell, Row, Table
 from .verdict import spread, value_of
 from .wording import NO_NUMBER, NO_VALUES, REAL_NOTE, TABLE_NOTE, describe_protocol, describe_run
 
-
-def sampling_speed(cost: dict, batch: str) -> float | None:
-    return cost.get("samples_per_second", {}).get(batch)
-
-
 COSTS = {
     "parameters": lambda cost: cost.get("parameters"),
     "training seconds": lambda cost: cost.get("train_seconds"),
     "peak memory, MB": lambda cost: cost.get("memory_mb"),
-    "samples a second, one at a time": lambda cost: sampling_speed(cost, "1"),
+    "samples a second, one at a time": lambda cost: cost.get("samples_per_second", {}).get("1"),
     "samples a second, up to 256 at once": lambda cost: (most_at_once(cost) or (0, None))[1],
     "network calls for a batch of samples": lambda cost: cost.get("network_calls"),
 }
