@@ -15,7 +15,7 @@ from fromnoise.evaluate.protocol import align_columns
 from fromnoise.runs.load import load_run
 from fromnoise.show.page.gallery import page_figures
 from fromnoise.show.page.page import LIMIT, write_page
-from fromnoise.show.page.verdict import hedges, number, verdict
+from fromnoise.show.page.verdict import hedges, number, shown, verdict
 from fromnoise.training.launch import start_run
 from fromnoise.training.plan import make_plan
 
@@ -311,6 +311,10 @@ def test_hedges_say_what_is_not_covered():
 )
 def test_numbers_have_the_digits_that_their_error_supports(value, se, text):
     assert number(value, se) == text
+
+
+def test_counts_are_whole_numbers_also_where_a_report_was_read_from_disk():
+    assert shown({"value": 2.0, "of": 10.0}) == shown({"value": 2, "of": 10}) == "2 of 10"
 
 
 def test_page_prints_and_is_dark_where_wanted():

@@ -44,14 +44,15 @@ def pixel_surprise(
 ) -> np.ndarray:
     """-log2 p of each pixel given those before it, (B, H, W) bits; their sum is the image's."""
     C, H, W = shape
+    blocks = getattr(model, "symbols", None)
     rows = max(1, AT_ONCE // (model.length * model.vocabulary))
 
     def log_p_of_pixels(x: Tensor, y: Tensor | None) -> Tensor:
         s = model.to_symbols(x)
         log_p = model.log_probs(s, y)  # (b, T, V)
-        if not has_blocks(model):
+        if not isinstance(blocks, Blocks):
             return log_p.gather(2, s[:, :, None]).view(-1, H, W, C).sum(3)
-        within = model.symbols.by_pixel(log_p, s).view(-1, H // TALL, W // WIDE, TALL, WIDE)
+        within = blocks.by_pixel(log_p, s).view(-1, H // TALL, W // WIDE, TALL, WIDE)
         return within.transpose(2, 3).reshape(-1, H, W)
 
     return -in_blocks(log_p_of_pixels, x, y, rows).cpu().double().numpy() / math.log(2)

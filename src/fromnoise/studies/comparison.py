@@ -5,7 +5,7 @@ from pathlib import Path
 
 from ..core.errors import StorageError, UsageError
 from ..data.dataset import Dataset
-from ..evaluate.known_defects import measure_defects
+from ..evaluate.known_defects import Defects, measure_defects
 from ..evaluate.protocol import has_value
 from ..evaluate.quality import FEWEST
 from ..evaluate.quality_reference import QualityReference
@@ -98,7 +98,7 @@ def measure_zoo(
     dataset: Dataset,
     quality_reference: QualityReference | TextReference,
     say: Callable[[str], None],
-) -> list | None:
+) -> Defects | None:
     """Metrics of the "zoo": models with a known defect each. None for text and for few data."""
     if isinstance(quality_reference, TextReference):
         return None

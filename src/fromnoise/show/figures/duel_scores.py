@@ -4,6 +4,7 @@ Raw weights are used: the discriminator was not trained against samples of the a
 """
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,7 +24,8 @@ SCORED = 1000  # samples, and at most so many real examples
 def discriminator_scores(context: FigureContext, x: Tensor, y: Tensor | None) -> np.ndarray:
     """Scores (N,) of x by the raw weights; a high score means real."""
     y = y if context.conditional else None
-    scores = in_blocks(context.raw.model.judge, x.to(context.raw.device), y)
+    model: Any = context.raw.model
+    scores = in_blocks(model.judge, x.to(context.raw.device), y)
     return scores.cpu().double().numpy()
 
 

@@ -41,7 +41,7 @@ def draw_invert(context: FigureContext, n: int = 10) -> Drawing:
     rows[-1].labels = [f"{value:.4f}" for value in error]
     rows[-1].labels_name = "error of the best z"
     title = "Inversion: real images above, the nearest decoded images below"
-    note = _note(model, inversion.how)
+    note = _note(context.model, inversion.how)
     sheet = sheet_of_rows(title, note, context.caption("invert"), rows)
     alt = (
         f"{len(batch)} real images above the nearest decoded images; "

@@ -50,7 +50,7 @@ def shown(row: dict) -> str:
     if row.get("unit") == "share":
         return percent(row["value"])
     if row.get("of"):
-        return f"{row['value']:,} of {row['of']:,}"
+        return f"{row['value']:,.0f} of {row['of']:,.0f}"
     return number(row["value"], row.get("se"))
 
 
