@@ -13,12 +13,12 @@ from fromnoise.runs.load import load_run
 from fromnoise.show.catalogue import FIGURES, show
 from fromnoise.show.context import FigureContext
 from fromnoise.show.figures.denoise import other_level, psnr
-from fromnoise.show.image_rows import tile
+from fromnoise.show.image_rows import LABEL, WIDE_LABEL, ImageRow, sheet_of_rows, tile
 from fromnoise.show.latent_plane import WIDEN, plane_range
 from fromnoise.show.names import GROUPS, figure_names
 from fromnoise.show.page.gallery import page_figures
 from fromnoise.show.series import series
-from fromnoise.show.style import finite
+from fromnoise.show.style import drawing, finite
 from fromnoise.training.launch import start_run
 from fromnoise.training.plan import make_plan
 
@@ -412,6 +412,20 @@ def test_tile_keeps_pixels():
         picture[-4::2, -4::2], images[3]
     )
     assert (width, height) == (picture.shape[1] / 2, picture.shape[0] / 2)
+
+
+def test_long_titles_and_names_of_rows_stay_on_the_sheet():
+    name = "autoencoder, 8-D, gaussian denoiser"
+    row = ImageRow(name, np.zeros((3, 8, 8), np.uint8), "error 0.1234")
+    with drawing():
+        for label in (LABEL, WIDE_LABEL):
+            title = "Latent planes: " + " | ".join([name] * 4)
+            figure = sheet_of_rows(title, "", [], [row], label=label).figure
+            figure.draw_without_rendering()
+            left, right = 0, figure.bbox.width
+            for text in figure.texts:
+                box = text.get_window_extent()
+                assert left <= box.x0 and box.x1 <= right, text.get_text()
 
 
 def test_numbers_are_strict_json():
