@@ -43,6 +43,11 @@ class FigureContext:
     other: LoadedRun | None = None
 
     @property
+    def name(self) -> str:
+        """Of the run, for titles."""
+        return plain(self.loaded.run.name)
+
+    @property
     def model(self) -> Any:
         """The family's model; which capabilities it has, the condition of a figure checks."""
         return self.loaded.model

@@ -38,6 +38,11 @@ class PageRequest:
     quality_reference: QualityReference | None = None
 
     @property
+    def samples_reference(self) -> QualityReference:
+        """``quality_reference``, or that of the data."""
+        return self.quality_reference or self.contexts[0].quality_reference
+
+    @property
     def has_images(self) -> bool:
         return self.contexts[0].spec.kind == "image"
 

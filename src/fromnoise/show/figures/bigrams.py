@@ -10,7 +10,7 @@ from ..colormap import draw_scale, tint
 from ..conditions import is_text
 from ..context import FigureContext
 from ..figure import Figure
-from ..style import INK, WIDTH, Drawing, Sheet, plain
+from ..style import INK, WIDTH, Drawing, Sheet
 from ..text_cells import FONT, symbol_name
 from .window import COUNTED, counted_in_words
 
@@ -54,7 +54,7 @@ def draw_bigrams(context: FigureContext) -> Drawing:
     is_long = max(map(len, names)) > 1
     label = min(64, 6 + 5.0 * max(map(len, names))) if is_long else 20
     side = WIDTH / 2 - label - 12
-    title = f"Pairs of symbols: learned by {plain(context.loaded.run.name)}, and counted"
+    title = f"Pairs of symbols: learned by {context.name}, and counted"
     note = _note(context, frequency, shown, len(training), mean)
     sheet = Sheet(title, note, context.caption("bigrams"), 36 + side + label)
     draw_scale(sheet, WIDTH - 12, 0, "p(next | symbol)", MARKS)

@@ -11,7 +11,7 @@ from ...measures.attributes import ATTRIBUTES, check
 from ..context import FigureContext
 from ..figure import Figure
 from ..image_rows import ImageRow, sheet_of_rows
-from ..style import Drawing, plain
+from ..style import Drawing
 
 COLUMNS = 8
 ROWS = 2  # of each split
@@ -46,7 +46,7 @@ def draw_captions(context: FigureContext) -> Drawing:
             rows.append(row)
             head = ""
         numbers[name] = {"captions": captions, "verdicts": verdicts, "correct": right, "n": n}
-    title = f"Samples of {plain(context.loaded.run.name)} for captions"
+    title = f"Samples of {context.name} for captions"
     sheet = sheet_of_rows(title, note, context.caption("captions"), rows, label=0, most=100)
     counts = ", ".join(f"{row['correct']} of {n} {name} ones" for name, row in numbers.items())
     alt = f"Samples for captions, with the caption below each; fully correct are {counts}."

@@ -10,7 +10,7 @@ from ..context import FigureContext
 from ..figure import Figure, Section, available
 from ..image_rows import ImageRow, sheet_of_rows
 from ..pixel_symbols import blanked
-from ..style import Drawing, plain
+from ..style import Drawing
 
 
 @torch.no_grad()
@@ -32,7 +32,7 @@ def draw_completions(context: FigureContext, n: int = 10, draws: int = 6) -> Dra
     )
     if context.conditional:
         note += " The class is given too."
-    title = f"Completions by {plain(context.loaded.run.name)}"
+    title = f"Completions by {context.name}"
     open = np.arange(spec.shape[1])[:, None] >= given + np.zeros((1, spec.shape[2]))
     true = context.pixels(batch.x)
     rows = [ImageRow("given", blanked(true, open)), ImageRow("true", true, gap=12)]

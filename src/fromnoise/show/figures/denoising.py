@@ -10,7 +10,7 @@ from ..conditions import is_image, traces
 from ..context import FigureContext
 from ..figure import Figure, Section, available
 from ..image_rows import ImageRow, sheet_of_rows
-from ..style import Drawing, plain
+from ..style import Drawing
 
 
 def format_level(level: float) -> str:
@@ -39,7 +39,7 @@ def draw_denoising(context: FigureContext, shown: int = 4, most: int = 12) -> Dr
         "image at that state, which the next step moves towards. Coarse structure appears first, "
         "details last."
     )
-    title = f"From noise to samples of {plain(context.loaded.run.name)}"
+    title = f"From noise to samples of {context.name}"
     x = np.stack([context.pixels(m.x[:shown].clamp(-1, 1)) for m in chosen])
     x_hat = np.stack([context.pixels(m.x_hat[:shown].clamp(-1, 1)) for m in chosen])
     rows = []

@@ -14,7 +14,7 @@ from ...inference import sample
 from ...measures.separation import separation
 from ..context import FigureContext, in_blocks
 from ..points import draw_histogram
-from ..style import MODEL, REAL, Sheet, plain
+from ..style import MODEL, REAL, Sheet
 
 MANY = 400  # scores, of which a few outliers may stay outside the histogram
 SCORED = 1000  # samples, and at most so many real examples
@@ -74,7 +74,7 @@ def score_examples(context: FigureContext) -> Scored:
 
 
 def figure_title(context: FigureContext) -> str:
-    return f"Discriminator and samples of {plain(context.loaded.run.name)}"
+    return f"Discriminator and samples of {context.name}"
 
 
 def draw_scores(

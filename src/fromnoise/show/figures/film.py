@@ -11,7 +11,7 @@ from ..conditions import is_image
 from ..context import FigureContext
 from ..figure import Figure
 from ..image_rows import ImageRow, sheet_of_rows
-from ..style import Drawing, plain
+from ..style import Drawing
 
 ANCHORS = 4  # z that a path goes through
 
@@ -51,7 +51,7 @@ def draw_film(context: FigureContext, columns: int = 12) -> Drawing:
         f"the prior, along great circles at constant speed, {FRAMES} frames of {MILLISECONDS} ms. "
         f"Here: {columns} moments of the first {n} tiles, left to right; the path is closed."
     )
-    title = f"A path through the latent space of {plain(context.loaded.run.name)}"
+    title = f"A path through the latent space of {context.name}"
     moments = np.arange(columns) * FRAMES // columns
     seconds = [f"{moment * MILLISECONDS / 1000:.1f} s" for moment in moments]
     rows = []

@@ -7,7 +7,7 @@ from ..conditions import denoises, is_image
 from ..context import FigureContext
 from ..figure import Figure
 from ..image_rows import ImageRow, sheet_of_rows
-from ..style import Drawing, plain
+from ..style import Drawing
 
 LEVELS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 MEASURED = 256  # images that the explained variance is computed from
@@ -20,7 +20,7 @@ def draw_forward(context: FigureContext, shown: int = 3) -> Drawing:
     batch = context.first(MEASURED)
     noisy, denoised, explained = _denoise(context, batch, shown)
     shown = min(shown, len(batch))
-    title = f"Images with noise, and what {plain(context.loaded.run.name)} predicts from them"
+    title = f"Images with noise, and what {context.name} predicts from them"
     note = _note(context, len(batch), bool(explained))
     rows = []
     for i in range(shown):

@@ -11,7 +11,7 @@ from ..context import FigureContext
 from ..figure import Figure, PageRequest, Section
 from ..image_rows import WIDE_LABEL, ImageRow, sheet_of_rows
 from ..side_by_side import caption_of
-from ..style import Drawing, plain
+from ..style import Drawing
 
 SAMPLES = 1000  # among which the nearest and the farthest are searched
 COLUMNS = 8
@@ -44,7 +44,7 @@ def draw_nearest(context: FigureContext) -> Drawing:
         originals = ImageRow("in the training set", context.training_pixels(index[rows]), gap=12)
         originals.labels = [f"{distance[row]:.2f}" for row in rows]
         image_rows.append(originals)
-    title = f"Nearest training examples of samples of {plain(context.loaded.run.name)}"
+    title = f"Nearest training examples of samples of {context.name}"
     sheet = sheet_of_rows(title, note, context.caption("nearest"), image_rows)
     numbers = {
         "samples": order[:COLUMNS].tolist(),
@@ -63,8 +63,7 @@ def compare_nearest(page: PageRequest) -> Drawing | None:
     """Images: two rows for each model, its samples above their nearest training examples."""
     if not page.has_images:
         return None
-    first = page.contexts[0]
-    quality_reference = page.quality_reference or first.quality_reference
+    quality_reference = page.samples_reference
     real_median = _median_of_real(quality_reference)
     features = quality_reference.pixels.name.partition("/")[0]
     note = (

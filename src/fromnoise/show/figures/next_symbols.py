@@ -9,7 +9,7 @@ from ...data.codecs.tokenizer import Tokenizer
 from ..conditions import is_text
 from ..context import FigureContext
 from ..figure import Figure
-from ..style import INK, MODEL, SOFT, WIDTH, Drawing, Sheet, plain
+from ..style import INK, MODEL, SOFT, WIDTH, Drawing, Sheet
 from ..text_cells import FONT, held_out_tokens, log_p_at, passage, symbol_name, visible
 
 COLUMNS = 4
@@ -37,7 +37,7 @@ def draw_next(context: FigureContext, count: int = 8, bars: int = 12, near: int 
         f"places range evenly from the least to the largest entropy among {len(part)}."
     )
     height = HEAD + ROW * (bars + 1) + 20
-    title = f"Next symbols predicted by {plain(context.loaded.run.name)}"
+    title = f"Next symbols predicted by {context.name}"
     total = -(-len(chosen) // COLUMNS) * height - 14
     sheet = Sheet(title, note, context.caption("next"), total)
     numbers = []

@@ -10,7 +10,7 @@ from ..context import FigureContext
 from ..figure import Figure
 from ..image_rows import ImageRow, sheet_of_rows
 from ..pixel_symbols import blanked, has_blocks, has_pixels_if_image, places
-from ..style import Drawing, plain
+from ..style import Drawing
 
 HELD = 20  # frames that the finished images stay
 
@@ -31,7 +31,7 @@ def draw_order(context: FigureContext, columns: int = 12) -> Drawing:
         f"from the top, {len(counts)} frames of {MILLISECONDS} ms. Each symbol is drawn from its "
         "distribution given all before it. Blue: not drawn yet."
     )
-    title = f"How {plain(context.loaded.run.name)} fills an image"
+    title = f"How {context.name} fills an image"
     moments = np.linspace(0, T, columns).round().astype(int)
     labels = [f"{moment:,}" for moment in moments]
     states = [blanked(images[:n], completed_by >= moment) for moment in moments]

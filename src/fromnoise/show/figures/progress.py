@@ -8,7 +8,7 @@ from ..context import FigureContext
 from ..figure import Figure, Section
 from ..image_rows import ImageRow, sheet_of_rows
 from ..points import count_outside, draw_clouds, extent_of, frame_of, set_bare_frame
-from ..style import SOFT, WIDTH, Drawing, Sheet, plain
+from ..style import SOFT, WIDTH, Drawing, Sheet
 from ..text_cells import LINE, PITCH, draw_text, lay_out, visible
 
 MAX_MOMENTS = 12
@@ -111,7 +111,7 @@ def _draw_points(
 
 
 def _title(context: FigureContext) -> str:
-    return f"{plain(context.loaded.run.name)} in training"
+    return f"{context.name} in training"
 
 
 def _steps_in_words(steps: list[int]) -> str:

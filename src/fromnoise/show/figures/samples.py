@@ -34,7 +34,7 @@ def draw_image_samples(context: FigureContext) -> Drawing:
     nearest = context.training_pixels(index)
     cell = block_cell(context.spec, columns, width)
     head = 34 if by_class else 20
-    run = plain(context.loaded.run.name)
+    run = context.name
     height = tile(nearest, columns, cell)[2] + head
     sheet = Sheet(
         f"Samples of {run}", _note(context, n, by_class), context.caption("samples"), height
@@ -76,7 +76,7 @@ def compare_samples(page: PageRequest) -> Drawing | None:
         return None
     titles = page.titles
     first = page.contexts[0]
-    quality_reference = page.quality_reference or first.quality_reference
+    quality_reference = page.samples_reference
     columns, rows = (10, 3) if first.spec.shape[2] <= 64 else (6, 2)
     n = columns * rows
     width = (WIDTH - GAP) / 2

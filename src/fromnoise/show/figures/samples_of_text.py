@@ -7,7 +7,7 @@ import numpy as np
 from ...inference.text import LONGEST, Generated, continue_texts, corpus_of
 from ...measures.text import longest_copied
 from ..context import FigureContext
-from ..style import Drawing, plain
+from ..style import Drawing
 from ..text_cells import TextBlock, held_out_tokens, lay_out, passage, sheet_of_texts
 
 COPIED = (255, 214, 160)  # colour under copied characters
@@ -43,7 +43,7 @@ def draw_samples(context: FigureContext, n: int = 4, length: int = 500, rows: in
                 "part": text[start : start + copied],
             }
         )
-    title = f"Samples of {plain(context.loaded.run.name)}"
+    title = f"Samples of {context.name}"
     note = _note(n, context.seed, corpus)
     sheet = sheet_of_texts(title, note, context.caption("samples"), blocks)
     alt = f"{n} texts sampled from the model."

@@ -52,7 +52,7 @@ def _draw_points(
         if of_generated[1]:
             share = f"{100 * of_generated[1]:.0f} %"
             note += f" The true density is 0 at {share} of the generated points."
-    title = f"Samples of {plain(context.loaded.run.name)}"
+    title = f"Samples of {context.name}"
     sheet = Sheet(title, note, context.caption("samples"), side + 44)
     centre, half = frame_of(real)
     outside = count_outside(generated, centre, half)
@@ -84,7 +84,7 @@ def _draw_columns(context: FigureContext, real: dict, generated: dict, note: str
     rows = -(-len(names) // columns)
     width = (WIDTH - 44 * columns) / columns
     height = 128
-    title = f"Samples of {plain(context.loaded.run.name)}"
+    title = f"Samples of {context.name}"
     sheet = Sheet(title, note, context.caption("samples"), rows * (height + 58) + 14)
     sheet.add_legend(WIDTH - 170, 0, [("■", REAL, "real"), ("■", MODEL, "generated")])
     numbers = {}

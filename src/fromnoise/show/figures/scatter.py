@@ -4,7 +4,7 @@ from ..conditions import encodes, has_dims
 from ..context import FigureContext
 from ..figure import Figure
 from ..latent_plane import POINTS, draw_class_legend, draw_codes, has_prior
-from ..style import Drawing, Sheet, plain
+from ..style import Drawing, Sheet
 
 SIDE = 600  # of the plot, pixels
 
@@ -21,7 +21,7 @@ def draw_scatter(context: FigureContext) -> Drawing:
         note += " Colour and glyph of a point show its class."
     if has_prior(context):
         note += " Circles: the prior N(0, I) at 1 and 2 standard deviations."
-    title = f"Latent plane of {plain(context.loaded.run.name)}"
+    title = f"Latent plane of {context.name}"
     sheet = Sheet(title, note, context.caption("scatter"), SIDE + 30)
     axes = sheet.add_axes(44, 4, SIDE, SIDE)
     draw_codes(axes, context, size=30 if n > 600 else 46)

@@ -10,7 +10,7 @@ from ...probability.pca import principal_components
 from ..context import FigureContext
 from ..evaluations import draw_distance_curve, measure_curve, why_no_steps
 from ..figure import Figure, Section
-from ..style import ACCENT, INK, MODEL, REAL, SOFT, WIDTH, Drawing, Sheet, plain
+from ..style import ACCENT, INK, MODEL, REAL, SOFT, WIDTH, Drawing, Sheet
 
 EVALUATIONS = (5, 10, 20)
 CONVERGED = 64  # evaluations of a solver with negligible error
@@ -68,7 +68,7 @@ def draw_solver(context: FigureContext) -> Drawing:
         ratio = (x.flatten(1).double() @ basis).var(0) / variances
         ratios.append([float(ratio[a:b].mean()) for a, b in groups])
     note = f"{n:,} samples from the same noise at each number of evaluations. {NOTE}"
-    title = f"Solver and network of {plain(context.loaded.run.name)}"
+    title = f"Solver and network of {context.name}"
     sheet = Sheet(title, note, context.caption("solver"), HEIGHT)
     draw_distance_curve(sheet, curve, LEFT - 40, HEIGHT)
     _draw_variances(sheet, groups, ratios)

@@ -10,7 +10,7 @@ from ..evaluations import draw_distance_curve, measure_curve, why_no_steps
 from ..figure import Figure, Section
 from ..image_rows import GAP, draw_strip, label_columns, row_height
 from ..points import draw_clouds, extent_of, frame_of, set_bare_frame
-from ..style import WIDTH, Drawing, Sheet, plain
+from ..style import WIDTH, Drawing, Sheet
 
 STEPS = (1, 2, 4, 10, 20, 35)
 SAMPLES = {"image": 500, "vector": 2000}  # of each: the figure takes up to a quarter of a minute
@@ -25,7 +25,7 @@ def draw_steps(context: FigureContext) -> Drawing:
     curve = measure_curve(context, n, STEPS)
     has_images = context.spec.kind == "image"
     has_points = not is_plane(context)
-    title = f"Quality by evaluations of the network: {plain(context.loaded.run.name)}"
+    title = f"Quality by evaluations of the network: {context.name}"
     sheet = Sheet(title, _note(context, n, curve.real), context.caption("steps"), HEIGHT)
     draw_distance_curve(sheet, curve, LEFT - 40, HEIGHT)
     if has_images:

@@ -12,7 +12,7 @@ from ..context import FigureContext
 from ..figure import Figure, Section
 from ..image_rows import ImageRow, sheet_of_rows
 from ..pixel_symbols import has_pixels_if_image, pixel_surprise
-from ..style import WIDTH, Drawing, plain
+from ..style import WIDTH, Drawing
 from ..text_cells import (
     TextBlock,
     characters,
@@ -62,7 +62,7 @@ def draw_text_surprise(
         means.append(f"{name} {mean:.2f} bits per character")
         blocks.append(TextBlock(head, text, lines, tint(bits, most)))
         numbers[name] = {"text": text[:end], "bits": bits[:end], "bits_per_character": mean}
-    title = f"Surprise of {plain(context.loaded.run.name)}"
+    title = f"Surprise of {context.name}"
     note = _note(units(tokenizer), most)
     sheet = sheet_of_texts(title, note, context.caption("surprise"), blocks, top=14)
     draw_bits_scale(sheet, WIDTH - 12, 0, "bits per character", most)
@@ -95,7 +95,7 @@ def draw_image_surprise(context: FigureContext, n: int = 10) -> Drawing:
         bits[name] = pixel_surprise(context.model, x, y, spec.shape)
     everything = np.concatenate(list(bits.values()))
     most = float(max(1, math.ceil(np.percentile(everything, 99.5))))
-    title = f"Surprise of {plain(context.loaded.run.name)}"
+    title = f"Surprise of {context.name}"
     rows = []
     numbers = {}
     for name, x in images.items():

@@ -16,7 +16,7 @@ from ..points import (
     grid_points,
     set_bare_frame,
 )
-from ..style import ACCENT, MODEL, REAL, SOFT, WIDTH, Drawing, Sheet, plain
+from ..style import ACCENT, MODEL, REAL, SOFT, WIDTH, Drawing, Sheet
 from .denoising import format_level
 
 PATHS = 60  # trajectories that are drawn
@@ -35,7 +35,7 @@ def draw_trajectories(context: FigureContext) -> Drawing:
     extent = extent_of(*frame_of(np.concatenate([points, corners]), 1.1))
     side = (WIDTH - 24) / 2
     small = (WIDTH - 8 * (len(CLOUDS) - 1)) / len(CLOUDS)
-    title = f"Trajectories from noise to data of {plain(context.loaded.run.name)}"
+    title = f"Trajectories from noise to data of {context.name}"
     note = _note(len(states) - 1)
     sheet = Sheet(title, note, context.caption("trajectories"), side + 38 + small + 6)
     axes = sheet.add_axes(0, 18, side, side)

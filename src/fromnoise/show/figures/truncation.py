@@ -7,7 +7,7 @@ from ..conditions import is_image
 from ..context import FigureContext
 from ..figure import Figure
 from ..image_rows import ImageRow, sheet_of_rows
-from ..style import Drawing, plain
+from ..style import Drawing
 
 # options and their values; truncation comes first: the temperature of a GAN does not scale z
 LEVELS = {
@@ -50,7 +50,7 @@ def draw_truncation(context: FigureContext, columns: int = COLUMNS) -> Drawing:
         rows.append(ImageRow(f"{option} {level:g}", images, f"diversity {share:.2f}"))
     rows[-1].gap = 14
     rows.append(ImageRow("real", context.pixels(real[:columns]), "diversity 1"))
-    title = f"{option.capitalize()}: samples of {plain(context.loaded.run.name)}"
+    title = f"{option.capitalize()}: samples of {context.name}"
     note = _note(context, option, n)
     sheet = sheet_of_rows(title, note, context.caption("truncation"), rows)
     fall = f"{numbers[0]['diversity']:.2f} to {numbers[-1]['diversity']:.2f}"

@@ -4,7 +4,7 @@ from ...evaluate.cells import format_rate, group_columns, heading, real_row
 from ...evaluate.cost import most_at_once
 from ...evaluate.protocol import MetricColumn, align_columns, has_value
 from ...evaluate.table import NEAR, explanations
-from .table import Cell, Row, Table
+from .table import Cell, PageTable, Row
 from .verdict import spread, value_of
 from .wording import NO_NUMBER, NO_VALUES, REAL_NOTE, TABLE_NOTE, describe_protocol, describe_run
 
@@ -18,7 +18,7 @@ COSTS = {
 }
 
 
-def numbers_table(reports: list[dict], titles: list[str]) -> Table:
+def numbers_table(reports: list[dict], titles: list[str]) -> PageTable:
     """All metrics and costs; the last column has the values of held-out real examples, if any."""
     footnotes: list[str] = []  # filled while the cells are made
     has_real = any(real_row(column) for _, columns in group_columns(reports) for column in columns)
@@ -40,7 +40,7 @@ def numbers_table(reports: list[dict], titles: list[str]) -> Table:
     for text in explanations(align_columns(reports)):
         if text != NEAR:
             notes.append(f"{text}.")
-    return Table("Models and numbers", head, rows, notes=notes, footnotes=footnotes)
+    return PageTable("Models and numbers", head, rows, notes=notes, footnotes=footnotes)
 
 
 def _groups(reports: list[dict]) -> list[tuple[str, list[MetricColumn]]]:

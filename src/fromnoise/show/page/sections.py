@@ -10,7 +10,7 @@ from ...runs.load import LoadedRun
 from ..catalogue import ALL_FIGURES
 from ..figure import Section
 from .embed import Picture
-from .table import Cell, Row, Table, cells_of
+from .table import Cell, PageTable, Row, cells_of
 from .wording import describe_defects, describe_texts, describe_training
 
 MORE = "more"  # the section of figures without one of their own
@@ -101,7 +101,7 @@ def health_of(reports: list[dict], titles: list[str]) -> dict:
     }
 
 
-def defects_of(defects: Defects | None) -> Table | None:
+def defects_of(defects: Defects | None) -> PageTable | None:
     """One metric a line, one model with a known defect a column."""
     if defects is None:
         return None
@@ -109,10 +109,10 @@ def defects_of(defects: Defects | None) -> Table | None:
     for metric, seen in defects.detected.items():
         rows.append(Row(Cell(metric), [DETECTED[seen[name]] for name in defects.models]))
     head = cells_of(["metric", *defects.models])
-    return Table("Which metric detects which defect", head, rows, describe_defects(defects))
+    return PageTable("Which metric detects which defect", head, rows, describe_defects(defects))
 
 
-def differences_of(runs: list[LoadedRun], titles: list[str]) -> Table | None:
+def differences_of(runs: list[LoadedRun], titles: list[str]) -> PageTable | None:
     """The options in which the runs differ: one option a line."""
     options = [_options_in_words(run) for run in runs]
     rows = []
@@ -123,7 +123,7 @@ def differences_of(runs: list[LoadedRun], titles: list[str]) -> Table | None:
     if not rows:
         return None
     head = cells_of(["option", *titles])
-    return Table("Differences of the configurations", head, rows)
+    return PageTable("Differences of the configurations", head, rows)
 
 
 def _options_in_words(run: LoadedRun) -> dict[str, str]:
@@ -139,7 +139,7 @@ def _options_in_words(run: LoadedRun) -> dict[str, str]:
     return words
 
 
-def environment_of(runs: list[LoadedRun]) -> Table:
+def environment_of(runs: list[LoadedRun]) -> PageTable:
     """One row for each run: its data, seed, steps, threads, versions and machine."""
     rows = []
     for run in runs:
@@ -157,4 +157,4 @@ def environment_of(runs: list[LoadedRun]) -> Table:
         )
         rows.append(Row(Cell(run.run.name), cells_of(values)))
     names = ("run", "data", "digest", "seed", "steps", "threads", "versions", "machine")
-    return Table("Environment", cells_of(names), rows)
+    return PageTable("Environment", cells_of(names), rows)

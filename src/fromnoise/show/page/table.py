@@ -28,7 +28,7 @@ def cells_of(values: Iterable[object]) -> list[Cell]:
 
 
 @dataclass
-class Table:
+class PageTable:
     """label: for readers who cannot see it; notes, footnotes: below it."""
 
     label: str
