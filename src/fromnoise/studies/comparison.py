@@ -49,10 +49,9 @@ def compare(
     Raises UsageError (runs of different data), DataError, StorageError.
     """
     check_comparable(runs, out)
-    dataset = runs[0].dataset
     settings = (samples, evaluator, seed, say, titles, evaluator_digest)
     reports, quality_reference = measured(runs, *settings)
-    known_defects = measure_zoo(dataset, quality_reference, say) if zoo else None
+    known_defects = measure_zoo(runs[0].dataset, quality_reference, say) if zoo else None
     say("figures")
     drawn = gallery.page_figures(
         runs,
