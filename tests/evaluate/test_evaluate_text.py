@@ -35,7 +35,7 @@ from fromnoise.measures.text import Hashes, copied, entropy_rate
 from fromnoise.runs.directory import Run
 from fromnoise.runs.load import LoadedRun, load_run
 from fromnoise.show.page import gallery
-from fromnoise.show.page.sections import mark_copies
+from fromnoise.show.page.page import write_page
 from fromnoise.show.page.verdict import verdict
 from fromnoise.studies.comparison import compare, known
 from fromnoise.training.launch import start_run
@@ -322,13 +322,16 @@ def test_marks_are_where_the_planted_copies_are():
     )
 
 
-def test_a_text_on_a_page_is_escaped_and_its_copies_are_marked():
-    html = mark_copies({"text": "<b>&\tx" + "y" * 1000, "copied": [[0, 3], [590, 700], [800, 900]]})
+def test_a_text_on_a_page_is_escaped_and_its_copies_are_marked(tmp_path):
+    text = {"text": "<b>&\tx" + "y" * 1000, "copied": [[0, 3], [590, 700], [800, 900]]}
+    report = {"run": "r", "metrics": [], "texts": {"sampled": [text]}}
+    html = write_page(tmp_path / "p.html", "t", "", [], [report], {}, []).read_text("utf-8")
+    shown = html[html.index("<pre>") + 5 : html.index("</pre>")]
     assert (
-        html.startswith("<mark>&lt;b&gt;</mark>&amp;    xyyy")
-        and html.endswith("y</mark>…")
-        and html.count("<mark>") == 2
-        and "<b>" not in html
+        shown.startswith("<mark>&lt;b&gt;</mark>&amp;    xyyy")
+        and shown.endswith("y</mark>…")
+        and shown.count("<mark>") == 2
+        and "<b>" not in shown
     )
 
 

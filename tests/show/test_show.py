@@ -13,14 +13,12 @@ from fromnoise.runs.load import load_run
 from fromnoise.show.catalogue import FIGURES, show
 from fromnoise.show.context import FigureContext
 from fromnoise.show.figures.denoise import other_level, psnr
-from fromnoise.show.figures.planes import compare_planes
-from fromnoise.show.figures.recon_beside_pca import compare_recon
-from fromnoise.show.figures.samples import compare_samples
-from fromnoise.show.image_rows import tile
+from fromnoise.show.image_rows import LABEL, WIDE_LABEL, ImageRow, sheet_of_rows, tile
 from fromnoise.show.latent_plane import WIDEN, plane_range
 from fromnoise.show.names import GROUPS, figure_names
+from fromnoise.show.page.gallery import page_figures
 from fromnoise.show.series import series
-from fromnoise.show.style import finite
+from fromnoise.show.style import drawing, finite
 from fromnoise.training.launch import start_run
 from fromnoise.training.plan import make_plan
 
@@ -340,41 +338,37 @@ def test_nothing_is_drawn_when_one_name_is_wrong(models, tmp_path):
 
 
 def test_planes_of_two_models(models, tmp_path):
-    png, svg, numbers = compare_planes(
+    png = page_figures(
         [models["ae"], models["vae"]],
+        tmp_path,
         ["AE <b>", "VAE $x$"],
-        out=tmp_path,
         command="fromnoise tour",
         seed=1,
-    )
-    about = json.loads(numbers.read_text())
+    )["planes"]
+    about = json.loads(png.with_suffix(".json").read_text())
     assert [row["title"] for row in about["numbers"]["models"]] == ["AE <b>", "VAE $x$"]
     assert "$ fromnoise tour" in about["caption"] and "seed 1" in about["caption"]
-    assert "AE &lt;b&gt;" in svg.read_text() or "AE <b>" in svg.read_text()
+    svg = png.with_suffix(".svg").read_text()
+    assert "AE &lt;b&gt;" in svg or "AE <b>" in svg
     assert Image.open(png).size[0] >= 1600
 
 
 def test_pca_row_is_the_pca_family(models, tmp_path):
     """Our PCA row and the classical family are fitted to the same data: one row, equal error."""
-    alone = json.loads(compare_recon([models["ae"]], out=tmp_path, name="a")[2].read_text())[
-        "numbers"
-    ]["rows"]
-    both = json.loads(
-        compare_recon([models["ae"], models["pca"]], out=tmp_path, name="b")[2].read_text()
-    )["numbers"]["rows"]
+    rows = []
+    for names in (["ae"], ["ae", "pca"]):
+        folder = tmp_path / "-".join(names)
+        png = page_figures([models[name] for name in names], folder)["recon"]
+        rows.append(json.loads(png.with_suffix(".json").read_text())["numbers"]["rows"])
+    alone, both = rows
     assert [row["mse"] for row in alone] == pytest.approx([row["mse"] for row in both], rel=1e-3)
     assert [row["title"] for row in alone if row["title"].startswith("PCA")] == ["PCA, 2-D"]
     assert len(both) == 2
 
 
 def test_samples_side_by_side(models, tmp_path):
-    files = compare_samples([models["ae"], models["vae"], models["given"]], out=tmp_path)
-    assert all(path.stat().st_size > 1000 for path in files[:2])
-
-
-def test_models_of_different_data_are_not_compared(models, tmp_path):
-    with pytest.raises(UsageError, match="same data"):
-        compare_samples([models["ae"], models["points"]], out=tmp_path)
+    drawn = page_figures([models["ae"], models["vae"], models["given"]], tmp_path)["samples"]
+    assert drawn.stat().st_size > 1000
 
 
 # -- parts ---------------------------------------------------------------------------------------------------
@@ -418,6 +412,20 @@ def test_tile_keeps_pixels():
         picture[-4::2, -4::2], images[3]
     )
     assert (width, height) == (picture.shape[1] / 2, picture.shape[0] / 2)
+
+
+def test_long_titles_and_names_of_rows_stay_on_the_sheet():
+    name = "autoencoder, 8-D, gaussian denoiser"
+    row = ImageRow(name, np.zeros((3, 8, 8), np.uint8), "error 0.1234")
+    with drawing():
+        for label in (LABEL, WIDE_LABEL):
+            title = "Latent planes: " + " | ".join([name] * 4)
+            figure = sheet_of_rows(title, "", [], [row], label=label).figure
+            figure.draw_without_rendering()
+            left, right = 0, figure.bbox.width
+            for text in figure.texts:
+                box = text.get_window_extent()
+                assert left <= box.x0 and box.x1 <= right, text.get_text()
 
 
 def test_numbers_are_strict_json():

@@ -13,7 +13,7 @@ from fromnoise.measures.estimate import Estimate
 from fromnoise.runs.load import load_run
 from fromnoise.show.catalogue import FIGURES, show
 from fromnoise.show.context import FigureContext
-from fromnoise.show.evaluations import Measurement, draw_distance_curve
+from fromnoise.show.evaluations import DistanceCurve, draw_distance_curve
 from fromnoise.show.figures import denoising, forward, solver, steps, trajectories
 from fromnoise.show.page import gallery
 from fromnoise.show.page.sections import SECTIONS
@@ -153,12 +153,13 @@ def test_steps_are_measured_with_intervals_and_time(drawn):
 def test_the_curve_draws_distances_of_nothing():
     with drawing():
         sheet = Sheet("", "", [], 300)
-        measurements = [
-            Measurement(1, Estimate(112.0, interval=(99.0, 126.0)), 0.1),
-            Measurement(2, Estimate(-0.1, interval=(-0.3, 0.1)), 2.0),
-            Measurement(4, Estimate(0.2), 1.0),
+        distances = [
+            Estimate(112.0, interval=(99.0, 126.0)),
+            Estimate(-0.1, interval=(-0.3, 0.1)),
+            Estimate(0.2),
         ]
-        draw_distance_curve(sheet, measurements, Estimate(-0.01), "d", 400, 300)
+        curve = DistanceCurve("d", Estimate(-0.01), [1, 2, 4], distances, [0.1, 2.0, 1.0])
+        draw_distance_curve(sheet, curve, 400, 300)
         (axes,) = sheet.figure.axes
         assert axes.get_ylim()[0] > 0 and [
             label.get_text() for label in axes.get_xticklabels()

@@ -27,8 +27,8 @@ from fromnoise.show.context import FigureContext
 from fromnoise.show.figures.duel_scores import discriminator_scores, score_gradients
 from fromnoise.show.figures.film import closed_path
 from fromnoise.show.figures.progress import choose_evenly
-from fromnoise.show.figures.samples import compare_samples
 from fromnoise.show.figures.truncation import LEVELS
+from fromnoise.show.page.gallery import page_figures
 from fromnoise.show.phases import turns_of
 from fromnoise.show.series import series
 from fromnoise.training.launch import start_run
@@ -207,9 +207,8 @@ def test_beside_each_sample_stands_its_nearest_training_example(models, drawn):
 
 
 def test_samples_side_by_side_have_their_neighbours_too(models, tmp_path):
-    numbers = json.loads(
-        compare_samples([models["gan"], models["vae"]], out=tmp_path)[2].read_text()
-    )["numbers"]
+    png = page_figures([models["gan"], models["vae"]], tmp_path)["samples"]
+    numbers = json.loads(png.with_suffix(".json").read_text())["numbers"]
     assert [block["title"] for block in numbers["blocks"]][0] == "real (test images)" and len(
         numbers["blocks"]
     ) == 3

@@ -5,8 +5,12 @@ import io
 import numpy as np
 from PIL import Image
 
+from ..core.spec import DataSpec
+from .image_rows import tile
+
 FRAMES = 96
 MILLISECONDS = 60  # of each frame
+SHOWN = 6  # images of the film whose moments stand on the sheet
 LIMIT = 1_500_000  # bytes of a film
 FORMS = (  # share of the width, quality of WebP: tried in turn until the film fits the limit
     (1.0, 85),
@@ -33,6 +37,17 @@ def animate(frames: list[np.ndarray], limit: int = LIMIT) -> tuple[bytes, tuple[
         if len(content) <= limit:
             break
     return content, size
+
+
+def animate_tiles(frames: list[np.ndarray], columns: int) -> tuple[bytes, tuple[int, int]]:
+    """The same of frames (N, H, W[, 3]) that are tiled in rows of ``columns`` images."""
+    width = max(56.0, frames[0].shape[2] / 2)
+    return animate([tile(frame, columns, width)[0] for frame in frames])
+
+
+def tiles_of(spec: DataSpec) -> tuple[int, int]:
+    """The number of images of a film, and how many of them stand in a row."""
+    return (10, 5) if max(spec.shape) <= 64 else (3, 3)
 
 
 def _encode(images: list[Image.Image], quality: int) -> bytes:

@@ -27,12 +27,8 @@ def discover_figures() -> list[Figure]:
         raise ValueError(f"two figures of show/figures have the same name: {sorted(names)}")
     return sorted(
         figures_of_files,
-        key=lambda figure: (figure.draw is None, _group_place(figure), figure.name),
+        key=lambda figure: ((*GROUPS, "").index(figure.group), figure.name),
     )
-
-
-def _group_place(figure: Figure) -> int:
-    return GROUPS.index(figure.group) if figure.group in GROUPS else len(GROUPS)
 
 
 ALL_FIGURES = discover_figures()
@@ -63,10 +59,8 @@ def show(
     names    of FIGURES; None draws every figure that this model can have
     dims     the latent dimensions of ``scatter`` and ``grid``
     sampled  ``scatter`` draws z ~ q(z | x) instead of the posterior's mean
-    label    the class, by name or number, that a conditional model decodes in ``grid`` and
-             ``traverse`` (default: the first class that it learned)
-    skip     skip a figure that these data do not allow, instead of an error (default: if names
-             is None)
+    label    the class, by name or number, that a conditional model decodes [the first learned one]
+    skip     skip a figure that these data do not allow, instead of an error [if names is None]
     say      receives one line for each figure that is skipped
     plain    the model beside this one: the plain autoencoder of ``denoise``, the other model of
              ``planes`` and ``window``
@@ -81,17 +75,23 @@ def show(
     if names is None:
         names = [name for name, figure in FIGURES.items() if not figure.why_not(context)]
     _check_names(names, context)
-    folder = out or loaded.run.path / "figures"
+    files = _draw_each(context, names, out or loaded.run.path / "figures", say, skip)
+    loaded.run.record_outputs(files)
+    return files
+
+
+def _draw_each(
+    context: FigureContext, names: list[str], out: Path, say: Callable[[str], None], skip: bool
+) -> list[Path]:
     files = []
     with drawing():
         for name in names:
             try:
-                files += save(FIGURES[name].draw(context), folder, name)
+                files += save(FIGURES[name].draw(context), out, name)
             except (UsageError, DataError) as error:
                 if not skip:
                     raise
                 say(f"figure '{name}' is skipped: {error}")
-    loaded.run.record_outputs(files)
     return files
 
 

@@ -7,6 +7,7 @@ from ..core.capabilities import (
     Decodes,
     Denoises,
     Encodes,
+    Judges,
     Predicts,
     Reconstructs,
     Traces,
@@ -16,18 +17,6 @@ from ..inference.text import is_text_model
 from .context import FigureContext
 
 Condition = Callable[[FigureContext], str]
-
-
-def all_of(*conditions: Condition) -> Condition:
-    """The first reason against, in this order."""
-
-    def first_reason(context: FigureContext) -> str:
-        for condition in conditions:
-            if reason := condition(context):
-                return reason
-        return ""
-
-    return first_reason
 
 
 def _requires(capability: type, reason: str) -> Condition:
@@ -43,6 +32,7 @@ reconstructs = _requires(Reconstructs, "this model does not reconstruct")
 encodes = _requires(Encodes, "this model has no encoder")
 decodes = _requires(Decodes, "this model has no decoder")
 denoises = _requires(Denoises, "this model does not denoise at every noise level: use diffusion")
+judges = _requires(Judges, "this model has no discriminator")
 traces = _requires(Traces, "this model samples in one step, not step by step from noise")
 
 
@@ -60,6 +50,10 @@ def is_text(context: FigureContext) -> str:
 
 def is_predicted_if_text(context: FigureContext) -> str:
     return is_text(context) if context.spec.kind == "tokens" else ""
+
+
+def is_vector(context: FigureContext) -> str:
+    return "" if context.spec.kind == "vector" else "it is for points and tables"
 
 
 def is_plane(context: FigureContext) -> str:

@@ -1,8 +1,9 @@
 """What a figure is drawn from: a trained model and the user's options. Runs the model in batches."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
@@ -42,12 +43,23 @@ class FigureContext:
     other: LoadedRun | None = None
 
     @property
-    def model(self):
+    def name(self) -> str:
+        """Of the run, for titles."""
+        return plain(self.loaded.run.name)
+
+    @property
+    def model(self) -> Any:
+        """The family's model; which capabilities it has, the condition of a figure checks."""
         return self.loaded.model
 
     @property
     def dataset(self):
         return self.loaded.dataset
+
+    @property
+    def tokenizer(self) -> Any:
+        """Of models of text only."""
+        return self.loaded.dataset.tokenizer
 
     @property
     def spec(self):
@@ -60,6 +72,11 @@ class FigureContext:
     @property
     def trained(self) -> str:
         return f"step {self.loaded.step:,}" if self.loaded.step else "closed form"
+
+    @property
+    def options(self) -> Any:
+        """The default sampling options of the family."""
+        return self.loaded.family.Options()
 
     def rng(self, *path) -> Rng:
         return Rng(self.seed, ("show", *path), device=self.loaded.device)
@@ -134,14 +151,9 @@ class FigureContext:
         Without y a conditional model decodes ``label``, its first class or the first caption.
         """
         z = z.to(self.loaded.device)
-        if y is None and self.conditional:
-            y = self.labels(1).to(z.device)
-            y = y.expand(len(z), *y.shape[1:])
-        parts = []
-        for i in range(0, len(z), BLOCK):
-            y_part = None if y is None else y[i : i + BLOCK]
-            parts.append(self.model.decode(z[i : i + BLOCK], y_part))
-        return torch.cat(parts)
+        if y is None:
+            y = self.same_condition(len(z))
+        return in_blocks(self.model.decode, z, y)
 
     def labels(self, n: int) -> Tensor | None:
         """``label`` n times, or classes in turn (n,), or captions (n, L); None: not conditional."""
@@ -153,13 +165,23 @@ class FigureContext:
             return torch.full((n,), self.label, device=self.loaded.device)
         return self.dataset.default_conditions(range(n)).to(self.loaded.device)
 
+    def same_condition(self, n: int) -> Tensor | None:
+        """``label``, the first class or the first caption, n times; None: not conditional."""
+        y = self.labels(1)
+        return None if y is None else y.expand(n, *y.shape[1:])
+
+    def row_names(self, y: Tensor | None, n: int, word: str) -> list[str]:
+        """The class of each of n examples, or ``word`` and its number."""
+        if y is None or y.ndim > 1:
+            return [f"{word} {i + 1}" for i in range(n)]
+        return [self.class_name(int(label)) for label in y[:n]]
+
     @torch.no_grad()
     def latents(self, n: int, rng: Rng, y: Tensor | None = None) -> Tensor:
         """z (n, latent_dim) as the model draws them by default."""
         model = self.model
-        options = self.loaded.family.Options()
         is_hierarchy = getattr(model, "standard_dims", model.latent_dim) < model.latent_dim
-        return model.draw_latents(n, options, rng, *([y] if is_hierarchy else []))
+        return model.draw_latents(n, self.options, rng, *([y] if is_hierarchy else []))
 
     def of_class(self) -> str:
         """For notes: the class or caption that a conditional model decodes, or ""."""
@@ -175,6 +197,22 @@ class FigureContext:
 
     def pixels(self, x: Tensor) -> np.ndarray:
         return self.dataset.to_pixels(x)
+
+    def training_pixels(self, rows) -> np.ndarray:
+        return self.pixels(self.dataset.batch("train", rows.tolist()).x)
+
+
+def in_blocks(
+    function: Callable[[Tensor, Tensor | None], Tensor],
+    x: Tensor,
+    y: Tensor | None,
+    rows: int = BLOCK,
+) -> Tensor:
+    """function(x, y) of so many rows at once."""
+    parts = []
+    for i in range(0, len(x), rows):
+        parts.append(function(x[i : i + rows], None if y is None else y[i : i + rows]))
+    return torch.cat(parts)
 
 
 @dataclass(frozen=True)

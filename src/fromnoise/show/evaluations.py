@@ -1,8 +1,8 @@
 """Distance of samples to the training examples by evaluations of the network, and its curve."""
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 from matplotlib.ticker import NullFormatter, NullLocator
@@ -22,12 +22,25 @@ MAX_KERNEL_EXAMPLES = 2000
 
 
 @dataclass
-class Measurement:
-    """evaluations: of the network for a sample; seconds: for 64 samples."""
+class DistanceCurve:
+    """Distances of samples to the training examples, by evaluations of the network.
 
-    evaluations: int
-    distance: Estimate
-    seconds: float
+    name     of the distance
+    real     the distance of held-out data; None if there are too few
+    seconds  for 64 samples
+    samples  (n, *shape) of each number of evaluations
+    """
+
+    name: str
+    real: Estimate | None
+    evaluations: list[int]
+    distances: list[Estimate] = field(default_factory=list)
+    seconds: list[float] = field(default_factory=list)
+    samples: list[Tensor] = field(default_factory=list)
+
+    @property
+    def values(self) -> np.ndarray:
+        return np.array([distance.value for distance in self.distances])
 
 
 def why_no_steps(context: FigureContext) -> str:
@@ -74,20 +87,25 @@ def choose_distance(
     return name, lambda x: distance(extract(main, [x])), real
 
 
-def draw_distance_curve(
-    sheet: Sheet,
-    measurements: list[Measurement],
-    real: Estimate | None,
-    name: str,
-    width: float,
-    height: float,
-) -> None:
+def measure_curve(context: FigureContext, n: int, evaluations: Sequence[int]) -> DistanceCurve:
+    """n samples at each number of evaluations, and their distances."""
+    name, distance, real = choose_distance(context)
+    curve = DistanceCurve(name, real, list(evaluations))
+    for count in evaluations:
+        x, seconds = draw_samples_with(context, n, count)
+        curve.distances.append(distance(x))
+        curve.seconds.append(seconds)
+        curve.samples.append(x)
+    return curve
+
+
+def draw_distance_curve(sheet: Sheet, curve: DistanceCurve, width: float, height: float) -> None:
     """Distance over evaluations, both axes logarithmic; values up to 0 lie on the lower edge."""
     axes = sheet.add_axes(52, 22, width - 52, height - 84)
-    steps = [m.evaluations for m in measurements]
-    values = np.array([m.distance.value for m in measurements])
-    intervals = [m.distance.interval or (m.distance.value,) * 2 for m in measurements]
-    intervals = np.array(intervals)
+    real = curve.real
+    steps = curve.evaluations
+    values = curve.values
+    intervals = np.array([d.interval or (d.value, d.value) for d in curve.distances])
     candidates = [*values, *intervals[:, 1], *([real.value] if real else [])]
     floor = 0.6 * min((value for value in candidates if value > 0), default=1.0)
     heights = np.maximum(values, floor)
@@ -102,15 +120,15 @@ def draw_distance_curve(
     for place, value in zip(zip(steps, heights), values):
         label = format_distance(value)
         axes.annotate(label, place, xytext=(0, 7), path_effects=halo(), **style)
-    labels = [f"{m.evaluations}\n{format_seconds(m.seconds)}" for m in measurements]
-    axes.set_xticks(steps, labels, fontsize=7.5)
+    labels = [f"{n}\n{format_seconds(s)}" for n, s in zip(steps, curve.seconds)]
+    axes.set_xticks(steps, labels)
     axes.xaxis.set_minor_locator(NullLocator())
     axes.yaxis.set_minor_formatter(NullFormatter())
     axes.set_ylim(bottom=floor)
     axes.margins(x=0.08)
     axes.grid(True, axis="y")
-    axes.set_xlabel("evaluations of the network for a sample; time for 64 samples", fontsize=8)
-    sheet.add_text(0, 0, plain(name, 60), size=9, weight="bold")
+    axes.set_xlabel("evaluations of the network for a sample; time for 64 samples")
+    sheet.add_head(0, 0, plain(curve.name, 60))
 
 
 def format_distance(value: float) -> str:

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from ..evaluate.quality_reference import QualityReference
 from ..runs.load import LoadedRun
@@ -26,37 +25,26 @@ class Section:
 
 @dataclass(frozen=True)
 class PageRequest:
-    """Several models of the same data whose figures a page shows; each has a title.
+    """Several models of the same data that a page compares.
 
-    out                the folder that figures are written to
-    reports            of the same runs, for figures of measured values; may be empty
-    quality_reference  the reference data that the reports were measured with
+    titles             of the models, all different
+    reports            of the same models, for figures of measured values; may be empty
+    quality_reference  the data that samples are measured against
     """
 
-    runs: Sequence[LoadedRun]
-    titles: Sequence[str]
-    out: Path
-    seed: int = 0
-    split: str = "test"
-    command: str = ""
+    contexts: list[FigureContext]
+    titles: list[str]
     reports: Sequence[dict] = ()
     quality_reference: QualityReference | None = None
 
     @property
-    def options(self) -> dict:
-        return {"seed": self.seed, "split": self.split, "command": self.command}
+    def samples_reference(self) -> QualityReference:
+        """``quality_reference``, or that of the data."""
+        return self.quality_reference or self.contexts[0].quality_reference
 
     @property
     def has_images(self) -> bool:
-        return self.runs[0].dataset.spec.kind == "image"
-
-
-def never(context: FigureContext) -> bool:
-    return False
-
-
-def always(context: FigureContext) -> bool:
-    return True
+        return self.contexts[0].spec.kind == "image"
 
 
 def available(context: FigureContext) -> str:
@@ -69,20 +57,27 @@ class Figure:
 
     name          as in `fromnoise show RUN NAME`; also the name of its files
     about, group  one line of help, and its heading (one of names.GROUPS)
-    why_not       "" if the model can have the figure, else the reason
+    needs         conditions of the model and its data, each with its reason against
     draw          draws it for one model; None if it only compares models
     section       of the comparison page; without one it stands under "More figures"
-    on_page       True if the page shows the figure of each model that can have it
-    compare       draws one figure of several models for the page; returns its files, [] for none
+    on_page       "" if the page shows the figure of a model that can have it; None: of no model
+    compare       draws one figure of several models for the page, or None
     choose_other  the model that the page draws beside a model (FigureContext.other), or None
     """
 
     name: str
     about: str
     group: str = ""
-    why_not: Callable[[FigureContext], str] = available
+    needs: Sequence[Callable[[FigureContext], str]] = ()
     draw: Callable[[FigureContext], Drawing] | None = None
     section: Section | None = None
-    on_page: Callable[[FigureContext], bool] = never
-    compare: Callable[[PageRequest], list[Path]] | None = None
+    on_page: Callable[[FigureContext], str] | None = None
+    compare: Callable[[PageRequest], Drawing | None] | None = None
     choose_other: Callable[[Sequence[LoadedRun], LoadedRun], LoadedRun | None] | None = None
+
+    def why_not(self, context: FigureContext) -> str:
+        """The first reason why the model cannot have the figure, or ""."""
+        for condition in self.needs:
+            if reason := condition(context):
+                return reason
+        return ""

@@ -10,7 +10,7 @@ from ..core.capabilities import EncodesDistribution, has
 from ..core.spec import DataSpec
 from .context import Codes, FigureContext
 from .image_rows import tile
-from .points import half_side
+from .points import extent_of, half_side, set_extent
 from .style import ACCENT, CLASSES, INK, WIDTH, Sheet, halo, show_image
 
 WIDEN = 1.3  # the decoded plane covers this times the range of the codes
@@ -80,9 +80,7 @@ def _set_limits(axes: Axes, z: np.ndarray, with_prior: bool) -> None:
         high = np.maximum(high, 2.1)
     centre = (low + high) / 2
     half = half_side(low, high, 1.05)
-    axes.set_xlim(centre[0] - half, centre[0] + half)
-    axes.set_ylim(centre[1] - half, centre[1] + half)
-    axes.set_aspect("equal")
+    set_extent(axes, extent_of(centre, half))
 
 
 def _name_axes(axes: Axes, context: FigureContext) -> None:
@@ -103,11 +101,8 @@ def class_mark(context: FigureContext, label: int) -> tuple[str, str]:
 
 def draw_class_legend(sheet: Sheet, context: FigureContext, left: float, y: np.ndarray) -> None:
     """At most 25 classes with their numbers of examples. y (n,): the class of each example."""
-    labels = [int(label) for label in np.unique(y)][:25]
-    if not labels:
-        return
     handles = []
-    for label in labels:
+    for label in np.unique(y)[:25].tolist():
         color, marker = class_mark(context, label)
         name = context.class_name(label)
         if name == glyph(context, label):
@@ -121,11 +116,7 @@ def draw_class_legend(sheet: Sheet, context: FigureContext, left: float, y: np.n
         handles=handles,
         loc="upper left",
         borderaxespad=0,
-        handletextpad=0.4,
-        labelspacing=0.75,
-        fontsize=8.5,
         title="class (examples)",
-        title_fontsize=8,
         alignment="left",
     )
     for text in legend.get_texts():

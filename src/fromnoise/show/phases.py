@@ -65,7 +65,7 @@ def _set_axes(axes: Axes, steps: int, height: float) -> None:
     axes.set_xlim(0, steps)
     axes.set_ylim(height, 0)
     axes.set_yticks([])
-    axes.tick_params(labelsize=7, pad=2)
+    axes.tick_params(pad=2)
     axes.xaxis.set_major_locator(MaxNLocator(8, integer=True, steps=[1, 2, 5, 10]))
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
     axes.spines["left"].set_visible(False)

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ..core.capabilities import Predicts
 from ..probability.symbols import TALL, WIDE, Blocks
-from .context import FigureContext
+from .context import FigureContext, in_blocks
 
 OPEN = (186, 202, 230)  # colour of pixels that are not drawn yet; grey would be a pixel value
 AT_ONCE = 2**24  # log-probabilities in memory
@@ -40,21 +40,22 @@ def places(model: Predicts, shape: tuple[int, int, int]) -> np.ndarray:
 
 @torch.no_grad()
 def pixel_surprise(
-    model: Predicts, x: Tensor, y: Tensor | None, shape: tuple[int, int, int]
+    model: Predicts, x: Tensor, y: Tensor | None, shape: tuple[int, ...]
 ) -> np.ndarray:
     """-log2 p of each pixel given those before it, (B, H, W) bits; their sum is the image's."""
     C, H, W = shape
+    blocks = getattr(model, "symbols", None)
     rows = max(1, AT_ONCE // (model.length * model.vocabulary))
-    parts = []
-    for i in range(0, len(x), rows):
-        s = model.to_symbols(x[i : i + rows])
-        log_p = model.log_probs(s, None if y is None else y[i : i + rows])  # (b, T, V)
-        if has_blocks(model):
-            within = model.symbols.by_pixel(log_p, s).view(-1, H // TALL, W // WIDE, TALL, WIDE)
-            parts.append(within.transpose(2, 3).reshape(-1, H, W))
-        else:
-            parts.append(log_p.gather(2, s[:, :, None]).view(-1, H, W, C).sum(3))
-    return -torch.cat(parts).cpu().double().numpy() / math.log(2)
+
+    def log_p_of_pixels(x: Tensor, y: Tensor | None) -> Tensor:
+        s = model.to_symbols(x)
+        log_p = model.log_probs(s, y)  # (b, T, V)
+        if not isinstance(blocks, Blocks):
+            return log_p.gather(2, s[:, :, None]).view(-1, H, W, C).sum(3)
+        within = blocks.by_pixel(log_p, s).view(-1, H // TALL, W // WIDE, TALL, WIDE)
+        return within.transpose(2, 3).reshape(-1, H, W)
+
+    return -in_blocks(log_p_of_pixels, x, y, rows).cpu().double().numpy() / math.log(2)
 
 
 def blanked(images: np.ndarray, open: np.ndarray) -> np.ndarray:

@@ -3,25 +3,13 @@
 from collections.abc import Sequence
 
 from ..core.capabilities import Encodes, Predicts, has
-from ..core.errors import UsageError
 from ..families import short_name
 from ..runs.load import LoadedRun
 from .context import FigureContext
 from .style import plain
 
 
-def contexts_of(
-    runs: Sequence[LoadedRun], seed: int, split: str, dims=(0, 1), command: str = ""
-) -> list[FigureContext]:
-    """One context for each model. Raises UsageError unless all were trained on the same data."""
-    if len({run.dataset.digest for run in runs}) != 1:
-        data = ", ".join(f"{run.run.name} has {run.dataset.name}" for run in runs)
-        raise UsageError(f"a figure of several models needs the same data: {data}")
-    runs[0].dataset.split(split)
-    return [FigureContext(run, seed, split, tuple(dims), command) for run in runs]
-
-
-def caption_of(contexts: list[FigureContext], name: str) -> list[str]:
+def caption_of(contexts: Sequence[FigureContext], name: str) -> list[str]:
     """Like FigureContext.caption, for several runs."""
     first = contexts[0]
     runs = ", ".join(f"{plain(c.loaded.run.name, 60)} ({c.trained})" for c in contexts)

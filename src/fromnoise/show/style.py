@@ -9,6 +9,7 @@ import io
 import textwrap
 import threading
 import warnings
+from collections.abc import Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -55,7 +56,11 @@ SETTINGS = {
     "axes.spines.right": False,
     "grid.color": FAINT,
     "grid.linewidth": 0.7,
-    "axes.titlesize": 9.5,
+    "axes.titlesize": 9,
+    "axes.labelsize": 8,
+    "xtick.labelsize": 7.5,
+    "ytick.labelsize": 7.5,
+    "legend.fontsize": 7.5,
     "axes.titlelocation": "left",
     "axes.titleweight": "bold",
     "axes.axisbelow": True,
@@ -110,18 +115,23 @@ class Sheet:
         self.title = title
         self.note = note
         self.caption = caption
+        titles = textwrap.wrap(title, int(width / 10.4))
         notes = textwrap.wrap(note, int(width / 6.6))
         lines = []
         for text in caption:
             lines += textwrap.wrap(text, int(width / 6.15), subsequent_indent="    ")
         self.left = MARGIN
-        self.top = MARGIN + 20 + 15 * len(notes) + 10
+        self.top = MARGIN + 20 * len(titles) + 15 * len(notes) + 10
         self.width = width + 2 * MARGIN
         self.height = self.top + height + 16 + 12 * len(lines) + 14
         self.figure = Figure(figsize=(self.width / 100, self.height / 100), dpi=100)
-        self.add_text(0, MARGIN - self.top + 2, title, size=12, weight="bold")
-        for i, line in enumerate(notes):
-            self.add_text(0, MARGIN - self.top + 22 + 15 * i, line, color=SOFT)
+        top = MARGIN - self.top + 2
+        for line in titles:
+            self.add_text(0, top, line, size=12, weight="bold")
+            top += 20
+        for line in notes:
+            self.add_text(0, top, line, color=SOFT)
+            top += 15
         small = {"size": 7, "color": CAPTION, "family": "DejaVu Sans Mono"}
         for i, line in enumerate(lines):
             self.add_text(0, height + 18 + 12 * i, line, **small)
@@ -134,6 +144,19 @@ class Sheet:
             (left / self.width, bottom / self.height, width / self.width, height / self.height)
         )
 
+    def add_panels(
+        self, n: int, columns: int, width: float, height: float, gap: tuple[float, float], *corner
+    ) -> list[Axes]:
+        """n axes in rows of ``columns``. gap: between them, across and down; corner: left, top."""
+        left, top = corner
+        panels = []
+        for i in range(n):
+            across = left + i % columns * (width + gap[0])
+            panels.append(
+                self.add_axes(across, top + i // columns * (height + gap[1]), width, height)
+            )
+        return panels
+
     def add_text(
         self, left: float, top: float, text: str, size: float = 8.5, color: str = INK, **more
     ) -> None:
@@ -141,6 +164,16 @@ class Sheet:
         y = 1 - (self.top + top) / self.height
         options = {"ha": "left", "va": "top"} | more
         self.figure.text(x, y, text, fontsize=size, color=color, parse_math=False, **options)
+
+    def add_head(self, left: float, top: float, text: str, color: str = INK) -> None:
+        self.add_text(left, top, text, size=9, color=color, weight="bold")
+
+    def add_legend(self, left: float, top: float, entries: Sequence[tuple[str, str, str]]) -> None:
+        """Signs with their colours and names, side by side."""
+        for sign, color, name in entries:
+            self.add_text(left, top, sign, color=color)
+            self.add_text(left + 14, top, name, size=8)
+            left += 44 + 6.1 * len(name)
 
     def add_image(
         self, image: np.ndarray, left: float, top: float, width: float, height: float
@@ -151,8 +184,9 @@ class Sheet:
         show_image(axes, image)
         return axes
 
-    def finish(self, numbers: dict, alt: str) -> Drawing:
-        return Drawing(self.figure, self.title, numbers, alt, "\n".join(self.caption))
+    def finish(self, numbers: dict, alt: str, **more: bytes) -> Drawing:
+        """more: further files by their ending."""
+        return Drawing(self.figure, self.title, numbers, alt, "\n".join(self.caption), more)
 
 
 def show_image(axes: Axes, image: np.ndarray, extent=None, **more) -> None:

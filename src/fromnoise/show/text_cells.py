@@ -8,6 +8,7 @@ import codecs
 import math
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -17,7 +18,7 @@ from ..core.capabilities import Predicts
 from ..data.codecs.tokenizer import Tokenizer
 from ..inference.text_scoring import score
 from .context import FigureContext
-from .style import INK, WIDTH, Sheet, plain
+from .style import INK, SOFT, WIDTH, Sheet, plain
 
 PITCH = 8.0  # width of a cell, pixels
 LINE = 18  # height of a cell, pixels
@@ -79,6 +80,30 @@ def draw_text(
     return top + len(rows) * LINE
 
 
+@dataclass
+class TextBlock:
+    """A text over colours, see ``draw_text``, below a head and a note."""
+
+    head: str
+    text: str
+    rows: list[range]
+    colours: np.ndarray
+    note: str = ""
+
+
+def sheet_of_texts(
+    title: str, note: str, caption: list[str], blocks: Sequence[TextBlock], top: float = 0
+) -> Sheet:
+    """Texts under each other. top: free pixels above them."""
+    height = top + sum(len(block.rows) * LINE + 36 for block in blocks) - 14
+    sheet = Sheet(title, note, caption, height)
+    for block in blocks:
+        sheet.add_head(0, top, block.head)
+        sheet.add_text(118, top + 0.5, block.note, color=SOFT)
+        top = draw_text(sheet, block.text, block.rows, 0, top + 20, block.colours) + 16
+    return sheet
+
+
 def characters(tokenizer: Tokenizer, symbols, bits) -> tuple[str, np.ndarray]:
     """Symbols and the bits of each -> their text and the bits of each character, of the same sum.
 
@@ -129,7 +154,7 @@ def passage(context: FigureContext, n: int) -> range:
     They begin at the beginning of a line if one is near.
     """
     x = held_out_tokens(context)
-    tokenizer = context.dataset.tokenizer
+    tokenizer = context.tokenizer
     before = min(context.model.length - 1, len(x) // 2)
     n = min(n, len(x) - before)
     choices = len(x) - before - n + 1

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from ..core.errors import StorageError, UsageError
 from ..data.dataset import Dataset
-from ..evaluate.known_defects import measure_defects
+from ..evaluate.known_defects import Defects, measure_defects
 from ..evaluate.protocol import has_value
 from ..evaluate.quality import FEWEST
 from ..evaluate.quality_reference import QualityReference
@@ -20,6 +20,9 @@ from ..evaluate.report import (
 from ..evaluate.text_reference import TextReference
 from ..runs.load import LoadedRun
 from ..runs.records.report import read_report
+from ..show.page import gallery
+from ..show.page.page import write_page
+from ..show.side_by_side import titles_of
 from ..training.launch import command_line
 
 
@@ -38,53 +41,38 @@ def compare(
     evaluator_digest: str | None = None,
     beside: Sequence = (),
 ) -> tuple[Path, list[dict]]:
-    """Writes the page ``out`` and returns it with the reports.
-
-    A run whose report.json is of the same protocol is not measured again.
+    """Writes the page ``out`` and returns it with the reports; see ``measured`` for the settings.
 
     titles    of the models; head: title and introduction of the page
-    commands  that make the runs again
-    figures   the folder that figures are drawn into [beside the page]
-    beside    models of other data, in sections of their own (``show.page.DataSection``)
-
+    commands  that make the runs again; figures: the folder that figures are drawn into
+    beside    models of other data (``show.page.DataSection``)
     Raises UsageError (runs of different data), DataError, StorageError.
     """
-    from ..show.page.gallery import page_figures
-    from ..show.page.page import write_page
-
     check_comparable(runs, out)
-    dataset = runs[0].dataset
-    reports, quality_reference = measured(
-        runs, samples, evaluator, seed, say, titles, evaluator_digest
-    )
-    known_defects = measure_zoo(dataset, quality_reference, say) if zoo else None
+    settings = (samples, evaluator, seed, say, titles, evaluator_digest)
+    reports, quality_reference = measured(runs, *settings)
+    known_defects = measure_zoo(runs[0].dataset, quality_reference, say) if zoo else None
     say("figures")
-    named = [report["title"] for report in reports]
-    drawn = page_figures(
+    drawn = gallery.page_figures(
         runs,
         figures or out.parent / f"{out.stem}-figures",
-        named,
+        [report["title"] for report in reports],
         seed=seed,
         command=command_line(),
         reports=reports,
         quality_reference=quality_reference,
     )
-    title, intro = head or (
-        f"{len(runs)} model{'s' if len(runs) > 1 else ''} of {Path(dataset.name).name}",
-        sizes(dataset),
-    )
-    page = write_page(
-        out,
-        title,
-        intro,
-        list(runs),
-        reports,
-        drawn,
-        list(commands) or [r.run.record.command for r in runs],
-        known_defects,
-        beside,
-    )
-    return page, reports
+    title, intro = head or default_head(runs)
+    commands = list(commands) or [r.run.record.command for r in runs]
+    write_page(out, title, intro, list(runs), reports, drawn, commands, known_defects, beside)
+    return out, reports
+
+
+def default_head(runs: Sequence[LoadedRun]) -> tuple[str, str]:
+    """Title and introduction of a page."""
+    dataset = runs[0].dataset
+    count = f"{len(runs)} model{'s' if len(runs) > 1 else ''}"
+    return f"{count} of {Path(dataset.name).name}", sizes(dataset)
 
 
 def check_comparable(runs: Sequence[LoadedRun], out: Path) -> None:
@@ -109,7 +97,7 @@ def measure_zoo(
     dataset: Dataset,
     quality_reference: QualityReference | TextReference,
     say: Callable[[str], None],
-) -> list | None:
+) -> Defects | None:
     """Metrics of the "zoo": models with a known defect each. None for text and for few data."""
     if isinstance(quality_reference, TextReference):
         return None
@@ -137,8 +125,6 @@ def measured(
 
     A run is measured if it has no report with these settings.
     """
-    from ..show.side_by_side import titles_of
-
     yardsticks: dict[str, QualityReference | TextReference] = {}
     reports = []
     for i, loaded in enumerate(runs):

@@ -11,6 +11,8 @@ from ..evaluate.summary import summary
 from ..runs.directory import Run
 from ..runs.load import LoadedRun, load_run
 from ..runs.paths import next_folder
+from ..show.page import gallery
+from ..show.page.page import DataSection
 from ..training.budget import format_plan, read_plan
 from ..training.launch import command_line, start_run
 from ..training.plan import Plan, make_plan
@@ -93,20 +95,7 @@ def tour(
     """
     if out.exists() and not out.is_dir():
         raise UsageError(f"--out {out} is a file: name a folder")
-    plans = plan_models(MODELS, data, seconds, seed)
-    for note in plans["pca"].dataset.notes:
-        say(f"data: {note}")
-    if plans["autoregressive"].dataset.spec.dims > MAX_PIXELS:
-        say(
-            f"without the auto-regressive model: sampling more than {MAX_PIXELS} pixels one by one "
-            "takes long"
-        )
-        del plans["autoregressive"]
-    try:
-        text_plans = plan_models(TEXT_MODELS, TEXT, seconds, seed)
-    except DataError as error:
-        say(f"without text: {error}")
-        text_plans = {}
+    plans, text_plans = _plan_tour(data, seconds, seed, say)
     keep_earlier_tour(out, say)
     models = [model for model in MODELS if model.name in plans]
     text_models = [model for model in TEXT_MODELS if model.name in text_plans]
@@ -131,6 +120,26 @@ def tour(
         say_lines(say, "", f"{TEXT}, text", summary(section.reports))
         reports = reports + section.reports
     return page, reports
+
+
+def _plan_tour(
+    data: str, seconds: int, seed: int, say: Callable[[str], None]
+) -> tuple[dict[str, Plan | dict], dict[str, Plan | dict]]:
+    """Plans of the models of the data, and of those of text, which need the text to be there."""
+    plans = plan_models(MODELS, data, seconds, seed)
+    for note in plans["pca"].dataset.notes:
+        say(f"data: {note}")
+    if plans["autoregressive"].dataset.spec.dims > MAX_PIXELS:
+        say(
+            f"without the auto-regressive model: sampling more than {MAX_PIXELS} pixels one by one "
+            "takes long"
+        )
+        del plans["autoregressive"]
+    try:
+        return plans, plan_models(TEXT_MODELS, TEXT, seconds, seed)
+    except DataError as error:
+        say(f"without text: {error}")
+        return plans, {}
 
 
 def say_lines(say: Callable[[str], None], *texts: str) -> None:
@@ -210,11 +219,8 @@ def exact_command(model: TourModel, run: Run, data: str, out: Path) -> str:
 
 def text_section(
     runs: list[LoadedRun], seconds: int, seed: int, out: Path, say: Callable[[str], None]
-):
+) -> DataSection:
     """The section of the page about the models of text, with figures of the last one."""
-    from ..show.page.gallery import page_figures
-    from ..show.page.page import DataSection
-
     titles = [model.title for model in TEXT_MODELS]
     reports, _ = measured(runs, seed=seed, say=say, titles=titles)
     intro = (
@@ -223,7 +229,7 @@ def text_section(
         "before it. One counts; the other is a network, trained for about "
         f"{seconds} seconds. Counts are hard to beat in so little time."
     )
-    drawn = page_figures(
+    drawn = gallery.page_figures(
         runs[-1:], out / "figures" / "text", titles[-1:], seed=seed, command=command_line()
     )
     return DataSection("text", "Text", intro, runs, reports, drawn)

@@ -10,7 +10,7 @@ from ..colormap import draw_scale, tint
 from ..conditions import is_text
 from ..context import FigureContext
 from ..figure import Figure
-from ..style import INK, WIDTH, Drawing, Sheet, plain
+from ..style import INK, WIDTH, Drawing, Sheet
 from ..text_cells import FONT, symbol_name
 from .window import COUNTED, counted_in_words
 
@@ -23,11 +23,10 @@ def pairs_counted(tokens: np.ndarray, shown: np.ndarray, vocabulary: int) -> np.
     row = np.full(vocabulary, -1)
     row[shown] = np.arange(len(shown))
     before = row[tokens[:-1]]
-    after = tokens[1:].astype(np.int64)
     is_shown = before >= 0
-    pairs = before[is_shown] * vocabulary + after[is_shown]
-    counts = np.bincount(pairs, minlength=len(shown) * vocabulary)
-    return counts.reshape(len(shown), vocabulary)
+    counts = np.zeros((len(shown), vocabulary), np.int64)
+    np.add.at(counts, (before[is_shown], tokens[1:][is_shown]), 1)
+    return counts
 
 
 def divergence(counts: np.ndarray, log_q: np.ndarray) -> np.ndarray:
@@ -40,7 +39,7 @@ def divergence(counts: np.ndarray, log_q: np.ndarray) -> np.ndarray:
 @torch.no_grad()
 def draw_bigrams(context: FigureContext) -> Drawing:
     """log p(next | symbol) as a matrix, learned and counted."""
-    tokenizer = context.dataset.tokenizer
+    tokenizer = context.tokenizer
     training = np.asarray(context.dataset.split("train").x[:COUNTED])
     frequency = np.bincount(training[:-1], minlength=tokenizer.vocabulary)
     count = min(SHOWN, int((frequency > 0).sum()))
@@ -55,7 +54,7 @@ def draw_bigrams(context: FigureContext) -> Drawing:
     is_long = max(map(len, names)) > 1
     label = min(64, 6 + 5.0 * max(map(len, names))) if is_long else 20
     side = WIDTH / 2 - label - 12
-    title = f"Pairs of symbols: learned by {plain(context.loaded.run.name)}, and counted"
+    title = f"Pairs of symbols: learned by {context.name}, and counted"
     note = _note(context, frequency, shown, len(training), mean)
     sheet = Sheet(title, note, context.caption("bigrams"), 36 + side + label)
     draw_scale(sheet, WIDTH - 12, 0, "p(next | symbol)", MARKS)
@@ -64,7 +63,7 @@ def draw_bigrams(context: FigureContext) -> Drawing:
     tables = {"learned": learned[:, shown] / math.log(10), "counted": counted}
     for i, (name, table) in enumerate(tables.items()):
         axes = sheet.add_axes(label + i * (WIDTH / 2 + 6), 36, side, side)
-        axes.set_title(name, fontsize=9.5)
+        axes.set_title(name)
         _draw_table(axes, table, names, min(8.5, 0.68 * side / count), is_long)
     numbers = {"symbols": names, "kl": kl, "mean_kl": mean} | tables
     numbers |= {"unit": "log10 p", "counted_symbols": len(training)}
@@ -106,6 +105,6 @@ FIGURE = Figure(
     name="bigrams",
     about="p(next symbol | symbol), learned and counted",
     group="symbols",
-    why_not=is_text,
+    needs=(is_text,),
     draw=draw_bigrams,
 )

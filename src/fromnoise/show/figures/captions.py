@@ -10,13 +10,14 @@ from ...inference import sample
 from ...measures.attributes import ATTRIBUTES, check
 from ..context import FigureContext
 from ..figure import Figure
-from ..image_rows import GAP, block_cell
-from ..style import ACCENT, REFUSED, SOFT, WIDTH, Drawing, Sheet, plain
+from ..image_rows import ImageRow, sheet_of_rows
+from ..style import Drawing
 
 COLUMNS = 8
 ROWS = 2  # of each split
 LINES = 6  # of text below an image
-BELOW = 12 * LINES + 8  # pixels
+BELOW = 12 * LINES  # pixels
+WRAP = 17  # characters of a line
 
 
 def why_not(context: FigureContext) -> str:
@@ -28,43 +29,34 @@ def why_not(context: FigureContext) -> str:
 def draw_captions(context: FigureContext) -> Drawing:
     """Samples for the first captions of the test split and of the split of unseen combinations."""
     n = COLUMNS * ROWS
-    cell = block_cell(context.spec, COLUMNS, WIDTH)
-    height = cell + BELOW
     numbers = {}
     note = (
         f"Samples for the first {n} captions of each split. Below an image: its caption, and "
         "whether the shapes detected in it are exactly those of the caption, or what is wrong."
     )
-    title = f"Samples of {plain(context.loaded.run.name)} for captions"
-    sheet = Sheet(title, note, context.caption("captions"), 2 * (ROWS * height + 24))
-    top = 0.0
+    rows = []
     for split, name in SPLITS.items():
         images, captions, verdicts = sample_and_check(context, split, n)
         right = sum(verdict["correct"] for verdict in verdicts)
+        texts = [_in_words(*pair) for pair in zip(captions, verdicts)]
         head = f"{name} combinations of colour and shape: {right} of {n} fully correct"
-        sheet.add_text(0, top, head, size=9, weight="bold")
-        top += 20
-        for i, (image, caption, verdict) in enumerate(zip(images, captions, verdicts)):
-            left = i % COLUMNS * (cell + GAP)
-            above = top + i // COLUMNS * height
-            sheet.add_image(image, left, above, cell, cell)
-            _draw_caption(sheet, caption, verdict, left, above + cell + 4, int(cell / 5.7))
-        top += ROWS * height + 4
+        for start in range(0, n, COLUMNS):
+            part = slice(start, start + COLUMNS)
+            row = ImageRow("", images[part], labels=texts[part], head=head, gap=BELOW)
+            rows.append(row)
+            head = ""
         numbers[name] = {"captions": captions, "verdicts": verdicts, "correct": right, "n": n}
+    title = f"Samples of {context.name} for captions"
+    sheet = sheet_of_rows(title, note, context.caption("captions"), rows, label=0, most=100)
     counts = ", ".join(f"{row['correct']} of {n} {name} ones" for name, row in numbers.items())
     alt = f"Samples for captions, with the caption below each; fully correct are {counts}."
     return sheet.finish(numbers, alt)
 
 
-def _draw_caption(
-    sheet: Sheet, caption: str, verdict: dict, left: float, top: float, width: int
-) -> None:
-    """The caption, then the verdict, in lines of ``width`` characters."""
-    color = ACCENT if verdict["correct"] else REFUSED
-    lines = [(line, SOFT) for line in textwrap.wrap(caption, width)]
-    lines += [(line, color) for line in textwrap.wrap(_verdict_in_words(verdict), width)]
-    for i, (line, line_color) in enumerate(lines[:LINES]):
-        sheet.add_text(left, top + 12 * i, line, size=7.5, color=line_color)
+def _in_words(caption: str, verdict: dict) -> str:
+    """The caption, and below it the verdict."""
+    lines = textwrap.wrap(caption, WRAP) + textwrap.wrap(_verdict_in_words(verdict), WRAP)
+    return "\n".join(lines[:LINES])
 
 
 def _verdict_in_words(verdict: dict) -> str:
@@ -89,6 +81,6 @@ FIGURE = Figure(
     name="captions",
     about="samples for seen and unseen captions, and whether they show what these say",
     group="samples",
-    why_not=why_not,
+    needs=(why_not,),
     draw=draw_captions,
 )

@@ -1,14 +1,16 @@
 """Upper halves of images, several completions of each, and the truth."""
 
+from itertools import combinations
+
 import numpy as np
 import torch
 
-from ..conditions import all_of, completes, is_image
+from ..conditions import completes, is_image
 from ..context import FigureContext
-from ..figure import Figure, Section, always
-from ..image_rows import draw_rows, image_cell, row_height
+from ..figure import Figure, Section, available
+from ..image_rows import ImageRow, sheet_of_rows
 from ..pixel_symbols import blanked
-from ..style import Drawing, Sheet, plain
+from ..style import Drawing
 
 
 @torch.no_grad()
@@ -20,7 +22,7 @@ def draw_completions(context: FigureContext, n: int = 10, draws: int = 6) -> Dra
     given = max(1, spec.shape[1] // 4 * 2)  # even: a block of two rows is given as a whole
     samples = _complete(context, batch, given, draws)
     to_truth = float(np.mean([_difference(one, batch.x, given) for one in samples]))
-    to_each_other = _mean_pairwise_difference(samples, given)
+    to_each_other = float(np.mean([_difference(a, b, given) for a, b in combinations(samples, 2)]))
     measure = "pixels that differ" if spec.levels == 2 else "mean difference of pixels in [0, 1]"
     note = (
         f"The upper {given} of {spec.shape[1]} rows of the first {n} {context.split} images are "
@@ -30,15 +32,13 @@ def draw_completions(context: FigureContext, n: int = 10, draws: int = 6) -> Dra
     )
     if context.conditional:
         note += " The class is given too."
-    cell = image_cell(spec, n)
-    height = (2 + draws) * row_height(spec, cell) + 12
-    title = f"Completions by {plain(context.loaded.run.name)}"
-    sheet = Sheet(title, note, context.caption("completions"), height)
+    title = f"Completions by {context.name}"
     open = np.arange(spec.shape[1])[:, None] >= given + np.zeros((1, spec.shape[2]))
     true = context.pixels(batch.x)
-    top = draw_rows(sheet, [("given", "", blanked(true, open)), ("true", "", true)], cell)
-    rows = [(f"draw {i}", "", context.pixels(one)) for i, one in enumerate(samples, 1)]
-    draw_rows(sheet, rows, cell, top + 12)
+    rows = [ImageRow("given", blanked(true, open)), ImageRow("true", true, gap=12)]
+    for i, completed in enumerate(samples, 1):
+        rows.append(ImageRow(f"draw {i}", context.pixels(completed)))
+    sheet = sheet_of_rows(title, note, context.caption("completions"), rows)
     numbers = {
         "rows": list(range(n)),
         "given": given,
@@ -57,9 +57,8 @@ def _complete(context: FigureContext, batch, given: int, draws: int) -> torch.Te
     mask[:, :, :given] = True
     y = batch.y[torch.arange(n).repeat(draws)] if context.conditional else None
     rng = context.rng("completions").per_row(range(n * draws))
-    options = context.loaded.family.Options()
     x = batch.x.repeat(draws, 1, 1, 1)
-    completed = context.model.complete(x, mask.repeat(draws, 1, 1, 1), y, options, rng)
+    completed = context.model.complete(x, mask.repeat(draws, 1, 1, 1), y, context.options, rng)
     return completed.view(draws, n, *context.spec.shape)
 
 
@@ -68,20 +67,12 @@ def _difference(a: torch.Tensor, b: torch.Tensor, given: int) -> float:
     return float(((a - b) / 2)[..., given:, :].abs().mean())
 
 
-def _mean_pairwise_difference(samples: torch.Tensor, given: int) -> float:
-    differences = []
-    for i in range(len(samples)):
-        for j in range(i):
-            differences.append(_difference(samples[i], samples[j], given))
-    return float(np.mean(differences))
-
-
 FIGURE = Figure(
     name="completions",
     about="upper halves of images, several completions, the truth",
     group="symbols",
-    why_not=all_of(is_image, completes),
+    needs=(is_image, completes),
     draw=draw_completions,
-    on_page=always,
+    on_page=available,
     section=Section("Completions", "Upper halves of held-out images, and several completions.", 90),
 )

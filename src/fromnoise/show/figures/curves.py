@@ -4,7 +4,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import LogFormatterSciNotation, LogLocator, MaxNLocator, ScalarFormatter
 
 from ..context import FigureContext
-from ..figure import Figure, Section, always
+from ..figure import Figure, Section, available
 from ..phases import PHASE_COLOURS, draw_phases, strip_height, turns_of
 from ..series import best_of, series
 from ..style import ACCENT, INK, MODEL, PAPER, REFUSED, SOFT, WIDTH, Drawing, Sheet, halo, plain
@@ -45,10 +45,8 @@ def draw_curves(context: FigureContext) -> Drawing:
     _draw_legend(sheet, panels, best, rollbacks)
     if len(phases) > 1:
         draw_phases(sheet, 24, phases, events, best[0], rollbacks)
-    for i, (panel, lines) in enumerate(panels.items()):
-        left = 44 + i % columns * (width + 56)
-        top = above + 8 + i // columns * (HEIGHT + 62)
-        axes = sheet.add_axes(left, top, width, HEIGHT)
+    all_axes = sheet.add_panels(len(panels), columns, width, HEIGHT, (56, 62), 44, above + 8)
+    for axes, (panel, lines) in zip(all_axes, panels.items()):
         _draw_panel(axes, panel, lines)
         _mark_events(axes, lines, best, rollbacks)
     names = ", ".join(panels)
@@ -101,11 +99,7 @@ def _draw_legend(
     if rollbacks:
         times = f"{len(rollbacks)} time{'s' * (len(rollbacks) > 1)}"
         entries.append(("✕", REFUSED, f"rolled back {times}"))
-    left = 44.0
-    for sign, color, name in entries:
-        sheet.add_text(left, 0, sign, color=color, size=8)
-        sheet.add_text(left + 13, 0, name)
-        left += 44 + 6.1 * len(name)
+    sheet.add_legend(44, 0, entries)
 
 
 def _mark_events(axes: Axes, lines: dict, best: tuple[int, float], rollbacks: list[dict]) -> None:
@@ -128,15 +122,15 @@ def _draw_panel(axes: Axes, panel: str, lines: dict[str, tuple[list, list]]) -> 
         axes.yaxis.set_major_locator(LogLocator(numticks=6))
         axes.yaxis.set_major_formatter(LogFormatterSciNotation())
         panel += " (log axis)"
-    axes.set_title(plain(panel, 40), fontsize=9, parse_math=False)
-    axes.set_xlabel("step", fontsize=8, labelpad=1)
+    axes.set_title(plain(panel, 40), parse_math=False)
+    axes.set_xlabel("step", labelpad=1)
     axes.xaxis.set_major_locator(MaxNLocator(4, integer=True, steps=[1, 2, 5, 10]))
     axes.xaxis.set_major_formatter(ScalarFormatter())
     axes.set_xlim(0, None)
     axes.margins(y=0.1)
     axes.grid(True)
     if not {"train", "held out"} & set(lines):
-        axes.legend(fontsize=7.5, loc="best", borderaxespad=0.1, handlelength=1.4)
+        axes.legend(loc="best", borderaxespad=0.1, handlelength=1.4)
 
 
 def _draw_line(axes: Axes, line: str, steps: list, values: list, default_color: str) -> None:
@@ -173,8 +167,8 @@ FIGURE = Figure(
     name="curves",
     about="loss terms and validation metric over the steps, which phase trains when",
     group="training",
-    why_not=why_not,
+    needs=(why_not,),
     draw=draw_curves,
-    on_page=always,
+    on_page=available,
     section=Section("Learning curves", "", place=180, is_small=True),
 )

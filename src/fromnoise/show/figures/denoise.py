@@ -8,11 +8,11 @@ import torch
 from ...core.capabilities import Corrupts, Reconstructs, has
 from ...core.errors import UsageError
 from ...runs.load import LoadedRun
-from ..conditions import all_of, is_image, reconstructs
+from ..conditions import is_image, reconstructs
 from ..context import FigureContext
-from ..figure import Figure, Section, always
-from ..image_rows import draw_rows, image_cell, row_height, squared_error
-from ..style import Drawing, Sheet, plain
+from ..figure import Figure, Section, available
+from ..image_rows import ImageRow, sheet_of_rows, squared_error
+from ..style import Drawing, plain
 
 NAMES = {
     "gaussian": "Gaussian noise, σ",
@@ -56,23 +56,23 @@ def draw_denoise(context: FigureContext, n: int = 10) -> Drawing:
         other_level(config.corruption, trained): "not used in training",
     }
     total = min(MEASURED, len(context.dataset.split(context.split)))
-    cell = image_cell(context.spec, n)
-    height = 2 * ((2 + len(models)) * row_height(context.spec, cell) + 36) - 22
-    sheet = Sheet("Denoising", _note(context, n, total), context.caption("denoise"), height)
     name = NAMES.get(config.corruption, config.corruption)
-    top = 0.0
+    rows = []
     numbers = []
     for level, meaning in levels.items():
         images, errors = _denoise(context, models, level, total, n)
         decibels = {key: psnr(value) for key, value in errors.items()}
-        sheet.add_text(0, top, f"{name} = {level:g}: {meaning}", size=9, weight="bold")
-        rows = []
+        head = f"{name} = {level:g}: {meaning}"
         for key, pixels in images.items():
-            rows.append((key, f"{decibels[key]:.1f} dB" if key in decibels else "", pixels))
-        top = draw_rows(sheet, rows, cell, top + 20) + 16
+            number = f"{decibels[key]:.1f} dB" if key in decibels else ""
+            rows.append(ImageRow(key, pixels, number, head=head))
+            head = ""
+        rows[-1].gap = 16
         is_trained = level == trained
         row = {"level": level, "trained": is_trained, "psnr": decibels, "mse": errors}
         numbers.append(row)
+    note = _note(context, n, total)
+    sheet = sheet_of_rows("Denoising", note, context.caption("denoise"), rows)
     gains = []
     for row in numbers:
         gain = row["psnr"]["denoiser"] - row["psnr"]["noisy"]
@@ -144,9 +144,9 @@ FIGURE = Figure(
     name="denoise",
     about="noisy, denoised, clean, at the level of training and another one",
     group="reconstruction",
-    why_not=all_of(is_image, reconstructs, why_not),
+    needs=(is_image, reconstructs, why_not),
     draw=draw_denoise,
-    on_page=always,
+    on_page=available,
     choose_other=choose_plain_model,
     section=Section("Denoising", "The input of each model is the noisy row.", place=120),
 )

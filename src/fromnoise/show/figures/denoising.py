@@ -6,13 +6,11 @@ import torch
 from ...core.capabilities import Moment
 from ...core.rng import Rng
 from ...inference import sample
-from ..conditions import all_of, is_image, traces
+from ..conditions import is_image, traces
 from ..context import FigureContext
-from ..figure import Figure, Section, always
-from ..image_rows import draw_rows, image_cell, label_columns, row_height
-from ..style import SOFT, Drawing, Sheet, plain
-
-LEFT = 76  # pixels left of image rows
+from ..figure import Figure, Section, available
+from ..image_rows import ImageRow, sheet_of_rows
+from ..style import Drawing
 
 
 def format_level(level: float) -> str:
@@ -24,7 +22,7 @@ def trace_samples(context: FigureContext) -> list[Moment]:
     """The states of the first samples of the seed on their way from noise."""
     n = sample.BLOCK
     rng = Rng(context.seed, ("sample",), device=context.loaded.device).per_row(range(n))
-    return context.model.trace(n, context.labels(n), context.loaded.family.Options(), rng)
+    return context.model.trace(n, context.labels(n), context.options, rng)
 
 
 @torch.no_grad()
@@ -35,27 +33,22 @@ def draw_denoising(context: FigureContext, shown: int = 4, most: int = 12) -> Dr
     steps = np.linspace(0, len(moments) - 1, min(most, len(moments)))
     steps = np.unique(steps.round().astype(int))
     chosen = [moments[i] for i in steps]
-    cell = image_cell(context.spec, len(chosen), label=LEFT, most=64)
     note = (
         f"The first {shown} samples of this seed on their way from noise, in {len(moments) - 1} "
         "steps. Above: the state x, scaled to constant contrast. Below: the prediction of the "
         "image at that state, which the next step moves towards. Coarse structure appears first, "
         "details last."
     )
-    title = f"From noise to samples of {plain(context.loaded.run.name)}"
-    height = 32 + shown * (2 * row_height(context.spec, cell) + 8) - 8
-    sheet = Sheet(title, note, context.caption("denoising"), height)
-    label_columns(sheet, [str(step) for step in steps], cell, LEFT, 0)
-    label_columns(sheet, [format_level(moment.level) for moment in chosen], cell, LEFT, 13)
-    sheet.add_text(LEFT - 10, 0, "steps", size=7.5, color=SOFT, ha="right")
-    sheet.add_text(LEFT - 10, 13, "noise", size=7.5, color=SOFT, ha="right")
+    title = f"From noise to samples of {context.name}"
     x = np.stack([context.pixels(m.x[:shown].clamp(-1, 1)) for m in chosen])
     x_hat = np.stack([context.pixels(m.x_hat[:shown].clamp(-1, 1)) for m in chosen])
-    top = 30.0
+    rows = []
     for i in range(shown):
         name = "x" if y is None or y.ndim > 1 else context.class_name(int(y[i]))
-        rows = [(name, "", x[:, i]), ("prediction", "", x_hat[:, i])]
-        top = draw_rows(sheet, rows, cell, top, label=LEFT) + 8
+        rows += [ImageRow(name, x[:, i]), ImageRow("prediction", x_hat[:, i], gap=8)]
+    labels = [f"{step}\n{format_level(m.level)}" for step, m in zip(steps, chosen)]
+    caption = context.caption("denoising")
+    sheet = sheet_of_rows(title, note, caption, rows, labels, "steps\nnoise")
     numbers = {"steps": steps, "levels": [m.level for m in chosen], "samples": shown}
     alt = (
         f"{shown} samples at {len(chosen)} moments from noise to image; "
@@ -68,9 +61,9 @@ FIGURE = Figure(
     name="denoising",
     about="samples on their way from noise, and the model's predictions",
     group="noise",
-    why_not=all_of(is_image, traces),
+    needs=(is_image, traces),
     draw=draw_denoising,
-    on_page=always,
+    on_page=available,
     section=Section(
         "From noise to a sample",
         "The state of a diffusion model at each step, and its prediction of the image.",

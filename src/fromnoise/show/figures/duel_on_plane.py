@@ -4,15 +4,14 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from matplotlib.axes import Axes
 
 from ..context import FigureContext
-from ..points import extent_of, frame_of, set_extent
+from ..points import draw_arrows, extent_of, frame_of, grid_points, set_extent
 from ..style import INK, MODEL, PAPER, SOFT, WIDTH, Drawing, Sheet
 from .duel_scores import (
     Scored,
     discriminator_scores,
-    draw_histogram,
+    draw_scores,
     figure_title,
     score_gradients,
 )
@@ -54,18 +53,18 @@ def draw_plane(context: FigureContext, scored: Scored) -> Drawing:
     )
     sheet = Sheet(figure_title(context), note, context.caption("duel"), SIDE + 30)
     axes = sheet.add_axes(36, 2, SIDE, SIDE)
-    limits = {"vmin": middle - reach, "vmax": middle + reach}
-    style = {"cmap": COLORS, "alpha": 0.8, "interpolation": "bilinear"}
-    shown = axes.imshow(heat, origin="lower", extent=extent, **limits, **style)
+    style = {"cmap": COLORS, "alpha": 0.8, "vmin": middle - reach, "vmax": middle + reach}
+    shown = axes.imshow(heat, origin="lower", extent=extent, interpolation="bilinear", **style)
     axes.scatter(*points[:POINTS].T, s=9, color=INK, alpha=0.5, linewidths=0)
-    _draw_push(axes, push)
+    axes.scatter(*push.fakes.T, s=22, zorder=4, color=MODEL, edgecolors=PAPER, linewidths=0.7)
+    if len(push.fakes):
+        draw_arrows(axes, push.fakes, push.arrows, MODEL)
     set_extent(axes, extent)
     left = SIDE + 84
     bar = sheet.add_axes(left, 22, WIDTH - left - 10, 12)
-    bar.figure.colorbar(shown, cax=bar, orientation="horizontal")
-    bar.tick_params(labelsize=7)
+    sheet.figure.colorbar(shown, cax=bar, orientation="horizontal")
     _draw_legend(sheet, context, left, min(POINTS, len(points)), len(push.fakes))
-    draw_histogram(sheet, scored.scores, left, 150, WIDTH - left - 10, 150)
+    draw_scores(sheet, scored.scores, left, 150, WIDTH - left - 10, 150)
     numbers = scored.numbers | {
         "median": middle,
         "reach": reach,
@@ -83,8 +82,8 @@ def draw_plane(context: FigureContext, scored: Scored) -> Drawing:
 def _heat_map(context: FigureContext, centre: np.ndarray, half: float) -> np.ndarray:
     """Scores at the middles of CELLS x CELLS cells of the frame."""
     ticks = [np.linspace(c - half, c + half, 2 * CELLS + 1)[1::2] for c in centre]
-    grid = torch.from_numpy(np.stack(np.meshgrid(*ticks), -1).reshape(-1, 2)).float()
-    y = context.labels(1).expand(len(grid)) if context.conditional else None
+    grid = torch.from_numpy(grid_points(*ticks)).float()
+    y = context.same_condition(len(grid))
     return discriminator_scores(context, grid, y).reshape(CELLS, CELLS)
 
 
@@ -101,25 +100,6 @@ def _compute_push(context: FigureContext, scored: Scored, centre: np.ndarray, ha
     norms = np.linalg.norm(gradients, axis=1)
     cut = np.minimum(1.0, longest / np.maximum(norms, 1e-30))
     return Push(fakes[inside], gradients, gradients * scale * cut[:, None], longest)
-
-
-def _draw_push(axes: Axes, push: Push) -> None:
-    style = {"color": MODEL, "edgecolors": PAPER, "linewidths": 0.7}
-    axes.scatter(*push.fakes.T, s=22, zorder=4, **style)
-    if len(push.fakes):
-        axes.quiver(
-            *push.fakes.T,
-            *push.arrows.T,
-            angles="xy",
-            scale_units="xy",
-            scale=1,
-            color=MODEL,
-            width=0.004,
-            headwidth=4,
-            headlength=4.5,
-            headaxislength=4,
-            zorder=3,
-        )
 
 
 def _draw_legend(

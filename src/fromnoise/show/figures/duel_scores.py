@@ -4,6 +4,7 @@ Raw weights are used: the discriminator was not trained against samples of the a
 """
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,8 +12,9 @@ from torch import Tensor
 
 from ...inference import sample
 from ...measures.separation import separation
-from ..context import BLOCK, FigureContext
-from ..style import MODEL, REAL, Sheet, plain
+from ..context import FigureContext, in_blocks
+from ..points import draw_histogram
+from ..style import MODEL, REAL, Sheet
 
 MANY = 400  # scores, of which a few outliers may stay outside the histogram
 SCORED = 1000  # samples, and at most so many real examples
@@ -21,13 +23,10 @@ SCORED = 1000  # samples, and at most so many real examples
 @torch.no_grad()
 def discriminator_scores(context: FigureContext, x: Tensor, y: Tensor | None) -> np.ndarray:
     """Scores (N,) of x by the raw weights; a high score means real."""
-    model = context.raw.model
     y = y if context.conditional else None
-    parts = []
-    for i in range(0, len(x), BLOCK):
-        y_part = None if y is None else y[i : i + BLOCK]
-        parts.append(model.judge(x[i : i + BLOCK].to(context.raw.device), y_part))
-    return torch.cat(parts).cpu().double().numpy()
+    model: Any = context.raw.model
+    scores = in_blocks(model.judge, x.to(context.raw.device), y)
+    return scores.cpu().double().numpy()
 
 
 def score_gradients(context: FigureContext, x: Tensor, y: Tensor | None) -> np.ndarray:
@@ -75,10 +74,10 @@ def score_examples(context: FigureContext) -> Scored:
 
 
 def figure_title(context: FigureContext) -> str:
-    return f"Discriminator and samples of {plain(context.loaded.run.name)}"
+    return f"Discriminator and samples of {context.name}"
 
 
-def draw_histogram(
+def draw_scores(
     sheet: Sheet, scores: dict, left: float, top: float, width: float, height: float
 ) -> None:
     """Scores of real and fake examples."""
@@ -88,12 +87,7 @@ def draw_histogram(
     low, high = np.quantile(both, [0.005, 0.995]) if is_cut else (both.min(), both.max())
     edges = np.linspace(low, high if high > low else low + 1, 31)
     for name, color, right in (("real", REAL, width - 34), ("fake", MODEL, width)):
-        share = np.histogram(scores[name], edges)[0] / len(scores[name])
-        axes.stairs(share, edges, fill=True, color=color, alpha=0.18)
-        axes.stairs(share, edges, color=color, linewidth=1.4)
+        draw_histogram(axes, scores[name], edges, color)
         sheet.add_text(left + right, top - 16, name, color=color, ha="right")
-    axes.set_yticks([])
-    axes.spines["left"].set_visible(False)
-    axes.set_title("scores", fontsize=9)
-    axes.set_xlabel("the middle 99 %" if is_cut else "", fontsize=8)
-    axes.tick_params(labelsize=7)
+    axes.set_title("scores")
+    axes.set_xlabel("the middle 99 %" if is_cut else "")

@@ -6,15 +6,14 @@ from torch import Tensor
 
 from ...core.capabilities import Decodes, DrawsLatents, has
 from ...probability.diffusion.editing import slerp
-from ..animation import FRAMES, MILLISECONDS, animate
-from ..conditions import all_of, is_image
+from ..animation import FRAMES, MILLISECONDS, SHOWN, animate_tiles, tiles_of
+from ..conditions import is_image
 from ..context import FigureContext
 from ..figure import Figure
-from ..image_rows import draw_rows, image_cell, label_columns, row_height, tile
-from ..style import Drawing, Sheet, plain
+from ..image_rows import ImageRow, sheet_of_rows
+from ..style import Drawing
 
 ANCHORS = 4  # z that a path goes through
-LEFT = 64  # pixels left of the rows
 
 
 def why_not(context: FigureContext) -> str:
@@ -31,42 +30,34 @@ def closed_path(anchors: Tensor, frames: int, fine: int = 256) -> Tensor:
     t = torch.arange(fine, dtype=torch.float64) / fine
     z = anchors.double().cpu()
     arcs = [slerp(a, b, t) for a, b in zip(z, z.roll(-1, 0))]
-    path = torch.cat([*arcs, z[:1]])
-    lengths = (path[1:] - path[:-1]).norm(dim=1).cumsum(0)
-    length = torch.cat([torch.zeros(1, dtype=torch.float64), lengths])
-    wanted = length[-1] * torch.arange(frames, dtype=torch.float64) / frames
-    place = torch.searchsorted(length, wanted, right=True).clamp(1, len(path) - 1)
-    before = length[place - 1]
-    share = ((wanted - before) / (length[place] - before).clamp(min=1e-12))[:, None]
-    return path[place - 1].lerp(path[place], share).to(anchors)
+    path = torch.cat([*arcs, z[:1]]).numpy()
+    lengths = np.linalg.norm(np.diff(path, axis=0), axis=1)
+    length = np.concatenate([[0.0], np.cumsum(lengths)])
+    wanted = length[-1] * np.arange(frames) / frames
+    columns = [np.interp(wanted, length, column) for column in path.T]
+    return torch.from_numpy(np.stack(columns, 1)).to(anchors)
 
 
 def draw_film(context: FigureContext, columns: int = 12) -> Drawing:
     """A film of one closed path for each tile; the sheet shows some of its frames."""
-    spec = context.spec
-    tiles, per_line = (10, 5) if max(spec.shape) <= 64 else (3, 3)
+    tiles, per_line = tiles_of(context.spec)
     y = context.labels(tiles)
     z = _latent_paths(context, tiles, y)
     images = np.stack([context.pixels(context.decode(at_frame, y)) for at_frame in z])
-    width = max(56.0, spec.shape[2] / 2)
-    film, size = animate([tile(frame, per_line, width)[0] for frame in images])
-    n = min(6, tiles)
-    cell = image_cell(spec, columns, label=LEFT, most=60)
+    film, size = animate_tiles(list(images), per_line)
+    n = min(SHOWN, tiles)
     note = (
         f"The film is film.webp: {tiles} tiles, each a closed path through {ANCHORS} z drawn from "
         f"the prior, along great circles at constant speed, {FRAMES} frames of {MILLISECONDS} ms. "
         f"Here: {columns} moments of the first {n} tiles, left to right; the path is closed."
     )
-    title = f"A path through the latent space of {plain(context.loaded.run.name)}"
-    sheet = Sheet(title, note, context.caption("film"), 18 + n * row_height(spec, cell))
+    title = f"A path through the latent space of {context.name}"
     moments = np.arange(columns) * FRAMES // columns
     seconds = [f"{moment * MILLISECONDS / 1000:.1f} s" for moment in moments]
-    label_columns(sheet, seconds, cell, LEFT, 0)
     rows = []
-    for i in range(n):
-        name = f"tile {i + 1}" if y is None else context.class_name(int(y[i]))
-        rows.append((name, "", images[moments, i]))
-    draw_rows(sheet, rows, cell, 16, label=LEFT)
+    for i, name in enumerate(context.row_names(y, n, "tile")):
+        rows.append(ImageRow(name, images[moments, i]))
+    sheet = sheet_of_rows(title, note, context.caption("film"), rows, seconds)
     step = (z - z.roll(1, 0)).norm(dim=2)
     numbers = {
         "tiles": tiles,
@@ -78,9 +69,7 @@ def draw_film(context: FigureContext, columns: int = 12) -> Drawing:
         "step": step.mean(0).cpu().numpy(),
     }
     alt = f"{n} rows of {columns} images, each row a closed path through the latent space."
-    drawing = sheet.finish(numbers, alt)
-    drawing.more["webp"] = film
-    return drawing
+    return sheet.finish(numbers, alt, webp=film)
 
 
 def _latent_paths(context: FigureContext, tiles: int, y: Tensor | None) -> Tensor:
@@ -95,6 +84,6 @@ FIGURE = Figure(
     name="film",
     about="a closed path through the latent space, as a film too",
     group="samples",
-    why_not=all_of(is_image, why_not),
+    needs=(is_image, why_not),
     draw=draw_film,
 )

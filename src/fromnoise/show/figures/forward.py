@@ -3,16 +3,15 @@
 import numpy as np
 import torch
 
-from ..conditions import all_of, denoises, is_image
+from ..conditions import denoises, is_image
 from ..context import FigureContext
 from ..figure import Figure
-from ..image_rows import draw_rows, image_cell, label_columns, row_height
-from ..style import SOFT, Drawing, Sheet, plain
+from ..image_rows import ImageRow, sheet_of_rows
+from ..style import Drawing
 
 LEVELS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 MEASURED = 256  # images that the explained variance is computed from
 MIN_VARIANCE = 1e-9  # of pixels in [-1, 1]: below it images do not differ
-LEFT = 76  # pixels left of image rows
 
 
 @torch.no_grad()
@@ -21,24 +20,18 @@ def draw_forward(context: FigureContext, shown: int = 3) -> Drawing:
     batch = context.first(MEASURED)
     noisy, denoised, explained = _denoise(context, batch, shown)
     shown = min(shown, len(batch))
-    cell = image_cell(context.spec, len(LEVELS), label=LEFT, most=64)
-    line = row_height(context.spec, cell)
-    title = f"Images with noise, and what {plain(context.loaded.run.name)} predicts from them"
+    title = f"Images with noise, and what {context.name} predicts from them"
     note = _note(context, len(batch), bool(explained))
-    height = 18 + shown * (2 * line + 8) + 16
-    sheet = Sheet(title, note, context.caption("forward"), height)
-    label_columns(sheet, [f"{level:.0%}" for level in LEVELS], cell, LEFT, 0)
-    sheet.add_text(LEFT - 10, 0, "noise", size=7.5, color=SOFT, ha="right")
-    top = 16.0
+    rows = []
     for i in range(shown):
-        rows = [("noised", "", noisy[:, i]), ("prediction", "", denoised[:, i])]
-        top = draw_rows(sheet, rows, cell, top, label=LEFT) + 8
+        rows += [ImageRow("noised", noisy[:, i]), ImageRow("prediction", denoised[:, i], gap=8)]
     alt = f"{shown} images at {len(LEVELS)} noise levels, and the prediction from each"
     if explained:
-        shares = [f"{100 * max(share, 0):.0f}%" for share in explained]
-        label_columns(sheet, shares, cell, LEFT, top)
-        sheet.add_text(LEFT - 10, top, "explained", size=7.5, color=SOFT, ha="right")
+        rows[-1].labels = [f"{100 * max(share, 0):.0f}%" for share in explained]
+        rows[-1].labels_name = "explained"
         alt += f"; it explains {100 * explained[5]:.0f} % of the variance at half noise"
+    labels = [f"{level:.0%}" for level in LEVELS]
+    sheet = sheet_of_rows(title, note, context.caption("forward"), rows, labels, "noise")
     return sheet.finish({"levels": LEVELS, "explained": explained, "n": len(batch)}, alt + ".")
 
 
@@ -50,7 +43,6 @@ def _denoise(
     And the share of the variance that the prediction explains; empty if images do not differ.
     """
     model = context.model
-    options = context.loaded.family.Options()
     y = batch.y if context.conditional else None
     z = context.rng("forward").per_row(range(len(batch))).normal("z", batch.x.shape)
     train = context.dataset.batch("train", slice(0, MEASURED), device=batch.x.device)
@@ -58,7 +50,7 @@ def _denoise(
     noisy, denoised, explained = [], [], []
     for level in LEVELS:
         x_s = model.noised(batch.x, level, z)
-        x_hat = model.clean(x_s, level, y, options)
+        x_hat = model.clean(x_s, level, y, context.options)
         if variance > MIN_VARIANCE:
             explained.append(1 - float((x_hat - batch.x).square().mean()) / variance)
         noisy.append(context.pixels(x_s[:shown]))
@@ -87,6 +79,6 @@ FIGURE = Figure(
     name="forward",
     about="images at rising noise levels, and the model's predictions from them",
     group="noise",
-    why_not=all_of(is_image, denoises),
+    needs=(is_image, denoises),
     draw=draw_forward,
 )

@@ -1,10 +1,10 @@
 """Images decoded over the latent plane."""
 
-from ..conditions import all_of, decodes, encodes, has_dims, is_image
+from ..conditions import decodes, encodes, has_dims, is_image
 from ..context import FigureContext
 from ..figure import Figure
 from ..latent_plane import WIDEN, cells_for, decoded_plane, draw_plane, plane_image, plane_range
-from ..style import WIDTH, Drawing, Sheet, plain
+from ..style import WIDTH, Drawing, Sheet
 
 
 def draw_grid(context: FigureContext) -> Drawing:
@@ -25,7 +25,7 @@ def draw_grid(context: FigureContext) -> Drawing:
     if max(exact[:2]) <= 2 * (WIDTH - 60):
         width = exact[1] / 2
         height = exact[0] / 2
-    title = f"Decoded latent plane of {plain(context.loaded.run.name)}"
+    title = f"Decoded latent plane of {context.name}"
     sheet = Sheet(title, note, context.caption("grid"), height + 34)
     draw_plane(sheet.add_axes(52, 2, width, height), context, images, count, ranges)
     numbers = {
@@ -47,6 +47,6 @@ FIGURE = Figure(
     name="grid",
     about="images decoded over the latent plane",
     group="latents",
-    why_not=all_of(is_image, encodes, decodes, has_dims),
+    needs=(is_image, encodes, decodes, has_dims),
     draw=draw_grid,
 )

@@ -2,11 +2,11 @@
 
 import torch
 
-from ..conditions import all_of, decodes, encodes, is_image
+from ..conditions import decodes, encodes, is_image
 from ..context import FigureContext
 from ..figure import Figure
-from ..image_rows import GAP, draw_strip, image_cell, row_height
-from ..style import SOFT, Drawing, Sheet
+from ..image_rows import ImageRow, sheet_of_rows
+from ..style import Drawing
 
 MAX_SEARCH = 200  # rows that pairs are formed of
 
@@ -18,18 +18,14 @@ def pairs(context: FigureContext, count: int) -> list[tuple[int, int]]:
     pairs: list[tuple[int, int]] = []
     free: list[int] = []
     for row in range(min(MAX_SEARCH, len(split))):
-        partner = None
-        for other in free:
-            if y is None or (y[row] == y[other]) == context.conditional:
-                partner = other
-                break
-        if partner is None:
+        partners = [
+            other for other in free if y is None or (y[row] == y[other]) == context.conditional
+        ]
+        if not partners:
             free.append(row)
-            continue
-        free.remove(partner)
-        pairs.append((partner, row))
-        if len(pairs) == count:
-            break
+        elif len(pairs) < count:
+            free.remove(partners[0])
+            pairs.append((partners[0], row))
     return pairs
 
 
@@ -57,20 +53,13 @@ def draw_interp(context: FigureContext, count: int = 8, steps: int = 10) -> Draw
         f"Left and right: two {context.split} images. Between them: images decoded on the straight "
         f"line between their codes. The first disjoint pairs of rows {classes}."
     )
-    cell = image_cell(context.spec, steps + 3, label=0, most=60)
-    line = row_height(context.spec, cell)
-    sheet = Sheet("Interpolation", note, context.caption("interp"), len(rows) * line + 18)
-    middle = 1.35 * cell + GAP
-    right = middle + steps * (cell + GAP) + 0.35 * cell
-    style = {"size": 8, "color": SOFT, "ha": "center"}
-    sheet.add_text(cell / 2, 0, "image", **style)
-    sheet.add_text(middle + steps * (cell + GAP) / 2, 0, "decoded on the line", **style)
-    sheet.add_text(right + cell / 2, 0, "image", **style)
-    for i in range(len(rows)):
-        top = 16 + i * line
-        draw_strip(sheet, context.pixels(a.x[i : i + 1]), cell, 0, top)
-        draw_strip(sheet, context.pixels(decoded[i]), cell, middle, top)
-        draw_strip(sheet, context.pixels(b.x[i : i + 1]), cell, right, top)
+    images = torch.cat([a.x[:, None], decoded, b.x[:, None]], 1)
+    image_rows = []
+    for pair, strip in zip(rows, images):
+        image_rows.append(ImageRow(f"{pair[0]}, {pair[1]}", context.pixels(strip)))
+    labels = ["image", *[""] * steps, "image"]
+    caption = context.caption("interp")
+    sheet = sheet_of_rows("Interpolation", note, caption, image_rows, labels, "rows")
     distance = (z_b - z_a).norm(dim=1).cpu().numpy()
     numbers = {"pairs": rows, "steps": steps, "distance_of_codes": distance}
     alt = (
@@ -84,6 +73,6 @@ FIGURE = Figure(
     name="interp",
     about="between two images, through the codes",
     group="latents",
-    why_not=all_of(is_image, encodes, decodes, has_pair),
+    needs=(is_image, encodes, decodes, has_pair),
     draw=draw_interp,
 )

@@ -4,11 +4,11 @@ from ...core.capabilities import HasFeatures, Reconstructs, has
 from ...core.family import Family
 from ...inference.invert import invert
 from ...inference.invert import why_not as why_no_inversion
-from ..conditions import all_of, is_image
+from ..conditions import is_image
 from ..context import FigureContext
 from ..figure import Figure
-from ..image_rows import LABEL, draw_rows, image_cell, label_columns, row_height, squared_error
-from ..style import SOFT, Drawing, Sheet
+from ..image_rows import ImageRow, sheet_of_rows, squared_error
+from ..style import Drawing
 
 
 def why_not(context: FigureContext) -> str:
@@ -20,12 +20,11 @@ def draw_invert(context: FigureContext, n: int = 10) -> Drawing:
     model = context.model
     batch = context.first(n)
     y = batch.y if context.conditional else None
-    options = context.loaded.family.Options()
-    inversion = invert(model, batch.x, y, options, context.rng("invert"))
+    inversion = invert(model, batch.x, y, context.options, context.rng("invert"))
     error = squared_error(batch.x, inversion.x_hat).cpu().numpy()
     rows = [
-        (f"{context.split} images", "", context.pixels(batch.x)),
-        ("best z", f"error {error.mean():.4f}", context.pixels(inversion.x_hat)),
+        ImageRow(f"{context.split} images", context.pixels(batch.x)),
+        ImageRow("best z", context.pixels(inversion.x_hat), f"error {error.mean():.4f}"),
     ]
     numbers = {
         "rows": list(range(len(batch))),
@@ -37,15 +36,13 @@ def draw_invert(context: FigureContext, n: int = 10) -> Drawing:
         x_hat = context.reconstruct(batch.x, batch.y)
         encoder_error = squared_error(batch.x, x_hat).cpu().numpy()
         name = f"error {encoder_error.mean():.4f}"
-        rows.append(("z of the encoder", name, context.pixels(x_hat)))
+        rows.append(ImageRow("z of the encoder", context.pixels(x_hat), name))
         numbers["mse_of_encoder"] = encoder_error
-    cell = image_cell(context.spec, n)
-    height = len(rows) * row_height(context.spec, cell) + 18
+    rows[-1].labels = [f"{value:.4f}" for value in error]
+    rows[-1].labels_name = "error of the best z"
     title = "Inversion: real images above, the nearest decoded images below"
-    sheet = Sheet(title, _note(model, inversion.how), context.caption("invert"), height)
-    top = draw_rows(sheet, rows, cell)
-    label_columns(sheet, [f"{value:.4f}" for value in error], cell, LABEL, top)
-    sheet.add_text(LABEL - 10, top, "error of the best z", size=7.5, color=SOFT, ha="right")
+    note = _note(context.model, inversion.how)
+    sheet = sheet_of_rows(title, note, context.caption("invert"), rows)
     alt = (
         f"{len(batch)} real images above the nearest decoded images; "
         f"mean squared error {error.mean():.4f}."
@@ -69,6 +66,6 @@ FIGURE = Figure(
     name="invert",
     about="real images above, the nearest decoded images below",
     group="reconstruction",
-    why_not=all_of(is_image, why_not),
+    needs=(is_image, why_not),
     draw=draw_invert,
 )

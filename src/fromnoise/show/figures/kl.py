@@ -5,10 +5,10 @@ import torch
 
 from ...core.capabilities import EncodesDistribution, has
 from ...measures.latents import ACTIVE, active_units
-from ..conditions import all_of, encodes
+from ..conditions import encodes
 from ..context import FigureContext
-from ..figure import Figure, Section, always
-from ..style import ACCENT, INK, MODEL, SOFT, WIDTH, Drawing, Sheet
+from ..figure import Figure, Section, available
+from ..style import ACCENT, MODEL, SOFT, WIDTH, Drawing, Sheet
 
 BARS = 128  # latent dimensions that are drawn at most
 INACTIVE = "#c4c9d2"
@@ -52,9 +52,8 @@ def draw_kl(context: FigureContext) -> Drawing:
     colors = [ACCENT if active[dim] else INACTIVE for dim in shown]
     _draw_bars(sheet, kl[shown], shown, colors)
     _draw_variances(sheet, variance[shown], shown, colors)
-    for i, (color, name) in enumerate(((ACCENT, "active"), (INACTIVE, "inactive"))):
-        sheet.add_text(WIDTH - 130 + 62 * i, 2, "■", color=color, size=9)
-        sheet.add_text(WIDTH - 118 + 62 * i, 3, name, color=INK, size=8)
+    legend = [("■", ACCENT, "active"), ("■", INACTIVE, "inactive")]
+    sheet.add_legend(WIDTH - 170, 2, legend)
     numbers = {
         "dims": order,
         "kl": kl[order],
@@ -72,12 +71,10 @@ def draw_kl(context: FigureContext) -> Drawing:
 
 def _draw_bars(sheet: Sheet, kl: np.ndarray, dims: np.ndarray, colors: list[str]) -> None:
     axes = sheet.add_axes(60, 16, WIDTH - 70, 190)
-    axes.bar(np.arange(len(kl)), kl, color=colors, width=0.8)
-    axes.set_title("KL, nats per example", fontsize=9)
+    bars = axes.bar(np.arange(len(kl)), kl, color=colors, width=0.8)
+    axes.set_title("KL, nats per example")
     if len(kl) <= 24:
-        for place, value in enumerate(kl):
-            style = {"ha": "center", "va": "bottom", "fontsize": 7, "color": SOFT}
-            axes.text(place, value, f"{value:.2f}", **style)
+        axes.bar_label(bars, fmt="%.2f", fontsize=7, color=SOFT)
     _set_dims(axes, dims)
 
 
@@ -90,7 +87,7 @@ def _draw_variances(
     axes.axhline(ACTIVE, color=MODEL, linewidth=1, linestyle="--")
     style = {"color": MODEL, "fontsize": 7.5, "ha": "right", "va": "bottom"}
     axes.text(max(len(dims), 8) - 0.5, ACTIVE, "below: inactive ", **style)
-    axes.set_title("variance of the posterior mean (log axis)", fontsize=9)
+    axes.set_title("variance of the posterior mean (log axis)")
     axes.set_xlabel("latent dimension, largest KL first", labelpad=2)
     _set_dims(axes, dims)
 
@@ -99,16 +96,16 @@ def _set_dims(axes, dims: np.ndarray) -> None:
     axes.set_xlim(-0.6, max(len(dims), 8) - 0.4)
     axes.grid(True, axis="y")
     labels = [str(dim) for dim in dims] if len(dims) <= 40 else []
-    axes.set_xticks(range(len(labels)), labels, fontsize=7)
+    axes.set_xticks(range(len(labels)), labels)
 
 
 FIGURE = Figure(
     name="kl",
     about="KL by latent dimension, active units",
     group="latents",
-    why_not=all_of(encodes, why_not),
+    needs=(encodes, why_not),
     draw=draw_kl,
-    on_page=always,
+    on_page=available,
     section=Section(
         "KL by latent dimension",
         "The information about x in each latent dimension, nats; 0: the dimension is unused.",

@@ -1,31 +1,17 @@
 """Samples nearest to the training set, which may be copies, and samples farthest from it."""
 
-from collections.abc import Sequence
-from pathlib import Path
-
 import numpy as np
 import torch
 
 from ...evaluate.quality_reference import QualityReference, nearest_training
 from ...evaluate.samples import draw_samples
 from ...measures.memory import nearest
-from ...runs.load import LoadedRun
 from ..conditions import is_image
 from ..context import FigureContext
 from ..figure import Figure, PageRequest, Section
-from ..image_rows import (
-    GAP,
-    LABEL,
-    WIDE_LABEL,
-    draw_rows,
-    draw_strip,
-    image_cell,
-    label_columns,
-    name_row,
-    row_height,
-)
-from ..side_by_side import caption_of, contexts_of, titles_of
-from ..style import SOFT, Drawing, Sheet, drawing, plain, save
+from ..image_rows import WIDE_LABEL, ImageRow, sheet_of_rows
+from ..side_by_side import caption_of
+from ..style import Drawing
 
 SAMPLES = 1000  # among which the nearest and the farthest are searched
 COLUMNS = 8
@@ -41,37 +27,25 @@ def _measure_distances(
     return x, distance.numpy(), index.numpy()
 
 
-def _train_pixels(context: FigureContext, rows: np.ndarray) -> np.ndarray:
-    return context.pixels(context.dataset.batch("train", rows.tolist()).x)
-
-
 def draw_nearest(context: FigureContext) -> Drawing:
     """The samples nearest to a training example, and those farthest from all of them."""
     x, distance, index = _measure_distances(context, context.quality_reference)
     order = np.argsort(distance, kind="stable")
-    cell = image_cell(context.spec, COLUMNS)
     features = context.quality_reference.pixels.name.partition("/")[0]
     note = (
         f"Of {SAMPLES:,} samples, the {COLUMNS} nearest to a training example (possible copies) "
         f"and the {COLUMNS} farthest from all of them (possible failures), each above its nearest "
         f"training example. Distance: Euclidean, in {features}."
     )
-    sheet = Sheet(
-        f"Nearest training examples of samples of {plain(context.loaded.run.name)}",
-        note,
-        context.caption("nearest"),
-        4 * row_height(context.spec, cell) + 60,
-    )
-    top = 0.0
+    image_rows = []
     farthest = order[: -COLUMNS - 1 : -1].copy()
     for name, rows in (("nearest", order[:COLUMNS]), ("farthest", farthest)):
-        pair = [
-            (f"{name} samples", "", context.pixels(x[rows])),
-            ("in the training set", "", _train_pixels(context, index[rows])),
-        ]
-        top = draw_rows(sheet, pair, cell, top)
-        label_columns(sheet, [f"{distance[row]:.2f}" for row in rows], cell, LABEL, top)
-        top += 30
+        image_rows.append(ImageRow(f"{name} samples", context.pixels(x[rows])))
+        originals = ImageRow("in the training set", context.training_pixels(index[rows]), gap=12)
+        originals.labels = [f"{distance[row]:.2f}" for row in rows]
+        image_rows.append(originals)
+    title = f"Nearest training examples of samples of {context.name}"
+    sheet = sheet_of_rows(title, note, context.caption("nearest"), image_rows)
     numbers = {
         "samples": order[:COLUMNS].tolist(),
         "training": index[order[:COLUMNS]].tolist(),
@@ -85,31 +59,11 @@ def draw_nearest(context: FigureContext) -> Drawing:
     return sheet.finish(numbers, alt)
 
 
-def compare_nearest(
-    runs: Sequence[LoadedRun],
-    titles: Sequence[str] | None = None,
-    *,
-    out: Path,
-    seed: int = 0,
-    split: str = "test",
-    command: str = "",
-    name: str = "nearest",
-    quality_reference: QualityReference | None = None,
-) -> list[Path]:
+def compare_nearest(page: PageRequest) -> Drawing | None:
     """Images: two rows for each model, its samples above their nearest training examples."""
-    contexts = contexts_of(runs, seed, split, command=command)
-    titles = titles_of(runs, titles)
-    quality_reference = quality_reference or QualityReference(contexts[0].dataset)
-    with drawing():
-        return save(_compare(contexts, titles, quality_reference), out, name)
-
-
-def _compare(
-    contexts: list[FigureContext], titles: list[str], quality_reference: QualityReference
-) -> Drawing:
-    first = contexts[0]
-    cell = image_cell(first.spec, 2 * HALF, label=WIDE_LABEL + 40, most=46)
-    height = 2 * row_height(first.spec, cell) + 12
+    if not page.has_images:
+        return None
+    quality_reference = page.samples_reference
     real_median = _median_of_real(quality_reference)
     features = quality_reference.pixels.name.partition("/")[0]
     note = (
@@ -117,11 +71,22 @@ def _compare(
         f"right the {HALF} farthest from all of them. Below each: its nearest training example. "
         f"Held-out real examples have a median distance of {real_median:.2f} ({features})."
     )
-    caption = caption_of(contexts, "nearest")
-    sheet = Sheet("Nearest training examples", note, caption, len(contexts) * height)
+    rows = []
     numbers = []
-    for i, (context, title) in enumerate(zip(contexts, titles)):
-        numbers.append(_draw_model(sheet, context, title, quality_reference, cell, i * height))
+    for context, title in zip(page.contexts, page.titles):
+        x, distance, index = _measure_distances(context, quality_reference)
+        order = np.argsort(distance, kind="stable")
+        ends = np.concatenate([order[:HALF], order[: -HALF - 1 : -1]])
+        median = float(np.median(distance))
+        rows.append(ImageRow(title, context.pixels(x[ends]), f"median {median:.2f}"))
+        originals = context.training_pixels(index[ends])
+        rows.append(ImageRow("in the training set", originals, gap=12))
+        nearest_ones = distance[order[:HALF]].tolist()
+        numbers.append({"title": title, "median": median, "nearest": nearest_ones})
+    columns = ["nearest"] * HALF + ["farthest"] * HALF
+    title = "Nearest training examples"
+    caption = caption_of(page.contexts, "nearest")
+    sheet = sheet_of_rows(title, note, caption, rows, columns, label=WIDE_LABEL, most=46)
     alt = "For each model the samples nearest to training examples and those farthest from them."
     return sheet.finish({"models": numbers, "real_median": real_median}, alt)
 
@@ -134,48 +99,13 @@ def _median_of_real(quality_reference: QualityReference) -> float:
     return float(nearest(held_out, train, 1)[0][:, 0].median())
 
 
-def _draw_model(
-    sheet: Sheet,
-    context: FigureContext,
-    title: str,
-    quality_reference: QualityReference,
-    cell: float,
-    top: float,
-) -> dict:
-    x, distance, index = _measure_distances(context, quality_reference)
-    order = np.argsort(distance, kind="stable")
-    line = row_height(context.spec, cell)
-    for column, rows in enumerate((order[:HALF], order[: -HALF - 1 : -1].copy())):
-        left = WIDE_LABEL + column * (HALF * (cell + GAP) + 40)
-        draw_strip(sheet, context.pixels(x[rows]), cell, left, top)
-        draw_strip(sheet, _train_pixels(context, index[rows]), cell, left, top + line)
-    median = float(np.median(distance))
-    right = WIDE_LABEL - 10
-    name_row(sheet, title, f"median {median:.2f}", right, top + line / 2)
-    small = {"size": 7.5, "color": SOFT, "ha": "right", "va": "center"}
-    sheet.add_text(right, top + 1.5 * line, "in the training set", **small)
-    return {"title": title, "median": median, "nearest": distance[order[:HALF]].tolist()}
-
-
-def compare_on_page(page: PageRequest) -> list[Path]:
-    if not page.has_images:
-        return []
-    return compare_nearest(
-        page.runs,
-        page.titles,
-        out=page.out,
-        quality_reference=page.quality_reference,
-        **page.options,
-    )
-
-
 FIGURE = Figure(
     name="nearest",
     about="samples nearest to the training set, and farthest from it",
     group="samples",
-    why_not=is_image,
+    needs=(is_image,),
     draw=draw_nearest,
-    compare=compare_on_page,
+    compare=compare_nearest,
     section=Section(
         "Nearest training examples",
         "A copy equals its training example; a bad sample is far from all of them.",

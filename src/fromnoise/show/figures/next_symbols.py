@@ -9,7 +9,7 @@ from ...data.codecs.tokenizer import Tokenizer
 from ..conditions import is_text
 from ..context import FigureContext
 from ..figure import Figure
-from ..style import INK, MODEL, SOFT, WIDTH, Drawing, Sheet, plain
+from ..style import INK, MODEL, SOFT, WIDTH, Drawing, Sheet
 from ..text_cells import FONT, held_out_tokens, log_p_at, passage, symbol_name, visible
 
 COLUMNS = 4
@@ -21,7 +21,7 @@ HEAD = 40  # pixels above the bars
 
 def draw_next(context: FigureContext, count: int = 8, bars: int = 12, near: int = 200) -> Drawing:
     """Bars of the likeliest next symbols at ``count`` places of a passage, the true one marked."""
-    tokenizer = context.dataset.tokenizer
+    tokenizer = context.tokenizer
     model = context.model
     x = held_out_tokens(context)
     part = passage(context, near)
@@ -37,7 +37,7 @@ def draw_next(context: FigureContext, count: int = 8, bars: int = 12, near: int 
         f"places range evenly from the least to the largest entropy among {len(part)}."
     )
     height = HEAD + ROW * (bars + 1) + 20
-    title = f"Next symbols predicted by {plain(context.loaded.run.name)}"
+    title = f"Next symbols predicted by {context.name}"
     total = -(-len(chosen) // COLUMNS) * height - 14
     sheet = Sheet(title, note, context.caption("next"), total)
     numbers = []
@@ -79,21 +79,21 @@ def _draw_bars(axes: Axes, tokenizer: Tokenizer, p: np.ndarray, true: int, bars:
     if rank >= bars:
         symbols.append(true)
     names = [symbol_name(tokenizer, symbol) for symbol in symbols]
-    axes.set_axis_off()
-    axes.set_xlim(0, 1)
-    axes.set_ylim(bars + 1, 0)
+    places = range(len(symbols))
     colours = [MODEL if symbol == true else "#b4bac5" for symbol in symbols]
-    axes.barh(np.arange(len(symbols)) + 0.5, p[symbols], 0.74, color=colours)
-    style = {"textcoords": "offset points", "va": "center"}
-    name_style = style | {"fontsize": 8.5, "family": FONT, "ha": "right", "parse_math": False}
-    for row, (symbol, name) in enumerate(zip(symbols, names)):
-        short = name if len(name) < 6 else name[:4] + "…"
-        color = MODEL if symbol == true else INK
-        axes.annotate(short, (0, row + 0.5), xytext=(-4, 0), color=color, **name_style)
-        label = percent(p[symbol]) + (f", rank {rank + 1}" if row == bars else "")
-        color = MODEL if symbol == true else SOFT
-        place = (p[symbol], row + 0.5)
-        axes.annotate(label, place, xytext=(3, 0), fontsize=7.5, color=color, **style)
+    drawn = axes.barh(places, p[symbols], 0.74, color=colours)
+    labels = [percent(p[symbol]) for symbol in symbols]
+    if rank >= bars:
+        labels[-1] += f", rank {rank + 1}"
+    axes.bar_label(drawn, labels, padding=3, fontsize=7.5, color=SOFT)
+    short = [name if len(name) < 6 else name[:4] + "…" for name in names]
+    axes.set_yticks(places, short, fontsize=8.5, family=FONT, color=INK, parse_math=False)
+    axes.get_yticklabels()[symbols.index(true)].set_color(MODEL)
+    axes.tick_params(length=0)
+    axes.set_xticks([])
+    axes.set_frame_on(False)
+    axes.set_xlim(0, 1)
+    axes.set_ylim(bars + 0.5, -0.5)
     return {
         "true": symbol_name(tokenizer, true),
         "rank": rank + 1,
@@ -112,6 +112,6 @@ FIGURE = Figure(
     name="next",
     about="the likeliest next symbols at some places of a text",
     group="symbols",
-    why_not=is_text,
+    needs=(is_text,),
     draw=draw_next,
 )

@@ -2,11 +2,8 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 
 from ...core.capabilities import Decodes, Encodes, has
-from ...core.errors import UsageError
-from ...runs.load import LoadedRun
 from ..conditions import has_decoded_plane
 from ..context import FigureContext
 from ..figure import Figure, PageRequest, Section
@@ -19,33 +16,10 @@ from ..latent_plane import (
     draw_plane,
     has_prior,
 )
-from ..side_by_side import caption_of, contexts_of, titles_of
-from ..style import SOFT, WIDTH, Drawing, Sheet, drawing, save
+from ..side_by_side import caption_of, titles_of
+from ..style import SOFT, WIDTH, Drawing, Sheet, plain
 
 MAX_ON_PAGE = 3
-
-
-def compare_planes(
-    runs: Sequence[LoadedRun],
-    titles: Sequence[str] | None = None,
-    *,
-    out: Path,
-    seed: int = 0,
-    split: str = "test",
-    dims: tuple[int, int] = (0, 1),
-    command: str = "",
-    name: str = "planes",
-) -> list[Path]:
-    """One column for each model. Returns the files.
-
-    Raises UsageError when a model has no encoder, no decoder or not the two latent dimensions.
-    """
-    contexts = contexts_of(runs, seed, split, dims, command)
-    for context in contexts:
-        if reason := has_decoded_plane(context):
-            raise UsageError(f"no latent plane of {context.loaded.run.path}: {reason}")
-    with drawing():
-        return save(_compare(contexts, titles_of(runs, titles)), out, name)
 
 
 def why_no_pair(context: FigureContext) -> str:
@@ -61,10 +35,10 @@ def why_no_pair(context: FigureContext) -> str:
 def draw_planes(context: FigureContext) -> Drawing:
     """The planes of this model and of the other one."""
     contexts = [context, replace(context, loaded=context.other)]
-    return _compare(contexts, titles_of([c.loaded for c in contexts]))
+    return _draw(contexts, titles_of([c.loaded for c in contexts]))
 
 
-def _compare(contexts: list[FigureContext], titles: list[str]) -> Drawing:
+def _draw(contexts: Sequence[FigureContext], titles: Sequence[str]) -> Drawing:
     first = contexts[0]
     count = cells_for(first.spec)
     n = len(first.codes.z)
@@ -82,7 +56,7 @@ def _compare(contexts: list[FigureContext], titles: list[str]) -> Drawing:
     for i, (context, title) in enumerate(zip(contexts, titles)):
         left = 36 + i * (side + 44)
         kind = context.codes.kind
-        sheet.add_text(left, 0, title, size=10.5, weight="bold")
+        sheet.add_head(left, 0, plain(title, int(side / 8)))
         drawn = f"drawn: {kind.split(',')[0].split(' (')[0]}"
         sheet.add_text(left, 18, drawn, size=8, color=SOFT)
         size = 14 if len(context.codes.z) > 600 else 36
@@ -99,29 +73,30 @@ def _compare(contexts: list[FigureContext], titles: list[str]) -> Drawing:
     return sheet.finish({"models": numbers, "dims": list(first.dims), "widened": WIDEN}, alt)
 
 
-def has_latent_plane(run: LoadedRun) -> bool:
+def has_latent_plane(context: FigureContext) -> bool:
     """True if the latent space is a plane with an encoder and a decoder, and x is not noisy."""
-    model = run.model
+    model = context.model
     if not has(model, Encodes) or not has(model, Decodes) or model.latent_dim != 2:
         return False
     return getattr(model.config, "corruption", "none") == "none"
 
 
-def compare_on_page(page: PageRequest) -> list[Path]:
-    pairs = [pair for pair in zip(page.runs, page.titles) if has_latent_plane(pair[0])]
+def compare_planes(page: PageRequest) -> Drawing | None:
+    """One column for each model whose code has two dimensions."""
+    pairs = [pair for pair in zip(page.contexts, page.titles) if has_latent_plane(pair[0])]
     if not pairs or not page.has_images:
-        return []
-    runs, titles = zip(*pairs[:MAX_ON_PAGE])
-    return compare_planes(runs, titles, out=page.out, **page.options)
+        return None
+    contexts, titles = zip(*pairs[:MAX_ON_PAGE])
+    return _draw(contexts, titles)
 
 
 FIGURE = Figure(
     name="planes",
     about="scatter and grid of this model and of another one",
     group="latents",
-    why_not=why_no_pair,
+    needs=(why_no_pair,),
     draw=draw_planes,
-    compare=compare_on_page,
+    compare=compare_planes,
     section=Section(
         "Latent planes",
         "The codes of test images in two dimensions, and the images decoded over the same plane.",

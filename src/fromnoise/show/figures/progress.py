@@ -2,23 +2,22 @@
 
 import numpy as np
 
-from ...core.capabilities import Judges, has
 from ...runs.progress_samples import list_progress_samples, read_progress_samples
+from ..conditions import judges
 from ..context import FigureContext
 from ..figure import Figure, Section
-from ..image_rows import draw_rows, image_cell, label_columns, row_height
-from ..points import count_outside, extent_of, frame_of, set_bare_frame
-from ..style import MODEL, REAL, SOFT, WIDTH, Drawing, Sheet, plain
+from ..image_rows import ImageRow, sheet_of_rows
+from ..points import count_outside, draw_clouds, extent_of, frame_of, set_bare_frame
+from ..style import SOFT, WIDTH, Drawing, Sheet
 from ..text_cells import LINE, PITCH, draw_text, lay_out, visible
 
 MAX_MOMENTS = 12
-LEFT = 58  # pixels left of image rows
 TEXT_LEFT = 64
 
 
 def why_not(context: FigureContext) -> str:
     spec = context.spec
-    if spec.kind == "tokens" and context.dataset.tokenizer is None:
+    if spec.kind == "tokens" and context.tokenizer is None:
         return "it is for text, images and points in the plane"
     if spec.kind == "vector" and (spec.dims != 2 or context.dataset.columns is not None):
         return "it is for images and points in the plane"
@@ -55,23 +54,15 @@ def draw_progress(context: FigureContext) -> Drawing:
 def _draw_images(
     context: FigureContext, steps: list[int], values: list[np.ndarray], note: str
 ) -> Drawing:
-    spec = context.spec
     n = len(values[0])
-    cell = image_cell(spec, len(steps), label=LEFT, most=64)
     note += " Each row is one noise, the first samples of seed 0."
-    height = 20 + n * row_height(spec, cell)
-    sheet = Sheet(_title(context), note, context.caption("progress"), height)
-    label_columns(sheet, [short(step) for step in steps], cell, LEFT, 0)
-    sheet.add_text(LEFT - 10, 0, "step", size=7.5, color=SOFT, ha="right")
-    names = [f"z {i + 1}" for i in range(n)]
-    if context.conditional and spec.classes:
-        names = [
-            context.class_name(y) for y in context.dataset.default_conditions(range(n)).tolist()
-        ]
+    y = context.dataset.default_conditions(range(n)) if context.conditional else None
     rows = []
-    for i, name in enumerate(names):
-        rows.append((name, "", np.stack([at_step[i] for at_step in values])))
-    draw_rows(sheet, rows, cell, 18, label=LEFT)
+    for i, name in enumerate(context.row_names(y, n, "z")):
+        rows.append(ImageRow(name, np.stack([at_step[i] for at_step in values])))
+    labels = [short(step) for step in steps]
+    caption = context.caption("progress")
+    sheet = sheet_of_rows(_title(context), note, caption, rows, labels, "step")
     alt = f"{n} rows of {len(steps)} images: samples of the same noise {_steps_in_words(steps)}."
     return sheet.finish({"steps": steps, "rows": n}, alt)
 
@@ -83,7 +74,7 @@ def _draw_texts(
     columns = int((WIDTH - TEXT_LEFT) // PITCH)
     texts = []
     for at_step in values:
-        text = visible(context.dataset.tokenizer.decode(at_step[0]))
+        text = visible(context.tokenizer.decode(at_step[0]))
         texts.append(text[: 2 * columns])
     rows = [lay_out(text, 2, columns) for text in texts]
     note += " ↵ is the end of a line."
@@ -108,11 +99,9 @@ def _draw_points(
     note += f" Grey: {len(real)} {context.split} points."
     sheet = Sheet(_title(context), note, context.caption("progress"), height)
     outside = []
-    for i, (step, x) in enumerate(zip(steps, values)):
-        left = i % per_line * (side + 12)
-        axes = sheet.add_axes(left, 18 + i // per_line * (side + 26), side, side)
-        axes.scatter(*real.T, s=5, color=REAL, alpha=0.35, linewidths=0)
-        axes.scatter(*x.T, s=6, color=MODEL, alpha=0.7, linewidths=0)
+    all_axes = sheet.add_panels(len(steps), per_line, side, side, (12, 26), 0, 18)
+    for axes, step, x in zip(all_axes, steps, values):
+        draw_clouds(axes, real, x, 5)
         outside.append(count_outside(x, centre, half))
         title = f"step {step:,}" + (f"  ({outside[-1]} outside)" if outside[-1] else "")
         set_bare_frame(axes, extent_of(centre, half), title)
@@ -122,7 +111,7 @@ def _draw_points(
 
 
 def _title(context: FigureContext) -> str:
-    return f"{plain(context.loaded.run.name)} in training"
+    return f"{context.name} in training"
 
 
 def _steps_in_words(steps: list[int]) -> str:
@@ -136,16 +125,12 @@ def short(step: int) -> str:
     return f"{step / 1000:,.1f}k" if step < 100_000 else f"{step / 1000:,.0f}k"
 
 
-def is_adversarial(context: FigureContext) -> bool:
-    return has(context.model, Judges)
-
-
 FIGURE = Figure(
     name="progress",
     about="samples of the same noise over the course of training",
     group="training",
-    why_not=why_not,
+    needs=(why_not,),
     draw=draw_progress,
-    on_page=is_adversarial,
+    on_page=judges,
     section=Section("In training", "Samples of the same noise after each interval.", place=150),
 )

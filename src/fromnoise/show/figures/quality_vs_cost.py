@@ -1,7 +1,6 @@
 """Quality of samples against cost: one point for each model, on pages."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from matplotlib.axes import Axes
 from matplotlib.ticker import NullFormatter
@@ -10,20 +9,12 @@ from ...evaluate.cells import heading
 from ...evaluate.cost import most_at_once
 from ...evaluate.protocol import MetricColumn, align_columns, interval
 from ..figure import Figure, PageRequest, Section
-from ..style import CLASSES, INK, SOFT, WIDTH, Drawing, Sheet, drawing, plain, save
-
-
-def training_seconds(cost: dict) -> float | None:
-    return cost.get("train_seconds")
-
-
-def samples_per_second(cost: dict) -> float | None:
-    return (most_at_once(cost) or (0, None))[1]
-
+from ..side_by_side import caption_of
+from ..style import CLASSES, INK, SOFT, WIDTH, Drawing, Sheet, plain
 
 COSTS = {
-    "training seconds": training_seconds,
-    "samples a second, up to 256 at once": samples_per_second,
+    "training seconds": lambda cost: cost.get("train_seconds"),
+    "samples a second, up to 256 at once": lambda cost: (most_at_once(cost) or (0, None))[1],
 }
 PER_LINE = 4  # models of a line of the legend
 
@@ -36,27 +27,17 @@ def main_column(reports: Sequence[dict]) -> MetricColumn | None:
     return None
 
 
-def compare_quality_and_cost(
-    reports: Sequence[dict],
-    titles: Sequence[str],
-    *,
-    out: Path,
-    command: str = "",
-    name: str = "trade",
-) -> list[Path]:
+def compare_quality_and_cost(page: PageRequest) -> Drawing | None:
     """Fréchet distance over training seconds and over sampling speed.
 
-    Returns the files; [] if fewer than two models share the metric.
+    None if fewer than two models share the metric.
     """
-    column = main_column(reports)
-    if column is None:
-        return []
-    titles = [plain(title, 34) for title in titles]
-    with drawing():
-        return save(_draw(column, list(reports), titles, command), out, name)
+    column = main_column(page.reports)
+    return None if column is None else _draw(column, page)
 
 
-def _draw(column: MetricColumn, reports: list[dict], titles: list[str], command: str) -> Drawing:
+def _draw(column: MetricColumn, page: PageRequest) -> Drawing:
+    titles = [plain(title, 30) for title in page.titles]
     values = column.valued_rows()
     card = column.card
     note = (
@@ -65,7 +46,7 @@ def _draw(column: MetricColumn, reports: list[dict], titles: list[str], command:
         "samples. Less is better; left is cheap to train, right is fast to sample."
     )
     order = sorted(values, key=lambda i: values[i]["value"])  # the letters follow the ranks
-    caption = [f"$ {plain(command, 400)}"] if command else []
+    caption = caption_of(page.contexts, "trade")[1:]
     height = 310 + 16 * -(-len(order) // PER_LINE)
     sheet = Sheet("Quality against cost", note, caption, height)
     width = (WIDTH - 110) / 2
@@ -73,7 +54,7 @@ def _draw(column: MetricColumn, reports: list[dict], titles: list[str], command:
     for place, (label, cost_of) in enumerate(COSTS.items()):
         axes = sheet.add_axes(50 + place * (width + 60), 10, width, 240)
         for rank, i in enumerate(order):
-            cost = cost_of(reports[i]["cost"])
+            cost = cost_of(page.reports[i]["cost"])
             if cost and cost > 0:
                 limits = _draw_point(axes, rank, cost, values[i])
                 row = {"title": titles[i], label: cost, "frechet": values[i]["value"]}
@@ -95,8 +76,8 @@ def _draw_point(axes: Axes, rank: int, cost: float, row: dict) -> list[float]:
     value = row["value"]
     low, high = interval(row) or (value, value)
     error = [[max(0, value - low)], [max(0, high - value)]]
-    axes.errorbar(cost, value, error, color=_colour(rank), capsize=4, linewidth=1)
-    axes.plot(cost, value, "o", color=_colour(rank), markersize=13, alpha=0.9)
+    style = {"fmt": "o", "markersize": 13, "capsize": 4, "elinewidth": 1}
+    axes.errorbar(cost, value, error, color=_colour(rank), **style)
     style = {"ha": "center", "va": "center", "color": "white", "weight": "bold"}
     axes.annotate(_letter(rank), (cost, value), fontsize=7.5, **style)
     return [low, high]
@@ -121,14 +102,10 @@ def _colour(rank: int) -> str:
     return CLASSES[rank % len(CLASSES)]
 
 
-def compare_on_page(page: PageRequest) -> list[Path]:
-    return compare_quality_and_cost(page.reports, page.titles, out=page.out, command=page.command)
-
-
 FIGURE = Figure(
     name="trade",
     about="quality against cost, one point for each model",
-    compare=compare_on_page,
+    compare=compare_quality_and_cost,
     section=Section(
         "Quality against cost",
         "Each model by the cost of its training and of its sampling.",

@@ -7,8 +7,8 @@ import numpy as np
 from ...inference.text import LONGEST, Generated, continue_texts, corpus_of
 from ...measures.text import longest_copied
 from ..context import FigureContext
-from ..style import SOFT, Drawing, Sheet, plain
-from ..text_cells import LINE, draw_text, held_out_tokens, lay_out, passage
+from ..style import Drawing
+from ..text_cells import TextBlock, held_out_tokens, lay_out, passage, sheet_of_texts
 
 COPIED = (255, 214, 160)  # colour under copied characters
 
@@ -19,25 +19,21 @@ def draw_samples(context: FigureContext, n: int = 4, length: int = 500, rows: in
     corpus = corpus_of(context.dataset)
     x = held_out_tokens(context)
     part = passage(context, length)
-    real = context.dataset.tokenizer.decode(x[part.start : part.stop])
-    blocks = [(f"sample {i}", one.text) for i, one in enumerate(samples, 1)]
-    blocks.append((f"real text ({context.split})", real))
-    laid_out = [lay_out(text, rows) for _, text in blocks]
-    height = sum(22 + len(lines) * LINE + 14 for lines in laid_out) - 14
-    title = f"Samples of {plain(context.loaded.run.name)}"
-    sheet = Sheet(title, _note(n, context.seed, corpus), context.caption("samples"), height)
+    real = context.tokenizer.decode(x[part.start : part.stop])
+    texts = [(f"sample {i}", one.text) for i, one in enumerate(samples, 1)]
+    texts.append((f"real text ({context.split})", real))
+    blocks = []
     numbers = []
-    top = 0.0
-    for (name, text), lines in zip(blocks, laid_out):
+    for name, text in texts:
+        lines = lay_out(text, rows)
         text = text[: lines[-1].stop] if lines else ""
         copied, start = (0, 0) if corpus is None else longest_copied(text, corpus)[:2]
         colours = np.full((len(text), 3), 255, np.uint8)
         colours[start : start + copied] = COPIED
-        sheet.add_text(0, top, name, size=9, weight="bold")
+        block = TextBlock(name, text, lines, colours)
         if corpus is not None:
-            label = f"longest copied part: {copied} of {len(text)} characters"
-            sheet.add_text(118, top + 0.5, label, color=SOFT)
-        top = draw_text(sheet, text, lines, 0, top + 20, colours) + 16
+            block.note = f"longest copied part: {copied} of {len(text)} characters"
+        blocks.append(block)
         numbers.append(
             {
                 "name": name,
@@ -47,6 +43,9 @@ def draw_samples(context: FigureContext, n: int = 4, length: int = 500, rows: in
                 "part": text[start : start + copied],
             }
         )
+    title = f"Samples of {context.name}"
+    note = _note(n, context.seed, corpus)
+    sheet = sheet_of_texts(title, note, context.caption("samples"), blocks)
     alt = f"{n} texts sampled from the model."
     if corpus is not None:
         longest = ", ".join(str(row["copied"]) for row in numbers[:n])

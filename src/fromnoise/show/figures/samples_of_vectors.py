@@ -6,7 +6,7 @@ from matplotlib.axes import Axes
 from ...inference import sample
 from ...inference.write import to_data_units
 from ..context import FigureContext
-from ..points import count_outside, extent_of, frame_of, set_extent
+from ..points import count_outside, draw_histogram, extent_of, frame_of, set_extent
 from ..style import MODEL, REAL, WIDTH, Drawing, Sheet, plain
 
 MAX_COLUMNS = 12
@@ -52,7 +52,7 @@ def _draw_points(
         if of_generated[1]:
             share = f"{100 * of_generated[1]:.0f} %"
             note += f" The true density is 0 at {share} of the generated points."
-    title = f"Samples of {plain(context.loaded.run.name)}"
+    title = f"Samples of {context.name}"
     sheet = Sheet(title, note, context.caption("samples"), side + 44)
     centre, half = frame_of(real)
     outside = count_outside(generated, centre, half)
@@ -63,7 +63,7 @@ def _draw_points(
         axes = sheet.add_axes(36 + i * (side + 56), 18, side, side)
         axes.scatter(*x.T, s=5, color=color, alpha=0.55, linewidths=0)
         set_extent(axes, extent_of(centre, half))
-        axes.set_title(name, fontsize=9, color=color)
+        axes.set_title(name, color=color)
         axes.grid(True)
     alt = f"{len(real)} real points beside {len(generated)} generated ones, on the same axes."
     return sheet.finish(numbers, alt)
@@ -84,20 +84,17 @@ def _draw_columns(context: FigureContext, real: dict, generated: dict, note: str
     rows = -(-len(names) // columns)
     width = (WIDTH - 44 * columns) / columns
     height = 128
-    title = f"Samples of {plain(context.loaded.run.name)}"
+    title = f"Samples of {context.name}"
     sheet = Sheet(title, note, context.caption("samples"), rows * (height + 58) + 14)
-    sheet.add_text(WIDTH - 170, 0, "■ real", color=REAL, size=9)
-    sheet.add_text(WIDTH - 110, 0, "■ generated", color=MODEL, size=9)
+    sheet.add_legend(WIDTH - 170, 0, [("■", REAL, "real"), ("■", MODEL, "generated")])
     numbers = {}
-    for i, name in enumerate(names):
-        left = 34 + i % columns * (width + 44)
-        axes = sheet.add_axes(left, 34 + i // columns * (height + 58), width, height)
+    all_axes = sheet.add_panels(len(names), columns, width, height, (44, 58), 34, 34)
+    for axes, name in zip(all_axes, names):
         of_real = np.asarray(real[name])
         of_generated = np.asarray(generated[name])
         draw = _draw_histogram if of_real.dtype.kind in "iuf" else _draw_bars
         numbers[plain(name)] = draw(axes, of_real, of_generated)
-        axes.set_title(plain(name, 36), fontsize=9, parse_math=False)
-        axes.tick_params(labelsize=7.5)
+        axes.set_title(plain(name, 36), parse_math=False)
     alt = f"Distribution of {len(names)} columns, real beside generated."
     return sheet.finish(numbers, alt)
 
@@ -106,14 +103,7 @@ def _draw_histogram(axes: Axes, real: np.ndarray, generated: np.ndarray) -> dict
     low = float(real.min())
     high = float(real.max())
     edges = np.linspace(low, high if high > low else low + 1, 31)
-    shares = []
-    for x in (real, generated):
-        shares.append(np.histogram(np.clip(x, edges[0], edges[-1]), edges)[0] / len(x))
-    axes.stairs(shares[0], edges, fill=True, color="#d3d7de")
-    axes.stairs(shares[0], edges, color=REAL, linewidth=0.8)
-    axes.stairs(shares[1], edges, color=MODEL, linewidth=1.5)
-    axes.set_yticks([])
-    axes.spines["left"].set_visible(False)
+    shares = [draw_histogram(axes, x, edges, c) for x, c in ((real, REAL), (generated, MODEL))]
     return {"edges": edges, "real": shares[0], "generated": shares[1]}
 
 

@@ -1,12 +1,10 @@
 """Latent codes by class."""
 
-import numpy as np
-
-from ..conditions import all_of, encodes, has_dims
+from ..conditions import encodes, has_dims
 from ..context import FigureContext
 from ..figure import Figure
 from ..latent_plane import POINTS, draw_class_legend, draw_codes, has_prior
-from ..style import Drawing, Sheet, plain
+from ..style import Drawing, Sheet
 
 SIDE = 600  # of the plot, pixels
 
@@ -23,12 +21,13 @@ def draw_scatter(context: FigureContext) -> Drawing:
         note += " Colour and glyph of a point show its class."
     if has_prior(context):
         note += " Circles: the prior N(0, I) at 1 and 2 standard deviations."
-    title = f"Latent plane of {plain(context.loaded.run.name)}"
+    title = f"Latent plane of {context.name}"
     sheet = Sheet(title, note, context.caption("scatter"), SIDE + 30)
     axes = sheet.add_axes(44, 4, SIDE, SIDE)
     draw_codes(axes, context, size=30 if n > 600 else 46)
     y = None if codes.y is None else codes.y[:shown]
-    draw_class_legend(sheet, context, SIDE + 70, np.array([]) if y is None else y)
+    if y is not None:
+        draw_class_legend(sheet, context, SIDE + 70, y)
     numbers = {
         "drawn": codes.kind,
         "dims": list(dims),
@@ -48,6 +47,6 @@ FIGURE = Figure(
     name="scatter",
     about="latent codes by class",
     group="latents",
-    why_not=all_of(encodes, has_dims),
+    needs=(encodes, has_dims),
     draw=draw_scatter,
 )

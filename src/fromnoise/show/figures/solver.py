@@ -8,15 +8,9 @@ from ...core.capabilities import Denoises, has
 from ...core.errors import UsageError
 from ...probability.pca import principal_components
 from ..context import FigureContext
-from ..evaluations import (
-    Measurement,
-    choose_distance,
-    draw_distance_curve,
-    draw_samples_with,
-    why_no_steps,
-)
+from ..evaluations import draw_distance_curve, measure_curve, why_no_steps
 from ..figure import Figure, Section
-from ..style import ACCENT, INK, MODEL, REAL, SOFT, WIDTH, Drawing, Sheet, plain
+from ..style import ACCENT, INK, MODEL, REAL, SOFT, WIDTH, Drawing, Sheet
 
 EVALUATIONS = (5, 10, 20)
 CONVERGED = 64  # evaluations of a solver with negligible error
@@ -65,32 +59,31 @@ def draw_solver(context: FigureContext) -> Drawing:
     basis, variances, groups = variance_groups(context)
     if not groups:
         raise UsageError("the training examples do not differ: there is no variance to compare")
-    name, distance, _ = choose_distance(context)
-    measurements = []
+    curve = measure_curve(context, n, EVALUATIONS)
+    end = measure_curve(context, n, [CONVERGED])
+    converged = end.distances[0].value
+    curve.real = end.distances[0]
     ratios = []
-    for evaluations in (*EVALUATIONS, CONVERGED):
-        x, seconds = draw_samples_with(context, n, evaluations)
-        measurements.append(Measurement(evaluations, distance(x), seconds))
+    for x in curve.samples + end.samples:
         ratio = (x.flatten(1).double() @ basis).var(0) / variances
         ratios.append([float(ratio[a:b].mean()) for a, b in groups])
-    converged = measurements[-1].distance
     note = f"{n:,} samples from the same noise at each number of evaluations. {NOTE}"
-    title = f"Solver and network of {plain(context.loaded.run.name)}"
+    title = f"Solver and network of {context.name}"
     sheet = Sheet(title, note, context.caption("solver"), HEIGHT)
-    draw_distance_curve(sheet, measurements[:-1], converged, name, LEFT - 40, HEIGHT)
+    draw_distance_curve(sheet, curve, LEFT - 40, HEIGHT)
     _draw_variances(sheet, groups, ratios)
     numbers = {
-        "metric": name,
+        "metric": curve.name,
         "n": n,
         "evaluations": [*EVALUATIONS, CONVERGED],
-        "value": [m.distance.value for m in measurements],
+        "value": [*curve.values, converged],
         "components": [[a + 1, b] for a, b in groups],
         "variance_ratio": ratios,
     }
     few = np.array(ratios[EVALUATIONS.index(10)])
     worst = float(np.abs(few / np.array(ratios[-1]) - 1).max())
     alt = (
-        f"{name} {converged.value:.3g} converged; at 10 evaluations variances differ from "
+        f"{curve.name} {converged:.3g} converged; at 10 evaluations variances differ from "
         f"converged ones by {100 * worst:.0f} % at most."
     )
     return sheet.finish(numbers, alt)
@@ -107,19 +100,19 @@ def _draw_variances(sheet: Sheet, groups: Groups, ratios: list[list[float]]) -> 
             style = {"linestyle": (0, (4, 3)), "linewidth": 1.2}
         axes.plot(places, values, color=colour, label=f"{evaluations} evaluations", **style)
     labels = [f"{a + 1}" if b == a + 1 else f"{a + 1}-{b}" for a, b in groups]
-    axes.set_xticks(places, labels, fontsize=7.5)
-    axes.set_xlabel("principal components of the training examples", fontsize=8)
-    axes.legend(fontsize=7.5, frameon=False, loc="best")
+    axes.set_xticks(places, labels)
+    axes.set_xlabel("principal components of the training examples")
+    axes.legend(loc="best")
     axes.grid(True, axis="y")
     axes.margins(x=0.08)
-    sheet.add_text(LEFT, 0, "variance of samples over that of data", size=9, weight="bold")
+    sheet.add_head(LEFT, 0, "variance of samples over that of data")
 
 
 FIGURE = Figure(
     name="solver",
     about="the solver's error beside the network's: distance and variances by evaluations",
     group="noise",
-    why_not=why_not,
+    needs=(why_not,),
     draw=draw_solver,
     section=Section(
         "Solver and network",

@@ -3,21 +3,14 @@
 import torch
 from torch import Tensor
 
-from ...core.capabilities import Traces, has
 from ...measures.estimate import Estimate
-from ..conditions import is_plane
+from ..conditions import is_plane, traces
 from ..context import FigureContext
-from ..evaluations import (
-    Measurement,
-    choose_distance,
-    draw_distance_curve,
-    draw_samples_with,
-    why_no_steps,
-)
+from ..evaluations import draw_distance_curve, measure_curve, why_no_steps
 from ..figure import Figure, Section
 from ..image_rows import GAP, draw_strip, label_columns, row_height
-from ..points import extent_of, frame_of, set_bare_frame
-from ..style import MODEL, REAL, WIDTH, Drawing, Sheet, plain
+from ..points import draw_clouds, extent_of, frame_of, set_bare_frame
+from ..style import WIDTH, Drawing, Sheet
 
 STEPS = (1, 2, 4, 10, 20, 35)
 SAMPLES = {"image": 500, "vector": 2000}  # of each: the figure takes up to a quarter of a minute
@@ -29,33 +22,28 @@ LEFT = 440.0  # pixels left of the samples
 def draw_steps(context: FigureContext) -> Drawing:
     """Distance to the training examples, and time, by evaluations of DPM-Solver."""
     n = SAMPLES[context.spec.kind]
-    name, distance, real = choose_distance(context)
-    measurements = []
-    samples = []
-    for steps in STEPS:
-        x, seconds = draw_samples_with(context, n, steps)
-        measurements.append(Measurement(steps, distance(x), seconds))
-        samples.append(x)
+    curve = measure_curve(context, n, STEPS)
     has_images = context.spec.kind == "image"
     has_points = not is_plane(context)
-    title = f"Quality by evaluations of the network: {plain(context.loaded.run.name)}"
-    sheet = Sheet(title, _note(context, n, real), context.caption("steps"), HEIGHT)
-    draw_distance_curve(sheet, measurements, real, name, LEFT - 40, HEIGHT)
+    title = f"Quality by evaluations of the network: {context.name}"
+    sheet = Sheet(title, _note(context, n, curve.real), context.caption("steps"), HEIGHT)
+    draw_distance_curve(sheet, curve, LEFT - 40, HEIGHT)
     if has_images:
-        _draw_images(sheet, context, samples)
+        _draw_images(sheet, context, curve.samples)
     elif has_points:
-        _draw_points(sheet, context, samples)
+        _draw_points(sheet, context, curve.samples)
     numbers = {
-        "metric": name,
+        "metric": curve.name,
         "n": n,
-        "real": real.value if real else None,
+        "real": curve.real.value if curve.real else None,
         "steps": STEPS,
-        "value": [m.distance.value for m in measurements],
-        "interval": [m.distance.interval for m in measurements],
-        "seconds_for_64": [m.seconds for m in measurements],
+        "value": curve.values,
+        "interval": [distance.interval for distance in curve.distances],
+        "seconds_for_64": curve.seconds,
     }
-    values = ", ".join(f"{m.distance.value:.3g} at {m.evaluations}" for m in measurements)
-    return sheet.finish(numbers, f"{name} by evaluations of the network: {values}.")
+    pairs = zip(curve.values, STEPS)
+    values = ", ".join(f"{value:.3g} at {steps}" for value, steps in pairs)
+    return sheet.finish(numbers, f"{curve.name} by evaluations of the network: {values}.")
 
 
 def _note(context: FigureContext, n: int, real: Estimate | None) -> str:
@@ -86,26 +74,19 @@ def _draw_points(sheet: Sheet, context: FigureContext, samples: list[Tensor]) ->
     points = context.first(POINTS).x.cpu().double().numpy()
     extent = extent_of(*frame_of(points, 1.2))
     side = (WIDTH - LEFT - 16) / 3
-    for j, (steps, x) in enumerate(zip(STEPS, samples)):
-        left = LEFT + j % 3 * (side + 8)
-        axes = sheet.add_axes(left, 18 + j // 3 * (side + 24), side, side)
-        axes.scatter(*points.T, s=2, color=REAL, alpha=0.3, linewidths=0)
-        cloud = x[:POINTS].double().numpy()
-        axes.scatter(*cloud.T, s=3, color=MODEL, alpha=0.7, linewidths=0)
+    all_axes = sheet.add_panels(len(STEPS), 3, side, side, (8, 24), LEFT, 18)
+    for axes, steps, x in zip(all_axes, STEPS, samples):
+        draw_clouds(axes, points, x[:POINTS].double().numpy(), 2)
         set_bare_frame(axes, extent, f"{steps} evaluation{'s' * (steps > 1)}")
-
-
-def is_traced(context: FigureContext) -> bool:
-    return has(context.model, Traces)
 
 
 FIGURE = Figure(
     name="steps",
     about="quality against the evaluations of the network for a sample",
     group="noise",
-    why_not=why_no_steps,
+    needs=(why_no_steps,),
     draw=draw_steps,
-    on_page=is_traced,
+    on_page=traces,
     section=Section(
         "Quality by number of steps",
         "The same model with few and with many evaluations of its network for a sample.",

@@ -1,16 +1,22 @@
 """Trajectories of points from noise to data, the vector field that moves them, and their clouds."""
 
-from dataclasses import dataclass
-
 import numpy as np
 import torch
 from matplotlib.axes import Axes
 
-from ..conditions import all_of, denoises, is_plane, traces
+from ..conditions import denoises, is_plane, traces
 from ..context import FigureContext
-from ..figure import Figure, Section, always
-from ..points import Extent, extent_of, frame_of, set_bare_frame
-from ..style import ACCENT, MODEL, REAL, SOFT, WIDTH, Drawing, Sheet, plain
+from ..figure import Figure, Section, available
+from ..points import (
+    Extent,
+    draw_arrows,
+    draw_clouds,
+    extent_of,
+    frame_of,
+    grid_points,
+    set_bare_frame,
+)
+from ..style import ACCENT, MODEL, REAL, SOFT, WIDTH, Drawing, Sheet
 from .denoising import format_level
 
 PATHS = 60  # trajectories that are drawn
@@ -20,16 +26,6 @@ FIELD_LEVEL = 0.4  # noise level of the field
 CLOUDS = (1.0, 0.7, 0.45, 0.25, 0.1, 0.0)  # noise levels of the clouds
 
 
-@dataclass
-class VectorField:
-    """grid (N, 2); push (N, 2): the prediction minus the grid point; cloud: noised real points."""
-
-    grid: torch.Tensor
-    push: np.ndarray
-    cloud: np.ndarray
-    extent: Extent
-
-
 @torch.no_grad()
 def draw_trajectories(context: FigureContext) -> Drawing:
     """Trajectories, the field at one noise level, and the cloud of points at six levels."""
@@ -37,32 +33,28 @@ def draw_trajectories(context: FigureContext) -> Drawing:
     points = context.first(POINTS).x.cpu().double().numpy()
     corners = np.quantile(states[0], [0.01, 0.99], axis=0)
     extent = extent_of(*frame_of(np.concatenate([points, corners]), 1.1))
-    field = _compute_field(context, points)
     side = (WIDTH - 24) / 2
     small = (WIDTH - 8 * (len(CLOUDS) - 1)) / len(CLOUDS)
-    title = f"Trajectories from noise to data of {plain(context.loaded.run.name)}"
+    title = f"Trajectories from noise to data of {context.name}"
     note = _note(len(states) - 1)
     sheet = Sheet(title, note, context.caption("trajectories"), side + 38 + small + 6)
     axes = sheet.add_axes(0, 18, side, side)
     draw_density(axes, context, extent, points)
     _draw_paths(axes, states)
     set_bare_frame(axes, extent, "trajectories")
-    axes = sheet.add_axes(side + 24, 18, side, side)
-    _draw_field(axes, field)
-    set_bare_frame(axes, field.extent, f"field at {100 * FIELD_LEVEL:.0f} % noise")
-    for j, level in enumerate(CLOUDS):
+    grid, push = _draw_field(sheet.add_axes(side + 24, 18, side, side), context, points)
+    all_axes = sheet.add_panels(len(CLOUDS), len(CLOUDS), small, small, (8, 0), 0, side + 42)
+    for axes, level in zip(all_axes, CLOUDS):
         i = int(np.abs(levels - level).argmin())
-        axes = sheet.add_axes(j * (small + 8), side + 42, small, small)
-        axes.scatter(*points.T, s=2, color=REAL, alpha=0.25, linewidths=0)
-        axes.scatter(*states[i].T, s=3, color=MODEL, alpha=0.7, linewidths=0)
+        draw_clouds(axes, points, states[i], 2)
         set_bare_frame(axes, extent, f"{format_level(levels[i])} noise")
     numbers = {
         "steps": len(states) - 1,
         "ends": states[-1, :PATHS],
         "starts": states[0, :PATHS],
         "level": FIELD_LEVEL,
-        "grid": field.grid,
-        "push": field.push,
+        "grid": grid,
+        "push": push,
     }
     alt = (
         f"Trajectories of {PATHS} points from noise to the data, the vector field at "
@@ -83,7 +75,7 @@ def _note(steps: int) -> str:
 
 def _trace(context: FigureContext) -> tuple[np.ndarray, np.ndarray]:
     """States (moments, POINTS, 2) of points on their way from noise, and their noise levels."""
-    options = context.loaded.family.Options()
+    options = context.options
     if "steps" in type(options).model_fields:
         options = options.model_copy(update={"steps": 50})
     rng = context.rng("trajectories").per_row(range(POINTS))
@@ -92,20 +84,26 @@ def _trace(context: FigureContext) -> tuple[np.ndarray, np.ndarray]:
     return states, np.array([m.level for m in moments])
 
 
-def _compute_field(context: FigureContext, points: np.ndarray) -> VectorField:
+def _draw_field(
+    axes: Axes, context: FigureContext, points: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Arrows from grid points (N, 2) over noised real points.
+
+    Returns the grid, and the prediction minus each of its points.
+    """
     centre, half = frame_of(points, 1.35)
     ticks = [np.linspace(c - half, c + half, ARROWS + 2)[1:-1] for c in centre]
-    grid = torch.from_numpy(np.stack(np.meshgrid(*ticks), -1).reshape(-1, 2)).float()
-    grid = grid.to(context.loaded.device)
-    y = context.labels(1)
-    if y is not None:
-        y = y.expand(len(grid), *y.shape[1:])
-    goal = context.model.clean(grid, FIELD_LEVEL, y, context.loaded.family.Options())
+    grid = torch.from_numpy(grid_points(*ticks)).float().to(context.loaded.device)
+    y = context.same_condition(len(grid))
+    goal = context.model.clean(grid, FIELD_LEVEL, y, context.options)
     push = (goal - grid).cpu().double().numpy()
     real = context.first(POINTS).x
     z = context.rng("field").per_row(range(len(real))).normal("z", real.shape)
     cloud = context.model.noised(real, FIELD_LEVEL, z).cpu().double().numpy()
-    return VectorField(grid, push, cloud, extent_of(centre, half))
+    axes.scatter(*cloud.T, s=6, color=REAL, alpha=0.35, linewidths=0)
+    draw_arrows(axes, grid.cpu().numpy(), push / 4, ACCENT)
+    set_bare_frame(axes, extent_of(centre, half), f"field at {100 * FIELD_LEVEL:.0f} % noise")
+    return grid.cpu().numpy(), push
 
 
 def _draw_paths(axes: Axes, states: np.ndarray) -> None:
@@ -114,23 +112,6 @@ def _draw_paths(axes: Axes, states: np.ndarray) -> None:
     style = {"facecolors": "none", "edgecolors": SOFT, "linewidths": 0.8}
     axes.scatter(*states[0, :PATHS].T, s=14, zorder=3, **style)
     axes.scatter(*states[-1, :PATHS].T, s=8, color=MODEL, linewidths=0, zorder=4)
-
-
-def _draw_field(axes: Axes, field: VectorField) -> None:
-    axes.scatter(*field.cloud.T, s=6, color=REAL, alpha=0.35, linewidths=0)
-    axes.quiver(
-        *field.grid.cpu().numpy().T,
-        *(field.push / 4).T,
-        angles="xy",
-        scale_units="xy",
-        scale=1,
-        color=ACCENT,
-        width=0.0032,
-        headwidth=4,
-        headlength=4.5,
-        headaxislength=4,
-        zorder=3,
-    )
 
 
 def draw_density(
@@ -142,8 +123,7 @@ def draw_density(
         return
     x = np.linspace(*extent[:2], cells)
     y = np.linspace(*extent[2:], cells)
-    grid = np.stack(np.meshgrid(x, y), -1).reshape(-1, 2)
-    p = np.exp(context.dataset.log_density(grid)).reshape(cells, cells)
+    p = np.exp(context.dataset.log_density(grid_points(x, y))).reshape(cells, cells)
     style = {"cmap": "Greys", "alpha": 0.55, "interpolation": "bilinear"}
     top = 1.2 * np.sqrt(p.max())
     axes.imshow(np.sqrt(p), origin="lower", extent=extent, vmin=0, vmax=top, **style)
@@ -153,9 +133,9 @@ FIGURE = Figure(
     name="trajectories",
     about="trajectories of points from noise to data, and their vector field",
     group="noise",
-    why_not=all_of(is_plane, traces, denoises),
+    needs=(is_plane, traces, denoises),
     draw=draw_trajectories,
-    on_page=always,
+    on_page=available,
     section=Section(
         "From noise to a sample, as trajectories",
         "The trajectory of each point, and the vector field that moves them.",

@@ -4,11 +4,11 @@ import numpy as np
 import torch
 
 from ...core.capabilities import EncodesDistribution, has
-from ..conditions import all_of, decodes, encodes, is_image
+from ..conditions import decodes, encodes, is_image
 from ..context import FigureContext
 from ..figure import Figure
-from ..image_rows import LABEL, draw_rows, image_cell, label_columns, row_height
-from ..style import SOFT, Drawing, Sheet
+from ..image_rows import ImageRow, sheet_of_rows
+from ..style import Drawing
 from .kl import kl_of_dims
 
 
@@ -29,8 +29,6 @@ def draw_traverse(context: FigureContext, most: int = 10, columns: int = 13) -> 
     steps = np.linspace(-3, 3, columns)
     latent_dim = context.codes.z.shape[1]
     images = _decode(context, order, steps)
-    cell = image_cell(context.spec, columns, most=54)
-    height = len(order) * row_height(context.spec, cell) + 34
     name = ordered_by.split(",")[0]
     limit = "" if len(order) == latent_dim else f"; the first {len(order)}"
     note = (
@@ -38,17 +36,16 @@ def draw_traverse(context: FigureContext, most: int = 10, columns: int = 13) -> 
         f"the {context.split} codes, the others at the mean code{context.of_class()}. "
         f"Rows by {name}, largest first{limit}."
     )
-    sheet = Sheet("Latent traversals", note, context.caption("traverse"), height)
     labels = [f"{step:+.0f}" if step else "mean" for step in steps]
     labels[1::2] = [""] * len(labels[1::2])
-    label_columns(sheet, labels, cell, LABEL, 0)
     rows = []
     for i, dim in enumerate(order):
         of_dim = images[i * columns : (i + 1) * columns]
-        rows.append((f"z{dim}", f"{name} {values[dim]:.3g}", of_dim))
-    draw_rows(sheet, rows, cell, 18)
-    label = "standard deviations from the mean code"
-    sheet.add_text(LABEL, height - 12, label, size=8, color=SOFT)
+        rows.append(ImageRow(f"z{dim}", of_dim, f"{name} {values[dim]:.3g}"))
+    note += " Above: standard deviations from the mean code."
+    title = "Latent traversals"
+    caption = context.caption("traverse")
+    sheet = sheet_of_rows(title, note, caption, rows, labels)
     numbers = {
         "dims": order,
         "ordered_by": ordered_by,
@@ -76,6 +73,6 @@ FIGURE = Figure(
     name="traverse",
     about="one latent dimension at a time",
     group="latents",
-    why_not=all_of(is_image, encodes, decodes),
+    needs=(is_image, encodes, decodes),
     draw=draw_traverse,
 )

@@ -3,11 +3,11 @@
 from ...core.capabilities import Predicts, has
 from ...inference import sample
 from ...measures.separation import mean_distance
-from ..conditions import all_of, is_image
+from ..conditions import is_image
 from ..context import FigureContext
 from ..figure import Figure
-from ..image_rows import draw_rows, image_cell, row_height
-from ..style import Drawing, Sheet, plain
+from ..image_rows import ImageRow, sheet_of_rows
+from ..style import Drawing
 
 # options and their values; truncation comes first: the temperature of a GAN does not scale z
 LEVELS = {
@@ -35,7 +35,6 @@ def why_not(context: FigureContext) -> str:
 def draw_truncation(context: FigureContext, columns: int = COLUMNS) -> Drawing:
     """The same z, or random numbers, at each level of the option: a row of samples each."""
     option = option_of(context)
-    spec = context.spec
     real = context.first(SAMPLES).x.cpu()
     n = len(real)
     real_distance = mean_distance(real.flatten(1))
@@ -47,14 +46,13 @@ def draw_truncation(context: FigureContext, columns: int = COLUMNS) -> Drawing:
         distance = mean_distance(x.flatten(1))
         share = distance / real_distance if real_distance else float("nan")
         numbers.append({option: level, "diversity": share})
-        rows.append((f"{option} {level:g}", f"diversity {share:.2f}", context.pixels(x[:columns])))
-    real_row = ("real", "diversity 1", context.pixels(real[:columns]))
-    cell = image_cell(spec, columns)
-    height = (len(rows) + 1) * row_height(spec, cell) + 14
-    title = f"{option.capitalize()}: samples of {plain(context.loaded.run.name)}"
-    sheet = Sheet(title, _note(context, option, n), context.caption("truncation"), height)
-    top = draw_rows(sheet, rows, cell)
-    draw_rows(sheet, [real_row], cell, top + 14)
+        images = context.pixels(x[:columns])
+        rows.append(ImageRow(f"{option} {level:g}", images, f"diversity {share:.2f}"))
+    rows[-1].gap = 14
+    rows.append(ImageRow("real", context.pixels(real[:columns]), "diversity 1"))
+    title = f"{option.capitalize()}: samples of {context.name}"
+    note = _note(context, option, n)
+    sheet = sheet_of_rows(title, note, context.caption("truncation"), rows)
     fall = f"{numbers[0]['diversity']:.2f} to {numbers[-1]['diversity']:.2f}"
     alt = (
         f"{len(numbers)} rows of samples of falling {option}; "
@@ -82,6 +80,6 @@ FIGURE = Figure(
     name="truncation",
     about="the same z drawn ever nearer to the mode, with its diversity",
     group="samples",
-    why_not=all_of(is_image, why_not),
+    needs=(is_image, why_not),
     draw=draw_truncation,
 )

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from matplotlib.axes import Axes
-from matplotlib.ticker import FixedLocator, NullLocator
 
 from ...core.capabilities import Predicts
 from ...core.errors import UsageError
@@ -67,7 +66,7 @@ def why_not_beside(context: FigureContext, other: LoadedRun) -> str:
     """Why the other model cannot share the plot, or ""."""
     if not is_text_model(other):
         return "it is no model of text"
-    same = other.dataset.tokenizer.to_json() == context.dataset.tokenizer.to_json()
+    same = other.dataset.tokenizer.to_json() == context.tokenizer.to_json()
     x = other.dataset.split(context.split).x
     if not same or not np.array_equal(x, held_out_tokens(context)):
         return "it was trained on another text, or on other symbols of it"
@@ -94,7 +93,7 @@ def _measure(context: FigureContext, runs: list[LoadedRun]) -> Windows:
     first = max(order, *longest)
     places = np.unique(np.linspace(first, len(x) - 1, PLACES).astype(int))
     symbols = x[places].astype(np.int64)
-    counts = KneserNey(order, context.dataset.tokenizer.vocabulary).fit(training)
+    counts = KneserNey(order, context.tokenizer.vocabulary).fit(training)
     bits: dict[str, dict[int, np.ndarray]] = {"counts": {}}
     for k in range(order + 1):
         contexts = x[places[:, None] + np.arange(-k, 0)].astype(np.int64)
@@ -152,7 +151,7 @@ def _hash_tokens(tokens: np.ndarray) -> Hashes:
 
 
 def _draw(context: FigureContext, windows: Windows) -> Drawing:
-    unit = units(context.dataset.tokenizer)
+    unit = units(context.tokenizer)
     best = best_window(windows.lines["counts"])
     note = _note(context, windows, unit, best)
     title = "Bits per character against the window"
@@ -162,10 +161,13 @@ def _draw(context: FigureContext, windows: Windows) -> Drawing:
     bottom = sheet.add_axes(48, 338, WIDTH - 60, 76)
     shares = [100 * share for share in windows.seen.values()]
     bottom.plot(list(windows.seen), shares, color=INK, marker=".", linewidth=1.2)
-    bottom.set_title("windows of k symbols that stand in the training text, %", fontsize=9)
+    bottom.set_title("windows of k symbols that stand in the training text, %")
     bottom.set_ylim(0, 105)
     for axes in (top, bottom):
-        _set_window_scale(axes, list(windows.seen))
+        axes.set_xscale("symlog", base=2, linthresh=1)
+        axes.xaxis.set_major_formatter("{x:g}")
+        axes.set_xlim(-0.12, max(windows.seen) * 1.06)
+        axes.grid(True)
     bottom.set_xlabel(f"window k: {unit} of context", labelpad=3)
     numbers = {
         "lines": windows.lines,
@@ -211,47 +213,19 @@ def _draw_lines(axes: Axes, lines: dict[str, Line]) -> None:
             label=label.replace("$", r"\$"),
             **style,
         )
-    axes.legend(fontsize=8.5, loc="upper right")
-    axes.set_title("bits per character, held out: less is better", fontsize=9)
+    axes.legend(loc="upper right")
+    axes.set_title("bits per character, held out: less is better")
 
 
-def _set_window_scale(axes: Axes, windows: list[int]) -> None:
-    """An axis in log2(k + 1), with ticks that do not overlap."""
-    longest = max(windows)
-    ticks = [longest] if _is_power_of_two(longest + 1) else []
-    for k in windows:
-        if (k <= 8 and k != 7) or _is_power_of_two(k):
-            ticks.append(k)
-    axes.set_xscale("function", functions=(_log2_from_one, _exp2_from_one))
-    axes.set_xlim(-0.12, longest * 1.06)
-    axes.xaxis.set_major_locator(FixedLocator(sorted(set(ticks))))
-    axes.xaxis.set_minor_locator(NullLocator())
-    axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
-    axes.grid(True)
-
-
-def _is_power_of_two(k: int) -> bool:
-    return k & (k - 1) == 0
-
-
-def _log2_from_one(k):
-    return np.log2(np.maximum(k, -0.9) + 1)
-
-
-def _exp2_from_one(v):
-    return np.exp2(v) - 1
-
-
-def is_network(context: FigureContext) -> bool:
-    """True unless the model itself is made of counts."""
-    return context.spec.kind == "tokens" and bool(context.model.phases())
+def is_network(context: FigureContext) -> str:
+    return "" if context.model.phases() else "the model itself is made of counts"
 
 
 FIGURE = Figure(
     name="window",
     about="bits per character against the length of context, beside counts",
     group="symbols",
-    why_not=is_text,
+    needs=(is_text,),
     draw=draw_window,
     on_page=is_network,
     section=Section(

@@ -8,11 +8,7 @@ from PIL import Image
 
 from ...core.errors import StorageError, UsageError
 from ...core.json_files import read_json
-
-
-def mark(index: int) -> str:
-    """Placeholder of an image. Other text cannot hold it: pages have no control characters."""
-    return f"\0{index}\0"
+from ..style import plain
 
 
 class Picture:
@@ -40,11 +36,22 @@ class Picture:
         return self.about.get("alt") or self.about.get("title") or self.path.stem
 
     @property
+    def label(self) -> str:
+        return plain(self.about.get("title", "figure"), 80)
+
+    @property
+    def caption(self) -> list[str]:
+        return self.about.get("caption", "").splitlines()
+
+    @property
     def uri(self) -> str:
         return f"data:{self.kind};base64,{base64.b64encode(self.data).decode()}"
 
-    def size(self) -> tuple[int, int]:
-        """Width and height of the image on the page, CSS pixels."""
+    @property
+    def size(self) -> tuple[int, int] | None:
+        """Width and height of the image on the page, CSS pixels; None: as large as it says itself."""
+        if self.is_svg:
+            return None
         with Image.open(self.path) as image:
             return image.width // 2, image.height // 2
 
@@ -69,12 +76,11 @@ class Picture:
         return True
 
 
-def embed(html: str, pictures: list[Picture], limit: int) -> str:
-    """Replaces the marks by the images, the largest reduced until the page fits the limit (bytes).
+def fit(pictures: list[Picture], room: int) -> None:
+    """Reduces the largest pictures until all take at most ``room`` bytes.
 
     Raises UsageError if the smallest forms do not fit.
     """
-    room = limit - len(html.encode())
     while sum(len(p.uri) for p in pictures) > room:
         # first the reduction without loss, of all images
         for picture in sorted(pictures, key=lambda p: (p.level > 0, -len(p.data))):
@@ -82,9 +88,6 @@ def embed(html: str, pictures: list[Picture], limit: int) -> str:
                 break
         else:
             raise UsageError(
-                f"{len(pictures)} figures do not fit into a page of {limit / 1e6:.0f} MB: "
+                f"{len(pictures)} figures do not fit into a page of 2 MB: "
                 "give fewer runs or figures"
             )
-    for i, picture in enumerate(pictures):
-        html = html.replace(mark(i), picture.uri)
-    return html

@@ -8,7 +8,8 @@ from ...runs.load import LoadedRun
 from ..catalogue import ALL_FIGURES, show
 from ..context import FigureContext
 from ..figure import Figure, PageRequest
-from ..side_by_side import title_of
+from ..side_by_side import titles_of
+from ..style import drawing, save
 
 
 def page_figures(
@@ -17,7 +18,6 @@ def page_figures(
     titles: Sequence[str] | None = None,
     *,
     seed: int = 0,
-    split: str = "test",
     command: str = "",
     reports: Sequence[dict] = (),
     quality_reference: QualityReference | None = None,
@@ -26,30 +26,32 @@ def page_figures(
 
     reports: of the same runs, for figures of measured values; quality_reference: of these reports.
     """
-    titles = list(titles or map(title_of, runs))
-    page = PageRequest(runs, titles, out, seed, split, command, reports, quality_reference)
+    contexts = [FigureContext(run, seed, command=command) for run in runs]
+    page = PageRequest(contexts, titles_of(runs, titles), reports, quality_reference)
     files: dict[str, list[Path]] = {}
     for figure in ALL_FIGURES:
-        if figure.compare is not None:
-            files[figure.name] = figure.compare(page)
-        for i, run in enumerate(runs):
-            if is_on_page(figure, run):
-                files[f"{run.run.name}/{figure.name}"] = _draw_one(figure, page, i)
+        files[figure.name] = compare_runs(figure, page, out)
+        for i, context in enumerate(contexts):
+            if is_on_page(figure, context):
+                other = figure.choose_other(runs, runs[i]) if figure.choose_other else None
+                options = {"seed": seed, "command": command, "plain": other, "skip": True}
+                key = f"{runs[i].run.name}/{figure.name}"
+                files[key] = show(runs[i], [figure.name], out=out / str(i), **options)
     return {key: _png_of(paths) for key, paths in files.items() if paths}
 
 
-def is_on_page(figure: Figure, run: LoadedRun) -> bool:
+def compare_runs(figure: Figure, page: PageRequest, out: Path) -> list[Path]:
+    """Draws one figure of several models. Returns its files, [] if these models cannot have it."""
+    if figure.compare is None:
+        return []
+    with drawing():
+        compared = figure.compare(page)
+        return save(compared, out, figure.name) if compared else []
+
+
+def is_on_page(figure: Figure, context: FigureContext) -> bool:
     """True if the page shows this figure of this model."""
-    context = FigureContext(run)
-    return figure.draw is not None and not figure.why_not(context) and figure.on_page(context)
-
-
-def _draw_one(figure: Figure, page: PageRequest, i: int) -> list[Path]:
-    """The figure of one model. Returns its files, or [] if the data do not allow it."""
-    run = page.runs[i]
-    other = figure.choose_other(page.runs, run) if figure.choose_other is not None else None
-    folder = page.out / str(i)
-    return show(run, [figure.name], plain=other, out=folder, skip=True, **page.options)
+    return bool(figure.on_page) and not figure.why_not(context) and not figure.on_page(context)
 
 
 def _png_of(paths: list[Path]) -> Path:

@@ -4,53 +4,43 @@ from ...evaluate.cells import format_rate, group_columns, heading, real_row
 from ...evaluate.cost import most_at_once
 from ...evaluate.protocol import MetricColumn, align_columns, has_value
 from ...evaluate.table import NEAR, explanations
-from .html import Html, concat, element, table, table_row
+from .table import Cell, PageTable, Row
 from .verdict import spread, value_of
 from .wording import NO_NUMBER, NO_VALUES, REAL_NOTE, TABLE_NOTE, describe_protocol, describe_run
-
-
-def sampling_speed(cost: dict, batch: str) -> float | None:
-    return cost.get("samples_per_second", {}).get(batch)
-
 
 COSTS = {
     "parameters": lambda cost: cost.get("parameters"),
     "training seconds": lambda cost: cost.get("train_seconds"),
     "peak memory, MB": lambda cost: cost.get("memory_mb"),
-    "samples a second, one at a time": lambda cost: sampling_speed(cost, "1"),
+    "samples a second, one at a time": lambda cost: cost.get("samples_per_second", {}).get("1"),
     "samples a second, up to 256 at once": lambda cost: (most_at_once(cost) or (0, None))[1],
     "network calls for a batch of samples": lambda cost: cost.get("network_calls"),
 }
 
 
-def numbers_table(reports: list[dict], titles: list[str], same_data: bool) -> Html:
-    """All metrics and costs; the last column has the values of held-out real examples, if any.
-
-    same_data: the models may be ranked.
-    """
-    notes: list[str] = []  # numbered footnotes, filled while the cells are made
+def numbers_table(reports: list[dict], titles: list[str]) -> PageTable:
+    """All metrics and costs; the last column has the values of held-out real examples, if any."""
+    footnotes: list[str] = []  # filled while the cells are made
     has_real = any(real_row(column) for _, columns in group_columns(reports) for column in columns)
-    head = [Html("metric")]
+    head = [Cell("metric")]
     for report, title in zip(reports, titles):
-        head.append(concat([title, element("small", describe_run(report))]))
+        head.append(Cell(title, small=describe_run(report)))
     if has_real:
-        head.append(concat(["real data", element("small", REAL_NOTE)]))
+        head.append(Cell("real data", small=REAL_NOTE))
     rows = []
     for group, columns in _groups(reports):
-        rows.append(_group_row(group, len(head)))
+        rows.append(Row(Cell(group), is_heading=True))
         for column in columns:
-            rows.append(_metric_row(column, len(reports), same_data, has_real, notes))
-    rows.append(_group_row("cost", len(head)))
+            rows.append(_metric_row(column, len(reports), has_real, footnotes))
+    rows.append(Row(Cell("cost"), is_heading=True))
     for name, cost_of in COSTS.items():
         cells = [_cost_cell(cost_of(report.get("cost") or {})) for report in reports]
-        rows.append(table_row(name, cells + [""] * has_real))
-    small = [element("p", TABLE_NOTE, class_="small")]
+        rows.append(Row(Cell(name), cells + [Cell()] * has_real))
+    notes = [TABLE_NOTE]
     for text in explanations(align_columns(reports)):
         if text != NEAR:
-            small.append(element("p", f"{text}.", class_="small"))
-    for number, note in enumerate(notes, 1):
-        small.append(element("p", element("sup", number), f" {note}", class_="small"))
-    return concat([table("Models and numbers", head, rows), *small])
+            notes.append(f"{text}.")
+    return PageTable("Models and numbers", head, rows, notes=notes, footnotes=footnotes)
 
 
 def _groups(reports: list[dict]) -> list[tuple[str, list[MetricColumn]]]:
@@ -62,48 +52,35 @@ def _groups(reports: list[dict]) -> list[tuple[str, list[MetricColumn]]]:
     return groups
 
 
-def _group_row(name: str, width: int) -> Html:
-    return element("tr", element("th", name, scope="rowgroup", colspan=width), class_="group")
-
-
-def _metric_row(
-    column: MetricColumn, count: int, same_data: bool, has_real: bool, notes: list[str]
-) -> Html:
+def _metric_row(column: MetricColumn, count: int, has_real: bool, footnotes: list[str]) -> Row:
     # memory is not ranked: fewer copies than chance is not better
-    is_ranked = same_data and column.card.get("group") != "memory"
-    ranks = column.ranks() if is_ranked else {}
-    cells = [_value_cell(column, i, ranks, notes) for i in range(count)]
+    ranks = {} if column.card.get("group") == "memory" else column.ranks()
+    cells = [_value_cell(column, i, ranks, footnotes) for i in range(count)]
     if has_real:
         real = real_row(column)
-        content = [value_of(real), _interval(real)] if real else []
-        cells.append(element("td", *content, class_="number soft" if real else None))
-    name = [heading(column, features=False), element("small", describe_protocol(column))]
-    return table_row(concat(name), cells)
+        cells.append(Cell(value_of(real), "number soft", spread(real)) if real else Cell())
+    name = Cell(heading(column, features=False), small=describe_protocol(column))
+    return Row(name, cells)
 
 
-def _value_cell(column: MetricColumn, i: int, ranks: dict[int, int], notes: list[str]) -> Html:
+def _value_cell(column: MetricColumn, i: int, ranks: dict[int, int], footnotes: list[str]) -> Cell:
     """A number with its interval and a footnote, or the reason why there is none."""
     row = column.rows.get(i)
+    has_number = row is not None and has_value(row)
     reason = (row or {}).get("reason") or ""
-    if not has_value(row):
+    if not has_number:
         reason = reason.removeprefix("none: ") or NO_NUMBER
-    if reason and reason not in notes:
-        notes.append(reason)
-    footnote = element("sup", notes.index(reason) + 1) if reason else Html("")
-    if not has_value(row):
-        return element("td", "none", footnote, class_="none")
-    is_best = len(ranks) > 1 and ranks.get(i) == 1 and max(ranks.values()) > 1
-    star = " ★" if is_best else ""
-    css = "number best" if is_best else "number"
-    return element("td", value_of(row), star, footnote, _interval(row), class_=css)
+    if reason and reason not in footnotes:
+        footnotes.append(reason)
+    note = footnotes.index(reason) + 1 if reason else None
+    if row is None or not has_number:
+        return Cell("none", "none", note=note)
+    if len(ranks) > 1 and ranks.get(i) == 1 and max(ranks.values()) > 1:
+        return Cell(f"{value_of(row)} ★", "number best", spread(row), note)
+    return Cell(value_of(row), "number", spread(row), note)
 
 
-def _interval(row: dict) -> Html:
-    """The interval under a number."""
-    return element("small", spread(row)) if spread(row) else Html("")
-
-
-def _cost_cell(value: float | None) -> Html:
+def _cost_cell(value: float | None) -> Cell:
     if value is None:
-        return element("td", "not recorded", class_="none")
-    return element("td", format_rate(value), class_="number")
+        return Cell("not recorded", "none")
+    return Cell(format_rate(value), "number")

@@ -7,28 +7,48 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from ...core.capabilities import Encodes, has
 from ...core.files import write_atomic
 from ...evaluate.known_defects import Defects
-from ...evaluate.report import data_id
 from ...runs.load import LoadedRun
 from ..style import make_folder
-from .embed import Picture, embed
-from .html import Html, bullet_list, concat, document, element, paragraphs
+from .embed import Picture, fit
 from .numbers import numbers_table
 from .sections import (
-    commands_of,
+    PageSection,
     defects_of,
     differences_of,
     environment_of,
     figure_sections,
     health_of,
     texts_of,
-    verdict_section,
 )
-from .verdict import verdict
+from .verdict import hedges, verdict
 
 LIMIT = 2_000_000  # bytes of the page
-CSS = Path(__file__).with_name("page.css")
+
+
+def printable(value: object) -> object:
+    """Text without control characters; HTML stays as it is."""
+    if isinstance(value, Markup):
+        return value
+    characters = []
+    for c in str(value):
+        characters.append(c if c.isprintable() or c == "\n" else "\N{REPLACEMENT CHARACTER}")
+    return "".join(characters)
+
+
+TEMPLATES = Environment(
+    loader=FileSystemLoader(Path(__file__).with_name("templates")),
+    autoescape=True,  # every text from reports, runs and users
+    finalize=printable,
+    undefined=StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+)
 
 
 @dataclass(frozen=True)
@@ -67,40 +87,49 @@ def write_page(
     Raises StorageError, UsageError for a figure that is neither PNG nor SVG.
     """
     titles = _titles(reports)
-    same_data = len({data_id(run.dataset) for run in runs}) <= 1
-    images: list[Picture] = []
-    sections = _results(reports, figures, beside, same_data, images)
+    pictures: list[Picture] = []
+    sections = _results(reports, figures, pictures)
+    sections += [_data_section(other, pictures) for other in beside]
     sections += _details(reports, runs, beside, defects, commands)
-    sections = [section for section in sections if section[2]]
-    body = [
-        element("h1", title),
-        paragraphs(intro),
-        verdict_section(reports, titles, runs, same_data),
-        _navigation(sections),
-    ]
-    for name, head, content in sections:
-        body.append(element("section", element("h2", head), Html("\n"), content, id=name))
-    html = document(title, CSS.read_text("utf-8"), concat(body, "\n"))
+    seeds = {run.run.record.seed for run in runs}
+    code_sizes = {run.model.latent_dim for run in runs if has(run.model, Encodes)}
+    template = TEMPLATES.get_template("page.html")
+    parts = {
+        "title": title,
+        "intro": intro,
+        "verdict": verdict(reports, titles),
+        "hedges": " ".join(hedges(reports, seeds, code_sizes)),
+        "sections": [section for section in sections if section.content],
+    }
+    size = len(template.render(parts).encode()) - sum(len(picture.uri) for picture in pictures)
+    fit(pictures, LIMIT - size)
     make_folder(target.parent)
-    write_atomic(target, embed(html, images, LIMIT))
+    write_atomic(target, template.render(parts))
     return target
 
 
 def _results(
-    reports: list[dict],
-    figures: dict[str, Path],
-    beside: Sequence[DataSection],
-    same_data: bool,
-    images: list[Picture],
-) -> list[tuple[str, str, Html]]:
-    """Name, head and content of the sections of numbers, texts, figures and other data."""
+    reports: list[dict], figures: dict[str, Path], pictures: list[Picture]
+) -> list[PageSection]:
+    """The sections of numbers, texts and figures."""
     titles = _titles(reports)
-    sections = [("numbers", "Models and numbers", numbers_table(reports, titles, same_data))]
-    sections.append(("texts", "Texts", texts_of(reports, titles)))
-    sections += figure_sections(figures, _titles_by_run(reports), images)
-    for other in beside:
-        sections.append((other.name, other.head, _data_section(other, images)))
-    return sections
+    names = {report["run"]: title for report, title in zip(reports, titles)}
+    numbers = numbers_table(reports, titles)
+    return [
+        PageSection("numbers", "Models and numbers", "table.html", numbers),
+        PageSection("texts", "Texts", "texts.html", texts_of(reports, titles)),
+        *figure_sections(figures, names, pictures),
+    ]
+
+
+def _data_section(other: DataSection, pictures: list[Picture]) -> PageSection:
+    """Verdict, table, texts and figures of models of other data."""
+    content = {
+        "intro": other.intro,
+        "verdict": verdict(other.reports, _titles(other.reports)),
+        "sections": _results(other.reports, other.figures, pictures),
+    }
+    return PageSection(other.name, other.head, "data.html", content)
 
 
 def _details(
@@ -109,49 +138,24 @@ def _details(
     beside: Sequence[DataSection],
     defects: Defects | None,
     commands: list[str],
-) -> list[tuple[str, str, Html]]:
+) -> list[PageSection]:
     """The sections about defects of metrics, and about the trainings."""
     all_reports = list(reports)
     all_runs = list(runs)
     for other in beside:
         all_reports += other.reports
         all_runs += other.runs
+    health = health_of(all_reports, _titles(all_reports))
+    differences = differences_of(runs, _titles(reports))
+    found = defects_of(defects)
     return [
-        ("defects", "Which metric detects which defect", defects_of(defects)),
-        ("health", "Health", health_of(all_reports, _titles(all_reports))),
-        (
-            "differences",
-            "Differences of the configurations",
-            differences_of(runs, _titles(reports)),
-        ),
-        ("commands", "Commands to reproduce", commands_of(commands)),
-        ("environment", "Environment", environment_of(all_runs)),
+        PageSection("defects", "Which metric detects which defect", "table.html", found),
+        PageSection("health", "Health", "health.html", health),
+        PageSection("differences", "Differences of the configurations", "table.html", differences),
+        PageSection("commands", "Commands to reproduce", "commands.html", commands),
+        PageSection("environment", "Environment", "table.html", environment_of(all_runs)),
     ]
 
 
 def _titles(reports: list[dict]) -> list[str]:
     return [report.get("title") or report["run"] for report in reports]
-
-
-def _titles_by_run(reports: list[dict]) -> dict[str, str]:
-    return {report["run"]: title for report, title in zip(reports, _titles(reports))}
-
-
-def _navigation(sections: list[tuple[str, str, Html]]) -> Html:
-    links = [element("a", head, href=f"#{name}") for name, head, _ in sections]
-    return element("nav", *links, aria_label="On this page")
-
-
-def _data_section(other: DataSection, images: list[Picture]) -> Html:
-    """Verdict, table, texts and figures of models of other data."""
-    titles = _titles(other.reports)
-    parts = [
-        paragraphs(other.intro),
-        bullet_list(verdict(other.reports, titles)),
-        numbers_table(other.reports, titles, True),
-    ]
-    if texts := texts_of(other.reports, titles):
-        parts += [element("h3", "Texts"), texts]
-    for _, head, content in figure_sections(other.figures, _titles_by_run(other.reports), images):
-        parts += [element("h3", head), content]
-    return concat(parts, "\n")

@@ -50,7 +50,7 @@ def shown(row: dict) -> str:
     if row.get("unit") == "share":
         return percent(row["value"])
     if row.get("of"):
-        return f"{row['value']:,} of {row['of']:,}"
+        return f"{row['value']:,.0f} of {row['of']:,.0f}"
     return number(row["value"], row.get("se"))
 
 
@@ -77,13 +77,8 @@ def spread(row: dict) -> str:
     return f"{low:,.{digits}f} to {high:,.{digits}f}"
 
 
-def verdict(reports: list[dict], titles: list[str], same_data: bool = True) -> list[str]:
+def verdict(reports: list[dict], titles: list[str]) -> list[str]:
     """Which model is best by each metric, in sentences of plain text."""
-    if not same_data:
-        return [
-            "These runs were trained on different data: their numbers stand beside each other, "
-            "but they cannot be ranked."
-        ]
     columns = align_columns(reports)
     sentences = []
     answered = set()

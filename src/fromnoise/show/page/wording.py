@@ -12,7 +12,6 @@ TABLE_NOTE = (
     "of one protocol share a line: the same metric, examples, reference, feature map, kind of "
     "bound, k and unit."
 )
-TRAINING_NOTE = "The validation objective of each training (less is better):"
 NO_NUMBER = "this model has no such number"
 REAL_NOTE = "held out, in place of the samples"
 NO_VALUES = "metrics without a value"
