@@ -8,6 +8,7 @@ import re
 import numpy as np
 import pytest
 import torch
+from helpers.entropy_rate import entropy_rate
 from scipy.signal import lfilter
 from torch import nn
 
@@ -35,7 +36,7 @@ from fromnoise.evaluate.table import plain_table
 from fromnoise.evaluate.text_reference import TextReference, load_passage
 from fromnoise.families import load
 from fromnoise.inference import text as generate
-from fromnoise.measures.text import Hashes, copied, entropy_rate
+from fromnoise.measures.text import Hashes, copied
 from fromnoise.runs.directory import Run
 from fromnoise.runs.load import LoadedRun, load_run
 from fromnoise.show.page import gallery

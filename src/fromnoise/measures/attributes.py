@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from itertools import permutations
 
 import numpy as np
+from scipy import ndimage
 
 from ..data.shapes.captions import CaptionShape, Scene, parse_caption
 from ..data.shapes.drawing import COLOURS, GROUND, SHAPES, SIDE, SIZES, pixel_coverage
@@ -40,6 +41,10 @@ EDGES = (
 MISFIT = 0.27  # of its area: a part that differs more from every shape has none
 SLACK = 0.5  # pixels at side 32 by which r may lie outside all sizes
 BETWEEN = (SIZES["small"][1] + SIZES["large"][0]) / 2  # r: below small, above large
+# neighbours of a pixel in its own picture: along its sides, and at its corners too
+SIDES = np.zeros((3, 3, 3), bool)
+SIDES[1] = ndimage.generate_binary_structure(2, 1)
+CORNERS = np.ones((1, 3, 3), bool)
 ATTRIBUTES = ("number", "colours", "shapes", "sizes", "relation")
 
 
@@ -68,14 +73,18 @@ def _detect_shapes(pictures: np.ndarray) -> list[tuple[int, Part]]:
     unit = side / SIDE
     off = pictures.transpose(0, 2, 3, 1).astype(np.float32) - np.float32(GROUND)  # (N, H, W, 3)
     stands_out = np.sqrt((off**2).sum(-1)) > STANDS_OUT
-    label = components(stands_out)
-    names, area = np.unique(label, return_counts=True)
-    names = names[(names > 0) & (area >= SPECK * unit**2)]
-    if not len(names):
+    label = np.zeros(stands_out.shape, np.int32)
+    ndimage.label(stands_out, SIDES, output=label)
+    # by the last pixel of each
+    names, last, area = np.unique(label.ravel()[::-1], return_index=True, return_counts=True)
+    order = np.argsort(-last)
+    order = order[(names[order] > 0) & (area[order] >= SPECK * unit**2)]
+    if not len(order):
         return []
-    row = (names - 1) // side**2  # which picture it is in
-    own = label[row] == names[:, None, None]  # (M, H, W)
-    near = _grown(own) & (own | ~stands_out[row])  # with its edge, which is faint
+    row = (label.size - 1 - last[order]) // side**2  # which picture it is in
+    own = label[row] == names[order][:, None, None]  # (M, H, W)
+    # with its edge, which is faint
+    near = ndimage.binary_dilation(own, CORNERS) & (own | ~stands_out[row])
     off = off[row]
     lines = np.float32(list(COLOURS.values())) - np.float32(GROUND)  # (K, 3)
     fills = off @ (lines / (lines**2).sum(1, keepdims=True)).T  # (M, H, W, K)
@@ -117,35 +126,6 @@ def _detect_shapes(pictures: np.ndarray) -> list[tuple[int, Part]]:
             )
         )
     return parts
-
-
-def components(mask: np.ndarray) -> np.ndarray:
-    """bool (N, H, W) -> int64 (N, H, W): one number above 0 for each part that hangs together along
-    its sides, 0 elsewhere.
-
-    The number of a part is 1 + the index of its last pixel.
-    """
-    label = np.where(mask, np.arange(1, mask.size + 1).reshape(mask.shape), 0)
-    while True:
-        before = label
-        padded = np.pad(label, ((0, 0), (1, 1), (1, 1)))
-        around = [
-            padded[:, 1:-1, 1:-1],
-            padded[:, :-2, 1:-1],
-            padded[:, 2:, 1:-1],
-            padded[:, 1:-1, :-2],
-            padded[:, 1:-1, 2:],
-        ]
-        label = np.where(mask, np.maximum.reduce(around), 0)
-        if np.array_equal(label, before):
-            return label
-
-
-def _grown(mask: np.ndarray) -> np.ndarray:
-    """By one pixel on all sides and corners."""
-    tall = np.pad(mask, ((0, 0), (1, 1), (1, 1)))
-    tall = tall[:, :-2] | tall[:, 1:-1] | tall[:, 2:]
-    return tall[:, :, :-2] | tall[:, :, 1:-1] | tall[:, :, 2:]
 
 
 def check_caption(parts: Sequence[Part], scene: Scene) -> dict[str, bool | None]:

@@ -201,37 +201,3 @@ def duplicates(samples: Tensor, real: Tensor, tol: float | None = None) -> Estim
     size = float(others[repeated].double().mean()) + 1 if count else 2.0
     found = share(count / size, n / size)
     return Estimate(found.value, found.se, found.interval, null, n=n, m=len(real))
-
-
-def birthday(support: int, s: int) -> float:
-    """Probability that two of s draws from ``support`` equally likely things are the same (Arora &
-    Zhang 2018).
-    """
-    return 1 - math.exp(sum(math.log1p(-i / support) for i in range(s))) if s <= support else 1.0
-
-
-def support_size(samples: Tensor, tol: float) -> Estimate:
-    """How many equally likely things a model that repeats itself like this one would draw from.
-
-    Every pair of samples (n, d) is within ``tol`` with probability sum p_i^2 = 1 / support, so that
-    of n (n - 1) / 2 pairs C collide: support = pairs / (C + 1), and pairs / C, what others print,
-    as ``raw``. The interval takes C as Poisson (Byar's limits); above, it is infinite where nothing
-    collides, and the value is then only a lower guess. Arora & Zhang (2018) look for the s at which
-    half the batches collide, with less use of the same samples. Real examples tell what the number
-    means for data without end.
-    """
-    samples, _ = checked(samples, samples, fewest=2)
-    n = len(samples)
-    pairs, hits = n * (n - 1) / 2, int(_others_within(samples, tol).sum()) / 2
-
-    def byar(c, z):
-        return c * (1 - 1 / (9 * c) + z / (3 * math.sqrt(c))) ** 3
-
-    few, many = byar(hits, -1.96) if hits else 0.0, byar(hits + 1, 1.96)
-    return Estimate(
-        pairs / (hits + 1),
-        None,
-        (pairs / many, pairs / few if few else math.inf),
-        raw=pairs / hits if hits else None,
-        n=n,
-    )

@@ -229,29 +229,6 @@ def _sorted(values: Tensor) -> np.ndarray:
     return np.sort(values.numpy(), -1)  # three times as fast as torch's
 
 
-def pyramid_swd(
-    x: Tensor, y: Tensor, rng: Rng, patches: int | None = None, directions: int = DIRECTIONS
-) -> dict[str, Estimate]:
-    """Distance of images x (n, C, H, W) from a reference y (m, C, H, W): {"mean": ..., then by the
-    shorter side of a level}.
-
-    The first ``images_of`` min(n, m) of each are taken: W_1 of sets of unlike sizes has another
-    null for each size. patches of an image at each level: None is ``patches_of``. See ``compare``
-    for what is raised and returned.
-    """
-    if x.ndim != 4 or x.shape[1:] != y.shape[1:]:
-        raise UsageError(
-            f"samples {tuple(x.shape)} and reference {tuple(y.shape)} do not go together: both "
-            "need (n, C, H, W) with the same C, H, W"
-        )
-    shape = tuple(x.shape[1:])
-    n = images_of(shape, len(x), len(y))
-    where = places(shape, n, patches or patches_of(max(n, 1)), rng.at("places"))
-    block = max(1, 2**24 // math.prod(shape))
-    x, y = (cut_all(z[:n].split(block), where) for z in (x, y))
-    return dict(zip(names_of(shape), compare(x, y, rng.at("slices"), directions)))
-
-
 def names_of(shape: tuple[int, ...]) -> list[str]:
     """What ``compare`` returns, by name: "mean", then the shorter side of each level in pixels."""
     return ["mean", *(str(min(sides)) for sides in level_shapes(shape))]
