@@ -14,7 +14,7 @@ from ..core.rng import Rng
 from ..data.stream import in_order
 from ..measures.features import FeatureMap, extract
 from ..runs.load import LoadedRun
-from .quality_reference import PatchReference, QualityReference
+from .quality_reference import PatchReference, QualityReference, reference_id
 from .samples import Samples
 from .text_reference import SYMBOLS, Passage, TextReference, load_passage
 
@@ -213,3 +213,11 @@ class MetricContext:
         """The first examples of a split, at most ``limit`` or as many as samples: (m, *shape)."""
         batches = in_order(self.dataset, split, limit=limit or self.n)
         return torch.cat([batch.x for batch in batches])
+
+    def card(self, split: str, m: int, feature_map: FeatureMap | None = None) -> dict:
+        """The entries of a row whose reference are the first m examples of a split."""
+        return {
+            "split": split,
+            "reference": reference_id(self.dataset, split, m),
+            "evaluator": (feature_map or self.main_map).name,
+        }

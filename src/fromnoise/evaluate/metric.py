@@ -21,7 +21,9 @@ A file of ``evaluate/metrics``, or of a folder that FROMNOISE_EXTENSIONS names, 
 
 import hashlib
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -30,10 +32,11 @@ from ..core.extensions import discover
 from ..core.words import shown
 from ..measures.estimate import Estimate, NoSpreadError, NotFiniteError
 from .context import MetricContext
-from .protocol import absent, measured_row, row
+from .protocol import absent, row
 
 Direction = Literal["lower", "higher", "near"]
 Measure = Callable[[MetricContext], Estimate | float | list[dict]]
+UNMEASURABLE = (UsageError, NotFiniteError, NoSpreadError)
 LAST = 1000
 SAMPLE_GROUPS = ("samples", "referees", "labels", "memory")  # of metrics that need no model
 
@@ -69,7 +72,7 @@ class Metric:
     headline: str = ""
     question: str = ""
     measure: Measure | None = None
-    real: Measure | None = None
+    real: Callable[[MetricContext], Estimate | float] | None = None
     data: tuple[str, ...] = ("image", "vector")
     order: int = LAST
     headline_order: int = LAST
@@ -90,12 +93,23 @@ class Metric:
 
     def measured(
         self,
-        measure: Callable[[], Estimate],
-        measure_real: Callable[[], Estimate] | None = None,
+        measure: Callable[[], Estimate | float],
+        measure_real: Callable[[], Estimate | float] | None = None,
         **more,
     ) -> dict:
-        """``protocol.measured_row`` in the same way."""
-        return measured_row(measure=measure, measure_real=measure_real, **self._entries(more))
+        """A row; without a value, with the message of the error, if nothing can be measured.
+
+        measure_real: the same metric with real examples in the samples' place.
+        """
+        try:
+            estimate = measure()
+        except UNMEASURABLE as error:
+            return self.absent(**(more | {"reason": str(error)}))
+        real = None
+        if measure_real is not None:
+            with suppress(*UNMEASURABLE):  # too few real examples
+                real = measure_real()
+        return self.row(estimate, real=real, **more)
 
     def _entries(self, more: dict) -> dict:
         entries = {"name": self.name, "label": self.label, "unit": self.unit, "group": self.group}
@@ -105,18 +119,13 @@ class Metric:
         """The rows that ``measure`` makes; if it cannot be measured, a row with the reason."""
         assert self.measure is not None
         try:
-            measured = self.measure(context)
-        except (UsageError, NotFiniteError, NoSpreadError) as error:
+            result = self.measure(context)
+        except UNMEASURABLE as error:
             return [self.absent(str(error))]
-        if isinstance(measured, list):
-            return measured
-        real = None
-        if self.real is not None:
-            try:
-                real = self.real(context)
-            except (UsageError, NotFiniteError, NoSpreadError):  # too few real examples
-                pass
-        return [self.row(measured, real=real)]
+        if isinstance(result, list):
+            return result
+        measure_real = None if self.real is None else partial(self.real, context)
+        return [self.measured(lambda: result, measure_real)]
 
 
 def all_metrics() -> list[Metric]:

@@ -8,7 +8,6 @@ from ...measures import labels
 from ...measures.evaluator import Evaluator
 from ..context import MetricContext
 from ..metric import Metric
-from ..quality_reference import reference_id
 
 
 def class_rows(context: MetricContext) -> list[dict]:
@@ -17,8 +16,7 @@ def class_rows(context: MetricContext) -> list[dict]:
     if not isinstance(evaluator, Evaluator) or not evaluator.classes:
         return []
     test = context.real_features("test", evaluator)
-    reference = reference_id(context.dataset, "test", len(test))
-    card: dict = {"evaluator": evaluator.name, "reference": reference}
+    card = context.card("test", len(test), evaluator)
     predicted = evaluator.logits(context.features(evaluator)).argmax(1)
     real = evaluator.logits(test).argmax(1)
     seen = labels.classes_seen(predicted, real, evaluator.classes)

@@ -4,7 +4,7 @@ from ...measures import memory
 from ...measures.estimate import Estimate
 from ..context import MetricContext
 from ..metric import Metric
-from ..quality_reference import CONTROL, reference_id
+from ..quality_reference import CONTROL
 
 
 def copy_rows(context: MetricContext) -> list[dict]:
@@ -12,8 +12,7 @@ def copy_rows(context: MetricContext) -> list[dict]:
     x = context.features(feature_map)
     train = context.real_features("train", feature_map, everything=True)
     test = context.real_features("test", feature_map)
-    reference = reference_id(context.dataset, "train", len(train))
-    card: dict = {"split": "train", "reference": reference, "evaluator": feature_map.name}
+    card = context.card("train", len(train), feature_map)
     has_control = len(test) + 1 >= CONTROL  # 1 % of fewer examples is none
     more: dict = {}
     if not has_control:
@@ -21,7 +20,7 @@ def copy_rows(context: MetricContext) -> list[dict]:
             f"{len(test)} held-out examples are too few for a control: each training example "
             "against the others instead (leave-one-out)"
         )
-        more = {"reference": f"{reference}, leave-one-out", "reason": reason}
+        more = {"reference": f"{card['reference']}, leave-one-out", "reason": reason}
 
     def near_copies() -> Estimate:
         if has_control:

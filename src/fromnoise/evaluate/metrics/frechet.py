@@ -1,9 +1,11 @@
 """Fréchet distances between samples and real examples, on features."""
 
+from functools import partial
+
 from ...measures.frechet import frechet
 from ..context import MetricContext
 from ..metric import Metric
-from ..quality_reference import CONTROL, reference_id
+from ..quality_reference import CONTROL
 
 UNIT = "squared feature units"
 
@@ -18,23 +20,14 @@ def frechet_rows(context: MetricContext) -> list[dict]:
         is_main = feature_map is context.main_map
         rows.append(
             FRECHET.measured(
-                lambda x=x, train=train: frechet(x, train),
-                (lambda test=test, train=train: frechet(test, train))
-                if len(test) >= CONTROL
-                else None,
-                split="train",
-                reference=reference_id(context.dataset, "train", len(train)),
+                partial(frechet, x, train),
+                partial(frechet, test, train) if len(test) >= CONTROL else None,
                 group="samples" if is_main else "referees",
-                evaluator=feature_map.name,
+                **context.card("train", len(train), feature_map),
             )
         )
-        rows.append(
-            HELD_OUT.measured(
-                lambda x=x, test=test: frechet(x, test),
-                reference=reference_id(context.dataset, "test", len(test)),
-                evaluator=feature_map.name,
-            )
-        )
+        card = context.card("test", len(test), feature_map)
+        rows.append(HELD_OUT.measured(partial(frechet, x, test), **card))
     return rows
 
 

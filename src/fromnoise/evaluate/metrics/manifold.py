@@ -10,7 +10,7 @@ from ...measures.estimate import Estimate
 from ...measures.moments import refuse_equal
 from ..context import MetricContext
 from ..metric import Metric
-from ..quality_reference import CONTROL, NEIGHBOURS, reference_id
+from ..quality_reference import CONTROL, NEIGHBOURS
 
 
 def manifold_rows(context: MetricContext) -> list[dict]:
@@ -38,9 +38,7 @@ def manifold_rows(context: MetricContext) -> list[dict]:
                 lambda name=metric.name: of_samples()[name],
                 (lambda name=metric.name: of_real()[name]) if has_control else None,
                 k=coverage.K if metric in (PRECISION, RECALL) else coverage.K_COVERAGE,
-                split="train",
-                reference=reference_id(context.dataset, "train", n),
-                evaluator=context.main_map.name,
+                **context.card("train", n),
             )
         )
     return rows

@@ -8,7 +8,7 @@ from ...measures import distances, twosample
 from ...measures.estimate import Estimate
 from ..context import MetricContext
 from ..metric import Metric
-from ..quality_reference import CONTROL, NEIGHBOURS, reference_id
+from ..quality_reference import CONTROL, NEIGHBOURS
 
 CLASSIFIED = 2_000  # examples of each set for training and testing a classifier
 
@@ -62,9 +62,7 @@ def _row(
     return metric.measured(
         of_samples or (lambda: distance(context.features())),
         of_real if len(test) >= CONTROL else None,
-        split="train",
-        reference=reference_id(context.dataset, "train", count),
-        evaluator=context.main_map.name,
+        **context.card("train", count),
     )
 
 
