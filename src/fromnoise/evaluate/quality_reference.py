@@ -120,7 +120,7 @@ class QualityReference:
 
     @cached_property
     def pixels(self) -> FeatureMap:
-        """The map in which the nearest training examples are found: untrained, close to pixels."""
+        """The map of the distances to training examples: untrained, close to pixels."""
         for feature_map in self.maps:
             if feature_map.name.startswith(("pca", "projection", "columns")):
                 return feature_map

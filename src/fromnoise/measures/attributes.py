@@ -50,7 +50,7 @@ ATTRIBUTES = ("number", "colours", "shapes", "sizes", "relation")
 
 @dataclass(frozen=True)
 class Part:
-    """One thing that was found, each attribute "" where none fits; x, y and r at side 32."""
+    """One thing in a picture, each attribute "" where none fits; x, y and r at side 32."""
 
     thing: CaptionShape
     x: float
@@ -61,11 +61,11 @@ class Part:
 
 def detect_shapes(pictures: np.ndarray) -> list[list[Part]]:
     """uint8 (N, 3, side, side) -> the parts of each."""
-    found: list[list[Part]] = [[] for _ in pictures]
+    parts: list[list[Part]] = [[] for _ in pictures]
     for start in range(0, len(pictures), 256):
         for row, part in _detect_shapes(pictures[start : start + 256]):
-            found[start + row].append(part)
-    return found
+            parts[start + row].append(part)
+    return parts
 
 
 def _detect_shapes(pictures: np.ndarray) -> list[tuple[int, Part]]:
@@ -129,8 +129,8 @@ def _detect_shapes(pictures: np.ndarray) -> list[tuple[int, Part]]:
 
 
 def check_caption(parts: Sequence[Part], scene: Scene) -> dict[str, bool | None]:
-    """Which attributes of a scene are as it says: True, False, or None where it says nothing; and
-    "correct", all of them.
+    """Which attributes of a scene are right: True, False, or None where it names none; and "correct",
+    all of them.
 
     Which part stands for which thing is chosen in the scene's favour. With a wrong number of parts
     nothing is right.
@@ -151,14 +151,14 @@ def check_caption(parts: Sequence[Part], scene: Scene) -> dict[str, bool | None]
 
 def _check_caption(parts: Sequence[Part], scene: Scene, says_size: bool) -> dict[str, bool | None]:
     pairs = [(part.thing, thing) for part, thing in zip(parts, scene.shapes)]
-    found: dict[str, bool | None] = {
+    verdict: dict[str, bool | None] = {
         "number": True,
-        "colours": all(seen.colour == said.colour for seen, said in pairs),
-        "shapes": all(seen.shape == said.shape and seen.size != "" for seen, said in pairs),
-        "sizes": all(said.size in ("", seen.size) for seen, said in pairs) if says_size else None,
+        "colours": all(part.colour == thing.colour for part, thing in pairs),
+        "shapes": all(part.shape == thing.shape and part.size != "" for part, thing in pairs),
+        "sizes": all(thing.size in ("", part.size) for part, thing in pairs) if says_size else None,
         "relation": relation_of(*parts) == scene.relation if scene.relation else None,
     }
-    return found | {"correct": False not in found.values()}
+    return verdict | {"correct": False not in verdict.values()}
 
 
 def relation_of(first: Part, second: Part) -> str:
@@ -170,7 +170,7 @@ def relation_of(first: Part, second: Part) -> str:
 
 
 def check(pictures: np.ndarray, captions: Sequence[str]) -> list[dict[str, bool | None]]:
-    """``judge`` of each picture, uint8 (N, 3, side, side), by its caption. Raises UsageError for a
+    """``check_caption`` of each picture, uint8 (N, 3, side, side), by its caption. Raises UsageError for a
     caption of another build.
     """
     return [

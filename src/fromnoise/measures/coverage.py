@@ -1,5 +1,4 @@
-"""Do the samples lie where real data lie, and everywhere where they lie? Unions of
-nearest-neighbour balls on features.
+"""Precision, recall, density and coverage: samples in unions of nearest-neighbour balls on features.
 
 A ball about a point reaches to its k-th nearest neighbour in the same set. k is that of the paper:
 3 for precision and recall, 5 for density and coverage. Values of other k are other metrics:
@@ -63,9 +62,7 @@ class Edge:
 
     @property
     def ties(self) -> bool:
-        """Does the distance of some k-th neighbour occur again? Never of a continuous law, up to
-        rounding.
-        """
+        """Whether the distance of some k-th neighbour occurs again: never of a continuous law."""
         return bool((self.tied > self.open).any())
 
 

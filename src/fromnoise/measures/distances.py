@@ -170,10 +170,10 @@ def sliced_wasserstein(x: Tensor, y: Tensor, rng: Rng, directions: int = 512) ->
     axes /= axes.norm(dim=1, keepdim=True)
     draw = rng.numpy("bootstrap")
     i, j, mass = _coupling(n, m)
-    found, null, influence_x, influence_y = [], [], x.new_zeros(n), y.new_zeros(m)
+    costs, null, influence_x, influence_y = [], [], x.new_zeros(n), y.new_zeros(m)
     for part in axes.split(max(1, ENTRIES // (n + m))):
         (a, a_order), (b, b_order) = (part @ x.T).sort(1), (part @ y.T).sort(1)
-        found.append((a[:, i] - b[:, j]).square() @ mass)
+        costs.append((a[:, i] - b[:, j]).square() @ mass)
         influence_x.index_add_(0, a_order.flatten(), _potential(a, b[:, j], i, n * mass).flatten())
         influence_y.index_add_(0, b_order.flatten(), _potential(b, a[:, i], j, m * mass).flatten())
 
@@ -183,11 +183,11 @@ def sliced_wasserstein(x: Tensor, y: Tensor, rng: Rng, directions: int = 512) ->
             )
 
         null.append((again(n)[:, i] - again(m)[:, j]).square() @ mass)
-    found, bias = torch.cat(found), float(torch.cat(null).mean())
+    costs, bias = torch.cat(costs), float(torch.cat(null).mean())
     sampling = float(influence_x.var() / n + influence_y.var() / m) / directions**2
     raw, over_directions = (
-        float(found.mean()),
-        float(found.var() / directions) if directions > 1 and d > 1 else 0.0,
+        float(costs.mean()),
+        float(costs.var() / directions) if directions > 1 and d > 1 else 0.0,
     )
     value, se = raw - bias, math.sqrt(sampling + over_directions)
     return Estimate(value, se, normal_interval(value, se), null=0.0, raw=raw, n=n, m=m)

@@ -1,5 +1,4 @@
-"""Codes: do they fill the prior that samples are drawn from, and how far do pictures move on the
-way between two?
+"""Codes: their distance from the prior that samples are drawn from, and which of their units are used.
 
 Unusual: the distance to the prior needs no samples of the prior, its expectations are closed forms.
 """
@@ -79,8 +78,8 @@ ACTIVE = 0.01
 
 @torch.no_grad()
 def active_units(means: torch.Tensor, kl: torch.Tensor) -> torch.Tensor:
-    """(N, D) posterior means, (D,) KL by dimension in nats -> (D,) bool: does the unit say anything
-    about x?
+    """(N, D) posterior means, (D,) KL by dimension in nats -> (D,) bool: whether the unit depends
+    on x.
 
     In a hierarchy the mean moves with the levels above even where posterior and prior agree: so the
     KL, too, must be above the threshold.

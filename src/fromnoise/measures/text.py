@@ -36,9 +36,9 @@ def longest_copied(sample: str, corpus: "str | Hashes") -> tuple[int, int, int]:
     best, low, high = (0, 0, 0), 0, min(len(sample), len(corpus_hash.text))
     while low < high:
         length = (low + high + 1) // 2
-        found = next(_copies(sample_hash, corpus_hash, length), None)
-        if found:
-            best, low = (length, *found), length
+        copy = next(_copies(sample_hash, corpus_hash, length), None)
+        if copy:
+            best, low = (length, *copy), length
         else:
             high = length - 1
     return best

@@ -1,6 +1,4 @@
-"""Two measures by classifiers: can one tell samples from real examples, and what does one make of
-the samples?
-"""
+"""How well a classifier distinguishes samples from real examples."""
 
 import math
 import warnings

@@ -1,4 +1,4 @@
-"""PacGAN's metrics of the modes of samples, for data that know their modes."""
+"""PacGAN's metrics of the modes of samples, for data with known modes."""
 
 from ..context import MetricContext
 from ..metric import Metric
