@@ -4,14 +4,14 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from scipy.ndimage import gaussian_filter, label
+from scipy.ndimage import gaussian_filter
 
 from fromnoise.core.errors import UsageError
 from fromnoise.core.rng import Rng
 from fromnoise.data import DataConfig, load
 from fromnoise.data.shapes.captions import RELATIONS, CaptionShape, Scene, parse_caption
 from fromnoise.data.shapes.drawing import COLOURS, GROUND, SHAPES, pixel_coverage
-from fromnoise.measures.attributes import check, check_caption, components, detect_shapes
+from fromnoise.measures.attributes import check, check_caption, detect_shapes
 
 N = 150  # pictures of each split
 
@@ -235,19 +235,6 @@ def test_a_little_dirt_is_no_thing():
     assert check(picture, ["a red circle"])[0]["correct"]
     picture[0, :, 3, 2] = 0
     assert not check(picture, ["a red circle"])[0]["number"]
-
-
-def test_parts_that_hang_together():
-    mask = Rng(0).uniform("mask", (20, 12, 13)).numpy() < 0.55
-    found = components(mask)
-    assert np.array_equal(found > 0, mask)
-    for ours, one in zip(found, mask):
-        theirs, count = label(one)
-        assert (
-            len({(int(a), int(b)) for a, b in zip(ours[one], theirs[one])})
-            == count
-            == len(np.unique(ours[one]))
-        )
 
 
 def test_captions_of_another_build_are_refused():

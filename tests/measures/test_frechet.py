@@ -11,7 +11,7 @@ from fromnoise.core.errors import DataError, UsageError
 from fromnoise.core.rng import Rng
 from fromnoise.measures.frechet import frechet
 from fromnoise.measures.intervals import STEEPEST, score_interval
-from fromnoise.measures.moments import gaussian_frechet, moments, noise_floor, plug_in
+from fromnoise.measures.moments import moments, noise_floor, plug_in
 
 
 def f64(*values):
@@ -20,13 +20,6 @@ def f64(*values):
 
 def normal(seed, name, n, d):
     return Rng(seed).normal(name, (n, d)).double()
-
-
-def test_golden_two_dimensional_pair():
-    found = gaussian_frechet(
-        f64(1, -1), f64([2, 0.5], [0.5, 1]), f64(0, 0), f64([1, -0.3], [-0.3, 1.5])
-    )
-    assert found == pytest.approx(2.463471189606, abs=1e-12)
 
 
 def test_agrees_with_scipy_and_torchmetrics_on_full_rank_features():

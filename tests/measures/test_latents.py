@@ -1,4 +1,4 @@
-"""Codes whose distance from the prior, path length and disentanglement are known in closed form."""
+"""Codes whose distance from the prior and disentanglement are known in closed form."""
 
 import math
 
@@ -9,7 +9,7 @@ import torch
 from fromnoise.core.errors import DataError, UsageError
 from fromnoise.core.rng import Rng
 from fromnoise.measures.factors import classes, dci_of, disentanglement, factor_vae, mig
-from fromnoise.measures.latents import path_length, prior_distance
+from fromnoise.measures.latents import prior_distance
 
 
 def normal(seed, n, d):
@@ -66,36 +66,6 @@ def test_bad_codes_get_one_line(measure):
         measure(torch.zeros(1, 2))
     with pytest.raises(UsageError, match="shape"):
         measure(torch.zeros(100, 2, 2))
-
-
-# -- path_length ------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_path_length_of_a_linear_decoder(dtype):
-    A = Rng(3).normal("A", (12, 5)).to(dtype)
-    z0, z1 = (Rng(0).normal(end, (20_000, 5)).to(dtype) for end in "ab")
-    e = path_length(lambda z: (z @ A.T).view(-1, 3, 4), z0, z1, Rng(0))
-    truth = 2 * A.square().sum().item()
-    assert e.value == pytest.approx(truth, abs=4 * e.se) and e.se < 0.01 * truth
-    exact = (
-        ((z1 - z0) @ A.T).square().sum(1).mean().item()
-    )  # the same pairs: no error but rounding is left
-    assert e.value == pytest.approx(exact, rel=1e-8 if dtype == torch.float64 else 1e-3)
-
-
-def test_path_length_is_taken_along_the_whole_path():
-    # G(z) = z^2 on the line from 0 to 1: (dG/dt)^2 = 4 t^2, mean 4 / 3
-    z0, z1 = torch.zeros(40_000, 1, dtype=torch.float64), torch.ones(40_000, 1, dtype=torch.float64)
-    e = path_length(torch.square, z0, z1, Rng(0))
-    assert e.value == pytest.approx(4 / 3, abs=4 * e.se) and e.se < 0.01
-
-
-def test_path_length_of_a_broken_decoder():
-    with pytest.raises(DataError, match="NaN"):
-        path_length(lambda z: z * math.nan, torch.zeros(3, 1), torch.ones(3, 1), Rng(0))
-    with pytest.raises(UsageError, match="too few"):
-        path_length(lambda z: z, torch.zeros(1, 1), torch.ones(1, 1), Rng(0))
 
 
 # -- disentanglement --------------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from helpers.entropy_rate import entropy_rate
 from PIL import Image
 
 from fromnoise.core.errors import UsageError
@@ -16,7 +17,6 @@ from fromnoise.data.codecs.byte_pairs import learn_merges
 from fromnoise.data.codecs.tokenizer import BytePairs, Bytes, Characters
 from fromnoise.families.autoregressive import FAMILY, Config
 from fromnoise.inference.text_scoring import score
-from fromnoise.measures.text import entropy_rate
 from fromnoise.runs.load import load_run
 from fromnoise.show.catalogue import FIGURES, show
 from fromnoise.show.colormap import tint

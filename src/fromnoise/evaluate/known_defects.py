@@ -1,6 +1,6 @@
 """Sets of samples with known defects, which show the metrics that detect each defect.
 
-Each is made from the data, split anew (``halve``): ``train`` is what a model may
+Each comes from the data, split anew (``halve``): ``train`` is what a model may
 have learned from, ``validation`` plays the perfect model (``real``, the control) and ``test`` is
 held out from both.
 """

@@ -6,16 +6,9 @@ is not part of the card.
 """
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from ..core.errors import UsageError
-from ..measures.estimate import (
-    Estimate,
-    NoSpreadError,
-    NotFiniteError,
-    normal_interval,
-)
+from ..measures.estimate import Estimate, normal_interval
 
 # what must be equal before two numbers may be compared
 CARD = (
@@ -117,32 +110,6 @@ def _estimate_entries(estimate: Estimate) -> dict:
 def absent(name: str, label: str, unit: str, reason: str, **more) -> dict:
     """A row without a value, with the reason."""
     return row(name, label, None, unit, reason=f"none: {reason}", **more)
-
-
-def measured_row(
-    name: str,
-    label: str,
-    unit: str,
-    measure: Callable[[], Estimate],
-    measure_real: Callable[[], Estimate] | None = None,
-    **card,
-) -> dict:
-    """A row, or an absent row with the message of the error where nothing can be measured.
-
-    measure_real: the same metric with real examples in the samples' place.
-    """
-    try:
-        estimate = measure()
-    except (UsageError, NotFiniteError, NoSpreadError) as error:
-        card.pop("reason", None)
-        return absent(name, label, unit, str(error), **card)
-    real = None
-    if measure_real is not None:
-        try:
-            real = measure_real()
-        except (UsageError, NotFiniteError, NoSpreadError):  # too few real examples
-            pass
-    return row(name, label, estimate, unit, real=real, **card)
 
 
 def identity(row: dict) -> tuple:

@@ -21,6 +21,8 @@ from ..measures.laplacian import COARSEST
 from ..measures.pacgan import ModeProtocol, find_modes
 
 REFERENCE = 20_000  # training examples that distances are measured to
+NEIGHBOURS = 5_000  # examples of each set for metrics of all pairs of neighbours
+CONTROL = 100  # the fewest held-out examples that can stand in the samples' place
 
 
 def reference_id(dataset: Dataset, split: str, m: int) -> str:
@@ -118,7 +120,7 @@ class QualityReference:
 
     @cached_property
     def pixels(self) -> FeatureMap:
-        """The map in which the nearest training examples are found: untrained, close to pixels."""
+        """The map of the distances to training examples: untrained, close to pixels."""
         for feature_map in self.maps:
             if feature_map.name.startswith(("pca", "projection", "columns")):
                 return feature_map

@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from itertools import permutations
 
 import numpy as np
+from scipy import ndimage
 
 from ..data.shapes.captions import CaptionShape, Scene, parse_caption
 from ..data.shapes.drawing import COLOURS, GROUND, SHAPES, SIDE, SIZES, pixel_coverage
@@ -40,12 +41,16 @@ EDGES = (
 MISFIT = 0.27  # of its area: a part that differs more from every shape has none
 SLACK = 0.5  # pixels at side 32 by which r may lie outside all sizes
 BETWEEN = (SIZES["small"][1] + SIZES["large"][0]) / 2  # r: below small, above large
+# neighbours of a pixel in its own picture: along its sides, and at its corners too
+SIDES = np.zeros((3, 3, 3), bool)
+SIDES[1] = ndimage.generate_binary_structure(2, 1)
+CORNERS = np.ones((1, 3, 3), bool)
 ATTRIBUTES = ("number", "colours", "shapes", "sizes", "relation")
 
 
 @dataclass(frozen=True)
 class Part:
-    """One thing that was found, each attribute "" where none fits; x, y and r at side 32."""
+    """One thing in a picture, each attribute "" where none fits; x, y and r at side 32."""
 
     thing: CaptionShape
     x: float
@@ -56,11 +61,11 @@ class Part:
 
 def detect_shapes(pictures: np.ndarray) -> list[list[Part]]:
     """uint8 (N, 3, side, side) -> the parts of each."""
-    found: list[list[Part]] = [[] for _ in pictures]
+    parts: list[list[Part]] = [[] for _ in pictures]
     for start in range(0, len(pictures), 256):
         for row, part in _detect_shapes(pictures[start : start + 256]):
-            found[start + row].append(part)
-    return found
+            parts[start + row].append(part)
+    return parts
 
 
 def _detect_shapes(pictures: np.ndarray) -> list[tuple[int, Part]]:
@@ -68,14 +73,18 @@ def _detect_shapes(pictures: np.ndarray) -> list[tuple[int, Part]]:
     unit = side / SIDE
     off = pictures.transpose(0, 2, 3, 1).astype(np.float32) - np.float32(GROUND)  # (N, H, W, 3)
     stands_out = np.sqrt((off**2).sum(-1)) > STANDS_OUT
-    label = components(stands_out)
-    names, area = np.unique(label, return_counts=True)
-    names = names[(names > 0) & (area >= SPECK * unit**2)]
-    if not len(names):
+    label = np.zeros(stands_out.shape, np.int32)
+    ndimage.label(stands_out, SIDES, output=label)
+    # by the last pixel of each
+    names, last, area = np.unique(label.ravel()[::-1], return_index=True, return_counts=True)
+    order = np.argsort(-last)
+    order = order[(names[order] > 0) & (area[order] >= SPECK * unit**2)]
+    if not len(order):
         return []
-    row = (names - 1) // side**2  # which picture it is in
-    own = label[row] == names[:, None, None]  # (M, H, W)
-    near = _grown(own) & (own | ~stands_out[row])  # with its edge, which is faint
+    row = (label.size - 1 - last[order]) // side**2  # which picture it is in
+    own = label[row] == names[order][:, None, None]  # (M, H, W)
+    # with its edge, which is faint
+    near = ndimage.binary_dilation(own, CORNERS) & (own | ~stands_out[row])
     off = off[row]
     lines = np.float32(list(COLOURS.values())) - np.float32(GROUND)  # (K, 3)
     fills = off @ (lines / (lines**2).sum(1, keepdims=True)).T  # (M, H, W, K)
@@ -119,38 +128,9 @@ def _detect_shapes(pictures: np.ndarray) -> list[tuple[int, Part]]:
     return parts
 
 
-def components(mask: np.ndarray) -> np.ndarray:
-    """bool (N, H, W) -> int64 (N, H, W): one number above 0 for each part that hangs together along
-    its sides, 0 elsewhere.
-
-    The number of a part is 1 + the index of its last pixel.
-    """
-    label = np.where(mask, np.arange(1, mask.size + 1).reshape(mask.shape), 0)
-    while True:
-        before = label
-        padded = np.pad(label, ((0, 0), (1, 1), (1, 1)))
-        around = [
-            padded[:, 1:-1, 1:-1],
-            padded[:, :-2, 1:-1],
-            padded[:, 2:, 1:-1],
-            padded[:, 1:-1, :-2],
-            padded[:, 1:-1, 2:],
-        ]
-        label = np.where(mask, np.maximum.reduce(around), 0)
-        if np.array_equal(label, before):
-            return label
-
-
-def _grown(mask: np.ndarray) -> np.ndarray:
-    """By one pixel on all sides and corners."""
-    tall = np.pad(mask, ((0, 0), (1, 1), (1, 1)))
-    tall = tall[:, :-2] | tall[:, 1:-1] | tall[:, 2:]
-    return tall[:, :, :-2] | tall[:, :, 1:-1] | tall[:, :, 2:]
-
-
 def check_caption(parts: Sequence[Part], scene: Scene) -> dict[str, bool | None]:
-    """Which attributes of a scene are as it says: True, False, or None where it says nothing; and
-    "correct", all of them.
+    """Which attributes of a scene are right: True, False, or None where it names none; and "correct",
+    all of them.
 
     Which part stands for which thing is chosen in the scene's favour. With a wrong number of parts
     nothing is right.
@@ -171,14 +151,14 @@ def check_caption(parts: Sequence[Part], scene: Scene) -> dict[str, bool | None]
 
 def _check_caption(parts: Sequence[Part], scene: Scene, says_size: bool) -> dict[str, bool | None]:
     pairs = [(part.thing, thing) for part, thing in zip(parts, scene.shapes)]
-    found: dict[str, bool | None] = {
+    verdict: dict[str, bool | None] = {
         "number": True,
-        "colours": all(seen.colour == said.colour for seen, said in pairs),
-        "shapes": all(seen.shape == said.shape and seen.size != "" for seen, said in pairs),
-        "sizes": all(said.size in ("", seen.size) for seen, said in pairs) if says_size else None,
+        "colours": all(part.colour == thing.colour for part, thing in pairs),
+        "shapes": all(part.shape == thing.shape and part.size != "" for part, thing in pairs),
+        "sizes": all(thing.size in ("", part.size) for part, thing in pairs) if says_size else None,
         "relation": relation_of(*parts) == scene.relation if scene.relation else None,
     }
-    return found | {"correct": False not in found.values()}
+    return verdict | {"correct": False not in verdict.values()}
 
 
 def relation_of(first: Part, second: Part) -> str:
@@ -190,7 +170,7 @@ def relation_of(first: Part, second: Part) -> str:
 
 
 def check(pictures: np.ndarray, captions: Sequence[str]) -> list[dict[str, bool | None]]:
-    """``judge`` of each picture, uint8 (N, 3, side, side), by its caption. Raises UsageError for a
+    """``check_caption`` of each picture, uint8 (N, 3, side, side), by its caption. Raises UsageError for a
     caption of another build.
     """
     return [

@@ -1,5 +1,4 @@
-"""Do the samples lie where real data lie, and everywhere where they lie? Unions of
-nearest-neighbour balls on features.
+"""Precision, recall, density and coverage: samples in unions of nearest-neighbour balls on features.
 
 A ball about a point reaches to its k-th nearest neighbour in the same set. k is that of the paper:
 3 for precision and recall, 5 for density and coverage. Values of other k are other metrics:
@@ -63,9 +62,7 @@ class Edge:
 
     @property
     def ties(self) -> bool:
-        """Does the distance of some k-th neighbour occur again? Never of a continuous law, up to
-        rounding.
-        """
+        """Whether the distance of some k-th neighbour occurs again: never of a continuous law."""
         return bool((self.tied > self.open).any())
 
 
@@ -127,16 +124,13 @@ def expected_coverage(n: int, m: int, k: int = K_COVERAGE) -> float:
     return 1 - math.prod((m - i) / (m + n - i) for i in range(1, k + 1))
 
 
-def manifold(
-    x: Tensor, y: Tensor, k: int = K, k_coverage: int = K_COVERAGE, control: Tensor | None = None
-) -> dict[str, Estimate]:
+def manifold(x: Tensor, y: Tensor, k: int = K, k_coverage: int = K_COVERAGE) -> dict[str, Estimate]:
     """precision and recall (k), density and coverage (k_coverage) of samples x (n, d) against a
     reference y (m, d).
 
     Nulls: coverage's in closed form; density's is exactly 1, as a fresh point is among the k
-    nearest of m with probability k/m. Those of precision and recall depend on the law and fall with
-    its dimension: they are the values of ``control`` (n, d), real examples that are in neither set;
-    None without it.
+    nearest of m with probability k/m. Precision and recall have none: what a perfect model scores
+    depends on the law and falls with its dimension.
 
     Intervals are over the points that are counted: Wilson's over samples (precision) or reference
     (recall, coverage), for density the normal one over both. They take the *other* set and all
@@ -157,26 +151,11 @@ def manifold(
     (radius_x,), (radius_y, radius_coverage) = _radii(x, k), _radii(y, k, k_coverage)
     edge = Edge.of(y, radius_coverage, k_coverage)
     precise, reached, balls, held, empty = _memberships(x, y, radius_x, radius_y, edge)
-    precision_null = recall_null = None
-    if control is not None:
-        control, _ = checked(control, y, fewest=fewest)
-        if len(control) != n:
-            raise UsageError(
-                f"the control has {len(control)} rows and there are {n} samples: give as many of "
-                "both"
-            )
-        real_precise, real_reached, *_ = _memberships(
-            control, y, *_radii(control, k), radius_y, edge
-        )
-        precision_null, recall_null = (
-            float(real_precise.double().mean()),
-            float(real_reached.double().mean()),
-        )
     density = float(balls.mean()) / k_coverage
     se = math.sqrt(float(balls.var()) / n + float(held.var()) * m / n**2) / k_coverage
     return {
-        "precision": share(int(precise.sum()), n, precision_null, m),
-        "recall": share(int(reached.sum()), m, recall_null, m),
+        "precision": share(int(precise.sum()), n, m=m),
+        "recall": share(int(reached.sum()), m, m=m),
         "density": Estimate(density, se, normal_interval(density, se), 1.0, n=n, m=m),
         "coverage": share(m - float(empty.sum()), m, expected_coverage(n, m, k_coverage), m),
     }

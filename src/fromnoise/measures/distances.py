@@ -7,7 +7,6 @@ cases, and between.
 """
 
 import math
-from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -42,18 +41,12 @@ def checked(x: Tensor, y: Tensor, fewest: int = 10) -> tuple[Tensor, Tensor]:
 
 
 # -- kernels ---------------------------------------------------------------------------------------
-Kernel = Callable[[Tensor, Tensor], Tensor]  # (n, d), (m, d) -> (n, m)
 
 
 def cubic(x: Tensor, y: Tensor) -> Tensor:
     """(x . y / d + 1)^3 (Binkowski et al. 2018, section 4)."""
     k = (x @ y.T).div_(x.shape[1]).add_(1)
     return k.square().mul_(k)
-
-
-def rbf(h2: float) -> Kernel:
-    """exp(-|x - y|^2 / 2 h2); h2 in squared feature units."""
-    return lambda x, y: squared_distances(x, y).div_(-2 * h2).exp_()
 
 
 def squared_distances(x: Tensor, y: Tensor) -> Tensor:
@@ -65,9 +58,7 @@ def squared_distances(x: Tensor, y: Tensor) -> Tensor:
     ).clamp_(min=0)
 
 
-def kernel_distance(
-    x: Tensor, y: Tensor, kernel: Kernel = cubic, trained_on_y: bool = False
-) -> Estimate:
+def kernel_distance(x: Tensor, y: Tensor, trained_on_y: bool = False) -> Estimate:
     """Squared maximum mean discrepancy of samples x (n, d) and reference y (m, d) ("KID").
 
         mean_{i != j} k(x_i, x_j) + mean_{i != j} k(y_i, y_j) - 2 mean_{ij} k(x_i, y_j)
@@ -87,11 +78,9 @@ def kernel_distance(
     x, y = checked(x, y)
     refuse_equal(y)
     n, m = len(x), len(y)
-    (xx, xx2), (yy, yy2), (xy, yx, xy2) = (
-        _within(x, kernel),
-        _within(y, kernel),
-        _between(x, y, kernel),
-    )
+    xx, xx2 = _within(x)
+    yy, yy2 = _within(y)
+    xy, yx, xy2 = _between(x, y)
     linear = 4 * float((xx - xy).var() / n + (yy - yx).var() / m)
 
     # variance of what is left of k once its means over either argument are taken off
@@ -112,7 +101,7 @@ def kernel_distance(
     slope = max(linear - 2 * pairs, 0.0)
     (low, high), note = score_interval(value, slope, pairs), ""
     if trained_on_y and (m < FEW * x.shape[1] or high < 0):
-        own = torch.cat([kernel(row[None], row[None])[0] for row in y]).mean()
+        own = torch.cat([cubic(row[None], row[None])[0] for row in y]).mean()
         high += 2 * max(float(own - yy.mean()) / m, 0.0)
         note = (
             f"the interval is wider, as the model was trained on these {m:,} reference examples, "
@@ -136,7 +125,7 @@ def scaled_kernel_distance(x: Tensor, y: Tensor, most: int, trained_on_y: bool =
     )
 
 
-def _within(x: Tensor, kernel: Kernel) -> tuple[Tensor, Tensor]:
+def _within(x: Tensor) -> tuple[Tensor, Tensor]:
     """Mean over the other rows of k(x_i, .), (n,), and the mean of k^2 over pairs; half of the
     symmetric matrix is computed.
     """
@@ -144,19 +133,19 @@ def _within(x: Tensor, kernel: Kernel) -> tuple[Tensor, Tensor]:
     sums, squares = x.new_zeros(n), x.new_zeros(())
     rows = max(1, ENTRIES // n)
     for i in range(0, n, rows):
-        k = kernel(x[i : i + rows], x[i:]).triu_(1)
+        k = cubic(x[i : i + rows], x[i:]).triu_(1)
         sums[i : i + rows] += k.sum(1)
         sums[i:] += k.sum(0)
         squares += 2 * k.square_().sum()
     return sums / (n - 1), squares / (n * (n - 1))
 
 
-def _between(x: Tensor, y: Tensor, kernel: Kernel) -> tuple[Tensor, Tensor, Tensor]:
+def _between(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Means of k(x_i, y_j) over j, (n,), and over i, (m,), and the mean of k^2."""
     n, m = len(x), len(y)
     over_y, over_x, squares = [], y.new_zeros(m), x.new_zeros(())
     for part in x.split(max(1, ENTRIES // m)):
-        k = kernel(part, y)
+        k = cubic(part, y)
         over_y.append(k.mean(1))
         over_x += k.sum(0)
         squares += k.square_().sum()
@@ -181,10 +170,10 @@ def sliced_wasserstein(x: Tensor, y: Tensor, rng: Rng, directions: int = 512) ->
     axes /= axes.norm(dim=1, keepdim=True)
     draw = rng.numpy("bootstrap")
     i, j, mass = _coupling(n, m)
-    found, null, influence_x, influence_y = [], [], x.new_zeros(n), y.new_zeros(m)
+    costs, null, influence_x, influence_y = [], [], x.new_zeros(n), y.new_zeros(m)
     for part in axes.split(max(1, ENTRIES // (n + m))):
         (a, a_order), (b, b_order) = (part @ x.T).sort(1), (part @ y.T).sort(1)
-        found.append((a[:, i] - b[:, j]).square() @ mass)
+        costs.append((a[:, i] - b[:, j]).square() @ mass)
         influence_x.index_add_(0, a_order.flatten(), _potential(a, b[:, j], i, n * mass).flatten())
         influence_y.index_add_(0, b_order.flatten(), _potential(b, a[:, i], j, m * mass).flatten())
 
@@ -194,20 +183,14 @@ def sliced_wasserstein(x: Tensor, y: Tensor, rng: Rng, directions: int = 512) ->
             )
 
         null.append((again(n)[:, i] - again(m)[:, j]).square() @ mass)
-    found, bias = torch.cat(found), float(torch.cat(null).mean())
+    costs, bias = torch.cat(costs), float(torch.cat(null).mean())
     sampling = float(influence_x.var() / n + influence_y.var() / m) / directions**2
     raw, over_directions = (
-        float(found.mean()),
-        float(found.var() / directions) if directions > 1 and d > 1 else 0.0,
+        float(costs.mean()),
+        float(costs.var() / directions) if directions > 1 and d > 1 else 0.0,
     )
     value, se = raw - bias, math.sqrt(sampling + over_directions)
     return Estimate(value, se, normal_interval(value, se), null=0.0, raw=raw, n=n, m=m)
-
-
-def wasserstein_1d(a: Tensor, b: Tensor) -> Tensor:
-    """W_2^2 of the rows of a (D, n) from those of b (D, m), (D,)."""
-    i, j, mass = _coupling(a.shape[1], b.shape[1])
-    return (a.sort(1).values[:, i] - b.sort(1).values[:, j]).square() @ mass
 
 
 def _coupling(n: int, m: int) -> tuple[Tensor, Tensor, Tensor]:

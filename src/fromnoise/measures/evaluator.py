@@ -38,8 +38,8 @@ class Evaluator:
     """A feature map that was trained on data like these.
 
     name      data and the first eight digits of the file's sha256
-    about     what the header says: data, digest, shape, classes, how it learned, how well it does
-              held out
+    about     the header: data, digest, shape, classes, settings of its training, and its error or
+              accuracy on held-out examples
     """
 
     name: str
@@ -90,7 +90,7 @@ def fit(
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        net, said = _train(dataset, steps, dims, width, Rng(seed, ("evaluator",)))
+        net, result = _train(dataset, steps, dims, width, Rng(seed, ("evaluator",)))
     finally:
         torch.set_num_threads(threads)
     about = {
@@ -104,7 +104,7 @@ def fit(
         "width": width,
         "steps": steps,
         "seed": seed,
-        **said,
+        **result,
     }
     tensors = {key: value.half().contiguous() for key, value in net.state_dict().items()}
     return tensor_bytes(tensors, {"about": json.dumps(about, sort_keys=True)})
@@ -201,18 +201,18 @@ def shipped_for(dataset: Dataset) -> Evaluator | None:
     """The evaluator inside the package that was made for this data, if there is one."""
     for path in sorted(SHIPPED.glob("*.safetensors")):
         if path.stem.rpartition("-")[0] == dataset.name:
-            found = load(path)
+            evaluator = load(path)
             # other splits than the evaluator learned from would hold out what it has seen
             as_it_was = (
                 not set(dataset.settings) - {"binarise"}
-                and tuple(found.about["shape"]) == dataset.spec.shape
+                and tuple(evaluator.about["shape"]) == dataset.spec.shape
             )
-            return found if as_it_was else None
+            return evaluator if as_it_was else None
     return None
 
 
 def is_ours(path: Path) -> bool:
-    """Was this file made by ``fromnoise evaluator fit``, as far as its header says?"""
+    """Whether the header is one that ``fromnoise evaluator fit`` writes."""
     try:
         with open(path, "rb") as file:
             size = int.from_bytes(file.read(8), "little")
@@ -246,15 +246,15 @@ def evaluator_for(
     """
     if path is None:
         return shipped_for(dataset)
-    found, spec = feature_map(path, digest), dataset.spec
-    if not isinstance(found, Evaluator):
+    evaluator, spec = feature_map(path, digest), dataset.spec
+    if not isinstance(evaluator, Evaluator):
         if spec.kind != "image":
             raise UsageError(
                 f"{path} is a network for images, and {dataset.name} holds none: fit an evaluator "
                 f"with `fromnoise evaluator fit {dataset.name}`"
             )
-        return found
-    about = found.about
+        return evaluator
+    about = evaluator.about
     if tuple(about["shape"]) != spec.shape:
         raise DataError(
             f"the evaluator {path} takes examples of shape {tuple(about['shape'])}, these have "
@@ -267,4 +267,4 @@ def evaluator_for(
             f"and this is {other}: fit one with `fromnoise evaluator fit {dataset.name}` and the "
             "same data options"
         )
-    return found
+    return evaluator

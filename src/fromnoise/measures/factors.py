@@ -1,5 +1,5 @@
-"""Disentanglement: does each number of the code say one thing? Needs data whose true factors are
-known.
+"""Disentanglement: whether each number of a code depends on one factor, for data whose true factors
+are known.
 
 z (n, d): codes, a posterior's means; y (n, F): the factors as classes 0, 1, .. (``classes`` makes
 them), rows in random order. All scores lie in [0, 1]; constant codes get 0.
@@ -89,8 +89,8 @@ def classes(factors: np.ndarray) -> np.ndarray:
 
 
 def mig(z: np.ndarray, y: np.ndarray) -> Estimate:
-    """Mutual information gap (Chen et al. 2018, eq. 6): how much more the best dimension knows of a
-    factor than the next.
+    """Mutual information gap (Chen et al. 2018, eq. 6): how much more information the best dimension
+    has of a factor than the next.
 
     mean_j (I(z_best; y_j) - I(z_next; y_j)) / H(y_j), codes in 20 bins of equal width. Bins make
     noise look informed (by 85 / n nats for 10 classes): ``raw`` has that bias, a jackknife over 20
@@ -182,7 +182,7 @@ def dci_of(R: np.ndarray) -> tuple[float, float]:
 
 def sap(z: np.ndarray, y: np.ndarray) -> Estimate:
     """Separated attribute predictability (Kumar et al. 2018, section 3): how much better the best
-    dimension tells a factor than the next, averaged over factors.
+    dimension predicts a factor than the next, averaged over factors.
 
     Each dimension alone is cut into as many intervals as there are classes, learnt from one half of
     the rows; its score is the balanced accuracy on the other half, from 0 for a guess to 1.
@@ -198,16 +198,16 @@ def sap(z: np.ndarray, y: np.ndarray) -> Estimate:
             tree = DecisionTreeClassifier(
                 max_leaf_nodes=labels.max() + 1, class_weight="balanced", random_state=0
             )
-            found = tree.fit(z[:half, i : i + 1], labels[:half]).predict(z[half:, i : i + 1])
-            hits = np.bincount(labels[half:][found == labels[half:]], minlength=len(present))
+            predicted = tree.fit(z[:half, i : i + 1], labels[:half]).predict(z[half:, i : i + 1])
+            hits = np.bincount(labels[half:][predicted == labels[half:]], minlength=len(present))
             scores[i, j] = max(0.0, ((hits / present.clip(1)).sum() * guess - guess) / (1 - guess))
     best = np.sort(scores, 0)
     return Estimate(float((best[-1] - best[-2]).mean()), null=1.0, n=len(z))
 
 
 def factor_vae(z: np.ndarray, y: np.ndarray, rng: Rng) -> Estimate:
-    """FactorVAE's score (Kim & Mnih 2018, section 4): does the dimension that varies least tell
-    which factor was fixed?
+    """FactorVAE's score (Kim & Mnih 2018, section 4): how often the dimension that varies least
+    names the factor that was fixed.
 
     A vote takes 64 rows that agree in one factor, and notes the dimension of least variance
     relative to its variance overall. Half of 10,000 votes name each dimension's factor, the others

@@ -42,8 +42,11 @@ class FeatureMap(Protocol):
     few characters.
     """
 
-    name: str
-    dims: int
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def dims(self) -> int: ...
 
     def __call__(self, x: Tensor) -> Tensor: ...
 
@@ -70,8 +73,8 @@ class PrincipalComponents:
         def batches():
             return (batch.x for batch in in_order(dataset, "train", limit=n))
 
-        found = principal_components(batches, dataset.spec.dims, self.dims)
-        self.mean, self.basis = found.mean, found.basis
+        components = principal_components(batches, dataset.spec.dims, self.dims)
+        self.mean, self.basis = components.mean, components.basis
         self.name = f"pca-{self.dims}/{dataset.digest[:8]}"
 
     def __call__(self, x: Tensor) -> Tensor:

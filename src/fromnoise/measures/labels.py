@@ -7,7 +7,6 @@ import torch
 from torch import Tensor
 
 from ..core.errors import DataError, UsageError
-from ..core.rng import Rng
 from .distances import checked
 from .estimate import Estimate, normal_interval, share
 from .memory import nearest
@@ -29,23 +28,15 @@ def _counts(name: str, labels: Tensor, classes: int) -> Tensor:
     return torch.bincount(labels.long().cpu(), minlength=classes).double()
 
 
-def chi_square(a: Tensor, b: Tensor) -> tuple[float, int, float]:
-    """Pearson's test that two rows of counts (K,) are of one law: statistic, degrees of freedom,
-    p-value.
+def chi_square(a: Tensor, b: Tensor) -> tuple[float, int]:
+    """Pearson's statistic that two rows of counts (K,) are of one law, and its degrees of freedom.
 
-    The tail of chi-square is the incomplete gamma function Q(dof / 2, x / 2); with fewer than about
-    5 expected in a class it is approximate. Classes that neither has are left out.
+    Classes that neither has are left out.
     """
     a, b = a[a + b > 0], b[a + b > 0]
-    n, m, dof = a.sum(), b.sum(), len(a) - 1
-    if dof == 0:
-        return 0.0, 0, 1.0
+    n, m = a.sum(), b.sum()
     statistic = ((m / n).sqrt() * a - (n / m).sqrt() * b).square().div(a + b).sum()
-    return (
-        float(statistic),
-        dof,
-        float(torch.special.gammaincc(torch.tensor(dof / 2, dtype=torch.float64), statistic / 2)),
-    )
+    return float(statistic), len(a) - 1
 
 
 def class_chi_square(predicted: Tensor, reference: Tensor, classes: int) -> Estimate:
@@ -59,7 +50,7 @@ def class_chi_square(predicted: Tensor, reference: Tensor, classes: int) -> Esti
     whole numbers, DataError for labels out of range.
     """
     n, m = len(predicted), len(reference)
-    statistic, dof, _ = chi_square(
+    statistic, dof = chi_square(
         _counts("predicted labels", predicted, classes),
         _counts("reference labels", reference, classes),
     )
@@ -67,34 +58,6 @@ def class_chi_square(predicted: Tensor, reference: Tensor, classes: int) -> Esti
     se = math.sqrt(2 * dof + 4 * max(0.0, statistic - dof)) / dof
     low, high = normal_interval(value, se)
     return Estimate(value, se, (max(0.0, low), high), (n + m) / (n + m - 1), n=n, m=m)
-
-
-def class_entropy(predicted: Tensor, classes: int, reference: Tensor | None = None) -> Estimate:
-    """Entropy of the classes' shares among samples (n,), nats: 0 for one class only, ln(classes)
-    for all alike.
-
-    The known part of the bias, (K - 1) / 2n for K classes seen, is made good (Miller 1955; ``raw``
-    is without). The variance has the linear term and the quadratic one, (K - 1) / 2n^2, which is
-    all there is for equal shares. null: the same for the reference (m,), labels of real examples.
-    """
-    n, p = len(predicted), _counts("predicted labels", predicted, classes) / max(len(predicted), 1)
-    p = p[p > 0]
-    raw, seen = float(-(p * p.log()).sum()), len(p)
-    value = raw + (seen - 1) / (2 * n)
-    se = math.sqrt(
-        max(0.0, float((p * p.log().square()).sum()) - raw**2) / n + (seen - 1) / (2 * n * n)
-    )
-    low, high = normal_interval(value, se)
-    null = None if reference is None else class_entropy(reference, classes).value
-    return Estimate(
-        value,
-        se,
-        (max(0.0, low), min(math.log(classes), high)),
-        null,
-        raw,
-        n=n,
-        m=0 if reference is None else len(reference),
-    )
 
 
 def classes_seen(predicted: Tensor, reference: Tensor, classes: int) -> Estimate:
@@ -107,34 +70,25 @@ def classes_seen(predicted: Tensor, reference: Tensor, classes: int) -> Estimate
     return Estimate(seen, null=float((1 - (1 - q) ** n).sum()), n=n, m=m)
 
 
-def label_agreement(predicted: Tensor, intended: Tensor, null: float | None = None) -> Estimate:
-    """Share of samples that a classifier puts into the class that was asked for; (n,) labels each.
-
-    null: the classifier's accuracy on real examples, which is what perfect samples would score.
-    """
+def label_agreement(predicted: Tensor, intended: Tensor) -> Estimate:
+    """Share of samples that a classifier puts into the class that was asked for; (n,) labels each."""
     if predicted.ndim != 1 or predicted.shape != intended.shape or not len(predicted):
         raise UsageError(
             f"predictions {tuple(predicted.shape)} and labels {tuple(intended.shape)} do not go "
             "together: one of each a sample is needed"
         )
-    return share(int((predicted == intended).sum()), len(predicted), null)
+    return share(int((predicted == intended).sum()), len(predicted))
 
 
 def classification_accuracy_score(
-    features: Tensor,
-    labels: Tensor,
-    real: Tensor,
-    real_labels: Tensor,
-    train: Tensor | None = None,
-    train_labels: Tensor | None = None,
+    features: Tensor, labels: Tensor, real: Tensor, real_labels: Tensor
 ) -> Estimate:
     """Accuracy on real examples of a classifier that learned from samples only (Ravuri & Vinyals
     2019).
 
     features (n, d) of samples and the labels (n,) that were asked for; real (m, d), real_labels
     (m,): held out. The classifier is logistic regression on standardised features, float64, with
-    sklearn's penalty. null: the same learned from ``train`` (n, d), real examples, as many as there
-    are samples. The interval is over the m real examples; it takes the classifier as given. Raises
+    sklearn's penalty. The interval is over the m real examples; it takes the classifier as given. Raises
     UsageError when the samples have one class only, or shapes do not match.
     """
     features, real = checked(features, real, fewest=2)
@@ -144,15 +98,7 @@ def classification_accuracy_score(
             f"{n} samples with labels {tuple(labels.shape)}, {m} real examples with labels "
             f"{tuple(real_labels.shape)}: each needs one label"
         )
-    null = None
-    if train is not None:
-        if len(train) != n:
-            raise UsageError(
-                f"the real classifier has {len(train)} examples to learn from and that of samples "
-                f"{n}: give as many to both"
-            )
-        null = classification_accuracy_score(train, train_labels, real, real_labels).value
-    return share(_right_answers(features, labels, real, real_labels), m, null, n)
+    return share(_right_answers(features, labels, real, real_labels), m, m=n)
 
 
 def _right_answers(features: Tensor, labels: Tensor, real: Tensor, real_labels: Tensor) -> int:
@@ -183,15 +129,10 @@ def mode_of(x: Tensor, centres: Tensor, radius: float) -> Tensor:
 
 
 def share_within(radii: float, d: int) -> float:
-    """Share of a round Gaussian in d dimensions that is within so many standard deviations: P(d/2,
-    radii^2 / 2).
-    """
-    return float(
-        torch.special.gammainc(
-            torch.tensor(d / 2, dtype=torch.float64),
-            torch.tensor(radii**2 / 2, dtype=torch.float64),
-        )
-    )
+    """Share of a round Gaussian in d dimensions that is within so many standard deviations."""
+    from scipy.stats import chi2
+
+    return float(chi2.cdf(radii**2, d))
 
 
 def modes_hit(index: Tensor, modes: int, good: float = 1.0) -> Estimate:
@@ -203,22 +144,6 @@ def modes_hit(index: Tensor, modes: int, good: float = 1.0) -> Estimate:
     n = len(index)
     return Estimate(
         len(index[index >= 0].unique()), null=modes * (1 - (1 - good / modes) ** n), n=n, m=modes
-    )
-
-
-def modes(
-    x: Tensor, centres: Tensor, radius: float, std: float | None = None
-) -> tuple[Estimate, Estimate]:
-    """Of equal modes at centres (K, d): how many have a sample within the radius, and the share of
-    samples near any.
-
-    x (n, d); a sample counts for its nearest centre. Nulls with ``std`` of round Gaussian modes;
-    without it all of a perfect model's samples are taken to be near one, and the share has no null.
-    """
-    index, K = mode_of(x, centres, radius), len(centres)
-    good = None if std is None else share_within(radius / std, x.shape[1])
-    return modes_hit(index, K, 1.0 if good is None else good), share(
-        int((index >= 0).sum()), len(index), good, K
     )
 
 
@@ -254,41 +179,3 @@ def _divergence_of_draws(modes: int, n: int) -> float:
     choose = math.lgamma(n + 1) - torch.lgamma(k + 1) - torch.lgamma(n - k + 1)
     chance = (choose - k * math.log(modes) + (n - k) * math.log1p(-1 / modes)).exp()
     return math.log(modes) + modes * float((chance * (k / n) * (k / n).log()).sum())
-
-
-def different_bins(x: Tensor, y: Tensor, rng: Rng, bins: int = 50, alpha: float = 0.05) -> Estimate:
-    """Share of bins whose part among samples x (n, d) differs from that among real examples y (m,
-    d) at level alpha (the number of statistically different bins, Richardson & Weiss 2018, over
-    their number); null: alpha.
-
-    Two proportions are compared in each bin by the normal approximation. Unlike in the paper
-    k-means finds the bins in x and y *together*: bins that fit y alone hold too much of y, and a
-    mode that only samples have gets no bin. The interval is Wilson's over bins, taken as
-    independent. Raises UsageError below 10 rows a bin on either side.
-    """
-    from sklearn.cluster import KMeans
-    from sklearn.exceptions import ConvergenceWarning
-    from threadpoolctl import threadpool_limits
-
-    x, y = checked(x, y, fewest=10 * bins)
-    n, m = len(x), len(y)
-    with warnings.catch_warnings(), threadpool_limits(1):
-        # fewer different rows than bins: said below
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        found = (
-            KMeans(bins, n_init=1, random_state=rng.key("bins") % 2**32)
-            .fit(torch.cat([x, y]).double().numpy())
-            .labels_
-        )
-    index = torch.from_numpy(found).long()
-    a, b = index[:n].bincount(minlength=bins).double(), index[n:].bincount(minlength=bins).double()
-    if bool((a + b == 0).any()):
-        filled = int((a + b > 0).sum())
-        raise DataError(
-            f"samples and reference together have only {filled} different rows or so: ask for "
-            f"{filled} bins or fewer, not {bins}"
-        )
-    both = (a + b) / (n + m)
-    z = (a / n - b / m) / (both * (1 - both) * (1 / n + 1 / m)).sqrt()
-    differ = torch.special.erfc(z.abs() / math.sqrt(2)) < alpha
-    return share(int(differ.sum()), bins, alpha, m)

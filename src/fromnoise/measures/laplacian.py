@@ -68,11 +68,3 @@ def laplacian_pyramid(x: Tensor) -> list[Tensor]:
         levels[-1] = levels[-1] - doubled(small, levels[-1].shape[2:])
         levels.append(small)
     return levels
-
-
-def reconstructed(levels: list[Tensor]) -> Tensor:
-    """The images (B, C, H, W) of a pyramid."""
-    x = levels[-1]
-    for details in levels[-2::-1]:
-        x = details + doubled(x, details.shape[2:])
-    return x

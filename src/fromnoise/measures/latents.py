@@ -1,17 +1,14 @@
-"""Codes: do they fill the prior that samples are drawn from, and how far do pictures move on the
-way between two?
+"""Codes: their distance from the prior that samples are drawn from, and which of their units are used.
 
 Unusual: the distance to the prior needs no samples of the prior, its expectations are closed forms.
 """
 
 import math
-from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
 from ..core.errors import DataError, UsageError
-from ..core.rng import Rng
 from .distances import squared_distances
 from .estimate import Estimate, normal_interval
 
@@ -58,32 +55,6 @@ def prior_distance(z: Tensor) -> Estimate:
     return Estimate(value, se, normal_interval(value, se), null=0.0, n=n)
 
 
-@torch.no_grad()
-def path_length(
-    decode: Callable[[Tensor], Tensor], z0: Tensor, z1: Tensor, rng: Rng, eps: float = 1e-3
-) -> Estimate:
-    """Mean |d G(z_t) / dt|^2 on straight lines z_t = (1 - t) z0 + t z1, t uniform in [0, 1].
-
-    In squared units of the picture's values, summed over its pixels. The perceptual path length of
-    StyleGAN (Karras et al. 2019, section 4.1) with pixels for features. For a linear G(z) = A z and
-    independent standard normal ends it is 2 tr(A A^T); a G that folds and jumps has more.
-    z0, z1 (n, d) in the dtype decode wants; decode (n, d) -> (n, ...) as floats: rounded to 256
-    grey levels the steps of size eps would drown.
-    """
-    if len(z0) < 2:
-        raise UsageError(f"{len(z0)} path is too few for a path length: give at least 2")
-    t = rng.uniform("t", (len(z0), 1)).to(z0)
-
-    def at(t):
-        return decode(torch.lerp(z0, z1, t)).flatten(1).double()
-
-    speed = ((at(t + eps / 2) - at(t - eps / 2)) / eps).square().sum(1).cpu()
-    if not speed.isfinite().all():
-        raise DataError("the decoder gave NaN or infinity between two codes: no path length")
-    value, se = float(speed.mean()), float(speed.std()) / math.sqrt(len(speed))
-    return Estimate(value, se, normal_interval(value, se), n=len(speed))
-
-
 def _table(z: Tensor, fewest: int) -> Tensor:
     """(n, d) as float64 on the CPU."""
     if z.ndim != 2:
@@ -107,8 +78,8 @@ ACTIVE = 0.01
 
 @torch.no_grad()
 def active_units(means: torch.Tensor, kl: torch.Tensor) -> torch.Tensor:
-    """(N, D) posterior means, (D,) KL by dimension in nats -> (D,) bool: does the unit say anything
-    about x?
+    """(N, D) posterior means, (D,) KL by dimension in nats -> (D,) bool: whether the unit depends
+    on x.
 
     In a hierarchy the mean moves with the levels above even where posterior and prior agree: so the
     KL, too, must be above the threshold.

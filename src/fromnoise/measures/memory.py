@@ -1,5 +1,4 @@
-"""Did the model memorise its training set, or one picture? Exact nearest neighbours, block by
-block.
+"""Copies of training examples, and repeated samples. Exact nearest neighbours, block by block.
 
 Unusual: |a|^2 + |b|^2 - 2ab loses all digits of a distance near 0, so those few pairs are computed
 again from a - b: a duplicate is at distance 0, not 1e-8, and what is merely close is not taken for
@@ -53,12 +52,14 @@ def nearest(x: Tensor, y: Tensor, count: int = 1) -> tuple[Tensor, Tensor]:
         raise UsageError(
             f"{len(y)} reference examples have no {count} nearest ones: ask for 1 to {len(y)}"
         )
-    found = []
+    nearest_of = []
     for _, squared in distance_blocks(x, y):
-        found.append(
+        nearest_of.append(
             squared.min(1, keepdim=True) if count == 1 else squared.topk(count, largest=False)
         )
-    return torch.cat([values for values, _ in found]).sqrt(), torch.cat([rows for _, rows in found])
+    return torch.cat([values for values, _ in nearest_of]).sqrt(), torch.cat(
+        [rows for _, rows in nearest_of]
+    )
 
 
 def closeness(x: Tensor, train: Tensor, others: Tensor, apart: bool = False) -> Tensor:
@@ -153,18 +154,20 @@ def _share_within(scores: Tensor, control: Tensor, rank: int, m_train: int) -> E
     tau = control.kthvalue(rank).values
     within = int((control <= tau).sum())
     null = within / (m + 1)
-    found, level = share(int((scores <= tau).sum()), n), share(within, m)
+    rate = share(int((scores <= tau).sum()), n)
+    level = share(within, m)
+    assert rate.interval and level.interval and rate.se is not None and level.se is not None
     # of the rate in tau's level, where what is not copied is as real data are
-    slope = (1 - found.value) / (1 - null)
-    low = found.value - math.hypot(
-        found.value - found.interval[0], slope * (level.interval[1] - level.value)
+    slope = (1 - rate.value) / (1 - null)
+    low = rate.value - math.hypot(
+        rate.value - rate.interval[0], slope * (level.interval[1] - level.value)
     )
-    high = found.value + math.hypot(
-        found.interval[1] - found.value, slope * (level.value - level.interval[0])
+    high = rate.value + math.hypot(
+        rate.interval[1] - rate.value, slope * (level.value - level.interval[0])
     )
     return Estimate(
-        found.value,
-        math.hypot(found.se, slope * level.se),
+        rate.value,
+        math.hypot(rate.se, slope * level.se),
         (max(0.0, low), min(1.0, high)),
         null,
         n=n,
@@ -199,39 +202,5 @@ def duplicates(samples: Tensor, real: Tensor, tol: float | None = None) -> Estim
     repeated = others > 0
     count = int(repeated.sum())
     size = float(others[repeated].double().mean()) + 1 if count else 2.0
-    found = share(count / size, n / size)
-    return Estimate(found.value, found.se, found.interval, null, n=n, m=len(real))
-
-
-def birthday(support: int, s: int) -> float:
-    """Probability that two of s draws from ``support`` equally likely things are the same (Arora &
-    Zhang 2018).
-    """
-    return 1 - math.exp(sum(math.log1p(-i / support) for i in range(s))) if s <= support else 1.0
-
-
-def support_size(samples: Tensor, tol: float) -> Estimate:
-    """How many equally likely things a model that repeats itself like this one would draw from.
-
-    Every pair of samples (n, d) is within ``tol`` with probability sum p_i^2 = 1 / support, so that
-    of n (n - 1) / 2 pairs C collide: support = pairs / (C + 1), and pairs / C, what others print,
-    as ``raw``. The interval takes C as Poisson (Byar's limits); above, it is infinite where nothing
-    collides, and the value is then only a lower guess. Arora & Zhang (2018) look for the s at which
-    half the batches collide, with less use of the same samples. Real examples tell what the number
-    means for data without end.
-    """
-    samples, _ = checked(samples, samples, fewest=2)
-    n = len(samples)
-    pairs, hits = n * (n - 1) / 2, int(_others_within(samples, tol).sum()) / 2
-
-    def byar(c, z):
-        return c * (1 - 1 / (9 * c) + z / (3 * math.sqrt(c))) ** 3
-
-    few, many = byar(hits, -1.96) if hits else 0.0, byar(hits + 1, 1.96)
-    return Estimate(
-        pairs / (hits + 1),
-        None,
-        (pairs / many, pairs / few if few else math.inf),
-        raw=pairs / hits if hits else None,
-        n=n,
-    )
+    rate = share(count / size, n / size)
+    return Estimate(rate.value, rate.se, rate.interval, null, n=n, m=len(real))

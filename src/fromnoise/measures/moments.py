@@ -97,14 +97,3 @@ def refuse_equal(y: Tensor) -> None:
         raise NoSpreadError(
             "all reference examples have the same features: there is nothing to measure against"
         )
-
-
-def gaussian_frechet(mean1: Tensor, cov1: Tensor, mean2: Tensor, cov2: Tensor) -> float:
-    """FD of two Gaussians, means (d,), covariances (d, d) positive semi-definite."""
-
-    def root(cov):
-        values, vectors = torch.linalg.eigh(cov)
-        return values.clamp(min=0).sqrt()[:, None] * vectors.T
-
-    cross = torch.linalg.svdvals(root(cov1) @ root(cov2).T).sum()
-    return float((mean1 - mean2).square().sum() + cov1.trace() + cov2.trace() - 2 * cross)

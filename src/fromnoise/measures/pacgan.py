@@ -1,6 +1,6 @@
 """Modes by PacGAN's protocol (Lin et al. 2018): how many of K equal modes samples hit, how evenly.
 
-For data that know their modes: separate Gaussians, where a sample belongs to the nearest centre
+For data with known modes: separate Gaussians, where a sample belongs to the nearest centre
 within three standard deviations (2,500 samples), or images whose channels are classified one by one
 (26,000 samples, each of which belongs to a mode). The divergence is of the modes' shares among the
 samples that belong to one.

@@ -33,7 +33,7 @@ from .laplacian import laplacian_pyramid, level_shapes
 
 PATCH = 7  # pixels, side
 DIRECTIONS = 512
-GROUPS = 10  # of images: standard errors are found from their spread
+GROUPS = 10  # of images: standard errors follow from their spread
 STUDENT = 2.262  # 97.5 % quantile of Student's t with GROUPS - 1 degrees of freedom
 BLOCK = 32  # directions at once
 IMAGES = 8192  # of a set at most
@@ -62,29 +62,30 @@ def places(shape: tuple[int, ...], n: int, patches: int, rng: Rng) -> list[Tenso
 
     Below 7 pixels a patch is as long as the side.
     """
-    slots, found = -(-n // GROUPS), []
+    slots = -(-n // GROUPS)
+    corners = []
     for level, (height, width) in enumerate(level_shapes(shape)):
         corner = [
             rng.integers(f"{level} {axis}", max(1, side - PATCH + 1), (slots, patches))
             for axis, side in (("row", height), ("column", width))
         ]
-        found.append(torch.stack(corner, 2).repeat_interleave(GROUPS, 0)[:n])
-    return found
+        corners.append(torch.stack(corner, 2).repeat_interleave(GROUPS, 0)[:n])
+    return corners
 
 
 def cut(x: Tensor, where: list[Tensor]) -> list[Tensor]:
     """Patches of images x (b, C, H, W) at ``where``, (b, P, 2) by level -> float32 (b, P, C, 49) by
     level.
     """
-    found = []
+    patches = []
     for level, corner in zip(laplacian_pyramid(x.float().cpu()), where):
         # b C h w 7 7
         windows = level.unfold(2, min(PATCH, level.shape[2]), 1).unfold(
             3, min(PATCH, level.shape[3]), 1
         )
         image = torch.arange(len(x))[:, None].expand(corner.shape[:2])
-        found.append(windows[image, :, corner[..., 0], corner[..., 1]].flatten(3))
-    return found
+        patches.append(windows[image, :, corner[..., 0], corner[..., 1]].flatten(3))
+    return patches
 
 
 def cut_all(blocks: Iterable[Tensor], where: list[Tensor]) -> list[Tensor]:
@@ -176,24 +177,27 @@ def _level(x: Tensor, y: Tensor, rng: Rng, directions: int) -> PyramidLevel:
     groups = [
         _normalised(z, scale) for z, scale in ((x, by_group), (y, by_group), (y, of_y))
     ]  # a group's scale is as unsure as its points
-    found, raw, of_groups, null = [], [], [], []
+    distances = []
+    raw = []
+    of_groups = []
+    null = []
     for number, part in enumerate(axes.split(BLOCK)):
         a, b, own = (_sorted(part @ z.T) for z in sets)
-        found.append(np.abs(a - b).mean(1))
+        distances.append(np.abs(a - b).mean(1))
         raw.append(np.abs(own - b).mean())
         if number % 4 == 0:  # a quarter of the directions says enough about images
             a, b, real = (_sorted(_grouped(part @ z.T, n)) for z in groups)
             of_groups.append(np.abs(a - b).mean((0, 2)))
             null.append(np.abs(real - np.roll(real, 1, 1)).mean())
-    found = 1000 * np.concatenate(found)
+    distances = 1000 * np.concatenate(distances)
     # from groups to all: the distance of two draws falls as 1 / sqrt(n)
     shrink = math.sqrt(n // GROUPS / n)
     return PyramidLevel(
-        float(found.mean()),
+        float(distances.mean()),
         1000 * float(np.mean(raw)),
         1000 * shrink * float(np.mean(null)),
         1000 * np.mean(of_groups, 0),
-        float(found.var() / directions),
+        float(distances.var() / directions),
     )
 
 
@@ -227,29 +231,6 @@ def _grouped(projections: Tensor, n: int) -> Tensor:
 
 def _sorted(values: Tensor) -> np.ndarray:
     return np.sort(values.numpy(), -1)  # three times as fast as torch's
-
-
-def pyramid_swd(
-    x: Tensor, y: Tensor, rng: Rng, patches: int | None = None, directions: int = DIRECTIONS
-) -> dict[str, Estimate]:
-    """Distance of images x (n, C, H, W) from a reference y (m, C, H, W): {"mean": ..., then by the
-    shorter side of a level}.
-
-    The first ``images_of`` min(n, m) of each are taken: W_1 of sets of unlike sizes has another
-    null for each size. patches of an image at each level: None is ``patches_of``. See ``compare``
-    for what is raised and returned.
-    """
-    if x.ndim != 4 or x.shape[1:] != y.shape[1:]:
-        raise UsageError(
-            f"samples {tuple(x.shape)} and reference {tuple(y.shape)} do not go together: both "
-            "need (n, C, H, W) with the same C, H, W"
-        )
-    shape = tuple(x.shape[1:])
-    n = images_of(shape, len(x), len(y))
-    where = places(shape, n, patches or patches_of(max(n, 1)), rng.at("places"))
-    block = max(1, 2**24 // math.prod(shape))
-    x, y = (cut_all(z[:n].split(block), where) for z in (x, y))
-    return dict(zip(names_of(shape), compare(x, y, rng.at("slices"), directions)))
 
 
 def names_of(shape: tuple[int, ...]) -> list[str]:

@@ -1,4 +1,4 @@
-"""How sharp are pictures? The mean absolute Laplacian, to be read beside that of real ones.
+"""The sharpness of pictures: the mean absolute Laplacian, to be read beside that of real ones.
 
     |Delta x| at a pixel = |4 x - left - right - above - below|
 

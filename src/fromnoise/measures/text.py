@@ -1,10 +1,4 @@
-"""Language models in numbers that compare: bits for each character or byte of the text, and what
-was copied.
-
-A perplexity depends on how text was cut into tokens; nats summed over *every* character of the test
-text, divided by its characters or bytes, do not. Nothing here needs a model: give the sum of -ln p
-over the text.
-"""
+"""The perplexity of a text, and which parts of a text are copied from another one."""
 
 import math
 
@@ -15,51 +9,26 @@ from ..core.errors import DataError, UsageError
 BASE = 0x9E3779B97F4A7C15  # of the polynomial hash; odd, so that it has an inverse modulo 2^64
 
 
-def bits_per_character(nats_total: float, text: str) -> float:
-    """-log2 p(text) for each character (Unicode code point); nats_total = -ln p(text), context of
-    the first included.
-    """
-    return _for_each(nats_total, len(text)) / math.log(2)
-
-
-def bits_per_byte(nats_total: float, text: str) -> float:
-    """-log2 p(text) for each byte of its UTF-8 form: compares across alphabets and tokenisers."""
-    return _for_each(nats_total, len(text.encode(errors="surrogatepass"))) / math.log(2)
-
-
 def perplexity(nats_total: float, count: int) -> float:
-    """exp(nats / count): the number of equally likely symbols that would surprise as much; count =
-    symbols predicted.
+    """exp(nats / count): the number of equally likely symbols that would surprise as much.
+
+    count: symbols predicted. Raises UsageError (no symbol), DataError (no finite likelihood).
     """
-    return math.exp(_for_each(nats_total, count))
-
-
-def entropy_rate(transition) -> float:
-    """Bits for each symbol of a stationary Markov chain: what no model of it can beat (Shannon
-    1948, section 7).
-
-    transition (K, K): row i holds the probabilities of the symbol after i. A chain that splits into
-    parts which never meet has no single rate: DataError.
-    """
-    P = np.asarray(transition, np.float64)
-    K = len(P)
-    if P.shape != (K, K) or not (P >= 0).all() or not np.allclose(P.sum(1), 1, atol=1e-6):
-        raise UsageError(
-            f"transition, of shape {P.shape}, is not a square matrix of probabilities whose rows "
-            "sum to 1"
+    if count < 1:
+        raise UsageError("no text to divide the nats by: give at least one symbol")
+    if not abs(nats_total / count) < 700:
+        raise DataError(
+            f"{nats_total} nats over {count} symbols is no finite likelihood: the model diverged "
+            "or gave probability 0"
         )
-    balance = np.vstack([P.T - np.eye(K), np.ones(K)])  # pi P = pi, sum pi = 1
-    if np.linalg.matrix_rank(balance[:-1], tol=1e-9) < K - 1:
-        raise DataError("the chain has several parts that never meet: give each its own matrix")
-    pi = np.linalg.lstsq(balance, np.eye(K + 1)[K])[0]
-    return float(-(pi[:, None] * P * np.log2(np.where(P > 0, P, 1))).sum())
+    return math.exp(nats_total / count)
 
 
 def longest_copied(sample: str, corpus: "str | Hashes") -> tuple[int, int, int]:
-    """The longest part of the sample that stands verbatim in the corpus: (characters, start in
-    sample, start in corpus).
+    """The longest part of the sample that stands in the corpus: (characters, start in sample, start
+    in corpus).
 
-    (0, 0, 0) when they share no character. Exact: bisection on the length, every hit compared
+    (0, 0, 0) if they share no character. Exact: bisection on the length, every hit compared
     character by character. Under a second for 1,000 characters against a million; memory about 50
     bytes for each character of the corpus. Many samples share the corpus's ``Hashes``.
     """
@@ -67,27 +36,16 @@ def longest_copied(sample: str, corpus: "str | Hashes") -> tuple[int, int, int]:
     best, low, high = (0, 0, 0), 0, min(len(sample), len(corpus_hash.text))
     while low < high:
         length = (low + high + 1) // 2
-        found = next(_copies(sample_hash, corpus_hash, length), None)
-        if found:
-            best, low = (length, *found), length
+        copy = next(_copies(sample_hash, corpus_hash, length), None)
+        if copy:
+            best, low = (length, *copy), length
         else:
             high = length - 1
     return best
 
 
-def copied_share(sample: str, corpus: "str | Hashes", n: int = 50) -> float:
-    """Share of the sample's characters that lie in a run of at least n characters copied verbatim
-    from the corpus.
-    """
-    if not sample or n < 1:
-        raise UsageError(
-            "copied_share needs a sample of at least one character and n of at least 1"
-        )
-    return float(copied(sample, corpus, n).mean())
-
-
 def copied(sample: str, corpus: "str | Hashes", n: int) -> np.ndarray:
-    """Which characters of the sample lie in such a run: bool (len(sample),)."""
+    """Which characters lie in a run of at least n that stands in the corpus: bool (len(sample),)."""
     marks = np.zeros(len(sample), bool)
     for start, _ in _copies(Hashes(sample), hashes_of(corpus), n):
         marks[start : start + n] = True
@@ -128,7 +86,7 @@ def _copies(sample: Hashes, corpus: Hashes, length: int):
         return
     wanted, have = sample.windows(length), corpus.windows(length)
     top = np.uint64(48)
-    # most windows of the corpus are told apart by 16 bits: the rest is little work
+    # most windows of the corpus differ in 16 bits: the rest is little work
     sieve = np.zeros(2**16, bool)
     sieve[wanted >> top] = True
     kept = np.flatnonzero(sieve[have >> top])[::-1]
@@ -140,14 +98,3 @@ def _copies(sample: Hashes, corpus: Hashes, length: int):
                 yield start, place
             elif (place := corpus.text.find(window)) >= 0:  # two windows of one hash
                 yield start, place
-
-
-def _for_each(nats_total: float, count: int) -> float:
-    if count < 1:
-        raise UsageError("no text to divide the nats by: give at least one symbol")
-    if not abs(nats_total / count) < 700:
-        raise DataError(
-            f"{nats_total} nats over {count} symbols is no finite likelihood: the model diverged "
-            "or gave probability 0"
-        )
-    return nats_total / count

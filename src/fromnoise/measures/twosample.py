@@ -1,6 +1,4 @@
-"""Two measures by classifiers: can one tell samples from real examples, and what does one make of
-the samples?
-"""
+"""How well a classifier distinguishes samples from real examples."""
 
 import math
 import warnings
@@ -9,10 +7,9 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from ..core.errors import DataError
 from ..core.rng import Rng
 from .distances import checked
-from .estimate import Estimate, NoSpreadError, normal_interval, share
+from .estimate import Estimate, NoSpreadError, share
 
 WAVES = 256  # random Fourier features
 FAR = 5.0  # standard deviations beyond which a feature's value is taken as this
@@ -68,23 +65,3 @@ def _features(z: Tensor, rng: Rng) -> Tensor:
     )
     inputs = torch.cat([z, z.abs(), z.square(), waves], 1)
     return inputs - inputs.mean(0)
-
-
-def class_score(probabilities: Tensor) -> Estimate:
-    """exp of the mean KL(p(class | x) || p(class)), from 1 (collapsed) to the number of classes
-    ("inception score").
-
-    probabilities (n, classes) of one classifier (Salimans et al. 2016). It means nothing with a
-    classifier of other data and sees nothing within a class. se by the delta method. Raises
-    DataError (rows that are no distributions).
-    """
-    p = probabilities.double()
-    if not bool((p >= 0).all() and ((p.sum(1) - 1).abs() < 1e-3).all()):
-        raise DataError(
-            "each row must be a distribution over classes: not negative, with sum 1 (take the "
-            "softmax of logits)"
-        )
-    nats = (p.xlogy(p) - p.xlogy(p.mean(0))).sum(1)
-    score = float(nats.mean().exp())
-    se = score * float(nats.std(correction=0)) / math.sqrt(len(p))
-    return Estimate(score, se, normal_interval(score, se), n=len(p))

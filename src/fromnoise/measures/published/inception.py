@@ -1,5 +1,4 @@
-"""Inception-v3 as the Fréchet Inception distance knows it, with the two ways to bring an image to
-it.
+"""Inception-v3 as the Fréchet Inception distance defines it, with the two resizes of its images.
 
 The network is Szegedy et al. 2015 (arXiv 1512.00567) in the form of the TensorFlow graph of
 2015-12-05, whose weights the FID of Heusel et al. 2017 (arXiv 1706.08500) is defined on. It is not

@@ -85,15 +85,15 @@ def load_published(
         raise UsageError(
             f"there is no weights file {path}: this package downloads none, name one that you have"
         )
-    found = sha256(path)
+    digest = sha256(path)
     if expected_sha256 is None:
         raise UsageError(
-            f"no sha256 given for {path}: if you trust where it comes from, give {found}"
+            f"no sha256 given for {path}: if you trust where it comes from, give {digest}"
         )
-    if expected_sha256.lower() != found:
+    if expected_sha256.lower() != digest:
         raise DataError(
             f"{path} is not the file that was asked for: expected sha256 {expected_sha256}, found "
-            f"{found}"
+            f"{digest}"
         )
     try:
         with safe_open(path, framework="pt") as file:
@@ -119,7 +119,7 @@ def load_published(
             "fromnoise/measures/published/networks.py says how to make one"
         ) from None
     return PublishedNet(
-        f"{name}/{resize}/{found[:12]}",
+        f"{name}/{resize}/{digest[:12]}",
         net.dims,
         net.eval(),
         partial(module.prepare, resize=resize),

@@ -7,6 +7,7 @@ from matplotlib.ticker import NullFormatter
 
 from ...evaluate.cells import heading
 from ...evaluate.cost import most_at_once
+from ...evaluate.metrics.frechet import FRECHET
 from ...evaluate.protocol import MetricColumn, align_columns, interval
 from ..figure import Figure, PageRequest, Section
 from ..side_by_side import caption_of
@@ -22,7 +23,7 @@ PER_LINE = 4  # models of a line of the legend
 def main_column(reports: Sequence[dict]) -> MetricColumn | None:
     """The Fréchet distance by the main feature map, if at least two reports have it."""
     for column in align_columns(list(reports)):
-        if column.name == "frechet" and len(column.valued_rows()) > 1:
+        if column.name == FRECHET.name and len(column.valued_rows()) > 1:
             return column
     return None
 
@@ -57,7 +58,7 @@ def _draw(column: MetricColumn, page: PageRequest) -> Drawing:
             cost = cost_of(page.reports[i]["cost"])
             if cost and cost > 0:
                 limits = _draw_point(axes, rank, cost, values[i])
-                row = {"title": titles[i], label: cost, "frechet": values[i]["value"]}
+                row = {"title": titles[i], label: cost, FRECHET.name: values[i]["value"]}
                 numbers.append(row | {"interval": limits})
         _set_scales(axes, label, min(row["value"] for row in values.values()) > 0)
         if place == 0:
