@@ -1,0 +1,189 @@
+"""Discovery of sources, metrics and figures: in the package's folders, and in folders of the user.
+
+Every file that defines ``SOURCE``, ``METRIC`` or ``FIGURE`` (or several objects, as ``SOURCES``,
+``METRICS`` or ``FIGURES``) adds to the package. The files of a user lie in the folders that the
+environment variable FROMNOISE_EXTENSIONS names. A file is executed only if it defines what is
+asked for: the others in the same folder may be anything.
+"""
+
+import ast
+import hashlib
+import importlib
+import os
+import pkgutil
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from types import ModuleType
+
+from .errors import UsageError
+from .words import shown
+
+VARIABLE = "FROMNOISE_EXTENSIONS"  # folders, separated by os.pathsep
+# (resolved path, sha256 of the content) -> the module that was executed
+_executed: dict[tuple[Path, str], ModuleType] = {}
+
+
+def discover(package: ModuleType, attribute: str) -> list[tuple[Path, object]]:
+    """Every object that a module of the package, or a file of the user, defines as ``attribute``.
+
+    attribute: "SOURCE", "METRIC" or "FIGURE"; ``<attribute>S``, a sequence, is accepted as well.
+
+    Returns (file, object), first those of the package, by name of the module, then those of the
+    user, by folder and name of the file. Raises UsageError: a file of the user cannot be read or
+    executed, or it defines a name that exists; ValueError: the package defines a name twice.
+    """
+    pairs: list[tuple[Path, object]] = []
+    for module_info in pkgutil.iter_modules(package.__path__):
+        module = importlib.import_module(f"{package.__name__}.{module_info.name}")
+        path = Path(str(module.__file__))
+        for item in objects_of(module, attribute):
+            pairs.append((path, item))
+    _refuse_names_twice(pairs)
+    for path in extension_files(attribute):
+        for item in objects_of(execute_file(path), attribute):
+            _refuse_known_names(path, item, pairs, attribute)
+            pairs.append((path, item))
+    return pairs
+
+
+def objects_of(module: ModuleType, attribute: str) -> list[object]:
+    """What a module defines as ``attribute`` and in ``<attribute>S``."""
+    objects = []
+    if hasattr(module, attribute):
+        objects.append(getattr(module, attribute))
+    objects += getattr(module, f"{attribute}S", ())
+    return objects
+
+
+def names_of(item: object) -> list[str]:
+    """The names that an object adds: its ``names``, or else its ``name``."""
+    names: Iterable[str] = getattr(item, "names", None) or ()
+    if names:
+        return list(names)
+    name = getattr(item, "name", "")
+    return [name] if name else []
+
+
+def extension_folders() -> list[Path]:
+    """The folders that FROMNOISE_EXTENSIONS names. Raises UsageError if one of them is none."""
+    folders = []
+    for part in os.environ.get(VARIABLE, "").split(os.pathsep):
+        if not part:
+            continue
+        folder = Path(part).expanduser()
+        if not folder.is_dir():
+            raise UsageError(
+                f"{VARIABLE} names {shown(folder, 200)}, which is no folder: create it, or mend the "
+                "variable"
+            )
+        folders.append(folder)
+    return folders
+
+
+def extension_files(attribute: str) -> list[Path]:
+    """The .py files of the user that define ``attribute``, or ``<attribute>S``; executes nothing."""
+    files: dict[Path, Path] = {}  # resolved path -> path
+    for folder in extension_folders():
+        for path in sorted(folder.glob("*.py")):
+            if path.is_file() and attribute in defined_kinds(path, (attribute,)):
+                files.setdefault(path.resolve(), path)
+    return list(files.values())
+
+
+def defined_kinds(path: Path, attributes: Iterable[str]) -> list[str]:
+    """Those of the attributes that a file assigns, also as ``<attribute>S``; executes nothing.
+
+    Raises UsageError if the file cannot be read, or is no Python.
+    """
+    assigned = set()
+    for node in ast.walk(parsed_file(path)):
+        targets = []
+        if isinstance(node, ast.Assign):
+            targets = node.targets
+        elif isinstance(node, ast.AnnAssign):
+            targets = [node.target]
+        for target in targets:
+            if isinstance(target, ast.Name):
+                assigned.add(target.id)
+    return [name for name in attributes if name in assigned or f"{name}S" in assigned]
+
+
+def parsed_file(path: Path) -> ast.Module:
+    """The syntax tree of a file of the user. Raises UsageError."""
+    try:
+        return ast.parse(_content(path), str(path))
+    except (SyntaxError, ValueError) as error:
+        line = getattr(error, "lineno", None)
+        place = f" line {line}:" if line else ""
+        reason = getattr(error, "msg", str(error))
+        raise UsageError(
+            f"{shown(path, 200)} is no Python that can be read:{place} {reason}: mend the file, or "
+            "move it out of its folder"
+        ) from None
+
+
+def execute_file(path: Path) -> ModuleType:
+    """The module that a file of the user defines, executed once for each content.
+
+    Raises UsageError if the file cannot be read or executed.
+    """
+    content = _content(path)
+    sha256 = hashlib.sha256(content).hexdigest()
+    key = (path.resolve(), sha256)
+    if key in _executed:
+        return _executed[key]
+    module = ModuleType(f"fromnoise_extension_{path.stem}_{sha256[:8]}")
+    module.__file__ = str(path)
+    sys.modules[module.__name__] = module  # dataclasses read the module of a class
+    try:
+        exec(compile(content, str(path), "exec", dont_inherit=True), vars(module))
+    except (Exception, SystemExit) as error:
+        raise UsageError(
+            f"{shown(path, 200)} cannot be imported: {_describe(error)}: `fromnoise check` shows "
+            "more; mend the file, or move it out of its folder"
+        ) from error
+    _executed[key] = module
+    return module
+
+
+def _content(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise UsageError(
+            f"{shown(path, 200)} cannot be read ({error.strerror or error}): mend its path or "
+            "permissions"
+        ) from None
+
+
+def _describe(error: BaseException) -> str:
+    """The type and the first line of a message, with the line number of the file that raised it."""
+    message = str(error).split("\n")[0]
+    traceback = error.__traceback__
+    innermost = traceback.tb_next if traceback and traceback.tb_next else traceback
+    line = f"line {innermost.tb_lineno}: " if innermost else ""
+    return f"{line}{type(error).__name__}: {message}"
+
+
+def _refuse_names_twice(pairs: list[tuple[Path, object]]) -> None:
+    """Raises ValueError if two modules of the package define the same name."""
+    places: dict[str, Path] = {}
+    for path, item in pairs:
+        for name in names_of(item):
+            if name in places:
+                raise ValueError(f"'{name}' is defined in {places[name]} and in {path}")
+            places[name] = path
+
+
+def _refuse_known_names(
+    path: Path, item: object, pairs: list[tuple[Path, object]], attribute: str
+) -> None:
+    """Raises UsageError if a name of a user's object exists already."""
+    for other_path, other in pairs:
+        for name in names_of(item):
+            if name in names_of(other):
+                raise UsageError(
+                    f"{shown(path, 200)} defines the {attribute.lower()} {shown(name)}, which "
+                    f"{shown(other_path, 200)} defines already: choose another name"
+                )
