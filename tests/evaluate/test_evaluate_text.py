@@ -17,9 +17,9 @@ from fromnoise.core.config import build
 from fromnoise.core.errors import UsageError
 from fromnoise.core.rng import Rng
 from fromnoise.core.spec import DataSpec
+from fromnoise.data import DataConfig
 from fromnoise.data import load as load_data
 from fromnoise.data.codecs.tokenizer import Bytes, Characters
-from fromnoise.data.config import DataConfig
 from fromnoise.data.dataset import Dataset, TextSplit
 from fromnoise.evaluate import text, text_reference
 from fromnoise.evaluate.protocol import align_columns

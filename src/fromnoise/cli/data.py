@@ -61,11 +61,12 @@ def data_info(ctx, name, as_json):
 
 
 def load_with_options(name: str, args: list[str]):
-    """Loads data with the options of ``DataConfig`` in the arguments."""
+    """Loads data with the data options in the arguments."""
     from .. import data
     from ..core.config import build
 
-    return data.load(name, build(data.DataConfig, parse_extra_options(data.DataConfig, args)))
+    model = data.data_config()
+    return data.load(name, build(model, parse_extra_options(model, args)))
 
 
 def describe_dataset(name: str, dataset) -> list[str]:

@@ -15,11 +15,13 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 from types import ModuleType
+from typing import TypeVar
 
 from .errors import UsageError
 from .words import shown
 
 VARIABLE = "FROMNOISE_EXTENSIONS"  # folders, separated by os.pathsep
+Item = TypeVar("Item")
 # (resolved path, sha256 of the content) -> the module that was executed
 _executed: dict[tuple[Path, str], ModuleType] = {}
 
@@ -44,6 +46,21 @@ def discover(package: ModuleType, attribute: str) -> list[tuple[Path, object]]:
         for item in objects_of(execute_file(path), attribute):
             _refuse_known_names(path, item, pairs, attribute)
             pairs.append((path, item))
+    return pairs
+
+
+def discover_instances(
+    package: ModuleType, attribute: str, kind: type[Item]
+) -> list[tuple[Path, Item]]:
+    """``discover`` for objects of one class. Raises UsageError for an object of another class."""
+    pairs = []
+    for path, item in discover(package, attribute):
+        if not isinstance(item, kind):
+            raise UsageError(
+                f"{shown(path, 200)} defines {attribute} as {shown(type(item).__name__)}: make it a "
+                f"{kind.__module__}.{kind.__name__}"
+            )
+        pairs.append((path, item))
     return pairs
 
 
