@@ -127,7 +127,7 @@ def defined_kinds(path: Path, attributes: Iterable[str]) -> list[str]:
 
 
 def parsed_file(path: Path) -> ast.Module:
-    """The syntax tree of a file of the user. Raises UsageError."""
+    """The syntax tree of a file. Raises UsageError if it cannot be read, or is no Python."""
     try:
         return ast.parse(_content(path), str(path))
     except (SyntaxError, ValueError) as error:

@@ -68,7 +68,7 @@ class Figure:
     """One figure. Its file in show/figures holds it as FIGURE, or as one of FIGURES.
 
     name          as in `fromnoise show RUN NAME`; also the name of its files
-    about, group  one line of help, and its heading (one of names.GROUPS)
+    about, group  one line of help, and its heading (one of names.GROUPS, or a new one)
     why_not       "" if the model can have the figure, else the reason
     draw          draws it for one model; None if it only compares models
     section       of the comparison page; without one it stands under "More figures"

@@ -142,5 +142,5 @@ SOURCE = Source(
     folder_priority=0,
     title="a folder of images",
     about_paths="a folder of images (sub-folders are classes)",
-    place=65,
+    place=45,
 )
