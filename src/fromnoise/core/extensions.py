@@ -12,7 +12,8 @@ import importlib
 import os
 import pkgutil
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import TypeVar
@@ -24,6 +25,7 @@ VARIABLE = "FROMNOISE_EXTENSIONS"  # folders, separated by os.pathsep
 Item = TypeVar("Item")
 # (resolved path, sha256 of the content) -> the module that was executed
 _executed: dict[tuple[Path, str], ModuleType] = {}
+_added: list[Path] = []  # files that count as the user's for a while
 
 
 def discover(package: ModuleType, attribute: str) -> list[tuple[Path, object]]:
@@ -100,12 +102,24 @@ def extension_folders() -> list[Path]:
 
 def extension_files(attribute: str) -> list[Path]:
     """The .py files of the user that define ``attribute``, or ``<attribute>S``; executes nothing."""
-    files: dict[Path, Path] = {}  # resolved path -> path
+    candidates = list(_added)
     for folder in extension_folders():
-        for path in sorted(folder.glob("*.py")):
-            if path.is_file() and attribute in defined_kinds(path, (attribute,)):
-                files.setdefault(path.resolve(), path)
+        candidates += sorted(folder.glob("*.py"))
+    files: dict[Path, Path] = {}  # resolved path -> path
+    for path in candidates:
+        if path.is_file() and attribute in defined_kinds(path, (attribute,)):
+            files.setdefault(path.resolve(), path)
     return list(files.values())
+
+
+@contextmanager
+def added(path: Path) -> Iterator[None]:
+    """Within this context a file counts as one of the user's, wherever it lies: for its checks."""
+    _added.append(path)
+    try:
+        yield
+    finally:
+        _added.remove(path)
 
 
 def defined_kinds(path: Path, attributes: Iterable[str]) -> list[str]:
@@ -132,11 +146,11 @@ def parsed_file(path: Path) -> ast.Module:
         return ast.parse(_content(path), str(path))
     except (SyntaxError, ValueError) as error:
         line = getattr(error, "lineno", None)
-        place = f" line {line}:" if line else ""
+        place = f"line {line}: " if line else ""
         reason = getattr(error, "msg", str(error))
         raise UsageError(
-            f"{shown(path, 200)} is no Python that can be read:{place} {reason}: mend the file, or "
-            "move it out of its folder"
+            f"{shown(path, 200)} cannot be imported: {place}{type(error).__name__}: {reason}: mend "
+            "the file, or move it out of its folder"
         ) from None
 
 
@@ -157,8 +171,8 @@ def execute_file(path: Path) -> ModuleType:
         exec(compile(content, str(path), "exec", dont_inherit=True), vars(module))
     except (Exception, SystemExit) as error:
         raise UsageError(
-            f"{shown(path, 200)} cannot be imported: {_describe(error)}: `fromnoise check` shows "
-            "more; mend the file, or move it out of its folder"
+            f"{shown(path, 200)} cannot be imported: {_describe(error)}: mend the file, or move "
+            "it out of its folder"
         ) from error
     _executed[key] = module
     return module

@@ -26,6 +26,7 @@ class Source:
     reads_folder     True if it reads this folder
     folder_priority  the source with the highest one that reads a folder gets it; those of the
                      package have 0 to 20
+    write_example    writes a small example into a folder and returns its path; for `fromnoise check`
     title            the source in messages, such as "--grey has no meaning for TITLE"; {name} is
                      the name of the data
     about_paths      the files and folders that it reads, for `fromnoise data list`
@@ -38,6 +39,7 @@ class Source:
     suffixes: tuple[str, ...] = ()
     reads_folder: Callable[[Path], bool] = reads_no_folder
     folder_priority: int = 100
+    write_example: Callable[[Path], Path] | None = None
     title: str = "{name}"
     about_paths: str = ""
     place: int = 100
