@@ -12,7 +12,7 @@ import torch
 from diffusion import arguments, trained
 
 from fromnoise.core.images import image_grid, png_bytes
-from fromnoise.evaluate.attributes import SPLITS, share_of
+from fromnoise.evaluate.metrics.captions import SPLITS, share_of
 from fromnoise.inference import sample
 from fromnoise.measures.attributes import ATTRIBUTES, check
 

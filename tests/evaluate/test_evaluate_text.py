@@ -21,13 +21,17 @@ from fromnoise.data import DataConfig
 from fromnoise.data import load as load_data
 from fromnoise.data.codecs.tokenizer import Bytes, Characters
 from fromnoise.data.dataset import Dataset, TextSplit
-from fromnoise.evaluate import text, text_reference
+from fromnoise.evaluate import report as report_module
+from fromnoise.evaluate import text_reference
+from fromnoise.evaluate.context import MetricContext
+from fromnoise.evaluate.metric import all_metrics, measure_all
+from fromnoise.evaluate.metrics import text
+from fromnoise.evaluate.metrics.text import baseline_rows, block_error, prediction_rows
+from fromnoise.evaluate.metrics.text_copying import COPIED, copies, true_runs
 from fromnoise.evaluate.protocol import align_columns
 from fromnoise.evaluate.report import build_reference, default_samples, evaluate, report_settings
 from fromnoise.evaluate.summary import summary
 from fromnoise.evaluate.table import plain_table
-from fromnoise.evaluate.text import baseline_rows, block_error, measure_text, prediction_rows
-from fromnoise.evaluate.text_copying import COPIED, true_runs
 from fromnoise.evaluate.text_reference import TextReference, load_passage
 from fromnoise.families import load
 from fromnoise.inference import text as generate
@@ -41,6 +45,7 @@ from fromnoise.studies.comparison import compare, known
 from fromnoise.training.launch import start_run
 from fromnoise.training.plan import make_plan
 
+BASELINES = [metric.name for metric in text.BASELINES]
 CHAIN = np.array([[0.9, 0.1], [0.4, 0.6]])  # 0.569387 bits
 LETTERS = "aé"
 
@@ -114,6 +119,12 @@ def named(rows: list[dict]) -> dict[str, dict]:
 @pytest.fixture(scope="module")
 def data():
     return chain_data()
+
+
+def measure_text(loaded, reference, test_limit, texts, seed):
+    """The rows of a model of text, and its texts with their copied runs."""
+    context = MetricContext(reference, seed, run=loaded, texts=texts, test_limit=test_limit)
+    return measure_all(context, all_metrics()), context.once(copies)[1]
 
 
 @pytest.fixture(scope="module")
@@ -210,9 +221,7 @@ def test_baselines_by_hand(data, measured):
     assert (
         gain["se"] < rows["bits_per_byte"]["se"] / 2 and gain["interval"][0] > 0
     )  # a difference symbol by symbol is surer
-    assert {rows[name]["reference"] for name in text.BASELINES} == {
-        rows["bits_per_byte"]["reference"]
-    }
+    assert {rows[name]["reference"] for name in BASELINES} == {rows["bits_per_byte"]["reference"]}
     nats = float(rows["kneser_ney"]["reason"].split()[0])
     assert nats * 20_000 / test.raw_bytes / math.log(2) == pytest.approx(
         rows["kneser_ney"]["value"], abs=1e-4
@@ -250,7 +259,7 @@ def test_a_model_without_a_finite_likelihood_is_told_so(data):
     )
     assert all(
         rows[name]["value"] is None and "not a finite number" in rows[name]["reason"]
-        for name in text.PREDICTION
+        for name in (metric.name for metric in text.PREDICTION)
     )
     assert rows["kneser_ney"]["value"] > 0
 
@@ -448,7 +457,7 @@ def test_a_run_that_counts_is_the_counts_beside_it(runs):
         assert (
             row["reference"]
             and row["seed"] == 0
-            and (row["value"] is None or row["n"] or row["name"] in text.BASELINES)
+            and (row["value"] is None or row["n"] or row["name"] in BASELINES)
         )
     assert "bits per character ↓" in plain_table([report]) and "bits/character" in summary([report])
     assert max(map(len, summary([report]).splitlines())) <= 130
@@ -457,13 +466,18 @@ def test_a_run_that_counts_is_the_counts_beside_it(runs):
 def test_a_quick_look_is_smaller_and_kept_apart(runs):
     report = evaluate(runs["gru"], quick=True)
     assert (
-        report["settings"]["samples"] == text.QUICK_TEXTS == len(report["texts"]["sampled"])
+        report["settings"]["samples"]
+        == report_module.QUICK_TEXTS
+        == len(report["texts"]["sampled"])
         and not (runs["root"] / "gru" / "report.json").exists()
     )
     quality_reference = build_reference(runs["gru"].dataset)
     assert (
-        default_samples(runs["gru"].dataset) == text.TEXTS
-        and known(runs["gru"], report_settings(text.TEXTS, 100, None, 0, quality_reference)) is None
+        default_samples(runs["gru"].dataset) == report_module.TEXTS
+        and known(
+            runs["gru"], report_settings(report_module.TEXTS, 100, None, 0, quality_reference)
+        )
+        is None
     )
     with pytest.raises(UsageError, match="--evaluator"):
         build_reference(runs["gru"].dataset, evaluator=runs["root"] / "x.safetensors")

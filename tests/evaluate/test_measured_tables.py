@@ -14,7 +14,8 @@ from fromnoise.core.spec import Batch, DataSpec
 from fromnoise.data import load
 from fromnoise.data.codecs.columns import Columns
 from fromnoise.data.stream import in_order
-from fromnoise.evaluate import likelihood, likelihood_checks, likelihood_rows
+from fromnoise.evaluate import likelihood, likelihood_checks
+from fromnoise.evaluate.metrics import likelihood as likelihood_rows
 from fromnoise.evaluate.quality import measure_quality
 from fromnoise.evaluate.quality_reference import QualityReference
 from fromnoise.evaluate.samples import Samples

@@ -12,7 +12,7 @@ from fromnoise.core.family import HasFlow, HasLikelihood
 from fromnoise.core.rng import Rng
 from fromnoise.core.spec import DataSpec
 from fromnoise.data import Dataset, Split
-from fromnoise.evaluate import likelihood_rows
+from fromnoise.evaluate.metrics import likelihood as likelihood_rows
 from fromnoise.families import load
 from fromnoise.families.diffusion import Config, Diffusion, Options
 from fromnoise.probability.diffusion.bounds import log_level, probability_flow

@@ -10,7 +10,10 @@ from fromnoise.cli import main
 from fromnoise.core.errors import UsageError
 from fromnoise.data import load
 from fromnoise.data.sources import shapes
-from fromnoise.evaluate import attributes
+from fromnoise.evaluate.context import MetricContext
+from fromnoise.evaluate.metric import all_metrics
+from fromnoise.evaluate.metrics import captions as attributes
+from fromnoise.evaluate.quality_reference import QualityReference
 from fromnoise.families import Trust
 from fromnoise.inference.sample import sample
 from fromnoise.runs.directory import Run
@@ -166,6 +169,12 @@ def test_what_is_asked_wrongly_gets_one_line(run, capsys, args, told):
     assert told in err and err.count("\n") == 1
 
 
+def caption_rows(run):
+    loaded = load_run(run, trust=TRUST)
+    context = MetricContext(QualityReference(loaded.dataset), run=loaded, quick=True)
+    return attributes.caption_rows(context)
+
+
 def test_models_without_captions_take_no_prompt(folder, capsys):
     plain = start_run(make_plan(str(folder / "painter.py"), "shapes"), folder / "plain")
     assert (
@@ -175,11 +184,11 @@ def test_models_without_captions_take_no_prompt(folder, capsys):
     assert "was not trained with captions" in capsys.readouterr().err
     with pytest.raises(UsageError, match="leave --label out"):
         sample(load_run(plain, trust=TRUST), 2, label=1)
-    assert attributes.rows(load_run(plain, trust=TRUST), True, 0) == []
+    assert caption_rows(plain) == []
 
 
 def test_rates_are_those_of_the_pictures(run):
-    found = {row["name"]: row for row in attributes.rows(load_run(run, trust=TRUST), True, 0)}
+    found = {row["name"]: row for row in caption_rows(run)}
     data, n = load("shapes"), attributes.QUICK_IMAGES
     for split, words in attributes.SPLITS.items():
         captions = data.captions(split)[:n]
@@ -203,9 +212,9 @@ def test_rates_are_those_of_the_pictures(run):
 
 
 def test_report_and_figures(run, tmp_path, monkeypatch):
-    monkeypatch.setattr(
-        "fromnoise.evaluate.report.measure_quality", lambda *given: []
-    )  # what is measured on all data of images takes its time
+    of_captions = [metric for metric in all_metrics() if metric.group == "captions"]
+    # what is measured on all data of images takes its time
+    monkeypatch.setattr("fromnoise.evaluate.report.all_metrics", lambda: of_captions)
     assert (
         main(
             [

@@ -9,10 +9,13 @@ from ..core.errors import UsageError
 from ..core.extensions import added, defined_kinds, discover, execute_file, objects_of
 from ..core.words import shown
 from ..data.source import Source
+from ..evaluate import metrics
+from ..evaluate.metric import Metric
 from ..show import figures
 from ..show.figure import Figure
 from .conformance import check_family, run_checks
 from .figure_checks import FIGURE_CHECKS, figure_suite
+from .metric_checks import METRIC_CHECKS, metric_suite
 from .source_checks import SOURCE_CHECKS, source_suite
 
 Item = TypeVar("Item")
@@ -49,6 +52,10 @@ def _check_extension(
         if kind == "SOURCE":
             with source_suite(_require(path, item, Source), example) as suite:
                 results += run_checks(SOURCE_CHECKS, suite, on_result)
+        if kind == "METRIC":
+            discover(metrics, kind)  # raises UsageError for a name that exists
+            with metric_suite(_require(path, item, Metric)) as suite:
+                results += run_checks(METRIC_CHECKS, suite, on_result)
         if kind == "FIGURE":
             discover(figures, kind)  # raises UsageError for a name that exists
             with figure_suite(_require(path, item, Figure)) as suite:

@@ -88,10 +88,14 @@ def short_evaluator(card: dict) -> str:
 
 
 def group_columns(reports: list[dict]) -> list[tuple[str, list[MetricColumn]]]:
-    """Columns with a number by group, in the order of GROUPS."""
+    """Columns with a number by group, in the order of GROUPS; then groups of other names."""
     columns = [column for column in align_columns(reports) if column.valued_rows()]
+    titles = dict(GROUPS)
+    for column in columns:
+        group = column.card.get("group", "")
+        titles.setdefault(group, group)
     groups = []
-    for group, title in GROUPS.items():
+    for group, title in titles.items():
         members = [column for column in columns if column.card.get("group", "") == group]
         if members:
             groups.append((title, members))

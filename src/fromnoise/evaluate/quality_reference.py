@@ -21,6 +21,8 @@ from ..measures.laplacian import COARSEST
 from ..measures.pacgan import ModeProtocol, find_modes
 
 REFERENCE = 20_000  # training examples that distances are measured to
+NEIGHBOURS = 5_000  # examples of each set for metrics of all pairs of neighbours
+CONTROL = 100  # the fewest held-out examples that can stand in the samples' place
 
 
 def reference_id(dataset: Dataset, split: str, m: int) -> str:

@@ -4,13 +4,12 @@ import math
 
 import torch
 
-from ..core.capabilities import Corrupts, Encodes, Reconstructs, has
+from ..core.capabilities import Corrupts
 from ..core.rng import Rng
 from ..data.dataset import Dataset
 from ..data.stream import in_order
 from ..probability.pca import Components, principal_components
 from ..runs.load import LoadedRun
-from .protocol import row
 
 
 def unit_scale(loaded: LoadedRun) -> float:
@@ -78,87 +77,6 @@ def denoising_psnr(
             totals[i] += (0.5 * (image - batch.x)).square().flatten(1).mean(1).double().sum().cpu()
         n += len(batch)
     return {"noisy": psnr(float(totals[0] / n)), "denoised": psnr(float(totals[1] / n)), "n": n}
-
-
-# -- rows of a report ------------------------------------------------------------------------------
-
-
-def rows(loaded: LoadedRun, seed: int) -> list[dict]:
-    """Reconstruction errors of the model and of PCA, and denoising, for the models that do either."""
-    model = loaded.model
-    rows = []
-    if has(model, Reconstructs) and has(model, Encodes):
-        rows += error_rows(loaded)
-    if has(model, Corrupts) and getattr(model.config, "corruption", "none") != "none":
-        values = denoising_psnr(loaded, model, seed=seed)
-        card = {"unit": "decibels, peak 1", "n": values["n"], "group": "reconstruction"}
-        noisy_label = "PSNR of the corrupted input"
-        rows.append(row("psnr_noisy", noisy_label, values["noisy"], **card))
-        denoised = values["denoised"]
-        rows.append(row("psnr_denoised", "PSNR after denoising", denoised, better="higher", **card))
-    return rows
-
-
-def error_rows(loaded: LoadedRun) -> list[dict]:
-    """The reconstruction error, and that of PCA with a code of equal size."""
-    spec = loaded.dataset.spec
-    size = loaded.model.latent_dim
-    mine = errors(loaded)
-    card = {"n": len(mine), "group": "reconstruction"}
-    card["unit"] = "squared error per column, standardised"
-    if spec.kind == "image":
-        card["unit"] = "squared error per pixel, pixels in [0, 1]"
-    if size >= spec.dims:
-        reason = (
-            f"a code of {size} numbers is not smaller than the data's {spec.dims}: a small error "
-            "shows nothing"
-        )
-        return [_error_row(mine, card, reason=reason)]
-    components = principal_directions(loaded.dataset, size)
-    pca = pca_errors(loaded, components)
-    return [_error_row(mine, card, better="lower"), *pca_rows(mine, pca, components, size, card)]
-
-
-def _error_row(mine: torch.Tensor, card: dict, **more) -> dict:
-    label = "reconstruction error"
-    return row(
-        "reconstruction_mse", label, float(mine.mean()), se=standard_error(mine), **card, **more
-    )
-
-
-def pca_rows(
-    mine: torch.Tensor, pca: torch.Tensor, components: Components, size: int, card: dict
-) -> list[dict]:
-    """Errors of the model and of PCA, (N,) each -> the error of PCA and their ratio."""
-    label = "the same of PCA with a code of equal size"
-    ratio_label = "error relative to PCA of equal code size"
-    ratio_card = card | {"unit": "ratio"}
-    if float(pca.mean()) <= 1e-12:
-        reason = f"PCA with {size} numbers loses nothing"
-        return [
-            row("pca_reconstruction_mse", label, None, reason=reason, **card),
-            row("ratio_to_pca", ratio_label, None, reason=reason, **ratio_card),
-        ]
-    # influence of each example on the ratio of means
-    influence = mine / pca.mean() - mine.mean() * pca / pca.mean() ** 2
-    return [
-        row(
-            "pca_reconstruction_mse",
-            label,
-            float(pca.mean()),
-            se=standard_error(pca),
-            reason=f"PCA fitted to {components.rows:,} training examples",
-            **card,
-        ),
-        row(
-            "ratio_to_pca",
-            ratio_label,
-            float(mine.mean() / pca.mean()),
-            se=standard_error(influence),
-            better="lower",
-            **ratio_card,
-        ),
-    ]
 
 
 def standard_error(values: torch.Tensor) -> float | None:

@@ -10,9 +10,10 @@ from ..data.dataset import Dataset
 from ..measures.evaluator import evaluator_for
 from ..runs.load import LoadedRun
 from ..runs.records.report import read_report
-from . import attributes, codes, likelihood_rows, reconstruction, text
+from .context import MetricContext
 from .cost import cost
-from .quality import measure_quality
+from .metric import Metric, all_metrics, extension_metrics, measure_all
+from .metrics.text_copying import copies
 from .quality_reference import QualityReference, reference_id
 from .report_head import describe_run
 from .samples import draw_samples
@@ -25,6 +26,8 @@ MOST_K = 10**6  # draws of z for each example
 QUICK_N = 500
 QUICK_K = 20
 QUICK_SAMPLES = 1000
+TEXTS = 20  # that a model generates
+QUICK_TEXTS = 4
 QUICK_COST = dict(seconds=0.3, limit=3.0)  # of drawing, to measure the speed
 Reference = QualityReference | TextReference
 
@@ -69,24 +72,27 @@ def evaluate(
     samples = samples or default_samples(dataset, quick)
     if quality_reference is None:
         quality_reference = build_reference(dataset, evaluator, evaluator_digest, quick)
-    texts = {}
-    if dataset.spec.kind == "tokens":
-        say(f"prediction of held-out text, and {samples} texts")
-        rows, texts = text.measure_text(loaded, quality_reference, n, samples, seed)
-    else:
-        rows = example_rows(loaded, quality_reference, k, n, quick, seed, samples, anneal, say)
-    for row in rows:
-        if not row["reference"]:
-            row["reference"] = reference_id(dataset, row["split"], row["n"] or 0)
-        row["seed"] = seed
+    is_text = dataset.spec.kind == "tokens"
+    context = MetricContext(
+        quality_reference,
+        seed,
+        run=loaded,
+        samples=None if is_text else draw_samples(loaded, samples, seed),
+        texts=samples,
+        k=k,
+        test_limit=n,
+        quick=quick,
+        anneal=anneal,
+    )
+    rows = measured_rows(context, say)
     report = describe_run(loaded, quality_reference) | {
         "metrics": rows,
         "cost": cost(loaded, **(QUICK_COST if quick else {})),
         "settings": report_settings(samples, k, n, seed, quality_reference, anneal),
     }
     report["seeds"] = {"training": loaded.run.record.seed, "evaluation": seed}
-    if texts:
-        report["texts"] = texts
+    if is_text and context.predicts:
+        report["texts"] = context.once(copies)[1]
     # a quick report never replaces a full one
     target = loaded.run.path / ("report-quick.json" if quick else "report.json")
     keep_other_report(target, report, warn)
@@ -94,38 +100,34 @@ def evaluate(
     return report
 
 
-def example_rows(
-    loaded: LoadedRun,
-    quality_reference: QualityReference,
-    k: int,
-    n: int | None,
-    quick: bool,
-    seed: int,
-    samples: int,
-    anneal: int,
-    say: Callable[[str], None],
-) -> list[dict]:
-    """The rows of a model of images or vectors."""
-    dataset = loaded.dataset
-    if quality_reference.evaluator is None and dataset.spec.kind == "image":
-        say(
-            f"no evaluator of this data is known: `fromnoise evaluator fit {dataset.name}` makes "
-            "one, whose features describe more than pixels"
-        )
-    say(f"{samples:,} samples")
-    rows = measure_quality(quality_reference, draw_samples(loaded, samples, seed), seed)
-    rows += attributes.rows(loaded, quick, seed)
-    say("likelihood and reconstruction")
-    rows += likelihood_rows.rows(loaded, k, n, seed, anneal)
-    rows += reconstruction.rows(loaded, seed)
-    rows += codes.rows(loaded, seed)
+def measured_rows(context: MetricContext, say: Callable[[str], None]) -> list[dict]:
+    """The rows of all metrics of a run, with messages about what is measured."""
+    dataset = context.dataset
+    if context.kind == "tokens":
+        say(f"prediction of held-out text, and {context.texts} texts")
+    else:
+        if context.kind == "image" and context.quality_reference.evaluator is None:
+            say(
+                f"no evaluator of this data is known: `fromnoise evaluator fit {dataset.name}` "
+                "makes one, whose features describe more than pixels"
+            )
+        say(f"{context.n:,} samples")
+
+    def announce(metric: Metric) -> None:
+        if metric.group == "likelihood":
+            say("likelihood and reconstruction")
+
+    rows = measure_all(context, all_metrics(), announce)
+    for row in rows:
+        if not row["reference"]:
+            row["reference"] = reference_id(dataset, row["split"], row["n"] or 0)
     return rows
 
 
 def default_samples(dataset: Dataset, quick: bool = False) -> int:
     """How many samples, or texts, are measured by default."""
     if dataset.spec.kind == "tokens":
-        return text.QUICK_TEXTS if quick else text.TEXTS
+        return QUICK_TEXTS if quick else TEXTS
     return QUICK_SAMPLES if quick else SAMPLES
 
 
@@ -177,9 +179,12 @@ def keep_other_report(target: Path, report: dict, warn: Callable[[str], None]) -
 def report_settings(
     samples: int, k: int, n: int | None, seed: int, quality_reference: Reference, anneal: int = 0
 ) -> dict:
-    """The settings of a report: with equal settings, two reports of one run are equal."""
+    """The settings of a report: with equal settings, two reports of one run are equal.
+
+    The entry "extensions", metrics of the user, is there only if there are any.
+    """
     evaluator = quality_reference.evaluator
-    return {
+    settings = {
         "format": FORMAT,
         "samples": samples,
         "k": k,
@@ -188,3 +193,6 @@ def report_settings(
         "evaluator": evaluator and evaluator.name,
         "ais": anneal,
     }
+    if extensions := extension_metrics():
+        settings["extensions"] = extensions
+    return settings

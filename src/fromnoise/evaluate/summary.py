@@ -2,19 +2,17 @@
 
 from ..core.words import escaped
 from .cells import format_cell, perfect_row, short_evaluator
+from .metric import Metric, all_metrics, metrics_by_name
+from .metrics.copies import NEAR_COPIES
+from .metrics.frechet import FRECHET
+from .metrics.reconstruction import ERROR as RECONSTRUCTION
 from .protocol import MetricColumn, align_columns
 
-HEADLINES = {  # metric -> head of its column
-    "frechet": "Fréchet",
-    "near_copies": "copies",
-    "reconstruction_mse": "error",
-    "importance_weighted": "bound",
-    "log_likelihood": "log p",
-    "bits_per_character": "bits/character",
-    "kneser_ney": "counts, bits/byte",
-    "copied_share": "copied text",
-}
-LIKELIHOODS = ("importance_weighted", "log_likelihood")
+
+def headline_metrics() -> list[Metric]:
+    """The metrics of the short table, in its order."""
+    chosen = [metric for metric in all_metrics() if metric.headline]
+    return sorted(chosen, key=lambda metric: metric.headline_order)
 
 
 def summary(reports: list[dict]) -> str:
@@ -33,18 +31,18 @@ def summary(reports: list[dict]) -> str:
 
 
 def headline_columns(reports: list[dict]) -> list[MetricColumn]:
-    """All columns of likelihoods; the first of other metrics: the one of the main feature map."""
+    """All columns of likelihoods; the first of other metrics, which has the main feature map."""
     columns = [column for column in align_columns(reports) if column.valued_rows()]
     chosen = []
-    for name in HEADLINES:
-        same = [column for column in columns if column.name == name]
-        chosen += same if name in LIKELIHOODS else same[:1]
+    for metric in headline_metrics():
+        same = [column for column in columns if column.name == metric.name]
+        chosen += same if metric.every_protocol else same[:1]
     return chosen
 
 
 def headline(column: MetricColumn, columns: list[MetricColumn]) -> str:
     card = column.card
-    head = HEADLINES[column.name]
+    head = metrics_by_name()[column.name].headline
     if (card["k"] or 1) > 1:
         head += f" k={card['k']}"
     same = [other for other in columns if other.name == column.name]
@@ -71,25 +69,23 @@ def summary_notes(columns: list[MetricColumn], heads: list[str]) -> list[str]:
     """What the heads of the columns mean."""
     by_name = {column.name: column for column in columns}
     notes = []
-    if "frechet" in by_name:
-        maps = {short_evaluator(column.card) for column in columns if column.name == "frechet"}
+    if FRECHET.name in by_name:
+        maps = {short_evaluator(column.card) for column in columns if column.name == FRECHET.name}
         notes.append(
             "Fréchet: debiased distance of samples from the training set "
             f"(features {', '.join(sorted(maps))})"
         )
-    if "near_copies" in by_name or "reconstruction_mse" in by_name:
+    if NEAR_COPIES.name in by_name or RECONSTRUCTION.name in by_name:
         notes.append(
             "copies: as close to training examples as 1 % of real ones are; error: of "
             "reconstructions; others in nats"
         )
-        perfect = perfect_row(by_name["near_copies"]) if "near_copies" in by_name else None
+        perfect = perfect_row(by_name[NEAR_COPIES.name]) if NEAR_COPIES.name in by_name else None
         if perfect:
             notes.append(f"a perfect model has {brief_cell(perfect)} copies on this data")
-    if "bits_per_character" in by_name:
-        notes.append(
-            "bits/character, of held-out text; counts: Kneser-Ney, the same text; copied text: in "
-            "long runs that stand in the training text"
-        )
+    for metric in headline_metrics():
+        if metric.note and metric.name in by_name:
+            notes.append(metric.note)
     if any("cells" in head for head in heads):
         notes.append("cells: a density, made comparable by noise over each grey level's cell")
     return notes

@@ -12,11 +12,10 @@ from .cells import (
     short_evaluator,
 )
 from .cost import most_at_once
+from .metric import all_metrics
 from .protocol import MetricColumn, align_columns, has_value
 
-LIKELIHOODS = ("log_likelihood", "elbo", "importance_weighted", "bits_per_character")
 EXPLAINED = ("samples", "memory", "baselines")  # groups whose absent rows are explained
-DOUBTED = ("frechet", "frechet_held_out", "kernel_distance")
 BELOW_ZERO = (
     "a distance below 0: its bias is taken off, so that chance takes it below 0 where the laws are "
     "nearly the same"
@@ -102,10 +101,11 @@ def speed_cells(reports: list[dict]) -> list[list[str]]:
 
 def absence_notes(reports: list[dict]) -> list[str]:
     """Why models have no likelihood of any kind, and why other numbers are missing."""
+    likelihoods = {metric.name for metric in all_metrics() if metric.is_likelihood}
     missing = set()
     others = set()
     for report in reports:
-        rows = [row for row in report["metrics"] if row["name"] in LIKELIHOODS]
+        rows = [row for row in report["metrics"] if row["name"] in likelihoods]
         if not any(map(has_value, rows)):
             missing |= {f"{report['title']}: {row['reason']}" for row in rows}
         for row in report["metrics"]:
@@ -131,10 +131,11 @@ def explanations(columns: list[MetricColumn]) -> list[str]:
 
 def doubts(reports: list[dict]) -> list[str]:
     """A sentence for each number whose interval may be too short."""
+    doubted = {metric.name for metric in all_metrics() if metric.is_doubted}
     sentences = []
     for report in reports:
         for row in report["metrics"]:
-            if row["name"] in DOUBTED and has_value(row) and row.get("reason"):
+            if row["name"] in doubted and has_value(row) and row.get("reason"):
                 evaluator = short_evaluator(row)
                 sentences.append(f"{report['title']}: {row['label']}, {evaluator}: {row['reason']}")
     return sentences

@@ -42,8 +42,11 @@ class FeatureMap(Protocol):
     few characters.
     """
 
-    name: str
-    dims: int
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def dims(self) -> int: ...
 
     def __call__(self, x: Tensor) -> Tensor: ...
 

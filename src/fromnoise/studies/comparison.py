@@ -5,9 +5,9 @@ from pathlib import Path
 
 from ..core.errors import StorageError, UsageError
 from ..data.dataset import Dataset
+from ..evaluate.context import FEWEST
 from ..evaluate.known_defects import measure_defects
 from ..evaluate.protocol import has_value
-from ..evaluate.quality import FEWEST
 from ..evaluate.quality_reference import QualityReference
 from ..evaluate.report import (
     K,
@@ -17,6 +17,7 @@ from ..evaluate.report import (
     evaluate,
     report_settings,
 )
+from ..evaluate.summary import headline_metrics
 from ..evaluate.text_reference import TextReference
 from ..runs.load import LoadedRun
 from ..runs.records.report import read_report
@@ -176,34 +177,34 @@ def sizes(dataset: Dataset) -> str:
 
 def headline(report: dict) -> str:
     """The few numbers that matter most, in one line."""
-    found = {row["name"]: row for row in reversed(report["metrics"])}
+    values = {row["name"]: row for row in reversed(report["metrics"])}
     parts = [f"{report['cost']['train_seconds']:5.1f} s"]
-    for name, words in (
-        ("frechet", "Fréchet {:.2f}"),
-        ("reconstruction_mse", "reconstruction {:.4f}"),
-        ("importance_weighted", "bound {:.1f} nats"),
-        ("log_likelihood", "log p {:.1f} nats"),
-        ("bits_per_character", "{:.3f} bits per character"),
-    ):
-        if has_value(row := found.get(name)):
-            parts.append(
-                words.format(row["value"])
-                + (f" given the {row['given']}" if row.get("given") else "")
-            )
+    for metric in headline_metrics():
+        row = values.get(metric.name)
+        if metric.progress and row is not None and has_value(row):
+            given = f" given the {row['given']}" if row.get("given") else ""
+            parts.append(metric.progress.format(row["value"]) + given)
     return "  ".join(parts)
 
 
 def known(loaded: LoadedRun, wanted: dict) -> dict | None:
-    """The report that the run has, if it is of the same step, the same data and these settings."""
+    """The report that the run has, if it is of the same step, the same data and these settings.
+
+    It may have further metrics of the user.
+    """
     path = loaded.run.path / "report.json"
     if not path.is_file():
         return None
     try:
         report = read_report(path)
+        settings = report["settings"] | {"ais": 0}
+        extensions = settings.pop("extensions", {})
+        wanted = dict(wanted)
         same = (
             report["step"] == loaded.step
             and report["data"]["digest"] == loaded.dataset.digest
-            and report["settings"] | {"ais": 0} == wanted
+            and wanted.pop("extensions", {}).items() <= extensions.items()
+            and settings == wanted
         )
     except StorageError:  # damaged, or of an older form: measured anew
         return None

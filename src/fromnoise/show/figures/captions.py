@@ -5,7 +5,7 @@ import textwrap
 import numpy as np
 import torch
 
-from ...evaluate.attributes import SPLITS, has_attributes
+from ...evaluate.metrics.captions import SPLITS, has_attributes
 from ...inference import sample
 from ...measures.attributes import ATTRIBUTES, check
 from ..context import FigureContext

@@ -8,6 +8,7 @@ from matplotlib.ticker import NullFormatter
 
 from ...evaluate.cells import heading
 from ...evaluate.cost import most_at_once
+from ...evaluate.metrics.frechet import FRECHET
 from ...evaluate.protocol import MetricColumn, align_columns, interval
 from ..figure import Figure, PageRequest, Section
 from ..style import CLASSES, INK, SOFT, WIDTH, Drawing, Sheet, drawing, plain, save
@@ -31,7 +32,7 @@ PER_LINE = 4  # models of a line of the legend
 def main_column(reports: Sequence[dict]) -> MetricColumn | None:
     """The Fréchet distance by the main feature map, if at least two reports have it."""
     for column in align_columns(list(reports)):
-        if column.name == "frechet" and len(column.valued_rows()) > 1:
+        if column.name == FRECHET.name and len(column.valued_rows()) > 1:
             return column
     return None
 
@@ -76,7 +77,7 @@ def _draw(column: MetricColumn, reports: list[dict], titles: list[str], command:
             cost = cost_of(reports[i]["cost"])
             if cost and cost > 0:
                 limits = _draw_point(axes, rank, cost, values[i])
-                row = {"title": titles[i], label: cost, "frechet": values[i]["value"]}
+                row = {"title": titles[i], label: cost, FRECHET.name: values[i]["value"]}
                 numbers.append(row | {"interval": limits})
         _set_scales(axes, label, min(row["value"] for row in values.values()) > 0)
         if place == 0:

@@ -7,22 +7,12 @@ are better with certainty (the intervals do not overlap).
 import math
 
 from ...evaluate.cells import LARGE, SMALL
+from ...evaluate.metric import all_metrics
+from ...evaluate.metrics.copies import NEAR_COPIES
+from ...evaluate.metrics.reconstruction import RATIO
+from ...evaluate.metrics.text import GAIN
+from ...evaluate.metrics.text_copying import COPIED_SHARE
 from ...evaluate.protocol import MetricColumn, align_columns, interval
-
-RATIO_TO_PCA = "ratio_to_pca"
-NEAR_COPIES = "near_copies"
-COPIED_TEXT = "copied_share"
-GAIN_OVER_COUNTS = "gain_over_counts"
-# metric -> the question that it answers; other metrics stand in the table only
-QUESTIONS = {
-    "frechet": "Samples nearest to the data in the means and covariances of their features",
-    "coverage": "Samples cover most of the data",
-    "two_sample": "Hardest to tell from real data",
-    "reconstruction_mse": "Reconstructs best",
-    "log_likelihood": "Best likelihood among those that are computed",
-    "importance_weighted": "Best likelihood among those that are only bounded",
-    "bits_per_character": "Best likelihood of text",
-}
 
 
 def number(value: float, se: float | None = None) -> str:
@@ -87,16 +77,16 @@ def verdict(reports: list[dict], titles: list[str], same_data: bool = True) -> l
     columns = align_columns(reports)
     sentences = []
     answered = set()
-    for name, question in QUESTIONS.items():
-        column = _first_shared(columns, name)
+    for metric in sorted(all_metrics(), key=lambda metric: metric.question_order):
+        column = _first_shared(columns, metric.name) if metric.question else None
         if column is not None:
-            question = f"{question} ({_describe(column)})"
+            question = f"{metric.question} ({_describe(column)})"
             sentences.append(_rank(column, question, titles))
-            answered.add(name)
+            answered.add(metric.name)
     for column in columns:
-        if column.name == RATIO_TO_PCA:
+        if column.name == RATIO.name:
             sentences += _compare_with_pca(column, titles)
-        elif column.name == GAIN_OVER_COUNTS:
+        elif column.name == GAIN.name:
             sentences += _compare_with_counts(column, titles)
         elif not column.card.get("group") and column.name not in answered:
             if len(column.ordered()) > 1:
@@ -209,7 +199,7 @@ def _split_by_chance(
 
 def _report_copied_text(columns: list[MetricColumn], titles: list[str]) -> list[str]:
     """Models whose texts hold more long copied runs than real text."""
-    rows, real, above = _split_by_chance(columns, COPIED_TEXT, "real")
+    rows, real, above = _split_by_chance(columns, COPIED_SHARE.name, "real")
     sentences = []
     parts = []
     for i in above:
@@ -226,7 +216,7 @@ def _report_copied_text(columns: list[MetricColumn], titles: list[str]) -> list[
 
 def _report_copies(columns: list[MetricColumn], titles: list[str]) -> list[str]:
     """Models whose share of near-copies is certainly above chance."""
-    rows, chance, above = _split_by_chance(columns, NEAR_COPIES, "null")
+    rows, chance, above = _split_by_chance(columns, NEAR_COPIES.name, "null")
     sentences = []
     parts = []
     for i in above:

@@ -2,8 +2,8 @@
 
 from ...evaluate.cells import checkpoint_value, perfect_row
 from ...evaluate.known_defects import Defects
+from ...evaluate.metrics.text_copying import COPIED
 from ...evaluate.protocol import MetricColumn
-from ...evaluate.text_copying import COPIED
 from .verdict import shown
 
 TABLE_NOTE = (

@@ -30,7 +30,7 @@ def failures(path, example=None) -> list[str]:
     return [f"{result['check']}: {result['detail']}" for result in results if not result["ok"]]
 
 
-@pytest.mark.parametrize("kind", ["family", "source", "figure"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_a_new_file_passes_its_checks(kind, skeleton, capsys):
     path = skeleton(kind)
     code, out, err = call(capsys, "check", str(path))

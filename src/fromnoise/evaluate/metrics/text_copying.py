@@ -1,21 +1,40 @@
 """What the texts of a model copy from its training text."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 
-from ..data.dataset import Dataset
-from ..inference import text as inference_text
-from ..measures.text import copied, longest_copied
-from .protocol import absent, row
-from .text_reference import Passage, TextReference
+from ...data.dataset import Dataset
+from ...inference import text as inference_text
+from ...inference.text import continue_texts
+from ...measures.text import copied, longest_copied
+from ..context import MetricContext
+from ..metric import Metric
+from ..text_reference import Passage, TextReference
+from .frechet import FRECHET
 
 LENGTH = 500  # symbols of a generated text
 COPIED = 30  # characters: a shorter run may be in two texts by chance
-COPYING = {  # name -> label, unit
-    "longest_copied": ("longest part of a text that was copied", "characters"),
-    "copied_share": (f"text in copied runs of {COPIED} characters or more", "share"),
-}
+
+
+def copies(context: MetricContext) -> tuple[list[dict], dict]:
+    """Rows about the copies of the model, and its texts with their copied runs, for the page."""
+    if not context.predicts:
+        return [], {}
+    generated = continue_texts(context.loaded, n=context.texts, length=LENGTH, seed=context.seed)
+    return copying_rows(
+        [continuation.text for continuation in generated],
+        held_out_texts(context.test_passage, context.dataset, context.texts),
+        context.text_reference,
+    )
+
+
+def measure_copies(context: MetricContext) -> list[dict]:
+    if not context.predicts:
+        return []
+    reason = "a text is no point among features: what it copies is measured instead"
+    return [*context.once(copies)[0], FRECHET.absent(reason, better=None)]
 
 
 def true_runs(mark: np.ndarray) -> list[list[int]]:
@@ -46,23 +65,21 @@ def copying_rows(
         split="train",
         reference=f"{text_reference.text}:train",
         drawn=f"{LENGTH} symbols each",
-        group="memory",
-        better="lower",
     )
     if corpus is None:
         reason = (
             f"copies are looked for in training texts of up to {inference_text.LONGEST:,} symbols, "
             f"and this one has {len(train):,}"
         )
-        rows = [absent(name, *about, reason, **card) for name, about in COPYING.items()]
+        rows = [metric.absent(reason, **card) for metric in METRICS]
         return rows, {"sampled": [{"text": text, "copied": []} for text in texts]}
     marks = [copied(text, corpus, COPIED) for text in texts]
     real_marks = [copied(text, corpus, COPIED) for text in real]
     longest = longest_copies(texts, corpus)
     note = f"the mean over texts; the longest of all has {longest.max():,} characters"
     rows = [
-        _row("longest_copied", longest, longest_copies(real, corpus), note, card),
-        _row("copied_share", copied_shares(marks), copied_shares(real_marks), "", card),
+        _row(LONGEST, longest, longest_copies(real, corpus), note, card),
+        _row(COPIED_SHARE, copied_shares(marks), copied_shares(real_marks), "", card),
     ]
     return rows, {"sampled": marked(texts, marks), "real": marked(real, real_marks)}
 
@@ -79,22 +96,34 @@ def copied_shares(marks: list[np.ndarray]) -> np.ndarray:
     return np.array([mark.mean() if len(mark) else 0.0 for mark in marks])
 
 
-def _row(name: str, values: np.ndarray, control: np.ndarray, note: str, card: dict) -> dict:
-    label, unit = COPYING[name]
+def _row(metric: Metric, values: np.ndarray, control: np.ndarray, note: str, card: dict) -> dict:
     n = len(values)
     mean = float(values.mean())
     se = interval = None
     if n > 1:
         se = float(values.std(ddof=1) / math.sqrt(n))
         interval = [max(0.0, mean - 1.96 * se), mean + 1.96 * se]
-    return row(
-        name,
-        label,
-        mean,
-        unit,
-        se=se,
-        interval=interval,
-        real=float(control.mean()),
-        reason=note,
-        **card,
-    )
+    real = float(control.mean())
+    return metric.row(mean, se=se, interval=interval, real=real, reason=note, **card)
+
+
+LONGEST = Metric(
+    name="longest_copied",
+    label="longest part of a text that was copied",
+    unit="characters",
+    better="lower",
+    group="memory",
+    measure=measure_copies,
+    data=("tokens",),
+    order=30,
+)
+COPIED_SHARE = replace(
+    LONGEST,
+    name="copied_share",
+    label=f"text in copied runs of {COPIED} characters or more",
+    unit="share",
+    headline="copied text",
+    headline_order=8,
+    measure=None,
+)
+METRICS = (LONGEST, COPIED_SHARE)

@@ -7,75 +7,50 @@ comparable.
 """
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import torch
 
-from ..core.capabilities import HasLikelihood, Predicts, has
-from ..data.dataset import Dataset
-from ..data.stream import default_batch_size, in_order
-from ..inference.text import continue_texts
-from ..inference.text_scoring import describe_context, describe_unknown, score
-from ..runs.load import LoadedRun
-from .protocol import absent, row
-from .text_copying import LENGTH, copying_rows, held_out_texts
-from .text_reference import ORDER, PACKED, SYMBOLS, Passage, TextReference, load_passage
+from ...core.capabilities import HasLikelihood, Predicts, has
+from ...data.dataset import Dataset
+from ...data.stream import default_batch_size, in_order
+from ...inference.text_scoring import describe_context, describe_unknown, score
+from ...runs.load import LoadedRun
+from ..context import MetricContext
+from ..metric import Metric
+from ..text_reference import ORDER, PACKED, Passage, TextReference, load_passage
 
 BLOCKS = 50  # of a text: standard errors come from their spread
-TEXTS = 20  # that a model generates
-QUICK_TEXTS = 4
-
-PREDICTION = {  # name -> label, unit
-    "nats_per_symbol": ("nats per symbol", "nats per symbol"),
-    "bits_per_character": ("bits per character", "bits per character"),
-    "bits_per_byte": ("bits per byte", "bits per byte"),
-    "perplexity": ("perplexity of a symbol", "equally likely symbols"),
-}
-BASELINES = {  # name -> label
-    "uniform": "any symbol, equally likely",
-    "unigram": "symbols by how often they come",
-    "kneser_ney": f"counts of order {ORDER} (Kneser-Ney)",
-    "bzip2": "bzip2, after the training text",
-}
-GAIN = ("gain_over_counts", f"gain over counts of order {ORDER}", "bits per byte")
 
 
-def measure_text(
-    loaded: LoadedRun, text_reference: TextReference, n: int | None, texts: int, seed: int
-) -> tuple[list[dict], dict]:
-    """Rows of a report about a model of text, and the texts that it generated, for the page.
+def held_out_nats(context: MetricContext) -> np.ndarray:
+    """-log p (L,) of each symbol of the test passage. Raises DataError (a diverged model)."""
+    model = context.loaded.model
+    assert has(model, Predicts)
+    return score(model, context.test_passage.tokens)
 
-    n: windows of the test text that are predicted (None: all, up to SYMBOLS symbols). Raises
-    DataError (a diverged model).
-    """
+
+def measure_prediction(context: MetricContext) -> list[dict]:
+    """Of the test text, and of the validation text in two ways."""
+    loaded = context.loaded
     model = loaded.model
-    dataset = loaded.dataset
     if not has(model, Predicts):
         reason = "this family does not predict one symbol after another"
-        rows = []
-        for name, about in PREDICTION.items():
-            rows.append(absent(name, *about, reason, bound="exact", group="text"))
-        return rows, {}
-    most = SYMBOLS if n is None else min(SYMBOLS, n * dataset.spec.dims)
-    test = load_passage(dataset, "test", most)
-    nats = score(model, test.tokens)
-    rows = prediction_rows(test, nats, describe_prediction(model, test, dataset))
-    rows.append(validation_row(loaded, most))
+        return [metric.absent(reason, bound="exact", better=None) for metric in PREDICTION]
+    note = describe_prediction(model, context.test_passage, loaded.dataset)
+    rows = prediction_rows(context.test_passage, context.once(held_out_nats), note)
+    rows.append(validation_row(loaded, context.text_limit))
     if has(model, HasLikelihood) and model.bound == "exact":
-        rows.append(window_row(loaded, most))
-    rows += baseline_rows(test, nats, text_reference)
-    generated = continue_texts(loaded, n=texts, length=LENGTH, seed=seed)
-    copy_rows, shown = copying_rows(
-        [continuation.text for continuation in generated],
-        held_out_texts(test, dataset, texts),
-        text_reference,
-    )
-    rows += copy_rows
-    reason = "a text is no point among features: what it copies is measured instead"
-    rows.append(
-        absent("frechet", "Fréchet distance", "squared feature units", reason, group="samples")
-    )
-    return rows, shown
+        rows.append(window_row(loaded, context.text_limit))
+    return rows
+
+
+def measure_baselines(context: MetricContext) -> list[dict]:
+    if not context.predicts:
+        return []
+    nats = context.once(held_out_nats)
+    return baseline_rows(context.test_passage, nats, context.text_reference)
 
 
 def block_error(values: np.ndarray, per: np.ndarray) -> float | None:
@@ -102,21 +77,18 @@ def prediction_rows(passage: Passage, nats: np.ndarray, note: str) -> list[dict]
     unknown symbol is. Nats and perplexity are of the symbols.
     """
     L = len(passage)
-    card = passage.card | {"bound": "exact", "better": "lower", "group": "text", "reason": note}
+    card = passage.card | {"bound": "exact", "reason": note}
     bits = (nats + passage.unknown_nats) / math.log(2)
     rows = []
-    for name, values, per, n in (
-        ("nats_per_symbol", nats, np.ones(L), L),
-        ("bits_per_character", bits, passage.characters_of, passage.characters),
-        ("bits_per_byte", bits, passage.bytes_of, passage.size),
+    for metric, values, per, n in (
+        (NATS, nats, np.ones(L), L),
+        (CHARACTER, bits, passage.characters_of, passage.characters),
+        (BYTE, bits, passage.bytes_of, passage.size),
     ):
-        label, unit = PREDICTION[name]
         value = float(values.sum() / n)
-        rows.append(row(name, label, value, unit, se=block_error(values, per), n=n, **card))
-    label, unit = PREDICTION["perplexity"]
+        rows.append(metric.row(value, se=block_error(values, per), n=n, **card))
     interval = rows[0]["interval"] and [exp(end) for end in rows[0]["interval"]]
-    value = exp(float(nats.mean()))
-    rows.append(row("perplexity", label, value, unit, interval=interval, n=L, **card))
+    rows.append(PERPLEXITY.row(exp(float(nats.mean())), interval=interval, n=L, **card))
     return rows
 
 
@@ -129,10 +101,7 @@ def validation_row(loaded: LoadedRun, most: int) -> dict:
     passage = load_passage(loaded.dataset, "validation", most)
     note = describe_prediction(loaded.model, passage, loaded.dataset)
     first = prediction_rows(passage, score(loaded.model, passage.tokens), note)[0]
-    return first | {
-        "name": "nats_per_symbol_validation",
-        "label": "nats per symbol of the validation text",
-    }
+    return first | {"name": VALIDATION.name, "label": VALIDATION.label}
 
 
 @torch.no_grad()
@@ -154,16 +123,13 @@ def window_row(loaded: LoadedRun, most: int) -> dict:
     nats = torch.cat(parts).cpu().double().numpy()
     per = np.full(len(nats), float(T - first))
     passage = load_passage(dataset, "validation", len(nats) * T)
-    return row(
-        f"nats_per_symbol_windows_{T}",
-        f"nats per symbol of the validation text, in windows of {T}",
+    return VALIDATION.row(
         float(nats.sum() / per.sum()),
-        "nats per symbol",
+        name=f"{NATS.name}_windows_{T}",
+        label=f"{VALIDATION.label}, in windows of {T}",
         se=block_error(nats, per),
         n=int(per.sum()),
         bound="exact",
-        better="lower",
-        group="text",
         reason=f"windows of {T} symbols without the text before them, all but their first symbol "
         "(nanoGPT's validation text is this one and the test text together)",
         **passage.card,
@@ -176,31 +142,27 @@ def baseline_rows(passage: Passage, nats: np.ndarray, text_reference: TextRefere
     nats: -log p of each symbol under the model, (L,).
     """
     baselines = text_reference.baselines(passage)
-    card = passage.card | {"group": "baselines", "n": passage.size}
+    card = passage.card | {"n": passage.size}
     rows = []
-    for name in BASELINES:
-        if name in baselines:
-            rows.append(_baseline_row(name, baselines[name], passage, card))
+    for metric in BASELINES:
+        if metric.name in baselines:
+            rows.append(_baseline_row(metric, baselines[metric.name], passage, card))
         else:
-            reason = text_reference.why_no_counts
-            rows.append(absent(name, BASELINES[name], "bits per byte", reason, **card))
-    name, label, unit = GAIN
-    card |= {"group": "text", "better": "higher"}
-    if "kneser_ney" not in baselines:
-        return [*rows, absent(name, label, unit, text_reference.why_no_counts, **card)]
-    gain = (baselines["kneser_ney"] - nats) / math.log(2)
-    value = float(gain.sum() / passage.size)
-    se = block_error(gain, passage.bytes_of)
+            rows.append(metric.absent(text_reference.why_no_counts, **card))
+    if COUNTS.name not in baselines:
+        return [*rows, GAIN.absent(text_reference.why_no_counts, **card)]
+    gain = (baselines[COUNTS.name] - nats) / math.log(2)
     note = "symbol by symbol, so that it is surer than the two numbers apart"
-    return [*rows, row(name, label, value, unit, se=se, reason=note, **card)]
+    value = float(gain.sum() / passage.size)
+    return [*rows, GAIN.row(value, se=block_error(gain, passage.bytes_of), reason=note, **card)]
 
 
-def _baseline_row(name: str, nats: np.ndarray | float, passage: Passage, card: dict) -> dict:
+def _baseline_row(metric: Metric, nats: np.ndarray | float, passage: Passage, card: dict) -> dict:
     se = None
     if isinstance(nats, np.ndarray):
         note = f"{float(np.sum(nats)) / len(passage):.4f} nats per symbol"
         each = nats + passage.unknown_nats
-        if name != "uniform":
+        if metric is not UNIFORM:
             se = block_error(each / math.log(2), passage.bytes_of)
     else:
         note = (
@@ -209,7 +171,7 @@ def _baseline_row(name: str, nats: np.ndarray | float, passage: Passage, card: d
         )
         each = nats + passage.unknown_nats.sum()
     value = float(np.sum(each)) / passage.size / math.log(2)
-    return row(name, BASELINES[name], value, "bits per byte", se=se, reason=note, **card)
+    return metric.row(value, se=se, reason=note, **card)
 
 
 def describe_prediction(model: Predicts, passage: Passage, dataset: Dataset) -> str:
@@ -226,3 +188,72 @@ def describe_prediction(model: Predicts, passage: Passage, dataset: Dataset) -> 
             f"them, and {bits:.1f} bits each for which one it is"
         )
     return f"{part}each once, {describe_context(model, len(passage))}{unknown}"
+
+
+# -- declarations ------------------------------------------------------------------------------
+
+NATS = Metric(
+    name="nats_per_symbol",
+    label="nats per symbol",
+    unit="nats per symbol",
+    better="lower",
+    group="text",
+    measure=measure_prediction,
+    data=("tokens",),
+    order=10,
+)
+VALIDATION = replace(
+    NATS,
+    name="nats_per_symbol_validation",
+    label="nats per symbol of the validation text",
+    measure=None,
+)
+CHARACTER = replace(
+    VALIDATION,
+    name="bits_per_character",
+    label="bits per character",
+    unit="bits per character",
+    headline="bits/character",
+    question="Best likelihood of text",
+    note="bits/character, of held-out text; counts: Kneser-Ney, the same text; copied text: in "
+    "long runs that stand in the training text",
+    progress="{:.3f} bits per character",
+    headline_order=6,
+    question_order=7,
+    is_likelihood=True,
+)
+BYTE = replace(VALIDATION, name="bits_per_byte", label="bits per byte", unit="bits per byte")
+PERPLEXITY = replace(
+    VALIDATION,
+    name="perplexity",
+    label="perplexity of a symbol",
+    unit="equally likely symbols",
+)
+PREDICTION = (NATS, CHARACTER, BYTE, PERPLEXITY)
+UNIFORM = Metric(
+    name="uniform",
+    label="any symbol, equally likely",
+    unit="bits per byte",
+    group="baselines",
+    measure=measure_baselines,
+    data=("tokens",),
+    order=20,
+)
+UNIGRAM = replace(UNIFORM, name="unigram", label="symbols by how often they come", measure=None)
+COUNTS = replace(
+    UNIGRAM,
+    name="kneser_ney",
+    label=f"counts of order {ORDER} (Kneser-Ney)",
+    headline="counts, bits/byte",
+    headline_order=7,
+)
+PACKING = replace(UNIGRAM, name="bzip2", label="bzip2, after the training text")
+BASELINES = (UNIFORM, UNIGRAM, COUNTS, PACKING)
+GAIN = replace(
+    UNIGRAM,
+    name="gain_over_counts",
+    label=f"gain over counts of order {ORDER}",
+    better="higher",
+    group="text",
+)
+METRICS = (*PREDICTION, VALIDATION, *BASELINES, GAIN)

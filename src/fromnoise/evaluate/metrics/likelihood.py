@@ -1,33 +1,26 @@
-"""The likelihood rows of a report."""
+"""Likelihoods of held-out data: exact, lower bounds, and estimates by a flow."""
 
 import math
 from dataclasses import dataclass
 
 import torch
 
-from ..core.capabilities import Classifies, HasFlow, HasPosterior, WeighsDraws, has
-from ..core.errors import FromNoiseError
-from ..core.spec import DataSpec
-from ..data.stream import in_order
-from ..measures.estimate import share
-from ..probability.diffusion.ode import EXACT_TRACE_DIMS
-from ..runs.load import LoadedRun
-from .likelihood import Score, annealed_score, flow_score, score, scores
-from .likelihood_checks import unit_of, why_none
-from .protocol import absent, row
+from ...core.capabilities import Classifies, HasFlow, HasPosterior, WeighsDraws, has
+from ...core.errors import FromNoiseError
+from ...core.spec import DataSpec
+from ...data.stream import in_order
+from ...measures.estimate import share
+from ...probability.diffusion.ode import EXACT_TRACE_DIMS
+from ...runs.load import LoadedRun
+from ..context import MetricContext
+from ..likelihood import Score, annealed_score, flow_score, score, scores
+from ..likelihood_checks import NATS, unit_of, why_none
+from ..metric import Metric
 
 # test examples that are classified: each costs as many likelihoods as there are classes
 CLASSIFIED = 2000
 AIS = dict(chains=16, steps=500, leapfrogs=5)
 PILOTS = 4  # chains that tune the step size and are dropped
-EXACT = {"log_likelihood": ("log-likelihood", "exact", None)}  # name -> label, bound, k
-
-
-def bounds(k: int) -> dict:
-    return {
-        "elbo": ("ELBO", "lower", 1),
-        "importance_weighted": ("importance-weighted bound", "lower", k),
-    }
 
 
 @dataclass(frozen=True)
@@ -69,45 +62,37 @@ class LikelihoodCard:
             "reason": note,
             "dequantisation": "uniform" if noisy else None,
             "given": given,
-            "group": "likelihood",
         }
         return LikelihoodCard(spec, unit_of(loaded.dataset), quantised, noisy, note, common)
 
     def rows(
-        self, name: str, label: str, score: Score, bound: str, k, bits=True, error=None, **more
+        self, metric: Metric, score: Score, bound: str, k, bits=True, error=None, **more
     ) -> list[dict]:
         """The score in nats and, where data have levels and ``bits``, in bits per dimension."""
         card = self.common | {"n": score.n, "bound": bound, "k": k} | more
-        rows = [
-            row(
-                name,
-                label,
-                score.mean,
-                self.unit,
-                se=score.se,
-                solver_error=error,
-                better="higher",
-                **card,
-            )
-        ]
+        rows = [metric.row(score.mean, unit=self.unit, se=score.se, solver_error=error, **card)]
         if self.spec.levels and bits:
             scale = 1 / (self.spec.dims * math.log(2))
             rows.append(
-                row(
-                    "bits_per_dim",
-                    "bits per dimension",
+                BITS_PER_DIM.row(
                     -score.mean * scale,
-                    "bits per dimension",
                     se=score.se and score.se * scale,
                     solver_error=error and error * scale,
-                    better="lower",
                     **card,
                 )
             )
         return rows
 
-    def absent(self, kinds: dict, reason: str) -> list[dict]:
-        return _absent(kinds, reason, self.unit)
+    def absent(self, metric: Metric, reason: str, bound: str, k: int | None = None) -> dict:
+        return _absent(metric, reason, self.unit, bound, k)
+
+
+def _absent(metric: Metric, reason: str, unit: str, bound: str, k: int | None) -> dict:
+    return metric.absent(reason, unit=unit, bound=bound, k=k, better=None)
+
+
+def likelihood_rows(context: MetricContext) -> list[dict]:
+    return rows(context.loaded, context.k, context.test_limit, context.seed, context.anneal)
 
 
 def rows(loaded: LoadedRun, k: int, n: int | None, seed: int, anneal: int = 0) -> list[dict]:
@@ -117,7 +102,12 @@ def rows(loaded: LoadedRun, k: int, n: int | None, seed: int, anneal: int = 0) -
     measured by annealed importance sampling.
     """
     if reason := why_none(loaded):
-        return _absent(EXACT | bounds(k), reason, unit_of(loaded.dataset))
+        unit = unit_of(loaded.dataset)
+        return [
+            _absent(LOG_LIKELIHOOD, reason, unit, "exact", None),
+            _absent(ELBO, reason, unit, "lower", 1),
+            _absent(WEIGHTED, reason, unit, "lower", k),
+        ]
     card = LikelihoodCard.of(loaded)
     if loaded.model.bound == "exact":
         return exact_rows(loaded, card, k, n, seed)
@@ -134,10 +124,12 @@ def exact_rows(
 ) -> list[dict]:
     bound = "lower" if card.noisy else "exact"
     exact = score(loaded, 1, n, seed=seed)
+    reason = "the likelihood is computed, not bounded"
     return [
-        *card.rows("log_likelihood", "log-likelihood", exact, bound, None),
+        *card.rows(LOG_LIKELIHOOD, exact, bound, None),
         *classification_rows(loaded, n),
-        *card.absent(bounds(k), "the likelihood is computed, not bounded"),
+        card.absent(ELBO, reason, "lower", 1),
+        card.absent(WEIGHTED, reason, "lower", k),
     ]
 
 
@@ -150,31 +142,28 @@ def flow_rows(
     if card.quantised:
         kind = f"of the probability of the {card.quantised}, without dequantisation"
     reason = f"variational, over levels of noise: {kind}"
-    weighted = {"importance_weighted": bounds(k)["importance_weighted"]}
     return [
-        *card.rows("elbo", "ELBO", elbo, "lower", 1, reason=reason),
+        *card.rows(ELBO, elbo, "lower", 1, reason=reason),
         *flow_likelihood_rows(loaded, card, elbo.n, seed),
-        *card.absent(EXACT, "only bounded, and estimated by the flow"),
-        *card.absent(weighted, "a bound over levels of noise has no such form"),
+        card.absent(LOG_LIKELIHOOD, "only bounded, and estimated by the flow", "exact"),
+        card.absent(WEIGHTED, "a bound over levels of noise has no such form", "lower", k),
     ]
 
 
 def flow_likelihood_rows(loaded: LoadedRun, card: LikelihoodCard, n: int, seed: int) -> list[dict]:
     """Of fewer examples than the bound's n: each costs hundreds of evaluations of the network."""
-    name = "flow_likelihood"
-    label = "log-likelihood by the flow"
     fraction = 10 if card.spec.dims <= EXACT_TRACE_DIMS else 100
     try:
         flow, error, method = flow_score(loaded, min(n, max(16, n // fraction)), seed=seed)
     except FromNoiseError as refusal:
-        return card.absent({name: (label, "ode", None)}, f"refused: {refusal}")
+        return [card.absent(FLOW, f"refused: {refusal}", "ode")]
     quantised = bool(card.quantised)
     method += f", solver off by {error:.2g} nats"
     if quantised:
         method += "; uniform dequantisation"
     dequantisation = "uniform" if quantised else None
     return card.rows(
-        name, label, flow, "ode", None, error=error, reason=method, dequantisation=dequantisation
+        FLOW, flow, "ode", None, error=error, reason=method, dequantisation=dequantisation
     )
 
 
@@ -184,18 +173,7 @@ def annealed_row(loaded: LoadedRun, card: LikelihoodCard, n: int, seed: int) -> 
         f"annealed importance sampling from q(z|x): {AIS['chains'] - PILOTS} chains and {PILOTS} "
         f"pilots, {AIS['steps']} temperatures, {100 * accepted:.0f} % of the moves accepted"
     )
-    return row(
-        "annealed",
-        "annealed importance sampling",
-        annealed.mean,
-        card.unit,
-        se=annealed.se,
-        n=annealed.n,
-        bound="lower",
-        k=AIS["steps"],
-        better="higher",
-        **(card.common | {"reason": method}),
-    )
+    return card.rows(ANNEALED, annealed, "lower", AIS["steps"], bits=False, reason=method)[0]
 
 
 def bound_rows(
@@ -208,9 +186,9 @@ def bound_rows(
         reason = f"mean over the same {k} draws of z as the importance-weighted bound"
         more["reason"] = f"{reason}; {card.note}" if card.note else reason
     return [
-        *card.rows("elbo", "ELBO", elbo, "lower", 1, bits=False, **more),
-        *card.rows("importance_weighted", "importance-weighted bound", weighted, "lower", k),
-        *card.absent(EXACT, "only bounded, from below"),
+        *card.rows(ELBO, elbo, "lower", 1, bits=False, **more),
+        *card.rows(WEIGHTED, weighted, "lower", k),
+        card.absent(LOG_LIKELIHOOD, "only bounded, from below", "exact"),
     ]
 
 
@@ -221,22 +199,82 @@ def classification_rows(loaded: LoadedRun, n: int | None) -> list[dict]:
     dataset = loaded.dataset
     if not has(model, Classifies) or not dataset.spec.classes:
         return []
-    name = "bayes_accuracy"
-    label = "accuracy of p(class | x) by Bayes' rule"
-    card = {"group": "likelihood", "better": "higher"}
     if not model.conditional:
-        reason = "it needs a model of p(x | class): train with --conditional"
-        return [absent(name, label, "share", reason, **card)]
+        return [BAYES.absent("it needs a model of p(x | class): train with --conditional")]
     right = 0
     total = 0
     for batch in in_order(dataset, "test", 100, min(n or CLASSIFIED, CLASSIFIED), loaded.device):
         right += int((model.class_log_probs(batch.x).argmax(1) == batch.y).sum())
         total += len(batch)
-    return [row(name, label, share(right, total), "share", **card)]
+    return [BAYES.row(share(right, total))]
 
 
-def _absent(kinds: dict, reason: str, unit: str) -> list[dict]:
-    rows = []
-    for name, (label, bound, k) in kinds.items():
-        rows.append(absent(name, label, unit, reason, bound=bound, k=k, group="likelihood"))
-    return rows
+# -- declarations ------------------------------------------------------------------------------
+
+LOG_LIKELIHOOD = Metric(
+    name="log_likelihood",
+    label="log-likelihood",
+    unit=NATS,
+    better="higher",
+    group="likelihood",
+    headline="log p",
+    question="Best likelihood among those that are computed",
+    measure=likelihood_rows,
+    order=90,
+    headline_order=5,
+    question_order=5,
+    progress="log p {:.1f} nats",
+    every_protocol=True,
+    is_likelihood=True,
+)
+ELBO = Metric(
+    name="elbo",
+    label="ELBO",
+    unit=NATS,
+    better="higher",
+    group="likelihood",
+    is_likelihood=True,
+)
+WEIGHTED = Metric(
+    name="importance_weighted",
+    label="importance-weighted bound",
+    unit=NATS,
+    better="higher",
+    group="likelihood",
+    headline="bound",
+    question="Best likelihood among those that are only bounded",
+    headline_order=4,
+    question_order=6,
+    progress="bound {:.1f} nats",
+    every_protocol=True,
+    is_likelihood=True,
+)
+FLOW = Metric(
+    name="flow_likelihood",
+    label="log-likelihood by the flow",
+    unit=NATS,
+    better="higher",
+    group="likelihood",
+)
+ANNEALED = Metric(
+    name="annealed",
+    label="annealed importance sampling",
+    unit=NATS,
+    better="higher",
+    group="likelihood",
+)
+BITS_PER_DIM = Metric(
+    name="bits_per_dim",
+    label="bits per dimension",
+    unit="bits per dimension",
+    better="lower",
+    group="likelihood",
+)
+BAYES = Metric(
+    name="bayes_accuracy",
+    label="accuracy of p(class | x) by Bayes' rule",
+    unit="share",
+    better="higher",
+    group="likelihood",
+)
+METRICS = (LOG_LIKELIHOOD, ELBO, WEIGHTED, FLOW, ANNEALED, BITS_PER_DIM, BAYES)

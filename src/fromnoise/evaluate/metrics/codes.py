@@ -1,17 +1,18 @@
-"""Rows of a report about the latent codes of a model."""
+"""The latent codes of a model: their use, their distance from the prior, and disentanglement."""
 
 import math
 
 import torch
 from torch import Tensor
 
-from ..core.capabilities import Encodes, EncodesDistribution, Quantises, has
-from ..core.rng import Rng
-from ..data.stream import in_order
-from ..measures import factors, latents
-from ..measures.latents import active_units
-from ..runs.load import LoadedRun
-from .protocol import row
+from ...core.capabilities import Encodes, EncodesDistribution, Quantises, has
+from ...core.rng import Rng
+from ...data.stream import in_order
+from ...measures import factors, latents
+from ...measures.latents import active_units
+from ...runs.load import LoadedRun
+from ..context import MetricContext
+from ..metric import Metric
 
 FEWEST = 50  # codes whose distance from the prior is measured
 SCORES = {
@@ -25,27 +26,28 @@ SCORES = {
 
 
 @torch.no_grad()
-def rows(loaded: LoadedRun, seed: int) -> list[dict]:
+def code_rows(context: MetricContext) -> list[dict]:
     """Active units, KL, distance of the aggregate posterior from the prior, and disentanglement.
 
     Disentanglement is measured where the factors of the data are known.
     """
+    loaded = context.loaded
     model = loaded.model
     test = loaded.dataset.split("test")
     if has(model, Quantises):
-        return codebook_rows(loaded)
+        return codebook_rows(loaded, model)
     if not has(model, Encodes) or len(test) < 2:
         return []
     rows = []
     if has(model, EncodesDistribution):
-        means, codes, kl = encode_distributions(loaded, seed)
+        means, codes, kl = encode_distributions(loaded, context.seed)
         rows += posterior_rows(means, kl)
         rows += prior_rows(codes[:, : model.standard_dims])
     else:
         batches = in_order(loaded.dataset, "test", device=loaded.device)
         means = torch.cat([model.encode(batch.x, batch.y) for batch in batches]).double().cpu()
     if test.factors is not None and len(means) >= factors.FEWEST and means.shape[1] >= 2:
-        rows += factor_rows(means, torch.from_numpy(test.factors), seed)
+        rows += factor_rows(means, torch.from_numpy(test.factors), context.seed)
     return rows
 
 
@@ -72,55 +74,24 @@ def encode_distributions(loaded: LoadedRun, seed: int) -> tuple[Tensor, Tensor, 
 
 
 def posterior_rows(means: Tensor, kl: Tensor) -> list[dict]:
-    card = {"group": "latents", "n": len(means)}
+    n = len(means)
     active = int(active_units(means, kl).sum())
-    return [
-        row("active_units", "active units", active, "latent dimensions", of=means.shape[1], **card),
-        row(
-            "kl", "KL of the posterior from the prior", float(kl.sum()), "nats per example", **card
-        ),
-    ]
+    return [ACTIVE.row(active, of=means.shape[1], n=n), KL.row(float(kl.sum()), n=n)]
 
 
 def prior_rows(z: Tensor) -> list[dict]:
     """z (n, D): one draw from the posterior of each example."""
-    if len(z) < FEWEST:
-        return []
-    return [
-        row(
-            "prior_distance",
-            "distance of the aggregate posterior from the prior",
-            latents.prior_distance(z),
-            "squared mean discrepancy",
-            better="lower",
-            group="latents",
-        )
-    ]
+    return [PRIOR.row(latents.prior_distance(z))] if len(z) >= FEWEST else []
 
 
 def factor_rows(means: Tensor, known: Tensor, seed: int) -> list[dict]:
     """Scores of posterior means (n, D) against the known factors (n, F)."""
     scores = factors.disentanglement(means, known, Rng(seed, ("factors",)))
-    rows = []
-    for name, estimate in scores.items():
-        label = f"{SCORES[name]} on the known factors"
-        rows.append(
-            row(
-                f"factors_{name}",
-                label,
-                estimate,
-                "score from 0 to 1",
-                better="higher",
-                group="latents",
-                n=len(means),
-            )
-        )
-    return rows
+    return [FACTORS[name].row(estimate, n=len(means)) for name, estimate in scores.items()]
 
 
-def codebook_rows(loaded: LoadedRun) -> list[dict]:
+def codebook_rows(loaded: LoadedRun, model: Quantises) -> list[dict]:
     """Size of a code of symbols, and how much of the codebook is used, on the test split."""
-    model = loaded.model
     counts = 0
     n = 0
     for batch in in_order(loaded.dataset, "test", device=loaded.device):
@@ -130,22 +101,51 @@ def codebook_rows(loaded: LoadedRun) -> list[dict]:
     places = math.prod(model.grid)
     used = int((counts > 0).sum())
     perplexity = float(torch.special.entr(counts / counts.sum()).sum().exp())
-    card = {"group": "latents", "n": n}
+    label = f"{BITS.label}: {places} of {model.codes} symbols"
     return [
-        row(
-            "code_bits",
-            f"size of the code: {places} of {model.codes} symbols",
-            places * math.log2(model.codes),
-            "bits per example",
-            **card,
-        ),
-        row("codes_used", "codes in use", used, "codes", of=model.codes, **card),
-        row(
-            "code_perplexity",
-            "as many codes, used equally, would say as much",
-            perplexity,
-            "codes",
-            of=model.codes,
-            **card,
-        ),
+        BITS.row(places * math.log2(model.codes), label=label, n=n),
+        USED.row(used, of=model.codes, n=n),
+        PERPLEXITY.row(perplexity, of=model.codes, n=n),
     ]
+
+
+ACTIVE = Metric(
+    name="active_units",
+    label="active units",
+    unit="latent dimensions",
+    group="latents",
+    measure=code_rows,
+    order=110,
+)
+KL = Metric(
+    name="kl",
+    label="KL of the posterior from the prior",
+    unit="nats per example",
+    group="latents",
+)
+PRIOR = Metric(
+    name="prior_distance",
+    label="distance of the aggregate posterior from the prior",
+    unit="squared mean discrepancy",
+    better="lower",
+    group="latents",
+)
+FACTORS = {
+    score: Metric(
+        name=f"factors_{score}",
+        label=f"{label} on the known factors",
+        unit="score from 0 to 1",
+        better="higher",
+        group="latents",
+    )
+    for score, label in SCORES.items()
+}
+BITS = Metric(name="code_bits", label="size of the code", unit="bits per example", group="latents")
+USED = Metric(name="codes_used", label="codes in use", unit="codes", group="latents")
+PERPLEXITY = Metric(
+    name="code_perplexity",
+    label="as many codes, used equally, would say as much",
+    unit="codes",
+    group="latents",
+)
+METRICS = (ACTIVE, KL, PRIOR, *FACTORS.values(), BITS, USED, PERPLEXITY)

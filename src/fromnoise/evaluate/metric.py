@@ -1,0 +1,179 @@
+"""The declaration of a metric, and all that are declared.
+
+A file of ``evaluate/metrics``, or of a folder that FROMNOISE_EXTENSIONS names, adds a metric:
+
+    from fromnoise.evaluate.metric import Metric
+    from fromnoise.measures.estimate import Estimate
+
+    def skewness(x):
+        values = ((x - x.mean()) / x.std()).pow(3).flatten(1).mean(1)
+        return Estimate(float(values.mean()), float(values.std()) / len(x) ** 0.5, n=len(x))
+
+    def measure(context):
+        return skewness(context.samples)
+
+    def measure_real(context):
+        return skewness(context.real_examples())
+
+    METRIC = Metric(name="skewness", label="skewness of pixels", unit="", better="near",
+                    group="samples", measure=measure, real=measure_real)
+"""
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from ..core.errors import UsageError
+from ..core.extensions import discover
+from ..core.words import shown
+from ..measures.estimate import Estimate, NoSpreadError, NotFiniteError
+from .context import MetricContext
+from .protocol import absent, measured_row, row
+
+Direction = Literal["lower", "higher", "near"]
+Measure = Callable[[MetricContext], Estimate | float | list[dict]]
+LAST = 1000
+SAMPLE_GROUPS = ("samples", "referees", "labels", "memory")  # of metrics that need no model
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A number that a report can hold.
+
+    name         in report.json
+    label, unit  in tables
+    better       "lower", "higher", "near" (to a perfect model, or to real examples) or None
+    group        the part of a report, see ``cells.GROUPS``
+    headline     the head of its column in the short table; "" if it has none there
+    question     the beginning of its sentence in the verdict of a page; "" for none
+    measure      one Estimate, or complete rows, of this and other metrics; None if another
+                 metric's ``measure`` makes the rows. Called for ``data`` only
+    real         the same with real examples in the samples' place
+    data         the kinds of data that it is measured on
+    order        the place of its rows in a report; headline_order, question_order: the place in
+                 the short table and in the verdict
+    note         explains the headline, below the short table
+    progress     how the value is written in a line of progress; "" if it is not written there
+    every_protocol  the short table shows its columns of all protocols, not the first only
+    is_likelihood   a model without any of these gets a note that says why
+    is_doubted      the note of an Estimate warns that the interval may be too short
+    """
+
+    name: str
+    label: str
+    unit: str
+    better: Direction | None = None
+    group: str = ""
+    headline: str = ""
+    question: str = ""
+    measure: Measure | None = None
+    real: Measure | None = None
+    data: tuple[str, ...] = ("image", "vector")
+    order: int = LAST
+    headline_order: int = LAST
+    question_order: int = LAST
+    note: str = ""
+    progress: str = ""
+    every_protocol: bool = False
+    is_likelihood: bool = False
+    is_doubted: bool = False
+
+    def row(self, value: float | Estimate | None, **more) -> dict:
+        """``protocol.row`` with the entries of this declaration, unless ``more`` has others."""
+        return row(**self._entries(more), value=value)
+
+    def absent(self, reason: str, **more) -> dict:
+        """``protocol.absent`` in the same way."""
+        return absent(**self._entries(more), reason=reason)
+
+    def measured(
+        self,
+        measure: Callable[[], Estimate],
+        measure_real: Callable[[], Estimate] | None = None,
+        **more,
+    ) -> dict:
+        """``protocol.measured_row`` in the same way."""
+        return measured_row(measure=measure, measure_real=measure_real, **self._entries(more))
+
+    def _entries(self, more: dict) -> dict:
+        entries = {"name": self.name, "label": self.label, "unit": self.unit, "group": self.group}
+        return entries | {"better": self.better} | more
+
+    def rows(self, context: MetricContext) -> list[dict]:
+        """The rows that ``measure`` makes; if it cannot be measured, a row with the reason."""
+        assert self.measure is not None
+        try:
+            measured = self.measure(context)
+        except (UsageError, NotFiniteError, NoSpreadError) as error:
+            return [self.absent(str(error))]
+        if isinstance(measured, list):
+            return measured
+        real = None
+        if self.real is not None:
+            try:
+                real = self.real(context)
+            except (UsageError, NotFiniteError, NoSpreadError):  # too few real examples
+                pass
+        return [self.row(measured, real=real)]
+
+
+def all_metrics() -> list[Metric]:
+    """Those of the package and of the user, in the order of a report.
+
+    Raises UsageError for a file that cannot be used, and for a name that is declared twice.
+    """
+    return sorted((metric for _, metric in _declared()), key=lambda metric: metric.order)
+
+
+def metrics_by_name() -> dict[str, Metric]:
+    return {metric.name: metric for metric in all_metrics()}
+
+
+def extension_metrics() -> dict[str, str]:
+    """Metrics of the user's files: name -> the beginning of the sha256 of the file."""
+    from . import metrics
+
+    package = Path(metrics.__path__[0])
+    digests = {}
+    for path, metric in _declared():
+        if path.parent != package:
+            digests[metric.name] = hashlib.sha256(path.read_bytes()).hexdigest()[:12]
+    return digests
+
+
+def _declared() -> list[tuple[Path, Metric]]:
+    from . import metrics
+
+    pairs = []
+    for path, metric in discover(metrics, "METRIC"):
+        if not isinstance(metric, Metric):
+            raise UsageError(f"{shown(path, 200)}: METRIC is no fromnoise.evaluate.metric.Metric")
+        pairs.append((path, metric))
+    return pairs
+
+
+def measure_all(
+    context: MetricContext,
+    metrics: Sequence[Metric],
+    before: Callable[[Metric], None] = lambda metric: None,
+) -> list[dict]:
+    """The rows of the metrics that are measured on this kind of data.
+
+    before: called with each metric before it is measured.
+
+    Raises UsageError and DataError for samples that cannot be measured at all.
+    """
+    rows = []
+    if context.kind != "tokens":
+        context.once(MetricContext.measure_samples)
+    for metric in metrics:
+        if metric.measure is None or context.kind not in metric.data:
+            continue
+        before(metric)
+        of_metric = metric.rows(context)
+        if context.kind != "tokens" and metric.group in SAMPLE_GROUPS:
+            of_metric = [row | {"drawn": context.drawn.drawn} for row in of_metric]
+        rows += of_metric
+    return [row | {"seed": context.seed} for row in rows]

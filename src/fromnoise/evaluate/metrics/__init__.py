@@ -1,0 +1,1 @@
+"""The metrics: each file declares METRIC or METRICS (``evaluate/metric.py``)."""
