@@ -62,6 +62,7 @@ def test_the_package_comes_first_then_the_files_of_the_user(package, write):
 def test_only_files_that_define_the_attribute_are_executed(package, write):
     write("figure.py", "FIGURE = 1 / 0\n")
     write("script.py", "raise SystemExit(1)\n")
+    write("inside.py", "class A:\n    METRIC = 1 / 0\n")
     assert names(package) == ["old"]
     assert [path.name for path in extension_files("FIGURE")] == ["figure.py"]
     assert defined_kinds(extension_files("FIGURE")[0], ("METRIC", "FIGURE")) == ["FIGURE"]

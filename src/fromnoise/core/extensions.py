@@ -128,7 +128,7 @@ def defined_kinds(path: Path, attributes: Iterable[str]) -> list[str]:
     Raises UsageError if the file cannot be read, or is no Python.
     """
     assigned = set()
-    for node in ast.walk(parsed_file(path)):
+    for node in _module_statements(parsed_file(path)):
         targets = []
         if isinstance(node, ast.Assign):
             targets = node.targets
@@ -138,6 +138,14 @@ def defined_kinds(path: Path, attributes: Iterable[str]) -> list[str]:
             if isinstance(target, ast.Name):
                 assigned.add(target.id)
     return [name for name in attributes if name in assigned or f"{name}S" in assigned]
+
+
+def _module_statements(tree: ast.AST) -> Iterator[ast.AST]:
+    """All parts of a file except what stands in functions and classes."""
+    for node in ast.iter_child_nodes(tree):
+        if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            yield node
+            yield from _module_statements(node)
 
 
 def parsed_file(path: Path) -> ast.Module:
