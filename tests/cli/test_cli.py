@@ -226,6 +226,7 @@ def test_the_python_api_in_five_lines(capsys):
         "runs",
         "verify",
         "check",
+        "new",
         "doctor",
         "data",
         "tour",

@@ -62,6 +62,7 @@ def test_the_package_comes_first_then_the_files_of_the_user(package, write):
 def test_only_files_that_define_the_attribute_are_executed(package, write):
     write("figure.py", "FIGURE = 1 / 0\n")
     write("script.py", "raise SystemExit(1)\n")
+    write("inside.py", "class A:\n    METRIC = 1 / 0\n")
     assert names(package) == ["old"]
     assert [path.name for path in extension_files("FIGURE")] == ["figure.py"]
     assert defined_kinds(extension_files("FIGURE")[0], ("METRIC", "FIGURE")) == ["FIGURE"]
@@ -86,8 +87,8 @@ def test_a_file_is_executed_again_only_when_it_changed(package, write):
         ("METRIC = 1 / 0\n", r"'.*a\.py' cannot be imported: line 1: ZeroDivisionError: "),
         ("import nothing_like_this\nMETRIC = 1\n", r"a\.py' .*line 1: ModuleNotFoundError"),
         ("raise SystemExit(1)\nMETRIC = 1\n", r"a\.py' cannot be imported: line 1: SystemExit"),
-        ("METRIC = (\n", r"a\.py' is no Python that can be read: line 1: .* mend the file"),
-        ("METRIC = '\0'\n", r"a\.py' is no Python that can be read"),
+        ("METRIC = (\n", r"a\.py' cannot be imported: line 1: SyntaxError: .* mend the file"),
+        ("METRIC = '\0'\n", r"a\.py' cannot be imported"),
         (THING + 'METRIC = Thing("old")\n', r"a\.py' .* metric 'old', which '.*old\.py' .* choose"),
         (THING + 'METRICS = [Thing("x"), Thing("x")]\n', r"a\.py' defines the metric 'x'"),
     ],

@@ -424,7 +424,7 @@ def test_only_https_is_fetched(monkeypatch):
     from fromnoise.data.sources import idx, text
 
     assert all(
-        url.startswith("https://") for source in idx.SOURCES.values() for url in source.mirrors
+        url.startswith("https://") for source in idx.ORIGINALS.values() for url in source.mirrors
     ) and text.SHAKESPEARE.startswith("https://")
     monkeypatch.setattr(
         download.urllib.request, "urlopen", lambda *a, **k: pytest.fail("it was asked")

@@ -16,7 +16,7 @@ from fromnoise.core.errors import DataError, StorageError, UsageError
 from fromnoise.data import DataConfig, download, load
 from fromnoise.data.sources import idx
 
-REAL, SOURCES = os.environ.get("FROMNOISE_DATA"), idx.SOURCES  # before the fixture hides them
+REAL, ORIGINALS = os.environ.get("FROMNOISE_DATA"), idx.ORIGINALS  # before the fixture hides them
 
 
 def write(folder, end="", dot="-"):
@@ -38,7 +38,7 @@ def write(folder, end="", dot="-"):
 def places(tmp_path, monkeypatch):
     monkeypatch.setenv("FROMNOISE_CACHE", str(tmp_path / "cache"))
     monkeypatch.delenv("FROMNOISE_DATA", raising=False)
-    monkeypatch.setattr(idx, "SOURCES", {})
+    monkeypatch.setattr(idx, "ORIGINALS", {})
 
 
 def refused(name, kind, *words, config=None):
@@ -167,8 +167,8 @@ def mirror(tmp_path, monkeypatch):
     md5 = tuple(
         hashlib.md5(next(folder.glob(f"{part}*")).read_bytes()).hexdigest() for part in idx.PARTS
     )
-    source = idx.Source((f"{root}/nowhere/", root), md5, tuple("0123456789"))
-    monkeypatch.setattr(idx, "SOURCES", {"mnist": source})
+    source = idx.Original((f"{root}/nowhere/", root), md5, tuple("0123456789"))
+    monkeypatch.setattr(idx, "ORIGINALS", {"mnist": source})
     monkeypatch.setattr(download, "ALLOWED", (*download.ALLOWED, root))
     yield folder
     server.shutdown()
@@ -210,8 +210,8 @@ def test_a_wrong_checksum_is_never_kept(tmp_path, mirror):
 
 
 def test_offline_says_where_to_put_the_files(tmp_path, monkeypatch):
-    source = idx.Source(("http://127.0.0.1:9/",), ("0",) * 4, ("a",))
-    monkeypatch.setattr(idx, "SOURCES", {"kmnist": source})
+    source = idx.Original(("http://127.0.0.1:9/",), ("0",) * 4, ("a",))
+    monkeypatch.setattr(idx, "ORIGINALS", {"kmnist": source})
     folder = str(tmp_path / "cache" / "kmnist")
     refused(
         "kmnist",
@@ -235,7 +235,7 @@ def test_your_own_files_come_first_and_are_told_apart(tmp_path, mirror, monkeypa
     arrays = write(tmp_path / "given" / "mnist")
     assert len(load("mnist").notes) == 4  # unpacked: the packed files' checksums cannot match
     raw = tuple(hashlib.md5(idx_bytes(arrays[part])).hexdigest() for part in idx.PARTS)
-    monkeypatch.setattr(idx, "SOURCES", {"mnist": idx.Source((), raw, tuple("0123456789"))})
+    monkeypatch.setattr(idx, "ORIGINALS", {"mnist": idx.Original((), raw, tuple("0123456789"))})
     assert not load("mnist").notes and not (tmp_path / "cache").exists()
 
 
@@ -243,7 +243,7 @@ def test_your_own_files_come_first_and_are_told_apart(tmp_path, mirror, monkeypa
 def test_the_real_mnist(monkeypatch):
     if not REAL or not (Path(REAL) / "mnist").is_dir():
         pytest.skip("FROMNOISE_DATA names no folder with mnist/ in it")
-    monkeypatch.setattr(idx, "SOURCES", SOURCES)
+    monkeypatch.setattr(idx, "ORIGINALS", ORIGINALS)
     monkeypatch.setenv("FROMNOISE_DATA", REAL)
     dataset = load("mnist")
     assert not dataset.notes  # its checksums are the official ones

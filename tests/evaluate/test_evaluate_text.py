@@ -18,9 +18,9 @@ from fromnoise.core.config import build
 from fromnoise.core.errors import UsageError
 from fromnoise.core.rng import Rng
 from fromnoise.core.spec import DataSpec
+from fromnoise.data import DataConfig
 from fromnoise.data import load as load_data
 from fromnoise.data.codecs.tokenizer import Bytes, Characters
-from fromnoise.data.config import DataConfig
 from fromnoise.data.dataset import Dataset, TextSplit
 from fromnoise.evaluate import report as report_module
 from fromnoise.evaluate import text_reference

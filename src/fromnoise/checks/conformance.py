@@ -5,7 +5,8 @@ text) and raises AssertionError with a sentence when something does not hold. Da
 the family refuses, with a UsageError, are left out.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from .. import families
 from ..core.errors import FromNoiseError
@@ -34,12 +35,18 @@ def check_family(
 
     Raises UsageError if the family cannot be loaded.
     """
-    suite = Suite(families.load(name), options)
+    return run_checks(CHECKS, Suite(families.load(name), options), on_result)
+
+
+def run_checks(
+    checks: Sequence[Callable[[Any], None]], suite: Any, on_result: Callable[[dict], None]
+) -> list[dict]:
+    """The result of each check of a suite: {"check": its docstring, "ok", "detail"}."""
     results = []
-    for check in CHECKS:
+    for check in checks:
         detail = run_check(check, suite)
         result = {
-            "check": " ".join(check.__doc__.split()),
+            "check": " ".join((check.__doc__ or "").split()),
             "ok": detail is None,
             "detail": detail or "",
         }
@@ -48,7 +55,7 @@ def check_family(
     return results
 
 
-def run_check(check: Callable[[Suite], None], suite: Suite) -> str | None:
+def run_check(check: Callable[[Any], None], suite: Any) -> str | None:
     """None if the check passes, else what does not hold."""
     try:
         check(suite)

@@ -5,6 +5,7 @@ import tempfile
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from .. import families
 from ..core.capabilities import Predicts, has
@@ -13,12 +14,21 @@ from ..runs.load import LoadedRun, load_run
 from ..training.launch import start_run
 from ..training.plan import Plan, make_plan
 
-DIGITS = {"data_name": "digits"}
-POINTS = {"data_name": "ring8"}
-CAPTIONS = {"data_name": "shapes"}
-TEXT = {"data_name": str(Path(__file__).resolve()), "context": 32}  # any small text: this one
+DIGITS: dict[str, Any] = {"data_name": "digits"}
+POINTS: dict[str, Any] = {"data_name": "ring8"}
+CAPTIONS: dict[str, Any] = {"data_name": "shapes"}
+TEXT: dict[str, Any] = {
+    "data_name": str(Path(__file__).resolve()),
+    "context": 32,
+}  # any small text: this one
 TRUST = families.Trust(recorded=True)  # the user named the file, and the runs are made here
-SMALL = {"threads": 1, "steps": 24, "batch_size": 128, "intervals": 3, "validation_examples": 64}
+SMALL: dict[str, Any] = {
+    "threads": 1,
+    "steps": 24,
+    "batch_size": 128,
+    "intervals": 3,
+    "validation_examples": 64,
+}
 
 
 class Suite:

@@ -1,4 +1,4 @@
-"""``check`` (of a family file) and ``doctor`` (of this installation)."""
+"""``check`` (of a file of the user) and ``doctor`` (of this installation)."""
 
 import click
 
@@ -8,19 +8,32 @@ from .root import fromnoise, json_flag, print_line, print_result
 
 @fromnoise.command()
 @click.argument("file", metavar="FILE.py|FAMILY")
+@click.option(
+    "--data",
+    "example",
+    metavar="PATH",
+    help="of a source that reads files: an example to read [the one that it writes itself]",
+)
 @json_flag
-def check(file, as_json):
-    """Check a family: shapes, ranges, gradients, seeds, exact resume, learning."""
-    from ..checks.conformance import check_family
+def check(file, example, as_json):
+    """Check a family, or a file with a source, a metric or a figure of your own.
+
+    \b
+    a family   shapes, ranges, gradients, seeds, exact resume, learning
+    a source   options, splits, values, digest, a training on its data
+    a metric   a row with a finite value or a reason, for small models of each kind
+    a figure   drawn of small models, saved, twice in the same way
+    """
+    from ..checks.files import check_file
 
     def show_result(result: dict) -> None:
         status = "ok  " if result["ok"] else "FAIL"
         detail = f": {result['detail']}" if result["detail"] else ""
         print_line(f"{status} {result['check']}{detail}", as_json)
 
-    results = check_family(file, on_result=show_result)
+    kind, results = check_file(file, example, show_result)
     failed = [result for result in results if not result["ok"]]
-    document = {"family": file, "ok": not failed, "results": results}
+    document = {kind: file, "ok": not failed, "results": results}
     passed = len(results) - len(failed)
     print_result(document, as_json, f"{passed} of {len(results)} checks passed")
     if failed:

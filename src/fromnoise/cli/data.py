@@ -5,10 +5,6 @@ import click
 from .options import SuggestingGroup, parse_extra_options
 from .root import EXTRA_OPTIONS, fromnoise, json_flag, print_result
 
-PATHS = (
-    "a folder of images (sub-folders are classes) or of IDX files, .npy, .npz, .csv, .tsv, "
-    ".parquet, text or a folder of text"
-)
 SHOWN_CLASSES = 20
 
 
@@ -21,10 +17,10 @@ def data_group():
 @json_flag
 def data_list(as_json):
     """List the data sets that have a name."""
-    from ..data import catalogue
+    from ..data.registry import catalogue, path_descriptions
 
     known = catalogue()
-    rows = known | {"PATH": PATHS}
+    rows = known | {"PATH": ", ".join(path_descriptions())}
     print_result(known, as_json, *(f"{name:<15} {text}" for name, text in rows.items()))
 
 
@@ -61,11 +57,12 @@ def data_info(ctx, name, as_json):
 
 
 def load_with_options(name: str, args: list[str]):
-    """Loads data with the options of ``DataConfig`` in the arguments."""
+    """Loads data with the data options in the arguments."""
     from .. import data
     from ..core.config import build
 
-    return data.load(name, build(data.DataConfig, parse_extra_options(data.DataConfig, args)))
+    model = data.data_config()
+    return data.load(name, build(model, parse_extra_options(model, args)))
 
 
 def describe_dataset(name: str, dataset) -> list[str]:

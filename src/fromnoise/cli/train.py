@@ -50,13 +50,13 @@ def train_group():
 def build_command(name: str) -> click.Command:
     """The sub-command of a family."""
     from .. import families
-    from ..data.config import DataConfig
+    from ..data import data_config
     from ..training.settings import TrainConfig
 
     family = families.load(name)
     params = run_options(family.PRESETS)
     sections = [("What", {param.name for param in params})]
-    models = (("The model", family.Config), ("Training", TrainConfig), ("Data", DataConfig))
+    models = (("The model", family.Config), ("Training", TrainConfig), ("Data", data_config()))
     for heading, model in models:
         params += make_options(model)
         sections.append((heading, set(model.model_fields)))
@@ -123,13 +123,13 @@ def family_help(family) -> str:
 
 def train(family, config_model, data_name, within, preset, out, dry_run, as_json, quiet, **values):
     """Trains a model, or estimates the cost (``dry_run``), and prints the result."""
-    from ..data.config import DataConfig
+    from ..data import data_config
     from ..training.launch import command_line, start_run
     from ..training.plan import make_plan
     from ..training.settings import TrainConfig
 
     options = {}
-    for model in (config_model, TrainConfig, DataConfig):
+    for model in (config_model, TrainConfig, data_config()):
         options |= given_options(model, values)
     plan = make_plan(family, data_name, preset, within, read_trust(), warn, **options)
     stream = sys.stderr if as_json else sys.stdout

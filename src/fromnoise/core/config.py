@@ -5,7 +5,7 @@ line, the help text and the JSON schema.
 """
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, get_args, get_origin
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -29,14 +29,17 @@ class BaseConfig(BaseModel):
     )
 
 
+Configuration = TypeVar("Configuration", bound=BaseConfig)
+
+
 def flag(name: str) -> str:
     """latent_dim -> --latent-dim"""
     return "--" + name.replace("_", "-")
 
 
 def build(
-    model: type[BaseConfig], values: Mapping[str, Any], known: tuple[str, ...] = ()
-) -> BaseConfig:
+    model: type[Configuration], values: Mapping[str, Any], known: tuple[str, ...] = ()
+) -> Configuration:
     """``model(**values)``. Raises UsageError with the first mistake in one line.
 
     known: further names to suggest for an unknown option.

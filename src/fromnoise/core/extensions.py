@@ -12,16 +12,20 @@ import importlib
 import os
 import pkgutil
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
+from typing import TypeVar
 
 from .errors import UsageError
 from .words import shown
 
 VARIABLE = "FROMNOISE_EXTENSIONS"  # folders, separated by os.pathsep
+Item = TypeVar("Item")
 # (resolved path, sha256 of the content) -> the module that was executed
 _executed: dict[tuple[Path, str], ModuleType] = {}
+_added: list[Path] = []  # files that count as the user's for a while
 
 
 def discover(package: ModuleType, attribute: str) -> list[tuple[Path, object]]:
@@ -44,6 +48,21 @@ def discover(package: ModuleType, attribute: str) -> list[tuple[Path, object]]:
         for item in objects_of(execute_file(path), attribute):
             _refuse_known_names(path, item, pairs, attribute)
             pairs.append((path, item))
+    return pairs
+
+
+def discover_instances(
+    package: ModuleType, attribute: str, kind: type[Item]
+) -> list[tuple[Path, Item]]:
+    """``discover`` for objects of one class. Raises UsageError for an object of another class."""
+    pairs = []
+    for path, item in discover(package, attribute):
+        if not isinstance(item, kind):
+            raise UsageError(
+                f"{shown(path, 200)} defines {attribute} as {shown(type(item).__name__)}: make it a "
+                f"{kind.__module__}.{kind.__name__}"
+            )
+        pairs.append((path, item))
     return pairs
 
 
@@ -83,12 +102,24 @@ def extension_folders() -> list[Path]:
 
 def extension_files(attribute: str) -> list[Path]:
     """The .py files of the user that define ``attribute``, or ``<attribute>S``; executes nothing."""
-    files: dict[Path, Path] = {}  # resolved path -> path
+    candidates = list(_added)
     for folder in extension_folders():
-        for path in sorted(folder.glob("*.py")):
-            if path.is_file() and attribute in defined_kinds(path, (attribute,)):
-                files.setdefault(path.resolve(), path)
+        candidates += sorted(folder.glob("*.py"))
+    files: dict[Path, Path] = {}  # resolved path -> path
+    for path in candidates:
+        if path.is_file() and attribute in defined_kinds(path, (attribute,)):
+            files.setdefault(path.resolve(), path)
     return list(files.values())
+
+
+@contextmanager
+def added(path: Path) -> Iterator[None]:
+    """Within this context a file counts as one of the user's, wherever it lies: for its checks."""
+    _added.append(path)
+    try:
+        yield
+    finally:
+        _added.remove(path)
 
 
 def defined_kinds(path: Path, attributes: Iterable[str]) -> list[str]:
@@ -97,7 +128,7 @@ def defined_kinds(path: Path, attributes: Iterable[str]) -> list[str]:
     Raises UsageError if the file cannot be read, or is no Python.
     """
     assigned = set()
-    for node in ast.walk(parsed_file(path)):
+    for node in _module_statements(parsed_file(path)):
         targets = []
         if isinstance(node, ast.Assign):
             targets = node.targets
@@ -109,17 +140,25 @@ def defined_kinds(path: Path, attributes: Iterable[str]) -> list[str]:
     return [name for name in attributes if name in assigned or f"{name}S" in assigned]
 
 
+def _module_statements(tree: ast.AST) -> Iterator[ast.AST]:
+    """All parts of a file except what stands in functions and classes."""
+    for node in ast.iter_child_nodes(tree):
+        if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            yield node
+            yield from _module_statements(node)
+
+
 def parsed_file(path: Path) -> ast.Module:
-    """The syntax tree of a file of the user. Raises UsageError."""
+    """The syntax tree of a file. Raises UsageError if it cannot be read, or is no Python."""
     try:
         return ast.parse(_content(path), str(path))
     except (SyntaxError, ValueError) as error:
         line = getattr(error, "lineno", None)
-        place = f" line {line}:" if line else ""
+        place = f"line {line}: " if line else ""
         reason = getattr(error, "msg", str(error))
         raise UsageError(
-            f"{shown(path, 200)} is no Python that can be read:{place} {reason}: mend the file, or "
-            "move it out of its folder"
+            f"{shown(path, 200)} cannot be imported: {place}{type(error).__name__}: {reason}: mend "
+            "the file, or move it out of its folder"
         ) from None
 
 
@@ -140,8 +179,8 @@ def execute_file(path: Path) -> ModuleType:
         exec(compile(content, str(path), "exec", dont_inherit=True), vars(module))
     except (Exception, SystemExit) as error:
         raise UsageError(
-            f"{shown(path, 200)} cannot be imported: {_describe(error)}: `fromnoise check` shows "
-            "more; mend the file, or move it out of its folder"
+            f"{shown(path, 200)} cannot be imported: {_describe(error)}: mend the file, or move "
+            "it out of its folder"
         ) from error
     _executed[key] = module
     return module

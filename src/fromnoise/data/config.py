@@ -1,42 +1,75 @@
-"""The options that turn a data source into a data set."""
+"""The options that several data sources share, in the order of the help text.
+
+A source declares its ``Options`` by inheriting the small classes here, and by fields of its own. The
+options of all sources together are those of the command line and of ``DataConfig`` (``registry``).
+"""
 
 from typing import Literal
 
 from pydantic import Field
 
 from ..core.config import BaseConfig
-from ..core.errors import UsageError
 
 _NUMBER = r"-?\d+(\.\d+)?(e[-+]?\d+)?"
 
 
-class DataConfig(BaseConfig):
-    """How a source becomes a data set. A source refuses the options that it does not use."""
+class Resolution(BaseConfig):
+    """The side of images."""
 
     resolution: int | None = Field(
         None, ge=4, le=1024, description="images: side in pixels after resizing"
     )
+
+
+class Crop(BaseConfig):
+    """How images become square."""
+
     crop: Literal["centre", "stretch", "pad"] = Field(
         "centre",
         description="images that are not square: crop the centre, stretch, or pad with the mean "
         "colour of the border",
     )
+
+
+class Grey(BaseConfig):
+    """Images in colour, or grey."""
+
     grey: bool = Field(False, description="images: convert colour to grey")
+
+
+class Binarise(BaseConfig):
+    """Whether pixels become black or white."""
+
     binarise: Literal["none", "dynamic", "static"] = Field(
         "none",
         description="images: draw each pixel black or white with its value as the probability, "
         "again at each step (dynamic) or once (static)",
     )
+
+
+class LabelColumn(BaseConfig):
+    """The column of a table that holds the class."""
+
     label: str | None = Field(
         None,
         description="tables: the column that holds the class; NA in it is a class, only empty "
         "cells are missing",
     )
+
+
+class LearnLabel(BaseConfig):
+    """Whether the class is a column that is learned, too."""
+
     learn_label: bool | None = Field(
         None,
         description="tables: learn the label as one more column [yes, unless the model is "
         "conditional on it]",
     )
+
+
+class TableColumns(BaseConfig):
+    """Which columns of a table are used, and how their cells are read."""
+
     drop: tuple[str, ...] = Field((), description="tables: columns to leave out")
     categorical: tuple[str, ...] = Field(
         (),
@@ -48,6 +81,11 @@ class DataConfig(BaseConfig):
         description="tables: what to do with rows that have missing cells: empty ones, or NA, NaN "
         "or null in columns not named by --label and --categorical",
     )
+
+
+class FolderFiles(BaseConfig):
+    """How the image files of a folder are decoded."""
+
     background: str = Field(
         "white",
         pattern=r"^(white|black|#[0-9a-fA-F]{6})$",
@@ -65,15 +103,35 @@ class DataConfig(BaseConfig):
     max_pixels: int = Field(
         64_000_000, ge=1, description="folders: refuse images with more pixels than this"
     )
+
+
+class SplitSeed(BaseConfig):
+    """The seed of what is drawn when data are loaded."""
+
     split_seed: int = Field(
         0, ge=0, lt=2**63, description="seed of the splits and of fixed binarisation"
     )
+
+
+class ValidationShare(SplitSeed):
+    """Splits of which the test part is given."""
+
     validation: float | None = Field(
         None, gt=0, lt=0.5, description="share of examples for validation [0.1; text 0.05]"
     )
+
+
+class SplitShares(ValidationShare):
+    """Splits that are drawn from all examples: what ``splits.split_rows`` takes."""
+
     test: float | None = Field(
         None, gt=0, lt=0.5, description="share of examples for the test [0.1; text 0.05]"
     )
+
+
+class TextTokens(BaseConfig):
+    """How text becomes tokens, and tokens examples."""
+
     tokens: Literal["auto", "char", "byte", "bpe"] = Field(
         "auto",
         description="text: characters, bytes, or byte pairs (bpe); auto: characters if there are "
@@ -84,14 +142,18 @@ class DataConfig(BaseConfig):
     )
     context: int = Field(128, ge=2, le=1_048_576, description="text: tokens of one example")
 
-    def given_options(self) -> dict:
-        """The options that differ from their defaults, as runs record them."""
-        return self.model_dump(exclude_defaults=True)
+
+class ImageOptions(SplitSeed, Binarise):
+    """What ``image_dataset`` takes."""
 
 
-def refuse_options(config: DataConfig, source: str, *allowed: str) -> None:
-    """Raises UsageError if an option is set that this source does not use."""
-    for name in sorted(config.model_fields_set - {"split_seed"} - set(allowed)):
-        if getattr(config, name) != DataConfig.model_fields[name].default:
-            option = name.replace("_", "-")
-            raise UsageError(f"--{option} has no meaning for {source}: leave it out")
+class FolderOptions(SplitShares, FolderFiles, ImageOptions, Grey, Crop, Resolution):
+    """Of a folder of images."""
+
+
+class TableOptions(SplitShares, TableColumns, LearnLabel, LabelColumn):
+    """Of a table of named columns: what ``table_dataset`` takes."""
+
+
+class TextOptions(SplitShares, TextTokens):
+    """Of text."""

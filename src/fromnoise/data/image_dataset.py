@@ -1,4 +1,4 @@
-"""The last steps of every image source: binarisation, digest, settings."""
+"""The last steps of every image source: binarisation and digest."""
 
 from collections.abc import Sequence
 
@@ -6,14 +6,14 @@ import numpy as np
 
 from ..core.rng import Rng
 from ..core.spec import DataSpec
-from .config import DataConfig
+from .config import ImageOptions
 from .dataset import Dataset, Split, compute_digest
 
 CHUNK = 1024  # images that are binarised at once
 
 
 def image_dataset(
-    name: str, images: dict[str, Split], class_names: Sequence[str], config: DataConfig, **fields
+    name: str, images: dict[str, Split], class_names: Sequence[str], config: ImageOptions, **fields
 ) -> Dataset:
     """Data set of images stored as levels (N, C, H, W). fields: further ones of ``Dataset``."""
     first = next(iter(images.values()))
@@ -27,13 +27,12 @@ def image_dataset(
         digest or compute_digest(spec, splits),
         class_names=tuple(class_names),
         binarise=config.binarise,
-        settings=config.given_options(),
         **fields,
     )
 
 
 def binarise_images(
-    spec: DataSpec, splits: dict[str, Split], config: DataConfig
+    spec: DataSpec, splits: dict[str, Split], config: ImageOptions
 ) -> tuple[DataSpec, dict[str, Split]]:
     """Applies ``config.binarise``: pixel value v of L levels is white with probability v / (L - 1).
 

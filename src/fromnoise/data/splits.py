@@ -6,7 +6,7 @@ import numpy as np
 
 from ..core.errors import DataError, UsageError
 from ..core.rng import Rng
-from .config import DataConfig
+from .config import SplitShares
 
 SPLITS = ("train", "validation", "test")
 SHARE = 0.1  # of the examples for validation, and again for the test
@@ -16,7 +16,7 @@ MAX_LISTED_CLASSES = 5
 
 def split_rows(
     n: int,
-    config: DataConfig,
+    config: SplitShares,
     y: np.ndarray | None = None,
     notes: list[str] | None = None,
     class_names: Sequence[str] = (),

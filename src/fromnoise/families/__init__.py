@@ -15,14 +15,15 @@ import sys
 import types
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
 from ..core.config import BaseConfig
 from ..core.errors import UsageError, did_you_mean
+from ..core.extensions import defined_kinds
 from ..core.words import shown
 
 HERE = Path(__file__).parent
-NO_FAMILIES = ("two_stage", "hierarchical_vae")  # modules here that are no family of their own
 
 
 @dataclass(frozen=True)
@@ -58,13 +59,11 @@ class FamilyFile:
         return self.Options(**self.watching)
 
 
-def names() -> list[str]:
-    """The families that come with the package."""
-    return sorted(
-        path.stem
-        for path in HERE.glob("*.py")
-        if not path.stem.startswith("_") and path.stem not in NO_FAMILIES
-    )
+@cache
+def names() -> tuple[str, ...]:
+    """The families that come with the package: the files here that define ``FAMILY``."""
+    files = sorted(HERE.glob("*.py"))
+    return tuple(path.stem for path in files if defined_kinds(path, ("FAMILY",)))
 
 
 def summary(name: str) -> str:

@@ -7,9 +7,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from ..core.config import build
 from ..core.errors import DataError, UsageError
 from ..core.spec import DataSpec
-from ..data.config import DataConfig
+from ..data.config import FolderFiles
 from ..data.formats.images import FORMATS, image_size, read_or_reason
 
 WHITE = 128  # the lowest grey level that counts as white
@@ -72,7 +73,7 @@ def read_white_part(path: Path) -> np.ndarray:
 
 
 def _read_white_part(path: Path) -> np.ndarray:
-    image_size(path, DataConfig().max_pixels)
+    image_size(path, build(FolderFiles, {}).max_pixels)
     with Image.open(path, formats=FORMATS) as image:
         image = image.convert("RGBA")
         # transparent pixels are not white

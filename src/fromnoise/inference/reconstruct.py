@@ -14,7 +14,7 @@ from ..core.errors import UsageError
 from ..core.files import make_folder, write_atomic
 from ..core.images import image_grid, png_bytes, stack_rows
 from ..core.rng import Rng
-from ..data.config import DataConfig
+from ..data.config import FolderOptions
 from ..runs.load import LoadedRun
 from .invert import invert, why_not
 
@@ -74,6 +74,8 @@ def own_images(loaded: LoadedRun, folder: Path, n: int) -> torch.Tensor:
             "this run's images are not square, and pictures of a folder are brought to squares: "
             "leave --images out"
         )
-    config = build(DataConfig, loaded.run.record.data.settings)
-    x = torch.from_numpy(read_images(folder, n, height, channels, config)).float() / 127.5 - 1
+    settings = loaded.run.record.data.settings
+    known = {name: settings[name] for name in settings if name in FolderOptions.model_fields}
+    options = build(FolderOptions, known)
+    x = torch.from_numpy(read_images(folder, n, height, channels, options)).float() / 127.5 - 1
     return torch.where(x > 0, 1.0, -1.0) if loaded.dataset.spec.levels == 2 else x

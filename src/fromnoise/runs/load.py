@@ -16,7 +16,6 @@ from ..core.family import Family
 from ..core.limits import BoundedConstruction, check_example
 from ..core.rng import Rng
 from ..core.spec import DataSpec
-from ..data.config import DataConfig
 from ..data.dataset import Dataset
 from ..data.stream import in_order
 from . import checkpoint
@@ -201,7 +200,7 @@ def load_run_data(run: Run, name: str | None = None) -> Dataset:
     """
     record = run.record.data
     location = Path(record.name)
-    settings = build_recorded(DataConfig, record.settings, run)
+    settings = build_recorded(data.data_config(), record.settings, run)
     if name is None and location.is_absolute() and not location.exists():
         raise DataError(
             f"the data of {run.path} are not at {location} any more: restore them, or give their "

@@ -1,11 +1,10 @@
-"""All figures, discovered in the files of show/figures; draws those that a model can have."""
+"""All figures, discovered in show/figures and in the user's folders; draws those that a model can have."""
 
-import importlib
-import pkgutil
 from collections.abc import Callable
 from pathlib import Path
 
 from ..core.errors import DataError, UsageError, did_you_mean
+from ..core.extensions import discover_instances
 from ..runs.load import LoadedRun
 from . import figures
 from .context import FigureContext
@@ -15,20 +14,18 @@ from .style import drawing, save
 
 
 def discover_figures() -> list[Figure]:
-    """FIGURE or FIGURES of every file of show/figures, in the order of groups and names."""
-    figures_of_files: list[Figure] = []
-    for module_info in pkgutil.iter_modules(figures.__path__):
-        module = importlib.import_module(f"{figures.__name__}.{module_info.name}")
-        if hasattr(module, "FIGURE"):
-            figures_of_files.append(module.FIGURE)
-        figures_of_files += getattr(module, "FIGURES", ())
-    names = [figure.name for figure in figures_of_files]
-    if len(set(names)) < len(names):
-        raise ValueError(f"two figures of show/figures have the same name: {sorted(names)}")
+    """FIGURE or FIGURES of every file of show/figures and of the user, by group and name.
+
+    Raises UsageError: a file of the user is wrong.
+    """
+    discovered = [figure for _, figure in discover_instances(figures, "FIGURE", Figure)]
     return sorted(
-        figures_of_files,
-        key=lambda figure: ((*GROUPS, "").index(figure.group), figure.name),
+        discovered, key=lambda figure: (figure.draw is None, _group_place(figure), figure.name)
     )
+
+
+def _group_place(figure: Figure) -> int:
+    return GROUPS.index(figure.group) if figure.group in GROUPS else len(GROUPS)
 
 
 ALL_FIGURES = discover_figures()

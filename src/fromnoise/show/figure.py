@@ -56,11 +56,13 @@ class Figure:
     """One figure. Its file in show/figures holds it as FIGURE, or as one of FIGURES.
 
     name          as in `fromnoise show RUN NAME`; also the name of its files
-    about, group  one line of help, and its heading (one of names.GROUPS)
-    needs         conditions of the model and its data, each with its reason against
+    about, group  one line of help, and its heading (one of names.GROUPS, or a new one)
+    needs         conditions: functions of a FigureContext that return "" if the model can have the
+                  figure, else the reason in words; several are in show/conditions.py
     draw          draws it for one model; None if it only compares models
     section       of the comparison page; without one it stands under "More figures"
-    on_page       "" if the page shows the figure of a model that can have it; None: of no model
+    on_page       a further condition for the page; ``available``: each model that can have the
+                  figure; None: no model
     compare       draws one figure of several models for the page, or None
     choose_other  the model that the page draws beside a model (FigureContext.other), or None
     """

@@ -16,7 +16,6 @@ from ..core.family import Family
 from ..core.limits import BoundedConstruction
 from ..core.rng import Rng
 from ..core.spec import DataSpec
-from ..data.config import DataConfig
 from ..data.dataset import Dataset
 from ..families import two_stage
 from ..runs.load import LoadedRun, absolute_data_name
@@ -77,7 +76,7 @@ class Plan:
 
 def option_models(family: families.FamilyFile) -> tuple[type[BaseConfig], ...]:
     """The configurations whose fields are the options of a training; no name stands in two."""
-    return (family.trained.Config, TrainConfig, DataConfig)
+    return (family.trained.Config, TrainConfig, data.data_config())
 
 
 def make_plan(
@@ -154,7 +153,8 @@ def load_data(name: str | None, options: dict, first: LoadedRun | None) -> tuple
     name = name or default_name
     check_file_name(name, "--data")
     name = absolute_data_name(name)
-    dataset = data.load(name, build(DataConfig, settings | fields_of(DataConfig, options)))
+    model = data.data_config()
+    dataset = data.load(name, build(model, settings | fields_of(model, options)))
     if first:
         check_same_data(first.run, dataset)
     return name, dataset
@@ -214,5 +214,6 @@ def with_label_learned(dataset: Dataset, data_name: str, config: BaseConfig) -> 
             "--conditional tells the model the label instead"
         )
     if is_asked is None:
-        dataset = data.load(data_name, build(DataConfig, dataset.settings | {"learn_label": True}))
+        settings = dataset.settings | {"learn_label": True}
+        dataset = data.load(data_name, build(data.data_config(), settings))
     return replace(dataset, notes=(*dataset.notes, note))

@@ -6,8 +6,12 @@ marks of Unicode.
 
 import codecs
 from collections.abc import Iterable
+from pathlib import Path
 
 import numpy as np
+
+from ...core.errors import DataError
+from ...core.words import shown
 
 NAMES = {
     "cp1252": "Windows-1252 (cp1252)",
@@ -17,6 +21,7 @@ NAMES = {
     "utf-16-be": "UTF-16 (big-endian, without a byte order mark)",
     "utf-32": "UTF-32",
 }
+OFFICE_SUFFIXES = (".xlsx", ".xlsm", ".ods", ".docx", ".odt")
 HEAD = 2**16  # bytes that NULs are counted in
 UNDEFINED = (0x81, 0x8D, 0x8F, 0x90, 0x9D)  # bytes that cp1252 has no character for
 MAX_FOREIGN = 0.3  # share of characters beyond ASCII in text of a Western encoding
@@ -93,6 +98,24 @@ def archive_kind(head: bytes) -> str:
     if head[257:262] == b"ustar":
         return "a tar archive"
     return next((kind for mark, kind in kinds.items() if head.startswith(mark)), "")
+
+
+def refuse_archive(name: str, path: Path) -> None:
+    """Raises DataError on an archive: its parts can be read once it is unpacked."""
+    try:
+        with open(path, "rb") as file:
+            kind = archive_kind(file.read(512))
+    except OSError:
+        return  # the source says why it cannot be read
+    if path.suffix.lower() in OFFICE_SUFFIXES:
+        raise DataError(
+            f"data {shown(name)} is a document of an office program: save it as CSV or as plain text"
+        )
+    if kind:
+        raise DataError(
+            f"data {shown(name)} is {kind}: unpack it first (unzip, tar xf), and name the folder or "
+            "file that comes out"
+        )
 
 
 def decoded_text(raw: bytes) -> tuple[str, str]:

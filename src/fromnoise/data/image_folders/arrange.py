@@ -9,7 +9,7 @@ import numpy as np
 from ...core.errors import DataError, UsageError
 from ...core.rng import Rng
 from ...core.words import shown
-from ..config import DataConfig
+from ..config import SplitShares
 from ..splits import SPLITS, split_rows
 from .listing import ImageFile, sorted_by_name
 
@@ -28,7 +28,7 @@ SPLIT_FOLDERS = {
 
 
 def assign_splits_and_classes(
-    name: str, files: list[ImageFile], config: DataConfig, notes: list[str]
+    name: str, files: list[ImageFile], config: SplitShares, notes: list[str]
 ) -> list[ImageFile]:
     """The files with the splits and classes that their folders name.
 
@@ -68,7 +68,7 @@ def _splits_at(folders: Sequence[Sequence[str]], depth: int) -> list[str]:
 
 
 def _check_splits(
-    name: str, files: list[ImageFile], config: DataConfig, notes: list[str]
+    name: str, files: list[ImageFile], config: SplitShares, notes: list[str]
 ) -> list[ImageFile]:
     """The files of folders that are splits, with notes on them. Raises DataError, UsageError."""
     splits = {part: [file for file in files if file.part == part] for part in SPLITS}
@@ -137,7 +137,7 @@ def decode_name(name: str) -> str:
 
 
 def rows_of_splits(
-    files: list[ImageFile], y: np.ndarray | None, config: DataConfig
+    files: list[ImageFile], y: np.ndarray | None, config: SplitShares
 ) -> dict[str, np.ndarray]:
     """Row numbers of the splits that folders name; the others are drawn from the training rows."""
     if not files[0].part:

@@ -15,7 +15,7 @@ import numpy as np
 
 from ...core.errors import DataError, UsageError
 from ...core.words import shown
-from ..config import DataConfig
+from ..config import FolderOptions
 from ..formats.images import (
     Conversion,
     decode_image,
@@ -35,7 +35,7 @@ CHUNK = 64  # images that are decoded before they are written: 200 MB at the lar
 Size = tuple[int, int]  # width, height
 
 
-def build_store(at: Path, name: str, files: list[ImageFile], config: DataConfig) -> dict:
+def build_store(at: Path, name: str, files: list[ImageFile], config: FolderOptions) -> dict:
     """Writes x.npy and y.npy into the folder ``at``; returns what the store records about them.
 
     Raises DataError if a file cannot be read and may not be left out.
@@ -115,7 +115,7 @@ def _map_good_files(
 
 
 def _read_sizes(
-    pool: ThreadPoolExecutor, files: list[ImageFile], config: DataConfig, bad: dict[str, str]
+    pool: ThreadPoolExecutor, files: list[ImageFile], config: FolderOptions, bad: dict[str, str]
 ) -> dict[ImageFile, Size]:
     def read(path: Path) -> Size:
         return image_size(path, config.max_pixels)
@@ -124,7 +124,7 @@ def _read_sizes(
 
 
 def _measure_span(
-    pool: ThreadPoolExecutor, files: list[ImageFile], config: DataConfig, bad: dict[str, str]
+    pool: ThreadPoolExecutor, files: list[ImageFile], config: FolderOptions, bad: dict[str, str]
 ) -> tuple[float, float]:
     """Smallest and largest value in all files. Raises DataError if they are equal."""
 
@@ -144,7 +144,7 @@ def _measure_span(
 def _choose_conversion(
     pool: ThreadPoolExecutor,
     sizes: dict[ImageFile, Size],
-    config: DataConfig,
+    config: FolderOptions,
     bad: dict[str, str],
 ) -> Conversion:
     if config.range == "data":
@@ -155,7 +155,7 @@ def _choose_conversion(
     return Conversion(side, config.crop, config.grey, config.background, span)
 
 
-def _usual_side(sizes: list[Size], config: DataConfig) -> int:
+def _usual_side(sizes: list[Size], config: FolderOptions) -> int:
     """The most common side of the square images, the larger one on a tie; 4 to 64."""
     counts = Counter(map(max if config.crop == "pad" else min, sizes))
     side = max(counts, key=lambda side: (counts[side], side))
@@ -206,7 +206,7 @@ def _write_images(at: Path, conversion: Conversion, is_all_grey: bool, order: np
 
 
 def _notes_on_sizes(
-    sizes: dict[ImageFile, Size], conversion: Conversion, config: DataConfig
+    sizes: dict[ImageFile, Size], conversion: Conversion, config: FolderOptions
 ) -> list[str]:
     side = conversion.side
     if config.resolution is not None or set(sizes.values()) == {(side, side)}:
@@ -221,7 +221,7 @@ def _list_bad_files(bad: list[tuple[str, str]], separator: str) -> str:
 
 
 def _refuse_bad_files(
-    bad: dict[str, str], name: str, files: list[ImageFile], config: DataConfig
+    bad: dict[str, str], name: str, files: list[ImageFile], config: FolderOptions
 ) -> None:
     """Raises DataError if files are bad that may not be left out, or if none is good."""
     if len(bad) < len(files) and (config.skip_bad or not bad):

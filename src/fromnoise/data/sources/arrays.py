@@ -15,9 +15,11 @@ import numpy as np
 from ...core.errors import DataError
 from ...core.limits import check_unpacked
 from ...core.words import shown
-from ..config import DataConfig, refuse_options
+from ..config import ImageOptions, LearnLabel, SplitShares, TableOptions
 from ..dataset import Dataset, Split
 from ..image_dataset import image_dataset
+from ..registry import refuse_options
+from ..source import Source
 from ..splits import split_rows
 from ..tables.table import Table, list_shown
 from .table import table_dataset
@@ -46,27 +48,39 @@ MIN_SIDE = 4
 LARGEST_EXACT = 2**53  # whole numbers from here on are rounded by float64
 
 
-def load(name: str, config: DataConfig) -> Dataset:
+class NumbersOptions(SplitShares, LearnLabel):
+    """Of an array that is a table."""
+
+
+class PixelsOptions(SplitShares, ImageOptions):
+    """Of an array of images."""
+
+
+class Options(NumbersOptions, PixelsOptions):
+    """Of an array, before its shape is known."""
+
+
+def load(name: str, options: Options) -> Dataset:
     """Images (N, H, W), (N, H, W, C) or (N, C, H, W), uint8 or floats; or a table (N, D).
 
     Labels come from .npz files. Raises DataError with the file and how to mend it.
     """
+    given = options.model_dump(exclude_defaults=True)
     x, y = _read_file(name)
     if len(x.shape) == 2:
-        source = "a table of numbers without names"
-        refuse_options(config, source, "learn_label", "validation", "test")
+        refuse_options(given, NumbersOptions, "a table of numbers without names")
         columns = {f"c{i}": _to_column(x[:, i]) for i in range(x.shape[1])}
-        return table_dataset(Table(name, columns, range(len(x))), config, y)
-    refuse_options(config, "an array of images", "binarise", "validation", "test")
+        return table_dataset(Table(name, columns, range(len(x))), TableOptions(**given), y)
+    refuse_options(given, PixelsOptions, "an array of images")
     notes: list[str] = []
     x = _to_levels(name, _channels_first(name, x), notes)
     classes = 0 if y is None else int(y.max()) + 1
     class_names = tuple(map(str, range(classes)))
-    rows = split_rows(len(x), config, y, notes, class_names)
+    rows = split_rows(len(x), options, y, notes, class_names)
     splits = {}
     for part, part_rows in rows.items():
         splits[part] = Split(x[part_rows], None if y is None else y[part_rows], 256)
-    return image_dataset(name, splits, class_names, config, notes=tuple(notes))
+    return image_dataset(name, splits, class_names, options, notes=tuple(notes))
 
 
 # -- reading -----------------------------------------------------------------------------------
@@ -234,3 +248,6 @@ def _to_column(cells: np.ndarray) -> np.ndarray:
     if is_whole and max(int(cells.max()), -int(cells.min())) >= LARGEST_EXACT:
         return np.array([str(cell) for cell in cells.tolist()], object)
     return cells.astype(np.float64)
+
+
+SOURCE = Source(load, Options, suffixes=(".npy", ".npz"), title="an array", place=70)

@@ -10,9 +10,10 @@ import numpy as np
 
 from ...core.limits import check_memory
 from ...core.rng import Rng
-from ..config import DataConfig, refuse_options
+from ..config import Grey, ImageOptions, Resolution, SplitShares
 from ..dataset import Dataset, Split
 from ..image_dataset import image_dataset
+from ..source import Source
 from ..splits import SHARE
 
 NAMES = {
@@ -32,29 +33,32 @@ LUMINANCE = (0.299, 0.587, 0.114)  # of red, green and blue
 BACK_RAMP = ((0, 1), ((58, 104, 140), (222, 242, 250)))
 
 
-def load(name: str, config: DataConfig) -> Dataset:
+class Options(SplitShares, ImageOptions, Grey, Resolution):
+    """Of the faces."""
+
+
+def load(name: str, options: Options) -> Dataset:
     """8,000 / 1,000 / 1,000 faces, or other shares of the 10,000."""
-    refuse_options(config, "faces", "resolution", "grey", "binarise", "validation", "test")
     check_memory(
-        COUNT * 3 * (config.resolution or 32) ** 2,
-        f"{COUNT:,} faces at --resolution {config.resolution}",
+        COUNT * 3 * (options.resolution or 32) ** 2,
+        f"{COUNT:,} faces at --resolution {options.resolution}",
         "choose a smaller one",
     )
-    factors = draw_factors(range(COUNT), config.split_seed)
-    x = draw(factors, config.resolution or 32)
-    if config.grey:
+    factors = draw_factors(range(COUNT), options.split_seed)
+    x = draw(factors, options.resolution or 32)
+    if options.grey:
         grey = np.tensordot(x, np.float32(LUMINANCE), (1, 0))
         x = np.rint(grey).astype(np.uint8)[:, None]
     y = np.minimum(factors[:, 1] * len(HAIR), len(HAIR) - 1).astype(np.int64)
-    n_test = max(1, round(COUNT * (config.test or SHARE)))
-    n_validation = max(1, round(COUNT * (config.validation or SHARE)))
+    n_test = max(1, round(COUNT * (options.test or SHARE)))
+    n_validation = max(1, round(COUNT * (options.validation or SHARE)))
     ends = {"train": COUNT - n_validation - n_test, "validation": COUNT - n_test, "test": COUNT}
     splits = {}
     start = 0
     for part, end in ends.items():
         splits[part] = Split(x[start:end], y[start:end], 256, factors[start:end])
         start = end
-    return image_dataset(name, splits, HAIR, config, factor_names=FACTORS)
+    return image_dataset(name, splits, HAIR, options, factor_names=FACTORS)
 
 
 def draw_factors(rows, seed: int = 0) -> np.ndarray:
@@ -172,3 +176,6 @@ def _ramp(ramp, t: np.ndarray) -> np.ndarray:
     return np.stack([np.interp(t, knots, channel) for channel in zip(*colours)], 1).astype(
         np.float32
     )
+
+
+SOURCE = Source(load, Options, NAMES, place=20)

@@ -13,7 +13,7 @@ import numpy as np
 from ...core.errors import DataError
 from ...core.json_files import canonical_json
 from ...core.words import shown
-from ..config import DataConfig, refuse_options
+from ..config import FolderOptions
 from ..dataset import Dataset
 from ..formats.images import (
     Conversion,
@@ -33,6 +33,7 @@ from ..image_folders.listing import (
     notes_on_listing,
     sorted_by_name,
 )
+from ..source import Source
 from ..store import cache_folder, open_or_build
 
 OPTIONS = (
@@ -50,13 +51,12 @@ OPTIONS = (
 VERSION = b"3"  # part of the key: stores of earlier versions are not used
 
 
-def load(name: str, config: DataConfig) -> Dataset:
+def load(name: str, options: FolderOptions) -> Dataset:
     """Images of one size, uint8 levels 0 .. 255; sub-folders are classes.
 
     Raises DataError (nothing there, unreadable files, images at several levels), UsageError, and
     StorageError if the cache cannot be written.
     """
-    refuse_options(config, "a folder of images", "binarise", *OPTIONS)
     folder = Path(name).expanduser()
     if not folder.is_dir():
         raise DataError(f"data {shown(name)}: no such folder; name a folder that holds images")
@@ -67,25 +67,28 @@ def load(name: str, config: DataConfig) -> Dataset:
             f"data {shown(name)}: neither images nor text in this folder; put files there, such as "
             f"{' '.join(SUFFIXES)}, or text in UTF-8" + "".join(f" ({note})" for note in notes)
         )
-    files = assign_splits_and_classes(name, listing.images, config, notes)
+    files = assign_splits_and_classes(name, listing.images, options, notes)
 
     def build(at: Path) -> dict:
-        return build_store(at, name, files, config)
+        return build_store(at, name, files, options)
 
-    store = open_or_build(cache_folder("folders", _store_key(folder, files, config)), build)
-    digest = {"digest": store.digest} if config.binarise == "none" else {}
-    config = config.model_copy(update={"range": store.source_record.get("range", config.range)})
+    store = open_or_build(cache_folder("folders", _store_key(folder, files, options)), build)
+    digest = {"digest": store.digest} if options.binarise == "none" else {}
+    value_range = store.source_record.get("range", options.range)
     return image_dataset(
         name,
         store.splits(),
         store.class_names,
-        config,
+        options,
         notes=(*notes, *store.notes),
+        settings={} if value_range == options.range else {"range": value_range},
         **digest,
     )
 
 
-def read_images(folder: Path, n: int, side: int, channels: int, config: DataConfig) -> np.ndarray:
+def read_images(
+    folder: Path, n: int, side: int, channels: int, options: FolderOptions
+) -> np.ndarray:
     """The first n images of a folder as uint8 (n, channels, side, side), converted as for training.
 
     Raises DataError, naming a file that cannot be read.
@@ -96,11 +99,11 @@ def read_images(folder: Path, n: int, side: int, channels: int, config: DataConf
     if not files:
         raise DataError(f"{shown(folder)}: no images in this folder")
     conversion = Conversion(
-        side, config.crop, channels == 1, config.background, parse_span(config.range)
+        side, options.crop, channels == 1, options.background, parse_span(options.range)
     )
 
     def read(path: Path) -> np.ndarray:
-        image_size(path, config.max_pixels)
+        image_size(path, options.max_pixels)
         return decode_image(path, conversion).pixels
 
     images = []
@@ -115,9 +118,9 @@ def read_images(folder: Path, n: int, side: int, channels: int, config: DataConf
     return np.stack(images)
 
 
-def _store_key(folder: Path, files: list[ImageFile], config: DataConfig) -> str:
+def _store_key(folder: Path, files: list[ImageFile], options: FolderOptions) -> str:
     digest = hashlib.sha256(os.fsencode(folder.resolve()) + VERSION)
-    digest.update(canonical_json(config.model_dump(include=set(OPTIONS))).encode())
+    digest.update(canonical_json(options.model_dump(include=set(OPTIONS))).encode())
     for file in files:
         try:
             status = file.path.stat()
@@ -126,3 +129,18 @@ def _store_key(folder: Path, files: list[ImageFile], config: DataConfig) -> str:
             stamp = ()
         digest.update(os.fsencode(file.name) + f"\0{stamp}\n".encode())
     return digest.hexdigest()[:32]
+
+
+def is_folder(path: Path) -> bool:
+    return path.is_dir()
+
+
+SOURCE = Source(
+    load,
+    FolderOptions,
+    reads_folder=is_folder,
+    folder_priority=0,
+    title="a folder of images",
+    about_paths="a folder of images (sub-folders are classes)",
+    place=45,
+)

@@ -16,11 +16,12 @@ from ...core.errors import DataError
 from ...core.files import write_atomic
 from ...core.rng import Rng
 from ...core.words import shown
-from ..config import DataConfig, refuse_options
+from ..config import ImageOptions, ValidationShare
 from ..dataset import Dataset, Split
 from ..download import FetchError, fetch
 from ..formats.idx_file import PARTS, file_name, find_file, parse_idx, read_bytes, unpack
 from ..image_dataset import image_dataset
+from ..source import Source
 from ..splits import MIN_EXAMPLES
 from ..store import cache_folder, cache_writes
 
@@ -33,7 +34,7 @@ VALIDATION_SHARE = 1 / 12  # of the training part
 
 
 @dataclass(frozen=True)
-class Source:
+class Original:
     """Where the four gzip files of a data set are, and how they are verified.
 
     mirrors  addresses, all https, of the folder that holds the files
@@ -51,8 +52,8 @@ SIZES = (16 + 60_000 * 784, 8 + 60_000, 16 + 10_000 * 784, 8 + 10_000)
 # Of mnist the SHA-256 of the unpacked files, computed from files with the published MD5. Of the
 # other two only the published MD5 is known: it protects against chance, not against a forger, so
 # that https and the sizes must do.
-SOURCES = {
-    "mnist": Source(
+ORIGINALS = {
+    "mnist": Original(
         (
             "https://ossci-datasets.s3.amazonaws.com/mnist/",
             "https://storage.googleapis.com/cvdf-datasets/mnist/",
@@ -66,7 +67,7 @@ SOURCES = {
         tuple("0123456789"),
         SIZES,
     ),
-    "fashion-mnist": Source(
+    "fashion-mnist": Original(
         ("https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/master/data/fashion/",),
         (
             "8d4fb7e6c68d591d4c3dfef9ec88bf0d",
@@ -88,7 +89,7 @@ SOURCES = {
         ),
         SIZES,
     ),
-    "kmnist": Source(
+    "kmnist": Original(
         ("https://codh.rois.ac.jp/kmnist/dataset/kmnist/",),
         (
             "bdb82020997e1d708af4cf47b453dcf7",
@@ -111,28 +112,31 @@ def is_idx_folder(path: Path) -> bool:
         return False
 
 
-def load(name: str, config: DataConfig) -> Dataset:
+class Options(ValidationShare, ImageOptions):
+    """Of IDX files."""
+
+
+def load(name: str, options: Options) -> Dataset:
     """A data set of the family by its name, or the folder of IDX files at that path.
 
     Images uint8 (N, 1, H, W), 256 levels. Raises DataError (damaged, or missing without a network),
     UsageError, and StorageError if a download cannot be kept.
     """
-    refuse_options(config, "IDX files, whose test part is given", "binarise", "validation")
-    source = SOURCES.get(name)
+    original = ORIGINALS.get(name)
     notes: list[str] = []
-    files = _provide_files(name, source, notes) if source else _files_in_folder(name)
+    files = _provide_files(name, original, notes) if original else _files_in_folder(name)
     arrays = {part: parse_idx(path, part) for part, path in files.items()}
     _check_images(name, files, arrays)
-    if source:
-        class_names = source.class_names
+    if original:
+        class_names = original.class_names
     else:
         class_names = tuple(map(str, range(int(arrays["train-labels"].max()) + 1)))
     _check_labels(files, arrays, len(class_names))
 
-    rng = Rng(config.split_seed).at("split")
+    rng = Rng(options.split_seed).at("split")
     n = len(arrays["train-images"])
     order = rng.numpy("order").permutation(n)
-    cut = max(1, round(n * (config.validation or VALIDATION_SHARE)))
+    cut = max(1, round(n * (options.validation or VALIDATION_SHARE)))
     # shuffled too: the first half of MNIST's test images is easier than the second
     test_order = rng.numpy("test").permutation(len(arrays["t10k-images"]))
     splits = {
@@ -140,7 +144,7 @@ def load(name: str, config: DataConfig) -> Dataset:
         "validation": _split(arrays, "train", order[:cut]),
         "test": _split(arrays, "t10k", test_order),
     }
-    return image_dataset(name, splits, class_names, config, notes=tuple(notes))
+    return image_dataset(name, splits, class_names, options, notes=tuple(notes))
 
 
 def _split(arrays: dict[str, np.ndarray], kind: str, rows: np.ndarray) -> Split:
@@ -199,7 +203,7 @@ def _files_in_folder(name: str) -> dict[str, Path]:
     return files
 
 
-def _provide_files(name: str, source: Source, notes: list[str]) -> dict[str, Path]:
+def _provide_files(name: str, original: Original, notes: list[str]) -> dict[str, Path]:
     """The four files of a data set with a name: yours, the cache's, or those of the mirrors.
 
     Your own files may differ from the official ones; then a note says so.
@@ -210,9 +214,9 @@ def _provide_files(name: str, source: Source, notes: list[str]) -> dict[str, Pat
     for part in PARTS:
         path = find_file(own, part) if own else None
         if path is None:
-            files[part] = _cached_file(name, source, part, own)
+            files[part] = _cached_file(name, original, part, own)
             continue
-        if not _is_official(read_bytes(path), path, part, source):
+        if not _is_official(read_bytes(path), path, part, original):
             notes.append(
                 f"{shown(path, 200)} could not be verified: its checksum is not that of the "
                 "official file"
@@ -221,19 +225,19 @@ def _provide_files(name: str, source: Source, notes: list[str]) -> dict[str, Pat
     return files
 
 
-def _cached_file(name: str, source: Source, part: str, own: Path | None) -> Path:
+def _cached_file(name: str, original: Original, part: str, own: Path | None) -> Path:
     """The file in the cache, downloaded if it is missing or damaged. Raises DataError."""
     cache = cache_folder(name)
     path = find_file(cache, part)
     try:
-        if path and _is_official(read_bytes(path), path, part, source):
+        if path and _is_official(read_bytes(path), path, part, original):
             return path
     except DataError:
         pass  # a damaged file in our own cache is downloaded again
     path = cache / f"{file_name(part)}.gz"
-    urls = [mirror.rstrip("/") + "/" + path.name for mirror in source.mirrors]
+    urls = [mirror.rstrip("/") + "/" + path.name for mirror in original.mirrors]
     try:
-        raw = fetch(urls, lambda raw: _is_official(raw, path, part, source))
+        raw = fetch(urls, lambda raw: _is_official(raw, path, part, original))
     except FetchError as error:
         names = ", ".join(f"{file_name(part)}.gz" for part in PARTS)
         more = "" if own else f", or into {name}/ in a folder that FROMNOISE_DATA names"
@@ -247,12 +251,24 @@ def _cached_file(name: str, source: Source, part: str, own: Path | None) -> Path
     return path
 
 
-def _is_official(raw: bytes, path: Path, part: str, source: Source) -> bool:
+def _is_official(raw: bytes, path: Path, part: str, original: Original) -> bool:
     """Whether size and digest are official, packed or unpacked. Raises DataError if damaged."""
     content = unpack(raw, path, part)
     place = PARTS.index(part)
-    if source.sizes and len(content) != source.sizes[place]:
+    if original.sizes and len(content) != original.sizes[place]:
         return False
-    digest = source.digests[place]
+    digest = original.digests[place]
     kind = hashlib.sha256 if len(digest) == 64 else hashlib.md5
     return digest in (kind(raw).hexdigest(), kind(content).hexdigest())
+
+
+SOURCE = Source(
+    load,
+    Options,
+    NAMES,
+    reads_folder=is_idx_folder,
+    folder_priority=20,
+    title="IDX files, whose test part is given",
+    about_paths="a folder of IDX files",
+    place=50,
+)

@@ -16,11 +16,12 @@ from ...core.errors import UsageError
 from ...core.rng import Rng
 from ...core.spec import DataSpec
 from ..codecs.captions import Captions
-from ..config import DataConfig, refuse_options
+from ..config import Resolution, SplitSeed
 from ..dataset import Dataset, Split
 from ..shapes.captions import LONGEST, WORDS
 from ..shapes.drawing import SIDE, DrawnImages
 from ..shapes.scenes import draw_scenes
+from ..source import Source
 
 NAMES = {
     "shapes": "48,000 images of one or two coloured shapes with captions, 32x32 colour, unseen "
@@ -32,20 +33,22 @@ EXAMPLES = 64  # of the first test captions: samples without a prompt use these 
 HASHED_IMAGES = 64  # of each split; the other images follow from the numbers
 
 
-def load(name: str, config: DataConfig) -> Dataset:
+class Options(SplitSeed, Resolution):
+    """Of the shapes."""
+
+
+def load(name: str, options: Options) -> Dataset:
     """40,000 / 2,000 / 4,000 images of seen combinations and 2,000 of unseen ones.
 
     The splits are drawn separately. Raises UsageError.
     """
-    source = f"{name}, which is drawn in colour and in splits of its own"
-    refuse_options(config, source, "resolution")
-    side = config.resolution or SIDE
+    side = options.resolution or SIDE
     if side < MIN_SIDE:
         raise UsageError(
             f"--resolution takes {MIN_SIDE} or more for {name}: below, a small circle and a small "
             "square look the same"
         )
-    rng = Rng(config.split_seed).at("shapes")
+    rng = Rng(options.split_seed).at("shapes")
     digest = hashlib.sha256(b"shapes")
     splits = {}
     for part, count in COUNTS.items():
@@ -64,5 +67,13 @@ def load(name: str, config: DataConfig) -> Dataset:
         splits,
         digest.hexdigest(),
         caption_codec=codec,
-        settings=config.given_options(),
     )
+
+
+SOURCE = Source(
+    load,
+    Options,
+    NAMES,
+    title="{name}, which is drawn in colour and in splits of its own",
+    place=30,
+)

@@ -8,10 +8,12 @@ split draws from its own part of MNIST, so that no held-out image holds a traini
 
 import numpy as np
 
+from ...core.config import build
 from ...core.rng import Rng
-from ..config import DataConfig, refuse_options
+from ..config import ImageOptions, SplitSeed
 from ..dataset import Dataset, Split
 from ..image_dataset import image_dataset
+from ..source import Source
 from . import idx
 
 NAMES = {
@@ -47,14 +49,14 @@ class Stack:
         return np.asarray(self[:], dtype)
 
 
-def load(name: str, config: DataConfig) -> Dataset:
+def load(name: str, options: SplitSeed) -> Dataset:
     """Classes 100 a + 10 b + c of the digits a, b, c in red, green and blue.
 
     Raises as MNIST itself does, and UsageError.
     """
-    refuse_options(config, f"{name}, which is made of MNIST as it is")
-    mnist = idx.load("mnist", DataConfig(split_seed=config.split_seed))
-    rng = Rng(config.split_seed)
+    seed = {"split_seed": options.split_seed}
+    mnist = idx.load("mnist", build(idx.Options, seed))
+    rng = Rng(options.split_seed)
     splits = {}
     for part, count in COUNTS.items():
         digits = mnist.split(part)
@@ -62,4 +64,10 @@ def load(name: str, config: DataConfig) -> Dataset:
         y = digits.y[rows] @ np.array([100, 10, 1])
         splits[part] = Split(Stack(digits.x[:, 0], rows), y, 256)
     class_names = tuple(f"{i:03}" for i in range(1000))
-    return image_dataset(name, splits, class_names, config, channels_of="mnist", notes=mnist.notes)
+    settings = build(ImageOptions, seed)
+    return image_dataset(
+        name, splits, class_names, settings, channels_of="mnist", notes=mnist.notes
+    )
+
+
+SOURCE = Source(load, SplitSeed, NAMES, title="{name}, which is made of MNIST as it is", place=60)

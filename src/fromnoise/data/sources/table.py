@@ -14,8 +14,10 @@ from ...core.spec import DataSpec
 from ...core.words import shown
 from ..codecs.column import sorted_values
 from ..codecs.columns import Columns
-from ..config import DataConfig, refuse_options
+from ..config import TableOptions
 from ..dataset import Dataset, Split, compute_digest
+from ..formats.encoding import refuse_archive
+from ..source import Source
 from ..splits import split_rows
 from ..tables.column_types import type_column
 from ..tables.delimited import read_delimited
@@ -23,17 +25,19 @@ from ..tables.missing import note_lost_values, remove_missing_rows
 from ..tables.parquet import read_parquet
 from ..tables.table import Table, is_text, list_shown, to_text
 
-OPTIONS = ("label", "learn_label", "drop", "categorical", "missing", "validation", "test")
 MAX_CLASSES = 10_000
 MAX_LISTED_COLUMNS = 20
 
 
-def load(name: str, config: DataConfig) -> Dataset:
+def load(name: str, options: TableOptions) -> Dataset:
     """Raises DataError (the content of the file) and UsageError (an option)."""
-    refuse_options(config, "a table", *OPTIONS)
     path = Path(name).expanduser()
     notes: list[str] = []
-    read = read_parquet if path.suffix.lower() == ".parquet" else read_delimited
+    if path.suffix.lower() == ".parquet":
+        read = read_parquet
+    else:
+        refuse_archive(name, path)
+        read = read_delimited
     try:
         columns, lines = read(path, notes)
     except OSError as error:
@@ -41,25 +45,25 @@ def load(name: str, config: DataConfig) -> Dataset:
             f"{shown(name)} cannot be read ({error.strerror or error}): mend the path or its "
             "permissions"
         ) from error
-    return table_dataset(Table(name, columns, lines, notes), config)
+    return table_dataset(Table(name, columns, lines, notes), options)
 
 
-def table_dataset(table: Table, config: DataConfig, y: np.ndarray | None = None) -> Dataset:
+def table_dataset(table: Table, options: TableOptions, y: np.ndarray | None = None) -> Dataset:
     """The data set of a table.
 
     y: labels 0 .. K-1 (N,) that are not in the table; they become its column y.
     With ``learn_label`` the label is not only the class but also a column to learn.
     """
-    _check_column_names(table, config)
-    label_name = config.label or ""
+    _check_column_names(table, options)
+    label_name = options.label or ""
     if y is not None:
         label_name = _unused_name("y", table.columns)
         labels = np.array([str(label) for label in y.tolist()], object)
         table = table.with_columns(table.columns | {label_name: labels})
-    kept = {name: cells for name, cells in table.columns.items() if name not in config.drop}
-    table, dropped = remove_missing_rows(table.with_columns(kept), config)
+    kept = {name: cells for name, cells in table.columns.items() if name not in options.drop}
+    table, dropped = remove_missing_rows(table.with_columns(kept), options)
     label_place = list(table.columns).index(label_name) if label_name else 0
-    columns = _learned_columns(table, label_name, dropped, config)
+    columns = _learned_columns(table, label_name, dropped, options)
     class_names: tuple[str, ...] = ()
     labels = None
     if label_name:
@@ -71,9 +75,9 @@ def table_dataset(table: Table, config: DataConfig, y: np.ndarray | None = None)
             class_names = tuple(map(str, range(int(y.max()) + 1)))
         number_of = {value: i for i, value in enumerate(class_names)}
         labels = np.array([number_of[cell] for cell in label], np.int64)
-        if config.learn_label:
+        if options.learn_label:
             columns = _insert_column(columns, label_place, label_name, label)
-    return _encode(table, columns, labels, class_names, label_name, label_place, config)
+    return _encode(table, columns, labels, class_names, label_name, label_place, options)
 
 
 def _encode(
@@ -83,9 +87,9 @@ def _encode(
     class_names: tuple[str, ...],
     label_name: str,
     label_place: int,
-    config: DataConfig,
+    options: TableOptions,
 ) -> Dataset:
-    rows = split_rows(len(table), config, y, table.notes, class_names)
+    rows = split_rows(len(table), options, y, table.notes, class_names)
     codec = Columns.fit(columns, rows["train"], label_name, label_place)
     x = codec.encode(columns)
     splits = {
@@ -100,16 +104,15 @@ def _encode(
         compute_digest(spec, splits),
         class_names=class_names,
         columns=codec,
-        settings=config.given_options(),
         notes=tuple(table.notes),
     )
 
 
-def _check_column_names(table: Table, config: DataConfig) -> None:
+def _check_column_names(table: Table, options: TableOptions) -> None:
     """Raises UsageError if an option names a column that does not exist."""
-    label = () if config.label is None else (config.label,)
-    options = {"label": label, "drop": config.drop, "categorical": config.categorical}
-    for option, names in options.items():
+    label = () if options.label is None else (options.label,)
+    named = {"label": label, "drop": options.drop, "categorical": options.categorical}
+    for option, names in named.items():
         for name in names:
             if name not in table.columns:
                 known = list_shown(list(table.columns)[:MAX_LISTED_COLUMNS])
@@ -117,8 +120,8 @@ def _check_column_names(table: Table, config: DataConfig) -> None:
                     f"--{option}: there is no column {shown(name)}."
                     f"{did_you_mean(name, table.columns)} Columns: {known}"
                 )
-    if config.label is not None and config.label in config.drop:
-        raise UsageError(f"--label and --drop both name {shown(config.label)}: leave one out")
+    if options.label is not None and options.label in options.drop:
+        raise UsageError(f"--label and --drop both name {shown(options.label)}: leave one out")
 
 
 def _unused_name(name: str, columns: Mapping[str, np.ndarray]) -> str:
@@ -128,13 +131,13 @@ def _unused_name(name: str, columns: Mapping[str, np.ndarray]) -> str:
 
 
 def _learned_columns(
-    table: Table, label_name: str, dropped: Mapping[str, np.ndarray], config: DataConfig
+    table: Table, label_name: str, dropped: Mapping[str, np.ndarray], options: TableOptions
 ) -> dict[str, np.ndarray]:
     """The typed columns besides the label. Raises UsageError if there are none."""
     names = [name for name in table.columns if name != label_name]
     if not names:
-        raise UsageError(f"{shown(table.name)}: {_explain_no_columns(label_name, config)}")
-    columns = {name: type_column(table, name, config) for name in names}
+        raise UsageError(f"{shown(table.name)}: {_explain_no_columns(label_name, options)}")
+    columns = {name: type_column(table, name, options) for name in names}
     for name, cells in columns.items():
         if is_text(cells):
             kind = ("category", "categories")
@@ -144,11 +147,11 @@ def _learned_columns(
     return columns
 
 
-def _explain_no_columns(label: str, config: DataConfig) -> str:
+def _explain_no_columns(label: str, options: TableOptions) -> str:
     """Why a table has no column to learn from, and what mends it."""
-    if config.drop:
+    if options.drop:
         return "no column is left to learn from: drop fewer"
-    if config.label is not None:
+    if options.label is not None:
         return (
             f"the label {shown(label)} is the only column: leave --label out to learn it, or add "
             "columns to the file"
@@ -173,3 +176,8 @@ def _insert_column(
     pairs = list(columns.items())
     pairs.insert(place, (name, cells))
     return dict(pairs)
+
+
+SOURCE = Source(
+    load, TableOptions, suffixes=(".csv", ".tsv", ".parquet"), title="a table", place=80
+)

@@ -18,10 +18,12 @@ from ...core.files import sha256, write_atomic
 from ...core.json_files import canonical_json
 from ...core.words import shown
 from ..codecs.tokenizer import Tokenizer
-from ..config import DataConfig, refuse_options
+from ..config import TextOptions
 from ..dataset import Dataset, TextSplit
 from ..download import FetchError, fetch
+from ..formats.encoding import refuse_archive
 from ..image_folders import arrange, listing
+from ..source import ANY_FILE, Source
 from ..store import Store, cache_folder, cache_writes, open_or_build
 from ..texts.build import build_store
 from ..texts.documents import (
@@ -47,33 +49,32 @@ OPTIONS = ("tokens", "vocabulary", "validation", "test")
 MAX_LISTED = 3  # files that one note names
 
 
-def load(name: str, config: DataConfig) -> Dataset:
+def load(name: str, options: TextOptions) -> Dataset:
     """The text with this name, or in the file or folder at this path, as windows of tokens.
 
     Raises DataError (missing, empty, too short, not text), UsageError, and StorageError if the
     cache cannot be written or a download cannot be kept.
     """
-    refuse_options(config, "text", *OPTIONS, "context")
-    _refuse_unused_vocabulary(config)
-    documents, notes = _documents(name, config)
-    key = _store_key(documents, config)
+    _refuse_unused_vocabulary(options)
+    documents, notes = _documents(name, options)
+    key = _store_key(documents, options)
 
     def build(at: Path) -> dict:
-        record = build_store(at, name, documents, config)
-        if _store_key(documents, config) != key:
+        record = build_store(at, name, documents, options)
+        if _store_key(documents, options) != key:
             raise DataError(
                 f"data {shown(name)} changed while it was read: try again when nothing writes to it"
             )
         return record
 
     store = open_or_build(cache_folder("texts", key), build)
-    _refuse_short_text(name, store, config)
+    _refuse_short_text(name, store, options)
     tokenizer = Tokenizer.from_json(store.source_record["tokenizer"])
-    spec = store.spec(config.context)
+    spec = store.spec(options.context)
     splits = {}
     for part, split in store.splits().items():
         record = store.source_record["parts"][part]
-        splits[part] = TextSplit(split.x, window=config.context, **record)
+        splits[part] = TextSplit(split.x, window=options.context, **record)
     # Of the store's digest and the alphabet: "abab" and "cdcd" are the same tokens.
     content = f"{spec} {store.digest} {canonical_json(tokenizer.to_json())}"
     return Dataset(
@@ -82,30 +83,29 @@ def load(name: str, config: DataConfig) -> Dataset:
         splits,
         hashlib.sha256(content.encode()).hexdigest(),
         tokenizer=tokenizer,
-        settings=config.given_options(),
         notes=(*store.notes, *notes),
     )
 
 
-def _refuse_unused_vocabulary(config: DataConfig) -> None:
-    default = DataConfig.model_fields["vocabulary"].default
-    if config.tokens != "bpe" and config.vocabulary != default:
+def _refuse_unused_vocabulary(options: TextOptions) -> None:
+    default = TextOptions.model_fields["vocabulary"].default
+    if options.tokens != "bpe" and options.vocabulary != default:
         raise UsageError(
             "--vocabulary goes with --tokens bpe: the other kinds have as many symbols as they need"
         )
 
 
-def _refuse_short_text(name: str, store: Store, config: DataConfig) -> None:
+def _refuse_short_text(name: str, store: Store, options: TextOptions) -> None:
     """Raises DataError if a part is shorter than one window."""
     shortest = min(store.counts.values())
-    if shortest >= config.context:
+    if shortest >= options.context:
         return
     mend = "give more text"
     if shortest > 1:
         mend = f"choose --context {shortest} or less, or {mend}"
     raise DataError(
         f"data {shown(name)} is too short: the smallest of its three parts has {shortest} tokens, "
-        f"and one window takes {config.context}: {mend}"
+        f"and one window takes {options.context}: {mend}"
     )
 
 
@@ -123,9 +123,9 @@ def is_text_folder(path: Path) -> bool:
     return len(documents) > 2 * images
 
 
-def _store_key(documents: list[Document], config: DataConfig) -> str:
-    options = canonical_json(config.model_dump(include=set(OPTIONS)))
-    digest = hashlib.sha256(VERSION + options.encode())
+def _store_key(documents: list[Document], options: TextOptions) -> str:
+    settings = canonical_json(options.model_dump(include=set(OPTIONS)))
+    digest = hashlib.sha256(VERSION + settings.encode())
     for document in documents:
         digest.update(document.stamp().encode() + b"\n")
     return digest.hexdigest()[:32]
@@ -134,7 +134,7 @@ def _store_key(documents: list[Document], config: DataConfig) -> str:
 # -- documents ---------------------------------------------------------------------------------
 
 
-def _documents(name: str, config: DataConfig) -> tuple[list[Document], list[str]]:
+def _documents(name: str, options: TextOptions) -> tuple[list[Document], list[str]]:
     """The documents of a text, and notes on them. Raises DataError."""
     if name == "python-docs":
         return _python_docs()
@@ -147,8 +147,10 @@ def _documents(name: str, config: DataConfig) -> tuple[list[Document], list[str]
         raise DataError(
             f"data {shown(name)} is no file or folder: name one that can be read more than once"
         )
+    if options.tokens != "byte":  # bytes of any file are a text
+        refuse_archive(name, path)
     document = Document(shown(name), path)
-    reason = "" if config.tokens == "byte" else why_not_text(document.head())
+    reason = "" if options.tokens == "byte" else why_not_text(document.head())
     if reason:
         raise DataError(
             f"data {shown(name)} is not text ({reason}), and its ending is none of "
@@ -225,3 +227,16 @@ def _tinyshakespeare() -> tuple[list[Document], list[str]]:
 
 def _is_shakespeare(raw: bytes) -> bool:
     return hashlib.sha256(raw).hexdigest() == SHAKESPEARE_SHA256
+
+
+SOURCE = Source(
+    load,
+    TextOptions,
+    NAMES,
+    suffixes=(ANY_FILE,),
+    reads_folder=is_text_folder,
+    folder_priority=10,
+    title="text",
+    about_paths="text or a folder of text",
+    place=90,
+)

@@ -14,8 +14,9 @@ import numpy as np
 from ...core.errors import UsageError
 from ...core.rng import Rng
 from ...core.spec import DataSpec
-from ..config import DataConfig, refuse_options
+from ..config import SplitSeed
 from ..dataset import Dataset, Split, compute_digest
+from ..source import Source
 
 NAMES = {
     "gaussian": "2-D points: one correlated Gaussian, exact density",
@@ -122,13 +123,15 @@ def modes(name: str) -> tuple[np.ndarray, float]:
     return mixture.centres, float(mixture.cholesky[0, 0])
 
 
-def load(name: str, config: DataConfig) -> Dataset:
+def load(name: str, options: SplitSeed) -> Dataset:
     """50,000 / 5,000 / 5,000 points. The splits are drawn separately: shares are refused."""
-    refuse_options(config, f"{name}, whose splits are drawn apart")
-    source = density(name)
-    rng = Rng(config.split_seed).at("toy", name)
-    splits = {part: Split(*source.sample(count, rng.at(part))) for part, count in COUNTS.items()}
-    classes = 0 if splits["train"].y is None else int(source.labels.max()) + 1
+    distribution = density(name)
+    rng = Rng(options.split_seed).at("toy", name)
+    splits = {
+        part: Split(*distribution.sample(count, rng.at(part))) for part, count in COUNTS.items()
+    }
+    labels = splits["train"].y
+    classes = 0 if labels is None else int(labels.max()) + 1
     spec = DataSpec("vector", (2,), classes=classes)
     return Dataset(
         name,
@@ -136,7 +139,9 @@ def load(name: str, config: DataConfig) -> Dataset:
         splits,
         compute_digest(spec, splits),
         class_names=tuple(map(str, range(classes))),
-        log_density=source.log_density,
+        log_density=distribution.log_density,
         modes=modes(name) if name in SEPARATE else None,
-        settings=config.model_dump(exclude_defaults=True),
     )
+
+
+SOURCE = Source(load, SplitSeed, NAMES, title="{name}, whose splits are drawn apart", place=40)

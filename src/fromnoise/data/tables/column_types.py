@@ -11,7 +11,7 @@ import numpy as np
 from ...core.errors import DataError
 from ...core.words import shown
 from ..codecs.column import as_number
-from ..config import DataConfig
+from ..config import TableOptions
 from .cell_forms import calendar_form, first_code, is_year_and_month, text_form
 from .table import Table, is_text, to_text
 
@@ -20,7 +20,7 @@ FLOAT_DIGITS = 15  # texts of numbers with more characters than this may differ 
 EXACT = 2**53  # whole numbers below this are exact in float64
 
 
-def type_column(table: Table, column: str, config: DataConfig) -> np.ndarray:
+def type_column(table: Table, column: str, config: TableOptions) -> np.ndarray:
     """Cells (N,) of a column -> float64; int64 or uint64 for whole numbers beyond 2^53; or text.
 
     Raises DataError if the cells are neither all numbers nor few categories.

@@ -7,14 +7,14 @@ import numpy as np
 
 from ...core.errors import DataError
 from ...core.words import shown
-from ..config import DataConfig
+from ..config import TableOptions
 from .table import Table, is_text, list_shown, to_text
 
 MISSING = frozenset(("", "na", "nan", "null"))  # compared in lower case
 MAX_LISTED = 5
 
 
-def remove_missing_rows(table: Table, config: DataConfig) -> tuple[Table, dict[str, np.ndarray]]:
+def remove_missing_rows(table: Table, config: TableOptions) -> tuple[Table, dict[str, np.ndarray]]:
     """Refuses or drops the rows with a missing cell; returns (table, dropped cells by column).
 
     Text such as NA is missing, but not in the label and in the columns of --categorical: there only
@@ -45,7 +45,7 @@ def remove_missing_rows(table: Table, config: DataConfig) -> tuple[Table, dict[s
     return table.rows(~rows), dropped
 
 
-def _is_named(column: str, config: DataConfig) -> bool:
+def _is_named(column: str, config: TableOptions) -> bool:
     return column == config.label or column in config.categorical
 
 
@@ -121,7 +121,7 @@ def _describe_refusal(
     return message
 
 
-def _note_kept_words(table: Table, missing: Mapping[str, np.ndarray], config: DataConfig) -> None:
+def _note_kept_words(table: Table, missing: Mapping[str, np.ndarray], config: TableOptions) -> None:
     """A note on each column that the user named and that holds text which is missing elsewhere."""
     for column, cells in table.columns.items():
         if not is_text(cells) or not _is_named(column, config):

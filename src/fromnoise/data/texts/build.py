@@ -20,7 +20,7 @@ from ..codecs.tokenizer import (
     code_points,
     decode_blocks,
 )
-from ..config import DataConfig
+from ..config import TextOptions
 from ..formats.encoding import encoding_note, encoding_of, wide_encoding
 from ..splits import SPLITS
 from .documents import Document
@@ -38,7 +38,7 @@ MAX_MERGE_BYTES = 2**24  # the first of the training part, that pairs are counte
 MAX_ALPHABET = 256  # characters of the training part up to which they, not bytes, are the tokens
 
 
-def build_store(at: Path, name: str, documents: list[Document], config: DataConfig) -> dict:
+def build_store(at: Path, name: str, documents: list[Document], config: TextOptions) -> dict:
     """Writes x.npy, the tokens of the three parts, into the folder ``at``.
 
     Returns what the store records. Raises DataError if the text is empty, or has no characters.
@@ -96,7 +96,7 @@ def _detect_encodings(documents: list[Document]) -> tuple[list[Document], list[s
 
 
 def _make_tokenizer(
-    documents: list[Document], train_end: int, is_utf8: bool, config: DataConfig, notes: list[str]
+    documents: list[Document], train_end: int, is_utf8: bool, config: TextOptions, notes: list[str]
 ) -> Tokenizer:
     """train_end: bytes of the training part, from which the tokens are learned."""
     if config.tokens == "bpe":

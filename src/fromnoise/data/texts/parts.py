@@ -12,7 +12,7 @@ from itertools import chain, pairwise
 
 import numpy as np
 
-from ..config import DataConfig
+from ..config import SplitShares
 from .documents import BOM, Document
 
 SHARE = 0.05  # of the characters for validation, and again for the test: nanoGPT's 10 % together
@@ -60,7 +60,7 @@ def text_blocks(documents: list[Document]) -> Iterator[bytes]:
         yield from document.blocks()
 
 
-def cut_places(n: int, config: DataConfig) -> tuple[int, int]:
+def cut_places(n: int, config: SplitShares) -> tuple[int, int]:
     """Where validation and test begin, of n characters."""
     validation = config.validation or SHARE
     test = config.test or SHARE

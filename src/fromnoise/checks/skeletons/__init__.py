@@ -1,0 +1,1 @@
+"""Short, working files that ``fromnoise new`` copies: one for each kind of addition."""
