@@ -15,7 +15,7 @@ from torch import nn
 
 from fromnoise import api
 from fromnoise.core.errors import DataError, UsageError
-from fromnoise.core.family import Predicts
+from fromnoise.core.capabilities import Predicts
 from fromnoise.core.rng import Rng
 from fromnoise.core.spec import DataSpec
 from fromnoise.data.codecs.tokenizer import BytePairs, Bytes, Characters

@@ -6,6 +6,7 @@ import torch
 
 from .. import families
 from ..core.errors import StoppedError
+from ..core.output import ignore_message
 from ..runs import checkpoint
 from ..runs.directory import CLOCK_FIELDS, Run
 from ..training.launch import start_run
@@ -38,7 +39,7 @@ def interrupted(plan: Plan, path: Path, stops: list[int]) -> Run:
                 resume_run(
                     Run(path),
                     {"workers": session % 3},
-                    warn=lambda line: None,
+                    warn=ignore_message,
                     trust=families.Trust(recorded=True),
                     stop=stop,
                 )

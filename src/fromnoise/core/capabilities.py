@@ -15,7 +15,7 @@ from torch import Tensor
 
 from .config import BaseConfig
 from .rng import Rng
-from .spec import Batch
+from .spec import Batch, Labels
 
 if TYPE_CHECKING:
     from .family import Family
@@ -35,7 +35,7 @@ class Encodes(Protocol):
 
     latent_dim: int
 
-    def encode(self, x: Tensor, y: Tensor | None = None) -> Tensor: ...
+    def encode(self, x: Tensor, y: Labels = None) -> Tensor: ...
 
 
 @runtime_checkable
@@ -50,15 +50,15 @@ class EncodesDistribution(Protocol):
 
     standard_dims: int
 
-    def posterior(self, x: Tensor, y: Tensor | None = None) -> tuple[Tensor, Tensor]: ...
-    def kl_per_dimension(self, x: Tensor, y: Tensor | None, rng: Rng) -> Tensor: ...
+    def posterior(self, x: Tensor, y: Labels = None) -> tuple[Tensor, Tensor]: ...
+    def kl_per_dimension(self, x: Tensor, y: Labels, rng: Rng) -> Tensor: ...
 
 
 @runtime_checkable
 class Decodes(Protocol):
     """Has a decoder: z (B, latent_dim) -> x (B, *shape), the mean of p(x | z)."""
 
-    def decode(self, z: Tensor, y: Tensor | None = None) -> Tensor: ...
+    def decode(self, z: Tensor, y: Labels = None) -> Tensor: ...
 
 
 @runtime_checkable
@@ -73,8 +73,8 @@ class Quantises(Protocol):
     codes: int
     code_dim: int
 
-    def quantise(self, x: Tensor, y: Tensor | None = None) -> Tensor: ...
-    def from_codes(self, s: Tensor, y: Tensor | None = None) -> Tensor: ...
+    def quantise(self, x: Tensor, y: Labels = None) -> Tensor: ...
+    def from_codes(self, s: Tensor, y: Labels = None) -> Tensor: ...
     def embed(self, s: Tensor) -> Tensor: ...
     def nearest(self, z: Tensor) -> Tensor: ...
 
@@ -95,7 +95,7 @@ class DrawsLatents(Protocol):
 class Reconstructs(Protocol):
     """x -> its reconstruction (B, *shape), deterministic."""
 
-    def reconstruct(self, x: Tensor, y: Tensor | None = None) -> Tensor: ...
+    def reconstruct(self, x: Tensor, y: Labels = None) -> Tensor: ...
 
 
 @runtime_checkable
@@ -114,7 +114,7 @@ class Judges(Protocol):
     discriminator (training/monitor/adversarial.py). made: True if x are samples of the current model.
     """
 
-    def judge(self, x: Tensor, y: Tensor | None = None, made: bool = False) -> Tensor: ...
+    def judge(self, x: Tensor, y: Labels = None, made: bool = False) -> Tensor: ...
 
 
 @runtime_checkable
@@ -156,7 +156,7 @@ class HasLikelihood(Protocol):
     reason: str
     continuous: bool
 
-    def log_likelihood(self, x: Tensor, y: Tensor | None, rng: Rng, k: int = 1) -> Tensor: ...
+    def log_likelihood(self, x: Tensor, y: Labels, rng: Rng, k: int = 1) -> Tensor: ...
 
 
 @runtime_checkable
@@ -167,7 +167,7 @@ class WeighsDraws(Protocol):
     bound. For the same draws the first is never above the second.
     """
 
-    def log_weights(self, x: Tensor, y: Tensor | None, rng: Rng, k: int) -> Tensor: ...
+    def log_weights(self, x: Tensor, y: Labels, rng: Rng, k: int) -> Tensor: ...
 
 
 @runtime_checkable
@@ -183,7 +183,7 @@ class HasFlow(Protocol):
     """
 
     def flow_log_likelihood(
-        self, x: Tensor, y: Tensor | None, rng: Rng, probes: int | None = None
+        self, x: Tensor, y: Labels, rng: Rng, probes: int | None = None
     ) -> Any: ...
 
 
@@ -195,10 +195,8 @@ class HasPosterior(Protocol):
     draw_posterior: k draws of z ~ q(z | x) for each x, (B, k, latent_dim).
     """
 
-    def log_densities(
-        self, z: Tensor, x: Tensor, y: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]: ...
-    def draw_posterior(self, x: Tensor, y: Tensor | None, rng: Rng, k: int) -> Tensor: ...
+    def log_densities(self, z: Tensor, x: Tensor, y: Labels = None) -> tuple[Tensor, Tensor]: ...
+    def draw_posterior(self, x: Tensor, y: Labels, rng: Rng, k: int) -> Tensor: ...
 
 
 @runtime_checkable
@@ -246,8 +244,8 @@ class Predicts(Protocol):
 
     def to_symbols(self, x: Tensor) -> Tensor: ...
     def from_symbols(self, s: Tensor) -> Tensor: ...
-    def log_probs(self, s: Tensor, y: Tensor | None = None) -> Tensor: ...
-    def begin(self, n: int, y: Tensor | None = None) -> Any: ...
+    def log_probs(self, s: Tensor, y: Labels = None) -> Tensor: ...
+    def begin(self, n: int, y: Labels = None) -> Any: ...
     def step(self, state: Any, symbol: Tensor | None = None) -> Tensor: ...
 
 
@@ -259,7 +257,7 @@ class Completes(Protocol):
     """
 
     def complete(
-        self, given: Tensor, mask: Tensor, y: Tensor | None, options: BaseConfig, rng: Rng
+        self, given: Tensor, mask: Tensor, y: Labels, options: BaseConfig, rng: Rng
     ) -> Tensor: ...
 
 
@@ -280,7 +278,7 @@ class Moment:
 class Traces(Protocol):
     """``sample`` with its intermediate states, from noise (level 1) to the sample (level 0)."""
 
-    def trace(self, n: int, y: Tensor | None, options: BaseConfig, rng: Rng) -> list[Moment]: ...
+    def trace(self, n: int, y: Labels, options: BaseConfig, rng: Rng) -> list[Moment]: ...
 
 
 @runtime_checkable
@@ -307,8 +305,8 @@ class Denoises(Protocol):
     """
 
     def noised(self, x: Tensor, level: float, z: Tensor) -> Tensor: ...
-    def clean(self, x_s: Tensor, level: float, y: Tensor | None, options: BaseConfig) -> Tensor: ...
+    def clean(self, x_s: Tensor, level: float, y: Labels, options: BaseConfig) -> Tensor: ...
     def denoised(
-        self, x_s: Tensor, level: float, y: Tensor | None, options: BaseConfig, rng: Rng
+        self, x_s: Tensor, level: float, y: Labels, options: BaseConfig, rng: Rng
     ) -> Tensor: ...
-    def to_noise(self, x: Tensor, y: Tensor | None, options: BaseConfig) -> Tensor: ...
+    def to_noise(self, x: Tensor, y: Labels, options: BaseConfig) -> Tensor: ...

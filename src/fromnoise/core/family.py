@@ -1,7 +1,7 @@
 """The contract between a family of generative models and the rest of the package.
 
 ``Family`` is the only base class. A family declares what it can do beyond sampling by having the
-methods of a capability (``core.capabilities``, available from here too).
+methods of a capability (``core.capabilities``).
 """
 
 from collections.abc import Sequence
@@ -11,69 +11,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import one_hot
 
-from .capabilities import (
-    Bound,
-    ChoosesSamples,
-    Classifies,
-    Completes,
-    Corrupts,
-    Decodes,
-    Denoises,
-    DrawsLatents,
-    Encodes,
-    EncodesDistribution,
-    FitsBefore,
-    FitsInClosedForm,
-    HasFeatures,
-    HasFlow,
-    HasLikelihood,
-    HasPosterior,
-    Judges,
-    Moment,
-    Predicts,
-    Quantises,
-    Reconstructs,
-    Traces,
-    WeighsDraws,
-    has,
-)
 from .config import BaseConfig
 from .errors import UsageError
 from .rng import Rng
-from .spec import Batch, DataSpec
-
-__all__ = [
-    "Bound",
-    "ChoosesSamples",
-    "Classifies",
-    "Completes",
-    "Corrupts",
-    "Decodes",
-    "Denoises",
-    "DrawsLatents",
-    "Encodes",
-    "EncodesDistribution",
-    "Family",
-    "FitsBefore",
-    "FitsInClosedForm",
-    "HasFeatures",
-    "HasFlow",
-    "HasLikelihood",
-    "HasPosterior",
-    "Judges",
-    "Loss",
-    "Moment",
-    "Phase",
-    "Predicts",
-    "Quantises",
-    "Reconstructs",
-    "Traces",
-    "WeighsDraws",
-    "count_parameters",
-    "has",
-    "sum_per_example",
-    "turns",
-]
+from .spec import Batch, DataSpec, Labels
 
 
 @dataclass(frozen=True)
@@ -155,11 +96,11 @@ class Family(nn.Module):
         """The objective of one phase on one batch."""
         raise NotImplementedError
 
-    def sample(self, n: int, y: Tensor | None, options: BaseConfig, rng: Rng) -> Tensor:
+    def sample(self, n: int, y: Labels, options: BaseConfig, rng: Rng) -> Tensor:
         """n new examples (n, *spec.shape), in the range of the data; y: (n,) labels or None."""
         raise NotImplementedError
 
-    def condition(self, y: Tensor | None) -> Tensor | None:
+    def condition(self, y: Labels) -> Tensor | None:
         """The input that stands for y; None for a model of p(x). Raises UsageError without y.
 
         Labels (B,) become one-hot rows (B, classes); captions (B, L) stay as they are.

@@ -2,8 +2,15 @@
 
 import contextlib
 import sys
+from collections.abc import Callable
 
 from .words import escaped
+
+Say = Callable[[str], None]  # receives a line for the user
+
+
+def ignore_message(line: str) -> None:
+    """Discards a line: the default of arguments that are a ``Say``."""
 
 
 class Unfailing:

@@ -13,12 +13,13 @@ import hashlib
 import importlib
 import sys
 import types
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..core.config import BaseConfig
 from ..core.errors import UsageError, did_you_mean
+from ..core.output import Say, ignore_message
 from ..core.words import shown
 
 HERE = Path(__file__).parent
@@ -136,7 +137,7 @@ def of_run(
     info: dict,
     trust: Trust = NO_TRUST,
     whose: str = "this run",
-    warn: Callable[[str], None] = lambda line: None,
+    warn: Say = ignore_message,
 ) -> FamilyFile:
     """The family of a run, from its run.json.
 
@@ -157,9 +158,7 @@ def of_run(
     )
 
 
-def _trusted(
-    name: str, sha256: str, trust: Trust, whose: str, warn: Callable[[str], None]
-) -> FamilyFile:
+def _trusted(name: str, sha256: str, trust: Trust, whose: str, warn: Say) -> FamilyFile:
     """The family that a run names, recorded with that sha256 ("" in runs of before). Raises UsageError."""
     if not is_file_name(name):
         return load(name)

@@ -12,10 +12,11 @@ from pydantic import Field
 from torch import Tensor
 
 from ..core.capabilities import Moment
-from ..core.config import BaseConfig
+from ..core.config import BaseConfig, Weight
 from ..core.errors import UsageError
 from ..core.family import Family
 from ..core.rng import Rng
+from ..core.spec import Condition, Labels
 from ..probability.diffusion import samplers
 from ..probability.diffusion.gaussian_data import GaussianData
 from ..probability.diffusion.path import RATIOS, Path
@@ -42,7 +43,7 @@ class Options(BaseConfig):
     )
     guidance_from: float = Field(0.0, ge=0, description="guidance acts above this sigma/alpha ...")
     guidance_to: float = Field(100.0, gt=0, description="... and below this one")
-    churn: float = Field(0.0, ge=0, le=1e6, description="heun: new noise, S_churn of EDM")
+    churn: Weight = Field(0.0, description="heun: new noise, S_churn of EDM")
 
 
 class DenoisingFamily(Family):
@@ -60,7 +61,7 @@ class DenoisingFamily(Family):
     weak: "DenoisingFamily | None" = None
 
     def predict(
-        self, x_t: Tensor, t: Tensor, condition: Tensor | None, until: Tensor | None = None
+        self, x_t: Tensor, t: Tensor, condition: Condition, until: Tensor | None = None
     ) -> Tensor:
         """The target at x_t (B, *shape) and t (B,); with until (B,), the mean velocity of a jump."""
         raise NotImplementedError
@@ -84,11 +85,11 @@ class DenoisingFamily(Family):
 
     # -- the denoiser -----------------------------------------------------------------------------
 
-    def classes(self, condition: Tensor | None) -> Tensor | None:
+    def classes(self, condition: Condition) -> Tensor | None:
         """The part of a condition that the known denoiser depends on: classes, not captions."""
         return None if self.spec.caption else condition
 
-    def denoise(self, x_t: Tensor, t: Tensor, condition: Tensor | None) -> tuple[Tensor, Tensor]:
+    def denoise(self, x_t: Tensor, t: Tensor, condition: Condition) -> tuple[Tensor, Tensor]:
         """x_hat and eps_hat (B, *shape). x_t may hold the rows of the condition several times."""
         if condition is not None:
             copies = len(x_t) // len(condition)
@@ -96,7 +97,7 @@ class DenoisingFamily(Family):
         prediction = self.predict(x_t, t.to(x_t).expand(len(x_t)), condition)
         return self.path.solve(x_t, prediction, self.target, t)
 
-    def denoiser(self, y: Tensor | None, options: Options) -> samplers.Denoise:
+    def denoiser(self, y: Labels, options: Options) -> samplers.Denoise:
         """(x_t, t) -> (x_hat, eps_hat), guided. Raises UsageError."""
         condition = self.condition(y)
         check_guidance(options, possible=condition is not None or self.weak is not None)
@@ -116,7 +117,7 @@ class DenoisingFamily(Family):
             raise UsageError("a model is guided by one of the same data and path")
         object.__setattr__(self, "weak", weak)  # no part of this model
 
-    def jump(self, y: Tensor | None, options: Options) -> samplers.FlowMap:
+    def jump(self, y: Labels, options: Options) -> samplers.FlowMap:
         """(x_t, t, r) -> x_r in one step, of a network that learned to jump. Raises UsageError."""
         if not self.config.jumps:
             raise UsageError("--sampler jump needs a model that was trained with --jumps")
@@ -132,7 +133,7 @@ class DenoisingFamily(Family):
 
     # -- the sampler ------------------------------------------------------------------------------
 
-    def reverse_process(self, y: Tensor | None, options: Options) -> ReverseProcess:
+    def reverse_process(self, y: Labels, options: Options) -> ReverseProcess:
         """The sampler of the options, for labels y. Raises UsageError."""
         method = self.sampler(options)
         jumps = method == "jump"
@@ -185,7 +186,7 @@ class DenoisingFamily(Family):
             return low, RATIOS[1]
         return low, min(RATIOS[1], max(10.0, 2.5 * float(self.gaussian.variances[0]) ** 0.5))
 
-    def trace(self, n: int, y: Tensor | None, options: Options, rng: Rng) -> list[Moment]:
+    def trace(self, n: int, y: Labels, options: Options, rng: Rng) -> list[Moment]:
         process = self.reverse_process(y, options)
         states = [process.start(rng.normal("x", (n, *self.spec.shape)))]
         estimates = []
@@ -207,18 +208,16 @@ class DenoisingFamily(Family):
     def noised(self, x: Tensor, level: float, z: Tensor) -> Tensor:
         return (1 - level) * x + level * self.to_data(z)
 
-    def clean(self, x_s: Tensor, level: float, y: Tensor | None, options: Options) -> Tensor:
+    def clean(self, x_s: Tensor, level: float, y: Labels, options: Options) -> Tensor:
         t, scale = time_of_level(self.path, level)
         x_hat, _ = self.denoiser(y, options)(self.standardise(x_s) * scale, t)
         return self.to_data(x_hat)
 
-    def denoised(
-        self, x_s: Tensor, level: float, y: Tensor | None, options: Options, rng: Rng
-    ) -> Tensor:
+    def denoised(self, x_s: Tensor, level: float, y: Labels, options: Options, rng: Rng) -> Tensor:
         process = self.reverse_process(y, options)
         return self.finish(process.from_level(self.standardise(x_s), level, rng))
 
-    def to_noise(self, x: Tensor, y: Tensor | None, options: Options) -> Tensor:
+    def to_noise(self, x: Tensor, y: Labels, options: Options) -> Tensor:
         """Two evaluations for each step. Raises UsageError for samplers that draw new noise."""
         method = self.sampler(options)
         if method in ("sde", "ddpm", "jump") or options.churn:
@@ -230,7 +229,7 @@ class DenoisingFamily(Family):
         return self.reverse_process(y, options).to_noise(self.standardise(x))
 
     def complete(
-        self, given: Tensor, mask: Tensor, y: Tensor | None, options: Options, rng: Rng
+        self, given: Tensor, mask: Tensor, y: Labels, options: Options, rng: Rng
     ) -> Tensor:
         eps = rng.normal("x", given.shape)
         process = self.reverse_process(y, options)

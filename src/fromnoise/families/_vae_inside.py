@@ -8,7 +8,7 @@ from torch import Tensor
 from ..core.config import BaseConfig
 from ..core.errors import UsageError
 from ..core.rng import Rng
-from ..core.spec import DataSpec, require_labels
+from ..core.spec import DataSpec, Labels, require_labels
 from ..probability import adversarial
 from ..probability.gaussian import reparameterise
 from . import vae
@@ -28,36 +28,36 @@ class HasVAE:
         x = self.vae.likelihood.mean(params.float(), self.vae.scale())
         return x if self.spec.kind == "image" else adversarial.hard_categories(x, self.spec.blocks)
 
-    def draw_code(self, x: Tensor, y: Tensor | None, rng: Rng) -> Tensor:
+    def draw_code(self, x: Tensor, y: Labels, rng: Rng) -> Tensor:
         """z ~ q(z | x), (B, latent_dim)."""
         mu, logvar = self.vae.q_parameters(x, y)
         return reparameterise(mu, logvar, rng.normal("eps", mu.shape))
 
-    def decode(self, z: Tensor, y: Tensor | None = None) -> Tensor:
+    def decode(self, z: Tensor, y: Labels = None) -> Tensor:
         return self.to_data(self.vae.p_parameters(z, y))
 
-    def reconstruct(self, x: Tensor, y: Tensor | None = None) -> Tensor:
+    def reconstruct(self, x: Tensor, y: Labels = None) -> Tensor:
         return self.decode(self.encode(x, y), y)
 
-    def encode(self, x: Tensor, y: Tensor | None = None) -> Tensor:
+    def encode(self, x: Tensor, y: Labels = None) -> Tensor:
         return self.vae.encode(x, y)
 
-    def posterior(self, x: Tensor, y: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def posterior(self, x: Tensor, y: Labels = None) -> tuple[Tensor, Tensor]:
         return self.vae.posterior(x, y)
 
-    def kl_per_dimension(self, x: Tensor, y: Tensor | None, rng: Rng) -> Tensor:
+    def kl_per_dimension(self, x: Tensor, y: Labels, rng: Rng) -> Tensor:
         return self.vae.kl_per_dimension(x, y, rng)
 
-    def log_likelihood(self, x: Tensor, y: Tensor | None, rng: Rng, k: int = 1) -> Tensor:
+    def log_likelihood(self, x: Tensor, y: Labels, rng: Rng, k: int = 1) -> Tensor:
         return self.vae.log_likelihood(x, y, rng, k)
 
-    def log_weights(self, x: Tensor, y: Tensor | None, rng: Rng, k: int) -> Tensor:
+    def log_weights(self, x: Tensor, y: Labels, rng: Rng, k: int) -> Tensor:
         return self.vae.log_weights(x, y, rng, k)
 
-    def log_densities(self, z: Tensor, x: Tensor, y: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def log_densities(self, z: Tensor, x: Tensor, y: Labels = None) -> tuple[Tensor, Tensor]:
         return self.vae.log_densities(z, x, y)
 
-    def draw_posterior(self, x: Tensor, y: Tensor | None, rng: Rng, k: int) -> Tensor:
+    def draw_posterior(self, x: Tensor, y: Labels, rng: Rng, k: int) -> Tensor:
         return self.vae.draw_posterior(x, y, rng, k)
 
 

@@ -22,10 +22,11 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from ..core.capabilities import Bound
+from ..core.config import LearningRate
 from ..core.errors import UsageError
 from ..core.family import Family, Loss, Phase
 from ..core.rng import Rng
-from ..core.spec import Batch, DataSpec, require_labels
+from ..core.spec import Batch, DataSpec, Labels, require_labels
 from ..nets.counts.ngram import KneserNey
 from ..nets.counts.training_set import collect_symbols, split_into_folds
 from ..nets.hybrid import Reader, combine, predict
@@ -44,7 +45,7 @@ class Config(NetworkConfig):
         description="black and white images: 2 x 4 pixels as one symbol, if the sides allow it",
     )
     conditional: bool = Field(False, description="learn p(x | y): the start token is the class")
-    lr: float = Field(3e-3, gt=0, le=1e31, description="learning rate")
+    lr: LearningRate = 3e-3
 
 
 class Options(DecodingOptions):
@@ -118,7 +119,7 @@ class AutoRegressive(Family):
     def from_symbols(self, s: Tensor) -> Tensor:
         return self.symbols.from_symbols(s)
 
-    def start(self, n: int, y: Tensor | None, device) -> Tensor:
+    def start(self, n: int, y: Labels, device) -> Tensor:
         """The start token of each of n sequences, (n,)."""
         return torch.zeros(n, dtype=torch.int64, device=device) if self.condition(y) is None else y
 
@@ -126,10 +127,10 @@ class AutoRegressive(Family):
         """log p of each symbol up to a constant, (B, T, V)."""
         return combine(self.mix, *predict(self.net, self.counts, s, start))
 
-    def log_probs(self, s: Tensor, y: Tensor | None = None) -> Tensor:
+    def log_probs(self, s: Tensor, y: Labels = None) -> Tensor:
         return self.logits(s, self.start(len(s), y, s.device)).log_softmax(2)
 
-    def nll(self, s: Tensor, y: Tensor | None) -> Tensor:
+    def nll(self, s: Tensor, y: Labels) -> Tensor:
         """-log p of each symbol given those before it, (B, T) nats."""
         rows = max(1, MAX_LOGITS // (s.shape[1] * self.vocabulary))
         if not torch.is_grad_enabled() and len(s) > rows:
@@ -188,7 +189,7 @@ class AutoRegressive(Family):
 
     # -- samples: one symbol after another ---------------------------------------------------------
 
-    def begin(self, n: int, y: Tensor | None = None) -> Reader:
+    def begin(self, n: int, y: Labels = None) -> Reader:
         device = next(chain(self.parameters(), self.buffers())).device
         start = self.start(n, y, device)
         return Reader(self.net, self.counts, self.mix, self.vocabulary + start)
@@ -197,12 +198,12 @@ class AutoRegressive(Family):
         return state.step(symbol)
 
     @torch.no_grad()
-    def sample(self, n: int, y: Tensor | None, options: Options, rng: Rng) -> Tensor:
+    def sample(self, n: int, y: Labels, options: Options, rng: Rng) -> Tensor:
         return self.from_symbols(self.draw(n, y, options, rng))
 
     @torch.no_grad()
     def complete(
-        self, given: Tensor, mask: Tensor, y: Tensor | None, options: Options, rng: Rng
+        self, given: Tensor, mask: Tensor, y: Labels, options: Options, rng: Rng
     ) -> Tensor:
         """Draws the unknown part. Exact if all known symbols come before all unknown ones."""
 
@@ -212,7 +213,7 @@ class AutoRegressive(Family):
 
         return self.from_symbols(self.draw(len(given), y, options, rng, restrict))
 
-    def draw(self, n: int, y: Tensor | None, options: Options, rng: Rng, restrict=None) -> Tensor:
+    def draw(self, n: int, y: Labels, options: Options, rng: Rng, restrict=None) -> Tensor:
         """n sequences (n, T); restrict(i, log_p (n, V)) changes the distribution of symbol i."""
         u = rng.fine_uniform("u", (n, self.length))  # float32 has no symbols rarer than 1e-7
         state = self.begin(n, y)
@@ -227,7 +228,7 @@ class AutoRegressive(Family):
 
     # -- likelihood --------------------------------------------------------------------------------
 
-    def log_likelihood(self, x: Tensor, y: Tensor | None, rng: Rng, k: int = 1) -> Tensor:
+    def log_likelihood(self, x: Tensor, y: Labels, rng: Rng, k: int = 1) -> Tensor:
         return -self.nll(self.to_symbols(x), y).sum(1)
 
     @torch.no_grad()

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from ..core.family import Loss, sum_per_example
 from ..core.rng import Rng
-from ..core.spec import Batch, DataSpec
+from ..core.spec import Batch, DataSpec, Labels
 from ..nets.latent import Draw, Ladder, bounded, repeat
 from ..probability.gaussian import kl_normal, log_normal, reparameterise
 from . import vae
@@ -74,9 +74,7 @@ class HierarchicalVAE(vae.VAE):
 
     # -- the model: q(z | x) and p(x | z) ----------------------------------------------------------
 
-    def infer(
-        self, x: Tensor, y: Tensor | None, rng: Rng | None, k: int = 1
-    ) -> HierarchicalInference:
+    def infer(self, x: Tensor, y: Labels, rng: Rng | None, k: int = 1) -> HierarchicalInference:
         def draw(level: int, mu: Tensor, logvar: Tensor) -> Tensor:
             if rng is None:
                 return mu
@@ -85,7 +83,7 @@ class HierarchicalVAE(vae.VAE):
 
         return self.run_levels(draw, x, y, k)
 
-    def run_levels(self, draw, x: Tensor, y: Tensor | None, k: int = 1) -> HierarchicalInference:
+    def run_levels(self, draw, x: Tensor, y: Labels, k: int = 1) -> HierarchicalInference:
         """One pass with z_l = draw(l, mu, logvar) of q(z_l | z_<l, x)."""
         condition = self.condition(y)
         features = [repeat(part, k) for part in self.net.bottom_up(x, condition)]
@@ -101,11 +99,11 @@ class HierarchicalVAE(vae.VAE):
         params = self.net.top_down(record, features, repeat(condition, k))
         return HierarchicalInference(levels, params)
 
-    def p_parameters(self, z: Tensor, y: Tensor | None) -> Tensor:
+    def p_parameters(self, z: Tensor, y: Labels) -> Tensor:
         parts = self.split(z)
         return self.decode_levels(lambda level, prior, posterior: parts[level], y)
 
-    def decode_levels(self, draw: Draw, y: Tensor | None) -> Tensor:
+    def decode_levels(self, draw: Draw, y: Labels) -> Tensor:
         """Parameters of p(x | z) with z_l = draw(l, prior, None)."""
         return self.net.top_down(draw, None, self.condition(y))
 
@@ -132,7 +130,7 @@ class HierarchicalVAE(vae.VAE):
     # -- samples and codes -------------------------------------------------------------------------
 
     def draw_levels(
-        self, n: int, y: Tensor | None, options: vae.Options, rng: Rng
+        self, n: int, y: Labels, options: vae.Options, rng: Rng
     ) -> tuple[list[Tensor], Tensor]:
         """n draws of z ~ p(z), by level (n, *level shape), and the parameters of p(x | z)."""
         levels = []
@@ -148,33 +146,31 @@ class HierarchicalVAE(vae.VAE):
         params = self.decode_levels(draw, y)
         return levels, params
 
-    def draw_latents(
-        self, n: int, options: vae.Options, rng: Rng, y: Tensor | None = None
-    ) -> Tensor:
+    def draw_latents(self, n: int, options: vae.Options, rng: Rng, y: Labels = None) -> Tensor:
         """n draws of z ~ p(z), (n, latent_dim); those below the top level depend on y."""
         return concatenate(self.draw_levels(n, y, options, rng)[0])
 
-    def sample_params(self, n: int, y: Tensor | None, options: vae.Options, rng: Rng) -> Tensor:
+    def sample_params(self, n: int, y: Labels, options: vae.Options, rng: Rng) -> Tensor:
         return self.draw_levels(n, y, options, rng)[1]
 
-    def posterior(self, x: Tensor, y: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def posterior(self, x: Tensor, y: Labels = None) -> tuple[Tensor, Tensor]:
         """Means and standard deviations of q(z_l | z_<l, x), with the means of the levels above."""
         levels = self.infer(x, y, None).levels
         means = concatenate([level.mu_q for level in levels])
         return means, concatenate([(0.5 * level.logvar_q).exp() for level in levels])
 
-    def kl_per_dimension(self, x: Tensor, y: Tensor | None, rng: Rng) -> Tensor:
+    def kl_per_dimension(self, x: Tensor, y: Labels, rng: Rng) -> Tensor:
         return torch.cat([level.mean(0).flatten() for level in self.infer(x, y, rng).kl()])
 
     # -- likelihood --------------------------------------------------------------------------------
 
-    def log_likelihood(self, x: Tensor, y: Tensor | None, rng: Rng, k: int = 1) -> Tensor:
+    def log_likelihood(self, x: Tensor, y: Labels, rng: Rng, k: int = 1) -> Tensor:
         if k > 1:
             return super().log_likelihood(x, y, rng, k)
         q = self.infer(x, y, rng)
         return -self.nll(q.params, x) - sum(sum_per_example(level) for level in q.kl())
 
-    def log_densities(self, z: Tensor, x: Tensor, y: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def log_densities(self, z: Tensor, x: Tensor, y: Labels = None) -> tuple[Tensor, Tensor]:
         parts = self.split(z)
         q = self.run_levels(lambda level, mu, logvar: parts[level], x, y)
         log_p = sum(sum_per_example(level.log_p()) for level in q.levels)

@@ -25,7 +25,7 @@ from ..core.capabilities import has
 from ..core.config import BaseConfig, build
 from ..core.family import Family, Loss, sum_per_example
 from ..core.rng import Rng
-from ..core.spec import Batch, DataSpec
+from ..core.spec import Batch, DataSpec, Labels
 from ..nets.codes import BINS, Binned, FlattenedGrid, Standardised
 from ..probability.gaussian import importance_weighted_bound, log_normal
 from . import FamilyFile, loaded
@@ -187,7 +187,7 @@ class TwoStage(Family):
 
     # -- x -> z -> v and back -----------------------------------------------------------------
 
-    def draw_code(self, x: Tensor, y: Tensor | None, rng: Rng | None) -> Tensor:
+    def draw_code(self, x: Tensor, y: Labels, rng: Rng | None) -> Tensor:
         """z ~ q(z | x), or its mean without a q or an rng; with a codebook symbols or their vectors."""
         if has(self.first, can.Quantises):
             s = self.first.quantise(x, y)
@@ -199,43 +199,43 @@ class TwoStage(Family):
             return (mean + std * rng.normal("eps", mean.shape)).float()
         return self.first.encode(x, y).float()
 
-    def to_latents(self, x: Tensor, y: Tensor | None, rng: Rng | None = None) -> Tensor:
+    def to_latents(self, x: Tensor, y: Labels, rng: Rng | None = None) -> Tensor:
         """x (B, *shape) -> v, the input of the second stage; of the mean code without an rng."""
         return self.scale(self.draw_code(x, y, rng))
 
-    def from_latents(self, v: Tensor, y: Tensor | None) -> Tensor:
+    def from_latents(self, v: Tensor, y: Labels) -> Tensor:
         """v -> x (B, *shape)."""
         z = self.scale.inverse(v)
         if not has(self.first, can.Quantises):
             return self.first.decode(z, y)
         return self.first.from_codes(z if self.config.form == "codes" else self.first.nearest(z), y)
 
-    def encode(self, x: Tensor, y: Tensor | None = None) -> Tensor:
+    def encode(self, x: Tensor, y: Labels = None) -> Tensor:
         return self.first.encode(x, y)
 
-    def decode(self, z: Tensor, y: Tensor | None = None) -> Tensor:
+    def decode(self, z: Tensor, y: Labels = None) -> Tensor:
         return self.first.decode(z, y)
 
-    def reconstruct(self, x: Tensor, y: Tensor | None = None) -> Tensor:
+    def reconstruct(self, x: Tensor, y: Labels = None) -> Tensor:
         return self.first.reconstruct(x, y)
 
     def features(self, x: Tensor) -> Tensor:
         """Of the mean code of x."""
         return self.second.features(self.to_latents(x, None))
 
-    def judge(self, x: Tensor, y: Tensor | None = None, made: bool = False) -> Tensor:
+    def judge(self, x: Tensor, y: Labels = None, made: bool = False) -> Tensor:
         """The discriminator's score of the mean code of x."""
         return self.second.judge(self.to_latents(x, y), y, made)
 
     # -- sampling -----------------------------------------------------------------------------
 
-    def sample(self, n: int, y: Tensor | None, options: BaseConfig, rng: Rng) -> Tensor:
+    def sample(self, n: int, y: Labels, options: BaseConfig, rng: Rng) -> Tensor:
         return self.from_latents(self.second.sample(n, y, options, rng), y)
 
     def draw_latents(self, n: int, options: BaseConfig, rng: Rng) -> Tensor:
         return self.scale.inverse(self.second.sample(n, None, options, rng))
 
-    def trace(self, n: int, y: Tensor | None, options: BaseConfig, rng: Rng) -> list[can.Moment]:
+    def trace(self, n: int, y: Labels, options: BaseConfig, rng: Rng) -> list[can.Moment]:
         """The second stage's states, decoded."""
         return [
             can.Moment(m.level, self.from_latents(m.x, y), self.from_latents(m.x_hat, y))
@@ -263,12 +263,12 @@ class TwoStage(Family):
             return "its second stage's density of z is known by a bound only"
         return ""
 
-    def log_likelihood(self, x: Tensor, y: Tensor | None, rng: Rng, k: int = 1) -> Tensor:
+    def log_likelihood(self, x: Tensor, y: Labels, rng: Rng, k: int = 1) -> Tensor:
         """k = 1: the bound above; k > 1: its importance-weighted form. (B,) nats."""
         log_weights = self.log_weights(x, y, rng, k)
         return importance_weighted_bound(log_weights) if k > 1 else log_weights[:, 0]
 
-    def log_weights(self, x: Tensor, y: Tensor | None, rng: Rng, k: int) -> Tensor:
+    def log_weights(self, x: Tensor, y: Labels, rng: Rng, k: int) -> Tensor:
         """log p(x | z) + log p_second(z) - log q(z | x) for k draws of z, (B, k) nats."""
         z = self.first.draw_posterior(x, y, rng, k).flatten(0, 1)  # B k, D
         x = x.repeat_interleave(k, 0)

@@ -21,11 +21,23 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from ..core.capabilities import Bound
-from ..core.config import BaseConfig, Width
+from ..core.config import (
+    BaseConfig,
+    BlockCount,
+    Channels,
+    Dimensions,
+    Factor,
+    LearningRate,
+    PartialShare,
+    PositiveShare,
+    Share,
+    Weight,
+    Width,
+)
 from ..core.errors import UsageError
 from ..core.family import Family, Loss, Phase, sum_per_example
 from ..core.rng import Rng
-from ..core.spec import Batch, DataSpec
+from ..core.spec import Batch, Condition, DataSpec, Labels
 from ..nets.adversarial import ConvCritic, MLPCritic
 from ..nets.mlp import MLP, Activation
 from ..probability import adversarial
@@ -41,7 +53,7 @@ MAX_LAMBDA = 1e4  # for each component of x: a D without slope must not blow up
 
 
 class Config(BaseConfig):
-    latent_dim: int = Field(32, ge=1, le=4096, description="dimensions of the latent vector z")
+    latent_dim: Dimensions = Field(32, description="dimensions of the latent vector z")
     network: Literal["mlp", "conv"] = Field("conv", description="as in the family vae")
     hidden: tuple[Width, ...] = Field(
         (400, 400),
@@ -49,8 +61,8 @@ class Config(BaseConfig):
         description="mlp: widths of encoder and D, mirrored in the decoder",
     )
     activation: Activation = Field("silu", description="mlp: non-linearity of encoder and decoder")
-    width: int = Field(32, ge=4, le=1024, description="conv: channels at the finest resolution")
-    blocks: int = Field(0, ge=0, le=16, description="conv: residual blocks of D at each resolution")
+    width: Channels = Field(32, description="conv: channels at the finest resolution")
+    blocks: BlockCount = Field(0, description="conv: residual blocks of D at each resolution")
     objective: Literal["modern", "larsen"] = Field(
         "modern", description="reconstruct x, or D's features of it (Larsen et al. 2016)"
     )
@@ -61,35 +73,33 @@ class Config(BaseConfig):
         "auto", description="modern: p(x|z), as in the family vae"
     )
     beta: float = Field(1.0, ge=0, description="weight of the KL; more: better samples, more blur")
-    adversarial_weight: float = Field(
-        1.0, ge=0, le=1e6, description="modern: gradient of g, relative to the reconstruction's"
+    adversarial_weight: Weight = Field(
+        1.0, description="modern: gradient of g, relative to the reconstruction's"
     )
-    adversarial_start: float = Field(0.1, ge=0, le=1, description="share of training before g")
-    adversarial_ramp: float = Field(0.1, ge=0, le=1, description="share in which g's weight rises")
-    gamma: float = Field(
-        0.01, ge=0, le=1e6, description="larsen: weight of N in the decoder's loss"
-    )
+    adversarial_start: Share = Field(0.1, description="share of training before g")
+    adversarial_ramp: Share = Field(0.1, description="share in which g's weight rises")
+    gamma: Weight = Field(0.01, description="larsen: weight of N in the decoder's loss")
     feature_sigma: float = Field(
         1.0, gt=0, le=100, description="larsen: s, in units of each feature's spread in the batch"
     )
     loss: adversarial.LossName = Field("relativistic", description="adversarial loss")
-    r1: float = Field(0.3, ge=0, le=1e6, description="gamma of R1, on D's gradient at real x")
-    r2: float = Field(0.3, ge=0, le=1e6, description="gamma of R2, the same at x_hat and x_new")
+    r1: Weight = Field(0.3, description="gamma of R1, on D's gradient at real x")
+    r2: Weight = Field(0.3, description="gamma of R2, the same at x_hat and x_new")
     lazy: int = Field(4, ge=1, le=1000, description="penalise one in so many examples of a batch")
-    label_weight: float = Field(
-        0.0, ge=0, le=1e6, description="weight of a classifier on the mean of z; 0: none"
+    label_weight: Weight = Field(
+        0.0, description="weight of a classifier on the mean of z; 0: none"
     )
     label_hidden: tuple[Width, ...] = Field((), description="hidden layers of the classifier")
-    labelled: float = Field(1.0, gt=0, le=1, description="share of examples that keep their labels")
+    labelled: PositiveShare = Field(1.0, description="share of examples that keep their labels")
     conditional: bool = Field(False, description="learn p(x | y): all networks get labels")
-    lr: float = Field(2e-3, gt=0, le=1e31, description="learning rate of encoder and decoder")
-    lr_d: float = Field(4e-3, gt=0, le=1e31, description="learning rate of D")
-    beta1: float = Field(0.0, ge=0, lt=1, description="Adam: momentum of encoder and decoder")
-    beta2: float = Field(0.99, ge=0, lt=1, description="Adam: memory of squared gradients")
+    lr: LearningRate = Field(2e-3, description="learning rate of encoder and decoder")
+    lr_d: LearningRate = Field(4e-3, description="learning rate of D")
+    beta1: PartialShare = Field(0.0, description="Adam: momentum of encoder and decoder")
+    beta2: PartialShare = Field(0.99, description="Adam: memory of squared gradients")
 
 
 class Options(BaseConfig):
-    temperature: float = Field(1.0, ge=0, le=10, description="scales the standard deviation of z")
+    temperature: Factor = Field(1.0, description="scales the standard deviation of z")
 
 
 RECIPE = dict(ema=0.9999, precision="auto", batch_size=32)
@@ -247,7 +257,7 @@ class VAEGAN(HasVAE, Family):
                 real = self.score(batch.x, label)
         return adversarial.GENERATOR[self.config.loss](real, fake)
 
-    def add_samples(self, x_hat: Tensor, y: Tensor | None, n: int, rng: Rng) -> Tensor:
+    def add_samples(self, x_hat: Tensor, y: Labels, n: int, rng: Rng) -> Tensor:
         """n fakes: reconstructions x_hat in the even rows, samples in the odd ones."""
         z = rng.normal("z", (n, self.latent_dim))[ODD]
         x_fake = x_hat.new_empty((n, *x_hat.shape[1:]))
@@ -255,11 +265,11 @@ class VAEGAN(HasVAE, Family):
         x_fake[ODD] = self.decode(z, select_rows(y, ODD))
         return x_fake
 
-    def score(self, x: Tensor, label: Tensor | None) -> Tensor:
+    def score(self, x: Tensor, label: Condition) -> Tensor:
         """D's scores, (B,), in float32."""
         return self.discriminator(x, label).float()
 
-    def judge(self, x: Tensor, y: Tensor | None = None, made: bool = False) -> Tensor:
+    def judge(self, x: Tensor, y: Labels = None, made: bool = False) -> Tensor:
         return self.score(x, self.vae.condition(y))
 
     def features(self, x: Tensor) -> Tensor:
@@ -288,11 +298,11 @@ class VAEGAN(HasVAE, Family):
     def draw_latents(self, n: int, options: Options, rng: Rng) -> Tensor:
         return options.temperature * rng.normal("z", (n, self.latent_dim))
 
-    def sample(self, n: int, y: Tensor | None, options: Options, rng: Rng) -> Tensor:
+    def sample(self, n: int, y: Labels, options: Options, rng: Rng) -> Tensor:
         return self.decode(self.draw_latents(n, options, rng), y)
 
 
-def select_rows(y: Tensor | None, rows: slice) -> Tensor | None:
+def select_rows(y: Labels, rows: slice) -> Tensor | None:
     return None if y is None else y[rows]
 
 

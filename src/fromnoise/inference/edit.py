@@ -13,6 +13,7 @@ from ..core.config import build
 from ..core.errors import UsageError
 from ..core.limits import check_memory
 from ..core.rng import Rng
+from ..core.spec import Labels
 from ..probability.diffusion.editing import slerp
 from ..runs.load import LoadedRun
 from .batches import fixed_blocks
@@ -27,7 +28,7 @@ def complete(
     loaded: LoadedRun,
     x: Tensor,
     fill,
-    y: Tensor | None = None,
+    y: Labels = None,
     draws: int = 1,
     seed: int = 0,
     options: dict | None = None,
@@ -50,7 +51,7 @@ def redraw(
     loaded: LoadedRun,
     x: Tensor,
     strength: float,
-    y: Tensor | None = None,
+    y: Labels = None,
     draws: int = 1,
     seed: int = 0,
     options: dict | None = None,
@@ -74,7 +75,7 @@ def vary(
     loaded: LoadedRun,
     x: Tensor,
     amount: float,
-    y: Tensor | None = None,
+    y: Labels = None,
     draws: int = 1,
     seed: int = 0,
     options: dict | None = None,
@@ -107,7 +108,7 @@ def between(
     a: Tensor,
     b: Tensor,
     n: int,
-    y: Tensor | None = None,
+    y: Labels = None,
     seed: int = 0,
     options: dict | None = None,
 ) -> Tensor:
@@ -145,7 +146,7 @@ def between(
 def edit_in_blocks(
     loaded: LoadedRun,
     x: Tensor,
-    y: Tensor | None,
+    y: Labels,
     draws: int,
     seed: int,
     options: dict | None,
@@ -179,7 +180,7 @@ def round_trip_options(loaded: LoadedRun, options: dict | None) -> dict:
     return defaults | (options or {})
 
 
-def from_noise(model: Denoises, z: Tensor, y: Tensor | None, options, rng: Rng) -> Tensor:
+def from_noise(model: Denoises, z: Tensor, y: Labels, options, rng: Rng) -> Tensor:
     """The samples that the noise z (B, *shape) is denoised to."""
     return model.denoised(model.noised(torch.zeros_like(z), 1.0, z), 1.0, y, options, rng)
 

@@ -20,6 +20,7 @@ from ..core.config import BaseConfig
 from ..core.errors import UsageError
 from ..core.family import Family
 from ..core.rng import Rng
+from ..core.spec import Labels
 
 STEPS, STARTS, CANDIDATES = 200, 4, 2000
 BLOCK = 256  # z that are optimised at once
@@ -51,7 +52,7 @@ def why_not(model: Family) -> str:
 def invert(
     model: Family,
     x: Tensor,
-    y: Tensor | None,
+    y: Labels,
     options: BaseConfig,
     rng: Rng,
     *,

@@ -8,6 +8,7 @@ import numpy as np
 from ..core.capabilities import Predicts, has
 from ..core.config import build
 from ..core.errors import DataError, FromNoiseError, UsageError
+from ..core.output import Say, ignore_message
 from ..core.rng import Rng
 from ..data.codecs.tokenizer import Tokenizer, encode_utf8
 from ..data.dataset import Dataset
@@ -44,7 +45,7 @@ def continue_texts(
     stop: Sequence[str] | str = (),
     options: dict | None = None,
     on_symbols: Callable[[int, str, Generated], None] | None = None,
-    warn: Callable[[str], None] = lambda line: None,
+    warn: Say = ignore_message,
 ) -> list[Generated]:
     """Continuations 0 .. n-1 of a prompt, see ``generate``.
 

@@ -18,6 +18,7 @@ from torch import Tensor
 from ..core.capabilities import Predicts
 from ..core.errors import UsageError
 from ..core.rng import Rng
+from ..core.spec import Labels
 from ..data.codecs.tokenizer import Tokenizer
 from ..probability.decoding import RECENT, DecodingOptions, choose_symbol
 from .batches import fixed_blocks
@@ -56,7 +57,7 @@ def generate(
     length: int,
     options: DecodingOptions,
     rng: Rng,
-    y: Tensor | None = None,
+    y: Labels = None,
     stop: Sequence = (),
     tokenizer: Tokenizer | None = None,
     on_symbols: Callable[[int, str, Generated], None] | None = None,

@@ -4,7 +4,7 @@ import csv
 import io
 import itertools
 import shutil
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from math import isfinite
 from pathlib import Path
@@ -15,6 +15,7 @@ import torch
 from ..core.errors import UsageError
 from ..core.files import make_folder, write_atomic
 from ..core.images import image_grid, png_bytes
+from ..core.output import Say, ignore_message
 from ..data.codecs.column import as_number
 from ..data.codecs.tokenizer import encode_utf8
 from ..data.dataset import Dataset
@@ -36,7 +37,7 @@ def sample_to(
     options: dict | None = None,
     prompt: str | None = None,
     raw_csv: bool = False,
-    warn: Callable[[str], None] = lambda line: None,
+    warn: Say = ignore_message,
 ) -> list[Path]:
     """Draws n samples and writes them, see ``write``; images into a folder one by one.
 
@@ -111,7 +112,7 @@ def write(
     target: Path,
     y: torch.Tensor | None = None,
     raw_csv: bool = False,
-    warn: Callable[[str], None] = lambda line: None,
+    warn: Say = ignore_message,
 ) -> list[Path]:
     """Writes samples; the file ending selects the format: .png, .npy, .csv, .txt, none: a folder.
 
@@ -190,7 +191,7 @@ def csv_text(names: list[str], columns: list[Sequence]) -> str:
 
 
 def neutral_cells(
-    names: list[str], columns: list[Sequence], warn: Callable[[str], None]
+    names: list[str], columns: list[Sequence], warn: Say
 ) -> tuple[list[str], list[Sequence]]:
     """Names and columns of a table, made ``neutral``; warn receives how many were changed."""
     safe_names = [neutral(name) for name in names]

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from ..core.errors import UsageError
+from ..core.spec import Condition, ImageShape
 from .adversarial import ConvCritic, ConvGenerator, MLPCritic, MLPGenerator, with_spectral_norm
 from .progressive import (
     ProgressiveCritic,
@@ -33,7 +34,7 @@ class FixedResolution:
         return x
 
     def generate(
-        self, generator: nn.Module, z: Tensor, label: Tensor | None, progress: float
+        self, generator: nn.Module, z: Tensor, label: Condition, progress: float
     ) -> Tensor:
         """G(z) as the discriminator sees it, before ``squash``."""
         return generator(z, label)
@@ -55,7 +56,7 @@ class GrowingResolution:
 
     group = 4
 
-    def __init__(self, shape: tuple[int, int, int]):
+    def __init__(self, shape: ImageShape):
         self.sizes = level_sizes(shape)
         self.cost_stages = 2 * len(self.sizes)
 
@@ -71,7 +72,7 @@ class GrowingResolution:
         return shrink(x, math.ceil(growth) if is_generated else growth, self.sizes)
 
     def generate(
-        self, generator: nn.Module, z: Tensor, label: Tensor | None, progress: float
+        self, generator: nn.Module, z: Tensor, label: Condition, progress: float
     ) -> Tensor:
         return generator.forward_at(z, label, self.growth(progress))
 

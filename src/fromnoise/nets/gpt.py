@@ -23,6 +23,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from .conv import normalise
+
 LONG = 512  # symbols: for longer sequences the scores of attention take too much memory
 MOST_PAIRS = 2**15  # rows of a bigram table
 
@@ -238,13 +240,6 @@ def attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     if m > 1:
         scores = scores + scores.new_full((m, p), -torch.inf).triu(p - m + 1)
     return scores.softmax(3).to(v.dtype) @ v
-
-
-def normalise(x: Tensor) -> Tensor:
-    """x with mean 0 and variance 1 over its last dimension; faster here than a root-mean-square
-    norm.
-    """
-    return F.layer_norm(x, x.shape[-1:])
 
 
 class ReluSquared(torch.autograd.Function):

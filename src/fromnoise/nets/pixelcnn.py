@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..core.spec import ImageShape
 from .masked_conv import Convolve, MaskedConv, PixelState, feature_groups
 from .pixelcnn_stacks import STACKS
 
@@ -31,7 +32,7 @@ class PixelCNN(nn.Module):
 
     def __init__(
         self,
-        shape: tuple[int, int, int],
+        shape: ImageShape,
         levels: int,
         starts: int,
         width: int,

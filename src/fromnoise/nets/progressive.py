@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
+from ..core.spec import Condition, ImageShape
 from .adversarial import Critic, leaky, pixel_norm
 from .conv import sizes_down
 
@@ -28,7 +29,7 @@ LINEAR = 1.0  # and without
 # -- how far the networks have grown -------------------------------------------------------------
 
 
-def level_sizes(shape: tuple[int, int, int]) -> list[tuple[int, int]]:
+def level_sizes(shape: ImageShape) -> list[tuple[int, int]]:
     """(H, W) of each level, coarsest first, the full size last."""
     return sizes_down(shape, 1, smallest=4)[::-1]
 
@@ -152,9 +153,7 @@ def channels_of(width: int, levels: int) -> list[int]:
 class ProgressiveGenerator(nn.Module):
     """z (B, latent_dim), label as one-hot (B, K) or None -> x (B, C, H, W), not squashed."""
 
-    def __init__(
-        self, latent_dim: int, shape: tuple[int, int, int], width: int, n_classes: int = 0
-    ):
+    def __init__(self, latent_dim: int, shape: ImageShape, width: int, n_classes: int = 0):
         super().__init__()
         self.sizes = level_sizes(shape)
         channels = channels_of(width, len(self.sizes))
@@ -169,9 +168,7 @@ class ProgressiveGenerator(nn.Module):
             equalised(nn.Conv2d(c, shape[0], 1), LINEAR) for c in channels
         )
 
-    def forward(
-        self, z: Tensor, label: Tensor | None = None, growth: float | None = None
-    ) -> Tensor:
+    def forward(self, z: Tensor, label: Condition = None, growth: float | None = None) -> Tensor:
         """At the full size, whatever the growth: a coarser level's image is enlarged by nearest
         neighbour.
         """
@@ -181,9 +178,7 @@ class ProgressiveGenerator(nn.Module):
             x = up(x, size)
         return x
 
-    def forward_at(
-        self, z: Tensor, label: Tensor | None = None, growth: float | None = None
-    ) -> Tensor:
+    def forward_at(self, z: Tensor, label: Condition = None, growth: float | None = None) -> Tensor:
         """(B, C, h, w), the size of the level that is worked at."""
         level, alpha = level_and_alpha(growth, len(self.sizes))
         h = pixel_norm(z) if label is None else torch.cat([pixel_norm(z), pixel_norm(label)], 1)
@@ -204,9 +199,7 @@ class ProgressiveCritic(Critic):
     (B,).
     """
 
-    def __init__(
-        self, shape: tuple[int, int, int], width: int, n_classes: int = 0, dims: int = 128
-    ):
+    def __init__(self, shape: ImageShape, width: int, n_classes: int = 0, dims: int = 128):
         super().__init__(dims, n_classes)
         sizes = level_sizes(shape)
         channels = channels_of(width, len(sizes))

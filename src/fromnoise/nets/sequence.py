@@ -13,7 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .gpt import feature_dropout, normalise
+from .conv import normalise
+from .gpt import feature_dropout
 
 KINDS = {"gru": nn.GRU, "lstm": nn.LSTM}
 

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from torch.nn.functional import one_hot, relu, softplus
 
 from ..core.rng import Rng
+from ..core.spec import Condition
 
 LossName = Literal[
     "relativistic", "non-saturating", "minimax", "least-squares", "hinge", "wasserstein"
@@ -92,7 +93,7 @@ def gradients_between(
     score: Callable[[Tensor, Tensor | None], Tensor],
     x_real: Tensor,
     x_fake: Tensor,
-    label: Tensor | None,
+    label: Condition,
     u: Tensor,
 ) -> Tensor:
     """||dD/dx||^2 (B,) at points between real and generated examples; u uniform, (B,)."""
@@ -105,7 +106,7 @@ def penalised_discriminator_loss(
     score: Callable[[Tensor, Tensor | None], Tensor],
     x_real: Tensor,
     x_fake: Tensor,
-    label: Tensor | None,
+    label: Condition,
     loss: str,
     r1: float = 0.0,
     r2: float = 0.0,

@@ -3,7 +3,6 @@
 import contextlib
 import statistics
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -11,6 +10,7 @@ from ..core.capabilities import Judges, has
 from ..core.device import peak_memory_mb
 from ..core.errors import DivergedError
 from ..core.family import count_parameters, turns
+from ..core.output import Say, ignore_message
 from . import budget
 from .settings import BUDGETS, INTERVALS, TrainConfig
 from .trainer import Trainer
@@ -34,9 +34,7 @@ class Timing:
     begin: float
 
 
-def estimate_cost(
-    trainer: Trainer, config: TrainConfig, say: Callable[[str], None] = lambda line: None
-) -> dict:
+def estimate_cost(trainer: Trainer, config: TrainConfig, say: Say = ignore_message) -> dict:
     """Parameters, steps, intervals, seconds, examples a second and memory of a training.
 
     Some steps are timed and thrown away. note: a warning for the user, or an empty string: the
@@ -143,7 +141,7 @@ def time_parts(
     steps: int | None,
     minutes: float | None,
     begin: float,
-    say: Callable[[str], None],
+    say: Say,
 ) -> Timing:
     """Times steps and a validation."""
     say("timing the first steps ...")

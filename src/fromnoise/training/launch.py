@@ -14,6 +14,7 @@ import torch
 from .. import families
 from ..core.errors import FromNoiseError, StoppedError, StorageError
 from ..core.files import RETRY_HINT
+from ..core.output import Say, ignore_message
 from ..data.dataset import Dataset
 from ..runs import checkpoint_writer
 from ..runs.directory import Run
@@ -33,7 +34,7 @@ def start_run(
     command: str = "",
     on_plan: Callable[[dict], None] = lambda info: None,
     on_event: Callable[[dict], None] = lambda event: None,
-    say: Callable[[str], None] = lambda line: None,
+    say: Say = ignore_message,
     stop: StopRequest | None = None,
 ) -> Run:
     """Trains from the first step and returns the run.

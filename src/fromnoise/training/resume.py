@@ -9,7 +9,7 @@ from ..core.config import build, flag
 from ..core.errors import StorageError, UsageError, did_you_mean
 from ..core.family import count_parameters
 from ..core.limits import BoundedConstruction
-from ..core.output import warn
+from ..core.output import Say, ignore_message, warn
 from ..runs import checkpoint, checkpoint_writer
 from ..runs.directory import Run
 from ..runs.load import build_recorded, load_run_data
@@ -28,8 +28,8 @@ def resume_run(
     changes: dict | None = None,
     on_plan: Callable[[dict], None] = lambda info: None,
     on_event: Callable[[dict], None] = lambda event: None,
-    warn: Callable[[str], None] = warn,
-    say: Callable[[str], None] = lambda line: None,
+    warn: Say = warn,
+    say: Say = ignore_message,
     trust: families.Trust = families.NO_TRUST,
     stop: StopRequest | None = None,
 ) -> Run:
@@ -95,7 +95,7 @@ def recorded_plan(
     run: Run,
     data_name: str | None = None,
     trust: families.Trust = families.NO_TRUST,
-    warn: Callable[[str], None] = lambda line: None,
+    warn: Say = ignore_message,
     **changes,
 ) -> Plan:
     """The plan that a run recorded, with changes of the training's options.
@@ -123,9 +123,7 @@ def recorded_plan(
     )
 
 
-def newest_checkpoint(
-    run: Run, warn: Callable[[str], None] = lambda line: None
-) -> checkpoint.Checkpoint | None:
+def newest_checkpoint(run: Run, warn: Say = ignore_message) -> checkpoint.Checkpoint | None:
     """The newest valid checkpoint; None where there is none, and the run begins at step 0."""
     try:
         return checkpoint.find(run, warn=warn)
@@ -183,7 +181,7 @@ def finished(run: Run, closed_form: bool = False) -> UsageError:
     return UsageError(f"{run.path} is finished ({steps} steps): {more}")
 
 
-def warn_of_differences(run: Run, trainer: Trainer, warn: Callable[[str], None]) -> None:
+def warn_of_differences(run: Run, trainer: Trainer, warn: Say) -> None:
     """Warns where the machine differs from the one before, so that the result is not exact."""
     before = run.record
     for name, old, new in (
@@ -207,7 +205,7 @@ def estimate_extension(
     trainer: Trainer,
     added: dict,
     saved: checkpoint.Checkpoint | None,
-    say: Callable[[str], None],
+    say: Say,
 ) -> dict:
     """``estimate_cost`` of the steps that are added. added: the budget. Raises UsageError."""
     check_extensible(run, trainer)

@@ -15,6 +15,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
+from ...core.spec import Condition
 from .gaussian_data import GaussianData
 from .path import Path
 from .samplers import Denoise, alphas_and_sigmas
@@ -30,7 +31,7 @@ def dpm_with_known(
     path: Path,
     times: Tensor,
     known: GaussianData,
-    condition: Tensor | None = None,
+    condition: Condition = None,
     on_step=None,
 ) -> Tensor:
     """Samples with one evaluation of ``denoise`` and ``known.substeps`` of the known denoiser a step.
