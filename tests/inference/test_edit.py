@@ -10,8 +10,8 @@ from PIL import Image
 
 from fromnoise.api import TrainedRun
 from fromnoise.cli.verbs import fromnoise
-from fromnoise.core.errors import DataError, StorageError, UsageError
 from fromnoise.core.capabilities import Completes, Denoises, Traces
+from fromnoise.core.errors import DataError, StorageError, UsageError
 from fromnoise.core.rng import Rng
 from fromnoise.core.spec import DataSpec
 from fromnoise.inference import edit, masks

@@ -83,9 +83,8 @@ class Quantises(Protocol):
 class DrawsLatents(Protocol):
     """Samples by decoding latent vectors: ``sample`` is decode(draw_latents(...), y).
 
-    (For a family that selects samples, that is one candidate.) draw_latents gives (n, latent_dim).
-    In a conditional hierarchy (``EncodesDistribution.standard_dims`` below latent_dim) the lower
-    levels depend on the label: there draw_latents takes y (n,) as a fourth argument.
+    (Of a family that selects samples: one candidate.) draw_latents gives (n, latent_dim). In a
+    hierarchy (``standard_dims`` below latent_dim) it takes y (n,) as a fourth argument.
     """
 
     def draw_latents(self, n: int, options: BaseConfig, rng: Rng) -> Tensor: ...
@@ -111,28 +110,21 @@ class Judges(Protocol):
 
     Its losses show the balance of the two networks, not the quality of the samples. Training therefore
     selects checkpoints by a distance between samples and validation data, and monitors the
-    discriminator (training/monitor/adversarial.py). made: True if x are samples of the current model.
+    discriminator (training/monitor/adversarial.py). is_generated: True if x are samples of the current model.
     """
 
-    def judge(self, x: Tensor, y: Labels = None, made: bool = False) -> Tensor: ...
+    def judge(self, x: Tensor, y: Labels = None, is_generated: bool = False) -> Tensor: ...
 
 
 @runtime_checkable
 class ChoosesSamples(Protocol):
     """An adversarial family whose discriminator selects one of several candidates for each sample.
 
-    measured: True if the scores are calibrated.
-    why_never: the reason why the scores cannot be calibrated, or "".
-    candidates: the number of candidates of one sample, from the number that the user asks for.
-    calibrate: receives the scores of the averaged weights after each validation: real (n,) of
-        validation examples, fake (n,) of single candidates with the same labels.
+    choice: a ``probability.candidates.CandidateSampler``, which is calibrated after each validation
+    of the averaged weights.
     """
 
-    measured: bool
-
-    def why_never(self) -> str: ...
-    def candidates(self, asked: int | None = None) -> int: ...
-    def calibrate(self, real: Tensor, fake: Tensor) -> None: ...
+    choice: Any
 
 
 @runtime_checkable
@@ -174,12 +166,10 @@ class WeighsDraws(Protocol):
 class HasFlow(Protocol):
     """log p(x) by the ordinary differential equation that carries x to noise: a density.
 
-    The value is an estimate, neither exact nor a bound. It comes with the error of the solver, and is
-    refused (UsageError) if that is above 0.01 bits per dimension: ``probability.diffusion.ode``'s
-    OdeLikelihood. For data with levels the caller dequantises. probes: the number of random vectors
-    for the trace of the Jacobian; 0 computes it exactly.
-    ``HasLikelihood`` of such a model is a bound over noise levels. It has no importance-weighted form
-    and ignores k.
+    The value is an estimate, neither exact nor a bound: an ``OdeLikelihood``, with the error of the
+    solver. UsageError if that is above 0.01 bits per dimension. For data with levels the caller
+    dequantises. probes: random vectors for the trace of the Jacobian; 0: exact.
+    ``HasLikelihood`` of such a model is a bound over noise levels, without a k-sample form.
     """
 
     def flow_log_likelihood(
@@ -263,11 +253,7 @@ class Completes(Protocol):
 
 @dataclass(frozen=True)
 class Moment:
-    """One state between noise and data.
-
-    level: the noise level, as in ``Denoises``; x (B, *shape): the state; x_hat: the clean example that
-    the model predicts from it.
-    """
+    """A state x (B, *shape) at a level of noise (``Denoises``), and the clean example predicted from it."""
 
     level: float
     x: Tensor

@@ -31,7 +31,7 @@ class FamilyFile:
     """What a family file defines.
 
     sha256    of a user's own file; "" for the families of the package
-    watching  options of the samples that are drawn during training, by the generator alone
+    progress_values  options of the samples that are drawn during training, by the generator alone
     second    of ``latent``: the family that is trained
     earlier   values of options that older runs do not record
     """
@@ -44,7 +44,7 @@ class FamilyFile:
     FAMILY: type
     preset_for: "object"
     second: "FamilyFile | None" = None
-    watching: dict = field(default_factory=dict)
+    progress_values: dict = field(default_factory=dict)
     earlier: dict = field(default_factory=dict)
     sha256: str = ""
 
@@ -56,7 +56,7 @@ class FamilyFile:
     @property
     def progress_options(self) -> BaseConfig:
         """How samples are drawn while it trains."""
-        return self.Options(**self.watching)
+        return self.Options(**self.progress_values)
 
 
 def names() -> list[str]:
@@ -267,7 +267,7 @@ def _from_module(name, path, module, sha256="") -> FamilyFile:
     if missing:
         raise UsageError(f"{path} is no family file: it does not define {', '.join(missing)}")
     preset_for = getattr(module, "preset_for", lambda spec: "default")
-    watching = getattr(module, "PROGRESS_OPTIONS", getattr(module, "WATCHING", {}))
+    progress_values = getattr(module, "PROGRESS_OPTIONS", getattr(module, "WATCHING", {}))
     earlier = getattr(module, "EARLIER", {})
     return FamilyFile(
         name,
@@ -277,7 +277,7 @@ def _from_module(name, path, module, sha256="") -> FamilyFile:
         module.PRESETS,
         module.FAMILY,
         preset_for,
-        watching=watching,
+        progress_values=progress_values,
         earlier=earlier,
         sha256=sha256,
     )

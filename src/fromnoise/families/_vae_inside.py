@@ -3,10 +3,15 @@
 Its bound on log p(x) holds for any encoder, decoder and training.
 """
 
+from collections.abc import Callable
+from typing import Any
+
 from torch import Tensor
 
+from ..core.capabilities import Bound
 from ..core.config import BaseConfig
 from ..core.errors import UsageError
+from ..core.family import sum_per_example
 from ..core.rng import Rng
 from ..core.spec import DataSpec, Labels, require_labels
 from ..probability import adversarial
@@ -20,8 +25,31 @@ WHY_NO_LIKELIHOOD = (
 )
 
 
+def of_vae(name: str) -> Callable:
+    """The method of the VAE inside that has this name."""
+
+    def method(self, *args, **options):
+        return getattr(self.vae, name)(*args, **options)
+
+    return method
+
+
 class HasVAE:
     """Codes, reconstructions and likelihood by ``self.vae``."""
+
+    def add_vae(self) -> None:
+        c = self.config
+        self.vae = vae.VAE(vae_config(c, self.spec), self.spec)
+        self.latent_dim = self.standard_dims = c.latent_dim
+        self.continuous = self.vae.continuous
+        self.bound: Bound = self.vae.bound if has_likelihood(c) else "none"
+        self.reason = self.vae.reason if has_likelihood(c) else WHY_NO_LIKELIHOOD
+
+    def reconstruction_error(self, params: Tensor, x: Tensor) -> Tensor:
+        """(B,) nats, or the sum of absolute differences."""
+        if self.config.reconstruction == "l1":
+            return sum_per_example((self.to_data(params) - x).abs())
+        return self.vae.nll(params, x)
 
     def to_data(self, params: Tensor) -> Tensor:
         """The mean of p(x | z) as D sees it; the most probable category of a table's block."""
@@ -39,26 +67,16 @@ class HasVAE:
     def reconstruct(self, x: Tensor, y: Labels = None) -> Tensor:
         return self.decode(self.encode(x, y), y)
 
-    def encode(self, x: Tensor, y: Labels = None) -> Tensor:
-        return self.vae.encode(x, y)
+    def draw_latents(self, n: int, options: Any, rng: Rng) -> Tensor:
+        return options.temperature * rng.normal("z", (n, self.latent_dim))
 
-    def posterior(self, x: Tensor, y: Labels = None) -> tuple[Tensor, Tensor]:
-        return self.vae.posterior(x, y)
-
-    def kl_per_dimension(self, x: Tensor, y: Labels, rng: Rng) -> Tensor:
-        return self.vae.kl_per_dimension(x, y, rng)
-
-    def log_likelihood(self, x: Tensor, y: Labels, rng: Rng, k: int = 1) -> Tensor:
-        return self.vae.log_likelihood(x, y, rng, k)
-
-    def log_weights(self, x: Tensor, y: Labels, rng: Rng, k: int) -> Tensor:
-        return self.vae.log_weights(x, y, rng, k)
-
-    def log_densities(self, z: Tensor, x: Tensor, y: Labels = None) -> tuple[Tensor, Tensor]:
-        return self.vae.log_densities(z, x, y)
-
-    def draw_posterior(self, x: Tensor, y: Labels, rng: Rng, k: int) -> Tensor:
-        return self.vae.draw_posterior(x, y, rng, k)
+    encode = of_vae("encode")
+    posterior = of_vae("posterior")
+    kl_per_dimension = of_vae("kl_per_dimension")
+    log_likelihood = of_vae("log_likelihood")
+    log_weights = of_vae("log_weights")
+    log_densities = of_vae("log_densities")
+    draw_posterior = of_vae("draw_posterior")
 
 
 def has_likelihood(c: BaseConfig) -> bool:

@@ -17,7 +17,6 @@ would know the answer. The network also minimises -log p_network (docs/log.md sa
 from itertools import chain
 
 import torch
-import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
@@ -30,6 +29,7 @@ from ..core.spec import Batch, DataSpec, Labels, require_labels
 from ..nets.counts.ngram import KneserNey
 from ..nets.counts.training_set import collect_symbols, split_into_folds
 from ..nets.hybrid import Reader, combine, predict
+from ..nets.sequence import cross_entropy
 from ..nets.sequence_networks import COUNTING, PIXEL_BY_PIXEL, NetworkConfig, build_network
 from ..probability.decoding import DecodingOptions, choose_symbol
 from ..probability.symbols import can_pack, symbol_codec
@@ -153,19 +153,12 @@ class AutoRegressive(Family):
     def hybrid_loss(self, s: Tensor, batch: Batch) -> Loss:
         """The mean of -log p and -log p_network."""
         start = self.start(len(s), batch.y, s.device)
-        logits, log_p = predict(self.net, self.counts, s, start, self.fold_of(batch))
+        fold = batch.rows * self.counts.folds // self.training_rows  # that each example is from
+        logits, log_p = predict(self.net, self.counts, s, start, fold)
         nll = cross_entropy(combine(self.mix, logits, log_p), s)
         network = cross_entropy(logits, s).mean()
         terms = {"nats_per_symbol": nll.mean(), "nll": nll.sum(1).mean()}
         return Loss((nll.mean() + network) / 2, terms | {"network_alone": network})
-
-    def fold_of(self, batch: Batch) -> Tensor:
-        """The fold of the training set that each example is from, (B,)."""
-        if batch.rows is None:
-            raise UsageError(
-                "a hybrid needs the rows of each batch in the training set (Batch.rows)"
-            )
-        return batch.rows * self.counts.folds // self.training_rows
 
     def fit_before(self, batches, rng: Rng) -> None:
         """Counts the training set before the first step: classes, n-grams, pixels."""
@@ -240,11 +233,6 @@ class AutoRegressive(Family):
         labels = torch.arange(self.starts, device=s.device)
         log_p = torch.stack([-self.nll(s, label.expand(len(s))).sum(1) for label in labels], 1)
         return (log_p + self.class_shares.log()).log_softmax(1)
-
-
-def cross_entropy(logits: Tensor, s: Tensor) -> Tensor:
-    """-log p of symbols s (B, T) by logits (B, T, V), (B, T) nats."""
-    return F.cross_entropy(logits.flatten(0, 1), s.flatten(), reduction="none").view_as(s)
 
 
 def check(c: Config, spec: DataSpec) -> None:

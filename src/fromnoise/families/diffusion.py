@@ -26,7 +26,7 @@ from ..core.config import BaseConfig, BlockCount, LearningRate, Share, Size, Wid
 from ..core.errors import UsageError
 from ..core.family import Loss, Phase
 from ..core.rng import Rng
-from ..core.spec import Batch, Condition, DataSpec, Labels
+from ..core.spec import Batch, DataSpec, Labels
 from ..nets.diffusion import make_network
 from ..probability.cells import Cells
 from ..probability.diffusion import likelihood
@@ -38,7 +38,7 @@ from ..probability.diffusion.path import PATHS, RATIOS, append_dims
 from ..probability.diffusion.training_times import lognormal_times, uniform_times
 from ..probability.likelihood import NO_DENSITY_OF_CATEGORIES
 from ..probability.moments import channel_moments
-from ._denoising import DenoisingFamily, Options
+from ._denoising import DenoisingFamily
 
 
 class Config(BaseConfig):
@@ -84,6 +84,29 @@ class Config(BaseConfig):
     lr: LearningRate = 5e-3
 
 
+class Options(BaseConfig):
+    steps: int | None = Field(
+        None,
+        ge=1,
+        le=10_000,
+        description="network evaluations [images 10, captions 32, vectors 40]",
+    )
+    sampler: Literal["auto", "dpm", "sde", "heun", "euler", "ddpm", "jump"] = Field(
+        "auto",
+        description="DPM-Solver++ 2M, the same with new noise in each step, Heun, Euler (DDIM), "
+        "ancestral (DDPM), or jumps (after training with --jumps) [captions: sde, else dpm]",
+    )
+    spacing: Literal["log", "rho", "time"] = Field(
+        "log", description="of the steps: equal in log(sigma/alpha), EDM's, or equal in t"
+    )
+    guidance: float = Field(
+        1.0, ge=0, le=100, description="conditional: 1 samples p(x | y), more exaggerates the label"
+    )
+    guidance_from: float = Field(0.0, ge=0, description="guidance acts above this sigma/alpha ...")
+    guidance_to: float = Field(100.0, gt=0, description="... and below this one")
+    churn: float = Field(0.0, ge=0, le=1e6, description="heun: new noise, S_churn of EDM")
+
+
 TRAINING = dict(
     optimizer="muon",
     warmup=0.02,
@@ -117,7 +140,7 @@ DEFAULT_TARGETS = {"flow": "v", "edm": "edm", "cosine": "eps", "linear": "eps"}
 
 
 class Diffusion(DenoisingFamily):
-    """net: the network, or what it adds to the known denoiser ``gaussian``, if there is one."""
+    default_options = Options()
 
     latent_images = True
     first_and_last = ("net.stem", "net.embed", "net.conditioning.levels.mix", "net.out")
@@ -191,30 +214,6 @@ class Diffusion(DenoisingFamily):
             return lognormal_times(self.path, n, c.level_mean, c.level_std, rng)
         return uniform_times(self.path, n, rng)
 
-    def predict(
-        self, x_t: Tensor, t: Tensor, condition: Condition, until: Tensor | None = None
-    ) -> Tensor:
-        """F(x_t, t), t (B,): the prediction of the known denoiser, and the network's correction.
-
-        The input of the network is x_t with variance 1, its level as the angle between data and
-        noise, and the x_hat of the known denoiser. Its output is scaled by the root of the share of
-        the variance that one Gaussian explains (of a jump: where it ends). Where noise hides
-        everything, nothing is left to correct. until (B,): the ends of jumps.
-        """
-        alpha, sigma = self.path.coefficients(t)
-        x_in = x_t / append_dims((alpha**2 + sigma**2).sqrt(), x_t)
-        angle = self.path.angle(t)
-        angle_until = None if until is None else self.path.angle(until)
-        if self.gaussian is None:
-            return self.net(x_in, angle, condition, angle_until)
-        x_hat = self.gaussian.denoise(x_t, alpha, sigma, self.classes(condition))
-        eps_hat = (x_t - append_dims(alpha, x_t) * x_hat) / append_dims(sigma, x_t)
-        a, b = (append_dims(part, x_t) for part in self.path.target(self.target, t))
-        ratio = sigma / alpha if until is None else self.path.ratio(until)
-        share = append_dims(self.gaussian.explained(ratio).sqrt(), x_t)
-        correction = self.net(x_in, angle, condition, angle_until, x_hat)
-        return a * x_hat + b * eps_hat + share * correction
-
     # -- sampling ---------------------------------------------------------------------------------
 
     def sample(self, n: int, y: Labels, options: Options, rng: Rng, on_step=None) -> Tensor:
@@ -226,7 +225,7 @@ class Diffusion(DenoisingFamily):
     def log_likelihood(self, x: Tensor, y: Labels, rng: Rng, k: int = 1) -> Tensor:
         """The variational bound (B,) nats: of a probability of levels or cells, or of a density."""
         decoder = likelihood.Decoder(x, self.shift, self.scale, self.spec.levels, self.cells)
-        denoise = self.denoiser(y, Options())
+        denoise = self.denoiser(y, self.default_options)
         levels = 8 if self.spec.kind == "image" else 64
         x = self.standardise(x)
         return bound(denoise, x, self.path, decoder.log_p, rng, levels, decoder.lowest_ratio)
@@ -235,7 +234,7 @@ class Diffusion(DenoisingFamily):
         self, x: Tensor, y: Labels, rng: Rng, probes: int | None = None, **solver
     ) -> OdeLikelihood:
         """log p(x) (B,) nats along the probability flow; see diffusion/likelihood.py."""
-        denoise = self.denoiser(y, Options())
+        denoise = self.denoiser(y, self.default_options)
         return likelihood.flow_log_likelihood(
             denoise, self.path, x, self.shift, self.scale, rng, probes, **solver
         )

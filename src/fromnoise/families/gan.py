@@ -17,12 +17,10 @@ from torch import Tensor
 
 from ..core.config import (
     BaseConfig,
-    BlockCount,
     Channels,
     Dimensions,
     LearningRate,
     PartialShare,
-    PositiveShare,
     Weight,
     Width,
 )
@@ -33,7 +31,7 @@ from ..core.spec import Batch, Condition, DataSpec, Labels, require_labels
 from ..nets import gan_networks
 from ..nets.augment import Augmentation, augment
 from ..probability import adversarial
-from ..probability.candidates import CandidateSampler, SelectsCandidates, why_no_candidates
+from ..probability.candidates import CandidateSampler, why_no_candidates
 from ..probability.gaussian import truncated_normal
 
 
@@ -43,13 +41,13 @@ class Config(BaseConfig):
     hidden: tuple[Width, ...] = Field((256,) * 3, min_length=1, description="mlp: widths")
     hidden_g: tuple[Width, ...] | None = Field(None, description="mlp: other widths of G [hidden]")
     width: Channels = Field(16, description="conv, progressive: channels at full size")
-    blocks: BlockCount = Field(1, description="conv: residual blocks at each resolution")
+    blocks: int = Field(1, ge=0, le=16, description="conv: residual blocks at each resolution")
     patch: int = Field(0, ge=0, le=16, description="conv: side of the patches of pixels [by size]")
     loss: adversarial.LossName = Field("relativistic", description="adversarial loss")
     r1: Weight = Field(0.3, description="gamma of R1, on D's gradient at real x")
     r2: Weight = Field(0.3, description="gamma of R2, the same at generated x")
     penalty_hold: PartialShare = Field(0.0, description="share of training before annealing")
-    penalty_end: PositiveShare = Field(0.2, description="share of r1 and r2 left at the end")
+    penalty_end: float = Field(0.2, gt=0, le=1, description="share of r1 and r2 left at the end")
     lazy: int = Field(4, ge=1, le=1000, description="penalise one in so many examples of a batch")
     gradient_penalty: Weight = Field(0.0, description="of WGAN-GP, usually 10")
     spectral_norm: bool = Field(False, description="divide D's weights by their spectral norms")
@@ -110,16 +108,14 @@ def preset_for(spec: DataSpec) -> str:
     return "conv"
 
 
-class GAN(SelectsCandidates, Family):
+class GAN(Family):
     def __init__(self, config: Config, spec: DataSpec):
         super().__init__(config, spec)
         c = config
         check(c, spec)
         n_classes = spec.classes if c.conditional else 0
-        options = c.model_dump(include=gan_networks.OPTIONS)
-        self.generator, self.discriminator, self.resolution = gan_networks.build_networks(
-            spec.shape, n_classes, **options
-        )
+        networks = gan_networks.build_networks(c, spec.shape, n_classes)
+        self.generator, self.discriminator, self.resolution = networks
         if c.r1 or c.r2 or c.gradient_penalty:
             self.second_order = ("discriminator",)
         self.cost_stages = self.resolution.cost_stages
@@ -168,11 +164,8 @@ class GAN(SelectsCandidates, Family):
         label = self.condition(batch.y)
         z = rng.normal("z", (len(batch), c.latent_dim))
         x_fake = self.prepare(self.generate(z, label), rng.at("fake"))
-        fake = real = self.score(x_fake, label)
-        if c.loss == "relativistic":
-            with torch.no_grad():
-                real = self.score(self.prepare_real(batch.x, rng), label)
-        value = adversarial.GENERATOR[c.loss](real, fake)
+        x_real = self.prepare_real(batch.x, rng)
+        value = adversarial.generator_loss(self.score, x_real, x_fake, label, c.loss)
         return Loss(value, {"g_loss": value})
 
     def penalty_share(self) -> float:
@@ -226,9 +219,9 @@ class GAN(SelectsCandidates, Family):
     def growth(self) -> float:
         return self.resolution.growth(self.progress)
 
-    def judge(self, x: Tensor, y: Labels = None, made: bool = False) -> Tensor:
+    def judge(self, x: Tensor, y: Labels = None, is_generated: bool = False) -> Tensor:
         """D's score of each example, (B,); the examples of a pack share its score."""
-        x = self.resolution.resize(x, self.progress, is_generated=made)
+        x = self.resolution.resize(x, self.progress, is_generated=is_generated)
         packs = gan_networks.pack_all(x, self.config.pack)
         scores = self.score(packs, self.condition(y))  # a conditional D has packs of one
         return gan_networks.unpack_scores(scores, self.config.pack, len(x))

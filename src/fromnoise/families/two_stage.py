@@ -27,6 +27,7 @@ from ..core.family import Family, Loss, sum_per_example
 from ..core.rng import Rng
 from ..core.spec import Batch, DataSpec, Labels
 from ..nets.codes import BINS, Binned, FlattenedGrid, Standardised
+from ..nets.latent import repeat
 from ..probability.gaussian import importance_weighted_bound, log_normal
 from . import FamilyFile, loaded
 
@@ -96,7 +97,9 @@ class TwoStage(Family):
         self.first = config.first.build(spec).eval()
         self.second = config.second.build(second_spec(self.first, config.form))
         if has(self.second, can.ChoosesSamples):
-            self.second.measured = False  # its scores are calibrated on samples x, not on codes
+            self.second.choice.is_measured = (
+                False  # its scores are calibrated on samples x, not on codes
+            )
         shape = code_shape(self.first)
         if config.form == "codes":
             self.scale = FlattenedGrid(self.first.grid)
@@ -223,9 +226,9 @@ class TwoStage(Family):
         """Of the mean code of x."""
         return self.second.features(self.to_latents(x, None))
 
-    def judge(self, x: Tensor, y: Labels = None, made: bool = False) -> Tensor:
+    def judge(self, x: Tensor, y: Labels = None, is_generated: bool = False) -> Tensor:
         """The discriminator's score of the mean code of x."""
-        return self.second.judge(self.to_latents(x, y), y, made)
+        return self.second.judge(self.to_latents(x, y), y, is_generated)
 
     # -- sampling -----------------------------------------------------------------------------
 
@@ -271,12 +274,10 @@ class TwoStage(Family):
     def log_weights(self, x: Tensor, y: Labels, rng: Rng, k: int) -> Tensor:
         """log p(x | z) + log p_second(z) - log q(z | x) for k draws of z, (B, k) nats."""
         z = self.first.draw_posterior(x, y, rng, k).flatten(0, 1)  # B k, D
-        x = x.repeat_interleave(k, 0)
-        y = None if y is None else y.repeat_interleave(k, 0)
-        log_joint, log_q = self.first.log_densities(z, x, y)  # log p_first(x, z), log q(z | x)
-        log_first_prior = sum_per_example(log_normal(z, 0.0, 0.0))  # log p_first(z): taken out
-        v = self.scale(z)
-        log_v = self.second.log_likelihood(v, y, rng.at("second"), 1)
+        y = repeat(y, k)
+        log_joint, log_q = self.first.log_densities(z, repeat(x, k), y)  # of the first stage
+        log_first_prior = sum_per_example(log_normal(z))  # log p_first(z): taken out
+        log_v = self.second.log_likelihood(self.scale(z), y, rng.at("second"), 1)
         log_second_prior = log_v - self.scale.std.log().sum()
         return (log_joint - log_first_prior + log_second_prior - log_q).view(-1, k)
 
@@ -295,5 +296,5 @@ def two_stage_family(config: Config | dict) -> FamilyFile:
         TwoStage,
         second.preset_for,
         second,
-        second.watching,
+        second.progress_values,
     )

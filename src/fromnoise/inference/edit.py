@@ -117,6 +117,10 @@ def between(
     Returns (N, n, *shape).
     """
     require_denoiser(loaded)
+    if len(a) != len(b):
+        raise UsageError(
+            f"{len(a)} examples a and {len(b)} examples b were given: give as many of both"
+        )
     if n < 2:
         raise UsageError(
             f"between two images there are 2 images or more, their own included, not {n}"

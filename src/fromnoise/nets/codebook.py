@@ -5,6 +5,7 @@ Shapes: B batch, D features of a vector, h rows and w columns of the grid, K cod
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F

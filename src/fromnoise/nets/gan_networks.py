@@ -1,6 +1,7 @@
 """The two networks of a GAN, at a fixed or a growing resolution, and packs of examples."""
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -74,7 +75,7 @@ class GrowingResolution:
     def generate(
         self, generator: nn.Module, z: Tensor, label: Condition, progress: float
     ) -> Tensor:
-        return generator.forward_at(z, label, self.growth(progress))
+        return generator(z, label, self.growth(progress))
 
     def squash(self, x: Tensor) -> Tensor:
         return x
@@ -89,49 +90,23 @@ class GrowingResolution:
 Resolution = FixedResolution | GrowingResolution
 
 
-OPTIONS = frozenset(
-    (
-        "network",
-        "latent_dim",
-        "pack",
-        "hidden",
-        "hidden_g",
-        "width",
-        "blocks",
-        "patch",
-        "spectral_norm",
-    )
-)
-
-
 def build_networks(
-    shape: tuple[int, ...],
-    n_classes: int,
-    *,
-    network: str,
-    latent_dim: int,
-    pack: int,
-    hidden: tuple[int, ...],
-    hidden_g: tuple[int, ...] | None,
-    width: int,
-    blocks: int,
-    patch: int,
-    spectral_norm: bool,
+    c: Any, shape: tuple[int, ...], n_classes: int
 ) -> tuple[nn.Module, nn.Module, Resolution]:
-    """G, D and the resolution they work at, of the network "conv", "mlp" or "progressive"."""
-    packed = (pack * shape[0], *shape[1:])
+    """G, D and the resolution they work at. c: ``families.gan.Config``."""
+    packed = (c.pack * shape[0], *shape[1:])
     resolution = FixedResolution()
-    if network == "conv":
-        generator = ConvGenerator(latent_dim, shape, width, blocks, patch, n_classes)
-        discriminator = ConvCritic(packed, width, blocks, patch, n_classes)
-    elif network == "progressive":
-        generator = ProgressiveGenerator(latent_dim, shape, width, n_classes)
-        discriminator = ProgressiveCritic(packed, width, n_classes)
+    if c.network == "progressive":
+        generator = ProgressiveGenerator(c.latent_dim, shape, c.width, n_classes)
+        discriminator = ProgressiveCritic(packed, c.width, n_classes)
         resolution = GrowingResolution(shape)
+    elif c.network == "conv":
+        generator = ConvGenerator(c.latent_dim, shape, c.width, c.blocks, c.patch, n_classes)
+        discriminator = ConvCritic(packed, c.width, c.blocks, c.patch, n_classes)
     else:
-        generator = MLPGenerator(latent_dim, shape, hidden_g or hidden, n_classes)
-        discriminator = MLPCritic(packed, hidden, n_classes)
-    if spectral_norm:
+        generator = MLPGenerator(c.latent_dim, shape, c.hidden_g or c.hidden, n_classes)
+        discriminator = MLPCritic(packed, c.hidden, n_classes)
+    if c.spectral_norm:
         with_spectral_norm(discriminator)
     return generator, discriminator, resolution
 

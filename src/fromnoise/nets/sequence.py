@@ -38,6 +38,11 @@ def read_out(h: Tensor, table: nn.Embedding) -> Tensor:
     return F.linear(h, table.weight).to(table.weight.dtype)
 
 
+def cross_entropy(logits: Tensor, s: Tensor) -> Tensor:
+    """-log p of symbols s (B, T) by logits (B, T, V), (B, T) nats."""
+    return F.cross_entropy(logits.flatten(0, 1), s.flatten(), reduction="none").view_as(s)
+
+
 # -- a window of k symbols -----------------------------------------------------------------------
 
 

@@ -170,3 +170,11 @@ def package_version() -> str:
 def command_line(arguments: list[str] | None = None) -> str:
     """The command to run again, quoted for a shell [this one]."""
     return shlex.join(["fromnoise", *(sys.argv[1:] if arguments is None else arguments)])
+
+
+def python_call(family: str, data: str, preset: str | None, within, options: dict) -> str:
+    """The call of the Python interface that makes a run."""
+    arguments = {"data": data, "preset": preset, "within": within and str(within)}
+    arguments = {name: value for name, value in arguments.items() if value} | options
+    listed = ", ".join(f"{name}={value!r}" for name, value in arguments.items())
+    return f"fn.train({family!r}, {listed})"
