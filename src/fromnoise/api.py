@@ -4,12 +4,14 @@ import warnings
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
 from .core.capabilities import Decodes, Encodes, has
 from .core.errors import DataError, UsageError
+from .core.output import OnEvent, ignore_event
 from .core.words import escaped
 from .families import Trust
 from .inference import edit
@@ -25,7 +27,7 @@ from .training.launch import python_call, start_run
 from .training.plan import make_plan
 from .training.resume import resume_run
 
-Data = np.ndarray | dict  # images or points; a table {column: values}
+Data = np.ndarray | dict | list[str]  # images or points; a table {column: values}; texts
 TrustCode = bool | str | Path | Sequence[str | Path] | Trust
 
 
@@ -72,7 +74,7 @@ class TrainedRun:
             return load_run(self.run, self._which, with_data=False, **options)
 
     @property
-    def model(self):
+    def model(self) -> Any:
         """The family's module, in eval mode: x in [-1, 1] for images."""
         return self.loaded.model
 
@@ -88,7 +90,7 @@ class TrainedRun:
         prompt: str | None = None,
         guide_with: "TrainedRun | None" = None,
         **options,
-    ) -> Data | list[str]:
+    ) -> Data:
         """n samples.
 
         label: one class for all, by name or number (only by name if names are numbers), a column of
@@ -124,7 +126,7 @@ class TrainedRun:
         """A ``TextScore``: nats, bits per character and byte, and the surprise of each symbol."""
         return score_text(self.loaded, text)
 
-    def _inputs(self, x, y, exact: bool = False) -> tuple[torch.Tensor, torch.Tensor | None]:
+    def _inputs(self, x, y, exact: bool = False) -> tuple[Any, Any]:
         x = to_model_input(self.dataset, x, exact).to(self.loaded.device)
         return x, self._conditions(y, len(x))
 
@@ -158,8 +160,8 @@ class TrainedRun:
     @torch.no_grad()
     def reconstruct(self, x: np.ndarray, y=None) -> Data:
         """Reconstructions; without an encoder z is found by optimisation (inference/invert.py)."""
-        x, y = self._inputs(x, y)
-        x_hat, _ = reconstruct_batch(self.loaded, x, y)
+        inputs, y = self._inputs(x, y)
+        x_hat, _ = reconstruct_batch(self.loaded, inputs, y)
         return to_data_units(self.dataset, x_hat, y)
 
     def complete(self, x: np.ndarray, fill, y=None, seed: int = 0, **options) -> Data:
@@ -194,8 +196,8 @@ class TrainedRun:
         """log p(x) in nats, (N,): exact, or the k-sample bound; ``run.model.bound`` tells which."""
         from .evaluate.log_prob import log_prob
 
-        x, y = self._inputs(x, y, exact=True)
-        return log_prob(self.loaded, x, y, k, seed).cpu().numpy()
+        inputs, y = self._inputs(x, y, exact=True)
+        return log_prob(self.loaded, inputs, y, k, seed).cpu().numpy()
 
     def evaluate(
         self,
@@ -233,7 +235,7 @@ def train(
     data: str | None = None,
     preset: str | None = None,
     out: str | Path | None = None,
-    on_event: Callable[[dict], None] = lambda event: None,
+    on_event: OnEvent = ignore_event,
     within: "TrainedRun | str | Path | None" = None,
     trust_code: TrustCode = False,
     **options,
@@ -241,10 +243,8 @@ def train(
     """Trains a model and returns its run.
 
     family: a name, or the path of a family file.
-    data: by default digits, or those of ``within``, a run on whose codes the family is trained.
-    trust_code: for ``within``, see ``open``.
+    data: by default digits, or those of ``within``, a run on whose codes it is trained (``open``).
     options: those of ``fromnoise train FAMILY --help`` with underscores (``latent_dim=2, minutes=2``).
-    Raises UsageError, DataError, DivergedError, StorageError.
     """
     options = {name: value for name, value in options.items() if value is not None}
     if isinstance(within, TrainedRun):

@@ -6,6 +6,7 @@ methods of a capability (``core.capabilities``).
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -67,6 +68,7 @@ class Family(nn.Module):
         a grid of codes.
     """
 
+    config: Any  # the family's Config
     cost_stages: int = 1
     second_order: tuple[str, ...] = ()
     first_and_last: tuple[str, ...] = ()

@@ -4,7 +4,7 @@ States x_t are in units in which the data have mean 0 and variance 1: (x - shift
 """
 
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -32,7 +32,7 @@ class DenoisingFamily(Family):
     """
 
     path: Path
-    target: str
+    target: Any
     shift: Tensor
     scale: Tensor
     gaussian: GaussianData | None

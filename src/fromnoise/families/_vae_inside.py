@@ -11,7 +11,7 @@ from torch import Tensor
 from ..core.capabilities import Bound
 from ..core.config import BaseConfig
 from ..core.errors import UsageError
-from ..core.family import sum_per_example
+from ..core.family import Family, sum_per_example
 from ..core.rng import Rng
 from ..core.spec import DataSpec, Labels, require_labels
 from ..probability import adversarial
@@ -34,7 +34,7 @@ def of_vae(name: str) -> Callable:
     return method
 
 
-class HasVAE:
+class HasVAE(Family):
     """Codes, reconstructions and likelihood by ``self.vae``."""
 
     def add_vae(self) -> None:

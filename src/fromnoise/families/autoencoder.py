@@ -128,16 +128,16 @@ class Autoencoder(Family):
 
     def corrupt(self, x: Tensor, rng: Rng, level: float | None = None) -> Tensor:
         """x as the encoder sees it in training; level replaces --corruption-level."""
-        level = self.config.corruption_level if level is None else level
+        strength: float = self.config.corruption_level if level is None else level
         if self.config.corruption == "gaussian":
             unit = 2.0 if self.squash else 1.0  # sigma refers to [0, 1]
-            return x + unit * level * rng.normal("corruption", x.shape)
+            return x + unit * strength * rng.normal("corruption", x.shape)
         if self.config.corruption == "mask":
-            hit = rng.uniform("corruption", x.shape) < level
+            hit = rng.uniform("corruption", x.shape) < strength
             return torch.where(hit, -1.0 if self.squash else 0.0, x)
         if self.config.corruption == "salt-pepper":
             u = rng.uniform("corruption", x.shape)
-            return torch.where(u < level / 2, -1.0, torch.where(u < level, 1.0, x))
+            return torch.where(u < strength / 2, -1.0, torch.where(u < strength, 1.0, x))
         return x
 
     def finish(self, output: Tensor) -> Tensor:

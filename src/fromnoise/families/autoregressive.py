@@ -4,14 +4,14 @@
     with a window of k:  p(s_i | s_{i-k} .. s_{i-1}),  a Markov chain
 
 The factors come from counting (ngram, Kneser & Ney 1995) or from a network whose output i depends on
-the symbols before i only. Training minimises -log p of each symbol. An image is the sequence of its
-components, or of its blocks of 2 x 4 black and white pixels (probability/symbols.py). A class is the
-start token before the first symbol. With --prior, n-grams and a network are one model, a hybrid:
+the symbols before i only. An image is the sequence of its components, or of its blocks of 2 x 4 black
+and white pixels (probability/symbols.py). A class is the start token. With --prior, n-grams and a
+network are one model, a hybrid:
 
     log p = a log p_ngram + b log p_network + constant
 
-In training the n-grams leave out the fold of the training set that the example is from, or they
-would know the answer. The network also minimises -log p_network (docs/log.md says why).
+In training the n-grams leave out the fold of the training set that the example is from. The network
+also minimises -log p_network (docs/log.md says why).
 """
 
 from itertools import chain
@@ -49,17 +49,13 @@ class Config(NetworkConfig):
 
 
 class Options(DecodingOptions):
-    """How the next symbol is chosen from its distribution (probability/decoding.py)."""
+    """See probability/decoding.py."""
 
 
 GPT_TRAINING = dict(optimizer="muon", schedule="wsd", warmup=0.02, ema=0.995, batch_size=32) | dict(
     precision="auto", validation_examples=1000
 )
-PRESETS = {
-    "default": GPT_TRAINING,
-    "text": GPT_TRAINING,
-    "binary": GPT_TRAINING,
-    "pixels": GPT_TRAINING,
+PRESETS = dict.fromkeys(("default", "text", "binary", "pixels"), GPT_TRAINING) | {
     "lecture": dict(network="window", order=8),
     "ngram": dict(network="ngram", order=6),
     "counts": dict(network="counts"),
@@ -109,7 +105,7 @@ class AutoRegressive(Family):
         if self.config.network in COUNTING:
             return ()
         trains = ("net", "mix") if self.config.prior else ("net",)
-        return (Phase("likelihood", trains=trains, lr=self.config.lr, betas=(0.9, 0.99)),)
+        return (Phase("likelihood", trains, lr=self.config.lr, betas=(0.9, 0.99)),)
 
     # -- the model: p(s_i | s_1 .. s_{i-1}) --------------------------------------------------------
 
@@ -147,24 +143,30 @@ class AutoRegressive(Family):
         s = self.to_symbols(batch.x)
         if self.config.prior and self.training:
             return self.hybrid_loss(s, batch)
-        nll = self.nll(s, batch.y)  # (B, T)
+        nll = self.nll(s, batch.y)
         return Loss(nll.mean(), {"nats_per_symbol": nll.mean(), "nll": nll.sum(1).mean()})
 
     def hybrid_loss(self, s: Tensor, batch: Batch) -> Loss:
         """The mean of -log p and -log p_network."""
         start = self.start(len(s), batch.y, s.device)
-        fold = batch.rows * self.counts.folds // self.training_rows  # that each example is from
-        logits, log_p = predict(self.net, self.counts, s, start, fold)
+        logits, log_p = predict(self.net, self.counts, s, start, self.fold_of(batch))
         nll = cross_entropy(combine(self.mix, logits, log_p), s)
         network = cross_entropy(logits, s).mean()
         terms = {"nats_per_symbol": nll.mean(), "nll": nll.sum(1).mean()}
         return Loss((nll.mean() + network) / 2, terms | {"network_alone": network})
 
+    def fold_of(self, batch: Batch) -> Tensor:
+        if batch.rows is None:
+            raise UsageError(
+                "a hybrid needs the rows of each batch in the training set (Batch.rows)"
+            )
+        return batch.rows * self.counts.folds // self.training_rows
+
     def fit_before(self, batches, rng: Rng) -> None:
         """Counts the training set before the first step: classes, n-grams, pixels."""
         if self.conditional:
-            classes = self.spec.classes
-            self.class_shares.copy_(sum(torch.bincount(b.y, minlength=classes) for b in batches()))
+            n = self.spec.classes
+            self.class_shares.copy_(sum(torch.bincount(b.y, minlength=n) for b in batches()))
             self.class_shares /= self.class_shares.sum()
         if self.counts is None and self.config.network != "counts":
             return
@@ -236,7 +238,7 @@ class AutoRegressive(Family):
 
 
 def check(c: Config, spec: DataSpec) -> None:
-    """Options that cannot be combined. Raises UsageError."""
+    """Raises UsageError for options that cannot be combined."""
     if c.conditional:
         require_labels(spec)
     if c.conditional and (c.prior or c.network in COUNTING):

@@ -140,7 +140,7 @@ DEFAULT_TARGETS = {"flow": "v", "edm": "edm", "cosine": "eps", "linear": "eps"}
 
 
 class Diffusion(DenoisingFamily):
-    default_options = Options()
+    default_options = Options.model_construct()
 
     latent_images = True
     first_and_last = ("net.stem", "net.embed", "net.conditioning.levels.mix", "net.out")

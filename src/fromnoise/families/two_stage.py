@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from math import prod
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -91,6 +91,10 @@ def second_spec(first: Family, form: Form) -> DataSpec:
 
 class TwoStage(Family):
     """first: the frozen first stage, x <-> z. scale: z <-> v. second: the model of v."""
+
+    first: Any
+    second: Any
+    scale: Any
 
     def __init__(self, config: Config, spec: DataSpec):
         super().__init__(config, spec)
@@ -287,14 +291,5 @@ def two_stage_family(config: Config | dict) -> FamilyFile:
     config = config if isinstance(config, Config) else build(Config, config)
     config.first.file()  # raises UsageError if the code of the first stage is not trusted
     second = config.second.file()
-    return FamilyFile(
-        "latent",
-        Path(__file__),
-        Config,
-        second.Options,
-        second.PRESETS,
-        TwoStage,
-        second.preset_for,
-        second,
-        second.progress_values,
-    )
+    stages = {"name": "latent", "path": Path(__file__), "Config": Config, "FAMILY": TwoStage}
+    return replace(second, second=second, earlier={}, sha256="", **stages)

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from ..core.config import BaseConfig, Channels, Dimensions, LearningRate, Share, Weight, Width
 from ..core.errors import UsageError
-from ..core.family import Family, Loss, Phase, sum_per_example
+from ..core.family import Loss, Phase, sum_per_example
 from ..core.rng import Rng
 from ..core.spec import Batch, Condition, DataSpec, Labels
 from ..nets.adversarial import ConvCritic, MLPCritic
@@ -107,7 +107,7 @@ def preset_for(spec: DataSpec) -> str:
     return "conv"
 
 
-class VAEGAN(HasVAE, Family):
+class VAEGAN(HasVAE):
     def __init__(self, config: Config, spec: DataSpec):
         super().__init__(config, spec)
         c = config

@@ -90,11 +90,9 @@ class GrowingResolution:
 Resolution = FixedResolution | GrowingResolution
 
 
-def build_networks(
-    c: Any, shape: tuple[int, ...], n_classes: int
-) -> tuple[nn.Module, nn.Module, Resolution]:
+def build_networks(c: Any, shape: Any, n_classes: int) -> tuple[nn.Module, nn.Module, Resolution]:
     """G, D and the resolution they work at. c: ``families.gan.Config``."""
-    packed = (c.pack * shape[0], *shape[1:])
+    packed: Any = (c.pack * shape[0], *shape[1:])
     resolution = FixedResolution()
     if c.network == "progressive":
         generator = ProgressiveGenerator(c.latent_dim, shape, c.width, n_classes)

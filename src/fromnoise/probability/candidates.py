@@ -42,6 +42,8 @@ class CandidateSampler(nn.Module):
     is_measured: False if they are not, as those of codes of another run.
     """
 
+    sureness: Tensor
+
     def __init__(self, reason: str = ""):
         super().__init__()
         self.register_buffer("sureness", torch.ones(()))

@@ -6,7 +6,6 @@ import platform
 import shlex
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -14,7 +13,7 @@ import torch
 from .. import families
 from ..core.errors import FromNoiseError, StoppedError, StorageError
 from ..core.files import RETRY_HINT
-from ..core.output import Say, ignore_message
+from ..core.output import OnEvent, Say, ignore_event, ignore_message
 from ..data.dataset import Dataset
 from ..runs import checkpoint_writer
 from ..runs.directory import Run
@@ -32,8 +31,8 @@ def start_run(
     plan: Plan,
     out: str | Path | None = None,
     command: str = "",
-    on_plan: Callable[[dict], None] = lambda info: None,
-    on_event: Callable[[dict], None] = lambda event: None,
+    on_plan: OnEvent = ignore_event,
+    on_event: OnEvent = ignore_event,
     say: Say = ignore_message,
     stop: StopRequest | None = None,
 ) -> Run:
@@ -75,7 +74,7 @@ def train_locked(
     trainer: Trainer,
     run: Run,
     steps: int,
-    on_event: Callable[[dict], None],
+    on_event: OnEvent,
     stop: StopRequest,
 ) -> None:
     """Trains a locked run, with the start and the end in sessions.jsonl. Raises as ``fit``."""

@@ -5,6 +5,7 @@ import copy
 import dataclasses
 import math
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
 
@@ -192,7 +193,8 @@ class Trainer:
             pairs = self._monitor.calibration_scores(self.ema.model)
             # the buffers of the averaged model are copied from the other one
             for model in (self.model, self.ema.model):
-                model.choice.calibrate(*pairs)
+                choice: Any = model.choice
+                choice.calibrate(*pairs)
 
     def average_fields(self) -> dict:
         """Validation value of each weight average, and the width of the selected one.

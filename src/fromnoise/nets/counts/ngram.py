@@ -66,6 +66,13 @@ class KneserNey(nn.Module):
     Copies of a model share their counts, which may be large and are not trained.
     """
 
+    levels: Tensor
+    nodes: Tensor
+    grams: Tensor
+    counts: Tensor
+    discounts: Tensor
+    begins: Tensor
+
     def __init__(self, order: int, vocabulary: int):
         super().__init__()
         if order < 0 or vocabulary < 1:

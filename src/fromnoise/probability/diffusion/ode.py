@@ -22,6 +22,7 @@ from ...core.rng import Rng
 PROBES_AT_ONCE = 64  # that go through the drift in one batch
 EXACT_TRACE_DIMS = 16  # up to so many dimensions the trace is exact by default
 TRACE_PROBES = 2  # for the trace, above
+NO_RNG = Rng(0)  # where nothing is drawn
 Drift = Callable[[Tensor, float], Tensor]
 
 
@@ -53,20 +54,16 @@ def ode_log_likelihood(
     tolerance: float = math.inf,
     most: int = 4096,
     probes: int = 0,
-    rng: Rng | None = None,
+    rng: Rng = NO_RNG,
 ) -> OdeLikelihood:
     """log p of x (B, *shape) at t0, given log_base: z -> (B,) nats at t1.
 
-    drift       (x, t) -> dx/dt, with t a float. Rows may not depend on each other; it is called
-                with all rows of x repeated once for each probe
-    steps       equal steps of the fourth-order Runge-Kutta method, even. If the drift is steep at
-                one end, change the variable: dx/du = drift(x, t(u)) t'(u)
+    drift       (x, t) -> dx/dt, t a float. A row for each example and probe, on its own
+    steps       equal steps of the fourth-order Runge-Kutta method, an even number
     tolerance   nats: ``steps`` is doubled, up to ``most``, until the error is below it. Each row
                 keeps its first value that is, so that rows do not depend on their batch
-    probes      of the trace: products v J v, v = +-1 from rng, the same v at all times and for all
-                numbers of steps (Grathwohl et al. 2019, arXiv:1810.01367, eq. 8); 0: exact, D
-                products J e_d
-
+    probes      of the trace: v = +-1 from rng, the same at all times and for all numbers of steps
+                (Grathwohl et al. 2019, arXiv:1810.01367, eq. 8); 0: exact, D products J e_d
     Raises UsageError, also if the tolerance is not reached, and DivergedError if x becomes infinite.
     """
     if steps < 2 or steps % 2:
@@ -76,7 +73,7 @@ def ode_log_likelihood(
     solution = FlowSolution(drift, x, log_base, t0, t1, *trace_probes(x, probes, rng))
     value, se, z = solution.solve(steps)
     error = distance(value, solution.solve(steps // 2)[0])
-    calls = 4 * (steps + steps // 2)
+    calls = 6 * steps
     while 2 * steps <= most and bool((error > tolerance).any()):
         steps *= 2
         calls += 4 * steps
@@ -103,7 +100,7 @@ def check_solution(value: Tensor, error: Tensor, tolerance: float, steps: int) -
         )
 
 
-def trace_probes(x: Tensor, probes: int, rng: Rng | None) -> tuple[Tensor, bool]:
+def trace_probes(x: Tensor, probes: int, rng: Rng) -> tuple[Tensor, bool]:
     """Probes v (P, B, *shape) of the trace; whether the sum of v J v is exact, or P times too large."""
     if probes:
         signs = rng.integers("probes", 2, (len(x), probes, *x.shape[1:]))

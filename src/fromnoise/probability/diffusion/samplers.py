@@ -21,6 +21,7 @@ from .path import RATIOS, RHO, Path
 Denoise = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 FlowMap = Callable[[Tensor, Tensor, Tensor], Tensor]  # (x_t, t, r) -> x_r
 Level = tuple[Tensor, Tensor]  # alpha, sigma
+NO_RNG = Rng(0)  # where nothing is drawn
 
 
 def time_grid(
@@ -71,7 +72,7 @@ def ddim(
     path: Path,
     times: Tensor,
     eta: float = 0.0,
-    rng: Rng | None = None,
+    rng: Rng = NO_RNG,
     on_step=None,
 ) -> Tensor:
     """DDIM (Song et al. 2021, arXiv:2010.02502, eq. 12): one evaluation a step.
@@ -97,7 +98,7 @@ def heun(
     x: Tensor,
     path: Path,
     times: Tensor,
-    rng: Rng | None = None,
+    rng: Rng = NO_RNG,
     churn: float = 0.0,
     on_step=None,
 ) -> Tensor:
@@ -138,7 +139,7 @@ def dpm(
     path: Path,
     times: Tensor,
     noise: bool = False,
-    rng: Rng | None = None,
+    rng: Rng = NO_RNG,
     on_step=None,
 ) -> Tensor:
     """DPM-Solver++ 2M (Lu et al. 2022, arXiv:2211.01095, algorithm 2): order 2, one evaluation a step.

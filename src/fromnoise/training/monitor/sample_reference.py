@@ -1,5 +1,7 @@
 """Real examples that samples are measured against at each interval of an adversarial training."""
 
+from typing import Any
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -54,7 +56,7 @@ class SampleReference:
         self.batch_size = default_batch_size(dataset.spec, BATCH_SIZE)
 
     @torch.no_grad()
-    def draw(self, model: Family, options: BaseConfig | None) -> tuple[Tensor, Tensor] | None:
+    def draw(self, model: Any, options: BaseConfig | None) -> tuple[Tensor, Tensor] | None:
         """n samples, from the same noise at each interval: features (n, d) and the model's own
         scores (n,); None unless all are finite."""
         features = []
