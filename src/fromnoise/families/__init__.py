@@ -49,6 +49,11 @@ class FamilyFile:
     sha256: str = ""
 
     @property
+    def is_ours(self) -> bool:
+        """True for a family of the package."""
+        return self.path.parent == HERE
+
+    @property
     def trained(self) -> "FamilyFile":
         """The family that is trained, whose options a user gives: the second of two stages."""
         return self.second or self

@@ -224,11 +224,12 @@ class GAN(Family):
         x = self.resolution.resize(x, self.progress, is_generated=is_generated)
         packs = gan_networks.pack_all(x, self.config.pack)
         scores = self.score(packs, self.condition(y))  # a conditional D has packs of one
-        return gan_networks.unpack_scores(scores, self.config.pack, len(x))
+        return scores.repeat_interleave(self.config.pack)[: len(x)]
 
     def features(self, x: Tensor) -> Tensor:
         """D's last hidden layer, (B, dims)."""
-        x = gan_networks.pack_copies(self.resolution.resize(x, self.progress), self.config.pack)
+        x = self.resolution.resize(x, self.progress)
+        x = x.repeat(1, self.config.pack, *[1] * (x.ndim - 2))  # a pack of copies
         return self.discriminator.features(x, *self.resolution.inputs(self.progress)).float()
 
 

@@ -9,6 +9,7 @@ With --network ladder z is a vector and several maps: families/hierarchical_vae.
 from dataclasses import dataclass
 from typing import Literal
 
+import torch
 from pydantic import Field
 from torch import Tensor, nn
 
@@ -80,21 +81,57 @@ def preset_for(spec: DataSpec) -> str:
 
 
 @dataclass
-class Inference:
-    """Result of one encoder-decoder pass. B is the number of examples times the samples of z."""
+class Level:
+    """One latent variable of one pass: z, and mu and logvar of its posterior and its prior."""
 
-    mu: Tensor  # of q(z | x), (B, latent_dim)
-    logvar: Tensor  # of q(z | x), (B, latent_dim)
-    z: Tensor  # drawn from q(z | x), (B, latent_dim)
-    params: Tensor  # of p(x | z), (B, *shape)
+    z: Tensor
+    mu_q: Tensor
+    logvar_q: Tensor
+    mu_p: Tensor | float = 0.0
+    logvar_p: Tensor | float = 0.0
 
     def kl(self) -> Tensor:
-        """KL(q(z | x) || p(z)) of each dimension in closed form, (B, latent_dim) nats."""
-        return kl_normal(self.mu, self.logvar)
+        """KL(q || p) of each component in closed form, nats."""
+        return kl_normal(self.mu_q, self.logvar_q, self.mu_p, self.logvar_p)
+
+    def log_q(self) -> Tensor:
+        return log_normal(self.z, self.mu_q, self.logvar_q)
+
+    def log_p(self) -> Tensor:
+        return log_normal(self.z, self.mu_p, self.logvar_p)
+
+
+@dataclass
+class Inference:
+    """Result of one pass: the latent variables (one; more in a hierarchy), and params of p(x | z).
+
+    B is the number of examples times the samples of z.
+    """
+
+    levels: list[Level]
+    params: Tensor
+
+    @property
+    def z(self) -> Tensor:
+        return concatenate([level.z for level in self.levels])
+
+    def kl(self) -> Tensor:
+        """KL(q(z | x) || p(z)), (B,) nats."""
+        return sum_levels([level.kl() for level in self.levels])
 
     def log_ratio(self) -> Tensor:
         """log p(z) - log q(z | x) at z, (B,) nats."""
-        return sum_per_example(log_normal(self.z) - log_normal(self.z, self.mu, self.logvar))
+        return sum_levels([level.log_p() - level.log_q() for level in self.levels])
+
+
+def sum_levels(levels: list[Tensor]) -> Tensor:
+    """Values by level, each (B, *level shape) -> their sum (B,)."""
+    return torch.stack([sum_per_example(values) for values in levels]).sum(0)
+
+
+def concatenate(levels: list[Tensor]) -> Tensor:
+    """Values by level, each (B, *level shape) -> (B, latent_dim)."""
+    return torch.cat([part.flatten(1) for part in levels], 1)
 
 
 class VAE(Family):
@@ -146,7 +183,7 @@ class VAE(Family):
         if rng is not None:
             eps = rng.normal("eps0", (len(x), k, self.latent_dim)).flatten(0, 1)
             z = reparameterise(mu, logvar, eps)
-        return Inference(mu, logvar, z, self.p_parameters(z, repeat(y, k)))
+        return Inference([Level(z, mu, logvar)], self.p_parameters(z, repeat(y, k)))
 
     def nll(self, params: Tensor, x: Tensor) -> Tensor:
         """-log p(x | z), (B,) nats; never summed in bfloat16."""
@@ -159,14 +196,11 @@ class VAE(Family):
             return self.iwae_loss(batch, rng)
         q = self.infer(batch.x, batch.y, rng)
         reconstruction = self.nll(q.params, batch.x).mean()  # -E_q[log p(x | z)], nats
-        kl = sum_per_example(q.kl()).mean()  # nats
+        kl = q.kl().mean()  # nats
         penalty = kl
-        if self.config.free_bits:  # sum over j of max(lambda, KL_j), Kingma et al. 2016
-            penalty = q.kl().mean(0).clamp(min=self.config.free_bits).sum()
-        return self.weighted_elbo(reconstruction, kl, penalty)
-
-    def weighted_elbo(self, reconstruction: Tensor, kl: Tensor, penalty: Tensor) -> Loss:
-        """reconstruction + beta penalty, which is the negative ELBO for beta = 1 and penalty = kl."""
+        free_bits = self.config.free_bits
+        if free_bits:  # sum over j of max(lambda, KL_j), Kingma et al. 2016
+            penalty = sum(level.kl().mean(0).clamp(min=free_bits).sum() for level in q.levels)
         c = self.config
         beta = c.beta * min(1.0, self.progress / c.kl_warmup) if c.kl_warmup else c.beta
         terms = {"reconstruction": reconstruction, "kl": kl, "negative_elbo": reconstruction + kl}
@@ -217,7 +251,7 @@ class VAE(Family):
         if k > 1:
             return importance_weighted_bound(self.log_weights(x, y, rng, k))
         q = self.infer(x, y, rng)
-        return -self.nll(q.params, x) - sum_per_example(q.kl())
+        return -self.nll(q.params, x) - q.kl()
 
     def log_weights(self, x: Tensor, y: Labels, rng: Rng, k: int) -> Tensor:
         """log p(x, z_k) - log q(z_k | x) for k draws, (B, k) nats."""

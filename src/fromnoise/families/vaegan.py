@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from ..core.config import BaseConfig, Channels, Dimensions, LearningRate, Share, Weight, Width
 from ..core.errors import UsageError
-from ..core.family import Loss, Phase, sum_per_example
+from ..core.family import Loss, Phase
 from ..core.rng import Rng
 from ..core.spec import Batch, Condition, DataSpec, Labels
 from ..nets.adversarial import ConvCritic, MLPCritic
@@ -147,7 +147,7 @@ class VAEGAN(HasVAE):
         """-log p(x | z) + beta KL + lambda g. Without gradients there is no lambda, and no g."""
         q = self.vae.infer(batch.x, batch.y, rng)
         reconstruction = self.reconstruction_error(q.params, batch.x).mean()
-        kl = sum_per_example(q.kl()).mean()
+        kl = q.kl().mean()
         value = reconstruction + self.config.beta * kl
         terms = {"reconstruction": reconstruction, "kl": kl}
         if self.bound != "none":
@@ -177,7 +177,7 @@ class VAEGAN(HasVAE):
         """beta KL + N, without g."""
         q = self.vae.infer(batch.x, batch.y, rng)
         nats = self.feature_nll(self.to_data(q.params), batch.x)
-        kl = sum_per_example(q.kl()).mean()
+        kl = q.kl().mean()
         terms = {"feature_nll": nats, "kl": kl}
         return self.add_classifier(nats + self.config.beta * kl, terms, q, batch)
 
@@ -239,7 +239,7 @@ class VAEGAN(HasVAE):
         if not self.config.label_weight:
             return Loss(value, terms)
         is_labelled = has_label(batch.x, self.spec, self.config.labelled)
-        label_terms = classifier_terms(self.head(q.mu), batch.y, is_labelled)
+        label_terms = classifier_terms(self.head(q.levels[0].mu_q), batch.y, is_labelled)
         value = value + self.config.label_weight * label_terms["label_nll"]
         return Loss(value, terms | label_terms)
 

@@ -134,13 +134,3 @@ def pack_all(x: Tensor, m: int) -> Tensor:
     """(B, C, ...) -> (ceil(B / m), m C, ...): the first examples fill up the last pack."""
     rows = torch.arange(len(x) + -len(x) % m, device=x.device) % len(x)
     return x[rows].reshape(-1, m * x.shape[1], *x.shape[2:])
-
-
-def unpack_scores(scores: Tensor, m: int, n: int) -> Tensor:
-    """Scores of packs -> scores (n,) of their examples."""
-    return scores.repeat_interleave(m)[:n]
-
-
-def pack_copies(x: Tensor, m: int) -> Tensor:
-    """(B, C, ...) -> (B, m C, ...): each example m times."""
-    return x.repeat(1, m, *[1] * (x.ndim - 2))

@@ -20,9 +20,7 @@ from ..core.errors import StorageError, UsageError
 from ..core.files import sha256
 from ..core.output import Say, ignore_message
 from .directory import Run
-from .records.manifest import PARTS, FileRecord, Manifest, read_manifest
-
-__all__ = ["PARTS", "Checkpoint", "find", "list_checkpoints", "read"]
+from .records.manifest import FileRecord, Manifest, read_manifest
 
 RENAMED = {".told.": ".conditioning."}  # parts of tensor names: in earlier versions, now
 MAX_DIMENSIONS = 64  # of a tensor: torch computes with no more

@@ -97,8 +97,7 @@ def two_stage_config(
 
 def stage_record(family: families.FamilyFile, config: dict) -> dict:
     """A family, by its name or its file, and its configuration."""
-    is_ours = family.path.parent == families.HERE
-    name = family.name if is_ours else str(family.path.resolve())
+    name = family.name if family.is_ours else str(family.path.resolve())
     return {"family": name, "config": config, "sha256": family.sha256}
 
 

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import torch
 
-from .. import families
 from ..core.errors import FromNoiseError, StoppedError, StorageError
 from ..core.files import RETRY_HINT
 from ..core.output import OnEvent, Say, ignore_event, ignore_message
@@ -116,11 +115,12 @@ def train_locked(
 
 def describe_run(plan: Plan, command: str, steps: int, trainer: Trainer) -> dict:
     """The content of run.json. command: that made the run."""
+    from .. import __version__
+
     family = plan.family
-    is_ours = family.path.parent == families.HERE
     return {
         "family": family.name,
-        "family_file": None if is_ours else str(family.path.resolve()),
+        "family_file": None if family.is_ours else str(family.path.resolve()),
         "family_sha256": family.sha256 or None,
         "preset": plan.preset,
         "config": plan.config.model_dump(mode="json"),
@@ -135,7 +135,7 @@ def describe_run(plan: Plan, command: str, steps: int, trainer: Trainer) -> dict
         "versions": {
             "python": platform.python_version(),
             "torch": torch.__version__,
-            "fromnoise": package_version(),
+            "fromnoise": __version__,
         },
         "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
         # an argument may be no UTF-8
@@ -158,12 +158,6 @@ def describe_data(dataset: Dataset) -> dict:
         "tokenizer": dataset.tokenizer and dataset.tokenizer.to_json(),
         "words": dataset.caption_codec and dataset.caption_codec.to_json(),
     }
-
-
-def package_version() -> str:
-    from .. import __version__
-
-    return __version__
 
 
 def command_line(arguments: list[str] | None = None) -> str:

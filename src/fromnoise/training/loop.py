@@ -95,7 +95,7 @@ class Loop:
         event = self.report.write(section)
         self.trainer.state.good = self.trainer.state.step
         self.trainer.save(self.run)
-        self.timer.add_interval(time.monotonic() - begin)
+        self.timer.interval_seconds.append(time.monotonic() - begin)
         self.on_event(event)
 
     def stop_if_requested(self) -> None:

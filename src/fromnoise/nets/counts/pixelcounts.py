@@ -12,7 +12,7 @@ counted. The fitted model is one table of log-odds: a pixel costs one look-up.
 """
 
 import math
-from dataclasses import dataclass
+from types import SimpleNamespace
 
 import numpy as np
 import torch
@@ -42,6 +42,8 @@ class PixelCounts(nn.Module):
     Buffer: logits (rows, columns, 2^pixels), log p(1) / p(0) for each cell of the image and each
     pattern of the template, whose j-th nearest pixel is bit j.
     """
+
+    logits: Tensor
 
     def __init__(self, shape: tuple[int, int], pixels: int = 14, cell: int = 2):
         super().__init__()
@@ -133,11 +135,13 @@ class PixelCounts(nn.Module):
         logits = torch.cat(parts)  # (B, T)
         return F.logsigmoid(torch.stack([-logits, logits], 2))
 
-    def begin(self, n: int) -> "Drawn":
-        return Drawn(self.logits.new_zeros((n, *self.shape), dtype=torch.int64))
+    def begin(self, n: int) -> SimpleNamespace:
+        """x (n, H, W): the pixels so far; i: the last pixel that was read, -1 at the start."""
+        x = self.logits.new_zeros((n, *self.shape), dtype=torch.int64)
+        return SimpleNamespace(x=x, i=-1)
 
     @torch.no_grad()
-    def step(self, state: "Drawn", symbol: Tensor) -> Tensor:
+    def step(self, state: SimpleNamespace, symbol: Tensor) -> Tensor:
         """Reads one pixel (n,), or the start token -> log p of the next one being 0 and 1, (n, 2)."""
         x = state.x
         if state.i >= 0:
@@ -150,16 +154,6 @@ class PixelCounts(nn.Module):
                 code += x[:, row + r, column + c] << j
         logits = self.logits[row // self.cell, column // self.cell, code]
         return F.logsigmoid(torch.stack([-logits, logits], 1))
-
-
-@dataclass
-class Drawn:
-    """Generation state. x (n, H, W): the pixels so far; i: the last pixel that was read, -1 at the
-    start.
-    """
-
-    x: Tensor
-    i: int = -1
 
 
 def coarser(counts: np.ndarray, pixels: int, side: int) -> np.ndarray:
