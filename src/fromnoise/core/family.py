@@ -4,7 +4,7 @@
 methods of a capability (``core.capabilities``).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -124,6 +124,27 @@ class Family(nn.Module):
             for module in phase.trains
             for name, parameter in self.get_submodule(module).named_parameters()
         }
+
+
+def delegate(part: str, name: str) -> Callable:
+    """A method that calls the method ``name`` of the attribute ``part``."""
+
+    def method(self, *args, **options):
+        return getattr(getattr(self, part), name)(*args, **options)
+
+    return method
+
+
+def collect(parts: Iterable[Tensor], most: int) -> Tensor:
+    """The first ``most`` rows of consecutive parts (n_i, ...); no part is computed beyond them."""
+    rows = []
+    count = 0
+    for part in parts:
+        rows.append(part)
+        count += len(part)
+        if count >= most:
+            break
+    return torch.cat(rows)[:most]
 
 
 def sum_per_example(values: Tensor) -> Tensor:

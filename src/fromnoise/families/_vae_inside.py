@@ -3,7 +3,6 @@
 Its bound on log p(x) holds for any encoder, decoder and training.
 """
 
-from collections.abc import Callable
 from typing import Any
 
 from torch import Tensor
@@ -11,7 +10,7 @@ from torch import Tensor
 from ..core.capabilities import Bound
 from ..core.config import BaseConfig
 from ..core.errors import UsageError
-from ..core.family import Family, sum_per_example
+from ..core.family import Family, delegate, sum_per_example
 from ..core.rng import Rng
 from ..core.spec import DataSpec, Labels, require_labels
 from ..probability import adversarial
@@ -23,15 +22,6 @@ WHY_NO_LIKELIHOOD = (
     "its reconstruction error is no likelihood of x: "
     "use --objective modern --reconstruction likelihood"
 )
-
-
-def of_vae(name: str) -> Callable:
-    """The method of the VAE inside that has this name."""
-
-    def method(self, *args, **options):
-        return getattr(self.vae, name)(*args, **options)
-
-    return method
 
 
 class HasVAE(Family):
@@ -70,13 +60,13 @@ class HasVAE(Family):
     def draw_latents(self, n: int, options: Any, rng: Rng) -> Tensor:
         return options.temperature * rng.normal("z", (n, self.latent_dim))
 
-    encode = of_vae("encode")
-    posterior = of_vae("posterior")
-    kl_per_dimension = of_vae("kl_per_dimension")
-    log_likelihood = of_vae("log_likelihood")
-    log_weights = of_vae("log_weights")
-    log_densities = of_vae("log_densities")
-    draw_posterior = of_vae("draw_posterior")
+    encode = delegate("vae", "encode")
+    posterior = delegate("vae", "posterior")
+    kl_per_dimension = delegate("vae", "kl_per_dimension")
+    log_likelihood = delegate("vae", "log_likelihood")
+    log_weights = delegate("vae", "log_weights")
+    log_densities = delegate("vae", "log_densities")
+    draw_posterior = delegate("vae", "draw_posterior")
 
 
 def has_likelihood(c: BaseConfig) -> bool:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ..core.config import BaseConfig, Channels, Dimensions, Factor, LearningRate, Width
 from ..core.errors import UsageError
-from ..core.family import Family, Loss, Phase, sum_per_example
+from ..core.family import Family, Loss, Phase, collect, sum_per_example
 from ..core.rng import Rng
 from ..core.spec import Batch, DataSpec, Labels
 from ..nets.latent import encoder_decoder
@@ -154,14 +154,8 @@ class Autoencoder(Family):
 
     def fit(self, batches, rng: Rng) -> None:
         """The density of the codes of clean training data."""
-        codes = []
-        n = 0
-        for batch in batches():
-            codes.append(self.encode(batch.x))
-            n += len(batch)
-            if n >= MAX_CODES:
-                break
-        self.density.fit(torch.cat(codes)[:MAX_CODES], rng)
+        codes = collect((self.encode(batch.x) for batch in batches()), MAX_CODES)
+        self.density.fit(codes, rng)
 
     def draw_latents(self, n: int, options: Options, rng: Rng) -> Tensor:
         """n draws from the density of the codes, (n, latent_dim)."""

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from ..core.capabilities import Bound
 from ..core.config import LearningRate
 from ..core.errors import UsageError
-from ..core.family import Family, Loss, Phase
+from ..core.family import Family, Loss, Phase, delegate
 from ..core.rng import Rng
 from ..core.spec import Batch, DataSpec, Labels, require_labels
 from ..nets.counts.ngram import KneserNey
@@ -109,11 +109,8 @@ class AutoRegressive(Family):
 
     # -- the model: p(s_i | s_1 .. s_{i-1}) --------------------------------------------------------
 
-    def to_symbols(self, x: Tensor) -> Tensor:
-        return self.symbols.to_symbols(x)
-
-    def from_symbols(self, s: Tensor) -> Tensor:
-        return self.symbols.from_symbols(s)
+    to_symbols = delegate("symbols", "to_symbols")
+    from_symbols = delegate("symbols", "from_symbols")
 
     def start(self, n: int, y: Labels, device) -> Tensor:
         """The start token of each of n sequences, (n,)."""

@@ -33,6 +33,7 @@ from ..nets.augment import Augmentation, augment
 from ..probability import adversarial
 from ..probability.candidates import CandidateSampler, why_no_candidates
 from ..probability.gaussian import truncated_normal
+from ..probability.likelihood import softmax_of_blocks
 
 
 class Config(BaseConfig):
@@ -193,7 +194,7 @@ class GAN(Family):
         x = self.resolution.generate(self.generator, z, label, self.progress).float()
         if self.spec.kind == "image":
             return self.resolution.squash(x)
-        p = gan_networks.softmax_of_blocks(x, self.spec.blocks)
+        p = softmax_of_blocks(x, self.spec.blocks)
         return adversarial.hard_categories(p, self.spec.blocks)
 
     def draw_latents(self, n: int, options: Options, rng: Rng) -> Tensor:

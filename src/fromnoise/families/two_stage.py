@@ -23,7 +23,7 @@ from torch import Tensor
 from ..core import capabilities as can
 from ..core.capabilities import has
 from ..core.config import BaseConfig, build
-from ..core.family import Family, Loss, sum_per_example
+from ..core.family import Family, Loss, collect, delegate, sum_per_example
 from ..core.rng import Rng
 from ..core.spec import Batch, DataSpec, Labels
 from ..nets.codes import BINS, Binned, FlattenedGrid, Standardised
@@ -168,14 +168,11 @@ class TwoStage(Family):
     @torch.no_grad()
     def fit_before(self, batches: Batches, rng: Rng) -> None:
         """Measures the scale of the codes, then what the second stage measures."""
-        codes = []
-        count = 0
-        for i, batch in enumerate(batches()):
-            codes.append(self.draw_code(batch.x, batch.y, rng.at("codes", i)))
-            count += len(batch)
-            if count >= MEASURED_CODES:
-                break
-        self.scale.fit(torch.cat(codes)[:MEASURED_CODES])
+        codes = (
+            self.draw_code(batch.x, batch.y, rng.at("codes", i))
+            for i, batch in enumerate(batches())
+        )
+        self.scale.fit(collect(codes, MEASURED_CODES))
         if has(self.second, can.FitsBefore):
             self.second.fit_before(self.encode_batches(batches, rng), rng)
 
@@ -217,14 +214,9 @@ class TwoStage(Family):
             return self.first.decode(z, y)
         return self.first.from_codes(z if self.config.form == "codes" else self.first.nearest(z), y)
 
-    def encode(self, x: Tensor, y: Labels = None) -> Tensor:
-        return self.first.encode(x, y)
-
-    def decode(self, z: Tensor, y: Labels = None) -> Tensor:
-        return self.first.decode(z, y)
-
-    def reconstruct(self, x: Tensor, y: Labels = None) -> Tensor:
-        return self.first.reconstruct(x, y)
+    encode = delegate("first", "encode")
+    decode = delegate("first", "decode")
+    reconstruct = delegate("first", "reconstruct")
 
     def features(self, x: Tensor) -> Tensor:
         """Of the mean code of x."""

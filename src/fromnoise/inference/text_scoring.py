@@ -85,6 +85,20 @@ def describe_unknown(count: int) -> str:
     return f"{count:,} unknown character{'s' * (count != 1)}"
 
 
+# fields of a score that are reported
+NUMBERS = (
+    "nats",
+    "symbols",
+    "characters",
+    "bytes",
+    "bits_per_character",
+    "bits_per_byte",
+    "perplexity",
+    "unknown",
+    "context",
+)
+
+
 @dataclass(frozen=True)
 class TextScore:
     """-log p of a text: of each symbol, and for each character, byte and symbol.
@@ -132,17 +146,7 @@ class TextScore:
         return perplexity(self.nats, self.symbols)
 
     def numbers(self) -> dict[str, float | int | str]:
-        return {
-            "nats": self.nats,
-            "symbols": self.symbols,
-            "characters": self.characters,
-            "bytes": self.bytes,
-            "bits_per_character": self.bits_per_character,
-            "bits_per_byte": self.bits_per_byte,
-            "perplexity": self.perplexity,
-            "unknown": self.unknown,
-            "context": self.context,
-        }
+        return {name: getattr(self, name) for name in NUMBERS}
 
     def __str__(self) -> str:
         lines = [

@@ -194,17 +194,13 @@ def neutral_cells(
     names: list[str], columns: list[Sequence], warn: Say
 ) -> tuple[list[str], list[Sequence]]:
     """Names and columns of a table, made ``neutral``; warn receives how many were changed."""
-    safe_names = [neutral(name) for name in names]
-    changed_names = count_changed(names, safe_names)
+    safe_names, changed_names = neutral_column(names)
     safe_columns = []
     changed_cells = 0
     for cells in columns:
-        safe = [neutral(cell) if isinstance(cell, str) else cell for cell in cells]
-        texts = [isinstance(cell, str) for cell in cells]
-        changed_cells += count_changed(
-            itertools.compress(cells, texts), itertools.compress(safe, texts)
-        )
+        safe, changed = neutral_column(cells)
         safe_columns.append(safe)
+        changed_cells += changed
     counts = ((changed_cells, "cell"), (changed_names, "column name"))
     parts = [f"{n} {noun}{'s' * (n > 1)}" for n, noun in counts if n]
     if parts:
@@ -217,8 +213,11 @@ def neutral_cells(
     return safe_names, safe_columns
 
 
-def count_changed(before: Iterable, after: Iterable) -> int:
-    return sum(a != b for a, b in zip(before, after))
+def neutral_column(cells: Sequence) -> tuple[list, int]:
+    """The cells with ``neutral`` texts, and how many of them changed."""
+    safe = [neutral(cell) if isinstance(cell, str) else cell for cell in cells]
+    changed = [a != b for a, b in zip(cells, safe) if isinstance(a, str)]
+    return safe, sum(changed)
 
 
 def neutral(text: str) -> str:

@@ -109,14 +109,6 @@ def build_networks(c: Any, shape: Any, n_classes: int) -> tuple[nn.Module, nn.Mo
     return generator, discriminator, resolution
 
 
-def softmax_of_blocks(x: Tensor, blocks: tuple[int, ...]) -> Tensor:
-    """x (B, D) with the softmax of each block of several columns; numbers stay. No blocks: x."""
-    if not blocks:
-        return x
-    parts = [part.softmax(1) if part.shape[1] > 1 else part for part in x.split(blocks, 1)]
-    return torch.cat(parts, 1)
-
-
 # -- packs: examples side by side, which D scores together (PacGAN, Lin et al. 2018) -------------
 
 

@@ -127,9 +127,7 @@ class TableLikelihood:
         return torch.where(self.cells.is_cell.to(x.device), -mass, nll)
 
     def mean(self, params: Tensor, logvar: Tensor) -> Tensor:
-        return torch.cat(
-            [part if part.shape[1] == 1 else part.softmax(1) for (part,) in self.split(params)], 1
-        )
+        return softmax_of_blocks(params, self.blocks)
 
     def draw(self, params: Tensor, logvar: Tensor, rng: Rng) -> Tensor:
         parts = []
@@ -141,6 +139,14 @@ class TableLikelihood:
                 index = (part.softmax(1).cumsum(1) < u).sum(1).clamp(max=part.shape[1] - 1)
                 parts.append(F.one_hot(index, part.shape[1]).to(part.dtype))
         return torch.cat(parts, 1)
+
+
+def softmax_of_blocks(x: Tensor, blocks: tuple[int, ...]) -> Tensor:
+    """x (B, D) with the softmax of each block of several columns; numbers stay. No blocks: x."""
+    if not blocks:
+        return x
+    parts = [part.softmax(1) if part.shape[1] > 1 else part for part in x.split(blocks, 1)]
+    return torch.cat(parts, 1)
 
 
 LIKELIHOODS = {
