@@ -1,7 +1,7 @@
 """The Python interface: ``train`` and ``open`` return a ``TrainedRun`` with a method for each verb."""
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from .core.errors import DataError, UsageError
 from .core.output import OnEvent, ignore_event
 from .core.words import escaped
 from .families import Trust
-from .inference import edit
+from .inference.edit import Editor
 from .inference.guidance import guided_by
 from .inference.model_input import to_conditions, to_model_input
 from .inference.reconstruct import reconstruct_batch
@@ -170,26 +170,26 @@ class TrainedRun:
         fill: of images left, right, top, bottom, centre, an image file whose white part is replaced,
         or bool (H, W), True where pixels are replaced; of vectors bool (D,).
         """
-        return self._edit(edit.complete, x, fill, y, seed, options)
+        return self._edit("complete", x, fill, y, seed, options)
 
     def redraw(self, x: np.ndarray, strength=0.5, y=None, seed: int = 0, **options) -> Data:
         """Examples mixed with noise, a share (0, 1], and denoised; 1 leaves nothing of them."""
-        return self._edit(edit.redraw, x, strength, y, seed, options)
+        return self._edit("redraw", x, strength, y, seed, options)
 
     def vary(self, x: np.ndarray, amount: float = 0.2, y=None, seed: int = 0, **options) -> Data:
         """Variations: the noise of each example moves by a share, (0, 1], towards other noise."""
-        return self._edit(edit.vary, x, amount, y, seed, options)
+        return self._edit("vary", x, amount, y, seed, options)
 
     def between(self, a: np.ndarray, b: np.ndarray, n=8, y=None, seed=0, **options) -> Data:
         """n examples from each a to its b, (N, ...) each, through noise; pair after pair."""
         a, y = self._inputs(a, y)
         b, _ = self._inputs(b, None)
-        paths = edit.between(self.loaded, a, b, n, y, seed, options)
+        paths = Editor(self.loaded, y, 1, seed, options).between(a, b, n)
         return to_data_units(self.dataset, paths.flatten(0, 1))
 
-    def _edit(self, change: Callable, x, setting, y, seed: int, options: dict):
+    def _edit(self, name: str, x, setting, y, seed: int, options: dict):
         x, y = self._inputs(x, y)
-        results = change(self.loaded, x, setting, y, 1, seed, options)
+        results = getattr(Editor(self.loaded, y, 1, seed, options), name)(x, setting)
         return to_data_units(self.dataset, results[:, 0], y)
 
     def log_prob(self, x: np.ndarray, y=None, k: int = 100, seed: int = 0) -> np.ndarray:

@@ -228,6 +228,7 @@ def test_components_of_sorted_data_that_do_not_fit_into_memory_are_of_all_of_it(
     monkeypatch.setattr(pca, "EXACT", 10)
     monkeypatch.setattr(pca, "ENTRIES", 500 * 40)
     some = pca.principal_components(lambda: x.split(300), 40, 2)
+    assert exact.rows == 2000 and some.rows == 500
     assert torch.linalg.svdvals(exact.basis.T @ some.basis).min() > 0.99
     again = pca.principal_components(lambda: x.split(300), 40, 2)
     other = pca.principal_components(lambda: x.split(300), 40, 2, seed=1)

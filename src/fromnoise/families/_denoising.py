@@ -4,7 +4,7 @@ States x_t are in units in which the data have mean 0 and variance 1: (x - shift
 """
 
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -18,9 +18,6 @@ from ..probability.diffusion import samplers
 from ..probability.diffusion.gaussian_data import GaussianData
 from ..probability.diffusion.path import RATIOS, Path, append_dims
 from ..probability.diffusion.reverse import ReverseProcess, time_of_level
-
-if TYPE_CHECKING:
-    from .diffusion import Options
 
 
 class DenoisingFamily(Family):
@@ -37,7 +34,7 @@ class DenoisingFamily(Family):
     scale: Tensor
     gaussian: GaussianData | None
     weak: "DenoisingFamily | None" = None
-    default_options: "Options"
+    default_options: Any
     net: nn.Module
 
     def predict(
@@ -95,7 +92,7 @@ class DenoisingFamily(Family):
         prediction = self.predict(x_t, t.to(x_t).expand(len(x_t)), condition)
         return self.path.solve(x_t, prediction, self.target, t)
 
-    def denoiser(self, y: Labels, options: "Options") -> samplers.Denoise:
+    def denoiser(self, y: Labels, options: Any) -> samplers.Denoise:
         """(x_t, t) -> (x_hat, eps_hat), guided. Raises UsageError."""
         condition = self.condition(y)
         self.check_guidance(options, possible=condition is not None or self.weak is not None)
@@ -108,7 +105,7 @@ class DenoisingFamily(Family):
         bounds = options.guidance_from, options.guidance_to
         return samplers.guide(strong, weak, self.path, options.guidance, *bounds)
 
-    def check_guidance(self, options: "Options", possible: bool) -> None:
+    def check_guidance(self, options: Any, possible: bool) -> None:
         """Raises UsageError for guidance of a model without labels, and for bounds of no guidance."""
         if options.guidance != 1:
             if not possible:
@@ -132,7 +129,7 @@ class DenoisingFamily(Family):
             raise UsageError("a model is guided by one of the same data and path")
         object.__setattr__(self, "weak", weak)  # no part of this model
 
-    def jump(self, y: Labels, options: "Options") -> samplers.FlowMap:
+    def jump(self, y: Labels, options: Any) -> samplers.FlowMap:
         """(x_t, t, r) -> x_r in one step, of a network that learned to jump. Raises UsageError."""
         if not self.config.jumps:
             raise UsageError("--sampler jump needs a model that was trained with --jumps")
@@ -148,7 +145,7 @@ class DenoisingFamily(Family):
 
     # -- the sampler ------------------------------------------------------------------------------
 
-    def reverse_process(self, y: Labels, options: "Options") -> ReverseProcess:
+    def reverse_process(self, y: Labels, options: Any) -> ReverseProcess:
         """The sampler of the options, for labels y. Raises UsageError."""
         method = self.sampler(options)
         jumps = method == "jump"
@@ -163,7 +160,7 @@ class DenoisingFamily(Family):
             classes=self.classes(self.condition(y)),
         )
 
-    def sampler(self, options: "Options") -> str:
+    def sampler(self, options: Any) -> str:
         if options.sampler != "auto":
             return options.sampler
         return "sde" if self.draws_captions else "dpm"
@@ -173,7 +170,7 @@ class DenoisingFamily(Family):
         """True for images of captions: their details need the new noise of ``sde``, and more steps."""
         return bool(self.conditional and self.spec.caption and self.spec.kind == "image")
 
-    def sampling_times(self, options: "Options") -> Tensor:
+    def sampling_times(self, options: Any) -> Tensor:
         """Falling times (n,) whose steps take ``options.steps`` evaluations. Raises UsageError."""
         method = self.sampler(options)
         if options.churn and method != "heun":
@@ -201,7 +198,7 @@ class DenoisingFamily(Family):
             return low, RATIOS[1]
         return low, min(RATIOS[1], max(10.0, 2.5 * float(self.gaussian.variances[0]) ** 0.5))
 
-    def trace(self, n: int, y: Labels, options: "Options", rng: Rng) -> list[Moment]:
+    def trace(self, n: int, y: Labels, options: Any, rng: Rng) -> list[Moment]:
         process = self.reverse_process(y, options)
         states = [process.start(rng.normal("x", (n, *self.spec.shape)))]
         estimates = []
@@ -223,18 +220,16 @@ class DenoisingFamily(Family):
     def noised(self, x: Tensor, level: float, z: Tensor) -> Tensor:
         return (1 - level) * x + level * self.to_data(z)
 
-    def clean(self, x_s: Tensor, level: float, y: Labels, options: "Options") -> Tensor:
+    def clean(self, x_s: Tensor, level: float, y: Labels, options: Any) -> Tensor:
         t, scale = time_of_level(self.path, level)
         x_hat, _ = self.denoiser(y, options)(self.standardise(x_s) * scale, t)
         return self.to_data(x_hat)
 
-    def denoised(
-        self, x_s: Tensor, level: float, y: Labels, options: "Options", rng: Rng
-    ) -> Tensor:
+    def denoised(self, x_s: Tensor, level: float, y: Labels, options: Any, rng: Rng) -> Tensor:
         process = self.reverse_process(y, options)
         return self.finish(process.from_level(self.standardise(x_s), level, rng))
 
-    def to_noise(self, x: Tensor, y: Labels, options: "Options") -> Tensor:
+    def to_noise(self, x: Tensor, y: Labels, options: Any) -> Tensor:
         """Two evaluations for each step. Raises UsageError for samplers that draw new noise."""
         method = self.sampler(options)
         if method in ("sde", "ddpm", "jump") or options.churn:
@@ -245,9 +240,7 @@ class DenoisingFamily(Family):
             )
         return self.reverse_process(y, options).to_noise(self.standardise(x))
 
-    def complete(
-        self, given: Tensor, mask: Tensor, y: Labels, options: "Options", rng: Rng
-    ) -> Tensor:
+    def complete(self, given: Tensor, mask: Tensor, y: Labels, options: Any, rng: Rng) -> Tensor:
         eps = rng.normal("x", given.shape)
         process = self.reverse_process(y, options)
         x = self.finish(process.complete(self.standardise(given), mask, eps, rng))

@@ -4,6 +4,7 @@ The result for example i in draw k depends on the example, (seed, i, k) and its 
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -24,164 +25,125 @@ BLOCK = 16  # examples that are edited together
 ROUND_TRIP = {"steps": 40, "sampler": "dpm"}
 
 
-def complete(
-    loaded: LoadedRun,
-    x: Tensor,
-    fill,
-    y: Labels = None,
-    draws: int = 1,
-    seed: int = 0,
-    options: dict | None = None,
-) -> Tensor:
-    """Fills in the part ``fill`` (see ``build_mask``) of x (N, *shape): (N, draws, *shape).
+@dataclass(frozen=True)
+class Editor:
+    """Edits examples x (N, *shape) with the model of a run: (N, draws, *shape).
 
-    y (N,): labels for a conditional model; options: of its sampler. These are the same for all
-    edits. Raises UsageError, DataError.
+    y (N,): labels for a conditional model; options: of its sampler. Raises UsageError, DataError.
     """
-    require(loaded, Completes, "fills nothing in: diffusion and auto-regressive models do")
-    known = ~build_mask(fill, loaded.dataset.spec).to(x.device)
 
-    def edit(x, y, options, rng):
-        return loaded.model.complete(x, known.expand(x.shape), y, options, rng)
+    loaded: LoadedRun
+    y: Labels = None
+    draws: int = 1
+    seed: int = 0
+    options: dict | None = None
 
-    return edit_in_blocks(loaded, x, y, draws, seed, options, edit)
+    def complete(self, x: Tensor, fill) -> Tensor:
+        """Fills in the part ``fill`` (see ``build_mask``)."""
+        problem = "fills nothing in: diffusion and auto-regressive models do"
+        require(self.loaded, Completes, problem)
+        known = ~build_mask(fill, self.loaded.dataset.spec).to(x.device)
 
+        def edit(x, y, options, rng):
+            return self.loaded.model.complete(x, known.expand(x.shape), y, options, rng)
 
-def redraw(
-    loaded: LoadedRun,
-    x: Tensor,
-    strength: float,
-    y: Labels = None,
-    draws: int = 1,
-    seed: int = 0,
-    options: dict | None = None,
-) -> Tensor:
-    """Adds noise to x up to the level ``strength`` in (0, 1] and denoises it again (SDEdit).
+        return self.in_blocks(x, edit)
 
-    Near 0 x hardly changes, at 1 nothing of it is left. Returns (N, draws, *shape).
-    """
-    require_denoiser(loaded)
-    check_level(strength, "strength")
+    def redraw(self, x: Tensor, strength: float) -> Tensor:
+        """Adds noise to x up to the level ``strength`` in (0, 1] and denoises it again (SDEdit).
 
-    def edit(x, y, options, rng):
-        z = rng.normal("z", x.shape)
-        noisy = loaded.model.noised(x, strength, z)
-        return loaded.model.denoised(noisy, strength, y, options, rng)
+        Near 0 x hardly changes, at 1 nothing of it is left.
+        """
+        require_denoiser(self.loaded)
+        check_level(strength, "strength")
+        model = self.loaded.model
 
-    return edit_in_blocks(loaded, x, y, draws, seed, options, edit)
+        def edit(x, y, options, rng):
+            noisy = model.noised(x, strength, rng.normal("z", x.shape))
+            return model.denoised(noisy, strength, y, options, rng)
 
+        return self.in_blocks(x, edit)
 
-def vary(
-    loaded: LoadedRun,
-    x: Tensor,
-    amount: float,
-    y: Labels = None,
-    draws: int = 1,
-    seed: int = 0,
-    options: dict | None = None,
-) -> Tensor:
-    """Rotates the noise that x encodes to by ``amount`` in (0, 1] towards fresh noise; 1: a new sample.
+    def vary(self, x: Tensor, amount: float) -> Tensor:
+        """Rotates the noise that x encodes to by ``amount`` in (0, 1] towards fresh noise; 1: a new sample.
 
-    Unlike ``redraw`` it keeps no pixels: examples that look like x have noise near that of x.
-    Returns (N, draws, *shape).
-    """
-    require_denoiser(loaded)
-    check_level(amount, "amount")
-    options = round_trip_options(loaded, options)
+        Unlike ``redraw`` it keeps no pixels: examples that look like x have noise near that of x.
+        """
+        require_denoiser(self.loaded)
+        check_level(amount, "amount")
+        round_trip = self.for_round_trip()
 
-    def encode(x, y, options, rng):
-        return loaded.model.to_noise(x, y, options)
+        def encode(x, y, options, rng):
+            return self.loaded.model.to_noise(x, y, options)
 
-    def edit(z, y, options, rng):
-        fresh = rng.normal("z", z.shape)
-        turned = []
-        for a, b in zip(z, fresh):
-            turned.append(slerp(a.flatten(), b.flatten(), a.new_tensor([amount]))[0])
-        return from_noise(loaded.model, torch.stack(turned).view(z.shape), y, options, rng)
+        def edit(z, y, options, rng):
+            fresh = rng.normal("z", z.shape)
+            turned = []
+            for a, b in zip(z, fresh):
+                turned.append(slerp(a.flatten(), b.flatten(), a.new_tensor([amount]))[0])
+            return from_noise(self.loaded.model, torch.stack(turned).view(z.shape), y, options, rng)
 
-    z = edit_in_blocks(loaded, x, y, 1, seed, options, encode)[:, 0]
-    return edit_in_blocks(loaded, z, y, draws, seed, options, edit)
+        z = replace(round_trip, draws=1).in_blocks(x, encode)[:, 0]
+        return round_trip.in_blocks(z, edit)
 
-
-def between(
-    loaded: LoadedRun,
-    a: Tensor,
-    b: Tensor,
-    n: int,
-    y: Labels = None,
-    seed: int = 0,
-    options: dict | None = None,
-) -> Tensor:
-    """Interpolates from a to b (N, *shape) along a great circle of their noise, ends included.
-
-    Returns (N, n, *shape).
-    """
-    require_denoiser(loaded)
-    if len(a) != len(b):
-        raise UsageError(
-            f"{len(a)} examples a and {len(b)} examples b were given: give as many of both"
+    def between(self, a: Tensor, b: Tensor, n: int) -> Tensor:
+        """Interpolates from a to b (N, *shape) along a great circle of their noise: (N, n, *shape),
+        ends included."""
+        require_denoiser(self.loaded)
+        if len(a) != len(b):
+            raise UsageError(
+                f"{len(a)} examples a and {len(b)} examples b were given: give as many of both"
+            )
+        if n < 2:
+            raise UsageError(
+                f"between two images there are 2 images or more, their own included, not {n}"
+            )
+        check_memory(
+            16 * a.numel() * n, f"{n} images between each two of {len(a)}", "ask for fewer"
         )
-    if n < 2:
-        raise UsageError(
-            f"between two images there are 2 images or more, their own included, not {n}"
+        t = torch.linspace(0, 1, n, device=a.device)
+        model = self.loaded.model
+
+        def edit(ends, y, options, rng):
+            labels = None if y is None else y.repeat_interleave(2, 0)
+            z = model.to_noise(ends.flatten(0, 1), labels, options).view(ends.shape)
+            path = torch.stack([slerp(*pair.flatten(1), t) for pair in z])
+            path = path.view(len(z), n, *a.shape[1:])
+            images = []
+            for i in range(n):
+                images.append(from_noise(model, path[:, i], y, options, rng.at(i)))
+            return torch.stack(images, 1)
+
+        return self.for_round_trip().in_blocks(torch.stack([a, b], 1), edit)[:, 0]
+
+    @torch.no_grad()
+    def in_blocks(self, x: Tensor, edit: Callable) -> Tensor:
+        """edit(x, y, options, rng) of blocks of x (N, ...), ``draws`` times: (N, draws, ...)."""
+        draws = self.draws
+        if draws < 1:
+            raise UsageError(f"--draws takes a number from 1 on, not {draws}")
+        if not len(x):
+            raise UsageError("no examples were given to change: give one or more")
+        check_memory(
+            16 * x.numel() * draws, f"{draws} draws of each of {len(x)} examples", "ask for fewer"
         )
-    check_memory(16 * a.numel() * n, f"{n} images between each two of {len(a)}", "ask for fewer")
-    t = torch.linspace(0, 1, n, device=a.device)
+        options = build(self.loaded.family.Options, self.options or {})
+        rng = Rng(self.seed, ("edit",), device=self.loaded.device)
+        results = []
+        for numbers, count in fixed_blocks(len(x), BLOCK):
+            rows = torch.tensor(numbers).clamp(max=len(x) - 1)  # the last row fills the block
+            labels = None if self.y is None else self.y[rows]
+            edits = []
+            for k in range(draws):
+                edits.append(edit(x[rows], labels, options, rng.at(k).per_row(numbers)))
+            results.append(torch.stack(edits, 1)[:count])
+        return torch.cat(results)
 
-    def edit(ends, y, options, rng):
-        labels = None if y is None else y.repeat_interleave(2, 0)
-        z = loaded.model.to_noise(ends.flatten(0, 1), labels, options).view(ends.shape)
-        path = torch.stack([slerp(*pair.flatten(1), t) for pair in z])
-        path = path.view(len(z), n, *a.shape[1:])
-        images = []
-        for i in range(n):
-            images.append(from_noise(loaded.model, path[:, i], y, options, rng.at(i)))
-        return torch.stack(images, 1)
-
-    ends = torch.stack([a, b], 1)
-    options = round_trip_options(loaded, options)
-    return edit_in_blocks(loaded, ends, y, 1, seed, options, edit)[:, 0]
-
-
-# -- shared by all edits ---------------------------------------------------------------------------
-
-
-@torch.no_grad()
-def edit_in_blocks(
-    loaded: LoadedRun,
-    x: Tensor,
-    y: Labels,
-    draws: int,
-    seed: int,
-    options: dict | None,
-    edit: Callable,
-) -> Tensor:
-    """edit(x, y, options, rng) of blocks of x (N, ...), ``draws`` times: (N, draws, ...)."""
-    if draws < 1:
-        raise UsageError(f"--draws takes a number from 1 on, not {draws}")
-    if not len(x):
-        raise UsageError("no examples were given to change: give one or more")
-    check_memory(
-        16 * x.numel() * draws, f"{draws} draws of each of {len(x)} examples", "ask for fewer"
-    )
-    options = build(loaded.family.Options, options or {})
-    rng = Rng(seed, ("edit",), device=loaded.device)
-    results = []
-    for numbers, count in fixed_blocks(len(x), BLOCK):
-        rows = torch.tensor(numbers).clamp(max=len(x) - 1)  # the last row fills the block
-        labels = None if y is None else y[rows]
-        edits = []
-        for k in range(draws):
-            edits.append(edit(x[rows], labels, options, rng.at(k).per_row(numbers)))
-        results.append(torch.stack(edits, 1)[:count])
-    return torch.cat(results)
-
-
-def round_trip_options(loaded: LoadedRun, options: dict | None) -> dict:
-    """Options with ROUND_TRIP as defaults, as far as the family has them."""
-    names = loaded.family.Options.model_fields
-    defaults = {name: value for name, value in ROUND_TRIP.items() if name in names}
-    return defaults | (options or {})
+    def for_round_trip(self) -> "Editor":
+        """The same with ROUND_TRIP as defaults of its options, as far as the family has them."""
+        names = self.loaded.family.Options.model_fields
+        defaults = {name: value for name, value in ROUND_TRIP.items() if name in names}
+        return replace(self, options=defaults | (self.options or {}))
 
 
 def from_noise(model: Denoises, z: Tensor, y: Labels, options, rng: Rng) -> Tensor:

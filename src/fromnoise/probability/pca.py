@@ -17,12 +17,15 @@ class Components:
     """mean (D,), eigenvalues (K,) of the covariance, largest first, basis (D, K) orthonormal; float64.
 
     rest: mean of the D - K smaller eigenvalues, 0 when there are none.
+    rows: the number of rows that eigenvalues and basis are computed from, if not all fit into memory; the
+    mean is of all.
     """
 
     mean: Tensor
     eigenvalues: Tensor
     basis: Tensor
     rest: float
+    rows: int
 
 
 def principal_components(
@@ -41,6 +44,7 @@ def principal_components(
         n += len(x)
         total = total + x.flatten(1).cpu().double().sum(0)
     mean = total / n
+    rows = n
     if dims <= EXACT:
         covariance = torch.zeros(dims, dims, dtype=torch.float64)
         for x in batches():
@@ -53,10 +57,11 @@ def principal_components(
     else:
         data = _rows_of(batches, mean, n, max(2 * size, ENTRIES // dims), seed)
         values, vectors, variance = _randomised(data, size, seed)
+        rows = len(data)
     values = values.clamp(min=0)
     rest = max(0.0, variance - float(values.sum())) / (dims - size) if size < dims else 0.0
     largest = vectors.gather(0, vectors.abs().argmax(0, keepdim=True))
-    return Components(mean, values, vectors * largest.sign(), rest)
+    return Components(mean, values, vectors * largest.sign(), rest, rows)
 
 
 def _rows_of(batches, mean: Tensor, n: int, most: int, seed: int) -> Tensor:

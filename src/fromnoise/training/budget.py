@@ -10,6 +10,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 from ..core.errors import StorageError, UsageError
 from ..runs.directory import Run
@@ -147,7 +148,7 @@ class Timer:
     """
 
     def __init__(self, run: Run, intervals: int):
-        self.budget = run.record.budget
+        self.budget: Any = run.record.budget
         self.intervals = intervals
         self.interval_seconds: list[float] = []  # of this process
         self.start()
