@@ -182,9 +182,9 @@ class TrainedRun:
 
     def between(self, a: np.ndarray, b: np.ndarray, n=8, y=None, seed=0, **options) -> Data:
         """n examples from each a to its b, (N, ...) each, through noise; pair after pair."""
-        a, y = self._inputs(a, y)
-        b, _ = self._inputs(b, None)
-        paths = Editor(self.loaded, y, 1, seed, options).between(a, b, n)
+        start, y = self._inputs(a, y)
+        end, _ = self._inputs(b, None)
+        paths = Editor(self.loaded, y, 1, seed, options).between(start, end, n)
         return to_data_units(self.dataset, paths.flatten(0, 1))
 
     def _edit(self, name: str, x, setting, y, seed: int, options: dict):

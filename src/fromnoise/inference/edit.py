@@ -5,6 +5,7 @@ The result for example i in draw k depends on the example, (seed, i, k) and its 
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -38,6 +39,10 @@ class Editor:
     seed: int = 0
     options: dict | None = None
 
+    @property
+    def model(self) -> Any:
+        return self.loaded.model
+
     def complete(self, x: Tensor, fill) -> Tensor:
         """Fills in the part ``fill`` (see ``build_mask``)."""
         problem = "fills nothing in: diffusion and auto-regressive models do"
@@ -45,7 +50,7 @@ class Editor:
         known = ~build_mask(fill, self.loaded.dataset.spec).to(x.device)
 
         def edit(x, y, options, rng):
-            return self.loaded.model.complete(x, known.expand(x.shape), y, options, rng)
+            return self.model.complete(x, known.expand(x.shape), y, options, rng)
 
         return self.in_blocks(x, edit)
 
@@ -56,7 +61,7 @@ class Editor:
         """
         require_denoiser(self.loaded)
         check_level(strength, "strength")
-        model = self.loaded.model
+        model = self.model
 
         def edit(x, y, options, rng):
             noisy = model.noised(x, strength, rng.normal("z", x.shape))
@@ -74,14 +79,14 @@ class Editor:
         round_trip = self.for_round_trip()
 
         def encode(x, y, options, rng):
-            return self.loaded.model.to_noise(x, y, options)
+            return self.model.to_noise(x, y, options)
 
         def edit(z, y, options, rng):
             fresh = rng.normal("z", z.shape)
             turned = []
             for a, b in zip(z, fresh):
                 turned.append(slerp(a.flatten(), b.flatten(), a.new_tensor([amount]))[0])
-            return from_noise(self.loaded.model, torch.stack(turned).view(z.shape), y, options, rng)
+            return from_noise(self.model, torch.stack(turned).view(z.shape), y, options, rng)
 
         z = replace(round_trip, draws=1).in_blocks(x, encode)[:, 0]
         return round_trip.in_blocks(z, edit)
@@ -102,12 +107,12 @@ class Editor:
             16 * a.numel() * n, f"{n} images between each two of {len(a)}", "ask for fewer"
         )
         t = torch.linspace(0, 1, n, device=a.device)
-        model = self.loaded.model
+        model = self.model
 
         def edit(ends, y, options, rng):
             labels = None if y is None else y.repeat_interleave(2, 0)
             z = model.to_noise(ends.flatten(0, 1), labels, options).view(ends.shape)
-            path = torch.stack([slerp(*pair.flatten(1), t) for pair in z])
+            path = torch.stack([slerp(start.flatten(), end.flatten(), t) for start, end in z])
             path = path.view(len(z), n, *a.shape[1:])
             images = []
             for i in range(n):
