@@ -42,6 +42,7 @@ from fromnoise.runs import checkpoint
 from fromnoise.runs.directory import Run, open_runs
 from fromnoise.runs.load import load_run
 from fromnoise.runs.progress_samples import list_progress_samples, read_progress_samples
+from fromnoise.runs.records.manifest import PARTS
 from fromnoise.runs.records.report import read_report
 from fromnoise.runs.verify import verify
 from fromnoise.show.catalogue import show
@@ -364,7 +365,7 @@ def steps_for(path: Path, file: Path) -> list[Callable]:
 
     if file.suffix == ".safetensors":
         return [
-            lambda: [find().tensors(part) for part in checkpoint.PARTS],
+            lambda: [find().tensors(part) for part in PARTS],
             lambda: used(path),
             lambda: resumed(path),
             lambda: verify(Run(path)),
@@ -491,7 +492,7 @@ class Fuzzer:
             self.once(some[self.rng.integers(len(some))], change_record)
 
     def tensors(self, count: int) -> None:
-        known = self.files(*(f"{part}.safetensors" for part in checkpoint.PARTS))
+        known = self.files(*(f"{part}.safetensors" for part in PARTS))
         last = [
             path
             for path in known

@@ -49,7 +49,7 @@ def text(orders: list[int]) -> None:
         left_out = without_folds(order, len(letters), torch.from_numpy(s[:cut].copy()))
         print(
             f"{order:5d}  {nats:.4f}  {nats / np.log(2):.3f}  {windows[0]:11.4f} {windows[1]:11.4f} {left_out:29.4f}"
-            f" {model.entries:9,d} {seconds:19.2f}",
+            f" {len(model.grams):9,d} {seconds:19.2f}",
             flush=True,
         )
 

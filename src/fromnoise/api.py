@@ -1,27 +1,34 @@
 """The Python interface: ``train`` and ``open`` return a ``TrainedRun`` with a method for each verb."""
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
-from .core.capabilities import Decodes, Encodes, HasLikelihood, Reconstructs, has
+from .core.capabilities import Decodes, Encodes, has
 from .core.errors import DataError, UsageError
-from .core.rng import Rng
-from .core.spec import Batch
+from .core.output import OnEvent, ignore_event
 from .core.words import escaped
 from .families import Trust
+from .inference.edit import Editor
+from .inference.guidance import guided_by
+from .inference.model_input import to_conditions, to_model_input
+from .inference.reconstruct import reconstruct_batch
+from .inference.sample import check_takes_labels, labels_of, sample
+from .inference.text import continue_texts, score_text
+from .inference.write import explain_lost_label, to_data_units
 from .runs.directory import Run
 from .runs.load import LoadedRun, load_run
-from .training.launch import start_run
+from .training.launch import python_call, start_run
 from .training.plan import make_plan
 from .training.resume import resume_run
 
+Data = np.ndarray | dict | list[str]  # images or points; a table {column: values}; texts
 TrustCode = bool | str | Path | Sequence[str | Path] | Trust
-LIKELIHOOD_BATCH = 16
 
 
 class Report(dict):
@@ -36,17 +43,13 @@ class Report(dict):
 class TrainedRun:
     """A run whose model is loaded when it is first needed (averaged weights, checkpoint ``which``).
 
-    Results are in the data's own units: images uint8 (N, H, W[, 3]), points (N, D), tables
-    {column: values}, texts. ``y`` is None, or labels (numbers or names) or captions of a conditional
-    model. Further options of sampling and editing are those of ``fromnoise sample``.
+    Results are in the data's own units: images uint8 (N, H, W[, 3]), points (N, D), tables, texts.
+    ``y`` is None, or labels (numbers or names) or captions of a conditional model. Further options
+    of sampling and editing are those of ``fromnoise sample``.
     """
 
     def __init__(
-        self,
-        path: str | Path,
-        which: str = "last",
-        device: str = "auto",
-        trust_code: TrustCode = False,
+        self, path: str | Path, which="last", device="auto", trust_code: TrustCode = False
     ):
         self.run = Run(path)
         self._which = which
@@ -63,24 +66,15 @@ class TrainedRun:
 
     @cached_property
     def loaded(self) -> LoadedRun:
-        def load(with_data: bool) -> LoadedRun:
-            return load_run(
-                self.run,
-                self._which,
-                device=self._device,
-                warn=_warn,
-                with_data=with_data,
-                trust=self._trust,
-            )
-
+        options = {"device": self._device, "warn": _warn, "trust": self._trust}
         try:
-            return load(with_data=True)
+            return load_run(self.run, self._which, **options)
         except DataError as error:
             _warn(f"{error}. Sampling and codes work without them")
-            return load(with_data=False)
+            return load_run(self.run, self._which, with_data=False, **options)
 
     @property
-    def model(self):
+    def model(self) -> Any:
         """The family's module, in eval mode: x in [-1, 1] for images."""
         return self.loaded.model
 
@@ -96,19 +90,13 @@ class TrainedRun:
         prompt: str | None = None,
         guide_with: "TrainedRun | None" = None,
         **options,
-    ) -> np.ndarray | dict | list[str]:
+    ) -> Data:
         """n samples.
 
-        label: one class for all, by name or number (only by name if names are numbers); it is a column
-            of a table's samples.
-        prompt: one caption for all, for a model that was trained with captions.
-        guide_with: a weaker diffusion model of the same data; ``guidance`` above 1 moves away from its
-            predictions.
+        label: one class for all, by name or number (only by name if names are numbers), a column of
+            a table; prompt: one caption for all.
+        guide_with: a weaker diffusion model of the same data, for ``guidance`` above 1.
         """
-        from .inference.guidance import guided_by
-        from .inference.sample import check_takes_labels, labels_of, sample
-        from .inference.write import explain_lost_label, to_data_units
-
         if label is not None and self.dataset.caption_codec is None:
             check_takes_labels(self.loaded)
             label = self.dataset.class_number(label)
@@ -127,37 +115,24 @@ class TrainedRun:
         stop: str | Sequence[str] = (),
         **options,
     ) -> list[str]:
-        """n continuations of a prompt (without the prompt).
+        """n continuations of a prompt (without it), of ``length`` symbols or up to a ``stop`` string.
 
-        length: symbols of each; stop: a continuation ends before one of these strings. Text i depends
-        only on the seed and i. options: of sampling (``temperature=0.8, top_p=0.9``).
+        Text i depends only on the seed and i. options: of sampling (``temperature=0.8, top_p=0.9``).
         """
-        from .inference.text import continue_texts
-
         texts = continue_texts(self.loaded, prompt, n, length, seed, stop, options, warn=_warn)
         return [text.text for text in texts]
 
     def score(self, text: str):
         """A ``TextScore``: nats, bits per character and byte, and the surprise of each symbol."""
-        from .inference.text import score_text
-
         return score_text(self.loaded, text)
 
-    def _input(self, x: np.ndarray, exact: bool = False) -> torch.Tensor:
-        from .inference.model_input import to_model_input
-
-        return to_model_input(self.dataset, x, exact).to(self.loaded.device)
+    def _inputs(self, x, y, exact: bool = False) -> tuple[Any, Any]:
+        x = to_model_input(self.dataset, x, exact).to(self.loaded.device)
+        return x, self._conditions(y, len(x))
 
     def _conditions(self, y, n: int) -> torch.Tensor | None:
-        from .inference.model_input import to_conditions
-
         y = to_conditions(self.dataset, y, n)
         return None if y is None else y.to(self.loaded.device)
-
-    def _to_data_units(self, x: torch.Tensor, y=None) -> np.ndarray | dict:
-        from .inference.write import to_data_units
-
-        return to_data_units(self.dataset, x, y)
 
     def _require(self, capability: type, verb: str) -> None:
         if not has(self.model, capability):
@@ -167,10 +142,10 @@ class TrainedRun:
     def encode(self, x: np.ndarray, y=None) -> np.ndarray:
         """Codes (N, latent_dim); for a VAE the posterior means."""
         self._require(Encodes, "encode")
-        return self.model.encode(self._input(x), self._conditions(y, len(x))).cpu().numpy()
+        return self.model.encode(*self._inputs(x, y)).cpu().numpy()
 
     @torch.no_grad()
-    def decode(self, z: np.ndarray, y=None) -> np.ndarray | dict:
+    def decode(self, z: np.ndarray, y=None) -> Data:
         """Codes (N, latent_dim) -> examples."""
         self._require(Decodes, "decode")
         z = torch.as_tensor(np.asarray(z), dtype=torch.float32, device=self.loaded.device)
@@ -180,93 +155,49 @@ class TrainedRun:
                 f"this model takes (N, {self.model.latent_dim})"
             )
         y = self._conditions(y, len(z))
-        return self._to_data_units(self.model.decode(z, y), y)
+        return to_data_units(self.dataset, self.model.decode(z, y), y)
 
     @torch.no_grad()
-    def reconstruct(self, x: np.ndarray, y=None) -> np.ndarray | dict:
+    def reconstruct(self, x: np.ndarray, y=None) -> Data:
         """Reconstructions; without an encoder z is found by optimisation (inference/invert.py)."""
-        from .inference.invert import invert, why_not
+        inputs, y = self._inputs(x, y)
+        x_hat, _ = reconstruct_batch(self.loaded, inputs, y)
+        return to_data_units(self.dataset, x_hat, y)
 
-        x = self._input(x)
-        y = self._conditions(y, len(x))
-        if has(self.model, Reconstructs):
-            return self._to_data_units(self.model.reconstruct(x, y), y)
-        if why_not(self.model):
-            self._require(Reconstructs, "reconstruct")
-        rng = Rng(0, ("reconstruct",), device=self.loaded.device)
-        inversion = invert(self.model, x, y, self.loaded.family.Options(), rng)
-        return self._to_data_units(inversion.x_hat, y)
+    def complete(self, x: np.ndarray, fill, y=None, seed: int = 0, **options) -> Data:
+        """Examples with the part ``fill`` replaced by a sample of it.
 
-    def complete(self, x: np.ndarray, fill, y=None, seed: int = 0, **options) -> np.ndarray | dict:
-        """Examples with one part replaced by a sample of it.
-
-        fill: for images left, right, top, bottom, centre, the path of an image whose white part is
-        replaced, or bool (H, W), True where pixels are replaced; for vectors bool (D,).
+        fill: of images left, right, top, bottom, centre, an image file whose white part is replaced,
+        or bool (H, W), True where pixels are replaced; of vectors bool (D,).
         """
-        from .inference import edit
+        return self._edit("complete", x, fill, y, seed, options)
 
-        return self._edit(edit.complete, x, fill, y, seed, options)
+    def redraw(self, x: np.ndarray, strength=0.5, y=None, seed: int = 0, **options) -> Data:
+        """Examples mixed with noise, a share (0, 1], and denoised; 1 leaves nothing of them."""
+        return self._edit("redraw", x, strength, y, seed, options)
 
-    def redraw(
-        self, x: np.ndarray, strength: float = 0.5, y=None, seed: int = 0, **options
-    ) -> np.ndarray | dict:
-        """Examples mixed with noise and denoised.
-
-        strength: the share of noise, above 0 and up to 1, where nothing of the example is left.
-        """
-        from .inference import edit
-
-        return self._edit(edit.redraw, x, strength, y, seed, options)
-
-    def vary(
-        self, x: np.ndarray, amount: float = 0.2, y=None, seed: int = 0, **options
-    ) -> np.ndarray | dict:
+    def vary(self, x: np.ndarray, amount: float = 0.2, y=None, seed: int = 0, **options) -> Data:
         """Variations: the noise of each example moves by a share, (0, 1], towards other noise."""
-        from .inference import edit
+        return self._edit("vary", x, amount, y, seed, options)
 
-        return self._edit(edit.vary, x, amount, y, seed, options)
+    def between(self, a: np.ndarray, b: np.ndarray, n=8, y=None, seed=0, **options) -> Data:
+        """n examples from each a to its b, (N, ...) each, through noise; pair after pair."""
+        start, y = self._inputs(a, y)
+        end, _ = self._inputs(b, None)
+        paths = Editor(self.loaded, y, 1, seed, options).between(start, end, n)
+        return to_data_units(self.dataset, paths.flatten(0, 1))
 
-    def between(
-        self, a: np.ndarray, b: np.ndarray, n: int = 8, y=None, seed: int = 0, **options
-    ) -> np.ndarray | dict:
-        """Interpolates through noise from each a to its b, (N, ...) each.
+    def _edit(self, name: str, x, setting, y, seed: int, options: dict):
+        x, y = self._inputs(x, y)
+        results = getattr(Editor(self.loaded, y, 1, seed, options), name)(x, setting)
+        return to_data_units(self.dataset, results[:, 0], y)
 
-        Returns n examples for each pair, ends included, pair after pair.
-        """
-        from .inference import edit
-
-        a = self._input(a)
-        b = self._input(b)
-        if len(a) != len(b):
-            raise UsageError(
-                f"{len(a)} examples a and {len(b)} examples b were given: give as many of both"
-            )
-        paths = edit.between(self.loaded, a, b, n, self._conditions(y, len(a)), seed, options)
-        return self._to_data_units(paths.flatten(0, 1))
-
-    def _edit(self, edit: Callable, x, setting, y, seed: int, options: dict):
-        y = self._conditions(y, len(x))
-        results = edit(self.loaded, self._input(x), setting, y, 1, seed, options)
-        return self._to_data_units(results[:, 0], y)
-
-    @torch.no_grad()
     def log_prob(self, x: np.ndarray, y=None, k: int = 100, seed: int = 0) -> np.ndarray:
         """log p(x) in nats, (N,): exact, or the k-sample bound; ``run.model.bound`` tells which."""
-        from .evaluate.likelihood import log_likelihoods
-        from .evaluate.likelihood_checks import why_none
+        from .evaluate.log_prob import log_prob
 
-        self._require(HasLikelihood, "have a likelihood")
-        if reason := why_none(self.loaded):
-            raise UsageError(f"this model has no likelihood: {reason}")
-        x = self._input(x, exact=True)
-        y = self._conditions(y, len(x))
-        rng = Rng(seed, ("log_prob",), device=self.loaded.device)
-        parts = []
-        for start in range(0, len(x), LIKELIHOOD_BATCH):
-            rows = slice(start, start + LIKELIHOOD_BATCH)
-            batch = Batch(x[rows], None if y is None else y[rows])
-            parts.append(log_likelihoods(self.model, self.dataset.spec, batch, rng.at(start), k))
-        return torch.cat(parts).cpu().numpy()
+        inputs, y = self._inputs(x, y, exact=True)
+        return log_prob(self.loaded, inputs, y, k, seed).cpu().numpy()
 
     def evaluate(
         self,
@@ -279,25 +210,12 @@ class TrainedRun:
         seed: int = 0,
         ais: int = 0,
     ) -> Report:
-        """Measures samples, likelihood, reconstruction and code, and writes report.json.
-
-        See ``fromnoise eval --help``.
-        """
+        """Measures the run and writes report.json; see ``fromnoise eval --help``."""
         from .evaluate.report import evaluate
 
-        report = evaluate(
-            self.loaded,
-            k,
-            n,
-            quick,
-            seed,
-            samples,
-            None if evaluator is None else Path(evaluator),
-            evaluator_digest,
-            anneal=ais,
-            warn=_warn,
-        )
-        return Report(report)
+        evaluator = None if evaluator is None else Path(evaluator)
+        settings = (k, n, quick, seed, samples, evaluator, evaluator_digest)
+        return Report(evaluate(self.loaded, *settings, anneal=ais, warn=_warn))
 
     def show(self, *names: str, **options) -> list[Path]:
         """Draws figures into the run's ``figures`` folder; without names all that apply."""
@@ -317,7 +235,7 @@ def train(
     data: str | None = None,
     preset: str | None = None,
     out: str | Path | None = None,
-    on_event: Callable[[dict], None] = lambda event: None,
+    on_event: OnEvent = ignore_event,
     within: "TrainedRun | str | Path | None" = None,
     trust_code: TrustCode = False,
     **options,
@@ -325,12 +243,8 @@ def train(
     """Trains a model and returns its run.
 
     family: a name, or the path of a family file.
-    data: by default digits, or those of ``within``.
-    within: a run on whose codes the family is trained; the new run contains both models.
-    trust_code: for ``within``, see ``open``.
+    data: by default digits, or those of ``within``, a run on whose codes it is trained (``open``).
     options: those of ``fromnoise train FAMILY --help`` with underscores (``latent_dim=2, minutes=2``).
-    Decisions about the data that were made without asking are warnings.
-    Raises UsageError, DataError, DivergedError, StorageError.
     """
     options = {name: value for name, value in options.items() if value is not None}
     if isinstance(within, TrainedRun):
@@ -341,14 +255,8 @@ def train(
     plan = make_plan(family, data, preset, within, trust, **options)
     for note in plan.dataset.notes:
         _warn(f"data: {note}")
-    arguments = {
-        "data": data or plan.dataset.name,
-        "preset": preset,
-        "within": within and str(within),
-    }
-    arguments = {name: value for name, value in arguments.items() if value} | options
-    listed = ", ".join(f"{name}={value!r}" for name, value in arguments.items())
-    run = start_run(plan, out, f"fn.train({family!r}, {listed})", on_event=on_event)
+    command = python_call(family, data or plan.dataset.name, preset, within, options)
+    run = start_run(plan, out, command, on_event=on_event)
     return TrainedRun(run.path, trust_code=True)
 
 
@@ -360,18 +268,14 @@ def compare(
     zoo: bool = True,
     trust_code: TrustCode = False,
 ) -> Path:
-    """Writes one page about several runs of the same data and returns its path.
-
-    See ``fromnoise compare --help``.
-    """
+    """Writes one page about runs of the same data; see ``fromnoise compare --help``."""
     from .studies.comparison import compare as write_page
 
-    opened = [
-        run if isinstance(run, TrainedRun) else TrainedRun(run, trust_code=trust_code)
-        for run in runs
-    ]
-    page, _ = write_page([run.loaded for run in opened], Path(out), samples, seed=seed, zoo=zoo)
-    return page
+    loaded = []
+    for run in runs:
+        run = run if isinstance(run, TrainedRun) else TrainedRun(run, trust_code=trust_code)
+        loaded.append(run.loaded)
+    return write_page(loaded, Path(out), samples, seed=seed, zoo=zoo)[0]
 
 
 def open(
@@ -379,9 +283,8 @@ def open(
 ) -> TrainedRun:  # noqa: A001
     """Opens a trained run. which: "last", "best" or a step.
 
-    trust_code: a run of a family file executes that file. True allows it if the file has not changed
-    since training (by its sha256); the path of a file, or several paths, allow these files as they are
-    now. Families of the package need no trust.
+    trust_code: a run of a family file executes it. True allows the file of the training (by its
+    sha256); a path or several allow these files as they are now.
     """
     return TrainedRun(path, which, device, trust_code)
 

@@ -14,6 +14,7 @@ from fromnoise.evaluate.report_head import describe_model
 from fromnoise.evaluate.samples import draw_samples
 from fromnoise.families import gan
 from fromnoise.probability import adversarial
+from fromnoise.probability.candidates import CANDIDATES, CandidateSampler, fit_score_scale
 from fromnoise.runs.load import load_run
 from fromnoise.training.estimate import IMAGINED_STEPS, list_step_kinds
 from fromnoise.training.launch import start_run
@@ -325,7 +326,7 @@ def test_truncated_latents():
 def test_of_candidates_one_is_kept_in_proportion_to_p_over_q():
     """q = N(0, 1), p = N(.7, .5^2), a third of the log ratio up to a constant: what is kept has p's moments, and one draw q's."""
     choice, draw = (
-        adversarial.ImportanceResampler(),
+        CandidateSampler(),
         lambda rng: rng.normal("x", (20_000, 1)).double(),
     )
 
@@ -335,7 +336,9 @@ def test_of_candidates_one_is_kept_in_proportion_to_p_over_q():
     choice.sureness.fill_(3.0)
 
     def moments(k, t=1.0):
-        return (lambda x: (float(x.mean()), float(x.std())))(choice(draw, score, k, Rng(3), t))
+        return (lambda x: (float(x.mean()), float(x.std())))(
+            choice.select(draw, score, k, Rng(3), t)
+        )
 
     assert moments(1) == pytest.approx((0, 1), abs=0.02)
     assert moments(64) == pytest.approx((0.7, 0.5), abs=0.02)
@@ -346,7 +349,7 @@ def test_of_candidates_one_is_kept_in_proportion_to_p_over_q():
     )  # where p / q is largest
 
     def rows(some, k=4):
-        return choice(
+        return choice.select(
             lambda rng: rng.normal("x", (len(some), 2)), lambda x: x.sum(1), k, Rng(1).per_row(some)
         )
 
@@ -356,18 +359,20 @@ def test_of_candidates_one_is_kept_in_proportion_to_p_over_q():
 
 
 def test_a_score_that_is_not_finite_is_never_chosen():
-    choice, scores = adversarial.ImportanceResampler(), iter([1.0, math.nan, math.inf, 2.0] * 2)
+    choice, scores = CandidateSampler(), iter([1.0, math.nan, math.inf, 2.0] * 2)
     draws = iter(range(8))
 
     def draw(rng):
         return torch.full((50, 1), float(next(draws)))
 
-    x = choice(draw, lambda x: torch.full((50,), next(scores)), 4, Rng(0))
+    x = choice.select(draw, lambda x: torch.full((50,), next(scores)), 4, Rng(0))
     assert set(x.flatten().tolist()) == {0.0, 3.0}
-    coldest = choice(draw, lambda x: torch.full((50,), next(scores)), 4, Rng(0), 0.0)
+    coldest = choice.select(draw, lambda x: torch.full((50,), next(scores)), 4, Rng(0), 0.0)
     assert (coldest == 7).all()  # the best finite one
     assert (
-        choice(lambda rng: rng.normal("x", (50, 1)), lambda x: torch.zeros(50), 4, Rng(0), 0.0)
+        choice.select(
+            lambda rng: rng.normal("x", (50, 1)), lambda x: torch.zeros(50), 4, Rng(0), 0.0
+        )
         == Rng(0).normal("x", (50, 1))
     ).all()  # of equals the first
 
@@ -393,18 +398,18 @@ def test_where_the_score_is_no_ratio_there_is_one_candidate():
         plain(m), plain(m, temperature=0.0)
     )
     assert not torch.equal(plain(m), plain(m, candidates=1)) and torch.equal(
-        plain(m), plain(m, candidates=adversarial.CANDIDATES)
+        plain(m), plain(m, candidates=CANDIDATES)
     )
 
 
 def test_a_discriminator_that_says_nothing_of_held_out_examples_does_not_choose():
     m = model()
     m.choice.sureness.zero_()
-    assert m.candidates() == 1
+    assert m.choice.count() == 1
     with pytest.raises(UsageError, match="does not separate"):
         m.sample(5, None, gan.Options(temperature=0.5), Rng(1))
-    m.calibrate(torch.arange(9.0), torch.arange(9.0) - 1)
-    assert m.candidates() == adversarial.CANDIDATES  # the next interval may find that it knows more
+    m.choice.calibrate(torch.arange(9.0), torch.arange(9.0) - 1)
+    assert m.choice.count() == CANDIDATES  # the next interval may find that it knows more
 
 
 def test_a_pack_is_judged_together():
@@ -427,7 +432,7 @@ def test_growing_made_pictures_are_judged_as_in_training():
     with torch.no_grad():
         made = m.generate(Rng(0).normal("z", (6, m.latent_dim)), None)
         whole = torch.nn.functional.interpolate(made, size=(16, 16), mode="nearest")
-        assert torch.allclose(m.judge(whole, made=True), m.score(made, None), atol=1e-5)
+        assert torch.allclose(m.judge(whole, is_generated=True), m.score(made, None), atol=1e-5)
         assert not torch.allclose(m.judge(whole), m.score(made, None), atol=1e-5)
 
 
@@ -493,19 +498,15 @@ def test_how_sure_a_discriminator_should_be_is_measured():
     def log_ratio(x):
         return x - 0.5  # of N(1, 1) to N(0, 1)
 
-    assert adversarial.fit_score_scale(log_ratio(x) / 3, log_ratio(z) / 3) == pytest.approx(
-        3, rel=0.06
-    )
-    assert adversarial.fit_score_scale(log_ratio(x), log_ratio(z)) == pytest.approx(1, rel=0.06)
-    assert adversarial.fit_score_scale(30 * (noise[0] + 0.1), 30 * noise[1]) < 0.01
-    assert (
-        adversarial.fit_score_scale(z, x) == 0 and adversarial.fit_score_scale(x * math.nan, z) == 0
-    )
-    told_apart = adversarial.fit_score_scale(
+    assert fit_score_scale(log_ratio(x) / 3, log_ratio(z) / 3) == pytest.approx(3, rel=0.06)
+    assert fit_score_scale(log_ratio(x), log_ratio(z)) == pytest.approx(1, rel=0.06)
+    assert fit_score_scale(30 * (noise[0] + 0.1), 30 * noise[1]) < 0.01
+    assert fit_score_scale(z, x) == 0 and fit_score_scale(x * math.nan, z) == 0
+    told_apart = fit_score_scale(
         x[:500] + 3, z[:500]
     )  # of N(4, 1): the truth is 4, and 500 pairs cannot say so
     assert 1 < told_apart < 4
-    assert 0 < adversarial.fit_score_scale(x + 100, z) < 1
+    assert 0 < fit_score_scale(x + 100, z) < 1
 
 
 def test_the_average_is_calibrated_at_each_interval(tmp_path):
@@ -535,9 +536,9 @@ def test_what_judges_groups_or_augmented_images_chooses_nothing():
     spec = DataSpec("image", (1, 8, 8), levels=256)
     for options in ({"network": "progressive"}, {"augment": ("cutout",)}, {"pack": 2}):
         m = gan.GAN(gan.Config(width=4, latent_dim=3, **options), spec)
-        assert m.candidates() == 1
+        assert m.choice.count() == 1
         with pytest.raises(UsageError, match="leave it out"):
-            m.candidates(2)
+            m.choice.count(2)
 
 
 def test_in_its_last_share_d_learns_alone():

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from fromnoise.core.family import Quantises
+from fromnoise.core.capabilities import Quantises
 from fromnoise.core.rng import Rng
 from fromnoise.core.spec import Batch, DataSpec
 from fromnoise.families import vqvae

@@ -10,8 +10,8 @@ from PIL import Image
 
 from fromnoise.api import TrainedRun
 from fromnoise.cli.verbs import fromnoise
+from fromnoise.core.capabilities import Completes, Denoises, Traces
 from fromnoise.core.errors import DataError, StorageError, UsageError
-from fromnoise.core.family import Completes, Denoises, Traces
 from fromnoise.core.rng import Rng
 from fromnoise.core.spec import DataSpec
 from fromnoise.inference import edit, masks
@@ -244,14 +244,15 @@ def test_captioned_pictures_come_back_though_their_sampler_has_new_noise(runs):
     def off(a, b):
         return float((a - b).square().mean())
 
-    made = edit.between(run.loaded, batch.x[:1], batch.x[1:], 3, batch.y[:1])[0]
+    made = edit.Editor(run.loaded, batch.y[:1]).between(batch.x[:1], batch.x[1:], 3)[0]
     assert off(made[0], batch.x[0]) < 0.01 and off(made[-1], batch.x[1]) < 0.01
     near, far = (
-        edit.vary(run.loaded, batch.x[:1], amount, batch.y[:1])[0, 0] for amount in (0.02, 1.0)
+        edit.Editor(run.loaded, batch.y[:1]).vary(batch.x[:1], amount)[0, 0]
+        for amount in (0.02, 1.0)
     )
     assert off(near, batch.x[0]) < off(far, batch.x[0]) / 4
     with pytest.raises(UsageError, match="does not bring a picture back"):
-        edit.vary(run.loaded, batch.x[:1], 0.1, batch.y[:1], options={"sampler": "sde"})
+        edit.Editor(run.loaded, batch.y[:1], options={"sampler": "sde"}).vary(batch.x[:1], 0.1)
 
 
 def test_relatives_are_near_and_differ(model, images):
@@ -263,8 +264,8 @@ def test_relatives_are_near_and_differ(model, images):
 
 def test_an_edit_depends_on_its_own_image_seed_and_draw(model):
     x = model.dataset.batch("test", slice(0, 20)).x
-    many = edit.redraw(model.loaded, x, 0.5, draws=2)
-    assert torch.equal(edit.redraw(model.loaded, x[:3], 0.5, draws=1)[:, 0], many[:3, 0])
+    many = edit.Editor(model.loaded, draws=2).redraw(x, 0.5)
+    assert torch.equal(edit.Editor(model.loaded).redraw(x[:3], 0.5)[:, 0], many[:3, 0])
     assert not torch.equal(many[:, 0], many[:, 1])
 
 

@@ -12,9 +12,9 @@ from fromnoise.nets.adversarial import (
     MLPCritic,
     MLPGenerator,
     SpectralNorm,
-    stages,
     with_spectral_norm,
 )
+from fromnoise.nets.conv import pyramid
 
 SIZES = [
     (4, 4),
@@ -37,13 +37,12 @@ def draw(*shape, name="x"):
     return Rng(0).normal(name, shape)
 
 
-def pair(shape, network="conv", n_classes=0, **more):
+def pair(shape, network="conv", n_classes=0, patch=0):
     Rng(0).seed_torch()
     if network == "mlp":
         return MLPGenerator(6, shape, (16, 12), n_classes), MLPCritic(shape, (16, 12), n_classes)
-    return ConvGenerator(6, shape, 4, 1, n_classes=n_classes, **more), ConvCritic(
-        shape, 4, 1, n_classes=n_classes, dims=12, **more
-    )
+    generator = ConvGenerator(6, shape, 4, 1, patch, n_classes)
+    return generator, ConvCritic(shape, 4, 1, patch, n_classes)
 
 
 # -- shapes -----------------------------------------------------------------------------------------------------
@@ -70,13 +69,17 @@ def test_fully_connected(shape):
     assert generator(draw(3, 6), y).shape == (3, *shape) and critic(draw(3, *shape), y).shape == (
         3,
     )
-    assert MLPCritic(shape, (5,))(draw(3, *shape)).shape == (3,)
+    assert MLPCritic(shape, (5,), 0)(draw(3, *shape)).shape == (3,)
 
 
-def test_stages_halve_to_eight_and_double_to_four_widths():
-    assert stages((1, 28, 28), 16, 2) == ([(14, 14), (7, 7)], [16, 32])
-    assert stages((3, 64, 96), 16, 2) == ([(32, 48), (16, 24), (8, 12), (4, 6)], [16, 32, 64, 64])
-    assert stages((1, 1, 40), 8, 1) == ([(1, 40), (1, 20), (1, 10), (1, 5)], [8, 16, 32, 32])
+def test_sizes_halve_to_eight_and_double_to_four_widths():
+    assert pyramid((1, 28, 28), 16, 8) == (2, [(14, 14), (7, 7)], [16, 32])
+    assert pyramid((3, 64, 96), 16, 8, 2) == (
+        2,
+        [(32, 48), (16, 24), (8, 12), (4, 6)],
+        [16, 32, 64, 64],
+    )
+    assert pyramid((1, 1, 40), 8, 8) == (1, [(1, 40), (1, 20), (1, 10), (1, 5)], [8, 16, 32, 32])
 
 
 @pytest.mark.parametrize("size", [(28, 28), (9, 17), (1, 8), (67, 65)])
@@ -124,7 +127,7 @@ def test_blocks_add_to_what_passes():
     assert torch.equal(without_branches(block)(h), h)
     for net, x in ((ConvGenerator, draw(2, 6)), (ConvCritic, draw(2, 1, 28, 28))):
         first = (6,) if net is ConvGenerator else ()
-        few, many = (net(*first, (1, 28, 28), 4, blocks) for blocks in (0, 3))
+        few, many = (net(*first, (1, 28, 28), 4, blocks, 0, 0) for blocks in (0, 3))
         many.load_state_dict(few.state_dict(), strict=False)
         assert not torch.allclose(few(x), many(x), atol=1e-3)
         assert torch.allclose(few(x), without_branches(many)(x), atol=1e-5)

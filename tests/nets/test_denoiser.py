@@ -191,7 +191,7 @@ def test_levels_are_told_apart_and_smooth():
 def test_the_second_level_says_how_far_it_jumps():
     """No jump is the same as not being asked for one, whatever the level."""
     torch.manual_seed(0)
-    conditioning, level = Conditioning(8, two_levels=True), torch.tensor([0.2, 0.8])
+    conditioning, level = Conditioning(8, 0, two_levels=True), torch.tensor([0.2, 0.8])
     assert torch.equal(conditioning(level, None)[0], conditioning(level, None, level)[0])
     assert not torch.allclose(
         conditioning(level, None)[0], conditioning(level, None, level - 0.1)[0]

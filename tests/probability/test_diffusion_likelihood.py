@@ -7,8 +7,8 @@ import torch
 from helpers.exact_diffusion import GAUSSIAN, MIXTURE, NLL, PAIR, Exact, Fixed, f64, family, nodes
 from scipy import stats
 
+from fromnoise.core.capabilities import HasFlow, HasLikelihood
 from fromnoise.core.errors import UsageError
-from fromnoise.core.family import HasFlow, HasLikelihood
 from fromnoise.core.rng import Rng
 from fromnoise.core.spec import DataSpec
 from fromnoise.data import Dataset, Split

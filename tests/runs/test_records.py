@@ -14,6 +14,7 @@ from fromnoise.core.json_files import parse_json, read_json, sealed
 from fromnoise.runs import checkpoint, checkpoint_writer
 from fromnoise.runs.directory import Run
 from fromnoise.runs.load import load_run
+from fromnoise.runs.records.manifest import PARTS
 from fromnoise.runs.records.report import read_report
 from fromnoise.runs.verify import verify
 from fromnoise.training.launch import start_run
@@ -157,7 +158,7 @@ def test_a_configuration_in_run_json_that_is_none_names_file_and_field(tmp_path)
         {"sums": {"a": 1.0}},
         {"good": 21},
         {"rollbacks": -1},
-        {"files": {f"{part}.safetensors": {"bytes": 1, "sha256": 5} for part in checkpoint.PARTS}},
+        {"files": {f"{part}.safetensors": {"bytes": 1, "sha256": 5} for part in PARTS}},
     ],
     ids=str,
 )

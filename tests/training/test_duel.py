@@ -188,7 +188,7 @@ class Fixed(torch.nn.Module):
     def sample(self, n, y, options, rng):
         return self.x[torch.tensor(rng.rows) % len(self.x)]
 
-    def judge(self, x, y=None, made=False):
+    def judge(self, x, y=None, is_generated=False):
         return x.flatten(1).sum(1)
 
 
@@ -226,7 +226,7 @@ def test_scores_that_are_not_finite_are_no_duel():
         == terms["raw_distance"]
         == numbers["distance"]
     )
-    model.judge = lambda x, y=None, made=False: x.sum(1) / 0
+    model.judge = lambda x, y=None, is_generated=False: x.sum(1) / 0
     assert watch.measure(model, model) == ({"value": math.inf}, {})
 
 
@@ -477,7 +477,7 @@ class Scene(Family):
             "generator", ("generator",), lr=1e-9
         )
 
-    def judge(self, x, y=None, made=False):
+    def judge(self, x, y=None, is_generated=False):
         return self.discriminator(x)[:, 0]
 
     def sample(self, n, y, options, rng):

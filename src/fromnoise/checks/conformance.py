@@ -10,6 +10,7 @@ from typing import Any
 
 from .. import families
 from ..core.errors import FromNoiseError
+from ..core.output import OnEvent, ignore_event
 from . import capability_checks, training_checks
 from .suite import Suite
 
@@ -28,9 +29,7 @@ CHECKS = (
 )
 
 
-def check_family(
-    name: str, on_result: Callable[[dict], None] = lambda result: None, **options
-) -> list[dict]:
+def check_family(name: str, on_result: OnEvent = ignore_event, **options) -> list[dict]:
     """Runs all checks; options go to every training (a preset, a network).
 
     Raises UsageError if the family cannot be loaded.

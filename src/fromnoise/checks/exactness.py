@@ -6,8 +6,10 @@ import torch
 
 from .. import families
 from ..core.errors import StoppedError
+from ..core.output import ignore_message
 from ..runs import checkpoint
 from ..runs.directory import CLOCK_FIELDS, Run
+from ..runs.records.manifest import PARTS
 from ..training.launch import start_run
 from ..training.plan import Plan
 from ..training.resume import resume_run
@@ -38,7 +40,7 @@ def interrupted(plan: Plan, path: Path, stops: list[int]) -> Run:
                 resume_run(
                     Run(path),
                     {"workers": session % 3},
-                    warn=lambda line: None,
+                    warn=ignore_message,
                     trust=families.Trust(recorded=True),
                     stop=stop,
                 )
@@ -60,7 +62,7 @@ def first_difference(a: Run, b: Run) -> str:
 
 def tensor_difference(a: checkpoint.Checkpoint, b: checkpoint.Checkpoint) -> str:
     """The first tensor in which two checkpoints differ."""
-    for part in checkpoint.PARTS:
+    for part in PARTS:
         left = a.tensors(part)
         right = b.tensors(part)
         if left.keys() != right.keys():

@@ -5,9 +5,10 @@ from torch import Tensor
 
 from ..core.capabilities import HasLikelihood, Predicts, has
 from ..core.rng import Rng
+from ..core.spec import Labels
 
 
-def check_predictions(model: Predicts, x: Tensor, y: Tensor | None) -> None:
+def check_predictions(model: Predicts, x: Tensor, y: Labels) -> None:
     """Raises AssertionError with a sentence unless the predictions on examples x (B, *shape) are
     distributions that depend on earlier symbols only, step by step as all at once."""
     s = check_symbols(model, x)
@@ -35,7 +36,7 @@ def check_symbols(model: Predicts, x: Tensor) -> Tensor:
     return s
 
 
-def check_distribution(model: Predicts, s: Tensor, y: Tensor | None) -> Tensor:
+def check_distribution(model: Predicts, s: Tensor, y: Labels) -> Tensor:
     """s (B, T) -> log p of each next symbol (B, T, V)."""
     shape = (*s.shape, model.vocabulary)
     log_p = model.log_probs(s, y)
@@ -50,7 +51,7 @@ def check_distribution(model: Predicts, s: Tensor, y: Tensor | None) -> Tensor:
     return log_p
 
 
-def check_causality(model: Predicts, s: Tensor, y: Tensor | None, log_p: Tensor) -> None:
+def check_causality(model: Predicts, s: Tensor, y: Labels, log_p: Tensor) -> None:
     """A changed symbol changes later predictions, within the context, and no others."""
     T = model.length
     reach = T if model.context is None else model.context
@@ -69,7 +70,7 @@ def check_causality(model: Predicts, s: Tensor, y: Tensor | None, log_p: Tensor)
     assert has_effect or reach == 0, "no prediction depends on what came before it"
 
 
-def check_steps(model: Predicts, s: Tensor, y: Tensor | None, log_p: Tensor) -> None:
+def check_steps(model: Predicts, s: Tensor, y: Labels, log_p: Tensor) -> None:
     """``step`` after ``begin`` gives the log-probabilities of ``log_probs``."""
     state = model.begin(len(s), y)
     symbol = None

@@ -36,7 +36,7 @@ class Suite:
 
     def __init__(self, family: families.FamilyFile, options: dict):
         self.family = family
-        self.name = family.name if family.path.parent == families.HERE else str(family.path)
+        self.name = family.name if family.is_ours else str(family.path)
         self.options = SMALL | options
 
     @cached_property

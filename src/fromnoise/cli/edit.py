@@ -125,7 +125,7 @@ def selected_edit(flags: SimpleNamespace) -> tuple[str, str]:
 
 def interpolate(loaded, x, y, value: str, seed: int, options: dict):
     """The pairs of images (pairs, 2, *shape), and the images between them."""
-    from ..inference import edit as editing
+    from ..inference.edit import Editor
 
     pairs = len(x) // 2
     if not pairs:
@@ -135,17 +135,18 @@ def interpolate(loaded, x, y, value: str, seed: int, options: dict):
     x = x[: 2 * pairs].view(pairs, 2, *x.shape[1:])
     steps = parse_whole(value, "--between", 2)
     labels = None if y is None else y[: 2 * pairs : 2]
-    return x, editing.between(loaded, x[:, 0], x[:, 1], steps, labels, seed, options)
+    return x, Editor(loaded, labels, 1, seed, options).between(x[:, 0], x[:, 1], steps)
 
 
 def change(loaded, x, y, name: str, value: str, draws: int, seed: int, options: dict):
     """The results of --fill, --strength or --vary, (n, draws, *shape)."""
-    from ..inference import edit as editing
+    from ..inference.edit import Editor
 
+    editor = Editor(loaded, y, draws, seed, options)
     if name == "fill":
-        return editing.complete(loaded, x, value, y, draws, seed, options)
-    apply = editing.redraw if name == "strength" else editing.vary
-    return apply(loaded, x, parse_share(value, f"--{name}"), y, draws, seed, options)
+        return editor.complete(x, value)
+    apply = editor.redraw if name == "strength" else editor.vary
+    return apply(x, parse_share(value, f"--{name}"))
 
 
 def parse_share(text: str, name: str) -> float:

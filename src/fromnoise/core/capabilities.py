@@ -15,7 +15,7 @@ from torch import Tensor
 
 from .config import BaseConfig
 from .rng import Rng
-from .spec import Batch
+from .spec import Batch, Labels
 
 if TYPE_CHECKING:
     from .family import Family
@@ -35,7 +35,7 @@ class Encodes(Protocol):
 
     latent_dim: int
 
-    def encode(self, x: Tensor, y: Tensor | None = None) -> Tensor: ...
+    def encode(self, x: Tensor, y: Labels = None) -> Tensor: ...
 
 
 @runtime_checkable
@@ -50,15 +50,15 @@ class EncodesDistribution(Protocol):
 
     standard_dims: int
 
-    def posterior(self, x: Tensor, y: Tensor | None = None) -> tuple[Tensor, Tensor]: ...
-    def kl_per_dimension(self, x: Tensor, y: Tensor | None, rng: Rng) -> Tensor: ...
+    def posterior(self, x: Tensor, y: Labels = None) -> tuple[Tensor, Tensor]: ...
+    def kl_per_dimension(self, x: Tensor, y: Labels, rng: Rng) -> Tensor: ...
 
 
 @runtime_checkable
 class Decodes(Protocol):
     """Has a decoder: z (B, latent_dim) -> x (B, *shape), the mean of p(x | z)."""
 
-    def decode(self, z: Tensor, y: Tensor | None = None) -> Tensor: ...
+    def decode(self, z: Tensor, y: Labels = None) -> Tensor: ...
 
 
 @runtime_checkable
@@ -73,8 +73,8 @@ class Quantises(Protocol):
     codes: int
     code_dim: int
 
-    def quantise(self, x: Tensor, y: Tensor | None = None) -> Tensor: ...
-    def from_codes(self, s: Tensor, y: Tensor | None = None) -> Tensor: ...
+    def quantise(self, x: Tensor, y: Labels = None) -> Tensor: ...
+    def from_codes(self, s: Tensor, y: Labels = None) -> Tensor: ...
     def embed(self, s: Tensor) -> Tensor: ...
     def nearest(self, z: Tensor) -> Tensor: ...
 
@@ -83,9 +83,8 @@ class Quantises(Protocol):
 class DrawsLatents(Protocol):
     """Samples by decoding latent vectors: ``sample`` is decode(draw_latents(...), y).
 
-    (For a family that selects samples, that is one candidate.) draw_latents gives (n, latent_dim).
-    In a conditional hierarchy (``EncodesDistribution.standard_dims`` below latent_dim) the lower
-    levels depend on the label: there draw_latents takes y (n,) as a fourth argument.
+    (Of a family that selects samples: one candidate.) draw_latents gives (n, latent_dim). In a
+    hierarchy (``standard_dims`` below latent_dim) it takes y (n,) as a fourth argument.
     """
 
     def draw_latents(self, n: int, options: BaseConfig, rng: Rng) -> Tensor: ...
@@ -95,7 +94,7 @@ class DrawsLatents(Protocol):
 class Reconstructs(Protocol):
     """x -> its reconstruction (B, *shape), deterministic."""
 
-    def reconstruct(self, x: Tensor, y: Tensor | None = None) -> Tensor: ...
+    def reconstruct(self, x: Tensor, y: Labels = None) -> Tensor: ...
 
 
 @runtime_checkable
@@ -111,28 +110,21 @@ class Judges(Protocol):
 
     Its losses show the balance of the two networks, not the quality of the samples. Training therefore
     selects checkpoints by a distance between samples and validation data, and monitors the
-    discriminator (training/monitor/adversarial.py). made: True if x are samples of the current model.
+    discriminator (training/monitor/adversarial.py). is_generated: True if x are samples of the current model.
     """
 
-    def judge(self, x: Tensor, y: Tensor | None = None, made: bool = False) -> Tensor: ...
+    def judge(self, x: Tensor, y: Labels = None, is_generated: bool = False) -> Tensor: ...
 
 
 @runtime_checkable
 class ChoosesSamples(Protocol):
     """An adversarial family whose discriminator selects one of several candidates for each sample.
 
-    measured: True if the scores are calibrated.
-    why_never: the reason why the scores cannot be calibrated, or "".
-    candidates: the number of candidates of one sample, from the number that the user asks for.
-    calibrate: receives the scores of the averaged weights after each validation: real (n,) of
-        validation examples, fake (n,) of single candidates with the same labels.
+    choice: a ``probability.candidates.CandidateSampler``, which is calibrated after each validation
+    of the averaged weights.
     """
 
-    measured: bool
-
-    def why_never(self) -> str: ...
-    def candidates(self, asked: int | None = None) -> int: ...
-    def calibrate(self, real: Tensor, fake: Tensor) -> None: ...
+    choice: Any
 
 
 @runtime_checkable
@@ -156,7 +148,7 @@ class HasLikelihood(Protocol):
     reason: str
     continuous: bool
 
-    def log_likelihood(self, x: Tensor, y: Tensor | None, rng: Rng, k: int = 1) -> Tensor: ...
+    def log_likelihood(self, x: Tensor, y: Labels, rng: Rng, k: int = 1) -> Tensor: ...
 
 
 @runtime_checkable
@@ -167,23 +159,21 @@ class WeighsDraws(Protocol):
     bound. For the same draws the first is never above the second.
     """
 
-    def log_weights(self, x: Tensor, y: Tensor | None, rng: Rng, k: int) -> Tensor: ...
+    def log_weights(self, x: Tensor, y: Labels, rng: Rng, k: int) -> Tensor: ...
 
 
 @runtime_checkable
 class HasFlow(Protocol):
     """log p(x) by the ordinary differential equation that carries x to noise: a density.
 
-    The value is an estimate, neither exact nor a bound. It comes with the error of the solver, and is
-    refused (UsageError) if that is above 0.01 bits per dimension: ``probability.diffusion.ode``'s
-    OdeLikelihood. For data with levels the caller dequantises. probes: the number of random vectors
-    for the trace of the Jacobian; 0 computes it exactly.
-    ``HasLikelihood`` of such a model is a bound over noise levels. It has no importance-weighted form
-    and ignores k.
+    The value is an estimate, neither exact nor a bound: an ``OdeLikelihood``, with the error of the
+    solver. UsageError if that is above 0.01 bits per dimension. For data with levels the caller
+    dequantises. probes: random vectors for the trace of the Jacobian; 0: exact.
+    ``HasLikelihood`` of such a model is a bound over noise levels, without a k-sample form.
     """
 
     def flow_log_likelihood(
-        self, x: Tensor, y: Tensor | None, rng: Rng, probes: int | None = None
+        self, x: Tensor, y: Labels, rng: Rng, probes: int | None = None
     ) -> Any: ...
 
 
@@ -195,10 +185,8 @@ class HasPosterior(Protocol):
     draw_posterior: k draws of z ~ q(z | x) for each x, (B, k, latent_dim).
     """
 
-    def log_densities(
-        self, z: Tensor, x: Tensor, y: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]: ...
-    def draw_posterior(self, x: Tensor, y: Tensor | None, rng: Rng, k: int) -> Tensor: ...
+    def log_densities(self, z: Tensor, x: Tensor, y: Labels = None) -> tuple[Tensor, Tensor]: ...
+    def draw_posterior(self, x: Tensor, y: Labels, rng: Rng, k: int) -> Tensor: ...
 
 
 @runtime_checkable
@@ -246,8 +234,8 @@ class Predicts(Protocol):
 
     def to_symbols(self, x: Tensor) -> Tensor: ...
     def from_symbols(self, s: Tensor) -> Tensor: ...
-    def log_probs(self, s: Tensor, y: Tensor | None = None) -> Tensor: ...
-    def begin(self, n: int, y: Tensor | None = None) -> Any: ...
+    def log_probs(self, s: Tensor, y: Labels = None) -> Tensor: ...
+    def begin(self, n: int, y: Labels = None) -> Any: ...
     def step(self, state: Any, symbol: Tensor | None = None) -> Tensor: ...
 
 
@@ -259,17 +247,13 @@ class Completes(Protocol):
     """
 
     def complete(
-        self, given: Tensor, mask: Tensor, y: Tensor | None, options: BaseConfig, rng: Rng
+        self, given: Tensor, mask: Tensor, y: Labels, options: BaseConfig, rng: Rng
     ) -> Tensor: ...
 
 
 @dataclass(frozen=True)
 class Moment:
-    """One state between noise and data.
-
-    level: the noise level, as in ``Denoises``; x (B, *shape): the state; x_hat: the clean example that
-    the model predicts from it.
-    """
+    """A state x (B, *shape) at a level of noise (``Denoises``), and the clean example predicted from it."""
 
     level: float
     x: Tensor
@@ -280,7 +264,7 @@ class Moment:
 class Traces(Protocol):
     """``sample`` with its intermediate states, from noise (level 1) to the sample (level 0)."""
 
-    def trace(self, n: int, y: Tensor | None, options: BaseConfig, rng: Rng) -> list[Moment]: ...
+    def trace(self, n: int, y: Labels, options: BaseConfig, rng: Rng) -> list[Moment]: ...
 
 
 @runtime_checkable
@@ -307,8 +291,8 @@ class Denoises(Protocol):
     """
 
     def noised(self, x: Tensor, level: float, z: Tensor) -> Tensor: ...
-    def clean(self, x_s: Tensor, level: float, y: Tensor | None, options: BaseConfig) -> Tensor: ...
+    def clean(self, x_s: Tensor, level: float, y: Labels, options: BaseConfig) -> Tensor: ...
     def denoised(
-        self, x_s: Tensor, level: float, y: Tensor | None, options: BaseConfig, rng: Rng
+        self, x_s: Tensor, level: float, y: Labels, options: BaseConfig, rng: Rng
     ) -> Tensor: ...
-    def to_noise(self, x: Tensor, y: Tensor | None, options: BaseConfig) -> Tensor: ...
+    def to_noise(self, x: Tensor, y: Labels, options: BaseConfig) -> Tensor: ...

@@ -13,6 +13,16 @@ from .errors import UsageError, did_you_mean
 from .words import escaped, shown
 
 Width = Annotated[int, Field(ge=1, le=65_536)]  # of a layer
+Channels = Annotated[int, Field(ge=4, le=1024)]  # of a convolutional network, at full resolution
+Dimensions = Annotated[int, Field(ge=1, le=4096)]  # of a code
+Size = Annotated[int, Field(ge=1, le=64)]
+BlockCount = Annotated[int, Field(ge=0, le=16)]
+Share = Annotated[float, Field(ge=0, le=1)]
+PartialShare = Annotated[float, Field(ge=0, lt=1)]
+PositiveShare = Annotated[float, Field(gt=0, le=1)]
+Factor = Annotated[float, Field(ge=0, le=10)]
+Weight = Annotated[float, Field(ge=0, le=1e6)]  # of a term of a loss
+LearningRate = Annotated[float, Field(gt=0, le=1e31, description="learning rate")]
 KINDS = {  # first part of the type of a pydantic error -> the kind of value that is expected
     "int": "a whole number",
     "float": "a finite number",
@@ -37,13 +47,8 @@ def flag(name: str) -> str:
     return "--" + name.replace("_", "-")
 
 
-def build(
-    model: type[Configuration], values: Mapping[str, Any], known: tuple[str, ...] = ()
-) -> Configuration:
-    """``model(**values)``. Raises UsageError with the first mistake in one line.
-
-    known: further names to suggest for an unknown option.
-    """
+def build(model: type[Configuration], values: Mapping[str, Any]) -> Configuration:
+    """``model(**values)``. Raises UsageError with the first mistake in one line."""
     for name, value in values.items():
         field = model.model_fields.get(name)
         if field is not None and isinstance(value, bool) and field.annotation in (int, float):
@@ -54,7 +59,7 @@ def build(
         first = error.errors()[0]
         name = str(first["loc"][0]) if first["loc"] else ""
         if first["type"] == "extra_forbidden":
-            hint = did_you_mean(name, [*model.model_fields, *known])
+            hint = did_you_mean(name, model.model_fields)
             raise UsageError(
                 f"there is no option {shown(name)} here.{hint.replace('_', '-')}"
             ) from None

@@ -1,79 +1,21 @@
 """The contract between a family of generative models and the rest of the package.
 
 ``Family`` is the only base class. A family declares what it can do beyond sampling by having the
-methods of a capability (``core.capabilities``, available from here too).
+methods of a capability (``core.capabilities``).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import one_hot
 
-from .capabilities import (
-    Bound,
-    ChoosesSamples,
-    Classifies,
-    Completes,
-    Corrupts,
-    Decodes,
-    Denoises,
-    DrawsLatents,
-    Encodes,
-    EncodesDistribution,
-    FitsBefore,
-    FitsInClosedForm,
-    HasFeatures,
-    HasFlow,
-    HasLikelihood,
-    HasPosterior,
-    Judges,
-    Moment,
-    Predicts,
-    Quantises,
-    Reconstructs,
-    Traces,
-    WeighsDraws,
-    has,
-)
 from .config import BaseConfig
 from .errors import UsageError
 from .rng import Rng
-from .spec import Batch, DataSpec
-
-__all__ = [
-    "Bound",
-    "ChoosesSamples",
-    "Classifies",
-    "Completes",
-    "Corrupts",
-    "Decodes",
-    "Denoises",
-    "DrawsLatents",
-    "Encodes",
-    "EncodesDistribution",
-    "Family",
-    "FitsBefore",
-    "FitsInClosedForm",
-    "HasFeatures",
-    "HasFlow",
-    "HasLikelihood",
-    "HasPosterior",
-    "Judges",
-    "Loss",
-    "Moment",
-    "Phase",
-    "Predicts",
-    "Quantises",
-    "Reconstructs",
-    "Traces",
-    "WeighsDraws",
-    "count_parameters",
-    "has",
-    "sum_per_example",
-    "turns",
-]
+from .spec import Batch, DataSpec, Labels
 
 
 @dataclass(frozen=True)
@@ -126,6 +68,7 @@ class Family(nn.Module):
         a grid of codes.
     """
 
+    config: Any  # the family's Config
     cost_stages: int = 1
     second_order: tuple[str, ...] = ()
     first_and_last: tuple[str, ...] = ()
@@ -155,11 +98,11 @@ class Family(nn.Module):
         """The objective of one phase on one batch."""
         raise NotImplementedError
 
-    def sample(self, n: int, y: Tensor | None, options: BaseConfig, rng: Rng) -> Tensor:
+    def sample(self, n: int, y: Labels, options: BaseConfig, rng: Rng) -> Tensor:
         """n new examples (n, *spec.shape), in the range of the data; y: (n,) labels or None."""
         raise NotImplementedError
 
-    def condition(self, y: Tensor | None) -> Tensor | None:
+    def condition(self, y: Labels) -> Tensor | None:
         """The input that stands for y; None for a model of p(x). Raises UsageError without y.
 
         Labels (B,) become one-hot rows (B, classes); captions (B, L) stay as they are.
@@ -181,6 +124,27 @@ class Family(nn.Module):
             for module in phase.trains
             for name, parameter in self.get_submodule(module).named_parameters()
         }
+
+
+def delegate(part: str, name: str) -> Callable:
+    """A method that calls the method ``name`` of the attribute ``part``."""
+
+    def method(self, *args, **options):
+        return getattr(getattr(self, part), name)(*args, **options)
+
+    return method
+
+
+def collect(parts: Iterable[Tensor], most: int) -> Tensor:
+    """The first ``most`` rows of consecutive parts (n_i, ...); no part is computed beyond them."""
+    rows = []
+    count = 0
+    for part in parts:
+        rows.append(part)
+        count += len(part)
+        if count >= most:
+            break
+    return torch.cat(rows)[:most]
 
 
 def sum_per_example(values: Tensor) -> Tensor:

@@ -9,29 +9,22 @@ from PIL import Image
 GREY = 128  # of the background
 
 
-def image_grid(
-    images: np.ndarray, columns: int | None = None, gap: int = 1, scale: int | None = None
-) -> np.ndarray:
+def image_grid(images: np.ndarray, columns: int | None = None) -> np.ndarray:
     """(N, H, W[, 3]) uint8 -> one image, row by row, on a grey background.
 
-    columns: by default about square.
-    scale: each pixel becomes scale x scale; by default small images become at least 32 pixels wide.
+    columns: by default about square. Small images become at least 32 pixels wide.
     """
-    n, height, width = images.shape[:3]
+    n, _, width = images.shape[:3]
     columns = columns or math.ceil(math.sqrt(n))
-    rows = math.ceil(n / columns)
-    scale = scale or max(1, math.ceil(32 / width))
+    scale = max(1, math.ceil(32 / width))
     images = images.repeat(scale, 1).repeat(scale, 2)
-    height *= scale
-    width *= scale
-    gap *= max(1, scale // 2)
-    shape = (rows * (height + gap) - gap, columns * (width + gap) - gap, *images.shape[3:])
-    grid = np.full(shape, GREY, np.uint8)
-    for i, image in enumerate(images):
-        top = i // columns * (height + gap)
-        left = i % columns * (width + gap)
-        grid[top : top + height, left : left + width] = image
-    return grid
+    gap = max(1, scale // 2)
+    borders = [(0, -n % columns), (0, gap), (0, gap)] + [(0, 0)] * (images.ndim - 3)
+    tiles = np.pad(images, borders, constant_values=GREY)
+    _, height, width = tiles.shape[:3]
+    rows = tiles.reshape(-1, columns, *tiles.shape[1:])  # rows, columns, height, width
+    grid = rows.swapaxes(1, 2).reshape(-1, columns * width, *tiles.shape[3:])
+    return grid[:-gap, :-gap]
 
 
 def stack_rows(rows: list[np.ndarray], columns: int) -> np.ndarray:

@@ -2,8 +2,20 @@
 
 import contextlib
 import sys
+from collections.abc import Callable
 
 from .words import escaped
+
+Say = Callable[[str], None]  # receives a line for the user
+OnEvent = Callable[[dict], None]  # receives an event of a training
+
+
+def ignore_message(line: str) -> None:
+    """Discards a line: the default of arguments that are a ``Say``."""
+
+
+def ignore_event(event: dict) -> None:
+    """The default of arguments that are an ``OnEvent``."""
 
 
 class Unfailing:

@@ -24,7 +24,11 @@ class Rng:
     """
 
     def __init__(
-        self, seed: int, path: tuple = (), rows: Sequence[int] | None = None, device="cpu"
+        self,
+        seed: int,
+        path: tuple = (),
+        rows: Sequence[int] | None = None,
+        device: str | torch.device = "cpu",
     ):
         self.seed = int(seed)
         self.path = path

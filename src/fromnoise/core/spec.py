@@ -14,6 +14,9 @@ from .errors import UsageError, did_you_mean
 from .words import escaped, shown
 
 Kind = Literal["image", "tokens", "vector"]
+ImageShape = tuple[int, int, int]  # C, H, W
+Labels = torch.Tensor | None  # classes (B,) or words of captions (B, L); None: p(x) is modelled
+Condition = torch.Tensor | None  # ``Labels`` as networks take them: classes one-hot (B, K)
 
 
 @dataclass(frozen=True)
@@ -47,9 +50,8 @@ class DataSpec:
     cells: tuple[tuple[float, float, float], ...] = field(default=(), repr=False, compare=False)
 
     def __post_init__(self):
-        object.__setattr__(self, "shape", tuple(self.shape))
-        object.__setattr__(self, "blocks", tuple(self.blocks))
-        object.__setattr__(self, "caption", tuple(self.caption))
+        for name in ("shape", "blocks", "caption"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))
         object.__setattr__(self, "cells", tuple(tuple(map(float, cell)) for cell in self.cells))
         assert not (self.classes and self.caption), self
         assert len(self.shape) == (3 if self.kind == "image" else 1), self
@@ -73,6 +75,11 @@ class DataSpec:
             return 0
         categories = sum(size for size in self.blocks if size > 1)
         return self.dims - categories - sum(width > 0 for width, _, _ in self.cells)
+
+    @property
+    def has_categories(self) -> bool:
+        """True if several columns of a vector are one category."""
+        return any(size > 1 for size in self.blocks)
 
     def to_json(self) -> dict:
         lists = {name: list(getattr(self, name)) for name in ("shape", "blocks", "caption")}

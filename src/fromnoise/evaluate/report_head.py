@@ -112,6 +112,6 @@ def describe_model(loaded: LoadedRun) -> str:
         words.append(f"z of {getattr(model, 'latent_dim', config['latent_dim'])}")
     if config.get("conditional"):
         words.append("conditional")
-    if has(model, ChoosesSamples) and model.candidates() > 1:
-        words.append(f"D chooses one of {model.candidates()}")
+    if has(model, ChoosesSamples) and model.choice.count() > 1:
+        words.append(f"D chooses one of {model.choice.count()}")
     return ", ".join([name, *words])

@@ -13,7 +13,7 @@ import hashlib
 import importlib
 import sys
 import types
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -21,6 +21,7 @@ from pathlib import Path
 from ..core.config import BaseConfig
 from ..core.errors import UsageError, did_you_mean
 from ..core.extensions import defined_kinds
+from ..core.output import Say, ignore_message
 from ..core.words import shown
 
 HERE = Path(__file__).parent
@@ -31,7 +32,7 @@ class FamilyFile:
     """What a family file defines.
 
     sha256    of a user's own file; "" for the families of the package
-    watching  options of the samples that are drawn during training, by the generator alone
+    progress_values  options of the samples that are drawn during training, by the generator alone
     second    of ``latent``: the family that is trained
     earlier   values of options that older runs do not record
     """
@@ -44,9 +45,14 @@ class FamilyFile:
     FAMILY: type
     preset_for: "object"
     second: "FamilyFile | None" = None
-    watching: dict = field(default_factory=dict)
+    progress_values: dict = field(default_factory=dict)
     earlier: dict = field(default_factory=dict)
     sha256: str = ""
+
+    @property
+    def is_ours(self) -> bool:
+        """True for a family of the package."""
+        return self.path.parent == HERE
 
     @property
     def trained(self) -> "FamilyFile":
@@ -56,7 +62,7 @@ class FamilyFile:
     @property
     def progress_options(self) -> BaseConfig:
         """How samples are drawn while it trains."""
-        return self.Options(**self.watching)
+        return self.Options(**self.progress_values)
 
 
 @cache
@@ -135,7 +141,7 @@ def of_run(
     info: dict,
     trust: Trust = NO_TRUST,
     whose: str = "this run",
-    warn: Callable[[str], None] = lambda line: None,
+    warn: Say = ignore_message,
 ) -> FamilyFile:
     """The family of a run, from its run.json.
 
@@ -156,9 +162,7 @@ def of_run(
     )
 
 
-def _trusted(
-    name: str, sha256: str, trust: Trust, whose: str, warn: Callable[[str], None]
-) -> FamilyFile:
+def _trusted(name: str, sha256: str, trust: Trust, whose: str, warn: Say) -> FamilyFile:
     """The family that a run names, recorded with that sha256 ("" in runs of before). Raises UsageError."""
     if not is_file_name(name):
         return load(name)
@@ -267,7 +271,7 @@ def _from_module(name, path, module, sha256="") -> FamilyFile:
     if missing:
         raise UsageError(f"{path} is no family file: it does not define {', '.join(missing)}")
     preset_for = getattr(module, "preset_for", lambda spec: "default")
-    watching = getattr(module, "PROGRESS_OPTIONS", getattr(module, "WATCHING", {}))
+    progress_values = getattr(module, "PROGRESS_OPTIONS", getattr(module, "WATCHING", {}))
     earlier = getattr(module, "EARLIER", {})
     return FamilyFile(
         name,
@@ -277,7 +281,7 @@ def _from_module(name, path, module, sha256="") -> FamilyFile:
         module.PRESETS,
         module.FAMILY,
         preset_for,
-        watching=watching,
+        progress_values=progress_values,
         earlier=earlier,
         sha256=sha256,
     )

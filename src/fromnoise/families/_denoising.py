@@ -1,69 +1,65 @@
-"""What every model with a denoiser can do: sampling and editing, by the options of a sampler.
+"""What a model with a denoiser can do: sampling and editing, by the options of a sampler.
 
-A subclass defines ``predict`` and how it is trained. Its states x_t are in units in which the data
-have mean 0 and variance 1: (x - shift) / scale.
+States x_t are in units in which the data have mean 0 and variance 1: (x - shift) / scale.
 """
 
 from functools import partial
-from typing import Literal
+from typing import Any
 
 import torch
-from pydantic import Field
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..core.capabilities import Moment
-from ..core.config import BaseConfig
 from ..core.errors import UsageError
 from ..core.family import Family
 from ..core.rng import Rng
+from ..core.spec import Condition, Labels
 from ..probability.diffusion import samplers
 from ..probability.diffusion.gaussian_data import GaussianData
-from ..probability.diffusion.path import RATIOS, Path
+from ..probability.diffusion.path import RATIOS, Path, append_dims
 from ..probability.diffusion.reverse import ReverseProcess, time_of_level
-
-
-class Options(BaseConfig):
-    steps: int | None = Field(
-        None,
-        ge=1,
-        le=10_000,
-        description="network evaluations [images 10, captions 32, vectors 40]",
-    )
-    sampler: Literal["auto", "dpm", "sde", "heun", "euler", "ddpm", "jump"] = Field(
-        "auto",
-        description="DPM-Solver++ 2M, the same with new noise in each step, Heun, Euler (DDIM), "
-        "ancestral (DDPM), or jumps (after training with --jumps) [captions: sde, else dpm]",
-    )
-    spacing: Literal["log", "rho", "time"] = Field(
-        "log", description="of the steps: equal in log(sigma/alpha), EDM's, or equal in t"
-    )
-    guidance: float = Field(
-        1.0, ge=0, le=100, description="conditional: 1 samples p(x | y), more exaggerates the label"
-    )
-    guidance_from: float = Field(0.0, ge=0, description="guidance acts above this sigma/alpha ...")
-    guidance_to: float = Field(100.0, gt=0, description="... and below this one")
-    churn: float = Field(0.0, ge=0, le=1e6, description="heun: new noise, S_churn of EDM")
 
 
 class DenoisingFamily(Family):
     """path: alpha and sigma. target: what ``predict`` returns. shift, scale: of the data.
 
+    net: the network, or what it adds to ``gaussian``.
     gaussian: a Gaussian or a mixture fitted to the data, whose denoiser has a closed form, or None.
     weak: the weaker model of autoguidance, or None.
     """
 
     path: Path
-    target: str
+    target: Any
     shift: Tensor
     scale: Tensor
     gaussian: GaussianData | None
     weak: "DenoisingFamily | None" = None
+    default_options: Any
+    net: nn.Module
 
     def predict(
-        self, x_t: Tensor, t: Tensor, condition: Tensor | None, until: Tensor | None = None
+        self, x_t: Tensor, t: Tensor, condition: Condition, until: Tensor | None = None
     ) -> Tensor:
-        """The target at x_t (B, *shape) and t (B,); with until (B,), the mean velocity of a jump."""
-        raise NotImplementedError
+        """F(x_t, t), t (B,): the prediction of the known denoiser, and the network's correction.
+
+        The input of the network is x_t with variance 1, its level as the angle between data and
+        noise, and the x_hat of the known denoiser. Its output is scaled by the root of the share of
+        the variance that one Gaussian explains (of a jump: where it ends). Where noise hides
+        everything, nothing is left to correct. until (B,): the ends of jumps.
+        """
+        alpha, sigma = self.path.coefficients(t)
+        x_in = x_t / append_dims((alpha**2 + sigma**2).sqrt(), x_t)
+        angle = self.path.angle(t)
+        angle_until = None if until is None else self.path.angle(until)
+        if self.gaussian is None:
+            return self.net(x_in, angle, condition, angle_until)
+        x_hat = self.gaussian.denoise(x_t, alpha, sigma, self.classes(condition))
+        eps_hat = (x_t - append_dims(alpha, x_t) * x_hat) / append_dims(sigma, x_t)
+        a, b = (append_dims(part, x_t) for part in self.path.target(self.target, t))
+        ratio = sigma / alpha if until is None else self.path.ratio(until)
+        share = append_dims(self.gaussian.explained(ratio).sqrt(), x_t)
+        correction = self.net(x_in, angle, condition, angle_until, x_hat)
+        return a * x_hat + b * eps_hat + share * correction
 
     def standardise(self, x: Tensor) -> Tensor:
         return (x - self.shift) / self.scale
@@ -84,11 +80,11 @@ class DenoisingFamily(Family):
 
     # -- the denoiser -----------------------------------------------------------------------------
 
-    def classes(self, condition: Tensor | None) -> Tensor | None:
+    def classes(self, condition: Condition) -> Tensor | None:
         """The part of a condition that the known denoiser depends on: classes, not captions."""
         return None if self.spec.caption else condition
 
-    def denoise(self, x_t: Tensor, t: Tensor, condition: Tensor | None) -> tuple[Tensor, Tensor]:
+    def denoise(self, x_t: Tensor, t: Tensor, condition: Condition) -> tuple[Tensor, Tensor]:
         """x_hat and eps_hat (B, *shape). x_t may hold the rows of the condition several times."""
         if condition is not None:
             copies = len(x_t) // len(condition)
@@ -96,18 +92,35 @@ class DenoisingFamily(Family):
         prediction = self.predict(x_t, t.to(x_t).expand(len(x_t)), condition)
         return self.path.solve(x_t, prediction, self.target, t)
 
-    def denoiser(self, y: Tensor | None, options: Options) -> samplers.Denoise:
+    def denoiser(self, y: Labels, options: Any) -> samplers.Denoise:
         """(x_t, t) -> (x_hat, eps_hat), guided. Raises UsageError."""
         condition = self.condition(y)
-        check_guidance(options, possible=condition is not None or self.weak is not None)
+        self.check_guidance(options, possible=condition is not None or self.weak is not None)
         strong = partial(self.denoise, condition=condition)
         if self.weak is not None:
-            weak = self.weak.denoiser(y if self.weak.conditional else None, Options())
+            weak = self.weak.denoiser(y if self.weak.conditional else None, self.default_options)
         else:
             no_label = None if condition is None else torch.zeros_like(condition)
             weak = partial(self.denoise, condition=no_label)
         bounds = options.guidance_from, options.guidance_to
         return samplers.guide(strong, weak, self.path, options.guidance, *bounds)
+
+    def check_guidance(self, options: Any, possible: bool) -> None:
+        """Raises UsageError for guidance of a model without labels, and for bounds of no guidance."""
+        if options.guidance != 1:
+            if not possible:
+                raise UsageError(
+                    "--guidance needs a model that was trained with labels (--conditional): "
+                    "leave it out"
+                )
+            return
+        default = self.default_options
+        bounds = (default.guidance_from, default.guidance_to)
+        if (options.guidance_from, options.guidance_to) != bounds:
+            raise UsageError(
+                "--guidance-from and --guidance-to say where --guidance acts: give that too, "
+                "or leave them out"
+            )
 
     def guide_with(self, weak: "DenoisingFamily | None") -> None:
         """Guidance away from the prediction of a weaker model of the same data and path (an earlier
@@ -116,7 +129,7 @@ class DenoisingFamily(Family):
             raise UsageError("a model is guided by one of the same data and path")
         object.__setattr__(self, "weak", weak)  # no part of this model
 
-    def jump(self, y: Tensor | None, options: Options) -> samplers.FlowMap:
+    def jump(self, y: Labels, options: Any) -> samplers.FlowMap:
         """(x_t, t, r) -> x_r in one step, of a network that learned to jump. Raises UsageError."""
         if not self.config.jumps:
             raise UsageError("--sampler jump needs a model that was trained with --jumps")
@@ -132,7 +145,7 @@ class DenoisingFamily(Family):
 
     # -- the sampler ------------------------------------------------------------------------------
 
-    def reverse_process(self, y: Tensor | None, options: Options) -> ReverseProcess:
+    def reverse_process(self, y: Labels, options: Any) -> ReverseProcess:
         """The sampler of the options, for labels y. Raises UsageError."""
         method = self.sampler(options)
         jumps = method == "jump"
@@ -147,7 +160,7 @@ class DenoisingFamily(Family):
             classes=self.classes(self.condition(y)),
         )
 
-    def sampler(self, options: Options) -> str:
+    def sampler(self, options: Any) -> str:
         if options.sampler != "auto":
             return options.sampler
         return "sde" if self.draws_captions else "dpm"
@@ -157,7 +170,7 @@ class DenoisingFamily(Family):
         """True for images of captions: their details need the new noise of ``sde``, and more steps."""
         return bool(self.conditional and self.spec.caption and self.spec.kind == "image")
 
-    def sampling_times(self, options: Options) -> Tensor:
+    def sampling_times(self, options: Any) -> Tensor:
         """Falling times (n,) whose steps take ``options.steps`` evaluations. Raises UsageError."""
         method = self.sampler(options)
         if options.churn and method != "heun":
@@ -185,7 +198,7 @@ class DenoisingFamily(Family):
             return low, RATIOS[1]
         return low, min(RATIOS[1], max(10.0, 2.5 * float(self.gaussian.variances[0]) ** 0.5))
 
-    def trace(self, n: int, y: Tensor | None, options: Options, rng: Rng) -> list[Moment]:
+    def trace(self, n: int, y: Labels, options: Any, rng: Rng) -> list[Moment]:
         process = self.reverse_process(y, options)
         states = [process.start(rng.normal("x", (n, *self.spec.shape)))]
         estimates = []
@@ -207,18 +220,16 @@ class DenoisingFamily(Family):
     def noised(self, x: Tensor, level: float, z: Tensor) -> Tensor:
         return (1 - level) * x + level * self.to_data(z)
 
-    def clean(self, x_s: Tensor, level: float, y: Tensor | None, options: Options) -> Tensor:
+    def clean(self, x_s: Tensor, level: float, y: Labels, options: Any) -> Tensor:
         t, scale = time_of_level(self.path, level)
         x_hat, _ = self.denoiser(y, options)(self.standardise(x_s) * scale, t)
         return self.to_data(x_hat)
 
-    def denoised(
-        self, x_s: Tensor, level: float, y: Tensor | None, options: Options, rng: Rng
-    ) -> Tensor:
+    def denoised(self, x_s: Tensor, level: float, y: Labels, options: Any, rng: Rng) -> Tensor:
         process = self.reverse_process(y, options)
         return self.finish(process.from_level(self.standardise(x_s), level, rng))
 
-    def to_noise(self, x: Tensor, y: Tensor | None, options: Options) -> Tensor:
+    def to_noise(self, x: Tensor, y: Labels, options: Any) -> Tensor:
         """Two evaluations for each step. Raises UsageError for samplers that draw new noise."""
         method = self.sampler(options)
         if method in ("sde", "ddpm", "jump") or options.churn:
@@ -229,25 +240,8 @@ class DenoisingFamily(Family):
             )
         return self.reverse_process(y, options).to_noise(self.standardise(x))
 
-    def complete(
-        self, given: Tensor, mask: Tensor, y: Tensor | None, options: Options, rng: Rng
-    ) -> Tensor:
+    def complete(self, given: Tensor, mask: Tensor, y: Labels, options: Any, rng: Rng) -> Tensor:
         eps = rng.normal("x", given.shape)
         process = self.reverse_process(y, options)
         x = self.finish(process.complete(self.standardise(given), mask, eps, rng))
         return torch.where(mask, given, x)
-
-
-def check_guidance(options: Options, possible: bool) -> None:
-    """Raises UsageError for guidance of a model without labels, and for bounds of no guidance."""
-    if options.guidance != 1 and not possible:
-        raise UsageError(
-            "--guidance needs a model that was trained with labels (--conditional): leave it out"
-        )
-    default = Options()
-    bounds = (options.guidance_from, options.guidance_to)
-    if options.guidance == 1 and bounds != (default.guidance_from, default.guidance_to):
-        raise UsageError(
-            "--guidance-from and --guidance-to say where --guidance acts: give that too, "
-            "or leave them out"
-        )

@@ -3,12 +3,16 @@
 Its bound on log p(x) holds for any encoder, decoder and training.
 """
 
+from typing import Any
+
 from torch import Tensor
 
+from ..core.capabilities import Bound
 from ..core.config import BaseConfig
 from ..core.errors import UsageError
+from ..core.family import Family, delegate, sum_per_example
 from ..core.rng import Rng
-from ..core.spec import DataSpec, require_labels
+from ..core.spec import DataSpec, Labels, require_labels
 from ..probability import adversarial
 from ..probability.gaussian import reparameterise
 from . import vae
@@ -20,45 +24,49 @@ WHY_NO_LIKELIHOOD = (
 )
 
 
-class HasVAE:
+class HasVAE(Family):
     """Codes, reconstructions and likelihood by ``self.vae``."""
+
+    def add_vae(self) -> None:
+        c = self.config
+        self.vae = vae.VAE(vae_config(c, self.spec), self.spec)
+        self.latent_dim = self.standard_dims = c.latent_dim
+        self.continuous = self.vae.continuous
+        self.bound: Bound = self.vae.bound if has_likelihood(c) else "none"
+        self.reason = self.vae.reason if has_likelihood(c) else WHY_NO_LIKELIHOOD
+
+    def reconstruction_error(self, params: Tensor, x: Tensor) -> Tensor:
+        """(B,) nats, or the sum of absolute differences."""
+        if self.config.reconstruction == "l1":
+            return sum_per_example((self.to_data(params) - x).abs())
+        return self.vae.nll(params, x)
 
     def to_data(self, params: Tensor) -> Tensor:
         """The mean of p(x | z) as D sees it; the most probable category of a table's block."""
         x = self.vae.likelihood.mean(params.float(), self.vae.scale())
         return x if self.spec.kind == "image" else adversarial.hard_categories(x, self.spec.blocks)
 
-    def draw_code(self, x: Tensor, y: Tensor | None, rng: Rng) -> Tensor:
+    def draw_code(self, x: Tensor, y: Labels, rng: Rng) -> Tensor:
         """z ~ q(z | x), (B, latent_dim)."""
         mu, logvar = self.vae.q_parameters(x, y)
         return reparameterise(mu, logvar, rng.normal("eps", mu.shape))
 
-    def decode(self, z: Tensor, y: Tensor | None = None) -> Tensor:
+    def decode(self, z: Tensor, y: Labels = None) -> Tensor:
         return self.to_data(self.vae.p_parameters(z, y))
 
-    def reconstruct(self, x: Tensor, y: Tensor | None = None) -> Tensor:
+    def reconstruct(self, x: Tensor, y: Labels = None) -> Tensor:
         return self.decode(self.encode(x, y), y)
 
-    def encode(self, x: Tensor, y: Tensor | None = None) -> Tensor:
-        return self.vae.encode(x, y)
+    def draw_latents(self, n: int, options: Any, rng: Rng) -> Tensor:
+        return options.temperature * rng.normal("z", (n, self.latent_dim))
 
-    def posterior(self, x: Tensor, y: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        return self.vae.posterior(x, y)
-
-    def kl_per_dimension(self, x: Tensor, y: Tensor | None, rng: Rng) -> Tensor:
-        return self.vae.kl_per_dimension(x, y, rng)
-
-    def log_likelihood(self, x: Tensor, y: Tensor | None, rng: Rng, k: int = 1) -> Tensor:
-        return self.vae.log_likelihood(x, y, rng, k)
-
-    def log_weights(self, x: Tensor, y: Tensor | None, rng: Rng, k: int) -> Tensor:
-        return self.vae.log_weights(x, y, rng, k)
-
-    def log_densities(self, z: Tensor, x: Tensor, y: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        return self.vae.log_densities(z, x, y)
-
-    def draw_posterior(self, x: Tensor, y: Tensor | None, rng: Rng, k: int) -> Tensor:
-        return self.vae.draw_posterior(x, y, rng, k)
+    encode = delegate("vae", "encode")
+    posterior = delegate("vae", "posterior")
+    kl_per_dimension = delegate("vae", "kl_per_dimension")
+    log_likelihood = delegate("vae", "log_likelihood")
+    log_weights = delegate("vae", "log_weights")
+    log_densities = delegate("vae", "log_densities")
+    draw_posterior = delegate("vae", "draw_posterior")
 
 
 def has_likelihood(c: BaseConfig) -> bool:

@@ -14,11 +14,11 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
-from ..core.config import BaseConfig, Width
+from ..core.config import BaseConfig, Channels, Dimensions, Factor, LearningRate, Width
 from ..core.errors import UsageError
-from ..core.family import Family, Loss, Phase, sum_per_example
+from ..core.family import Family, Loss, Phase, collect, sum_per_example
 from ..core.rng import Rng
-from ..core.spec import Batch, DataSpec
+from ..core.spec import Batch, DataSpec, Labels
 from ..nets.latent import encoder_decoder
 from ..nets.mlp import Activation
 from ..probability.mixture import GaussianMixture
@@ -27,32 +27,32 @@ MAX_CODES = 10_000  # training codes that the ex-post density is fitted to
 
 
 class Config(BaseConfig):
-    latent_dim: int = Field(16, ge=1, le=4096, description="dimensions of the code z")
+    latent_dim: Dimensions = Field(16, description="dimensions of the code z")
     network: Literal["mlp", "conv"] = Field("mlp", description="fully connected or convolutional")
     hidden: tuple[Width, ...] = Field(
         (400, 400), description="mlp: widths of the encoder's layers, mirrored in the decoder"
     )
     activation: Activation = Field("silu", description="mlp: non-linearity")
-    width: int = Field(32, ge=4, le=1024, description="conv: channels at the finest resolution")
+    width: Channels = Field(32, description="conv: channels at the finest resolution")
     reconstruction: Literal["l2", "cross-entropy"] = Field(
         "l2", description="1/2 squared error, or cross-entropy of x in [0, 1]"
     )
     corruption: Literal["none", "gaussian", "mask", "salt-pepper"] = Field(
         "none", description="denoising: corruption of the input"
     )
-    corruption_level: float = Field(
-        0.5, ge=0, le=10, description="sigma for pixels in [0, 1], or the share of components hit"
+    corruption_level: Factor = Field(
+        0.5, description="sigma for pixels in [0, 1], or the share of components hit"
     )
     density: Literal["gaussian", "mixture"] = Field(
         "mixture", description="fitted to the codes afterwards, to sample from"
     )
     components: int = Field(10, ge=1, le=500, description="of the mixture")
-    lr: float = Field(1e-3, gt=0, le=1e31, description="learning rate")
+    lr: LearningRate = 1e-3
 
 
 class Options(BaseConfig):
-    temperature: float = Field(
-        1.0, ge=0, le=10, description="scales the spread of the codes around their component"
+    temperature: Factor = Field(
+        1.0, description="scales the spread of the codes around their component"
     )
 
 
@@ -128,46 +128,40 @@ class Autoencoder(Family):
 
     def corrupt(self, x: Tensor, rng: Rng, level: float | None = None) -> Tensor:
         """x as the encoder sees it in training; level replaces --corruption-level."""
-        level = self.config.corruption_level if level is None else level
+        strength: float = self.config.corruption_level if level is None else level
         if self.config.corruption == "gaussian":
             unit = 2.0 if self.squash else 1.0  # sigma refers to [0, 1]
-            return x + unit * level * rng.normal("corruption", x.shape)
+            return x + unit * strength * rng.normal("corruption", x.shape)
         if self.config.corruption == "mask":
-            hit = rng.uniform("corruption", x.shape) < level
+            hit = rng.uniform("corruption", x.shape) < strength
             return torch.where(hit, -1.0 if self.squash else 0.0, x)
         if self.config.corruption == "salt-pepper":
             u = rng.uniform("corruption", x.shape)
-            return torch.where(u < level / 2, -1.0, torch.where(u < level, 1.0, x))
+            return torch.where(u < strength / 2, -1.0, torch.where(u < strength, 1.0, x))
         return x
 
     def finish(self, output: Tensor) -> Tensor:
         return 2 * output.sigmoid() - 1 if self.squash else output
 
-    def encode(self, x: Tensor, y: Tensor | None = None) -> Tensor:
+    def encode(self, x: Tensor, y: Labels = None) -> Tensor:
         return self.encoder(x)
 
-    def decode(self, z: Tensor, y: Tensor | None = None) -> Tensor:
+    def decode(self, z: Tensor, y: Labels = None) -> Tensor:
         return self.finish(self.decoder(z))
 
-    def reconstruct(self, x: Tensor, y: Tensor | None = None) -> Tensor:
+    def reconstruct(self, x: Tensor, y: Labels = None) -> Tensor:
         return self.decode(self.encode(x))
 
     def fit(self, batches, rng: Rng) -> None:
         """The density of the codes of clean training data."""
-        codes = []
-        n = 0
-        for batch in batches():
-            codes.append(self.encode(batch.x))
-            n += len(batch)
-            if n >= MAX_CODES:
-                break
-        self.density.fit(torch.cat(codes)[:MAX_CODES], rng)
+        codes = collect((self.encode(batch.x) for batch in batches()), MAX_CODES)
+        self.density.fit(codes, rng)
 
     def draw_latents(self, n: int, options: Options, rng: Rng) -> Tensor:
         """n draws from the density of the codes, (n, latent_dim)."""
         return self.density.sample(n, rng, options.temperature)
 
-    def sample(self, n: int, y: Tensor | None, options: Options, rng: Rng) -> Tensor:
+    def sample(self, n: int, y: Labels, options: Options, rng: Rng) -> Tensor:
         return self.decode(self.draw_latents(n, options, rng))
 
 

@@ -4,31 +4,32 @@
     with a window of k:  p(s_i | s_{i-k} .. s_{i-1}),  a Markov chain
 
 The factors come from counting (ngram, Kneser & Ney 1995) or from a network whose output i depends on
-the symbols before i only. Training minimises -log p of each symbol. An image is the sequence of its
-components, or of its blocks of 2 x 4 black and white pixels (probability/symbols.py). A class is the
-start token before the first symbol. With --prior, n-grams and a network are one model, a hybrid:
+the symbols before i only. An image is the sequence of its components, or of its blocks of 2 x 4 black
+and white pixels (probability/symbols.py). A class is the start token. With --prior, n-grams and a
+network are one model, a hybrid:
 
     log p = a log p_ngram + b log p_network + constant
 
-In training the n-grams leave out the fold of the training set that the example is from, or they
-would know the answer. The network also minimises -log p_network (docs/log.md says why).
+In training the n-grams leave out the fold of the training set that the example is from. The network
+also minimises -log p_network (docs/log.md says why).
 """
 
 from itertools import chain
 
 import torch
-import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
 from ..core.capabilities import Bound
+from ..core.config import LearningRate
 from ..core.errors import UsageError
-from ..core.family import Family, Loss, Phase
+from ..core.family import Family, Loss, Phase, delegate
 from ..core.rng import Rng
-from ..core.spec import Batch, DataSpec, require_labels
+from ..core.spec import Batch, DataSpec, Labels, require_labels
 from ..nets.counts.ngram import KneserNey
 from ..nets.counts.training_set import collect_symbols, split_into_folds
 from ..nets.hybrid import Reader, combine, predict
+from ..nets.sequence import cross_entropy
 from ..nets.sequence_networks import COUNTING, PIXEL_BY_PIXEL, NetworkConfig, build_network
 from ..probability.decoding import DecodingOptions, choose_symbol
 from ..probability.symbols import can_pack, symbol_codec
@@ -44,21 +45,17 @@ class Config(NetworkConfig):
         description="black and white images: 2 x 4 pixels as one symbol, if the sides allow it",
     )
     conditional: bool = Field(False, description="learn p(x | y): the start token is the class")
-    lr: float = Field(3e-3, gt=0, le=1e31, description="learning rate")
+    lr: LearningRate = 3e-3
 
 
 class Options(DecodingOptions):
-    """How the next symbol is chosen from its distribution (probability/decoding.py)."""
+    """See probability/decoding.py."""
 
 
 GPT_TRAINING = dict(optimizer="muon", schedule="wsd", warmup=0.02, ema=0.995, batch_size=32) | dict(
     precision="auto", validation_examples=1000
 )
-PRESETS = {
-    "default": GPT_TRAINING,
-    "text": GPT_TRAINING,
-    "binary": GPT_TRAINING,
-    "pixels": GPT_TRAINING,
+PRESETS = dict.fromkeys(("default", "text", "binary", "pixels"), GPT_TRAINING) | {
     "lecture": dict(network="window", order=8),
     "ngram": dict(network="ngram", order=6),
     "counts": dict(network="counts"),
@@ -108,17 +105,14 @@ class AutoRegressive(Family):
         if self.config.network in COUNTING:
             return ()
         trains = ("net", "mix") if self.config.prior else ("net",)
-        return (Phase("likelihood", trains=trains, lr=self.config.lr, betas=(0.9, 0.99)),)
+        return (Phase("likelihood", trains, lr=self.config.lr, betas=(0.9, 0.99)),)
 
     # -- the model: p(s_i | s_1 .. s_{i-1}) --------------------------------------------------------
 
-    def to_symbols(self, x: Tensor) -> Tensor:
-        return self.symbols.to_symbols(x)
+    to_symbols = delegate("symbols", "to_symbols")
+    from_symbols = delegate("symbols", "from_symbols")
 
-    def from_symbols(self, s: Tensor) -> Tensor:
-        return self.symbols.from_symbols(s)
-
-    def start(self, n: int, y: Tensor | None, device) -> Tensor:
+    def start(self, n: int, y: Labels, device) -> Tensor:
         """The start token of each of n sequences, (n,)."""
         return torch.zeros(n, dtype=torch.int64, device=device) if self.condition(y) is None else y
 
@@ -126,10 +120,10 @@ class AutoRegressive(Family):
         """log p of each symbol up to a constant, (B, T, V)."""
         return combine(self.mix, *predict(self.net, self.counts, s, start))
 
-    def log_probs(self, s: Tensor, y: Tensor | None = None) -> Tensor:
+    def log_probs(self, s: Tensor, y: Labels = None) -> Tensor:
         return self.logits(s, self.start(len(s), y, s.device)).log_softmax(2)
 
-    def nll(self, s: Tensor, y: Tensor | None) -> Tensor:
+    def nll(self, s: Tensor, y: Labels) -> Tensor:
         """-log p of each symbol given those before it, (B, T) nats."""
         rows = max(1, MAX_LOGITS // (s.shape[1] * self.vocabulary))
         if not torch.is_grad_enabled() and len(s) > rows:
@@ -146,7 +140,7 @@ class AutoRegressive(Family):
         s = self.to_symbols(batch.x)
         if self.config.prior and self.training:
             return self.hybrid_loss(s, batch)
-        nll = self.nll(s, batch.y)  # (B, T)
+        nll = self.nll(s, batch.y)
         return Loss(nll.mean(), {"nats_per_symbol": nll.mean(), "nll": nll.sum(1).mean()})
 
     def hybrid_loss(self, s: Tensor, batch: Batch) -> Loss:
@@ -159,7 +153,6 @@ class AutoRegressive(Family):
         return Loss((nll.mean() + network) / 2, terms | {"network_alone": network})
 
     def fold_of(self, batch: Batch) -> Tensor:
-        """The fold of the training set that each example is from, (B,)."""
         if batch.rows is None:
             raise UsageError(
                 "a hybrid needs the rows of each batch in the training set (Batch.rows)"
@@ -169,8 +162,8 @@ class AutoRegressive(Family):
     def fit_before(self, batches, rng: Rng) -> None:
         """Counts the training set before the first step: classes, n-grams, pixels."""
         if self.conditional:
-            classes = self.spec.classes
-            self.class_shares.copy_(sum(torch.bincount(b.y, minlength=classes) for b in batches()))
+            n = self.spec.classes
+            self.class_shares.copy_(sum(torch.bincount(b.y, minlength=n) for b in batches()))
             self.class_shares /= self.class_shares.sum()
         if self.counts is None and self.config.network != "counts":
             return
@@ -188,7 +181,7 @@ class AutoRegressive(Family):
 
     # -- samples: one symbol after another ---------------------------------------------------------
 
-    def begin(self, n: int, y: Tensor | None = None) -> Reader:
+    def begin(self, n: int, y: Labels = None) -> Reader:
         device = next(chain(self.parameters(), self.buffers())).device
         start = self.start(n, y, device)
         return Reader(self.net, self.counts, self.mix, self.vocabulary + start)
@@ -197,12 +190,12 @@ class AutoRegressive(Family):
         return state.step(symbol)
 
     @torch.no_grad()
-    def sample(self, n: int, y: Tensor | None, options: Options, rng: Rng) -> Tensor:
+    def sample(self, n: int, y: Labels, options: Options, rng: Rng) -> Tensor:
         return self.from_symbols(self.draw(n, y, options, rng))
 
     @torch.no_grad()
     def complete(
-        self, given: Tensor, mask: Tensor, y: Tensor | None, options: Options, rng: Rng
+        self, given: Tensor, mask: Tensor, y: Labels, options: Options, rng: Rng
     ) -> Tensor:
         """Draws the unknown part. Exact if all known symbols come before all unknown ones."""
 
@@ -212,7 +205,7 @@ class AutoRegressive(Family):
 
         return self.from_symbols(self.draw(len(given), y, options, rng, restrict))
 
-    def draw(self, n: int, y: Tensor | None, options: Options, rng: Rng, restrict=None) -> Tensor:
+    def draw(self, n: int, y: Labels, options: Options, rng: Rng, restrict=None) -> Tensor:
         """n sequences (n, T); restrict(i, log_p (n, V)) changes the distribution of symbol i."""
         u = rng.fine_uniform("u", (n, self.length))  # float32 has no symbols rarer than 1e-7
         state = self.begin(n, y)
@@ -227,7 +220,7 @@ class AutoRegressive(Family):
 
     # -- likelihood --------------------------------------------------------------------------------
 
-    def log_likelihood(self, x: Tensor, y: Tensor | None, rng: Rng, k: int = 1) -> Tensor:
+    def log_likelihood(self, x: Tensor, y: Labels, rng: Rng, k: int = 1) -> Tensor:
         return -self.nll(self.to_symbols(x), y).sum(1)
 
     @torch.no_grad()
@@ -241,13 +234,8 @@ class AutoRegressive(Family):
         return (log_p + self.class_shares.log()).log_softmax(1)
 
 
-def cross_entropy(logits: Tensor, s: Tensor) -> Tensor:
-    """-log p of symbols s (B, T) by logits (B, T, V), (B, T) nats."""
-    return F.cross_entropy(logits.flatten(0, 1), s.flatten(), reduction="none").view_as(s)
-
-
 def check(c: Config, spec: DataSpec) -> None:
-    """Options that cannot be combined. Raises UsageError."""
+    """Raises UsageError for options that cannot be combined."""
     if c.conditional:
         require_labels(spec)
     if c.conditional and (c.prior or c.network in COUNTING):

@@ -20,25 +20,26 @@ from pydantic import Field
 from torch import Tensor
 
 from ..core.capabilities import Bound
-from ..core.config import BaseConfig
+from ..core.config import BaseConfig, Dimensions, Factor
 from ..core.errors import UsageError
 from ..core.family import Family
 from ..core.rng import Rng
-from ..core.spec import DataSpec
+from ..core.spec import DataSpec, Labels
 from ..probability.cells import Cells, log_mixture_cells, to_float64
 from ..probability.gaussian import LOG_2PI
+from ..probability.likelihood import NO_DENSITY_OF_CATEGORIES
 from ..probability.mixture import GaussianMixture
 from ..probability.pca import principal_components
 
 
 class Config(BaseConfig):
     model: Literal["pca", "ppca", "mixture"] = Field("mixture", description="which classical model")
-    latent_dim: int = Field(16, ge=1, le=4096, description="number of principal components")
+    latent_dim: Dimensions = Field(16, description="number of principal components")
     components: int = Field(10, ge=1, le=500, description="Gaussians of the mixture")
 
 
 class Options(BaseConfig):
-    temperature: float = Field(1.0, ge=0, le=10, description="scales the spread of the codes")
+    temperature: Factor = Field(1.0, description="scales the spread of the codes")
     draw: Literal["auto", "mean", "sample"] = Field(
         "auto", description="mean given the code, or noise added; auto: mean for images"
     )
@@ -113,20 +114,20 @@ class Classical(Family):
         """PPCA: (L - sigma^2)^(1/2), the column scales of W, (K,)."""
         return (self.eigenvalues - self.noise).clamp(min=0).sqrt()
 
-    def encode(self, x: Tensor, y: Tensor | None = None) -> Tensor:
+    def encode(self, x: Tensor, y: Labels = None) -> Tensor:
         if self.config.model == "ppca":  # E[z | x] = M^-1 W^T (x - mean)
             return self.project(x) * self.shrink / (self.shrink.square() + self.noise)
         return self.project(x)
 
-    def decode(self, z: Tensor, y: Tensor | None = None) -> Tensor:
+    def decode(self, z: Tensor, y: Labels = None) -> Tensor:
         if self.config.model == "ppca":
             z = z * self.shrink
         return (self.mean + z @ self.basis.T).view(-1, *self.spec.shape)
 
-    def reconstruct(self, x: Tensor, y: Tensor | None = None) -> Tensor:
+    def reconstruct(self, x: Tensor, y: Labels = None) -> Tensor:
         return self.decode(self.encode(x))
 
-    def sample(self, n: int, y: Tensor | None, options: Options, rng: Rng) -> Tensor:
+    def sample(self, n: int, y: Labels, options: Options, rng: Rng) -> Tensor:
         if self.config.model == "ppca":
             z = options.temperature * rng.normal("z", (n, self.latent_dim))
         else:
@@ -139,7 +140,7 @@ class Classical(Family):
             x = x + eps.view_as(x)
         return x
 
-    def log_likelihood(self, x: Tensor, y: Tensor | None, rng: Rng, k: int = 1) -> Tensor:
+    def log_likelihood(self, x: Tensor, y: Labels, rng: Rng, k: int = 1) -> Tensor:
         """log p(x), exact, (B,) nats. PPCA: N(mean, W W^T + sigma^2 I), through the eigenbasis.
 
         Of cells: log P(x), exact or, with several of them, bounded by k draws.
@@ -175,8 +176,8 @@ class Classical(Family):
 
 def why_no_density(config: Config, spec: DataSpec) -> str:
     """Why the model is no density of x, or an empty string."""
-    if any(block > 1 for block in spec.blocks):
-        return "a density over one-hot columns is no probability of a category: use the family vae"
+    if spec.has_categories:
+        return NO_DENSITY_OF_CATEGORIES
     if config.model == "pca":
         return "PCA is a projection, not a density: use --model ppca"
     return ""

@@ -15,18 +15,18 @@ Unless ``components`` is 0, the network corrects a known denoiser: that of a Gau
 mixture of Gaussians, fitted to the data (probability/diffusion/mixture_data.py).
 """
 
-from typing import Annotated, Literal
+from typing import Literal
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
 from ..core.capabilities import Bound
-from ..core.config import BaseConfig, Width
+from ..core.config import BaseConfig, BlockCount, LearningRate, Share, Size, Width
 from ..core.errors import UsageError
 from ..core.family import Loss, Phase
 from ..core.rng import Rng
-from ..core.spec import Batch, DataSpec
+from ..core.spec import Batch, DataSpec, Labels
 from ..nets.diffusion import make_network
 from ..probability.cells import Cells
 from ..probability.diffusion import likelihood
@@ -36,11 +36,9 @@ from ..probability.diffusion.mean_flow import mean_flow_loss, mean_square
 from ..probability.diffusion.ode import OdeLikelihood
 from ..probability.diffusion.path import PATHS, RATIOS, append_dims
 from ..probability.diffusion.training_times import lognormal_times, uniform_times
+from ..probability.likelihood import NO_DENSITY_OF_CATEGORIES
 from ..probability.moments import channel_moments
-from ._denoising import DenoisingFamily, Options
-
-Size = Annotated[int, Field(ge=1, le=64)]
-Share = Annotated[float, Field(ge=0, le=1)]
+from ._denoising import DenoisingFamily
 
 
 class Config(BaseConfig):
@@ -71,8 +69,8 @@ class Config(BaseConfig):
     patch: Size | None = Field(
         None, description="transformer: side of a patch [2 below 16 pixels, 4 below 64, then 8]"
     )
-    waves: int = Field(
-        0, ge=0, le=16, description="mlp: frequencies of sines of each input, for fine structure"
+    waves: BlockCount = Field(
+        0, description="mlp: frequencies of sines of each input, for fine structure"
     )
     components: int | None = Field(
         None, ge=0, le=4096, description="PCA in the known denoiser; 0: none [as many as fit 4 MB]"
@@ -83,7 +81,30 @@ class Config(BaseConfig):
     conditional: bool = Field(False, description="learn p(x | y), and p(x) beside it for guidance")
     jumps: Share = Field(0.0, description="last share of training, for samples in 1 or 2 steps")
     label_dropout: Share = Field(0.1, description="conditional: share of labels that are hidden")
-    lr: float = Field(5e-3, gt=0, le=1e31, description="learning rate")
+    lr: LearningRate = 5e-3
+
+
+class Options(BaseConfig):
+    steps: int | None = Field(
+        None,
+        ge=1,
+        le=10_000,
+        description="network evaluations [images 10, captions 32, vectors 40]",
+    )
+    sampler: Literal["auto", "dpm", "sde", "heun", "euler", "ddpm", "jump"] = Field(
+        "auto",
+        description="DPM-Solver++ 2M, the same with new noise in each step, Heun, Euler (DDIM), "
+        "ancestral (DDPM), or jumps (after training with --jumps) [captions: sde, else dpm]",
+    )
+    spacing: Literal["log", "rho", "time"] = Field(
+        "log", description="of the steps: equal in log(sigma/alpha), EDM's, or equal in t"
+    )
+    guidance: float = Field(
+        1.0, ge=0, le=100, description="conditional: 1 samples p(x | y), more exaggerates the label"
+    )
+    guidance_from: float = Field(0.0, ge=0, description="guidance acts above this sigma/alpha ...")
+    guidance_to: float = Field(100.0, gt=0, description="... and below this one")
+    churn: float = Field(0.0, ge=0, le=1e6, description="heun: new noise, S_churn of EDM")
 
 
 TRAINING = dict(
@@ -115,12 +136,11 @@ def preset_for(spec: DataSpec) -> str:
     return "points" if spec.dims <= 3 else "table"
 
 
-NO_DENSITY = "a density over one-hot columns is no probability of a category: use the family vae"
 DEFAULT_TARGETS = {"flow": "v", "edm": "edm", "cosine": "eps", "linear": "eps"}
 
 
 class Diffusion(DenoisingFamily):
-    """net: the network, or what it adds to the known denoiser ``gaussian``, if there is one."""
+    default_options = Options.model_construct()
 
     latent_images = True
     first_and_last = ("net.stem", "net.embed", "net.conditioning.levels.mix", "net.out")
@@ -145,9 +165,8 @@ class Diffusion(DenoisingFamily):
             two_levels=c.jumps > 0,
             guess=c.components != 0,
         )
-        has_categories = any(block > 1 for block in spec.blocks)
-        self.bound: Bound = "none" if has_categories else "lower"
-        self.reason = NO_DENSITY if has_categories else ""
+        self.reason = NO_DENSITY_OF_CATEGORIES if spec.has_categories else ""
+        self.bound: Bound = "none" if self.reason else "lower"
         self.cells = Cells(spec) if spec.has_cells else None
         self.continuous = not spec.levels and self.cells is None
         self.register_buffer("shift", torch.zeros(1, spec.shape[0], *[1] * (len(spec.shape) - 1)))
@@ -195,51 +214,27 @@ class Diffusion(DenoisingFamily):
             return lognormal_times(self.path, n, c.level_mean, c.level_std, rng)
         return uniform_times(self.path, n, rng)
 
-    def predict(
-        self, x_t: Tensor, t: Tensor, condition: Tensor | None, until: Tensor | None = None
-    ) -> Tensor:
-        """F(x_t, t), t (B,): the prediction of the known denoiser, and the network's correction.
-
-        The input of the network is x_t with variance 1, its level as the angle between data and
-        noise, and the x_hat of the known denoiser. Its output is scaled by the root of the share of
-        the variance that one Gaussian explains (of a jump: where it ends). Where noise hides
-        everything, nothing is left to correct. until (B,): the ends of jumps.
-        """
-        alpha, sigma = self.path.coefficients(t)
-        x_in = x_t / append_dims((alpha**2 + sigma**2).sqrt(), x_t)
-        angle = self.path.angle(t)
-        angle_until = None if until is None else self.path.angle(until)
-        if self.gaussian is None:
-            return self.net(x_in, angle, condition, angle_until)
-        x_hat = self.gaussian.denoise(x_t, alpha, sigma, self.classes(condition))
-        eps_hat = (x_t - append_dims(alpha, x_t) * x_hat) / append_dims(sigma, x_t)
-        a, b = (append_dims(part, x_t) for part in self.path.target(self.target, t))
-        ratio = sigma / alpha if until is None else self.path.ratio(until)
-        share = append_dims(self.gaussian.explained(ratio).sqrt(), x_t)
-        correction = self.net(x_in, angle, condition, angle_until, x_hat)
-        return a * x_hat + b * eps_hat + share * correction
-
     # -- sampling ---------------------------------------------------------------------------------
 
-    def sample(self, n: int, y: Tensor | None, options: Options, rng: Rng, on_step=None) -> Tensor:
+    def sample(self, n: int, y: Labels, options: Options, rng: Rng, on_step=None) -> Tensor:
         eps = rng.normal("x", (n, *self.spec.shape))
         return self.finish(self.reverse_process(y, options).sample(eps, rng, on_step))
 
     # -- likelihood, of the model without guidance ------------------------------------------------
 
-    def log_likelihood(self, x: Tensor, y: Tensor | None, rng: Rng, k: int = 1) -> Tensor:
+    def log_likelihood(self, x: Tensor, y: Labels, rng: Rng, k: int = 1) -> Tensor:
         """The variational bound (B,) nats: of a probability of levels or cells, or of a density."""
         decoder = likelihood.Decoder(x, self.shift, self.scale, self.spec.levels, self.cells)
-        denoise = self.denoiser(y, Options())
+        denoise = self.denoiser(y, self.default_options)
         levels = 8 if self.spec.kind == "image" else 64
         x = self.standardise(x)
         return bound(denoise, x, self.path, decoder.log_p, rng, levels, decoder.lowest_ratio)
 
     def flow_log_likelihood(
-        self, x: Tensor, y: Tensor | None, rng: Rng, probes: int | None = None, **solver
+        self, x: Tensor, y: Labels, rng: Rng, probes: int | None = None, **solver
     ) -> OdeLikelihood:
         """log p(x) (B,) nats along the probability flow; see diffusion/likelihood.py."""
-        denoise = self.denoiser(y, Options())
+        denoise = self.denoiser(y, self.default_options)
         return likelihood.flow_log_likelihood(
             denoise, self.path, x, self.shift, self.scale, rng, probes, **solver
         )

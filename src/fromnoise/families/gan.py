@@ -15,33 +15,42 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from ..core.config import BaseConfig, Width
+from ..core.config import (
+    BaseConfig,
+    Channels,
+    Dimensions,
+    LearningRate,
+    PartialShare,
+    Weight,
+    Width,
+)
 from ..core.errors import UsageError
 from ..core.family import Family, Loss, Phase
 from ..core.rng import Rng
-from ..core.spec import Batch, DataSpec, require_labels
+from ..core.spec import Batch, Condition, DataSpec, Labels, require_labels
 from ..nets import gan_networks
 from ..nets.augment import Augmentation, augment
 from ..probability import adversarial
-from ..probability.candidates import CandidateSampler, SelectsCandidates, why_no_candidates
+from ..probability.candidates import CandidateSampler, why_no_candidates
 from ..probability.gaussian import truncated_normal
+from ..probability.likelihood import softmax_of_blocks
 
 
 class Config(BaseConfig):
-    latent_dim: int = Field(64, ge=1, le=4096, description="dimensions of the noise z")
+    latent_dim: Dimensions = Field(64, description="dimensions of the noise z")
     network: Literal["conv", "mlp", "progressive"] = Field("conv", description="of G and D")
     hidden: tuple[Width, ...] = Field((256,) * 3, min_length=1, description="mlp: widths")
     hidden_g: tuple[Width, ...] | None = Field(None, description="mlp: other widths of G [hidden]")
-    width: int = Field(16, ge=4, le=1024, description="conv, progressive: channels at full size")
+    width: Channels = Field(16, description="conv, progressive: channels at full size")
     blocks: int = Field(1, ge=0, le=16, description="conv: residual blocks at each resolution")
     patch: int = Field(0, ge=0, le=16, description="conv: side of the patches of pixels [by size]")
     loss: adversarial.LossName = Field("relativistic", description="adversarial loss")
-    r1: float = Field(0.3, ge=0, le=1e6, description="gamma of R1, on D's gradient at real x")
-    r2: float = Field(0.3, ge=0, le=1e6, description="gamma of R2, the same at generated x")
-    penalty_hold: float = Field(0.0, ge=0, lt=1, description="share of training before annealing")
+    r1: Weight = Field(0.3, description="gamma of R1, on D's gradient at real x")
+    r2: Weight = Field(0.3, description="gamma of R2, the same at generated x")
+    penalty_hold: PartialShare = Field(0.0, description="share of training before annealing")
     penalty_end: float = Field(0.2, gt=0, le=1, description="share of r1 and r2 left at the end")
     lazy: int = Field(4, ge=1, le=1000, description="penalise one in so many examples of a batch")
-    gradient_penalty: float = Field(0.0, ge=0, le=1e6, description="of WGAN-GP, usually 10")
+    gradient_penalty: Weight = Field(0.0, description="of WGAN-GP, usually 10")
     spectral_norm: bool = Field(False, description="divide D's weights by their spectral norms")
     augment: tuple[Augmentation, ...] = Field(
         (), description="DiffAugment, for under 10,000 images"
@@ -52,11 +61,11 @@ class Config(BaseConfig):
     g_steps: int = Field(1, ge=1, le=100, description="updates of G per step")
     d_epochs: float = Field(0.0, ge=0, le=1000, description="take turns: epochs of D alone, then G")
     g_epochs: float = Field(0.0, ge=0, le=1000, description="take turns: epochs of G alone, then D")
-    d_alone: float = Field(0.0, ge=0, lt=1, description="last share of training, of D alone")
-    lr_d: float = Field(3e-3, gt=0, le=1e31, description="learning rate of D")
-    lr_g: float = Field(3e-3, gt=0, le=1e31, description="learning rate of G")
-    beta1: float = Field(0.5, ge=0, lt=1, description="Adam: momentum")
-    beta2: float = Field(0.99, ge=0, lt=1, description="Adam: memory of squared gradients")
+    d_alone: PartialShare = Field(0.0, description="last share of training, of D alone")
+    lr_d: LearningRate = Field(3e-3, description="learning rate of D")
+    lr_g: LearningRate = Field(3e-3, description="learning rate of G")
+    beta1: PartialShare = Field(0.5, description="Adam: momentum")
+    beta2: PartialShare = Field(0.99, description="Adam: memory of squared gradients")
 
 
 class Options(BaseConfig):
@@ -100,16 +109,14 @@ def preset_for(spec: DataSpec) -> str:
     return "conv"
 
 
-class GAN(SelectsCandidates, Family):
+class GAN(Family):
     def __init__(self, config: Config, spec: DataSpec):
         super().__init__(config, spec)
         c = config
         check(c, spec)
         n_classes = spec.classes if c.conditional else 0
-        options = c.model_dump(include=gan_networks.OPTIONS)
-        self.generator, self.discriminator, self.resolution = gan_networks.build_networks(
-            spec.shape, n_classes, **options
-        )
+        networks = gan_networks.build_networks(c, spec.shape, n_classes)
+        self.generator, self.discriminator, self.resolution = networks
         if c.r1 or c.r2 or c.gradient_penalty:
             self.second_order = ("discriminator",)
         self.cost_stages = self.resolution.cost_stages
@@ -158,11 +165,8 @@ class GAN(SelectsCandidates, Family):
         label = self.condition(batch.y)
         z = rng.normal("z", (len(batch), c.latent_dim))
         x_fake = self.prepare(self.generate(z, label), rng.at("fake"))
-        fake = real = self.score(x_fake, label)
-        if c.loss == "relativistic":
-            with torch.no_grad():
-                real = self.score(self.prepare_real(batch.x, rng), label)
-        value = adversarial.GENERATOR[c.loss](real, fake)
+        x_real = self.prepare_real(batch.x, rng)
+        value = adversarial.generator_loss(self.score, x_real, x_fake, label, c.loss)
         return Loss(value, {"g_loss": value})
 
     def penalty_share(self) -> float:
@@ -171,7 +175,7 @@ class GAN(SelectsCandidates, Family):
         annealed = max(0.0, self.progress - c.penalty_hold) / (1 - c.penalty_hold)
         return c.penalty_end**annealed
 
-    def score(self, x: Tensor, label: Tensor | None) -> Tensor:
+    def score(self, x: Tensor, label: Condition) -> Tensor:
         """D's scores of prepared examples, (B,), in float32."""
         return self.discriminator(x, label, *self.resolution.inputs(self.progress)).float()
 
@@ -185,12 +189,12 @@ class GAN(SelectsCandidates, Family):
 
     # -- samples -----------------------------------------------------------------------------------
 
-    def generate(self, z: Tensor, label: Tensor | None) -> Tensor:
+    def generate(self, z: Tensor, label: Condition) -> Tensor:
         """G(z) as D sees it: images in [-1, 1], categories one-hot (straight-through gradient)."""
         x = self.resolution.generate(self.generator, z, label, self.progress).float()
         if self.spec.kind == "image":
             return self.resolution.squash(x)
-        p = gan_networks.softmax_of_blocks(x, self.spec.blocks)
+        p = softmax_of_blocks(x, self.spec.blocks)
         return adversarial.hard_categories(p, self.spec.blocks)
 
     def draw_latents(self, n: int, options: Options, rng: Rng) -> Tensor:
@@ -198,10 +202,10 @@ class GAN(SelectsCandidates, Family):
             return rng.normal("z", (n, self.latent_dim))
         return truncated_normal(rng.uniform("z", (n, self.latent_dim)), options.truncation)
 
-    def decode(self, z: Tensor, y: Tensor | None = None) -> Tensor:
+    def decode(self, z: Tensor, y: Labels = None) -> Tensor:
         return self.resolution.enlarge(self.generate(z, self.condition(y)), self.progress)
 
-    def sample(self, n: int, y: Tensor | None, options: Options, rng: Rng) -> Tensor:
+    def sample(self, n: int, y: Labels, options: Options, rng: Rng) -> Tensor:
         """G(z); of several candidates the one that D selects."""
         return self.choice.sample(
             lambda rng: self.decode(self.draw_latents(n, options, rng), y),
@@ -216,16 +220,17 @@ class GAN(SelectsCandidates, Family):
     def growth(self) -> float:
         return self.resolution.growth(self.progress)
 
-    def judge(self, x: Tensor, y: Tensor | None = None, made: bool = False) -> Tensor:
+    def judge(self, x: Tensor, y: Labels = None, is_generated: bool = False) -> Tensor:
         """D's score of each example, (B,); the examples of a pack share its score."""
-        x = self.resolution.resize(x, self.progress, is_generated=made)
+        x = self.resolution.resize(x, self.progress, is_generated=is_generated)
         packs = gan_networks.pack_all(x, self.config.pack)
         scores = self.score(packs, self.condition(y))  # a conditional D has packs of one
-        return gan_networks.unpack_scores(scores, self.config.pack, len(x))
+        return scores.repeat_interleave(self.config.pack)[: len(x)]
 
     def features(self, x: Tensor) -> Tensor:
         """D's last hidden layer, (B, dims)."""
-        x = gan_networks.pack_copies(self.resolution.resize(x, self.progress), self.config.pack)
+        x = self.resolution.resize(x, self.progress)
+        x = x.repeat(1, self.config.pack, *[1] * (x.ndim - 2))  # a pack of copies
         return self.discriminator.features(x, *self.resolution.inputs(self.progress)).float()
 
 

@@ -7,58 +7,14 @@ Soenderby et al. 2016 (arXiv:1602.02282), Child 2021 (arXiv:2011.10650). Codes o
 are concatenated, top level first: (B, latent_dim).
 """
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor, nn
 
-from ..core.family import Loss, sum_per_example
 from ..core.rng import Rng
-from ..core.spec import Batch, DataSpec
+from ..core.spec import DataSpec, Labels
 from ..nets.latent import Draw, Ladder, bounded, repeat
-from ..probability.gaussian import kl_normal, log_normal, reparameterise
+from ..probability.gaussian import reparameterise
 from . import vae
-
-
-@dataclass
-class Level:
-    """One level of one pass: z, and mu and logvar of its posterior and its prior, (B, *shape)."""
-
-    z: Tensor
-    mu_q: Tensor
-    logvar_q: Tensor
-    mu_p: Tensor | float
-    logvar_p: Tensor | float
-
-    def kl(self) -> Tensor:
-        """KL(q || p) of each component in closed form, nats."""
-        return kl_normal(self.mu_q, self.logvar_q, self.mu_p, self.logvar_p)
-
-    def log_q(self) -> Tensor:
-        return log_normal(self.z, self.mu_q, self.logvar_q)
-
-    def log_p(self) -> Tensor:
-        return log_normal(self.z, self.mu_p, self.logvar_p)
-
-
-@dataclass
-class HierarchicalInference:
-    """Result of one pass. params of p(x | z); B is the number of examples times samples of z."""
-
-    levels: list[Level]
-    params: Tensor
-
-    @property
-    def z(self) -> Tensor:
-        return concatenate([level.z for level in self.levels])
-
-    def kl(self) -> list[Tensor]:
-        """KL(q || p) of each component, by level (B, *level shape), nats."""
-        return [level.kl() for level in self.levels]
-
-    def log_ratio(self) -> Tensor:
-        """log p(z) - log q(z | x) at z, (B,) nats."""
-        return sum(sum_per_example(level.log_p() - level.log_q()) for level in self.levels)
 
 
 class HierarchicalVAE(vae.VAE):
@@ -74,9 +30,7 @@ class HierarchicalVAE(vae.VAE):
 
     # -- the model: q(z | x) and p(x | z) ----------------------------------------------------------
 
-    def infer(
-        self, x: Tensor, y: Tensor | None, rng: Rng | None, k: int = 1
-    ) -> HierarchicalInference:
+    def infer(self, x: Tensor, y: Labels, rng: Rng | None, k: int = 1) -> vae.Inference:
         def draw(level: int, mu: Tensor, logvar: Tensor) -> Tensor:
             if rng is None:
                 return mu
@@ -85,7 +39,7 @@ class HierarchicalVAE(vae.VAE):
 
         return self.run_levels(draw, x, y, k)
 
-    def run_levels(self, draw, x: Tensor, y: Tensor | None, k: int = 1) -> HierarchicalInference:
+    def run_levels(self, draw, x: Tensor, y: Labels, k: int = 1) -> vae.Inference:
         """One pass with z_l = draw(l, mu, logvar) of q(z_l | z_<l, x)."""
         condition = self.condition(y)
         features = [repeat(part, k) for part in self.net.bottom_up(x, condition)]
@@ -95,17 +49,17 @@ class HierarchicalVAE(vae.VAE):
             mu_q, logvar_q = bounded(posterior)
             mu_p, logvar_p = bounded(prior) if prior else (0.0, 0.0)
             z = draw(level, mu_q, logvar_q)
-            levels.append(Level(z, mu_q, logvar_q, mu_p, logvar_p))
+            levels.append(vae.Level(z, mu_q, logvar_q, mu_p, logvar_p))
             return z
 
         params = self.net.top_down(record, features, repeat(condition, k))
-        return HierarchicalInference(levels, params)
+        return vae.Inference(levels, params)
 
-    def p_parameters(self, z: Tensor, y: Tensor | None) -> Tensor:
+    def p_parameters(self, z: Tensor, y: Labels) -> Tensor:
         parts = self.split(z)
         return self.decode_levels(lambda level, prior, posterior: parts[level], y)
 
-    def decode_levels(self, draw: Draw, y: Tensor | None) -> Tensor:
+    def decode_levels(self, draw: Draw, y: Labels) -> Tensor:
         """Parameters of p(x | z) with z_l = draw(l, prior, None)."""
         return self.net.top_down(draw, None, self.condition(y))
 
@@ -114,25 +68,10 @@ class HierarchicalVAE(vae.VAE):
         parts = z.split(self.level_dims, 1)
         return [part.reshape(len(z), *s) for part, s in zip(parts, self.net.level_shapes)]
 
-    # -- the loss ----------------------------------------------------------------------------------
-
-    def loss(self, batch: Batch, phase: str, rng: Rng) -> Loss:
-        if self.config.objective == "iwae":
-            return self.iwae_loss(batch, rng)
-        q = self.infer(batch.x, batch.y, rng)
-        reconstruction = self.nll(q.params, batch.x).mean()  # -E_q[log p(x | z)], nats
-        levels = q.kl()
-        kl = sum(sum_per_example(level).mean() for level in levels)  # nats
-        penalty = kl
-        free_bits = self.config.free_bits
-        if free_bits:  # sum over j of max(lambda, KL_j)
-            penalty = sum(level.mean(0).clamp(min=free_bits).sum() for level in levels)
-        return self.weighted_elbo(reconstruction, kl, penalty)
-
     # -- samples and codes -------------------------------------------------------------------------
 
     def draw_levels(
-        self, n: int, y: Tensor | None, options: vae.Options, rng: Rng
+        self, n: int, y: Labels, options: vae.Options, rng: Rng
     ) -> tuple[list[Tensor], Tensor]:
         """n draws of z ~ p(z), by level (n, *level shape), and the parameters of p(x | z)."""
         levels = []
@@ -148,40 +87,27 @@ class HierarchicalVAE(vae.VAE):
         params = self.decode_levels(draw, y)
         return levels, params
 
-    def draw_latents(
-        self, n: int, options: vae.Options, rng: Rng, y: Tensor | None = None
-    ) -> Tensor:
+    def draw_latents(self, n: int, options: vae.Options, rng: Rng, y: Labels = None) -> Tensor:
         """n draws of z ~ p(z), (n, latent_dim); those below the top level depend on y."""
-        return concatenate(self.draw_levels(n, y, options, rng)[0])
+        return vae.concatenate(self.draw_levels(n, y, options, rng)[0])
 
-    def sample_params(self, n: int, y: Tensor | None, options: vae.Options, rng: Rng) -> Tensor:
+    def sample_params(self, n: int, y: Labels, options: vae.Options, rng: Rng) -> Tensor:
         return self.draw_levels(n, y, options, rng)[1]
 
-    def posterior(self, x: Tensor, y: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def posterior(self, x: Tensor, y: Labels = None) -> tuple[Tensor, Tensor]:
         """Means and standard deviations of q(z_l | z_<l, x), with the means of the levels above."""
         levels = self.infer(x, y, None).levels
-        means = concatenate([level.mu_q for level in levels])
-        return means, concatenate([(0.5 * level.logvar_q).exp() for level in levels])
+        means = vae.concatenate([level.mu_q for level in levels])
+        return means, vae.concatenate([(0.5 * level.logvar_q).exp() for level in levels])
 
-    def kl_per_dimension(self, x: Tensor, y: Tensor | None, rng: Rng) -> Tensor:
-        return torch.cat([level.mean(0).flatten() for level in self.infer(x, y, rng).kl()])
+    def kl_per_dimension(self, x: Tensor, y: Labels, rng: Rng) -> Tensor:
+        levels = self.infer(x, y, rng).levels
+        return torch.cat([level.kl().mean(0).flatten() for level in levels])
 
     # -- likelihood --------------------------------------------------------------------------------
 
-    def log_likelihood(self, x: Tensor, y: Tensor | None, rng: Rng, k: int = 1) -> Tensor:
-        if k > 1:
-            return super().log_likelihood(x, y, rng, k)
-        q = self.infer(x, y, rng)
-        return -self.nll(q.params, x) - sum(sum_per_example(level) for level in q.kl())
-
-    def log_densities(self, z: Tensor, x: Tensor, y: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def log_densities(self, z: Tensor, x: Tensor, y: Labels = None) -> tuple[Tensor, Tensor]:
         parts = self.split(z)
         q = self.run_levels(lambda level, mu, logvar: parts[level], x, y)
-        log_p = sum(sum_per_example(level.log_p()) for level in q.levels)
-        log_q = sum(sum_per_example(level.log_q()) for level in q.levels)
-        return log_p - self.nll(q.params, x), log_q
-
-
-def concatenate(levels: list[Tensor]) -> Tensor:
-    """Values by level, each (B, *level shape) -> (B, latent_dim)."""
-    return torch.cat([part.flatten(1) for part in levels], 1)
+        log_p = vae.sum_levels([level.log_p() for level in q.levels])
+        return log_p - self.nll(q.params, x), vae.sum_levels([level.log_q() for level in q.levels])

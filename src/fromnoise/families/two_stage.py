@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from math import prod
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -23,10 +23,11 @@ from torch import Tensor
 from ..core import capabilities as can
 from ..core.capabilities import has
 from ..core.config import BaseConfig, build
-from ..core.family import Family, Loss, sum_per_example
+from ..core.family import Family, Loss, collect, delegate, sum_per_example
 from ..core.rng import Rng
-from ..core.spec import Batch, DataSpec
+from ..core.spec import Batch, DataSpec, Labels
 from ..nets.codes import BINS, Binned, FlattenedGrid, Standardised
+from ..nets.latent import repeat
 from ..probability.gaussian import importance_weighted_bound, log_normal
 from . import FamilyFile, loaded
 
@@ -91,12 +92,18 @@ def second_spec(first: Family, form: Form) -> DataSpec:
 class TwoStage(Family):
     """first: the frozen first stage, x <-> z. scale: z <-> v. second: the model of v."""
 
+    first: Any
+    second: Any
+    scale: Any
+
     def __init__(self, config: Config, spec: DataSpec):
         super().__init__(config, spec)
         self.first = config.first.build(spec).eval()
         self.second = config.second.build(second_spec(self.first, config.form))
         if has(self.second, can.ChoosesSamples):
-            self.second.measured = False  # its scores are calibrated on samples x, not on codes
+            self.second.choice.is_measured = (
+                False  # its scores are calibrated on samples x, not on codes
+            )
         shape = code_shape(self.first)
         if config.form == "codes":
             self.scale = FlattenedGrid(self.first.grid)
@@ -161,14 +168,11 @@ class TwoStage(Family):
     @torch.no_grad()
     def fit_before(self, batches: Batches, rng: Rng) -> None:
         """Measures the scale of the codes, then what the second stage measures."""
-        codes = []
-        count = 0
-        for i, batch in enumerate(batches()):
-            codes.append(self.draw_code(batch.x, batch.y, rng.at("codes", i)))
-            count += len(batch)
-            if count >= MEASURED_CODES:
-                break
-        self.scale.fit(torch.cat(codes)[:MEASURED_CODES])
+        codes = (
+            self.draw_code(batch.x, batch.y, rng.at("codes", i))
+            for i, batch in enumerate(batches())
+        )
+        self.scale.fit(collect(codes, MEASURED_CODES))
         if has(self.second, can.FitsBefore):
             self.second.fit_before(self.encode_batches(batches, rng), rng)
 
@@ -187,7 +191,7 @@ class TwoStage(Family):
 
     # -- x -> z -> v and back -----------------------------------------------------------------
 
-    def draw_code(self, x: Tensor, y: Tensor | None, rng: Rng | None) -> Tensor:
+    def draw_code(self, x: Tensor, y: Labels, rng: Rng | None) -> Tensor:
         """z ~ q(z | x), or its mean without a q or an rng; with a codebook symbols or their vectors."""
         if has(self.first, can.Quantises):
             s = self.first.quantise(x, y)
@@ -199,43 +203,38 @@ class TwoStage(Family):
             return (mean + std * rng.normal("eps", mean.shape)).float()
         return self.first.encode(x, y).float()
 
-    def to_latents(self, x: Tensor, y: Tensor | None, rng: Rng | None = None) -> Tensor:
+    def to_latents(self, x: Tensor, y: Labels, rng: Rng | None = None) -> Tensor:
         """x (B, *shape) -> v, the input of the second stage; of the mean code without an rng."""
         return self.scale(self.draw_code(x, y, rng))
 
-    def from_latents(self, v: Tensor, y: Tensor | None) -> Tensor:
+    def from_latents(self, v: Tensor, y: Labels) -> Tensor:
         """v -> x (B, *shape)."""
         z = self.scale.inverse(v)
         if not has(self.first, can.Quantises):
             return self.first.decode(z, y)
         return self.first.from_codes(z if self.config.form == "codes" else self.first.nearest(z), y)
 
-    def encode(self, x: Tensor, y: Tensor | None = None) -> Tensor:
-        return self.first.encode(x, y)
-
-    def decode(self, z: Tensor, y: Tensor | None = None) -> Tensor:
-        return self.first.decode(z, y)
-
-    def reconstruct(self, x: Tensor, y: Tensor | None = None) -> Tensor:
-        return self.first.reconstruct(x, y)
+    encode = delegate("first", "encode")
+    decode = delegate("first", "decode")
+    reconstruct = delegate("first", "reconstruct")
 
     def features(self, x: Tensor) -> Tensor:
         """Of the mean code of x."""
         return self.second.features(self.to_latents(x, None))
 
-    def judge(self, x: Tensor, y: Tensor | None = None, made: bool = False) -> Tensor:
+    def judge(self, x: Tensor, y: Labels = None, is_generated: bool = False) -> Tensor:
         """The discriminator's score of the mean code of x."""
-        return self.second.judge(self.to_latents(x, y), y, made)
+        return self.second.judge(self.to_latents(x, y), y, is_generated)
 
     # -- sampling -----------------------------------------------------------------------------
 
-    def sample(self, n: int, y: Tensor | None, options: BaseConfig, rng: Rng) -> Tensor:
+    def sample(self, n: int, y: Labels, options: BaseConfig, rng: Rng) -> Tensor:
         return self.from_latents(self.second.sample(n, y, options, rng), y)
 
     def draw_latents(self, n: int, options: BaseConfig, rng: Rng) -> Tensor:
         return self.scale.inverse(self.second.sample(n, None, options, rng))
 
-    def trace(self, n: int, y: Tensor | None, options: BaseConfig, rng: Rng) -> list[can.Moment]:
+    def trace(self, n: int, y: Labels, options: BaseConfig, rng: Rng) -> list[can.Moment]:
         """The second stage's states, decoded."""
         return [
             can.Moment(m.level, self.from_latents(m.x, y), self.from_latents(m.x_hat, y))
@@ -263,20 +262,18 @@ class TwoStage(Family):
             return "its second stage's density of z is known by a bound only"
         return ""
 
-    def log_likelihood(self, x: Tensor, y: Tensor | None, rng: Rng, k: int = 1) -> Tensor:
+    def log_likelihood(self, x: Tensor, y: Labels, rng: Rng, k: int = 1) -> Tensor:
         """k = 1: the bound above; k > 1: its importance-weighted form. (B,) nats."""
         log_weights = self.log_weights(x, y, rng, k)
         return importance_weighted_bound(log_weights) if k > 1 else log_weights[:, 0]
 
-    def log_weights(self, x: Tensor, y: Tensor | None, rng: Rng, k: int) -> Tensor:
+    def log_weights(self, x: Tensor, y: Labels, rng: Rng, k: int) -> Tensor:
         """log p(x | z) + log p_second(z) - log q(z | x) for k draws of z, (B, k) nats."""
         z = self.first.draw_posterior(x, y, rng, k).flatten(0, 1)  # B k, D
-        x = x.repeat_interleave(k, 0)
-        y = None if y is None else y.repeat_interleave(k, 0)
-        log_joint, log_q = self.first.log_densities(z, x, y)  # log p_first(x, z), log q(z | x)
-        log_first_prior = sum_per_example(log_normal(z, 0.0, 0.0))  # log p_first(z): taken out
-        v = self.scale(z)
-        log_v = self.second.log_likelihood(v, y, rng.at("second"), 1)
+        y = repeat(y, k)
+        log_joint, log_q = self.first.log_densities(z, repeat(x, k), y)  # of the first stage
+        log_first_prior = sum_per_example(log_normal(z))  # log p_first(z): taken out
+        log_v = self.second.log_likelihood(self.scale(z), y, rng.at("second"), 1)
         log_second_prior = log_v - self.scale.std.log().sum()
         return (log_joint - log_first_prior + log_second_prior - log_q).view(-1, k)
 
@@ -286,14 +283,5 @@ def two_stage_family(config: Config | dict) -> FamilyFile:
     config = config if isinstance(config, Config) else build(Config, config)
     config.first.file()  # raises UsageError if the code of the first stage is not trusted
     second = config.second.file()
-    return FamilyFile(
-        "latent",
-        Path(__file__),
-        Config,
-        second.Options,
-        second.PRESETS,
-        TwoStage,
-        second.preset_for,
-        second,
-        second.watching,
-    )
+    stages = {"name": "latent", "path": Path(__file__), "Config": Config, "FAMILY": TwoStage}
+    return replace(second, second=second, earlier={}, sha256="", **stages)

@@ -9,15 +9,16 @@ With --network ladder z is a vector and several maps: families/hierarchical_vae.
 from dataclasses import dataclass
 from typing import Literal
 
+import torch
 from pydantic import Field
 from torch import Tensor, nn
 
 from ..core.capabilities import Bound
-from ..core.config import BaseConfig, Width
+from ..core.config import BaseConfig, Channels, Dimensions, Factor, LearningRate, Share, Width
 from ..core.errors import UsageError
 from ..core.family import Family, Loss, Phase, sum_per_example
 from ..core.rng import Rng
-from ..core.spec import Batch, DataSpec, require_labels
+from ..core.spec import Batch, DataSpec, Labels, require_labels
 from ..nets.latent import EncoderDecoder, OutputScale, bounded, repeat, without_bfloat16
 from ..nets.mlp import Activation
 from ..probability.gaussian import importance_weighted_bound, kl_normal, log_normal, reparameterise
@@ -25,13 +26,13 @@ from ..probability.likelihood import LIKELIHOODS, LikelihoodName, likelihood_for
 
 
 class Config(BaseConfig):
-    latent_dim: int = Field(16, ge=1, le=4096, description="dimensions of the latent vector z")
+    latent_dim: Dimensions = Field(16, description="dimensions of the latent vector z")
     network: Literal["mlp", "conv", "ladder"] = Field("mlp", description="ladder: hierarchical")
     hidden: tuple[Width, ...] = Field(
         (400, 400), description="mlp: widths of the encoder's layers, mirrored in the decoder"
     )
     activation: Activation = Field("silu", description="mlp: non-linearity")
-    width: int = Field(32, ge=4, le=1024, description="conv, ladder: channels at full resolution")
+    width: Channels = Field(32, description="conv, ladder: channels at full resolution")
     blocks: int = Field(2, ge=1, le=16, description="ladder: residual blocks at each resolution")
     maps: tuple[Width, ...] = Field((6,), description="ladder: channels of each latent map")
     likelihood: Literal["auto", LikelihoodName] = Field(
@@ -47,14 +48,14 @@ class Config(BaseConfig):
     beta: float = Field(
         1.0, ge=0, description="weight of the KL (Higgins et al. 2017); 1: the ELBO"
     )
-    kl_warmup: float = Field(0.0, ge=0, le=1, description="share of training in which beta grows")
+    kl_warmup: Share = Field(0.0, description="share of training in which beta grows")
     free_bits: float = Field(0.0, ge=0, description="nats of KL per latent dimension without cost")
     conditional: bool = Field(False, description="learn p(x | y): encoder and decoder get labels")
-    lr: float = Field(1e-3, gt=0, le=1e31, description="learning rate")
+    lr: LearningRate = 1e-3
 
 
 class Options(BaseConfig):
-    temperature: float = Field(1.0, ge=0, le=10, description="scales the standard deviation of z")
+    temperature: Factor = Field(1.0, description="scales the standard deviation of z")
     draw: Literal["auto", "mean", "sample"] = Field(
         "auto", description="mean of p(x|z), or x drawn from it; auto: mean for images"
     )
@@ -80,21 +81,57 @@ def preset_for(spec: DataSpec) -> str:
 
 
 @dataclass
-class Inference:
-    """Result of one encoder-decoder pass. B is the number of examples times the samples of z."""
+class Level:
+    """One latent variable of one pass: z, and mu and logvar of its posterior and its prior."""
 
-    mu: Tensor  # of q(z | x), (B, latent_dim)
-    logvar: Tensor  # of q(z | x), (B, latent_dim)
-    z: Tensor  # drawn from q(z | x), (B, latent_dim)
-    params: Tensor  # of p(x | z), (B, *shape)
+    z: Tensor
+    mu_q: Tensor
+    logvar_q: Tensor
+    mu_p: Tensor | float = 0.0
+    logvar_p: Tensor | float = 0.0
 
     def kl(self) -> Tensor:
-        """KL(q(z | x) || p(z)) of each dimension in closed form, (B, latent_dim) nats."""
-        return kl_normal(self.mu, self.logvar)
+        """KL(q || p) of each component in closed form, nats."""
+        return kl_normal(self.mu_q, self.logvar_q, self.mu_p, self.logvar_p)
+
+    def log_q(self) -> Tensor:
+        return log_normal(self.z, self.mu_q, self.logvar_q)
+
+    def log_p(self) -> Tensor:
+        return log_normal(self.z, self.mu_p, self.logvar_p)
+
+
+@dataclass
+class Inference:
+    """Result of one pass: the latent variables (one; more in a hierarchy), and params of p(x | z).
+
+    B is the number of examples times the samples of z.
+    """
+
+    levels: list[Level]
+    params: Tensor
+
+    @property
+    def z(self) -> Tensor:
+        return concatenate([level.z for level in self.levels])
+
+    def kl(self) -> Tensor:
+        """KL(q(z | x) || p(z)), (B,) nats."""
+        return sum_levels([level.kl() for level in self.levels])
 
     def log_ratio(self) -> Tensor:
         """log p(z) - log q(z | x) at z, (B,) nats."""
-        return sum_per_example(log_normal(self.z) - log_normal(self.z, self.mu, self.logvar))
+        return sum_levels([level.log_p() - level.log_q() for level in self.levels])
+
+
+def sum_levels(levels: list[Tensor]) -> Tensor:
+    """Values by level, each (B, *level shape) -> their sum (B,)."""
+    return torch.stack([sum_per_example(values) for values in levels]).sum(0)
+
+
+def concatenate(levels: list[Tensor]) -> Tensor:
+    """Values by level, each (B, *level shape) -> (B, latent_dim)."""
+    return torch.cat([part.flatten(1) for part in levels], 1)
 
 
 class VAE(Family):
@@ -130,23 +167,23 @@ class VAE(Family):
 
     # -- the model: q(z | x) and p(x | z) ----------------------------------------------------------
 
-    def q_parameters(self, x: Tensor, y: Tensor | None, k: int = 1) -> tuple[Tensor, Tensor]:
+    def q_parameters(self, x: Tensor, y: Labels, k: int = 1) -> tuple[Tensor, Tensor]:
         """mu and logvar of q(z | x), each (B * k, latent_dim), every row k times."""
         outputs = self.net.encoder(x, self.condition(y))
         return bounded(repeat(outputs, k).chunk(2, 1))
 
-    def p_parameters(self, z: Tensor, y: Tensor | None) -> Tensor:
+    def p_parameters(self, z: Tensor, y: Labels) -> Tensor:
         """Parameters of p(x | z), (B, *shape)."""
         return self.net.decoder(z, self.condition(y))
 
-    def infer(self, x: Tensor, y: Tensor | None, rng: Rng | None, k: int = 1) -> Inference:
+    def infer(self, x: Tensor, y: Labels, rng: Rng | None, k: int = 1) -> Inference:
         """Encodes x (B, *shape), draws k of z ~ q(z | x) (its mean if rng is None), decodes them."""
         mu, logvar = self.q_parameters(x, y, k)
         z = mu
         if rng is not None:
             eps = rng.normal("eps0", (len(x), k, self.latent_dim)).flatten(0, 1)
             z = reparameterise(mu, logvar, eps)
-        return Inference(mu, logvar, z, self.p_parameters(z, repeat(y, k)))
+        return Inference([Level(z, mu, logvar)], self.p_parameters(z, repeat(y, k)))
 
     def nll(self, params: Tensor, x: Tensor) -> Tensor:
         """-log p(x | z), (B,) nats; never summed in bfloat16."""
@@ -159,14 +196,11 @@ class VAE(Family):
             return self.iwae_loss(batch, rng)
         q = self.infer(batch.x, batch.y, rng)
         reconstruction = self.nll(q.params, batch.x).mean()  # -E_q[log p(x | z)], nats
-        kl = sum_per_example(q.kl()).mean()  # nats
+        kl = q.kl().mean()  # nats
         penalty = kl
-        if self.config.free_bits:  # sum over j of max(lambda, KL_j), Kingma et al. 2016
-            penalty = q.kl().mean(0).clamp(min=self.config.free_bits).sum()
-        return self.weighted_elbo(reconstruction, kl, penalty)
-
-    def weighted_elbo(self, reconstruction: Tensor, kl: Tensor, penalty: Tensor) -> Loss:
-        """reconstruction + beta penalty, which is the negative ELBO for beta = 1 and penalty = kl."""
+        free_bits = self.config.free_bits
+        if free_bits:  # sum over j of max(lambda, KL_j), Kingma et al. 2016
+            penalty = sum(level.kl().mean(0).clamp(min=free_bits).sum() for level in q.levels)
         c = self.config
         beta = c.beta * min(1.0, self.progress / c.kl_warmup) if c.kl_warmup else c.beta
         terms = {"reconstruction": reconstruction, "kl": kl, "negative_elbo": reconstruction + kl}
@@ -180,57 +214,57 @@ class VAE(Family):
 
     # -- samples and codes -------------------------------------------------------------------------
 
-    def draw_latents(self, n: int, options: Options, rng: Rng, y: Tensor | None = None) -> Tensor:
+    def draw_latents(self, n: int, options: Options, rng: Rng, y: Labels = None) -> Tensor:
         """n draws of z ~ p(z), (n, latent_dim)."""
         return options.temperature * rng.normal("z0", (n, self.latent_dim))
 
-    def sample_params(self, n: int, y: Tensor | None, options: Options, rng: Rng) -> Tensor:
+    def sample_params(self, n: int, y: Labels, options: Options, rng: Rng) -> Tensor:
         """Parameters of p(x | z) for n draws of z ~ p(z), (n, *shape)."""
         return self.p_parameters(self.draw_latents(n, options, rng), y)
 
-    def sample(self, n: int, y: Tensor | None, options: Options, rng: Rng) -> Tensor:
+    def sample(self, n: int, y: Labels, options: Options, rng: Rng) -> Tensor:
         params = self.sample_params(n, y, options, rng)
         if options.draw == "sample" or (options.draw == "auto" and self.spec.kind == "vector"):
             return self.likelihood.draw(params, self.scale(), rng)
         return self.likelihood.mean(params, self.scale())
 
-    def posterior(self, x: Tensor, y: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def posterior(self, x: Tensor, y: Labels = None) -> tuple[Tensor, Tensor]:
         mu, logvar = self.q_parameters(x, y)
         return mu, (0.5 * logvar).exp()
 
-    def encode(self, x: Tensor, y: Tensor | None = None) -> Tensor:
+    def encode(self, x: Tensor, y: Labels = None) -> Tensor:
         return self.posterior(x, y)[0]
 
-    def decode(self, z: Tensor, y: Tensor | None = None) -> Tensor:
+    def decode(self, z: Tensor, y: Labels = None) -> Tensor:
         return self.likelihood.mean(self.p_parameters(z, y), self.scale())
 
-    def reconstruct(self, x: Tensor, y: Tensor | None = None) -> Tensor:
+    def reconstruct(self, x: Tensor, y: Labels = None) -> Tensor:
         return self.likelihood.mean(self.infer(x, y, None).params, self.scale())
 
-    def kl_per_dimension(self, x: Tensor, y: Tensor | None, rng: Rng) -> Tensor:
+    def kl_per_dimension(self, x: Tensor, y: Labels, rng: Rng) -> Tensor:
         return kl_normal(*self.q_parameters(x, y)).mean(0)
 
     # -- likelihood --------------------------------------------------------------------------------
 
-    def log_likelihood(self, x: Tensor, y: Tensor | None, rng: Rng, k: int = 1) -> Tensor:
+    def log_likelihood(self, x: Tensor, y: Labels, rng: Rng, k: int = 1) -> Tensor:
         """k = 1: the ELBO with the KL in closed form; k > 1: the importance-weighted bound."""
         if k > 1:
             return importance_weighted_bound(self.log_weights(x, y, rng, k))
         q = self.infer(x, y, rng)
-        return -self.nll(q.params, x) - sum_per_example(q.kl())
+        return -self.nll(q.params, x) - q.kl()
 
-    def log_weights(self, x: Tensor, y: Tensor | None, rng: Rng, k: int) -> Tensor:
+    def log_weights(self, x: Tensor, y: Labels, rng: Rng, k: int) -> Tensor:
         """log p(x, z_k) - log q(z_k | x) for k draws, (B, k) nats."""
         q = self.infer(x, y, rng, k)
         return (q.log_ratio() - self.nll(q.params, repeat(x, k))).view(len(x), k)
 
-    def log_densities(self, z: Tensor, x: Tensor, y: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def log_densities(self, z: Tensor, x: Tensor, y: Labels = None) -> tuple[Tensor, Tensor]:
         """log p(x, z) and log q(z | x), each (B,) nats, for z (B, latent_dim)."""
         log_q = sum_per_example(log_normal(z, *self.q_parameters(x, y)))
         log_p = sum_per_example(log_normal(z)) - self.nll(self.p_parameters(z, y), x)
         return log_p, log_q
 
-    def draw_posterior(self, x: Tensor, y: Tensor | None, rng: Rng, k: int) -> Tensor:
+    def draw_posterior(self, x: Tensor, y: Labels, rng: Rng, k: int) -> Tensor:
         """k draws of z ~ q(z | x) for each x, (B, k, latent_dim)."""
         return self.infer(x, y, rng, k).z.view(len(x), k, -1)
 

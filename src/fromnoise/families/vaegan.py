@@ -9,9 +9,8 @@ Two objectives. With g the generator's loss on x_hat and x_new, and lambda a bal
     larsen   encoder <- beta KL + N,  decoder <- gamma N + g         (Larsen et al. 2016, algorithm 1)
              N = -log N(features of x | features of x_hat, s^2), features: D's last hidden layer
 
-D learns from scores alone, with its fakes detached. In "modern" g reaches the encoder through x_hat,
-in "larsen" it never does. D is trained from the first step; g sets in later and gradually, since an
-untrained D ruins reconstructions.
+In "modern" g reaches the encoder through x_hat, in "larsen" it never does. D is trained from the first
+step; g sets in later and gradually, since an untrained D ruins reconstructions.
 """
 
 from typing import Literal
@@ -20,28 +19,26 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from ..core.capabilities import Bound
-from ..core.config import BaseConfig, Width
+from ..core.config import BaseConfig, Channels, Dimensions, LearningRate, Share, Weight, Width
 from ..core.errors import UsageError
-from ..core.family import Family, Loss, Phase, sum_per_example
+from ..core.family import Loss, Phase
 from ..core.rng import Rng
-from ..core.spec import Batch, DataSpec
+from ..core.spec import Batch, Condition, DataSpec, Labels
 from ..nets.adversarial import ConvCritic, MLPCritic
 from ..nets.mlp import MLP, Activation
 from ..probability import adversarial
-from ..probability.label_subset import has_label, subset_cross_entropy
+from ..probability.label_subset import classifier_terms, has_label
 from ..probability.likelihood import LikelihoodName
 from . import vae
-from ._vae_inside import WHY_NO_LIKELIHOOD, HasVAE, check, has_likelihood, vae_config
+from ._vae_inside import HasVAE, check
 
-EPS = 1e-4  # of lambda's denominator
 EVEN = slice(0, None, 2)  # rows that are reconstructed
 ODD = slice(1, None, 2)  # rows in whose place samples stand
 MAX_LAMBDA = 1e4  # for each component of x: a D without slope must not blow up
 
 
 class Config(BaseConfig):
-    latent_dim: int = Field(32, ge=1, le=4096, description="dimensions of the latent vector z")
+    latent_dim: Dimensions = Field(32, description="dimensions of the latent vector z")
     network: Literal["mlp", "conv"] = Field("conv", description="as in the family vae")
     hidden: tuple[Width, ...] = Field(
         (400, 400),
@@ -49,7 +46,7 @@ class Config(BaseConfig):
         description="mlp: widths of encoder and D, mirrored in the decoder",
     )
     activation: Activation = Field("silu", description="mlp: non-linearity of encoder and decoder")
-    width: int = Field(32, ge=4, le=1024, description="conv: channels at the finest resolution")
+    width: Channels = Field(32, description="conv: channels at the finest resolution")
     blocks: int = Field(0, ge=0, le=16, description="conv: residual blocks of D at each resolution")
     objective: Literal["modern", "larsen"] = Field(
         "modern", description="reconstruct x, or D's features of it (Larsen et al. 2016)"
@@ -61,29 +58,27 @@ class Config(BaseConfig):
         "auto", description="modern: p(x|z), as in the family vae"
     )
     beta: float = Field(1.0, ge=0, description="weight of the KL; more: better samples, more blur")
-    adversarial_weight: float = Field(
-        1.0, ge=0, le=1e6, description="modern: gradient of g, relative to the reconstruction's"
+    adversarial_weight: Weight = Field(
+        1.0, description="modern: gradient of g, relative to the reconstruction's"
     )
-    adversarial_start: float = Field(0.1, ge=0, le=1, description="share of training before g")
-    adversarial_ramp: float = Field(0.1, ge=0, le=1, description="share in which g's weight rises")
-    gamma: float = Field(
-        0.01, ge=0, le=1e6, description="larsen: weight of N in the decoder's loss"
-    )
+    adversarial_start: Share = Field(0.1, description="share of training before g")
+    adversarial_ramp: Share = Field(0.1, description="share in which g's weight rises")
+    gamma: Weight = Field(0.01, description="larsen: weight of N in the decoder's loss")
     feature_sigma: float = Field(
         1.0, gt=0, le=100, description="larsen: s, in units of each feature's spread in the batch"
     )
     loss: adversarial.LossName = Field("relativistic", description="adversarial loss")
-    r1: float = Field(0.3, ge=0, le=1e6, description="gamma of R1, on D's gradient at real x")
-    r2: float = Field(0.3, ge=0, le=1e6, description="gamma of R2, the same at x_hat and x_new")
+    r1: Weight = Field(0.3, description="gamma of R1, on D's gradient at real x")
+    r2: Weight = Field(0.3, description="gamma of R2, the same at x_hat and x_new")
     lazy: int = Field(4, ge=1, le=1000, description="penalise one in so many examples of a batch")
-    label_weight: float = Field(
-        0.0, ge=0, le=1e6, description="weight of a classifier on the mean of z; 0: none"
+    label_weight: Weight = Field(
+        0.0, description="weight of a classifier on the mean of z; 0: none"
     )
     label_hidden: tuple[Width, ...] = Field((), description="hidden layers of the classifier")
     labelled: float = Field(1.0, gt=0, le=1, description="share of examples that keep their labels")
     conditional: bool = Field(False, description="learn p(x | y): all networks get labels")
-    lr: float = Field(2e-3, gt=0, le=1e31, description="learning rate of encoder and decoder")
-    lr_d: float = Field(4e-3, gt=0, le=1e31, description="learning rate of D")
+    lr: LearningRate = Field(2e-3, description="learning rate of encoder and decoder")
+    lr_d: LearningRate = Field(4e-3, description="learning rate of D")
     beta1: float = Field(0.0, ge=0, lt=1, description="Adam: momentum of encoder and decoder")
     beta2: float = Field(0.99, ge=0, lt=1, description="Adam: memory of squared gradients")
 
@@ -112,15 +107,15 @@ def preset_for(spec: DataSpec) -> str:
     return "conv"
 
 
-class VAEGAN(HasVAE, Family):
+class VAEGAN(HasVAE):
     def __init__(self, config: Config, spec: DataSpec):
         super().__init__(config, spec)
         c = config
         check(c, spec)
-        self.vae = vae.VAE(vae_config(c, spec), spec)
+        self.add_vae()
         n_classes = spec.classes if c.conditional else 0
         if c.network == "conv":
-            self.discriminator = ConvCritic(spec.shape, c.width, c.blocks, n_classes=n_classes)
+            self.discriminator = ConvCritic(spec.shape, c.width, c.blocks, 0, n_classes)
         else:
             self.discriminator = MLPCritic(spec.shape, c.hidden, n_classes)
         if c.label_weight:
@@ -132,10 +127,6 @@ class VAEGAN(HasVAE, Family):
             self.second_order = ("discriminator",)
         if is_balanced and c.adversarial_start:
             self.cost_stages = 10  # steps without g are cheaper
-        self.latent_dim = self.standard_dims = c.latent_dim
-        self.continuous = self.vae.continuous
-        self.bound: Bound = self.vae.bound if has_likelihood(c) else "none"
-        self.reason = self.vae.reason if has_likelihood(c) else WHY_NO_LIKELIHOOD
 
     def phases(self):
         c = self.config
@@ -152,13 +143,11 @@ class VAEGAN(HasVAE, Family):
             raise UsageError("vaegan needs batches of 2 examples: take --batch-size 2 or more")
         return getattr(self, f"{phase}_loss")(batch, rng)
 
-    # -- modern ------------------------------------------------------------------------------------
-
     def autoencoder_loss(self, batch: Batch, rng: Rng) -> Loss:
         """-log p(x | z) + beta KL + lambda g. Without gradients there is no lambda, and no g."""
         q = self.vae.infer(batch.x, batch.y, rng)
         reconstruction = self.reconstruction_error(q.params, batch.x).mean()
-        kl = sum_per_example(q.kl()).mean()
+        kl = q.kl().mean()
         value = reconstruction + self.config.beta * kl
         terms = {"reconstruction": reconstruction, "kl": kl}
         if self.bound != "none":
@@ -172,22 +161,11 @@ class VAEGAN(HasVAE, Family):
             terms["adversarial"] = term
         return self.add_classifier(value, terms, q, batch)
 
-    def reconstruction_error(self, params: Tensor, x: Tensor) -> Tensor:
-        """(B,) nats, or the sum of absolute differences."""
-        if self.config.reconstruction == "l1":
-            return sum_per_example((self.to_data(params) - x).abs())
-        return self.vae.nll(params, x)
-
     def balance(self, reconstruction: Tensor, g: Tensor) -> Tensor:
-        """lambda = |d reconstruction / dw| / (|dg / dw| + EPS), w: the decoder's last weights."""
+        """lambda = |d reconstruction / dw| / |dg / dw|, w: the decoder's last weights."""
         layers = [m for m in self.vae.net.decoder.modules() if isinstance(m, nn.Conv2d | nn.Linear)]
-        weight = layers[-1].weight
-
-        def gradient_norm(term: Tensor) -> Tensor:
-            return torch.autograd.grad(term, weight, retain_graph=True)[0].norm()
-
-        ratio = gradient_norm(reconstruction) / (gradient_norm(g) + EPS)
-        return ratio.clamp(max=MAX_LAMBDA * self.spec.dims).detach()
+        most = MAX_LAMBDA * self.spec.dims
+        return adversarial.balance_gradients(reconstruction, g, layers[-1].weight, most)
 
     def generator_weight(self) -> float:
         """Weight of g at this point of the training: 0, then rising, then all of it."""
@@ -195,13 +173,11 @@ class VAEGAN(HasVAE, Family):
         risen = (self.progress - c.adversarial_start) / max(c.adversarial_ramp, 1e-9)
         return c.adversarial_weight * min(1.0, max(0.0, risen))
 
-    # -- larsen ------------------------------------------------------------------------------------
-
     def encoder_loss(self, batch: Batch, rng: Rng) -> Loss:
         """beta KL + N, without g."""
         q = self.vae.infer(batch.x, batch.y, rng)
         nats = self.feature_nll(self.to_data(q.params), batch.x)
-        kl = sum_per_example(q.kl()).mean()
+        kl = q.kl().mean()
         terms = {"feature_nll": nats, "kl": kl}
         return self.add_classifier(nats + self.config.beta * kl, terms, q, batch)
 
@@ -214,16 +190,10 @@ class VAEGAN(HasVAE, Family):
         return Loss(self.config.gamma * self.feature_nll(x_hat, batch.x) + g, {"g_loss": g})
 
     def feature_nll(self, x_hat: Tensor, x: Tensor) -> Tensor:
-        """N = -log N(D_l(x) | D_l(x_hat), s^2) without its constant, mean over the batch, nats.
-
-        Unusual: features are in units of their spread over the batch, as after the batch norm of
-        the paper's D. Otherwise D could make N small by shrinking its features.
-        """
+        """N, nats."""
         with torch.no_grad():
             target = self.features(x)
-            spread = target.std(0, correction=0) + 1e-3 * target.std(correction=0) + 1e-6
-        error = (self.features(x_hat) - target) / (self.config.feature_sigma * spread)
-        return 0.5 * sum_per_example(error.square()).mean()
+        return adversarial.feature_nll(self.features(x_hat), target, self.config.feature_sigma)
 
     # -- discriminator, generator, classifier ------------------------------------------------------
 
@@ -231,8 +201,9 @@ class VAEGAN(HasVAE, Family):
         c = self.config
         x, y = batch.x, batch.y
         with torch.no_grad():  # encoder and decoder are frozen
-            z = self.draw_code(x[EVEN], select_rows(y, EVEN), rng)
-            x_fake = self.add_samples(self.decode(z, select_rows(y, EVEN)), y, len(x), rng)
+            y_even = None if y is None else y[EVEN]
+            x_hat = self.decode(self.draw_code(x[EVEN], y_even, rng), y_even)
+            x_fake = self.add_samples(x_hat, y, len(x), rng)
         value, terms = adversarial.penalised_discriminator_loss(
             self.score, x, x_fake, self.vae.condition(y), c.loss, c.r1, c.r2, c.lazy
         )
@@ -240,26 +211,23 @@ class VAEGAN(HasVAE, Family):
 
     def generator_loss(self, batch: Batch, x_hat: Tensor, rng: Rng) -> Tensor:
         """g, on reconstructions x_hat and samples."""
+        x_fake = self.add_samples(x_hat[EVEN], batch.y, len(batch), rng)
         label = self.vae.condition(batch.y)
-        fake = real = self.score(self.add_samples(x_hat[EVEN], batch.y, len(batch), rng), label)
-        if self.config.loss == "relativistic":  # compares with real x
-            with torch.no_grad():
-                real = self.score(batch.x, label)
-        return adversarial.GENERATOR[self.config.loss](real, fake)
+        return adversarial.generator_loss(self.score, batch.x, x_fake, label, self.config.loss)
 
-    def add_samples(self, x_hat: Tensor, y: Tensor | None, n: int, rng: Rng) -> Tensor:
+    def add_samples(self, x_hat: Tensor, y: Labels, n: int, rng: Rng) -> Tensor:
         """n fakes: reconstructions x_hat in the even rows, samples in the odd ones."""
         z = rng.normal("z", (n, self.latent_dim))[ODD]
         x_fake = x_hat.new_empty((n, *x_hat.shape[1:]))
         x_fake[EVEN] = x_hat
-        x_fake[ODD] = self.decode(z, select_rows(y, ODD))
+        x_fake[ODD] = self.decode(z, None if y is None else y[ODD])
         return x_fake
 
-    def score(self, x: Tensor, label: Tensor | None) -> Tensor:
+    def score(self, x: Tensor, label: Condition) -> Tensor:
         """D's scores, (B,), in float32."""
         return self.discriminator(x, label).float()
 
-    def judge(self, x: Tensor, y: Tensor | None = None, made: bool = False) -> Tensor:
+    def judge(self, x: Tensor, y: Labels = None, is_generated: bool = False) -> Tensor:
         return self.score(x, self.vae.condition(y))
 
     def features(self, x: Tensor) -> Tensor:
@@ -270,30 +238,13 @@ class VAEGAN(HasVAE, Family):
         """Adds the loss of the classifier, on labelled examples; the accuracy is that of all."""
         if not self.config.label_weight:
             return Loss(value, terms)
-        logits = self.head(q.mu)
         is_labelled = has_label(batch.x, self.spec, self.config.labelled)
-        nats = subset_cross_entropy(logits, batch.y, is_labelled)
-        accuracy = (logits.argmax(1) == batch.y).float().mean()
-        terms = terms | {"label_nll": nats, "label_accuracy": accuracy}
-        return Loss(value + self.config.label_weight * nats, terms)
+        label_terms = classifier_terms(self.head(q.levels[0].mu_q), batch.y, is_labelled)
+        value = value + self.config.label_weight * label_terms["label_nll"]
+        return Loss(value, terms | label_terms)
 
-    def classify(self, x: Tensor) -> Tensor:
-        """Logits of the classes, (B, classes). Raises UsageError without a classifier."""
-        if not self.config.label_weight:
-            raise UsageError("this model has no label head: train it with --label-weight")
-        return self.head(self.encode(x))
-
-    # -- samples and codes -------------------------------------------------------------------------
-
-    def draw_latents(self, n: int, options: Options, rng: Rng) -> Tensor:
-        return options.temperature * rng.normal("z", (n, self.latent_dim))
-
-    def sample(self, n: int, y: Tensor | None, options: Options, rng: Rng) -> Tensor:
+    def sample(self, n: int, y: Labels, options: Options, rng: Rng) -> Tensor:
         return self.decode(self.draw_latents(n, options, rng), y)
-
-
-def select_rows(y: Tensor | None, rows: slice) -> Tensor | None:
-    return None if y is None else y[rows]
 
 
 FAMILY = VAEGAN

@@ -20,11 +20,11 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from ..core.config import BaseConfig, Width
+from ..core.config import BaseConfig, BlockCount, Channels, Dimensions, LearningRate, Size, Width
 from ..core.errors import UsageError
 from ..core.family import Family, Loss, Phase, sum_per_example
 from ..core.rng import Rng
-from ..core.spec import Batch, DataSpec
+from ..core.spec import Batch, DataSpec, Labels
 from ..nets.codebook import Codebook, grid_encoder_decoder
 from ..nets.mlp import Activation
 
@@ -36,12 +36,10 @@ class Config(BaseConfig):
     codes: int = Field(64, ge=2, le=65_536, description="K, vectors of the codebook")
     code_dim: int = Field(16, ge=1, le=1024, description="numbers of a vector of the codebook")
     network: Literal["conv", "mlp"] = Field("conv", description="convolutional or fully connected")
-    grid: int = Field(8, ge=1, le=64, description="conv: longest side of the grid of codes")
-    width: int = Field(32, ge=4, le=1024, description="conv: channels at the finest resolution")
-    blocks: int = Field(
-        1, ge=0, le=16, description="conv: residual blocks at the grid's resolution"
-    )
-    places: int = Field(4, ge=1, le=4096, description="mlp: codes of one example")
+    grid: Size = Field(8, description="conv: longest side of the grid of codes")
+    width: Channels = Field(32, description="conv: channels at the finest resolution")
+    blocks: BlockCount = Field(1, description="conv: residual blocks at the grid's resolution")
+    places: Dimensions = Field(4, description="mlp: codes of one example")
     hidden: tuple[Width, ...] = Field(
         (256, 256), description="mlp: widths of the encoder's layers, mirrored in the decoder"
     )
@@ -50,7 +48,7 @@ class Config(BaseConfig):
         0.25, ge=0, le=100, description="beta, the weight of the distance of z from its codes"
     )
     restart: bool = Field(True, description="unused codes restart at a vector of the batch")
-    lr: float = Field(2e-3, gt=0, le=1e31, description="learning rate")
+    lr: LearningRate = 2e-3
 
 
 class Options(BaseConfig):
@@ -133,7 +131,7 @@ class VQVAE(Family):
 
     # -- codes -----------------------------------------------------------------------------------------------
 
-    def quantise(self, x: Tensor, y: Tensor | None = None) -> Tensor:
+    def quantise(self, x: Tensor, y: Labels = None) -> Tensor:
         return self.nearest(self.encoder(x).float())
 
     def embed(self, s: Tensor) -> Tensor:
@@ -142,10 +140,10 @@ class VQVAE(Family):
     def nearest(self, z: Tensor) -> Tensor:
         return self.codebook.nearest(z)
 
-    def from_codes(self, s: Tensor, y: Tensor | None = None) -> Tensor:
+    def from_codes(self, s: Tensor, y: Labels = None) -> Tensor:
         return self.finish(self.decoder(self.codebook(s))).float()
 
-    def reconstruct(self, x: Tensor, y: Tensor | None = None) -> Tensor:
+    def reconstruct(self, x: Tensor, y: Labels = None) -> Tensor:
         return self.from_codes(self.quantise(x))
 
     # -- sampling --------------------------------------------------------------------------------------------
@@ -164,7 +162,7 @@ class VQVAE(Family):
         counts = sum(count(batch.x) for batch in batches()).view_as(self.frequencies)
         self.frequencies.copy_(counts / counts.sum(2, keepdim=True))
 
-    def sample(self, n: int, y: Tensor | None, options: Options, rng: Rng) -> Tensor:
+    def sample(self, n: int, y: Labels, options: Options, rng: Rng) -> Tensor:
         u = rng.uniform("codes", (n, *self.grid))[..., None]
         s = (self.frequencies.cumsum(2) <= u).sum(3)  # n h w
         return self.from_codes(s.clamp(max=self.codes - 1))

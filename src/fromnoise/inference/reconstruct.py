@@ -1,12 +1,12 @@
-"""From a run and images, its own or the user's, to rows of inputs and reconstructions.
+"""Reconstructions of test images or of the user's images.
 
-A model that decodes but does not encode reconstructs too: the z of each image is searched for
-(invert.py).
+For a decoder without an encoder, the latent vector of each image is found by optimisation (invert.py).
 """
 
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from ..core.capabilities import Reconstructs, has
 from ..core.config import build
@@ -14,6 +14,7 @@ from ..core.errors import UsageError
 from ..core.files import make_folder, write_atomic
 from ..core.images import image_grid, png_bytes, stack_rows
 from ..core.rng import Rng
+from ..core.spec import Batch, Labels
 from ..data.config import FolderOptions
 from ..runs.load import LoadedRun
 from .invert import invert, why_not
@@ -25,34 +26,25 @@ COLUMNS = 16
 def reconstruct(
     loaded: LoadedRun, n: int, images: Path | None = None, out: Path | None = None
 ) -> tuple[Path, float, int, str]:
-    """Writes a picture with inputs above their reconstructions. Returns it, the mean squared error
-    per pixel in [0, 1], the number of examples, and in words how they were found ("by the
-    encoder"). Raises UsageError, DataError.
+    """Writes an image of inputs above their reconstructions.
+
+    Returns its path, the mean squared error per pixel in [0, 1], the number of examples, and the
+    method of the reconstruction ("by the encoder"). Raises UsageError, DataError.
     """
-    dataset, model = loaded.dataset, loaded.model
+    dataset = loaded.dataset
     if dataset.spec.kind != "image":
         raise UsageError("reconstruct draws images: for this data use run.reconstruct(x) in Python")
-    if not has(model, Reconstructs) and (reason := why_not(model)):
-        raise UsageError(
-            f"the family {loaded.run.record.family} does not reconstruct: it has no encoder, and "
-            f"{reason}"
-        )
-    if model.conditional and images is not None:
+    check_reconstructs(loaded)
+    if loaded.model.conditional and images is not None:
         raise UsageError(
             "this model needs labels, and pictures of your own have none: leave --images out"
         )
     if images is None:
         batch = dataset.batch("test", slice(0, n), device=loaded.device)
-        x, y = batch.x, batch.y
     else:
-        x, y = own_images(loaded, images, n).to(loaded.device), None
-    if has(model, Reconstructs):
-        x_hat, how = model.reconstruct(x, y), "by the encoder"
-    else:
-        found = invert(
-            model, x, y, loaded.family.Options(), Rng(0, ("reconstruct",), device=loaded.device)
-        )
-        x_hat, how = found.x_hat, found.how
+        batch = Batch(own_images(loaded, images, n).to(loaded.device))
+    x = batch.x
+    x_hat, method = reconstruct_batch(loaded, x, batch.y)
     mse = float((0.5 * (x_hat - x)).square().mean())
     rows = stack_rows([dataset.to_pixels(x), dataset.to_pixels(x_hat)], COLUMNS)
     target = out or loaded.run.path / "samples" / f"reconstruct-step-{loaded.step}.png"
@@ -61,11 +53,31 @@ def reconstruct(
     make_folder(target.parent)
     write_atomic(target, png_bytes(image_grid(rows, min(COLUMNS, len(x)))))
     loaded.run.record_outputs([target])
-    return target, mse, len(x), how
+    return target, mse, len(x), method
 
 
-def own_images(loaded: LoadedRun, folder: Path, n: int) -> torch.Tensor:
-    """The first n pictures of a folder, brought to the form of the run's data, in model form."""
+def check_reconstructs(loaded: LoadedRun) -> None:
+    """Raises UsageError unless the model has an encoder, or can be inverted."""
+    if not has(loaded.model, Reconstructs) and (reason := why_not(loaded.model)):
+        raise UsageError(
+            f"the family {loaded.run.record.family} does not reconstruct: it has no encoder, and "
+            f"{reason}"
+        )
+
+
+def reconstruct_batch(loaded: LoadedRun, x: Tensor, y: Labels) -> tuple[Tensor, str]:
+    """Reconstructions of x (B, *shape) with labels y, and the method in words. Raises UsageError."""
+    check_reconstructs(loaded)
+    model = loaded.model
+    if has(model, Reconstructs):
+        return model.reconstruct(x, y), "by the encoder"
+    rng = Rng(0, ("reconstruct",), device=loaded.device)
+    inversion = invert(model, x, y, loaded.family.Options(), rng)
+    return inversion.x_hat, inversion.how
+
+
+def own_images(loaded: LoadedRun, folder: Path, n: int) -> Tensor:
+    """The first n images of a folder in the size and range of the run's data, (n, *shape)."""
     from ..data.sources.folder import read_images
 
     channels, height, width = loaded.dataset.spec.shape

@@ -1,19 +1,20 @@
 """A run and text: continuations of a prompt, the score of a text, copies of the training text."""
 
 import codecs
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
 from ..core.capabilities import Predicts, has
 from ..core.config import build
 from ..core.errors import DataError, FromNoiseError, UsageError
+from ..core.output import Say, ignore_message
 from ..core.rng import Rng
 from ..data.codecs.tokenizer import Tokenizer, encode_utf8
 from ..data.dataset import Dataset
 from ..measures.text import Hashes, longest_copied
 from ..runs.load import LoadedRun, load_run_data
-from .text_generation import Generated, check_length, generate
+from .text_generation import Generated, OnSymbols, check_length, generate
 from .text_scoring import TextScore, describe_context, describe_unknown, score
 
 # symbols of training text in which copies are searched: each takes 50 bytes of memory
@@ -43,8 +44,8 @@ def continue_texts(
     seed: int = 0,
     stop: Sequence[str] | str = (),
     options: dict | None = None,
-    on_symbols: Callable[[int, str, Generated], None] | None = None,
-    warn: Callable[[str], None] = lambda line: None,
+    on_symbols: OnSymbols | None = None,
+    warn: Say = ignore_message,
 ) -> list[Generated]:
     """Continuations 0 .. n-1 of a prompt, see ``generate``.
 
@@ -62,9 +63,9 @@ def continue_texts(
         length,
         decoding,
         Rng(seed, ("generate",), device=loaded.device),
-        stop=stop,
-        tokenizer=tokenizer,
-        on_symbols=on_symbols,
+        tokenizer,
+        stop,
+        on_symbols,
     )
 
 

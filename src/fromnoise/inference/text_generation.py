@@ -27,14 +27,16 @@ LONGEST_PROMPT = 1_000_000  # symbols that a recurrent model reads one by one: m
 MOST = 10_000_000  # symbols that one call generates
 
 
+OnSymbols = Callable[[int, str, "Generated"], None]
+
+
 @dataclass
 class Generated:
     """The continuation of a prompt; it grows while it is generated.
 
     symbols  those whose text begins before the stop string
     log_p    of each under the model's own distribution (before temperature and filters), nats
-    text     of the symbols, up to the stop string; incomplete characters as U+FFFD. Empty without a
-             tokenizer
+    text     of the symbols, up to the stop string; incomplete characters as U+FFFD
     stopped  whether a stop string came
     """
 
@@ -56,45 +58,39 @@ def generate(
     length: int,
     options: DecodingOptions,
     rng: Rng,
-    y: Tensor | None = None,
-    stop: Sequence = (),
-    tokenizer: Tokenizer | None = None,
-    on_symbols: Callable[[int, str, Generated], None] | None = None,
+    tokenizer: Tokenizer,
+    stop: Sequence[str] | str = (),
+    on_symbols: OnSymbols | None = None,
 ) -> list[Generated]:
     """Generates ``length`` symbols after each prompt (1-D int64, may be empty).
 
-    Row i draws from ``rng`` under its number i.
-    y           labels (n,) of a conditional model
-    stop        strings if there is a tokenizer, else sequences of symbols; a row ends right before
-                the first one
-    on_symbols  called as (row, text, generated) after each symbol of a row with the text that
-                became certain (may be empty), and once at the end with the rest
+    Row i draws from ``rng`` under its number i. It ends right before the first of the stop strings.
+    on_symbols: called as (row, text, generated) after each symbol of a row with the text that became
+        certain (may be empty), and once at the end with the rest.
     Raises UsageError, DataError (a diverged model).
     """
     check_length(len(prompts), length)
-    stops = stop_strings(stop, tokenizer)
+    stops = (stop,) if isinstance(stop, str) else tuple(stop)
+    if not all(stops):
+        raise UsageError("--stop takes a text of at least one character: nothing stands everywhere")
     prompts = [np.asarray(prompt, np.int64).reshape(-1) for prompt in prompts]
     check_prompts(model, prompts)
     results = []
     for numbers, count in fixed_blocks(len(prompts), BLOCK):
         rows = numbers[:count]
-        fill = BLOCK - count
-        block_prompts = [prompts[row] for row in rows] + [np.empty(0, np.int64)] * fill
-        labels = None
-        if y is not None:
-            labels = torch.cat([y[rows.start : rows.stop], y[:1].expand(fill)])
+        block = [prompts[row] for row in rows] + [np.empty(0, np.int64)] * (BLOCK - count)
         generators = [rng.numpy("symbol", row) for row in numbers]
         writers = [TextWriter(row, stops, tokenizer, on_symbols) for row in rows]
-        _generate_block(model, block_prompts, length, options, generators, labels, writers)
+        _generate_block(model, block, length, options, generators, writers)
         results += [writer.generated for writer in writers]
     return results
 
 
-def _generate_block(model, prompts, length, options, generators, y, writers) -> None:
+def _generate_block(model, prompts, length, options, generators, writers) -> None:
     """Each row reads its prompt, then its own symbols; it draws one random number a symbol."""
     n = len(prompts)
     history, prompts = split_prompts(prompts, model.context)
-    state = model.begin(n, y)
+    state = model.begin(n)
     log_p = model.step(state)  # (n, V), of the first symbol
     for t in itertools.count():
         active = []
@@ -140,34 +136,29 @@ def split_prompts(prompts: list[np.ndarray], context: int | None) -> tuple[Tenso
     return history, read
 
 
+@dataclass
 class TextWriter:
-    """Builds the text of one row from its symbols and stops at a stop string.
+    """Builds the text of one row from its symbols and stops at a stop string."""
 
-    Without a tokenizer symbol s is the character chr(s), so that one search serves both.
-    """
+    row: int
+    stops: tuple[str, ...]
+    tokenizer: Tokenizer
+    on_symbols: OnSymbols | None
+    generated: Generated = field(default_factory=Generated)
+    done: bool = False
+    pending: str = ""  # the end of the text, which may be the beginning of a stop string
+    starts: list[int] = field(default_factory=list)  # where in the text each symbol begins
+    length: int = 0  # whole characters so far
 
-    def __init__(self, row: int, stops: tuple[str, ...], tokenizer, on_symbols):
-        self.row = row
-        self.stops = stops
-        self.tokenizer = tokenizer
-        self.on_symbols = on_symbols
+    def __post_init__(self):
         self.decoder = codecs.getincrementaldecoder("utf-8")("replace")
-        self.generated = Generated()
-        self.done = False
-        self.parts = []  # text that is certain
-        self.pending = ""  # the end of the text, which may be the beginning of a stop string
-        self.starts = []  # where in the text each symbol begins
-        self.length = 0  # whole characters so far
 
     def add(self, symbol: int, log_p: float) -> None:
         """Adds a symbol: passes on what is certain now, ends the row at a stop string."""
         self.generated.symbols.append(symbol)
         self.generated.log_p.append(log_p)
         self.starts.append(self.length)
-        if self.tokenizer is None:
-            text = chr(symbol)
-        else:
-            text = self.decoder.decode(self.tokenizer.token_bytes(symbol))
+        text = self.decoder.decode(self.tokenizer.token_bytes(symbol))
         self.length += len(text)
         self.pending += text
         places = [self.pending.find(stop) for stop in self.stops]
@@ -179,8 +170,7 @@ class TextWriter:
 
     def finish(self) -> None:
         """Ends the row: the pending text is no stop string, and an incomplete character stays so."""
-        if self.tokenizer is not None:
-            self.pending += self.decoder.decode(b"", final=True)
+        self.pending += self.decoder.decode(b"", final=True)
         self._end()
 
     def _possible_stop(self) -> int:
@@ -203,31 +193,13 @@ class TextWriter:
     def _end(self) -> None:
         self.done = True
         self._release(len(self.pending))
-        self.generated.text = "".join(self.parts)
 
     def _release(self, count: int) -> None:
-        text = "" if self.tokenizer is None else self.pending[:count]
-        self.parts.append(text)
+        text = self.pending[:count]
+        self.generated.text += text
         self.pending = self.pending[count:]
         if self.on_symbols is not None:
             self.on_symbols(self.row, text, self.generated)
-
-
-def stop_strings(stop: Sequence, tokenizer) -> tuple[str, ...]:
-    """Stop strings as ``TextWriter`` searches for them.
-
-    Raises UsageError for an empty one, and for text without a tokenizer.
-    """
-    stops = (stop,) if isinstance(stop, str) else tuple(stop)
-    if tokenizer is None and not any(isinstance(one, str) for one in stops):
-        stops = tuple("".join(map(chr, one)) for one in stops)
-    elif tokenizer is None or not all(isinstance(one, str) for one in stops):
-        raise UsageError(
-            "stop strings are text for a model of text, and sequences of symbols for another one"
-        )
-    if not all(stops):
-        raise UsageError("--stop takes a text of at least one character: nothing stands everywhere")
-    return stops
 
 
 def check_length(n: int, length: int) -> None:

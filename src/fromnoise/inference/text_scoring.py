@@ -18,12 +18,11 @@ RECURRENT_SPAN = 2**15  # symbols that a recurrent model reads at once
 
 
 @torch.no_grad()
-def score(model: Predicts, s: Tensor | np.ndarray, label: int | None = None) -> np.ndarray:
+def score(model: Predicts, s: Tensor | np.ndarray) -> np.ndarray:
     """-log p of each symbol of one sequence s (L,) given those before it, (L,) float64 nats.
 
     A sequence longer than the model's span is read in overlapping windows (see ``window_sizes``),
-    and each symbol is counted once, in the first window that has it. label: of a conditional model.
-    Raises UsageError.
+    and each symbol is counted once, in the first window that has it. Raises UsageError.
     """
     s = torch.as_tensor(np.asarray(s, np.int64))
     L = len(s)
@@ -42,8 +41,7 @@ def score(model: Predicts, s: Tensor | np.ndarray, label: int | None = None) -> 
     for i in range(0, len(starts), at_once):
         block = starts[i : i + at_once]
         x = torch.stack([s[start : start + span] for start in block]).to(device)  # (B, T)
-        y = None if label is None else torch.full((len(x),), label, device=device)
-        log_p = model.log_probs(x, y).gather(2, x[:, :, None])[:, :, 0].cpu().double().numpy()
+        log_p = model.log_probs(x).gather(2, x[:, :, None])[:, :, 0].cpu().double().numpy()
         for start, values in zip(block, log_p):
             nats[end : start + span] = -values[end - start :]
             end = start + len(values)
@@ -85,6 +83,20 @@ def describe_context(model: Predicts, L: int) -> str:
 
 def describe_unknown(count: int) -> str:
     return f"{count:,} unknown character{'s' * (count != 1)}"
+
+
+# fields of a score that are reported
+NUMBERS = (
+    "nats",
+    "symbols",
+    "characters",
+    "bytes",
+    "bits_per_character",
+    "bits_per_byte",
+    "perplexity",
+    "unknown",
+    "context",
+)
 
 
 @dataclass(frozen=True)
@@ -134,17 +146,7 @@ class TextScore:
         return perplexity(self.nats, self.symbols)
 
     def numbers(self) -> dict[str, float | int | str]:
-        return {
-            "nats": self.nats,
-            "symbols": self.symbols,
-            "characters": self.characters,
-            "bytes": self.bytes,
-            "bits_per_character": self.bits_per_character,
-            "bits_per_byte": self.bits_per_byte,
-            "perplexity": self.perplexity,
-            "unknown": self.unknown,
-            "context": self.context,
-        }
+        return {name: getattr(self, name) for name in NUMBERS}
 
     def __str__(self) -> str:
         lines = [

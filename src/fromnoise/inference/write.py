@@ -4,7 +4,7 @@ import csv
 import io
 import itertools
 import shutil
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from math import isfinite
 from pathlib import Path
@@ -15,6 +15,7 @@ import torch
 from ..core.errors import UsageError
 from ..core.files import make_folder, write_atomic
 from ..core.images import image_grid, png_bytes
+from ..core.output import Say, ignore_message
 from ..data.codecs.column import as_number
 from ..data.codecs.tokenizer import encode_utf8
 from ..data.dataset import Dataset
@@ -36,7 +37,7 @@ def sample_to(
     options: dict | None = None,
     prompt: str | None = None,
     raw_csv: bool = False,
-    warn: Callable[[str], None] = lambda line: None,
+    warn: Say = ignore_message,
 ) -> list[Path]:
     """Draws n samples and writes them, see ``write``; images into a folder one by one.
 
@@ -111,7 +112,7 @@ def write(
     target: Path,
     y: torch.Tensor | None = None,
     raw_csv: bool = False,
-    warn: Callable[[str], None] = lambda line: None,
+    warn: Say = ignore_message,
 ) -> list[Path]:
     """Writes samples; the file ending selects the format: .png, .npy, .csv, .txt, none: a folder.
 
@@ -190,20 +191,16 @@ def csv_text(names: list[str], columns: list[Sequence]) -> str:
 
 
 def neutral_cells(
-    names: list[str], columns: list[Sequence], warn: Callable[[str], None]
+    names: list[str], columns: list[Sequence], warn: Say
 ) -> tuple[list[str], list[Sequence]]:
     """Names and columns of a table, made ``neutral``; warn receives how many were changed."""
-    safe_names = [neutral(name) for name in names]
-    changed_names = count_changed(names, safe_names)
+    safe_names, changed_names = neutral_column(names)
     safe_columns = []
     changed_cells = 0
     for cells in columns:
-        safe = [neutral(cell) if isinstance(cell, str) else cell for cell in cells]
-        texts = [isinstance(cell, str) for cell in cells]
-        changed_cells += count_changed(
-            itertools.compress(cells, texts), itertools.compress(safe, texts)
-        )
+        safe, changed = neutral_column(cells)
         safe_columns.append(safe)
+        changed_cells += changed
     counts = ((changed_cells, "cell"), (changed_names, "column name"))
     parts = [f"{n} {noun}{'s' * (n > 1)}" for n, noun in counts if n]
     if parts:
@@ -216,8 +213,11 @@ def neutral_cells(
     return safe_names, safe_columns
 
 
-def count_changed(before: Iterable, after: Iterable) -> int:
-    return sum(a != b for a, b in zip(before, after))
+def neutral_column(cells: Sequence) -> tuple[list, int]:
+    """The cells with ``neutral`` texts, and how many of them changed."""
+    safe = [neutral(cell) if isinstance(cell, str) else cell for cell in cells]
+    changed = [a != b for a, b in zip(cells, safe) if isinstance(a, str)]
+    return safe, sum(changed)
 
 
 def neutral(text: str) -> str:

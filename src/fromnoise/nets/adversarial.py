@@ -9,14 +9,18 @@ for good (docs/log.md).
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from .conv import Fold, Unfold, fold_size, sizes_down
+from ..core.spec import Condition, ImageShape
+from .conv import Fold, Unfold, beside, conv3, conv_chain, pyramid
 from .mlp import MLP
+
+CRITIC_DIMS = 128  # features of a discriminator's last hidden layer
 
 
 def leaky(h: Tensor) -> Tensor:
@@ -34,19 +38,16 @@ class Block(nn.Module):
 
     def __init__(self, channels: int):
         super().__init__()
-        self.first = nn.Conv2d(channels, channels, 3, padding=1)
-        self.second = nn.Conv2d(channels, channels, 3, padding=1)
+        self.first = conv3(channels, channels)
+        self.second = conv3(channels, channels)
 
     def forward(self, h: Tensor) -> Tensor:
         return h + self.second(leaky(self.first(leaky(h))))
 
 
-def stages(
-    shape: tuple[int, int, int], width: int, patch: int
-) -> tuple[list[tuple[int, int]], list[int]]:
-    """Sizes (H, W) and channels, finest first: halved to at most 8 a side, doubled up to 4 widths."""
-    sizes = sizes_down(shape, patch, smallest=8)
-    return sizes, [min(width * 2**i, 4 * width) for i in range(len(sizes))]
+def block_stages(channels: Sequence[int], blocks: int) -> nn.ModuleList:
+    """``blocks`` residual blocks for each resolution."""
+    return nn.ModuleList(nn.Sequential(*(Block(c) for _ in range(blocks))) for c in channels)
 
 
 class ConvGenerator(nn.Module):
@@ -55,29 +56,24 @@ class ConvGenerator(nn.Module):
     def __init__(
         self,
         latent_dim: int,
-        shape: tuple[int, int, int],
+        shape: ImageShape,
         width: int,
         blocks: int,
-        patch: int = 0,
-        n_classes: int = 0,
+        patch: int,
+        n_classes: int,
     ):
         super().__init__()
-        patch = patch or fold_size(shape)
-        sizes, channels = stages(shape, width, patch)
+        patch, sizes, channels = pyramid(shape, width, 8, patch)
         self.sizes = sizes[::-1]
         channels = channels[::-1]
         self.stem = nn.Linear(latent_dim + n_classes, channels[0] * math.prod(self.sizes[0]))
-        self.blocks = nn.ModuleList(
-            nn.Sequential(*(Block(c) for _ in range(blocks))) for c in channels
-        )
-        self.up = nn.ModuleList(
-            nn.Conv2d(a, b, 3, padding=1) for a, b in zip(channels, channels[1:])
-        )
-        self.out = nn.Conv2d(channels[-1], shape[0] * patch**2, 3, padding=1)
+        self.blocks = block_stages(channels, blocks)
+        self.up = conv_chain(channels)
+        self.out = conv3(channels[-1], shape[0] * patch**2)
         self.unfold = Unfold(patch, shape)
 
-    def forward(self, z: Tensor, label: Tensor | None = None) -> Tensor:
-        h = self.stem(z if label is None else torch.cat([z, label], 1))
+    def forward(self, z: Tensor, label: Condition = None) -> Tensor:
+        h = self.stem(beside(z, label))
         h = h.view(len(z), -1, *self.sizes[0]).to(memory_format=torch.channels_last)
         h = pixel_norm(self.blocks[0](pixel_norm(h)))
         for up, block, size in zip(self.up, self.blocks[1:], self.sizes[1:]):
@@ -102,7 +98,7 @@ class Critic(nn.Module):
         """x (B, *shape) -> (B, dims): the last hidden layer."""
         raise NotImplementedError
 
-    def forward(self, x: Tensor, label: Tensor | None = None, *extra) -> Tensor:
+    def forward(self, x: Tensor, label: Condition = None, *extra) -> Tensor:
         h = self.features(x, *extra)
         score = self.score(h)[:, 0]
         return score if self.project is None else score + (self.project(label) * h).sum(1)
@@ -113,27 +109,21 @@ class ConvCritic(Critic):
 
     def __init__(
         self,
-        shape: tuple[int, int, int],
+        shape: ImageShape,
         width: int,
         blocks: int,
         patch: int = 0,
         n_classes: int = 0,
-        dims: int = 128,
     ):
-        super().__init__(dims, n_classes)
-        patch = patch or fold_size(shape)
-        sizes, channels = stages(shape, width, patch)
+        super().__init__(CRITIC_DIMS, n_classes)
+        patch, sizes, channels = pyramid(shape, width, 8, patch)
         self.fold = Fold(patch)
-        self.stem = nn.Conv2d(shape[0] * patch**2, channels[0], 3, padding=1)
-        self.blocks = nn.ModuleList(
-            nn.Sequential(*(Block(c) for _ in range(blocks))) for c in channels
-        )
-        self.down = nn.ModuleList(
-            nn.Conv2d(a, b, 3, stride=2, padding=1) for a, b in zip(channels, channels[1:])
-        )
-        self.mix = nn.Conv2d(channels[-1], channels[-1], 3, stride=2, padding=1)
+        self.stem = conv3(shape[0] * patch**2, channels[0])
+        self.blocks = block_stages(channels, blocks)
+        self.down = conv_chain(channels, stride=2)
+        self.mix = conv3(channels[-1], channels[-1], stride=2)
         coarse = [math.ceil(side / 2) for side in sizes[-1]]
-        self.join = nn.Linear(channels[-1] * math.prod(coarse), dims)
+        self.join = nn.Linear(channels[-1] * math.prod(coarse), CRITIC_DIMS)
 
     def features(self, x: Tensor) -> Tensor:
         h = self.stem(self.fold(x).to(memory_format=torch.channels_last))
@@ -153,12 +143,12 @@ class MLPGenerator(nn.Module):
     ):
         super().__init__()
         widths = [latent_dim + n_classes, *hidden]
-        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in zip(widths, widths[1:]))
+        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(widths))
         self.out = nn.Linear(widths[-1], math.prod(shape))
         self.shape = shape
 
-    def forward(self, z: Tensor, label: Tensor | None = None) -> Tensor:
-        h = z if label is None else torch.cat([z, label], 1)
+    def forward(self, z: Tensor, label: Condition = None) -> Tensor:
+        h = beside(z, label)
         for layer in self.layers:
             h = pixel_norm(leaky(layer(h)))
         return self.out(h).view(len(z), *self.shape)
@@ -189,9 +179,7 @@ class SpectralNorm(nn.Module):
         with torch.autocast(weight.device.type, enabled=False):
             rows = weight.flatten(1).float()
             gram = rows @ rows.T if len(rows) <= rows.shape[1] else rows.T @ rows
-            if not bool(
-                torch.isfinite(gram).all()
-            ):  # LAPACK would raise; the training loop rolls back
+            if not torch.isfinite(gram).all():  # LAPACK would raise; the training loop rolls back
                 return weight * torch.nan
             return weight / torch.linalg.eigvalsh(gram)[-1].clamp(min=1e-12).sqrt()
 

@@ -8,34 +8,30 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+DEPTH = 2  # layers: self-attention without padding, then an MLP (Vaswani et al. 2017, pre-norm)
+
 
 class CaptionEncoder(nn.Module):
-    """Tokens (B, L), 0: padding -> pooled (B, width), sequence (B, 1 + L, width), mask (B, 1 + L).
+    """Tokens (B, L), 0: padding -> pooled (B, width), sequence (B, 1 + L, width), zero for padding.
 
-    length, vocabulary  L and V, as ``DataSpec.caption`` has them
-    depth               layers: self-attention without padding, then an MLP (Vaswani et al. 2017, pre-norm)
-
-    The mask is False for padding.
+    length, vocabulary: L and V, as ``DataSpec.caption`` has them.
     """
 
-    def __init__(
-        self, length: int, vocabulary: int, width: int = 128, depth: int = 2, heads: int = 4
-    ):
+    def __init__(self, length: int, vocabulary: int, width: int, heads: int):
         super().__init__()
-        assert width % heads == 0, f"{width} does not divide by {heads} heads"
         self.words = nn.Embedding(vocabulary, width)
         places = torch.empty(1 + length, width)  # "red left of blue" is not "blue left of red"
         self.places = nn.Parameter(nn.init.normal_(places, std=0.5))
-        self.layers = nn.ModuleList(CaptionLayer(width, heads) for _ in range(depth))
+        self.layers = nn.ModuleList(CaptionLayer(width, heads) for _ in range(DEPTH))
         self.norm = nn.LayerNorm(width)
 
-    def forward(self, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
         mask = F.pad(tokens != 0, (1, 0), value=True)  # (B, 1 + L)
         x = F.pad(self.words(tokens), (0, 0, 1, 0)) + self.places  # (B, 1 + L, width)
         for layer in self.layers:
             x = layer(x, mask)
         x = self.norm(x) * mask[..., None]
-        return x[:, 0], x, mask
+        return x[:, 0], x
 
 
 class CaptionLayer(nn.Module):

@@ -4,12 +4,15 @@ Shapes: B batch, D features of a vector, h rows and w columns of the grid, K cod
 """
 
 import math
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .conv import Fold, ResidualBlock, Unfold, fold_size, sizes_down
+from ..core.spec import ImageShape
+from .conv import Downward, Upward, conv3, pyramid, residual_blocks
 from .latent import Reshaped
 from .mlp import MLP
 
@@ -60,23 +63,21 @@ class Codebook(nn.Module):
 
 def grid_encoder_decoder(
     network: str,
-    shape: tuple[int, ...],
+    shape: Any,
     dims: int,
     places: int,
     grid: int,
-    hidden=(256, 256),
-    width=32,
-    blocks=1,
-    activation="silu",
+    hidden: Sequence[int],
+    width: int,
+    blocks: int,
+    activation: str,
 ) -> tuple[nn.Module, nn.Module, tuple[int, int]]:
     """An encoder x -> (B, dims, h, w), a decoder back to (B, *shape), and (h, w).
 
     conv: halved until no side of the grid is larger than ``grid``; mlp: one row of ``places``.
     """
     if network == "conv":
-        patch = fold_size(shape)
-        sizes = sizes_down(shape, patch, grid)
-        channels = [min(width * 2**i, 4 * width) for i in range(len(sizes))]
+        patch, sizes, channels = pyramid(shape, width, grid)
         return (
             GridEncoder(shape, patch, channels, dims, blocks),
             GridDecoder(shape, patch, sizes, channels, dims, blocks),
@@ -87,34 +88,24 @@ def grid_encoder_decoder(
     return encoder, decoder, (1, places)
 
 
-class GridEncoder(nn.Module):
+class GridEncoder(Downward):
     """(B, C, H, W) -> (B, dims, h, w)"""
 
-    def __init__(
-        self, shape: tuple[int, int, int], patch: int, channels: list[int], dims: int, blocks: int
-    ):
-        super().__init__()
-        self.fold = Fold(patch)
-        self.stem = nn.Conv2d(shape[0] * patch**2, channels[0], 3, padding=1)
-        self.down = nn.ModuleList(
-            nn.Conv2d(a, b, 3, stride=2, padding=1) for a, b in zip(channels, channels[1:])
-        )
-        self.blocks = nn.Sequential(*(ResidualBlock(channels[-1]) for _ in range(blocks)))
+    def __init__(self, shape: ImageShape, patch: int, channels: list[int], dims: int, blocks: int):
+        super().__init__(shape, patch, channels)
+        self.blocks = residual_blocks(channels[-1], blocks)
         self.out = nn.Conv2d(channels[-1], dims, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        h = self.stem(self.fold(x))
-        for layer in self.down:
-            h = layer(F.silu(h))
-        return self.out(F.silu(self.blocks(h)))
+        return self.out(F.silu(self.blocks(self.reduce(x))))
 
 
-class GridDecoder(nn.Module):
+class GridDecoder(Upward):
     """(B, dims, h, w) -> (B, C, H, W); sizes and channels as on the way down, fine to coarse."""
 
     def __init__(
         self,
-        shape: tuple[int, int, int],
+        shape: ImageShape,
         patch: int,
         sizes: list[tuple[int, int]],
         channels: list[int],
@@ -122,17 +113,9 @@ class GridDecoder(nn.Module):
         blocks: int,
     ):
         super().__init__()
-        self.sizes = sizes[::-1]
-        back = channels[::-1]
-        self.stem = nn.Conv2d(dims, back[0], 3, padding=1)
-        self.blocks = nn.Sequential(*(ResidualBlock(back[0]) for _ in range(blocks)))
-        self.up = nn.ModuleList(nn.Conv2d(a, b, 3, padding=1) for a, b in zip(back, back[1:]))
-        self.mix = nn.Conv2d(back[-1], back[-1], 3, padding=1)
-        self.out = nn.Conv2d(back[-1], shape[0] * patch**2, 3, padding=1)
-        self.unfold = Unfold(patch, shape)
+        self.stem = conv3(dims, channels[-1])
+        self.blocks = residual_blocks(channels[-1], blocks)
+        self.add_layers(shape, patch, sizes[::-1], channels[::-1])
 
     def forward(self, z: Tensor) -> Tensor:
-        h = F.silu(self.blocks(self.stem(z)))
-        for layer, size in zip(self.up, self.sizes[1:]):
-            h = F.silu(layer(F.interpolate(h, size=size, mode="nearest")))
-        return self.unfold(self.out(F.silu(self.mix(h))))
+        return self.enlarge(self.blocks(self.stem(z)))

@@ -5,13 +5,17 @@ channels (space to depth), and all convolutions run at 1/p of the resolution and
 """
 
 import math
+from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..core.spec import Condition, ImageShape
 
-def fold_size(shape: tuple[int, int, int]) -> int:
+
+def fold_size(shape: ImageShape) -> int:
     """Side of the patch that becomes channels: 1 below 16 pixels, 2 below 64, then 4."""
     side = min(shape[1:])
     if side < 16:
@@ -19,7 +23,7 @@ def fold_size(shape: tuple[int, int, int]) -> int:
     return 2 if side < 64 else 4
 
 
-def sizes_down(shape: tuple[int, int, int], patch: int, smallest: int) -> list[tuple[int, int]]:
+def sizes_down(shape: ImageShape, patch: int, smallest: int) -> list[tuple[int, int]]:
     """(H, W) after folding and after each halving (rounded up) until no side is larger than
     ``smallest``.
     """
@@ -27,6 +31,33 @@ def sizes_down(shape: tuple[int, int, int], patch: int, smallest: int) -> list[t
     while max(sizes[-1]) > smallest:
         sizes.append(tuple(math.ceil(side / 2) for side in sizes[-1]))
     return sizes
+
+
+def pyramid(
+    shape: ImageShape, width: int, smallest: int, patch: int = 0, widest: int = 4
+) -> tuple[int, list[tuple[int, int]], list[int]]:
+    """Side of the folded patches (0: ``fold_size``), and sizes (H, W) and channels, finest first.
+
+    Channels are doubled where sizes are halved, up to ``widest`` times the width.
+    """
+    patch = patch or fold_size(shape)
+    sizes = sizes_down(shape, patch, smallest)
+    return patch, sizes, [min(width * 2**i, widest * width) for i in range(len(sizes))]
+
+
+def conv3(n_in: int, n_out: int, stride: int = 1) -> nn.Conv2d:
+    """A 3 x 3 convolution; with stride 2 it halves the size, rounded up."""
+    return nn.Conv2d(n_in, n_out, 3, stride, padding=1)
+
+
+def conv_chain(channels: Sequence[int], stride: int = 1) -> nn.ModuleList:
+    """Convolutions from each number of channels to the next."""
+    return nn.ModuleList(conv3(a, b, stride) for a, b in pairwise(channels))
+
+
+def beside(z: Tensor, condition: Condition) -> Tensor:
+    """z (B, D) with the condition (B, K) appended to its features."""
+    return z if condition is None else torch.cat([z, condition], 1)
 
 
 class Fold(nn.Module):
@@ -48,7 +79,7 @@ class Fold(nn.Module):
 class Unfold(nn.Module):
     """The inverse of Fold, cut to (H, W)."""
 
-    def __init__(self, patch: int, shape: tuple[int, int, int]):
+    def __init__(self, patch: int, shape: ImageShape):
         super().__init__()
         self.patch, self.shape = patch, shape
 
@@ -56,61 +87,94 @@ class Unfold(nn.Module):
         return F.pixel_shuffle(h, self.patch)[:, :, : self.shape[1], : self.shape[2]]
 
 
-def with_planes(h: Tensor, condition: Tensor | None) -> Tensor:
+def with_planes(h: Tensor, condition: Condition) -> Tensor:
     """Appends the condition (B, K) to the channels of h (B, C, H, W) as K constant planes."""
     if condition is None:
         return h
     return torch.cat([h, condition[:, :, None, None].expand(-1, -1, *h.shape[2:])], 1)
 
 
-class ConvEncoder(nn.Module):
-    """(B, C, H, W), condition (B, K) or None -> (B, n_out)."""
+class Downward(nn.Module):
+    """(B, C, H, W), condition (B, K) or None -> features (B, channels[-1], h, w), halved in steps."""
 
-    def __init__(
-        self, shape: tuple[int, int, int], n_out: int, width: int = 32, n_condition: int = 0
-    ):
+    def __init__(self, shape: ImageShape, patch: int, channels: list[int], n_condition: int = 0):
         super().__init__()
-        patch = fold_size(shape)
-        sizes = sizes_down(shape, patch, smallest=4)
-        channels = [min(width * 2**i, 4 * width) for i in range(len(sizes))]
         self.fold = Fold(patch)
-        self.stem = nn.Conv2d(shape[0] * patch**2 + n_condition, channels[0], 3, padding=1)
-        self.down = nn.ModuleList(
-            nn.Conv2d(a, b, 3, stride=2, padding=1) for a, b in zip(channels, channels[1:])
-        )
-        self.out = nn.Linear(channels[-1] * math.prod(sizes[-1]), n_out)
+        self.stem = conv3(shape[0] * patch**2 + n_condition, channels[0])
+        self.down = conv_chain(channels, stride=2)
 
-    def forward(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
-        h = F.silu(self.stem(with_planes(self.fold(x), condition)))
+    def reduce(self, x: Tensor, condition: Condition = None) -> Tensor:
+        h = self.stem(with_planes(self.fold(x), condition))
         for layer in self.down:
-            h = F.silu(layer(h))
-        return self.out(h.flatten(1))
+            h = layer(F.silu(h))
+        return h
 
 
-class ConvDecoder(nn.Module):
-    """z (B, D), condition (B, K) or None -> (B, C, H, W)."""
+class Upward(nn.Module):
+    """Features (B, channels[0], h, w) -> (B, C, H, W), enlarged in steps to ``sizes``."""
 
-    def __init__(
-        self, n_in: int, shape: tuple[int, int, int], width: int = 32, n_condition: int = 0
-    ):
-        super().__init__()
-        patch = fold_size(shape)
-        self.sizes = sizes_down(shape, patch, smallest=4)[::-1]
-        channels = [min(width * 2**i, 4 * width) for i in range(len(self.sizes))][::-1]
-        self.stem = nn.Linear(n_in + n_condition, channels[0] * math.prod(self.sizes[0]))
-        self.up = nn.ModuleList(
-            nn.Conv2d(a, b, 3, padding=1) for a, b in zip(channels, channels[1:])
-        )
-        self.mix = nn.Conv2d(channels[-1], channels[-1], 3, padding=1)
-        self.out = nn.Conv2d(channels[-1], shape[0] * patch**2, 3, padding=1)
+    def add_layers(
+        self,
+        shape: ImageShape,
+        patch: int,
+        sizes: list[tuple[int, int]],
+        channels: list[int],
+    ) -> None:
+        """sizes and channels: coarsest first."""
+        self.sizes = sizes
+        self.up = conv_chain(channels)
+        self.mix = conv3(channels[-1], channels[-1])
+        self.out = conv3(channels[-1], shape[0] * patch**2)
         self.unfold = Unfold(patch, shape)
 
-    def forward(self, z: Tensor, condition: Tensor | None = None) -> Tensor:
-        h = self.stem(z if condition is None else torch.cat([z, condition], 1))
-        h = F.silu(h.view(len(z), -1, *self.sizes[0]))
+    def enlarge(self, h: Tensor) -> Tensor:
+        h = F.silu(h)
         for layer, size in zip(self.up, self.sizes[1:]):
             h = F.silu(layer(F.interpolate(h, size=size, mode="nearest")))
         return self.unfold(self.out(F.silu(self.mix(h))))
+
+
+class ConvEncoder(Downward):
+    """(B, C, H, W), condition (B, K) or None -> (B, n_out)."""
+
+    def __init__(self, shape: ImageShape, n_out: int, width: int, n_condition: int):
+        patch, sizes, channels = pyramid(shape, width, smallest=4)
+        super().__init__(shape, patch, channels, n_condition)
+        self.out = nn.Linear(channels[-1] * math.prod(sizes[-1]), n_out)
+
+    def forward(self, x: Tensor, condition: Condition = None) -> Tensor:
+        return self.out(F.silu(self.reduce(x, condition)).flatten(1))
+
+
+class ConvDecoder(Upward):
+    """z (B, D), condition (B, K) or None -> (B, C, H, W)."""
+
+    def __init__(self, n_in: int, shape: ImageShape, width: int, n_condition: int = 0):
+        super().__init__()
+        patch, sizes, channels = pyramid(shape, width, smallest=4)
+        self.stem = nn.Linear(n_in + n_condition, channels[-1] * math.prod(sizes[-1]))
+        self.add_layers(shape, patch, sizes[::-1], channels[::-1])
+
+    def forward(self, z: Tensor, condition: Condition = None) -> Tensor:
+        return self.enlarge(self.stem(beside(z, condition)).view(len(z), -1, *self.sizes[0]))
+
+
+def zeroed(layer: nn.Linear | nn.Conv2d) -> nn.Module:
+    """The layer with its weights set to zero."""
+    for parameter in layer.parameters():
+        nn.init.zeros_(parameter)
+    return layer
+
+
+def normalise(h: Tensor) -> Tensor:
+    """h with mean 0 and variance 1 over its last dimension; faster here than a root-mean-square
+    norm.
+    """
+    return F.layer_norm(h, h.shape[-1:])
+
+
+def residual_blocks(channels: int, n: int) -> nn.Sequential:
+    return nn.Sequential(*(ResidualBlock(channels) for _ in range(n)))
 
 
 class ResidualBlock(nn.Module):
@@ -118,10 +182,8 @@ class ResidualBlock(nn.Module):
 
     def __init__(self, channels: int):
         super().__init__()
-        self.first = nn.Conv2d(channels, channels, 3, padding=1)
-        self.second = nn.Conv2d(channels, channels, 3, padding=1)
-        nn.init.zeros_(self.second.weight)
-        nn.init.zeros_(self.second.bias)
+        self.first = conv3(channels, channels)
+        self.second = zeroed(conv3(channels, channels))
 
     def forward(self, h: Tensor) -> Tensor:
         return h + self.second(F.silu(self.first(F.silu(h))))

@@ -16,8 +16,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..core.spec import Condition, ImageShape
 from .captions import CaptionEncoder
-from .conv import Fold, Unfold
+from .conv import Fold, Unfold, normalise, zeroed
+
+WAVES = 16  # frequencies of a level
 
 
 class Conditioning(nn.Module):
@@ -27,26 +30,20 @@ class Conditioning(nn.Module):
     condition_size  K classes, or (L, V) of captions; 0: no condition
     """
 
-    def __init__(
-        self, width: int, condition_size: int | tuple[int, int] = 0, two_levels: bool = False
-    ):
+    def __init__(self, width: int, condition_size: int | tuple[int, int], two_levels: bool):
         super().__init__()
         self.levels = Levels(width)
         self.until = Levels(width) if two_levels else None
-        self.classes = (
-            nn.Linear(condition_size, width, bias=False)
-            if isinstance(condition_size, int) and condition_size
-            else None
-        )
-        self.captions = (
-            CaptionEncoder(*condition_size, width, heads=attention_heads(width))
-            if isinstance(condition_size, tuple) and condition_size
-            else None
-        )
+        self.classes = None
+        self.captions = None
+        if isinstance(condition_size, tuple):
+            self.captions = CaptionEncoder(*condition_size, width, attention_heads(width))
+        elif condition_size:
+            self.classes = nn.Linear(condition_size, width, bias=False)
         self.out = nn.Linear(width, width)
 
     def forward(
-        self, level: Tensor, condition: Tensor | None, until: Tensor | None = None
+        self, level: Tensor, condition: Condition, until: Tensor | None = None
     ) -> tuple[Tensor, Tensor | None]:
         conditioning = self.levels(level)
         words = None
@@ -56,7 +53,7 @@ class Conditioning(nn.Module):
         if self.classes is not None and condition is not None:
             conditioning = conditioning + self.classes(condition)
         if self.captions is not None and condition is not None:
-            pooled, words, _ = self.captions(condition)
+            pooled, words = self.captions(condition)
             conditioning = conditioning + pooled
         return F.silu(self.out(F.silu(conditioning))), words
 
@@ -71,24 +68,15 @@ class Levels(nn.Module):
     level.
     """
 
-    def __init__(self, width: int, waves: int = 16):
+    def __init__(self, width: int):
         super().__init__()
-        self.register_buffer(
-            "frequency", torch.exp(torch.linspace(0, math.log(60.0), waves)), persistent=False
-        )
-        self.mix = nn.Linear(2 * waves, width)
+        frequency = torch.linspace(0, math.log(60.0), WAVES).exp()
+        self.register_buffer("frequency", frequency, persistent=False)
+        self.mix = nn.Linear(2 * WAVES, width)
 
     def forward(self, level: Tensor) -> Tensor:
         angle = level.float()[:, None] * self.frequency
         return self.mix(torch.cat([angle.cos(), angle.sin()], 1))
-
-
-def zeroed(layer: nn.Linear | nn.Conv2d) -> nn.Module:
-    """The layer with its weights set to zero."""
-    nn.init.zeros_(layer.weight)
-    if layer.bias is not None:
-        nn.init.zeros_(layer.bias)
-    return layer
 
 
 class PatchTransformer(nn.Module):
@@ -96,7 +84,7 @@ class PatchTransformer(nn.Module):
 
     def __init__(
         self,
-        shape: tuple[int, int, int],
+        shape: ImageShape,
         width: int,
         depth: int,
         heads: int,
@@ -122,7 +110,7 @@ class PatchTransformer(nn.Module):
         self,
         x: Tensor,
         level: Tensor,
-        condition: Tensor | None = None,
+        condition: Condition = None,
         until: Tensor | None = None,
         guess: Tensor | None = None,
     ) -> Tensor:
@@ -184,13 +172,6 @@ def append_guess(x: Tensor, guess: Tensor | None) -> Tensor:
     return x if guess is None else torch.cat([x, guess], 1)
 
 
-def normalise(h: Tensor) -> Tensor:
-    """h with mean 0 and variance 1 over its last dimension; faster here than a root-mean-square
-    norm.
-    """
-    return F.layer_norm(h, h.shape[-1:])
-
-
 class MLPDenoiser(nn.Module):
     """Residual blocks of two layers, for vectors and flattened images: (B, *shape) -> (B, *shape).
 
@@ -224,7 +205,7 @@ class MLPDenoiser(nn.Module):
         self,
         x: Tensor,
         level: Tensor,
-        condition: Tensor | None = None,
+        condition: Condition = None,
         until: Tensor | None = None,
         guess: Tensor | None = None,
     ) -> Tensor:

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .conv import ConvDecoder
+from .conv import ConvDecoder, conv3
 from .mlp import MLP
 
 
@@ -26,10 +26,10 @@ class FeatureNet(nn.Module):
         if len(shape) == 3:
             channels = width
             sides = shape[1:]
-            layers += [nn.Conv2d(shape[0], channels, 3, padding=1), nn.SiLU()]
+            layers += [conv3(shape[0], channels), nn.SiLU()]
             while max(sides) > 4:
                 wider = min(2 * channels, 2 * width)
-                layers += [nn.Conv2d(channels, wider, 3, stride=2, padding=1), nn.SiLU()]
+                layers += [conv3(channels, wider, stride=2), nn.SiLU()]
                 channels = wider
                 sides = tuple(math.ceil(side / 2) for side in sides)
             flat = channels * math.prod(sides)

@@ -1,11 +1,13 @@
 """The two networks of a GAN, at a fixed or a growing resolution, and packs of examples."""
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ..core.errors import UsageError
+from ..core.spec import Condition, ImageShape
 from .adversarial import ConvCritic, ConvGenerator, MLPCritic, MLPGenerator, with_spectral_norm
 from .progressive import (
     ProgressiveCritic,
@@ -33,7 +35,7 @@ class FixedResolution:
         return x
 
     def generate(
-        self, generator: nn.Module, z: Tensor, label: Tensor | None, progress: float
+        self, generator: nn.Module, z: Tensor, label: Condition, progress: float
     ) -> Tensor:
         """G(z) as the discriminator sees it, before ``squash``."""
         return generator(z, label)
@@ -55,7 +57,7 @@ class GrowingResolution:
 
     group = 4
 
-    def __init__(self, shape: tuple[int, int, int]):
+    def __init__(self, shape: ImageShape):
         self.sizes = level_sizes(shape)
         self.cost_stages = 2 * len(self.sizes)
 
@@ -71,9 +73,9 @@ class GrowingResolution:
         return shrink(x, math.ceil(growth) if is_generated else growth, self.sizes)
 
     def generate(
-        self, generator: nn.Module, z: Tensor, label: Tensor | None, progress: float
+        self, generator: nn.Module, z: Tensor, label: Condition, progress: float
     ) -> Tensor:
-        return generator.forward_at(z, label, self.growth(progress))
+        return generator(z, label, self.growth(progress))
 
     def squash(self, x: Tensor) -> Tensor:
         return x
@@ -88,59 +90,23 @@ class GrowingResolution:
 Resolution = FixedResolution | GrowingResolution
 
 
-OPTIONS = frozenset(
-    (
-        "network",
-        "latent_dim",
-        "pack",
-        "hidden",
-        "hidden_g",
-        "width",
-        "blocks",
-        "patch",
-        "spectral_norm",
-    )
-)
-
-
-def build_networks(
-    shape: tuple[int, ...],
-    n_classes: int,
-    *,
-    network: str,
-    latent_dim: int,
-    pack: int,
-    hidden: tuple[int, ...],
-    hidden_g: tuple[int, ...] | None,
-    width: int,
-    blocks: int,
-    patch: int,
-    spectral_norm: bool,
-) -> tuple[nn.Module, nn.Module, Resolution]:
-    """G, D and the resolution they work at, of the network "conv", "mlp" or "progressive"."""
-    packed = (pack * shape[0], *shape[1:])
+def build_networks(c: Any, shape: Any, n_classes: int) -> tuple[nn.Module, nn.Module, Resolution]:
+    """G, D and the resolution they work at. c: ``families.gan.Config``."""
+    packed: Any = (c.pack * shape[0], *shape[1:])
     resolution = FixedResolution()
-    if network == "conv":
-        generator = ConvGenerator(latent_dim, shape, width, blocks, patch, n_classes)
-        discriminator = ConvCritic(packed, width, blocks, patch, n_classes)
-    elif network == "progressive":
-        generator = ProgressiveGenerator(latent_dim, shape, width, n_classes)
-        discriminator = ProgressiveCritic(packed, width, n_classes)
+    if c.network == "progressive":
+        generator = ProgressiveGenerator(c.latent_dim, shape, c.width, n_classes)
+        discriminator = ProgressiveCritic(packed, c.width, n_classes)
         resolution = GrowingResolution(shape)
+    elif c.network == "conv":
+        generator = ConvGenerator(c.latent_dim, shape, c.width, c.blocks, c.patch, n_classes)
+        discriminator = ConvCritic(packed, c.width, c.blocks, c.patch, n_classes)
     else:
-        generator = MLPGenerator(latent_dim, shape, hidden_g or hidden, n_classes)
-        discriminator = MLPCritic(packed, hidden, n_classes)
-    if spectral_norm:
+        generator = MLPGenerator(c.latent_dim, shape, c.hidden_g or c.hidden, n_classes)
+        discriminator = MLPCritic(packed, c.hidden, n_classes)
+    if c.spectral_norm:
         with_spectral_norm(discriminator)
     return generator, discriminator, resolution
-
-
-def softmax_of_blocks(x: Tensor, blocks: tuple[int, ...]) -> Tensor:
-    """x (B, D) with the softmax of each block of several columns; numbers stay. No blocks: x."""
-    if not blocks:
-        return x
-    parts = [part.softmax(1) if part.shape[1] > 1 else part for part in x.split(blocks, 1)]
-    return torch.cat(parts, 1)
 
 
 # -- packs: examples side by side, which D scores together (PacGAN, Lin et al. 2018) -------------
@@ -160,13 +126,3 @@ def pack_all(x: Tensor, m: int) -> Tensor:
     """(B, C, ...) -> (ceil(B / m), m C, ...): the first examples fill up the last pack."""
     rows = torch.arange(len(x) + -len(x) % m, device=x.device) % len(x)
     return x[rows].reshape(-1, m * x.shape[1], *x.shape[2:])
-
-
-def unpack_scores(scores: Tensor, m: int, n: int) -> Tensor:
-    """Scores of packs -> scores (n,) of their examples."""
-    return scores.repeat_interleave(m)[:n]
-
-
-def pack_copies(x: Tensor, m: int) -> Tensor:
-    """(B, C, ...) -> (B, m C, ...): each example m times."""
-    return x.repeat(1, m, *[1] * (x.ndim - 2))

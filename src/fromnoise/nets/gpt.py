@@ -23,6 +23,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from .conv import normalise
+
 LONG = 512  # symbols: for longer sequences the scores of attention take too much memory
 MOST_PAIRS = 2**15  # rows of a bigram table
 
@@ -61,16 +63,7 @@ class GPT(nn.Module):
         self.context = length - 1
         self.soft_cap = soft_cap
         self.dropout = dropout
-        inputs = vocabulary + starts
-        self.embedding = nn.Embedding(inputs, width)
-        self.pairs = inputs if bigram and inputs**2 <= MOST_PAIRS else 0
-        self.before = nn.Embedding(inputs**2 if self.pairs else inputs, width) if bigram else None
-        self.positions = nn.Embedding(length, width) if grid or not rotary else None
-        offsets = [] if grid is None else sorted({grid[1] - 1, grid[1], grid[1] + 1} - {0, 1})
-        self.above = nn.ModuleDict({str(offset): nn.Embedding(inputs, width) for offset in offsets})
-        for table in (self.embedding, self.before, self.positions, *self.above.values()):
-            if table is not None:
-                nn.init.normal_(table.weight, std=0.5 if table is self.embedding else 0.1)
+        self._add_tables(vocabulary + starts, width, grid, rotary, bigram)
         more = dict(rotary=rotary, qk_norm=qk_norm, squared_relu=squared_relu, shortcut=shortcut)
         mixes = [value_residual and i > 0 for i in range(depth)]  # with the first layer's values
         self.layers = nn.ModuleList(
@@ -81,6 +74,20 @@ class GPT(nn.Module):
         angle = rotations(length, width // heads)
         self.register_buffer("cos", angle.cos(), persistent=False)
         self.register_buffer("sin", angle.sin(), persistent=False)
+
+    def _add_tables(
+        self, inputs: int, width: int, grid: tuple[int, int] | None, rotary: bool, bigram: bool
+    ) -> None:
+        """The embeddings of the inputs."""
+        self.embedding = nn.Embedding(inputs, width)
+        self.pairs = inputs if bigram and inputs**2 <= MOST_PAIRS else 0
+        self.before = nn.Embedding(inputs**2 if self.pairs else inputs, width) if bigram else None
+        self.positions = nn.Embedding(self.length, width) if grid or not rotary else None
+        offsets = [] if grid is None else sorted({grid[1] - 1, grid[1], grid[1] + 1} - {0, 1})
+        self.above = nn.ModuleDict({str(offset): nn.Embedding(inputs, width) for offset in offsets})
+        for table in (self.embedding, self.before, self.positions, *self.above.values()):
+            if table is not None:
+                nn.init.normal_(table.weight, std=0.5 if table is self.embedding else 0.1)
 
     def forward(self, s: Tensor, start: Tensor) -> Tensor:
         read = torch.cat([self.vocabulary + start[:, None], s[:, :-1]], 1)  # (B, T)
@@ -238,13 +245,6 @@ def attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     if m > 1:
         scores = scores + scores.new_full((m, p), -torch.inf).triu(p - m + 1)
     return scores.softmax(3).to(v.dtype) @ v
-
-
-def normalise(x: Tensor) -> Tensor:
-    """x with mean 0 and variance 1 over its last dimension; faster here than a root-mean-square
-    norm.
-    """
-    return F.layer_norm(x, x.shape[-1:])
 
 
 class ReluSquared(torch.autograd.Function):

@@ -3,6 +3,9 @@
 net, counts: either may be None. mix: the weights "network" and "counts" of a hybrid.
 """
 
+from dataclasses import dataclass
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -15,7 +18,7 @@ def predict(
     s: Tensor,
     start: Tensor,
     fold: Tensor | None = None,
-) -> tuple[Tensor | None, Tensor | None]:
+) -> tuple[Any, Any]:
     """The network's logits and the log p of the n-grams for symbols s (B, T): (B, T, V) or None.
 
     start (B,): start tokens. fold (B,): of the training set, which the counts leave out.
@@ -35,24 +38,21 @@ def combine(mix: nn.ParameterDict, logits: Tensor | None, log_p: Tensor | None) 
     return mix["network"] * logits + mix["counts"] * log_p
 
 
+@dataclass
 class Reader:
     """State of n sequences that are read symbol by symbol. start_symbol: (n,)."""
 
-    def __init__(
-        self,
-        net: nn.Module | None,
-        counts: KneserNey | None,
-        mix: nn.ParameterDict,
-        start_symbol: Tensor,
-    ):
-        self.net = net
-        self.counts = counts
-        self.mix = mix
-        self.start_symbol = start_symbol
-        n = len(start_symbol)
-        self.state = net.begin(n) if net is not None else None
-        order = counts.order if counts is not None else 0
-        self.context = torch.full((n, order), -1, device=start_symbol.device)
+    net: Any
+    counts: KneserNey | None
+    mix: nn.ParameterDict
+    start_symbol: Tensor
+
+    def __post_init__(self):
+        n = len(self.start_symbol)
+        if self.net is not None:
+            self.state = self.net.begin(n)
+        if self.counts is not None:
+            self.context = self.start_symbol.new_full((n, self.counts.order), -1)
 
     def step(self, symbol: Tensor | None) -> Tensor:
         """Reads one symbol (n,), None at the start -> log p of the next symbol, (n, V)."""

@@ -4,22 +4,26 @@ They return the parameters of distributions. Drawing from them is left to the ca
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..core.spec import DataSpec
+from ..core.spec import Condition, DataSpec, ImageShape
 from .conv import (
     ConvDecoder,
     ConvEncoder,
     Fold,
-    ResidualBlock,
     Unfold,
-    fold_size,
-    sizes_down,
+    beside,
+    conv3,
+    conv_chain,
+    pyramid,
+    residual_blocks,
     with_planes,
+    zeroed,
 )
 from .mlp import MLP
 
@@ -34,10 +38,10 @@ def encoder_decoder(
     shape: tuple[int, ...],
     n_code: int,
     n_up: int,
-    hidden=(400, 400),
-    width=32,
-    activation="silu",
-    n_condition=0,
+    hidden: Sequence[int],
+    width: int,
+    activation: str,
+    n_condition: int = 0,
 ) -> tuple[nn.Module, nn.Module]:
     """An encoder x -> (B, n_up) and a decoder (B, n_code) -> (B, *shape), "mlp" or "conv"."""
     if network == "conv":
@@ -57,7 +61,7 @@ class Reshaped(nn.Module):
         self.net = net
         self.shape = shape
 
-    def forward(self, z: Tensor, condition: Tensor | None = None) -> Tensor:
+    def forward(self, z: Tensor, condition: Condition = None) -> Tensor:
         return self.net(z, condition).view(len(z), *self.shape)
 
 
@@ -102,17 +106,15 @@ class Ladder(nn.Module):
 
     def __init__(
         self,
-        shape: tuple[int, int, int],
+        shape: ImageShape,
         latent_dim: int,
         maps: tuple[int, ...],
         width: int,
         blocks: int,
-        n_condition=0,
+        n_condition: int,
     ):
         super().__init__()
-        patch = fold_size(shape)
-        sizes = sizes_down(shape, patch, smallest=8)  # finest first
-        channels = [min(width * 2**i, 2 * width) for i in range(len(sizes))]
+        patch, sizes, channels = pyramid(shape, width, 8, widest=2)
         self.coarse_size = sizes[-1]
         self.sizes = sizes[::-1]
         self.level_shapes = [(latent_dim,), *((c, *self.coarse_size) for c in maps)]
@@ -123,64 +125,47 @@ class Ladder(nn.Module):
 
     def _add_bottom_up(self, n_in: int, channels: list[int], patch: int, blocks: int) -> None:
         self.fold = Fold(patch)
-        self.stem = nn.Conv2d(n_in, channels[0], 3, padding=1)
+        self.stem = conv3(n_in, channels[0])
         self.up = nn.ModuleList(residual_blocks(c, blocks) for c in channels)
-        self.halve = nn.ModuleList(
-            nn.Conv2d(a, b, 3, stride=2, padding=1) for a, b in zip(channels, channels[1:])
-        )
+        self.halve = conv_chain(channels, stride=2)
 
     def _add_top_level(self, latent_dim: int, n_condition: int, coarse: int) -> None:
         n_coarse = coarse * math.prod(self.coarse_size)
-        self.to_top = nn.Sequential(
-            nn.Linear(n_coarse, TOP_HIDDEN), nn.SiLU(), nn.Linear(TOP_HIDDEN, 2 * latent_dim)
-        )
-        n_top = latent_dim + n_condition
-        self.from_top = nn.Sequential(
-            nn.Linear(n_top, TOP_HIDDEN), nn.SiLU(), nn.Linear(TOP_HIDDEN, n_coarse)
-        )
+        self.to_top = two_layers(n_coarse, 2 * latent_dim)
+        self.from_top = two_layers(latent_dim + n_condition, n_coarse)
 
     def _add_map_levels(self, maps: tuple[int, ...], coarse: int, blocks: int) -> None:
         self.down = nn.ModuleList(residual_blocks(coarse, blocks) for _ in maps)
-        self.prior = nn.ModuleList(nn.Conv2d(coarse, 2 * c, 3, padding=1) for c in maps)
+        self.prior = nn.ModuleList(zeroed(conv3(coarse, 2 * c)) for c in maps)
         self.posterior = nn.ModuleList(
-            nn.Sequential(
-                nn.Conv2d(2 * coarse, coarse, 3, padding=1), nn.SiLU(), nn.Conv2d(coarse, 2 * c, 1)
-            )
+            nn.Sequential(conv3(2 * coarse, coarse), nn.SiLU(), zeroed(nn.Conv2d(coarse, 2 * c, 1)))
             for c in maps
         )
         self.join = nn.ModuleList(nn.Conv2d(c, coarse, 1) for c in maps)
-        for layer in [*self.prior, *(p[-1] for p in self.posterior)]:
-            nn.init.zeros_(layer.weight)
-            nn.init.zeros_(layer.bias)
 
-    def _add_output(
-        self, channels: list[int], patch: int, shape: tuple[int, int, int], blocks: int
-    ) -> None:
+    def _add_output(self, channels: list[int], patch: int, shape: ImageShape, blocks: int) -> None:
         self.settle = residual_blocks(channels[0], blocks)
         self.enlarge = nn.ModuleList(
-            nn.ConvTranspose2d(a, b, 2, stride=2) for a, b in zip(channels, channels[1:])
+            nn.ConvTranspose2d(a, b, 2, stride=2) for a, b in pairwise(channels)
         )
         self.finish = nn.ModuleList(residual_blocks(c, blocks) for c in channels[1:])
-        out = nn.Conv2d(channels[-1], shape[0] * patch**2, 3, padding=1)
+        out = conv3(channels[-1], shape[0] * patch**2)
         self.out = nn.Sequential(nn.SiLU(), out, Unfold(patch, shape))
 
-    def bottom_up(self, x: Tensor, condition: Tensor | None) -> list[Tensor]:
+    def bottom_up(self, x: Tensor, condition: Condition) -> list[Tensor]:
         """x -> mu and logvar of q(z_0 | x), (B, 2 latent_dim), and features for the maps."""
         h = self.up[0](self.stem(with_planes(self.fold(x), condition)))
         for halve, blocks in zip(self.halve, self.up[1:]):
             h = blocks(halve(F.silu(h)))
         return [self.to_top(F.silu(h).flatten(1)), h]
 
-    def top_down(
-        self, draw: Draw, features: list[Tensor] | None, condition: Tensor | None
-    ) -> Tensor:
+    def top_down(self, draw: Draw, features: list[Tensor] | None, condition: Condition) -> Tensor:
         """Parameters of p(x | z), (B, *shape), with z_l = draw(l, prior, posterior).
 
         The prior is None at level 0, where it is N(0, I); the posterior is None without features.
         """
         z = draw(0, None, None if features is None else features[0].chunk(2, 1))
-        h = self.from_top(z if condition is None else torch.cat([z, condition], 1))
-        h = h.view(len(z), -1, *self.coarse_size)
+        h = self.from_top(beside(z, condition)).view(len(z), -1, *self.coarse_size)
         levels = zip(self.down, self.prior, self.posterior, self.join)
         for level, (down, to_prior, to_posterior, join) in enumerate(levels, 1):
             h = down(h)
@@ -196,8 +181,8 @@ class Ladder(nn.Module):
         return self.out(h)
 
 
-def residual_blocks(channels: int, n: int) -> nn.Sequential:
-    return nn.Sequential(*(ResidualBlock(channels) for _ in range(n)))
+def two_layers(n_in: int, n_out: int) -> nn.Sequential:
+    return nn.Sequential(nn.Linear(n_in, TOP_HIDDEN), nn.SiLU(), nn.Linear(TOP_HIDDEN, n_out))
 
 
 def repeat(values: Tensor | None, k: int) -> Tensor | None:

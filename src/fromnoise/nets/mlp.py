@@ -1,10 +1,13 @@
 """Fully connected networks."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
+
+from ..core.spec import Condition
 
 Activation = Literal["relu", "silu", "gelu", "tanh", "linear"]  # to choose from in options
 ACTIVATIONS = {
@@ -26,10 +29,10 @@ class MLP(nn.Module):
         super().__init__()
         widths = [n_in + n_condition, *hidden]
         layers: list[nn.Module] = []
-        for before, after in zip(widths, widths[1:]):
+        for before, after in pairwise(widths):
             layers += [nn.Linear(before, after), ACTIVATIONS[activation]()]
         self.layers = nn.Sequential(*layers, nn.Linear(widths[-1], n_out))
 
-    def forward(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, condition: Condition = None) -> Tensor:
         x = x.flatten(1)
         return self.layers(x if condition is None else torch.cat([x, condition], 1))

@@ -10,8 +10,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..core.spec import ImageShape
 from .masked_conv import Convolve, MaskedConv, PixelState, feature_groups
 from .pixelcnn_stacks import STACKS
+from .sequence import cross_entropy
 
 SMALLEST_LOG_SCALE = -7.0  # of a logistic, in the image's range of [-1, 1] (Salimans et al. 2017)
 
@@ -31,7 +33,7 @@ class PixelCNN(nn.Module):
 
     def __init__(
         self,
-        shape: tuple[int, int, int],
+        shape: ImageShape,
         levels: int,
         starts: int,
         width: int,
@@ -73,7 +75,7 @@ class PixelCNN(nn.Module):
         """
         numbers = self.numbers(s, start)
         if self.head == "categorical":
-            return F.cross_entropy(numbers.flatten(0, 1), s.flatten(), reduction="none").view_as(s)
+            return cross_entropy(numbers, s)
         weight, mean, log_scale = numbers.chunk(3, -1)
         masses = log_logistic_mass(s[..., None], self.vocabulary, mean, log_scale)
         return -(weight.log_softmax(-1) + masses).logsumexp(-1)

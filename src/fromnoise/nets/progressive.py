@@ -4,7 +4,7 @@ Training starts at 4 pixels a side and fades in one size after another. The leve
 the full size halved (rounded up) until no side is above 4: for 28 pixels 4, 7, 14, 28. At growth l, a
 whole number, the networks work at level l; at l + alpha, 0 < alpha < 1, at the size of level l + 1, whose
 weight in the output is alpha. The networks, and real images after ``shrink``, are continuous in the
-growth. None means fully grown. Layers that are not in use yet get no gradient.
+growth. Layers that are not in use yet get no gradient.
 
 Nearest-neighbour enlargement goes level by level and cuts off the odd row, so that averaging is its exact
 inverse at every size. D's scores depend on the rest of the batch (``batch_std``).
@@ -12,14 +12,16 @@ inverse at every size. D's scores depend on the rest of the batch (``batch_std``
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from .adversarial import Critic, leaky, pixel_norm
-from .conv import sizes_down
+from ..core.spec import Condition, ImageShape
+from .adversarial import CRITIC_DIMS, Critic, leaky, pixel_norm
+from .conv import beside, conv3, sizes_down
 
 RELU = math.sqrt(2)  # gains that preserve the scale of activations, with a rectifier
 LINEAR = 1.0  # and without
@@ -28,7 +30,7 @@ LINEAR = 1.0  # and without
 # -- how far the networks have grown -------------------------------------------------------------
 
 
-def level_sizes(shape: tuple[int, int, int]) -> list[tuple[int, int]]:
+def level_sizes(shape: ImageShape) -> list[tuple[int, int]]:
     """(H, W) of each level, coarsest first, the full size last."""
     return sizes_down(shape, 1, smallest=4)[::-1]
 
@@ -45,10 +47,8 @@ def growth_at(progress: float, levels: int) -> float:
     return part // 2 + max(part % 2 - 1, 0.0)
 
 
-def level_and_alpha(growth: float | None, levels: int) -> tuple[int, float]:
+def level_and_alpha(growth: float, levels: int) -> tuple[int, float]:
     """The level in work, and its weight in the output: 2.25 -> (3, 0.25), 2.0 -> (2, 1.0)."""
-    if growth is None:
-        return levels - 1, 1.0
     level = min(math.ceil(growth), levels - 1)
     return level, 1.0 - (level - growth)
 
@@ -63,7 +63,7 @@ def down(x: Tensor) -> Tensor:
     return F.avg_pool2d(x, 2, ceil_mode=True)
 
 
-def shrink(x: Tensor, growth: float | None, sizes: Sequence[tuple[int, int]]) -> Tensor:
+def shrink(x: Tensor, growth: float, sizes: Sequence[tuple[int, int]]) -> Tensor:
     """Real images (B, C, H, W) at the size of the growth's level: (B, C, h, w), the critic's input.
 
     While a level fades in, its detail does too: (1 - alpha) up(down(x)) + alpha x.
@@ -129,9 +129,7 @@ class ProgressiveBlock(nn.Module):
 
     def __init__(self, *channels: int, norm: bool = False):
         super().__init__()
-        self.layers = nn.ModuleList(
-            equalised(nn.Conv2d(a, b, 3, padding=1), RELU) for a, b in zip(channels, channels[1:])
-        )
+        self.layers = nn.ModuleList(equalised(conv3(a, b), RELU) for a, b in pairwise(channels))
         self.norm = norm
 
     def forward(self, h: Tensor) -> Tensor:
@@ -152,9 +150,7 @@ def channels_of(width: int, levels: int) -> list[int]:
 class ProgressiveGenerator(nn.Module):
     """z (B, latent_dim), label as one-hot (B, K) or None -> x (B, C, H, W), not squashed."""
 
-    def __init__(
-        self, latent_dim: int, shape: tuple[int, int, int], width: int, n_classes: int = 0
-    ):
+    def __init__(self, latent_dim: int, shape: ImageShape, width: int, n_classes: int = 0):
         super().__init__()
         self.sizes = level_sizes(shape)
         channels = channels_of(width, len(self.sizes))
@@ -162,31 +158,15 @@ class ProgressiveGenerator(nn.Module):
             nn.Linear(latent_dim + n_classes, channels[0] * math.prod(self.sizes[0])), RELU
         )
         self.blocks = nn.ModuleList([ProgressiveBlock(channels[0], channels[0], norm=True)])
-        self.blocks.extend(
-            ProgressiveBlock(a, b, b, norm=True) for a, b in zip(channels, channels[1:])
-        )
+        self.blocks.extend(ProgressiveBlock(a, b, b, norm=True) for a, b in pairwise(channels))
         self.to_image = nn.ModuleList(
             equalised(nn.Conv2d(c, shape[0], 1), LINEAR) for c in channels
         )
 
-    def forward(
-        self, z: Tensor, label: Tensor | None = None, growth: float | None = None
-    ) -> Tensor:
-        """At the full size, whatever the growth: a coarser level's image is enlarged by nearest
-        neighbour.
-        """
-        x = self.forward_at(z, label, growth)
-        level, _ = level_and_alpha(growth, len(self.sizes))
-        for size in self.sizes[level + 1 :]:
-            x = up(x, size)
-        return x
-
-    def forward_at(
-        self, z: Tensor, label: Tensor | None = None, growth: float | None = None
-    ) -> Tensor:
+    def forward(self, z: Tensor, label: Condition, growth: float) -> Tensor:
         """(B, C, h, w), the size of the level that is worked at."""
         level, alpha = level_and_alpha(growth, len(self.sizes))
-        h = pixel_norm(z) if label is None else torch.cat([pixel_norm(z), pixel_norm(label)], 1)
+        h = beside(pixel_norm(z), None if label is None else pixel_norm(label))
         h = self.stem(h).view(len(z), *self.sizes[0], -1).permute(0, 3, 1, 2)  # channels last
         h = self.blocks[0](pixel_norm(leaky(h)))
         for block, size in zip(self.blocks[1 : level + 1], self.sizes[1:]):
@@ -204,25 +184,22 @@ class ProgressiveCritic(Critic):
     (B,).
     """
 
-    def __init__(
-        self, shape: tuple[int, int, int], width: int, n_classes: int = 0, dims: int = 128
-    ):
-        super().__init__(dims, n_classes)
+    def __init__(self, shape: ImageShape, width: int, n_classes: int):
+        super().__init__(CRITIC_DIMS, n_classes)
         sizes = level_sizes(shape)
         channels = channels_of(width, len(sizes))
         self.from_image = nn.ModuleList(
             equalised(nn.Conv2d(shape[0], c, 1), RELU) for c in channels
         )
         self.blocks = nn.ModuleList([ProgressiveBlock(channels[0] + 1, channels[0])])
-        self.blocks.extend(ProgressiveBlock(b, b, a) for a, b in zip(channels, channels[1:]))
-        self.join = equalised(nn.Linear(channels[0] * math.prod(sizes[0]), dims), RELU)
+        self.blocks.extend(ProgressiveBlock(b, b, a) for a, b in pairwise(channels))
+        self.join = equalised(nn.Linear(channels[0] * math.prod(sizes[0]), CRITIC_DIMS), RELU)
         equalised(self.score, LINEAR)
         if self.project is not None:
-            equalised(
-                self.project, LINEAR, fan_in=dims
-            )  # <embedding of y, features> has dims terms
+            # <embedding of y, features> has dims terms
+            equalised(self.project, LINEAR, fan_in=CRITIC_DIMS)
 
-    def features(self, x: Tensor, growth: float | None = None) -> Tensor:
+    def features(self, x: Tensor, growth: float) -> Tensor:
         level, alpha = level_and_alpha(growth, len(self.blocks))
         h = self.read(x, level)
         for i in range(level, 0, -1):

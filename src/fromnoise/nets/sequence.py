@@ -9,11 +9,14 @@ cost for any length: states do not grow, and there are no position embeddings.
 context  the number of symbols before i that the logits of i depend on; None: all of them
 """
 
+from types import SimpleNamespace
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .gpt import feature_dropout, normalise
+from .conv import normalise
+from .gpt import feature_dropout
 
 KINDS = {"gru": nn.GRU, "lstm": nn.LSTM}
 
@@ -35,6 +38,11 @@ def read_out(h: Tensor, table: nn.Embedding) -> Tensor:
     autocast.
     """
     return F.linear(h, table.weight).to(table.weight.dtype)
+
+
+def cross_entropy(logits: Tensor, s: Tensor) -> Tensor:
+    """-log p of symbols s (B, T) by logits (B, T, V), (B, T) nats."""
+    return F.cross_entropy(logits.flatten(0, 1), s.flatten(), reduction="none").view_as(s)
 
 
 # -- a window of k symbols -----------------------------------------------------------------------
@@ -78,20 +86,15 @@ class Window(nn.Module):
             h = h + F.silu(layer(feature_dropout(h, self.dropout, self.training)))
         return read_out(feature_dropout(h, self.dropout, self.training), self.output)
 
-    def begin(self, n: int) -> "WindowState":
-        return WindowState(self, n)
+    def begin(self, n: int) -> SimpleNamespace:
+        """read (n, k): the last k inputs."""
+        device = self.output.weight.device
+        return SimpleNamespace(read=torch.full((n, self.context), self.nothing, device=device))
 
     @torch.no_grad()
-    def step(self, state: "WindowState", symbol: Tensor) -> Tensor:
+    def step(self, state: SimpleNamespace, symbol: Tensor) -> Tensor:
         state.read = torch.cat([state.read[:, 1:], symbol[:, None]], 1)
         return self.predict(self.embedding(state.read).transpose(1, 2)[:, None])[:, 0]
-
-
-class WindowState:
-    """The last k inputs, (n, k)."""
-
-    def __init__(self, net: Window, n: int):
-        self.read = torch.full((n, net.context), net.nothing, device=net.output.weight.device)
 
 
 # -- causal convolution --------------------------------------------------------------------------
@@ -136,11 +139,15 @@ class Convolution(nn.Module):
             h = h + layer(torch.cat(taps, 2))
         return read_out(feature_dropout(normalise(h), self.dropout, self.training), self.output)
 
-    def begin(self, n: int) -> "ConvolutionState":
-        return ConvolutionState(self, n)
+    def begin(self, n: int) -> SimpleNamespace:
+        """rings: buffers (positions, n, width) of each layer's last inputs; position: inputs read."""
+        like = self.embedding.weight
+        lengths = [(self.kernel - 1) * step for step in self.steps]
+        rings = [like.new_zeros(length, n, like.shape[1]) for length in lengths]
+        return SimpleNamespace(rings=rings, position=0)
 
     @torch.no_grad()
-    def step(self, state: "ConvolutionState", symbol: Tensor) -> Tensor:
+    def step(self, state: SimpleNamespace, symbol: Tensor) -> Tensor:
         h = self.embedding(symbol)
         for layer, step, ring in zip(self.layers, self.steps, state.rings):
             u = normalise(h)
@@ -165,19 +172,6 @@ class GatedLayer(nn.Module):
     def forward(self, taps: Tensor) -> Tensor:
         a, b = self.filter(taps).chunk(2, -1)
         return self.mix(torch.tanh(a) * torch.sigmoid(b))
-
-
-class ConvolutionState:
-    """Ring buffers (positions, n, width) of each layer's last inputs; position: number of inputs
-    read.
-    """
-
-    def __init__(self, net: Convolution, n: int):
-        like = net.embedding.weight
-        self.rings = [
-            like.new_zeros((net.kernel - 1) * step, n, like.shape[1]) for step in net.steps
-        ]
-        self.position = 0
 
 
 # -- recurrent -----------------------------------------------------------------------------------
@@ -216,16 +210,11 @@ class Recurrent(nn.Module):
         )
         return read_out(feature_dropout(h, self.dropout, self.training), self.output), memory
 
-    def begin(self, n: int) -> "RecurrentState":
-        return RecurrentState()
+    def begin(self, n: int) -> SimpleNamespace:
+        """memory: (depth, n, width), of an LSTM a pair of them; None before the start token."""
+        return SimpleNamespace(memory=None)
 
     @torch.no_grad()
-    def step(self, state: "RecurrentState", symbol: Tensor) -> Tensor:
+    def step(self, state: SimpleNamespace, symbol: Tensor) -> Tensor:
         logits, state.memory = self.run(symbol[:, None], state.memory)
         return logits[:, 0]
-
-
-class RecurrentState:
-    """The cells' state: (depth, n, width), for an LSTM a pair of them; None before the start token."""
-
-    memory = None

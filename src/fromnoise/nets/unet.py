@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..core.spec import Condition, ImageShape
 from .conv import Fold, Unfold, fold_size, sizes_down
 from .denoiser import (
     Conditioning,
@@ -35,7 +36,7 @@ class UNet(nn.Module):
 
     def __init__(
         self,
-        shape: tuple[int, int, int],
+        shape: ImageShape,
         width: int,
         depth: int,
         condition_size=0,
@@ -74,7 +75,7 @@ class UNet(nn.Module):
         self,
         x: Tensor,
         level: Tensor,
-        condition: Tensor | None = None,
+        condition: Condition = None,
         until: Tensor | None = None,
         guess: Tensor | None = None,
     ) -> Tensor:

@@ -20,10 +20,10 @@ from collections.abc import Callable
 from typing import Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import one_hot, relu, softplus
 
-from ..core.rng import Rng
+from ..core.spec import Condition
 
 LossName = Literal[
     "relativistic", "non-saturating", "minimax", "least-squares", "hinge", "wasserstein"
@@ -45,10 +45,6 @@ GENERATOR = {
     "wasserstein": lambda real, fake: -fake.mean(),
     "relativistic": lambda real, fake: softplus(real - fake).mean(),
 }
-# Losses whose optimal D is log p(x) / q(x), up to a constant for each label.
-LOG_RATIOS = ("minimax", "non-saturating", "relativistic")
-CANDIDATES = 8
-MAX_SCORE_SCALE = 64.0
 
 
 def scores_and_squared_gradients(
@@ -82,30 +78,61 @@ def one_centred_penalty(squared_gradients: Tensor, weight: float) -> Tensor:
     return weight * ((squared_gradients + 1e-12).sqrt() - 1).square().mean()
 
 
-def interpolate(x_real: Tensor, x_fake: Tensor, u: Tensor) -> Tensor:
-    """u x_real + (1 - u) x_fake for u (B,) uniform in [0, 1): points of the one-centred penalty."""
-    u = u.view(-1, *[1] * (x_real.ndim - 1))
-    return u * x_real + (1 - u) * x_fake
-
-
 def gradients_between(
     score: Callable[[Tensor, Tensor | None], Tensor],
     x_real: Tensor,
     x_fake: Tensor,
-    label: Tensor | None,
+    label: Condition,
     u: Tensor,
 ) -> Tensor:
-    """||dD/dx||^2 (B,) at points between real and generated examples; u uniform, (B,)."""
-    x = interpolate(x_real, x_fake, u)
+    """||dD/dx||^2 (B,) at u x_real + (1 - u) x_fake; u (B,) uniform in [0, 1)."""
+    u = u.view(-1, *[1] * (x_real.ndim - 1))
+    x = u * x_real + (1 - u) * x_fake
     _, squared = scores_and_squared_gradients(lambda part, rows: score(part, label), x, len(x))
     return squared
+
+
+def generator_loss(
+    score: Callable[[Tensor, Tensor | None], Tensor],
+    x_real: Tensor,
+    x_fake: Tensor,
+    label: Tensor | None,
+    loss: str,
+) -> Tensor:
+    """The loss of G on x_fake (B, *shape); the relativistic one compares with x_real."""
+    fake = real = score(x_fake, label)
+    if loss == "relativistic":
+        with torch.no_grad():
+            real = score(x_real, label)
+    return GENERATOR[loss](real, fake)
+
+
+def balance_gradients(reference: Tensor, term: Tensor, weight: Tensor, largest: float) -> Tensor:
+    """|d reference / dw| / (|d term / dw| + 1e-4), w: a weight; at most ``largest``, detached."""
+
+    def gradient_norm(value: Tensor) -> Tensor:
+        return torch.autograd.grad(value, weight, retain_graph=True)[0].norm()
+
+    ratio = gradient_norm(reference) / (gradient_norm(term) + 1e-4)
+    return ratio.clamp(max=largest).detach()
+
+
+def feature_nll(features_hat: Tensor, features: Tensor, sigma: float) -> Tensor:
+    """-log N(features | features_hat, sigma^2) (B, F) without its constant, mean over B, nats.
+
+    Unusual: features are in units of their spread over the batch, as after the batch norm of the
+    discriminator of Larsen et al. 2016. Otherwise it could lower the value by smaller features.
+    """
+    spread = features.std(0, correction=0) + 1e-3 * features.std(correction=0) + 1e-6
+    error = (features_hat - features) / (sigma * spread)
+    return 0.5 * error.square().sum(1).mean()
 
 
 def penalised_discriminator_loss(
     score: Callable[[Tensor, Tensor | None], Tensor],
     x_real: Tensor,
     x_fake: Tensor,
-    label: Tensor | None,
+    label: Condition,
     loss: str,
     r1: float = 0.0,
     r2: float = 0.0,
@@ -135,98 +162,6 @@ def penalised_discriminator_loss(
         value = value + r1_penalty + r2_penalty
         terms |= {"slope_real": squared_real.mean(), "slope_fake": squared_fake.mean()}
     return value, terms
-
-
-# -- sampling with D -----------------------------------------------------------------------------
-
-
-class ImportanceResampler(nn.Module):
-    """Keeps one of several draws of G, by D's scores: moves samples from q towards p.
-
-    This is sampling-importance-resampling (Rubin 1987) with the density ratio p / q that D
-    estimates. The same ratio serves rejection sampling (Azadi et al. 2019, arXiv:1810.06758) and a
-    Markov chain (Turner et al. 2019, arXiv:1811.11357); here no largest ratio has to be estimated,
-    and there is no burn-in.
-
-    sureness   the factor that turns D's scores into log ratios: with penalties D underestimates them
-    """
-
-    def __init__(self):
-        super().__init__()
-        self.register_buffer("sureness", torch.ones(()))
-
-    def calibrate(self, real: Tensor, fake: Tensor) -> None:
-        """Sets sureness from scores (n,) of pairs that share their label."""
-        self.sureness.fill_(fit_score_scale(real, fake))
-
-    def forward(
-        self,
-        draw: Callable[[Rng], Tensor],
-        score: Callable[[Tensor], Tensor],
-        candidates: int,
-        rng: Rng,
-        temperature: float = 1.0,
-    ) -> Tensor:
-        """For each row one of ``candidates`` draws, with odds exp(sureness score / temperature).
-
-        draw(rng) -> x (B, *shape); score(x) -> (B,). The first candidate is the sample that one
-        candidate alone would give. With exact scores and many candidates the result has density
-        q (p / q)^(1 / temperature); with K candidates the density is never above K q.
-        temperature: 1 aims at p; lower values prefer high scores, at the cost of variety, 0
-        takes the highest score; higher values stay nearer to q.
-        """
-        x = draw(rng)
-        if candidates == 1:
-            return x
-        best = self.perturbed(score(x), temperature, rng.at("candidate", 0))
-        for k in range(1, candidates):
-            new = draw(rng.at("candidate", k))
-            value = self.perturbed(score(new), temperature, rng.at("candidate", k))
-            better = (value > best).view(-1, *[1] * (new.ndim - 1))
-            x = torch.where(better, new, x)
-            best = torch.maximum(value, best)
-        return x
-
-    def perturbed(self, score: Tensor, temperature: float, rng: Rng) -> Tensor:
-        """sureness score + temperature x Gumbel noise (B,); -inf where that is not finite.
-
-        The largest of such values is a draw in proportion to exp(sureness score / temperature).
-        """
-        u = rng.uniform("u", score.shape).clamp(1e-7, 1 - 1e-7)
-        value = self.sureness * score.float() - temperature * (-u.log()).log()
-        return torch.where(value.isfinite(), value, -math.inf)
-
-    def _load_from_state_dict(self, state_dict, prefix, *others) -> None:
-        # Checkpoints from before the calibration have no sureness.
-        state_dict.setdefault(f"{prefix}sureness", torch.ones(()))
-        super()._load_from_state_dict(state_dict, prefix, *others)
-
-
-def fit_score_scale(real: Tensor, fake: Tensor) -> float:
-    """The factor in [0, 64] for which factor x score best separates the pairs of scores (n,).
-
-    It minimises the mean of softplus(factor (fake - real)), nats, which is convex, by bisection of
-    its slope. 1: an ideal D without penalties; 0: the scores do not separate examples that D was
-    not trained on, or are not finite. If D separates all pairs, the mean alone has no minimum:
-    one pair in n + 2 counts as swapped (Platt 1999).
-    """
-    difference = (fake - real).double().cpu()
-    swapped = 1 / (len(difference) + 2)
-
-    def slope(factor: float) -> float:
-        return float((difference * (torch.sigmoid(factor * difference) - swapped)).mean())
-
-    low = 0.0
-    high = MAX_SCORE_SCALE
-    if not slope(low) < 0:  # also if it is NaN
-        return 0.0
-    for _ in range(40):
-        middle = (low + high) / 2
-        if slope(middle) < 0:
-            low = middle
-        else:
-            high = middle
-    return low
 
 
 def hard_categories(x: Tensor, blocks: tuple[int, ...]) -> Tensor:

@@ -13,6 +13,7 @@ pilot chains tune it; their weights are discarded.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from itertools import pairwise
 
 import torch
@@ -27,12 +28,12 @@ TARGET_ACCEPTANCE = 0.65  # share of accepted moves (Neal 2011)
 ADAPTATION_RATE = 0.2  # of log(step size)
 
 
-def sigmoid_schedule(steps: int, sharpness: float = 4.0) -> Tensor:
+def sigmoid_schedule(steps: int) -> Tensor:
     """Temperatures 0 = t_0 < .. < t_steps = 1, (steps + 1,) float64, dense at both ends.
 
     Wu et al. 2017.
     """
-    s = torch.sigmoid(sharpness * torch.linspace(-1, 1, steps + 1, dtype=torch.float64))
+    s = torch.sigmoid(4 * torch.linspace(-1, 1, steps + 1, dtype=torch.float64))
     return (s - s[0]) / (s[-1] - s[0])
 
 
@@ -47,7 +48,6 @@ def ais(
     pilots: int = 4,
 ) -> tuple[Tensor, Tensor]:
     """Log weights (C - pilots, B), nats, of C chains for B examples, and acceptance rates (B,).
-
     log_base      log q(z), normalised: the prior, or q(z | x) of a VAE's encoder, which needs far
                   fewer temperatures
     log_joint     log p(z) + log p(x | z)
@@ -79,13 +79,13 @@ def ais(
     return log_w[pilots:], accepted_share / (len(temperatures) - 1)
 
 
+@dataclass(frozen=True)
 class AnnealedDensity:
     """z (C, B, D) -> log f_t, its gradient and d log f_t / dt: (C, B), (C, B, D), (C, B)."""
 
-    def __init__(self, log_base: Density, log_joint: Density, t: float):
-        self.log_base = log_base
-        self.log_joint = log_joint
-        self.t = t
+    log_base: Density
+    log_joint: Density
+    t: float
 
     def __call__(self, z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         with torch.enable_grad():

@@ -1,12 +1,18 @@
 """Samples of a GAN selected by its discriminator: which GANs can, and from how many candidates."""
 
+import math
 from collections.abc import Callable
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
 from ..core.errors import UsageError
 from ..core.rng import Rng
-from .adversarial import CANDIDATES, LOG_RATIOS, ImportanceResampler
+
+# Losses whose optimal D is log p(x) / q(x), up to a constant for each label.
+LOG_RATIOS = ("minimax", "non-saturating", "relativistic")
+CANDIDATES = 8
+MAX_SCORE_SCALE = 64.0
 
 
 def why_no_candidates(loss: str, is_joint: bool, is_augmented: bool) -> str:
@@ -23,17 +29,30 @@ def why_no_candidates(loss: str, is_joint: bool, is_augmented: bool) -> str:
     return ""
 
 
-class CandidateSampler(ImportanceResampler):
-    """For each sample, one of several draws of the generator, selected by the discriminator.
+class CandidateSampler(nn.Module):
+    """Keeps one of several draws of G, by D's scores: moves samples from q towards p.
 
+    This is sampling-importance-resampling (Rubin 1987) with the density ratio p / q that D
+    estimates. The same ratio serves rejection sampling (Azadi et al. 2019, arXiv:1810.06758) and a
+    Markov chain (Turner et al. 2019, arXiv:1811.11357); here no largest ratio has to be estimated,
+    and there is no burn-in.
+
+    sureness: the factor that turns D's scores into log ratios: with penalties D underestimates them.
     reason: why the scores cannot be calibrated, or an empty string.
     is_measured: False if they are not, as those of codes of another run.
     """
 
+    sureness: Tensor
+
     def __init__(self, reason: str = ""):
         super().__init__()
+        self.register_buffer("sureness", torch.ones(()))
         self.reason = reason
         self.is_measured = True
+
+    def calibrate(self, real: Tensor, fake: Tensor) -> None:
+        """Sets sureness from scores (n,) of pairs that share their label."""
+        self.sureness.fill_(fit_score_scale(real, fake))
 
     def why_never(self) -> str:
         """Why the scores are never calibrated, or an empty string."""
@@ -74,27 +93,74 @@ class CandidateSampler(ImportanceResampler):
                 "--temperature is of D's choice among candidates, "
                 f"and there is only one ({why}): leave it out"
             )
-        return self(draw, score, candidates, rng, 1.0 if temperature is None else temperature)
+        temperature = 1.0 if temperature is None else temperature
+        return self.select(draw, score, candidates, rng, temperature)
+
+    def select(
+        self,
+        draw: Callable[[Rng], Tensor],
+        score: Callable[[Tensor], Tensor],
+        candidates: int,
+        rng: Rng,
+        temperature: float = 1.0,
+    ) -> Tensor:
+        """For each row one of ``candidates`` draws, with odds exp(sureness score / temperature).
+
+        draw(rng) -> x (B, *shape); score(x) -> (B,). The first candidate is the sample that one
+        candidate alone would give. With exact scores and many candidates the result has density
+        q (p / q)^(1 / temperature); with K candidates the density is never above K q.
+        temperature: 1 aims at p; lower values prefer high scores, at the cost of variety, 0
+        takes the highest score; higher values stay nearer to q.
+        """
+        x = draw(rng)
+        if candidates == 1:
+            return x
+        best = self.perturbed(score(x), temperature, rng.at("candidate", 0))
+        for k in range(1, candidates):
+            new = draw(rng.at("candidate", k))
+            value = self.perturbed(score(new), temperature, rng.at("candidate", k))
+            better = (value > best).view(-1, *[1] * (new.ndim - 1))
+            x = torch.where(better, new, x)
+            best = torch.maximum(value, best)
+        return x
+
+    def perturbed(self, score: Tensor, temperature: float, rng: Rng) -> Tensor:
+        """sureness score + temperature x Gumbel noise (B,); -inf where that is not finite.
+
+        The largest of such values is a draw in proportion to exp(sureness score / temperature).
+        """
+        u = rng.uniform("u", score.shape).clamp(1e-7, 1 - 1e-7)
+        value = self.sureness * score.float() - temperature * (-u.log()).log()
+        return torch.where(value.isfinite(), value, -math.inf)
+
+    def _load_from_state_dict(self, state_dict, prefix, *others) -> None:
+        # Checkpoints from before the calibration have no sureness.
+        state_dict.setdefault(f"{prefix}sureness", torch.ones(()))
+        super()._load_from_state_dict(state_dict, prefix, *others)
 
 
-class SelectsCandidates:
-    """The capability ``ChoosesSamples`` of a family with a CandidateSampler ``choice``."""
+def fit_score_scale(real: Tensor, fake: Tensor) -> float:
+    """The factor in [0, 64] for which factor x score best separates the pairs of scores (n,).
 
-    choice: CandidateSampler
+    It minimises the mean of softplus(factor (fake - real)), nats, which is convex, by bisection of
+    its slope. 1: an ideal D without penalties; 0: the scores do not separate examples that D was
+    not trained on, or are not finite. If D separates all pairs, the mean alone has no minimum:
+    one pair in n + 2 counts as swapped (Platt 1999).
+    """
+    difference = (fake - real).double().cpu()
+    swapped = 1 / (len(difference) + 2)
 
-    @property
-    def measured(self) -> bool:
-        return self.choice.is_measured
+    def slope(factor: float) -> float:
+        return float((difference * (torch.sigmoid(factor * difference) - swapped)).mean())
 
-    @measured.setter
-    def measured(self, value: bool) -> None:
-        self.choice.is_measured = value
-
-    def why_never(self) -> str:
-        return self.choice.why_never()
-
-    def candidates(self, asked: int | None = None) -> int:
-        return self.choice.count(asked)
-
-    def calibrate(self, real: Tensor, fake: Tensor) -> None:
-        self.choice.calibrate(real, fake)
+    low = 0.0
+    high = MAX_SCORE_SCALE
+    if not slope(low) < 0:  # also if it is NaN
+        return 0.0
+    for _ in range(40):
+        middle = (low + high) / 2
+        if slope(middle) < 0:
+            low = middle
+        else:
+            high = middle
+    return low

@@ -7,6 +7,7 @@ written. So the probabilities of all cells sum to one, and none exceeds one, how
 model's density is.
 """
 
+import copy
 import math
 
 import torch
@@ -41,11 +42,9 @@ class Cells:
 
     def permuted(self, order: Tensor) -> "Cells":
         """The cells with their components in the given order (D,)."""
-        result = object.__new__(Cells)
-        result.width = self.width[order]
-        result.low = self.low[order]
-        result.high = self.high[order]
-        result.is_cell = self.is_cell[order]
+        result = copy.copy(self)
+        for name, values in vars(self).items():
+            setattr(result, name, values[order])
         return result
 
     def edges(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:

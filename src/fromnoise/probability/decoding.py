@@ -11,7 +11,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from ..core.config import BaseConfig
+from ..core.config import BaseConfig, PositiveShare, Share
 from ..core.errors import DataError
 
 RECENT = 64  # symbols that the repetition penalty applies to
@@ -27,16 +27,12 @@ class DecodingOptions(BaseConfig):
         description="p^(1/temperature), normalised; 0 takes the most likely symbol",
     )
     top_k: int = Field(0, ge=0, description="only the k most likely symbols; 0: all")
-    top_p: float = Field(
+    top_p: PositiveShare = Field(
         1.0,
-        gt=0,
-        le=1,
         description="only the fewest symbols that have this probability together (nucleus)",
     )
-    min_p: float = Field(
+    min_p: Share = Field(
         0.0,
-        ge=0,
-        le=1,
         description="only symbols at least so probable, as a share of the most likely one",
     )
     repetition_penalty: float = Field(

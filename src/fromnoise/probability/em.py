@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from ..core.rng import Rng
+from ..core.spec import Labels
 from .gaussian import LOG_2PI
 
 CHUNK = 1024  # rows whose products are held at once
@@ -111,7 +112,7 @@ class Sums:
 
 
 def fit_mixture(
-    z: Tensor, components: int, floor: float, rng: Rng, y: Tensor | None = None, classes: int = 1
+    z: Tensor, components: int, floor: float, rng: Rng, y: Labels = None, classes: int = 1
 ) -> Mixture:
     """A mixture for z (n, d) float64 by EM, started by k-means.
 
@@ -184,7 +185,7 @@ def log_labelled_density(
 
 
 def select_mixture(
-    z: Tensor, most: int, floor: float, rng: Rng, y: Tensor | None = None, classes: int = 1
+    z: Tensor, most: int, floor: float, rng: Rng, y: Labels = None, classes: int = 1
 ) -> tuple[Mixture, int]:
     """The mixture of up to ``most`` components with the best validation density p(z, y).
 

@@ -1,5 +1,7 @@
 """Which examples keep their labels when a classifier is trained on a share of them."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
@@ -28,7 +30,9 @@ def has_label(x: Tensor, spec: DataSpec, share: float) -> Tensor:
     return ((mixed >> 32) & (2**31 - 1)) < share * 2**31
 
 
-def subset_cross_entropy(logits: Tensor, y: Tensor, is_labelled: Tensor) -> Tensor:
-    """Mean of -log p(y) over the labelled examples, nats; 0 if there are none."""
+def classifier_terms(logits: Tensor, y: Any, is_labelled: Tensor) -> dict[str, Tensor]:
+    """Mean of -log p(y) over the labelled examples, nats, 0 if there are none; accuracy on all."""
     nats = cross_entropy(logits.float(), y, reduction="none")
-    return (nats * is_labelled).sum() / is_labelled.sum().clamp(min=1)
+    label_nll = (nats * is_labelled).sum() / is_labelled.sum().clamp(min=1)
+    accuracy = (logits.argmax(1) == y).float().mean()
+    return {"label_nll": label_nll, "label_accuracy": accuracy}

@@ -18,6 +18,9 @@ from .cells import Cells
 from .gaussian import log_normal
 
 LikelihoodName = Literal["bernoulli", "gaussian", "logistic", "table"]
+NO_DENSITY_OF_CATEGORIES = (
+    "a density over one-hot columns is no probability of a category: use the family vae"
+)
 
 
 class Bernoulli:
@@ -28,7 +31,7 @@ class Bernoulli:
     continuous = False
 
     def __init__(self, spec: DataSpec):
-        pass
+        pass  # the same for all data
 
     def nll(self, params: Tensor, x: Tensor, logvar: Tensor) -> Tensor:
         target = (x + 1) * 0.5
@@ -111,12 +114,12 @@ class TableLikelihood:
         return zip(*(tensor.split(self.blocks, 1) for tensor in tensors))
 
     def nll(self, params: Tensor, x: Tensor, logvar: Tensor) -> Tensor:
-        parts = [
-            -log_normal(target, part, scale)
-            if part.shape[1] == 1
-            else -(target * part.log_softmax(1))
-            for part, target, scale in self.split(params, x, logvar)
-        ]
+        parts = []
+        for part, target, scale in self.split(params, x, logvar):
+            if part.shape[1] == 1:
+                parts.append(-log_normal(target, part, scale))
+            else:
+                parts.append(-(target * part.log_softmax(1)))
         nll = torch.cat(parts, 1)
         if not self.cells.is_cell.any():
             return nll
@@ -124,9 +127,7 @@ class TableLikelihood:
         return torch.where(self.cells.is_cell.to(x.device), -mass, nll)
 
     def mean(self, params: Tensor, logvar: Tensor) -> Tensor:
-        return torch.cat(
-            [part if part.shape[1] == 1 else part.softmax(1) for (part,) in self.split(params)], 1
-        )
+        return softmax_of_blocks(params, self.blocks)
 
     def draw(self, params: Tensor, logvar: Tensor, rng: Rng) -> Tensor:
         parts = []
@@ -138,6 +139,14 @@ class TableLikelihood:
                 index = (part.softmax(1).cumsum(1) < u).sum(1).clamp(max=part.shape[1] - 1)
                 parts.append(F.one_hot(index, part.shape[1]).to(part.dtype))
         return torch.cat(parts, 1)
+
+
+def softmax_of_blocks(x: Tensor, blocks: tuple[int, ...]) -> Tensor:
+    """x (B, D) with the softmax of each block of several columns; numbers stay. No blocks: x."""
+    if not blocks:
+        return x
+    parts = [part.softmax(1) if part.shape[1] > 1 else part for part in x.split(blocks, 1)]
+    return torch.cat(parts, 1)
 
 
 LIKELIHOODS = {
@@ -152,7 +161,7 @@ def default_likelihood(spec: DataSpec) -> LikelihoodName:
     """Binary images: bernoulli; levels: logistic; categories or cells: table; else gaussian."""
     if spec.kind == "image":
         return "bernoulli" if spec.levels == 2 else "logistic"
-    return "table" if any(block > 1 for block in spec.blocks) or spec.has_cells else "gaussian"
+    return "table" if spec.has_categories or spec.has_cells else "gaussian"
 
 
 def likelihood_for(spec: DataSpec, name: str) -> LikelihoodName:
@@ -176,7 +185,7 @@ def why_no_density(name: str, spec: DataSpec) -> str:
             "cross-entropy on grey values is no likelihood: "
             "use --binarise dynamic or --likelihood logistic"
         )
-    if name == "gaussian" and any(block > 1 for block in spec.blocks):
+    if name == "gaussian" and spec.has_categories:
         return (
             "a density over one-hot columns is no probability of a category: use --likelihood table"
         )

@@ -19,6 +19,10 @@ class GaussianMixture(nn.Module):
     Buffers: log_weights (K,), means (K, D), factors (K, D, D) lower triangular.
     """
 
+    log_weights: Tensor
+    means: Tensor
+    factors: Tensor
+
     def __init__(self, components: int, dims: int):
         super().__init__()
         self.register_buffer("log_weights", torch.full((components,), -math.log(components)))
@@ -48,15 +52,13 @@ class GaussianMixture(nn.Module):
             warnings.simplefilter("ignore", ConvergenceWarning)
             em.fit(data)
         factors = np.linalg.cholesky(em.covariances_ + extra_variance * np.eye(data.shape[1]))
-        pad = len(self.means) - components  # components without weight, if there are few rows
-        weights = np.log(np.maximum(em.weights_, 1e-300))
-        self.log_weights.copy_(torch.from_numpy(np.concatenate([weights, np.full(pad, -math.inf)])))
-        self.means.copy_(
-            torch.from_numpy(np.concatenate([em.means_, np.zeros((pad, data.shape[1]))]))
-        )
-        self.factors.copy_(
-            torch.from_numpy(np.concatenate([factors, np.tile(np.eye(data.shape[1]), (pad, 1, 1))]))
-        )
+        # components without weight, if there are few rows
+        self.log_weights.fill_(-math.inf)
+        self.means.zero_()
+        self.factors.copy_(torch.eye(data.shape[1]))
+        self.log_weights[:components] = torch.from_numpy(em.weights_).clamp(min=1e-300).log()
+        self.means[:components] = torch.from_numpy(em.means_)
+        self.factors[:components] = torch.from_numpy(factors)
 
     def sample(self, n: int, rng: Rng, temperature: float = 1.0) -> Tensor:
         """n draws (n, D)."""

@@ -8,7 +8,6 @@ refused by digest.
 
 import math
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,10 +18,9 @@ from torch import Tensor, nn
 
 from ..core.errors import StorageError, UsageError
 from ..core.files import sha256
-from .directory import Run, ignore_message
-from .records.manifest import PARTS, FileRecord, Manifest, read_manifest
-
-__all__ = ["PARTS", "Checkpoint", "find", "list_checkpoints", "read"]
+from ..core.output import Say, ignore_message
+from .directory import Run
+from .records.manifest import FileRecord, Manifest, read_manifest
 
 RENAMED = {".told.": ".conditioning."}  # parts of tensor names: in earlier versions, now
 MAX_DIMENSIONS = 64  # of a tensor: torch computes with no more
@@ -178,7 +176,7 @@ def list_checkpoints(run: Run) -> tuple[list[Checkpoint], list[str]]:
 def find(
     run: Run,
     which: str = "last",
-    warn: Callable[[str], None] = ignore_message,
+    warn: Say = ignore_message,
     until: int | None = None,
 ) -> Checkpoint:
     """One checkpoint of a run.
@@ -219,7 +217,7 @@ def _find_step(run: Run, step: str, folders: dict[int, Path]) -> Checkpoint:
 def _find_last(
     run: Run,
     folders: dict[int, Path],
-    warn: Callable[[str], None],
+    warn: Say,
     warn_of_missing: bool,
 ) -> Checkpoint:
     problems = []

@@ -13,13 +13,14 @@ Each file carries digests: run.json one of its content, the other files one in e
 import contextlib
 import re
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 
 from ..core.errors import StorageError, UsageError, did_you_mean
 from ..core.files import sha256, storage_error, write_atomic
 from ..core.json_files import sealed
 from ..core.lines import append_line, cut_unfinished_line, sealed_line
+from ..core.output import Say, ignore_message
 from .lock import lock_folder
 from .paths import FOLDERS, check_unused, find_free_name, is_file, is_folder
 from .records.base import validate_record
@@ -29,10 +30,6 @@ from .records.run import RUN_FORMAT, RunRecord, read_run
 # Fields of an event that depend on the clock; all others are exact.
 CLOCK_FIELDS = ("seconds", "items_per_second", "step_seconds", "eta", "memory_mb")
 UNFINISHED = "was not written to its end"
-
-
-def ignore_message(line: str) -> None:
-    """Discards a warning: the default of ``warn`` arguments."""
 
 
 class Run:
@@ -136,7 +133,7 @@ class Run:
         """
         return read_records(self.path / file, required=self.record.format >= 2)
 
-    def rewind(self, count: int, step: int, warn: Callable[[str], None] = ignore_message) -> int:
+    def rewind(self, count: int, step: int, warn: Say = ignore_message) -> int:
         """Keeps the first ``count`` events, those up to a checkpoint: training repeats the others.
 
         If some of them are damaged or missing, the rest is kept, the damaged file is copied under

@@ -1,6 +1,5 @@
 """From a run to its trained model and its data: ``load_run``, ``load_run_data``."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,13 +13,14 @@ from ..core.device import select_device
 from ..core.errors import DataError, StorageError, UsageError
 from ..core.family import Family
 from ..core.limits import BoundedConstruction, check_example
+from ..core.output import Say, ignore_message
 from ..core.rng import Rng
 from ..core.spec import DataSpec
 from ..data.dataset import Dataset
 from ..data.stream import in_order
 from . import checkpoint
 from .averages import mixture_shares
-from .directory import Run, ignore_message
+from .directory import Run
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ def load_run(
     which: str = "last",
     weights: str | float = "ema",
     device: str = "auto",
-    warn: Callable[[str], None] = ignore_message,
+    warn: Say = ignore_message,
     with_data: bool = True,
     data_name: str | None = None,
     trust: families.Trust = families.NO_TRUST,
@@ -103,9 +103,7 @@ def build_model(
     return model
 
 
-def warn_of_lost_events(
-    run: Run, saved: checkpoint.Checkpoint, warn: Callable[[str], None]
-) -> None:
+def warn_of_lost_events(run: Run, saved: checkpoint.Checkpoint, warn: Say) -> None:
     """Warns if events up to the checkpoint are damaged or missing."""
     events, damage = run.read_events()
     expected = saved.manifest.events

@@ -10,6 +10,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 from ..core.errors import StorageError, UsageError
 from ..runs.directory import Run
@@ -106,39 +107,13 @@ def format_plan(plan: Decisions) -> str:
 
 def read_plan(run: Run, steps: int | None = None) -> list[list[int]]:
     """The plan of a run; if it records none, a single total. Raises StorageError if it is damaged."""
-    recorded = run.info.get("plan")
-    if not recorded:
-        return [[0, run.info["steps"] if steps is None else steps]]
-    try:
-        plan = [[int(step), int(total)] for step, total in recorded]
-        if plan != [[0, 0]]:  # a model in closed form takes no step
+    plan = run.record.plan or [[0, run.record.steps if steps is None else steps]]
+    if plan != [[0, 0]] and run.record.plan:  # a model in closed form takes no step
+        try:
             check_plan(plan)
-        return plan
-    except (TypeError, ValueError) as error:
-        raise StorageError(f"{run.path / 'run.json'} is damaged: plan: {error}") from None
-
-
-def read_budget(run: Run) -> dict | None:
-    """What a run records of its minutes, see ``Timer``. Raises StorageError if it is damaged."""
-    recorded = run.info.get("budget")
-    if recorded is None:
-        return None
-    try:
-        budget = {
-            "seconds": float(recorded["seconds"]),
-            "look": float(recorded["look"]),
-            "start": int(recorded["start"]),
-            "costs": [[float(until), float(seconds)] for until, seconds in recorded["costs"]],
-        }
-        if not (math.isfinite(budget["seconds"]) and math.isfinite(budget["look"])) or not all(
-            until > 0 and 0 < cost < math.inf for until, cost in budget["costs"]
-        ):
-            raise ValueError("seconds must be finite, and those of a step more than 0")
-        if not budget["costs"] or not 0 <= budget["start"] < run.info["steps"]:
-            raise ValueError("it names no costs, or starts after the last step")
-        return budget
-    except (KeyError, TypeError, ValueError) as error:
-        raise StorageError(f"{run.path / 'run.json'} is damaged: budget: {error}") from None
+        except ValueError as error:
+            raise StorageError(f"{run.path / 'run.json'} is damaged: plan: {error}") from None
+    return plan
 
 
 # -- minutes --------------------------------------------------------------------------------------
@@ -164,18 +139,16 @@ def format_seconds(seconds: float) -> str:
 class Timer:
     """Times the steps of a run whose budget is in minutes, and decides how many there should be.
 
-    The ``budget`` in run.json is then:
+    budget: that of run.json. None: the budget is in steps or epochs, and is never changed.
 
     seconds  of training (``Run.seconds``) after which the run should end
     look     seconds of an interval's validation, samples and checkpoint, as estimated
     costs    of a step, as estimated, by share of the budget
     start    the step from which the minutes count
-
-    None: the budget is in steps or epochs, and is never changed.
     """
 
     def __init__(self, run: Run, intervals: int):
-        self.budget = read_budget(run)
+        self.budget: Any = run.record.budget
         self.intervals = intervals
         self.interval_seconds: list[float] = []  # of this process
         self.start()
@@ -189,21 +162,18 @@ class Timer:
         """share: of the budget, before the step."""
         if self.budget:
             self.seconds += seconds
-            costs = self.budget["costs"]
+            costs = self.budget.costs
             self.expected += next((cost for until, cost in costs if share < until), costs[-1][1])
-
-    def add_interval(self, seconds: float) -> None:
-        self.interval_seconds.append(seconds)
 
     def is_due(self, plan: Decisions, step: int) -> bool:
         """Whether one of CHECKS was passed since the last decision, and enough steps are timed to
         decide again."""
-        if not self.budget or self.seconds < MIN_TIMED_SHARE * self.budget["seconds"]:
+        if not self.budget or self.seconds < MIN_TIMED_SHARE * self.budget.seconds:
             return False
         decided, total = plan[-1]
         if not decided < step < total:
             return False
-        first = self.budget["start"]
+        first = self.budget.start
         share_then = (max(first, decided) - first) / (total - first)
         share_now = (step - first) / (total - first)
         return any(share_then < check <= share_now for check in CHECKS)
@@ -218,8 +188,8 @@ class Timer:
         if self.interval_seconds:
             interval = sum(self.interval_seconds) / len(self.interval_seconds)
         else:
-            interval = self.budget["look"] * slowdown
-        seconds_left = self.budget["seconds"] - seconds - intervals_left * interval
-        step_seconds = slowdown * mean_cost(self.budget["costs"], share)
+            interval = self.budget.look * slowdown
+        seconds_left = self.budget.seconds - seconds - intervals_left * interval
+        step_seconds = slowdown * mean_cost(self.budget.costs, share)
         total = step + max(intervals_left, int(seconds_left / step_seconds))
         return total if abs(total - section.total) > TOLERANCE * section.total else section.total

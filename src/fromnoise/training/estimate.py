@@ -3,7 +3,6 @@
 import contextlib
 import statistics
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -11,6 +10,7 @@ from ..core.capabilities import Judges, has
 from ..core.device import peak_memory_mb
 from ..core.errors import DivergedError
 from ..core.family import count_parameters, turns
+from ..core.output import Say, ignore_message
 from . import budget
 from .settings import BUDGETS, INTERVALS, TrainConfig
 from .trainer import Trainer
@@ -34,22 +34,35 @@ class Timing:
     begin: float
 
 
-def estimate_cost(
-    trainer: Trainer, config: TrainConfig, say: Callable[[str], None] = lambda line: None
-) -> dict:
+def estimate_cost(trainer: Trainer, config: TrainConfig, say: Say = ignore_message) -> dict:
     """Parameters, steps, intervals, seconds, examples a second and memory of a training.
 
-    Some steps are timed and thrown away. note: a warning for the user, or an empty string: the
-    budget is too short, or validation takes most of it. budget: for minutes, what ``budget.Timer``
-    needs, else None. say: receives a line about what is being timed.
+    Some steps are timed and thrown away; the time of a model without steps is not known before.
+    note: a warning for the user, or an empty string: the budget is too short, or validation takes
+    most of it. budget: for minutes, what ``budget.Timer`` needs, else None. say: receives a line
+    about what is being timed.
     """
-    parameters = count_parameters(trainer.model)
-    intervals = config.intervals or INTERVALS
-    if not trainer.model.phases():
-        return closed_form_cost(trainer, parameters, intervals)
+    numbers = {
+        "parameters": count_parameters(trainer.model),
+        "steps": 0,
+        "intervals": config.intervals or INTERVALS,
+        "budget": None,
+        "note": "",
+        "seconds": None,
+        "items_per_second": None,
+        "step_seconds": None,
+    }
+    if trainer.model.phases():
+        numbers |= estimate_steps(trainer, config, say)
+    return numbers | {"memory_mb": peak_memory_mb(trainer.device)}
+
+
+def estimate_steps(trainer: Trainer, config: TrainConfig, say: Say) -> dict:
+    """The numbers of ``estimate_cost`` that depend on the cost of a step."""
     begin = time.monotonic()
     steps, minutes = steps_or_minutes(config, trainer.stream.batches_per_epoch)
     timing = time_parts(trainer, steps, minutes, begin, say)
+    intervals = config.intervals or INTERVALS
     note = ""
     budget_record = None
     if steps is None:
@@ -66,7 +79,6 @@ def estimate_cost(
     training_seconds = steps * timing.step
     validation_seconds = intervals * timing.interval
     return {
-        "parameters": parameters,
         "steps": steps,
         "intervals": intervals,
         "budget": budget_record,
@@ -74,7 +86,6 @@ def estimate_cost(
         "seconds": training_seconds + validation_seconds,
         "items_per_second": trainer.stream.batch_size / timing.step,
         "step_seconds": timing.step,
-        "memory_mb": peak_memory_mb(trainer.device),
     }
 
 
@@ -86,21 +97,6 @@ def validation_note(validation: float, training: float) -> str:
         f"validation takes {validation:.0f} s of this budget, more than training: "
         "use fewer --intervals or fewer --validation-examples"
     )
-
-
-def closed_form_cost(trainer: Trainer, parameters: int, intervals: int) -> dict:
-    """Of a model without training steps, whose time is not known before."""
-    return {
-        "parameters": parameters,
-        "steps": 0,
-        "intervals": intervals,
-        "budget": None,
-        "note": "",
-        "seconds": None,
-        "items_per_second": None,
-        "step_seconds": None,
-        "memory_mb": peak_memory_mb(trainer.device),
-    }
 
 
 def steps_or_minutes(
@@ -143,7 +139,7 @@ def time_parts(
     steps: int | None,
     minutes: float | None,
     begin: float,
-    say: Callable[[str], None],
+    say: Say,
 ) -> Timing:
     """Times steps and a validation."""
     say("timing the first steps ...")

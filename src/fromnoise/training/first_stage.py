@@ -1,6 +1,5 @@
 """The first stage of a training within a run: its model, its weights, and checks that it fits."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -10,6 +9,7 @@ from ..core.capabilities import Decodes, Encodes, Quantises, has
 from ..core.config import BaseConfig, build
 from ..core.errors import FromNoiseError, StorageError, UsageError
 from ..core.family import Family
+from ..core.output import Say, ignore_message
 from ..core.spec import DataSpec
 from ..data.dataset import Dataset
 from ..families import two_stage
@@ -21,7 +21,7 @@ from ..runs.load import LoadedRun, load_run
 def load_first_stage(
     path: str | Path,
     trust: families.Trust = families.NO_TRUST,
-    warn: Callable[[str], None] = lambda line: None,
+    warn: Say = ignore_message,
 ) -> LoadedRun:
     """A run as a first stage, without its data. Raises UsageError, StorageError."""
     loaded = load_run(Run(path), device="cpu", with_data=False, trust=trust, warn=warn)
@@ -97,8 +97,7 @@ def two_stage_config(
 
 def stage_record(family: families.FamilyFile, config: dict) -> dict:
     """A family, by its name or its file, and its configuration."""
-    is_ours = family.path.parent == families.HERE
-    name = family.name if is_ours else str(family.path.resolve())
+    name = family.name if family.is_ours else str(family.path.resolve())
     return {"family": name, "config": config, "sha256": family.sha256}
 
 
@@ -107,7 +106,7 @@ def weights_digest(run: Run) -> str:
     return checkpoint.find(run).manifest.files["ema.safetensors"].sha256
 
 
-def warn_if_retrained(run: Run, warn: Callable[[str], None]) -> None:
+def warn_if_retrained(run: Run, warn: Say) -> None:
     """Warns when the first stage of a run has changed; the run is unaffected, it has its own copy."""
     within = run.info["config"]["within"]
     try:
@@ -125,7 +124,7 @@ def first_stage_weights(
     run: Run,
     saved: checkpoint.Checkpoint | None,
     trust: families.Trust,
-    warn: Callable[[str], None],
+    warn: Say,
 ) -> dict[str, torch.Tensor]:
     """The run's own copy of the first stage's weights, named "first.".
 

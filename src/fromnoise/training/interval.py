@@ -1,6 +1,7 @@
 """The event that ends an interval: validation, health, samples, speed."""
 
 import math
+from dataclasses import dataclass
 
 from ..core.capabilities import FitsInClosedForm, has
 from ..core.device import peak_memory_mb
@@ -17,16 +18,18 @@ MIN_SHARE = 0.25  # of the budget, before which the health of a model is not exa
 BATCH_SIZE = 500  # validation examples whose codes are examined
 
 
+@dataclass
 class IntervalReport:
     """Writes the events of kind "interval" of a run."""
 
-    def __init__(self, trainer: Trainer, run: Run, clock: Clock):
-        self.trainer = trainer
-        self.run = run
-        self.clock = clock
-        dataset = trainer.dataset
+    trainer: Trainer
+    run: Run
+    clock: Clock
+
+    def __post_init__(self):
+        dataset = self.trainer.dataset
         size = default_batch_size(dataset.spec, BATCH_SIZE)
-        self.batch = next(in_order(dataset, "validation", size, device=trainer.device))
+        self.batch = next(in_order(dataset, "validation", size, device=str(self.trainer.device)))
 
     def write(self, section: budget.PlanSection) -> dict:
         """Validates, writes the event and returns it.

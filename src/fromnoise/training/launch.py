@@ -6,14 +6,13 @@ import platform
 import shlex
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import torch
 
-from .. import families
 from ..core.errors import FromNoiseError, StoppedError, StorageError
 from ..core.files import RETRY_HINT
+from ..core.output import OnEvent, Say, ignore_event, ignore_message
 from ..data.dataset import Dataset
 from ..runs import checkpoint_writer
 from ..runs.directory import Run
@@ -31,9 +30,9 @@ def start_run(
     plan: Plan,
     out: str | Path | None = None,
     command: str = "",
-    on_plan: Callable[[dict], None] = lambda info: None,
-    on_event: Callable[[dict], None] = lambda event: None,
-    say: Callable[[str], None] = lambda line: None,
+    on_plan: OnEvent = ignore_event,
+    on_event: OnEvent = ignore_event,
+    say: Say = ignore_message,
     stop: StopRequest | None = None,
 ) -> Run:
     """Trains from the first step and returns the run.
@@ -74,7 +73,7 @@ def train_locked(
     trainer: Trainer,
     run: Run,
     steps: int,
-    on_event: Callable[[dict], None],
+    on_event: OnEvent,
     stop: StopRequest,
 ) -> None:
     """Trains a locked run, with the start and the end in sessions.jsonl. Raises as ``fit``."""
@@ -116,11 +115,12 @@ def train_locked(
 
 def describe_run(plan: Plan, command: str, steps: int, trainer: Trainer) -> dict:
     """The content of run.json. command: that made the run."""
+    from .. import __version__
+
     family = plan.family
-    is_ours = family.path.parent == families.HERE
     return {
         "family": family.name,
-        "family_file": None if is_ours else str(family.path.resolve()),
+        "family_file": None if family.is_ours else str(family.path.resolve()),
         "family_sha256": family.sha256 or None,
         "preset": plan.preset,
         "config": plan.config.model_dump(mode="json"),
@@ -135,7 +135,7 @@ def describe_run(plan: Plan, command: str, steps: int, trainer: Trainer) -> dict
         "versions": {
             "python": platform.python_version(),
             "torch": torch.__version__,
-            "fromnoise": package_version(),
+            "fromnoise": __version__,
         },
         "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
         # an argument may be no UTF-8
@@ -160,12 +160,14 @@ def describe_data(dataset: Dataset) -> dict:
     }
 
 
-def package_version() -> str:
-    from .. import __version__
-
-    return __version__
-
-
 def command_line(arguments: list[str] | None = None) -> str:
     """The command to run again, quoted for a shell [this one]."""
     return shlex.join(["fromnoise", *(sys.argv[1:] if arguments is None else arguments)])
+
+
+def python_call(family: str, data: str, preset: str | None, within, options: dict) -> str:
+    """The call of the Python interface that makes a run."""
+    arguments = {"data": data, "preset": preset, "within": within and str(within)}
+    arguments = {name: value for name, value in arguments.items() if value} | options
+    listed = ", ".join(f"{name}={value!r}" for name, value in arguments.items())
+    return f"fn.train({family!r}, {listed})"

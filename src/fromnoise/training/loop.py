@@ -6,9 +6,10 @@ they decide is recorded in the run before the first step that depends on it (tra
 """
 
 import time
-from collections.abc import Callable
+from dataclasses import dataclass
 
 from ..core.errors import DivergedError, StoppedError
+from ..core.output import OnEvent
 from ..runs.directory import Run
 from . import budget
 from .clock import Clock
@@ -22,7 +23,7 @@ def fit(
     trainer: Trainer,
     run: Run,
     steps: int,
-    on_event: Callable[[dict], None],
+    on_event: OnEvent,
     stop: StopRequest,
     clock: Clock | None = None,
 ) -> None:
@@ -46,26 +47,21 @@ def fit(
             on_event(trainer.roll_back(run, error))
 
 
+@dataclass
 class Loop:
     """What ``fit`` does at one step."""
 
-    def __init__(
-        self,
-        trainer: Trainer,
-        run: Run,
-        steps: int,
-        on_event: Callable[[dict], None],
-        stop: StopRequest,
-        clock: Clock,
-    ):
-        self.trainer = trainer
-        self.run = run
-        self.on_event = on_event
-        self.stop = stop
-        self.clock = clock
-        self.report = IntervalReport(trainer, run, clock)
-        self.plan = budget.read_plan(run, steps)
-        self.timer = budget.Timer(run, trainer.intervals)
+    trainer: Trainer
+    run: Run
+    steps: int
+    on_event: OnEvent
+    stop: StopRequest
+    clock: Clock
+
+    def __post_init__(self):
+        self.report = IntervalReport(self.trainer, self.run, self.clock)
+        self.plan = budget.read_plan(self.run, self.steps)
+        self.timer = budget.Timer(self.run, self.trainer.intervals)
 
     @property
     def total(self) -> int:
@@ -99,7 +95,7 @@ class Loop:
         event = self.report.write(section)
         self.trainer.state.good = self.trainer.state.step
         self.trainer.save(self.run)
-        self.timer.add_interval(time.monotonic() - begin)
+        self.timer.interval_seconds.append(time.monotonic() - begin)
         self.on_event(event)
 
     def stop_if_requested(self) -> None:

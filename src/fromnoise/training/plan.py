@@ -2,7 +2,6 @@
 
 import contextlib
 import copy
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from ..core.device import best_precision, select_device
 from ..core.errors import UsageError, did_you_mean
 from ..core.family import Family
 from ..core.limits import BoundedConstruction
+from ..core.output import Say, ignore_message
 from ..core.rng import Rng
 from ..core.spec import DataSpec
 from ..data.dataset import Dataset
@@ -85,7 +85,7 @@ def make_plan(
     preset: str | None = None,
     within: str | Path | None = None,
     trust: families.Trust = families.NO_TRUST,
-    warn: Callable[[str], None] = lambda line: None,
+    warn: Say = ignore_message,
     **options,
 ) -> Plan:
     """Resolves a preset and options into configurations and loads the data (None: digits).

@@ -1,7 +1,5 @@
 """Continues a training from its newest checkpoint, to its end or with a budget that is added."""
 
-from collections.abc import Callable
-
 import torch
 
 from .. import families
@@ -9,7 +7,7 @@ from ..core.config import build, flag
 from ..core.errors import StorageError, UsageError, did_you_mean
 from ..core.family import count_parameters
 from ..core.limits import BoundedConstruction
-from ..core.output import warn
+from ..core.output import OnEvent, Say, ignore_event, ignore_message, warn
 from ..runs import checkpoint, checkpoint_writer
 from ..runs.directory import Run
 from ..runs.load import build_recorded, load_run_data
@@ -26,10 +24,10 @@ from .trainer import Trainer
 def resume_run(
     run: Run,
     changes: dict | None = None,
-    on_plan: Callable[[dict], None] = lambda info: None,
-    on_event: Callable[[dict], None] = lambda event: None,
-    warn: Callable[[str], None] = warn,
-    say: Callable[[str], None] = lambda line: None,
+    on_plan: OnEvent = ignore_event,
+    on_event: OnEvent = ignore_event,
+    warn: Say = warn,
+    say: Say = ignore_message,
     trust: families.Trust = families.NO_TRUST,
     stop: StopRequest | None = None,
 ) -> Run:
@@ -52,31 +50,35 @@ def resume_run(
     if plan.family.second:
         warn_if_retrained(run, warn)
     with stop or StopRequest() as stop, run.lock():
-        saved = newest_checkpoint(run, warn)
-        first_step = saved.step if saved else 0
-        if saved and saved.step >= run.record.steps and not added:
-            raise finished(run)
-        trainer = resumed_trainer(run, plan, saved)
-        numbers = estimate_extension(run, plan, trainer, added, saved, say) if added else None
-        warn_of_differences(run, trainer, warn)
-        steps = first_step + numbers["steps"] if numbers else run.record.steps
-        if saved and saved.step >= steps:
-            raise finished(run, closed_form=True)
-        if numbers:
-            record_extension(run, trainer, first_step, steps, numbers["budget"])
-        trainer.state.events = run.rewind(trainer.state.events, first_step, warn)
-        run.upgrade()  # after every refusal: an earlier version can then still use the run
-        on_plan(
-            {
-                "run": str(run.path),
-                "parameters": count_parameters(trainer.model),
-                "steps": steps,
-                "from": first_step,
-                "note": numbers["note"] if numbers else "",
-            }
-        )
-        train_locked(trainer, run, steps, on_event, stop)
+        trainer, numbers = prepare_steps(run, plan, added, warn, say)
+        info = {"run": str(run.path), "parameters": count_parameters(trainer.model)}
+        on_plan(info | numbers)
+        train_locked(trainer, run, numbers["steps"], on_event, stop)
     return Run(run.path)
+
+
+def prepare_steps(run: Run, plan: Plan, added: dict, warn: Say, say: Say) -> tuple[Trainer, dict]:
+    """The trainer in the state of the newest checkpoint, and the numbers of its steps.
+
+    added: a budget, which is recorded. Raises UsageError if no step is left.
+    """
+    saved = newest_checkpoint(run, warn)
+    first_step = saved.step if saved else 0
+    if saved and first_step >= run.record.steps and not added:
+        raise finished(run)
+    trainer = resumed_trainer(run, plan, saved)
+    numbers = {"steps": run.record.steps - first_step, "note": ""}
+    if added:
+        numbers = estimate_extension(run, plan, trainer, added, saved, say)
+    warn_of_differences(run, trainer, warn)
+    steps = first_step + numbers["steps"]
+    if saved and first_step >= steps:
+        raise finished(run, closed_form=True)
+    if added:
+        record_extension(run, trainer, first_step, steps, numbers["budget"])
+    trainer.state.events = run.rewind(trainer.state.events, first_step, warn)
+    run.upgrade()  # after every refusal: an earlier version can then still use the run
+    return trainer, {"steps": steps, "from": first_step, "note": numbers["note"]}
 
 
 def resumed_trainer(run: Run, plan: Plan, saved: checkpoint.Checkpoint | None) -> Trainer:
@@ -95,7 +97,7 @@ def recorded_plan(
     run: Run,
     data_name: str | None = None,
     trust: families.Trust = families.NO_TRUST,
-    warn: Callable[[str], None] = lambda line: None,
+    warn: Say = ignore_message,
     **changes,
 ) -> Plan:
     """The plan that a run recorded, with changes of the training's options.
@@ -110,6 +112,7 @@ def recorded_plan(
     initial_weights = {}
     if family.second:
         initial_weights = first_stage_weights(run, saved, trust, warn)
+    size = saved.size() if saved else ()
     return Plan(
         family,
         run.record.preset,
@@ -117,15 +120,11 @@ def recorded_plan(
         build(TrainConfig, train | changes),
         load_run_data(run, data_name),
         initial_weights,
-        BoundedConstruction(str(run.path), *saved.size())
-        if saved
-        else BoundedConstruction(str(run.path)),
+        BoundedConstruction(str(run.path), *size),
     )
 
 
-def newest_checkpoint(
-    run: Run, warn: Callable[[str], None] = lambda line: None
-) -> checkpoint.Checkpoint | None:
+def newest_checkpoint(run: Run, warn: Say = ignore_message) -> checkpoint.Checkpoint | None:
     """The newest valid checkpoint; None where there is none, and the run begins at step 0."""
     try:
         return checkpoint.find(run, warn=warn)
@@ -183,7 +182,7 @@ def finished(run: Run, closed_form: bool = False) -> UsageError:
     return UsageError(f"{run.path} is finished ({steps} steps): {more}")
 
 
-def warn_of_differences(run: Run, trainer: Trainer, warn: Callable[[str], None]) -> None:
+def warn_of_differences(run: Run, trainer: Trainer, warn: Say) -> None:
     """Warns where the machine differs from the one before, so that the result is not exact."""
     before = run.record
     for name, old, new in (
@@ -207,7 +206,7 @@ def estimate_extension(
     trainer: Trainer,
     added: dict,
     saved: checkpoint.Checkpoint | None,
-    say: Callable[[str], None],
+    say: Say,
 ) -> dict:
     """``estimate_cost`` of the steps that are added. added: the budget. Raises UsageError."""
     check_extensible(run, trainer)

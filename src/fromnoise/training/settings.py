@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from ..core.config import BaseConfig
+from ..core.config import BaseConfig, PartialShare, Share
 
 # above 12^-1/2 = 0.289 early steps would weigh more than late ones
 AverageWidth = Annotated[float, Field(ge=1e-3, le=0.28)]
@@ -33,10 +33,8 @@ class TrainConfig(BaseConfig):
     optimizer: Literal["adamw", "adam", "muon"] = Field(
         "adamw", description="muon: for matrices, adamw for the rest"
     )
-    weight_decay: float = Field(
+    weight_decay: Share = Field(
         0.0,
-        ge=0,
-        le=1,
         description="decoupled from the gradient (adamw, muon); added to it as L2 (adam)",
     )
     schedule: Literal["cosine", "linear", "constant", "wsd"] = Field(
@@ -44,8 +42,8 @@ class TrainConfig(BaseConfig):
         description="of the learning rate, over the budget; wsd: stable, then a linear decay in the "
         "last 40 %",
     )
-    lr_end: float = Field(
-        0.0, ge=0, le=1, description="share of the learning rate that is left when the budget ends"
+    lr_end: Share = Field(
+        0.0, description="share of the learning rate that is left when the budget ends"
     )
     warmup: float = Field(
         0.01,
@@ -53,8 +51,8 @@ class TrainConfig(BaseConfig):
         le=0.5,
         description="share of the budget over which the learning rate grows from 0",
     )
-    ema: float = Field(
-        0.999, ge=0, lt=1, description="decay of the averaged weights that sample and are measured"
+    ema: PartialShare = Field(
+        0.999, description="decay of the averaged weights that sample and are measured"
     )
     averages: tuple[AverageWidth, ...] = Field(
         (),

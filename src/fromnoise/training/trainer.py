@@ -5,6 +5,7 @@ import copy
 import dataclasses
 import math
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
 
@@ -188,11 +189,12 @@ class Trainer:
     def calibrate(self) -> None:
         """Calibrates the discriminator's acceptance temperature on validation data (GAN families
         that select samples)."""
-        if has(self.model, ChoosesSamples) and not self.model.why_never():
+        if has(self.model, ChoosesSamples) and not self.model.choice.why_never():
             pairs = self._monitor.calibration_scores(self.ema.model)
             # the buffers of the averaged model are copied from the other one
             for model in (self.model, self.ema.model):
-                model.calibrate(*pairs)
+                choice: Any = model.choice
+                choice.calibrate(*pairs)
 
     def average_fields(self) -> dict:
         """Validation value of each weight average, and the width of the selected one.

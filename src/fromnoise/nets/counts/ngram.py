@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from ...core.errors import UsageError
 from .counting import FALLBACK, FoldCounts, count_grams
 from .lookup import find, is_below, ranges
-from .smoothing import node_weights
+from .smoothing import NodeWeights
 
 WHOLE = 2**22  # numbers up to which the distributions after short contexts are cached
 CHUNK = 2**17  # symbols scored at once
@@ -66,6 +66,13 @@ class KneserNey(nn.Module):
     Copies of a model share their counts, which may be large and are not trained.
     """
 
+    levels: Tensor
+    nodes: Tensor
+    grams: Tensor
+    counts: Tensor
+    discounts: Tensor
+    begins: Tensor
+
     def __init__(self, order: int, vocabulary: int):
         super().__init__()
         if order < 0 or vocabulary < 1:
@@ -84,11 +91,6 @@ class KneserNey(nn.Module):
 
     def __deepcopy__(self, memo) -> "KneserNey":
         return self
-
-    @property
-    def entries(self) -> int:
-        """Number of different grams of all lengths."""
-        return len(self.grams)
 
     def fit(self, s, folds: Sequence[tuple[int, int]] = ()) -> "KneserNey":
         """Counts one text, s (n,), or separate sequences, s (N, T) or a list of (n_i,), of integers.
@@ -109,17 +111,14 @@ class KneserNey(nn.Module):
         """The buffers that queries read (smoothing.py), from the counts."""
         self._levels = self.levels.tolist()
         self.folds = 0 if by_fold is None else by_fold.folds
-        weights = node_weights(
-            self.vocabulary,
-            self.levels.cpu(),
-            self.grams.cpu(),
-            self.counts.cpu(),
-            self.discounts.cpu(),
-            by_fold,
-        )
+        tables = (self.levels, self.grams, self.counts, self.discounts)
+        weights = NodeWeights(self.vocabulary, *(table.cpu() for table in tables))
+        derived = weights.of_nodes()
+        if by_fold is not None:
+            derived |= weights.of_folds(by_fold)
         for name in (*DERIVED_OF_FOLDS, *CACHES):
             setattr(self, name, None)
-        for name, tensor in weights.items():
+        for name, tensor in derived.items():
             setattr(self, name, tensor.to(self.levels.device))
 
     def _load_from_state_dict(self, state_dict, prefix, *rest) -> None:
@@ -273,9 +272,7 @@ class KneserNey(nn.Module):
         return max(k for k, size in enumerate(sizes) if k == 0 or size <= WHOLE)
 
     def _cache(self, folds: int) -> Tensor:
-        """p (1 or folds, 2, nodes of short contexts, V), as a fallback and as the whole of a
-        context.
-        """
+        """p (1 or folds, 2, nodes of short contexts, V), as a fallback and as a whole context."""
         name = "cached_of_folds" if folds else "cached"
         if getattr(self, name) is None:
             levels = self._levels

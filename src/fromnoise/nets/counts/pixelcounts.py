@@ -12,7 +12,7 @@ counted. The fitted model is one table of log-odds: a pixel costs one look-up.
 """
 
 import math
-from dataclasses import dataclass
+from types import SimpleNamespace
 
 import numpy as np
 import torch
@@ -42,6 +42,8 @@ class PixelCounts(nn.Module):
     Buffer: logits (rows, columns, 2^pixels), log p(1) / p(0) for each cell of the image and each
     pattern of the template, whose j-th nearest pixel is bit j.
     """
+
+    logits: Tensor
 
     def __init__(self, shape: tuple[int, int], pixels: int = 14, cell: int = 2):
         super().__init__()
@@ -122,17 +124,6 @@ class PixelCounts(nn.Module):
             index += padded[:, REACH + r : REACH + r + H, REACH + c : REACH + c + W] << j
         return index
 
-    @torch.no_grad()
-    def log_probs(self, x: Tensor) -> Tensor:
-        """log p of each pixel given earlier ones, nats, (N, H, W) -> (N, H W); log p(x) is their
-        sum.
-        """
-        log_p = [x.new_zeros(0, math.prod(self.shape), dtype=torch.float32)]
-        for block in self._blocks(x, CHUNK):
-            logits = self.logits.flatten()[self._context(block)]
-            log_p.append(F.logsigmoid(torch.where(block == 1, logits, -logits)).flatten(1))
-        return torch.cat(log_p)
-
     # -- the contract of nets/sequence.py, pixel by pixel in raster order; start tokens are ignored
 
     context = None  # the position depends on all earlier pixels
@@ -144,36 +135,25 @@ class PixelCounts(nn.Module):
         logits = torch.cat(parts)  # (B, T)
         return F.logsigmoid(torch.stack([-logits, logits], 2))
 
-    def begin(self, n: int) -> "Drawn":
-        return Drawn(self.logits.new_zeros((n, *self.shape), dtype=torch.int64))
-
-    def step(self, state: "Drawn", symbol: Tensor) -> Tensor:
-        if state.i >= 0:
-            state.x.view(len(state.x), -1)[:, state.i] = symbol
-        state.i += 1
-        return self.next(state.x, state.i)
+    def begin(self, n: int) -> SimpleNamespace:
+        """x (n, H, W): the pixels so far; i: the last pixel that was read, -1 at the start."""
+        x = self.logits.new_zeros((n, *self.shape), dtype=torch.int64)
+        return SimpleNamespace(x=x, i=-1)
 
     @torch.no_grad()
-    def next(self, x: Tensor, i: int) -> Tensor:
-        """log p of pixel i being 0 and being 1, (N, 2), from the pixels before i of x (N, H, W)."""
-        W = self.shape[1]
-        row, column = divmod(i, W)
+    def step(self, state: SimpleNamespace, symbol: Tensor) -> Tensor:
+        """Reads one pixel (n,), or the start token -> log p of the next one being 0 and 1, (n, 2)."""
+        x = state.x
+        if state.i >= 0:
+            x.view(len(x), -1)[:, state.i] = symbol
+        state.i += 1
+        row, column = divmod(state.i, self.shape[1])
         code = torch.zeros(len(x), dtype=torch.int64, device=x.device)
         for j, (r, c) in enumerate(self.template):
-            if 0 <= row + r and 0 <= column + c < W:
-                code += x[:, row + r, column + c].long() << j
+            if 0 <= row + r and 0 <= column + c < self.shape[1]:
+                code += x[:, row + r, column + c] << j
         logits = self.logits[row // self.cell, column // self.cell, code]
         return F.logsigmoid(torch.stack([-logits, logits], 1))
-
-
-@dataclass
-class Drawn:
-    """Generation state. x (n, H, W): the pixels so far; i: the last pixel that was read, -1 at the
-    start.
-    """
-
-    x: Tensor
-    i: int = -1
 
 
 def coarser(counts: np.ndarray, pixels: int, side: int) -> np.ndarray:

@@ -15,13 +15,13 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
+from ...core.spec import Condition
 from .gaussian_data import GaussianData
 from .path import Path
 from .samplers import Denoise, alphas_and_sigmas
 
-REACH = (
-    0.8  # step in log r up to which the correction's slope is used in full: long steps overshoot
-)
+# step in log r up to which the correction's slope is used in full: long steps overshoot
+REACH = 0.8
 
 
 def dpm_with_known(
@@ -30,7 +30,7 @@ def dpm_with_known(
     path: Path,
     times: Tensor,
     known: GaussianData,
-    condition: Tensor | None = None,
+    condition: Condition = None,
     on_step=None,
 ) -> Tensor:
     """Samples with one evaluation of ``denoise`` and ``known.substeps`` of the known denoiser a step.
@@ -47,19 +47,14 @@ def dpm_with_known(
     solver = AngleSolver(known.variances.double())
     before = None  # r, correction and x_hat outside of the last step
     x = (mean + outside + known.join(along, x.shape)) * levels[0][0].to(x.dtype)
-    for i, t in enumerate(times[:-1]):
-        r = ratios[i]
-        r_next = ratios[i + 1]
+    for i, (t, r, r_next) in enumerate(zip(times, ratios, ratios[1:])):
         x_hat, _ = denoise(x, t)
         along_hat, outside_hat = known.split(x_hat - mean)
         correction = along_hat - known.denoise_along(along, r, condition)
         correction_slope, outside_slope = slopes(before, r, correction, outside_hat)
         for a, b in pairwise(log_spaced(r, r_next, known.substeps)):
-            u_hat = (
-                known.denoise_along(along, a, condition)
-                + correction
-                + float((r / a).log()) * correction_slope
-            )
+            u_hat = known.denoise_along(along, a, condition)
+            u_hat = u_hat + correction + float((r / a).log()) * correction_slope
             along = solver.step(along, u_hat, a, b)
         D = outside_hat + float((r / r_next).log()) / 2 * outside_slope
         outside = float(r_next / r) * outside + float(1 - r_next / r) * D

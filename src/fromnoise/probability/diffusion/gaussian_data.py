@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from ...core.rng import Rng
+from ...core.spec import Condition
 from ..pca import Components, principal_components
 
 
@@ -60,9 +61,7 @@ class GaussianData(nn.Module):
         self.rest.fill_(max((1 - share) * components.rest + share * average, floor))
         return n, share, average
 
-    def scaled(
-        self, u: Tensor, gain: Callable[[Tensor], Tensor], condition: Tensor | None
-    ) -> Tensor:
+    def scaled(self, u: Tensor, gain: Callable[[Tensor], Tensor], condition: Condition) -> Tensor:
         """g(S) u for u (B, *shape), where g is ``gain`` (elementwise) and S that of the condition."""
         along, outside = self.split(u)
         variances = self.conditional_variances(condition).double()
@@ -83,14 +82,14 @@ class GaussianData(nn.Module):
         """Coordinates in the basis (B, K) -> (B, *shape)."""
         return (along @ self.basis.to(along.dtype).T).view(shape)
 
-    def denoise_along(self, u: Tensor, r: Tensor, condition: Tensor | None = None) -> Tensor:
+    def denoise_along(self, u: Tensor, r: Tensor, condition: Condition = None) -> Tensor:
         """E[V^T (x - m) | V^T (y - m) = u] for u (B, K); r () or (B,)."""
         r2 = r.to(self.variances.device).view(-1, 1).double() ** 2
         variances = self.variances.double()
         return (variances / (variances + r2)).to(u.dtype) * u
 
     def denoise(
-        self, x_t: Tensor, alpha: Tensor, sigma: Tensor, condition: Tensor | None = None
+        self, x_t: Tensor, alpha: Tensor, sigma: Tensor, condition: Condition = None
     ) -> Tensor:
         """E[x | x_t] (B, *shape).
 
@@ -118,16 +117,16 @@ class GaussianData(nn.Module):
         explained = (s**2 / (s + r2)).sum(1) + others * self.rest / (self.rest + r2[:, 0])
         return explained / (s.sum() + others)
 
-    def conditional_mean(self, x: Tensor, condition: Tensor | None) -> Tensor:
+    def conditional_mean(self, x: Tensor, condition: Condition) -> Tensor:
         """The mean of the data (1, *shape), in the shape of x; here the same for all classes."""
         return self.centre(x)
 
-    def conditional_variances(self, condition: Tensor | None) -> Tensor:
+    def conditional_variances(self, condition: Condition) -> Tensor:
         """Variances along the basis (K,), within a class if there is a condition; here of all data."""
         return self.variances
 
     def start(
-        self, eps: Tensor, alpha: Tensor, sigma: Tensor, condition: Tensor | None = None
+        self, eps: Tensor, alpha: Tensor, sigma: Tensor, condition: Condition = None
     ) -> Tensor:
         """x_t ~ N(alpha m, alpha^2 S + sigma^2) from eps ~ N(0, I), (B, *shape).
 
@@ -137,7 +136,7 @@ class GaussianData(nn.Module):
         return centre + self.scaled(eps, lambda s: (alpha**2 * s + sigma**2).sqrt(), condition)
 
     def to_noise(
-        self, x_t: Tensor, alpha: Tensor, sigma: Tensor, condition: Tensor | None = None
+        self, x_t: Tensor, alpha: Tensor, sigma: Tensor, condition: Condition = None
     ) -> Tensor:
         """The inverse of ``start``."""
         u = x_t - alpha.to(x_t.dtype) * self.conditional_mean(x_t, condition)

@@ -96,7 +96,6 @@ def flow_log_likelihood(
         steps,
         tolerance=0.01 * dims * math.log(2),
         most=most,
-        divergence="hutchinson" if probes else "exact",
         probes=probes,
         rng=rng,
     )

@@ -18,6 +18,7 @@ from torch.func import jvp
 
 from ...core.family import Loss
 from ...core.rng import Rng
+from ...core.spec import Condition
 from .path import Path, append_dims
 
 Predict = Callable[..., Tensor]
@@ -29,7 +30,7 @@ def mean_flow_loss(
     x: Tensor,
     eps: Tensor,
     t: Tensor,
-    condition: Tensor | None,
+    condition: Condition,
     rng: Rng,
 ) -> Loss:
     """Mean squared error of u: of jumps from any t to any r below in the first B // 2 rows, of

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from ...core.rng import Rng
+from ...core.spec import Condition, Labels
 from .. import em
 from .gaussian_data import GaussianData
 
@@ -113,7 +114,7 @@ class MixtureData(GaussianData):
         """The number of components with a weight above 0: the first ones."""
         return int((self.weights[-1] > 0).sum())
 
-    def weights_of(self, condition: Tensor | None) -> Tensor:
+    def weights_of(self, condition: Condition) -> Tensor:
         """p(k | class), (B or 1, K), for classes as one-hot rows (B, classes); zeros stand for no
         label.
         """
@@ -130,17 +131,17 @@ class MixtureData(GaussianData):
         means = condition.to(self.offsets) @ self.offsets
         return torch.cat([means[:, : leading.shape[1]] + leading, means[:, leading.shape[1] :]], 1)
 
-    def conditional_mean(self, x: Tensor, condition: Tensor | None) -> Tensor:
+    def conditional_mean(self, x: Tensor, condition: Condition) -> Tensor:
         """The mean of the data, or with a condition that of each row's class, (B or 1, *shape)."""
         if condition is None or not self.classes:
             return self.centre(x)
         shift = self.join(self.class_means(condition), (-1, *x.shape[1:]))
         return self.centre(x) + shift.to(x.dtype)
 
-    def conditional_variances(self, condition: Tensor | None) -> Tensor:
+    def conditional_variances(self, condition: Condition) -> Tensor:
         return self.variances if condition is None or not self.classes else self.within
 
-    def denoise_along(self, u: Tensor, r: Tensor, condition: Tensor | None = None) -> Tensor:
+    def denoise_along(self, u: Tensor, r: Tensor, condition: Condition = None) -> Tensor:
         """As GaussianData.denoise_along, with the mixture in the leading components.
 
         The distribution of a class is the mixture with its weights, moved to the mean of the class.
@@ -157,7 +158,7 @@ class MixtureData(GaussianData):
             parts.append(self.denoise_rows(u[rows], r_part, part))
         return torch.cat(parts)
 
-    def denoise_rows(self, u: Tensor, r: Tensor, condition: Tensor | None) -> Tensor:
+    def denoise_rows(self, u: Tensor, r: Tensor, condition: Condition) -> Tensor:
         weights = self.weights_of(condition)
         used = weights.shape[1]
         d = self.means.shape[1]
@@ -202,7 +203,7 @@ class ClassMeans:
 
 
 def fit_by_class(
-    z: Tensor, y: Tensor | None, classes: int, most: int, floor: float, rng: Rng
+    z: Tensor, y: Labels, classes: int, most: int, floor: float, rng: Rng
 ) -> tuple[em.Mixture, Tensor | None]:
     """A mixture of up to ``most`` components for z (n, d), and p(k | class) (classes, K) or None."""
     if classes > most:  # components are shared by the classes

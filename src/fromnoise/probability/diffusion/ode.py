@@ -11,7 +11,6 @@ difference is reported.
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor
@@ -23,6 +22,7 @@ from ...core.rng import Rng
 PROBES_AT_ONCE = 64  # that go through the drift in one batch
 EXACT_TRACE_DIMS = 16  # up to so many dimensions the trace is exact by default
 TRACE_PROBES = 2  # for the trace, above
+NO_RNG = Rng(0)  # where nothing is drawn
 Drift = Callable[[Tensor, float], Tensor]
 
 
@@ -51,79 +51,85 @@ def ode_log_likelihood(
     t0: float = 0.0,
     t1: float = 1.0,
     steps: int = 64,
-    tolerance: float | None = None,
+    tolerance: float = math.inf,
     most: int = 4096,
-    divergence: Literal["exact", "hutchinson"] = "exact",
-    probes: int = 1,
-    rng: Rng | None = None,
+    probes: int = 0,
+    rng: Rng = NO_RNG,
 ) -> OdeLikelihood:
     """log p of x (B, *shape) at t0, given log_base: z -> (B,) nats at t1.
 
-    drift       (x, t) -> dx/dt, with t a float. Rows may not depend on each other; it is called
-                with all rows of x repeated once for each probe
-    steps       equal steps of the fourth-order Runge-Kutta method, even. If the drift is steep at
-                one end, change the variable: dx/du = drift(x, t(u)) t'(u)
+    drift       (x, t) -> dx/dt, t a float. A row for each example and probe, on its own
+    steps       equal steps of the fourth-order Runge-Kutta method, an even number
     tolerance   nats: ``steps`` is doubled, up to ``most``, until the error is below it. Each row
                 keeps its first value that is, so that rows do not depend on their batch
-    divergence  "exact": D products J e_d; "hutchinson": ``probes`` products v J v, v = +-1 from
-                rng, the same v at all times and for all numbers of steps (Grathwohl et al. 2019,
-                arXiv:1810.01367, eq. 8)
-
+    probes      of the trace: v = +-1 from rng, the same at all times and for all numbers of steps
+                (Grathwohl et al. 2019, arXiv:1810.01367, eq. 8); 0: exact, D products J e_d
     Raises UsageError, also if the tolerance is not reached, and DivergedError if x becomes infinite.
     """
     if steps < 2 or steps % 2:
         raise UsageError(
             f"steps must be even and at least 2, not {steps}: half of them measure the error"
         )
-    v, weight = trace_probes(x, divergence, probes, rng)
-
-    def solve(steps: int) -> tuple[Tensor, Tensor, Tensor]:
-        """log p, its standard error over the probes, and z."""
-        z, change = solve_with_trace(drift, x, v, t0, t1, steps)
-        change = change * (weight * len(v))  # P B, each an estimate of the integral
-        if divergence == "exact":
-            se = torch.zeros_like(change[0])
-        elif len(v) > 1:
-            se = change.std(0) / math.sqrt(len(v))
-        else:
-            se = torch.full_like(change[0], math.nan)
-        return log_base(z).double() + change.mean(0), se, z
-
-    value, se, z = solve(steps)
-    error = distance(value, solve(steps // 2)[0])
-    calls = 4 * (steps + steps // 2)
-    while tolerance is not None and 2 * steps <= most and bool((error > tolerance).any()):
+    solution = FlowSolution(drift, x, log_base, t0, t1, *trace_probes(x, probes, rng))
+    value, se, z = solution.solve(steps)
+    error = distance(value, solution.solve(steps // 2)[0])
+    calls = 6 * steps
+    while 2 * steps <= most and bool((error > tolerance).any()):
         steps *= 2
         calls += 4 * steps
-        open_rows = error > tolerance
-        new_value, new_se, new_z = solve(steps)
-        error = torch.where(open_rows, distance(new_value, value), error)
-        value = torch.where(open_rows, new_value, value)
-        se = torch.where(open_rows, new_se, se)
-        z = torch.where(open_rows.view(-1, *[1] * (x.ndim - 1)), new_z, z)
-    if not bool(torch.isfinite(value).all()):
+        is_open = error > tolerance
+        new_value, new_se, new_z = solution.solve(steps)
+        error = torch.where(is_open, distance(new_value, value), error)
+        value = torch.where(is_open, new_value, value)
+        se = torch.where(is_open, new_se, se)
+        z = torch.where(is_open.view(-1, *[1] * (z.ndim - 1)), new_z, z)
+    check_solution(value, error, tolerance, steps)
+    return OdeLikelihood(value, error, se, z, steps, calls)
+
+
+def check_solution(value: Tensor, error: Tensor, tolerance: float, steps: int) -> None:
+    """Raises DivergedError where a value is not finite, UsageError where an error is too large."""
+    if not torch.isfinite(value).all():
         raise DivergedError(
             f"the flow leaves the finite numbers in {steps} steps: take more of them, or look at the drift"
         )
-    if tolerance is not None and bool((error > tolerance).any()):
+    if (error > tolerance).any():
         raise UsageError(
             f"the solver's error is still {float(error.max()):.3g} nats at {steps} steps, "
             f"above {tolerance:.3g}: take more steps, or raise the tolerance"
         )
-    return OdeLikelihood(value, error, se, z, steps, calls)
 
 
-def trace_probes(x: Tensor, divergence: str, probes: int, rng: Rng | None) -> tuple[Tensor, float]:
-    """Probes v (P, B, *shape), and the weight of each v J v in the trace. Raises UsageError."""
-    if divergence == "hutchinson" and rng is not None and probes >= 1:
+def trace_probes(x: Tensor, probes: int, rng: Rng) -> tuple[Tensor, bool]:
+    """Probes v (P, B, *shape) of the trace; whether the sum of v J v is exact, or P times too large."""
+    if probes:
         signs = rng.integers("probes", 2, (len(x), probes, *x.shape[1:]))
-        return 1 - 2 * signs.transpose(0, 1).to(x), 1 / probes
-    if divergence == "exact":
-        basis = torch.eye(math.prod(x.shape[1:]), dtype=x.dtype, device=x.device)
-        return basis.view(-1, 1, *x.shape[1:]).expand(-1, *x.shape), 1.0
-    raise UsageError(
-        'divergence must be "exact", or "hutchinson" with an rng and at least one probe'
-    )
+        return 1 - 2 * signs.transpose(0, 1).to(x), False
+    basis = torch.eye(math.prod(x.shape[1:]), dtype=x.dtype, device=x.device)
+    return basis.view(-1, 1, *x.shape[1:]).expand(-1, *x.shape), True
+
+
+@dataclass(frozen=True)
+class FlowSolution:
+    """The arguments of ``ode_log_likelihood``, and probes v of the trace."""
+
+    drift: Drift
+    x: Tensor
+    log_base: Callable[[Tensor], Tensor]
+    t0: float
+    t1: float
+    v: Tensor
+    is_exact: bool
+
+    def solve(self, steps: int) -> tuple[Tensor, Tensor, Tensor]:
+        """log p, its standard error over the probes, and z."""
+        z, change = solve_with_trace(self.drift, self.x, self.v, self.t0, self.t1, steps)
+        log_p = self.log_base(z).double()
+        if self.is_exact:
+            return log_p + change.sum(0), torch.zeros_like(log_p), z
+        P = len(change)  # P B, each an estimate of the integral
+        se = change.std(0) / math.sqrt(P) if P > 1 else torch.full_like(log_p, math.nan)
+        return log_p + change.mean(0), se, z
 
 
 def distance(a: Tensor, b: Tensor) -> Tensor:

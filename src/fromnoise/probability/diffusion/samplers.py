@@ -21,6 +21,7 @@ from .path import RATIOS, RHO, Path
 Denoise = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 FlowMap = Callable[[Tensor, Tensor, Tensor], Tensor]  # (x_t, t, r) -> x_r
 Level = tuple[Tensor, Tensor]  # alpha, sigma
+NO_RNG = Rng(0)  # where nothing is drawn
 
 
 def time_grid(
@@ -71,7 +72,7 @@ def ddim(
     path: Path,
     times: Tensor,
     eta: float = 0.0,
-    rng: Rng | None = None,
+    rng: Rng = NO_RNG,
     on_step=None,
 ) -> Tensor:
     """DDIM (Song et al. 2021, arXiv:2010.02502, eq. 12): one evaluation a step.
@@ -97,32 +98,26 @@ def heun(
     x: Tensor,
     path: Path,
     times: Tensor,
-    rng: Rng | None = None,
+    rng: Rng = NO_RNG,
     churn: float = 0.0,
-    churn_from: float = 0.0,
-    churn_to: float = math.inf,
-    churn_noise: float = 1.0,
     on_step=None,
 ) -> Tensor:
     """Heun's method (Karras et al. 2022, algorithm 2): order 2, two evaluations a step, one in the last.
 
-    churn   S_churn, which needs an rng: where sigma / alpha lies in [churn_from, churn_to], noise is
-            added before a step, min(churn / n, sqrt 2 - 1) of its ratio, never above the first
-            time's; churn_noise is S_noise, its scale
+    churn   S_churn, which needs an rng: noise is added before a step, min(churn / n, sqrt 2 - 1) of
+            its ratio, never above the first time's
     """
     levels = alphas_and_sigmas(path, times)
     ratios = path.ratio(times)
     for i, t in enumerate(times):
         alpha, sigma = levels[i]
         ratio = ratios[i]
-        gamma = 0.0
-        if churn_from <= ratio <= churn_to:
-            gamma = min(churn / len(times), math.sqrt(2) - 1, float(ratios[0] / ratio) - 1)
+        gamma = min(churn / len(times), math.sqrt(2) - 1, float(ratios[0] / ratio) - 1)
         if gamma > 0:
             t = path.at((1 + gamma) * ratio)
             alpha_before = alpha
             alpha, sigma = path.coefficients(t)
-            noise = churn_noise * rng.at("churn", i).normal("eps", x.shape).to(x.dtype)
+            noise = rng.at("churn", i).normal("eps", x.shape).to(x.dtype)
             added = alpha * ratio * math.sqrt((1 + gamma) ** 2 - 1) * noise
             x = alpha / alpha_before * x + added
         d_alpha = levels[i + 1][0] - alpha
@@ -144,7 +139,7 @@ def dpm(
     path: Path,
     times: Tensor,
     noise: bool = False,
-    rng: Rng | None = None,
+    rng: Rng = NO_RNG,
     on_step=None,
 ) -> Tensor:
     """DPM-Solver++ 2M (Lu et al. 2022, arXiv:2211.01095, algorithm 2): order 2, one evaluation a step.

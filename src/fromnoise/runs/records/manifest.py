@@ -25,7 +25,7 @@ class BestRecord(Record):
 
 
 class Manifest(Record):
-    """manifest.json: the digests of the files, and the state of the loop (``training.loop.State``).
+    """manifest.json: the digests of the files, and the state of the loop (``training.state.TrainerState``).
 
     Unknown fields are kept: a later version of the loop reads its own.
     """

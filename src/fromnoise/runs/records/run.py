@@ -111,15 +111,17 @@ class VersionsRecord(Record):
 Decision = Annotated[list[Count], Field(min_length=2, max_length=2)]
 
 
+# Up to this share of the budget, so many seconds for a step.
+Cost = Annotated[list[Annotated[float, Field(gt=0)]], Field(min_length=2, max_length=2)]
+
+
 class BudgetRecord(Record):
     """The measurements that a budget in minutes was planned with, see ``training.budget.Timer``."""
 
     seconds: float
     look: float
     start: Count
-    costs: Annotated[
-        list[Annotated[list[float], Field(min_length=2, max_length=2)]], Field(min_length=1)
-    ]
+    costs: Annotated[list[Cost], Field(min_length=1)]
 
 
 class ExtensionRecord(Record):
@@ -181,7 +183,9 @@ class RunRecord(Record):
         return self.family == "latent" and not self.family_file
 
     @model_validator(mode="after")
-    def _check_stages(self):
+    def _check_consistency(self):
+        if self.budget and self.budget.start >= self.steps:
+            raise ValueError("budget: it starts after the last step")
         if self.has_two_stages:
             TwoStagesRecord.model_validate(self.config)
         return self

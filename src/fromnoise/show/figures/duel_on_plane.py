@@ -109,5 +109,5 @@ def _draw_legend(
     sheet.add_text(left, 70, "●", color=INK, size=9)
     sheet.add_text(left + 26, 71, f"real ({n_real} {context.split} points)", size=8)
     sheet.add_text(left, 88, "●→", color=MODEL, size=9)
-    choice = ", unselected" if context.raw.family.watching else ""
+    choice = ", unselected" if context.raw.family.progress_values else ""
     sheet.add_text(left + 26, 89, f"fake ({n_fake}{choice})", size=8)

@@ -52,7 +52,7 @@ class Scored:
 
 def score_examples(context: FigureContext) -> Scored:
     n = SCORED
-    options = context.raw.family.watching
+    options = context.raw.family.progress_values
     fake = sample.sample(context.raw, n, context.seed, options=options)
     fake_y = None
     if context.conditional:

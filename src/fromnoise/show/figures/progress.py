@@ -46,7 +46,7 @@ def draw_progress(context: FigureContext) -> Drawing:
     note = (
         f"Samples of the same {start} after {intervals} of training, with the weights for sampling"
     )
-    note += ", without choice among samples." if context.loaded.family.watching else "."
+    note += ", without choice among samples." if context.loaded.family.progress_values else "."
     draw = {"image": _draw_images, "tokens": _draw_texts, "vector": _draw_points}
     return draw[context.spec.kind](context, steps, values, note)
 

@@ -41,7 +41,7 @@ def draw_truncation(context: FigureContext, columns: int = COLUMNS) -> Drawing:
     rows = []
     numbers = []
     for level in LEVELS[option]:
-        options = context.loaded.family.watching | {option: level}
+        options = context.loaded.family.progress_values | {option: level}
         x = sample.sample(context.loaded, n, context.seed, options=options).cpu().clamp(-1, 1)
         distance = mean_distance(x.flatten(1))
         share = distance / real_distance if real_distance else float("nan")

@@ -30,13 +30,12 @@ def adversarial_findings(
     best       {"step", "value"} of the smallest distance so far
     kind       of the data: "image", "vector"
     """
-    findings = [
+    return [
         *strength_findings(numbers, gradients),
         *diversity_findings(numbers),
         *overfitting_findings(numbers, kind),
         *distance_findings(numbers, best),
     ]
-    return findings
 
 
 def strength_findings(numbers: dict, gradients: dict[str, float]) -> list[Finding]:

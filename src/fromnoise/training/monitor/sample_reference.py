@@ -1,5 +1,7 @@
 """Real examples that samples are measured against at each interval of an adversarial training."""
 
+from typing import Any
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -54,7 +56,7 @@ class SampleReference:
         self.batch_size = default_batch_size(dataset.spec, BATCH_SIZE)
 
     @torch.no_grad()
-    def draw(self, model: Family, options: BaseConfig | None) -> tuple[Tensor, Tensor] | None:
+    def draw(self, model: Any, options: BaseConfig | None) -> tuple[Tensor, Tensor] | None:
         """n samples, from the same noise at each interval: features (n, d) and the model's own
         scores (n,); None unless all are finite."""
         features = []
@@ -66,7 +68,7 @@ class SampleReference:
             rng = self.rng.at("samples").per_row(rows)
             y = self.y[rows.start : rows.stop].to(self.device) if model.conditional else None
             x = model.sample(len(rows), y, options, rng)
-            scores.append(model.judge(x, y, made=True).double().cpu())
+            scores.append(model.judge(x, y, is_generated=True).double().cpu())
             x = self.as_data(x, rng)
             if not bool(torch.isfinite(x).all()):
                 break
