@@ -52,7 +52,7 @@ def interrupted(plan: Plan, path: Path, stops: list[int]) -> Run:
 
 def first_difference(a: Run, b: Run) -> str:
     """The first thing in which two finished runs differ, clock fields aside; "" if none does."""
-    saved = [checkpoint.find(run) for run in (a, b)]
+    saved = list(map(checkpoint.find, (a, b)))
     difference = tensor_difference(*saved) or event_difference(a, b)
     if difference:
         return difference
@@ -76,7 +76,7 @@ def tensor_difference(a: checkpoint.Checkpoint, b: checkpoint.Checkpoint) -> str
 
 def event_difference(a: Run, b: Run) -> str:
     """The first event in which two runs differ."""
-    left, right = ([without_clock(event) for event in run.events()] for run in (a, b))
+    left, right = (list(map(without_clock, run.events())) for run in (a, b))
     if len(left) != len(right):
         return f"{len(left)} events against {len(right)}"
     for event, other in zip(left, right):

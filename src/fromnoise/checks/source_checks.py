@@ -51,7 +51,7 @@ class SourceSuite:
 
     @cached_property
     def datasets(self) -> list[Dataset]:
-        return [data.load(name) for name in self.names]
+        return list(map(data.load, self.names))
 
 
 @contextmanager

@@ -109,7 +109,7 @@ def edit_images(args: list[str], flags: SimpleNamespace) -> None:
         "run": str(flags.run),
         "n": count,
         "draws": per_image,
-        "files": [str(file) for file in files],
+        "files": list(map(str, files)),
     }
     line = str(target) if flags.quiet else f"{count} x {per_image} images: {target}"
     print_result(document, flags.as_json, line)

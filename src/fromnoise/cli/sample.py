@@ -125,7 +125,7 @@ def draw_samples(loaded, args: list[str], flags: SimpleNamespace) -> None:
         "run": str(flags.run),
         "n": n,
         "seed": seed,
-        "files": [str(file) for file in files],
+        "files": list(map(str, files)),
     }
     line = str(target) if flags.quiet else f"{n} samples: {target}"
     print_result(document, flags.as_json, line)

@@ -72,4 +72,4 @@ def show(run, names, dims, sampled, seed, beside, out, checkpoint, data, device,
         say=warn,
     )
     images = [str(file) for file in files if file.suffix == ".png"]
-    print_result({"run": str(run), "files": [str(file) for file in files]}, as_json, *images)
+    print_result({"run": str(run), "files": list(map(str, files))}, as_json, *images)

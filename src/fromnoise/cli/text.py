@@ -35,7 +35,7 @@ def continue_text(loaded, args: list[str], flags: SimpleNamespace) -> None:
     if flags.as_json:
         document = {"run": str(loaded.run.path), "step": loaded.step, "n": n, "seed": seed}
         document |= describe_results(prompt, results)
-        document |= {"longest_copied": copied, "files": [str(file) for file in files]}
+        document |= {"longest_copied": copied, "files": list(map(str, files))}
         print_result(document, True)
         return
     if flags.stream:

@@ -18,7 +18,7 @@ Dimensions = Annotated[int, Field(ge=1, le=4096)]  # of a code
 Size = Annotated[int, Field(ge=1, le=64)]
 BlockCount = Annotated[int, Field(ge=0, le=16)]
 Share = Annotated[float, Field(ge=0, le=1)]
-PartialShare = Annotated[float, Field(ge=0, lt=1)]
+OpenShare = Annotated[float, Field(ge=0, lt=1)]
 PositiveShare = Annotated[float, Field(gt=0, le=1)]
 Factor = Annotated[float, Field(ge=0, le=10)]
 Weight = Annotated[float, Field(ge=0, le=1e6)]  # of a term of a loss
@@ -82,7 +82,7 @@ def explain_error(error: dict, field) -> str:
     """A pydantic error as the rest of a sentence that begins with the option."""
     value = shown(error.get("input"), 200)
     if error["type"] == "literal_error":
-        choices = [str(choice) for choice in literals(field.annotation)] if field else []
+        choices = list(map(str, literals(field.annotation))) if field else []
         hint = did_you_mean(str(error["input"]), choices)
         return f"cannot be {value}: choose from {', '.join(choices)}.{hint}"
     for start, kind in KINDS.items():

@@ -42,7 +42,7 @@ class Rng:
 
     def per_row(self, rows: Sequence[int]) -> "Rng":
         """One independent stream for each index in ``rows``."""
-        return Rng(self.seed, self.path, [int(row) for row in rows], self.device)
+        return Rng(self.seed, self.path, list(map(int, rows)), self.device)
 
     def to(self, device) -> "Rng":
         return Rng(self.seed, self.path, self.rows, device)

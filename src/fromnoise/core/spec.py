@@ -83,7 +83,7 @@ class DataSpec:
 
     def to_json(self) -> dict:
         lists = {name: list(getattr(self, name)) for name in ("shape", "blocks", "caption")}
-        return asdict(self) | lists | {"cells": [list(cell) for cell in self.cells]}
+        return asdict(self) | lists | {"cells": list(map(list, self.cells))}
 
 
 @dataclass(frozen=True)

@@ -181,7 +181,7 @@ class Dataset:
         learned = self.learned_classes
         missing = sorted(set(torch.as_tensor(y).flatten().tolist()) - set(learned))
         if missing:
-            names = [self.describe_class(i) for i in learned[:MAX_LISTED_CLASSES]]
+            names = list(map(self.describe_class, learned[:MAX_LISTED_CLASSES]))
             raise UsageError(
                 f"class {self.describe_class(missing[0])} has no training example, so that the "
                 f"model never learned it: choose from {', '.join(names)}"
@@ -193,7 +193,7 @@ class Dataset:
         """The class with this name or number, see ``core.spec.class_number``. Raises UsageError."""
         if not self.spec.classes:
             raise UsageError("this model was trained without labels: leave the label out")
-        return class_number(label, self.class_names or [str(i) for i in range(self.spec.classes)])
+        return class_number(label, self.class_names or list(map(str, range(self.spec.classes))))
 
     def describe_class(self, y: int) -> str:
         """The number of a class, followed by its name if that differs."""

@@ -77,7 +77,7 @@ class MetricContext:
         self.test_limit = test_limit
         self.quick = quick
         self.anneal = anneal
-        self._reference = reference
+        self.reference = reference
         self._run = run
         self._samples = samples
         self._results: dict[Callable, object] = {}
@@ -101,13 +101,13 @@ class MetricContext:
 
     @property
     def quality_reference(self) -> QualityReference:
-        assert isinstance(self._reference, QualityReference), "text has no features"
-        return self._reference
+        assert isinstance(self.reference, QualityReference), "text has no features"
+        return self.reference
 
     @property
     def text_reference(self) -> TextReference:
-        assert isinstance(self._reference, TextReference), "only text is compared with counts"
-        return self._reference
+        assert isinstance(self.reference, TextReference), "only text is compared with counts"
+        return self.reference
 
     # -- text ------------------------------------------------------------------------------------
 
@@ -185,7 +185,7 @@ class MetricContext:
         return SampleFeatures(
             {name: torch.cat(parts) for name, parts in by_map.items()},
             torch.cat(mode_index) if mode_index else None,
-            [torch.cat(level) for level in zip(*patches)] if patches else None,
+            list(map(torch.cat, zip(*patches))) if patches else None,
         )
 
     # -- real examples ---------------------------------------------------------------------------

@@ -68,11 +68,10 @@ def evaluate(
     if quick:
         k = min(k, QUICK_K)
         n = min(n or QUICK_N, QUICK_N)
-    dataset = loaded.dataset
-    samples = samples or default_samples(dataset, quick)
+    samples = samples or default_samples(loaded.dataset, quick)
     if quality_reference is None:
-        quality_reference = build_reference(dataset, evaluator, evaluator_digest, quick)
-    is_text = dataset.spec.kind == "tokens"
+        quality_reference = build_reference(loaded.dataset, evaluator, evaluator_digest, quick)
+    is_text = loaded.dataset.spec.kind == "tokens"
     context = MetricContext(
         quality_reference,
         seed,
@@ -84,19 +83,24 @@ def evaluate(
         quick=quick,
         anneal=anneal,
     )
-    rows = measured_rows(context, say)
-    report = describe_run(loaded, quality_reference) | {
-        "metrics": rows,
-        "cost": cost(loaded, **(QUICK_COST if quick else {})),
-        "settings": report_settings(samples, k, n, seed, quality_reference, anneal),
-    }
-    report["seeds"] = {"training": loaded.run.record.seed, "evaluation": seed}
-    if is_text and context.predicts:
-        report["texts"] = context.once(copies)[1]
+    report = measured_report(context, say)
+    report["settings"] = report_settings(samples, k, n, seed, quality_reference, anneal)
     # a quick report never replaces a full one
     target = loaded.run.path / ("report-quick.json" if quick else "report.json")
     keep_other_report(target, report, warn)
     write_atomic(target, sealed(report))
+    return report
+
+
+def measured_report(context: MetricContext, say: Callable[[str], None]) -> dict:
+    """A report without its settings: the run, the rows of its metrics, what it costs."""
+    loaded = context.loaded
+    report = describe_run(loaded, context.reference)
+    report["metrics"] = measured_rows(context, say)
+    report["cost"] = cost(loaded, **(QUICK_COST if context.quick else {}))
+    report["seeds"] = {"training": loaded.run.record.seed, "evaluation": context.seed}
+    if context.kind == "tokens" and context.predicts:
+        report["texts"] = context.once(copies)[1]
     return report
 
 

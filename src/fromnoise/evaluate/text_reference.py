@@ -55,10 +55,11 @@ def load_passage(dataset: Dataset, split: str, most: int = SYMBOLS) -> Passage:
     """The first ``most`` symbols of a part of a text."""
     part = dataset.split(split)
     tokenizer = dataset.tokenizer
+    assert tokenizer is not None
     tokens = np.asarray(part.x[:most]).astype(np.int64)
-    symbols = [tokenizer.token_bytes(i) for i in range(tokenizer.vocabulary)]
-    bytes_of = np.array([len(symbol) for symbol in symbols])[tokens]
-    characters_of = np.array([count_characters(symbol) for symbol in symbols])[tokens]
+    symbols = list(map(tokenizer.token_bytes, range(tokenizer.vocabulary)))
+    bytes_of = np.array(list(map(len, symbols)))[tokens]
+    characters_of = np.array(list(map(count_characters, symbols)))[tokens]
     if len(tokens) == len(part.x):
         size = part.raw_bytes
         characters = part.characters

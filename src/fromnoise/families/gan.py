@@ -15,15 +15,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from ..core.config import (
-    BaseConfig,
-    Channels,
-    Dimensions,
-    LearningRate,
-    PartialShare,
-    Weight,
-    Width,
-)
+from ..core.config import BaseConfig, Channels, Dimensions, LearningRate, OpenShare, Weight, Width
 from ..core.errors import UsageError
 from ..core.family import Family, Loss, Phase
 from ..core.rng import Rng
@@ -47,7 +39,7 @@ class Config(BaseConfig):
     loss: adversarial.LossName = Field("relativistic", description="adversarial loss")
     r1: Weight = Field(0.3, description="gamma of R1, on D's gradient at real x")
     r2: Weight = Field(0.3, description="gamma of R2, the same at generated x")
-    penalty_hold: PartialShare = Field(0.0, description="share of training before annealing")
+    penalty_hold: OpenShare = Field(0.0, description="share of training before annealing")
     penalty_end: float = Field(0.2, gt=0, le=1, description="share of r1 and r2 left at the end")
     lazy: int = Field(4, ge=1, le=1000, description="penalise one in so many examples of a batch")
     gradient_penalty: Weight = Field(0.0, description="of WGAN-GP, usually 10")
@@ -61,11 +53,11 @@ class Config(BaseConfig):
     g_steps: int = Field(1, ge=1, le=100, description="updates of G per step")
     d_epochs: float = Field(0.0, ge=0, le=1000, description="take turns: epochs of D alone, then G")
     g_epochs: float = Field(0.0, ge=0, le=1000, description="take turns: epochs of G alone, then D")
-    d_alone: PartialShare = Field(0.0, description="last share of training, of D alone")
+    d_alone: OpenShare = Field(0.0, description="last share of training, of D alone")
     lr_d: LearningRate = Field(3e-3, description="learning rate of D")
     lr_g: LearningRate = Field(3e-3, description="learning rate of G")
-    beta1: PartialShare = Field(0.5, description="Adam: momentum")
-    beta2: PartialShare = Field(0.99, description="Adam: memory of squared gradients")
+    beta1: OpenShare = Field(0.5, description="Adam: momentum")
+    beta2: OpenShare = Field(0.99, description="Adam: memory of squared gradients")
 
 
 class Options(BaseConfig):

@@ -14,6 +14,7 @@ from ..core.rng import Rng
 from ..core.spec import DataSpec, Labels
 from ..nets.latent import Draw, Ladder, bounded, repeat
 from ..probability.gaussian import reparameterise
+from ..probability.inference import Inference, Level, concatenate, sum_levels
 from . import vae
 
 
@@ -30,7 +31,7 @@ class HierarchicalVAE(vae.VAE):
 
     # -- the model: q(z | x) and p(x | z) ----------------------------------------------------------
 
-    def infer(self, x: Tensor, y: Labels, rng: Rng | None, k: int = 1) -> vae.Inference:
+    def infer(self, x: Tensor, y: Labels, rng: Rng | None, k: int = 1) -> Inference:
         def draw(level: int, mu: Tensor, logvar: Tensor) -> Tensor:
             if rng is None:
                 return mu
@@ -39,7 +40,7 @@ class HierarchicalVAE(vae.VAE):
 
         return self.run_levels(draw, x, y, k)
 
-    def run_levels(self, draw, x: Tensor, y: Labels, k: int = 1) -> vae.Inference:
+    def run_levels(self, draw, x: Tensor, y: Labels, k: int = 1) -> Inference:
         """One pass with z_l = draw(l, mu, logvar) of q(z_l | z_<l, x)."""
         condition = self.condition(y)
         features = [repeat(part, k) for part in self.net.bottom_up(x, condition)]
@@ -49,11 +50,11 @@ class HierarchicalVAE(vae.VAE):
             mu_q, logvar_q = bounded(posterior)
             mu_p, logvar_p = bounded(prior) if prior else (0.0, 0.0)
             z = draw(level, mu_q, logvar_q)
-            levels.append(vae.Level(z, mu_q, logvar_q, mu_p, logvar_p))
+            levels.append(Level(z, mu_q, logvar_q, mu_p, logvar_p))
             return z
 
         params = self.net.top_down(record, features, repeat(condition, k))
-        return vae.Inference(levels, params)
+        return Inference(levels, params)
 
     def p_parameters(self, z: Tensor, y: Labels) -> Tensor:
         parts = self.split(z)
@@ -89,7 +90,7 @@ class HierarchicalVAE(vae.VAE):
 
     def draw_latents(self, n: int, options: vae.Options, rng: Rng, y: Labels = None) -> Tensor:
         """n draws of z ~ p(z), (n, latent_dim); those below the top level depend on y."""
-        return vae.concatenate(self.draw_levels(n, y, options, rng)[0])
+        return concatenate(self.draw_levels(n, y, options, rng)[0])
 
     def sample_params(self, n: int, y: Labels, options: vae.Options, rng: Rng) -> Tensor:
         return self.draw_levels(n, y, options, rng)[1]
@@ -97,8 +98,8 @@ class HierarchicalVAE(vae.VAE):
     def posterior(self, x: Tensor, y: Labels = None) -> tuple[Tensor, Tensor]:
         """Means and standard deviations of q(z_l | z_<l, x), with the means of the levels above."""
         levels = self.infer(x, y, None).levels
-        means = vae.concatenate([level.mu_q for level in levels])
-        return means, vae.concatenate([(0.5 * level.logvar_q).exp() for level in levels])
+        means = concatenate([level.mu_q for level in levels])
+        return means, concatenate([(0.5 * level.logvar_q).exp() for level in levels])
 
     def kl_per_dimension(self, x: Tensor, y: Labels, rng: Rng) -> Tensor:
         levels = self.infer(x, y, rng).levels
@@ -109,5 +110,5 @@ class HierarchicalVAE(vae.VAE):
     def log_densities(self, z: Tensor, x: Tensor, y: Labels = None) -> tuple[Tensor, Tensor]:
         parts = self.split(z)
         q = self.run_levels(lambda level, mu, logvar: parts[level], x, y)
-        log_p = vae.sum_levels([level.log_p() for level in q.levels])
-        return log_p - self.nll(q.params, x), vae.sum_levels([level.log_q() for level in q.levels])
+        log_p = sum_levels([level.log_p() for level in q.levels])
+        return log_p - self.nll(q.params, x), sum_levels([level.log_q() for level in q.levels])

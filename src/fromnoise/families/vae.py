@@ -6,10 +6,8 @@
 With --network ladder z is a vector and several maps: families/hierarchical_vae.py.
 """
 
-from dataclasses import dataclass
 from typing import Literal
 
-import torch
 from pydantic import Field
 from torch import Tensor, nn
 
@@ -22,6 +20,7 @@ from ..core.spec import Batch, DataSpec, Labels, require_labels
 from ..nets.latent import EncoderDecoder, OutputScale, bounded, repeat, without_bfloat16
 from ..nets.mlp import Activation
 from ..probability.gaussian import importance_weighted_bound, kl_normal, log_normal, reparameterise
+from ..probability.inference import Inference, Level
 from ..probability.likelihood import LIKELIHOODS, LikelihoodName, likelihood_for, why_no_density
 
 
@@ -78,60 +77,6 @@ def preset_for(spec: DataSpec) -> str:
     if spec.kind == "vector":
         return "table"
     return "conv" if spec.shape[0] > 1 or max(spec.shape) > 32 else "mlp"
-
-
-@dataclass
-class Level:
-    """One latent variable of one pass: z, and mu and logvar of its posterior and its prior."""
-
-    z: Tensor
-    mu_q: Tensor
-    logvar_q: Tensor
-    mu_p: Tensor | float = 0.0
-    logvar_p: Tensor | float = 0.0
-
-    def kl(self) -> Tensor:
-        """KL(q || p) of each component in closed form, nats."""
-        return kl_normal(self.mu_q, self.logvar_q, self.mu_p, self.logvar_p)
-
-    def log_q(self) -> Tensor:
-        return log_normal(self.z, self.mu_q, self.logvar_q)
-
-    def log_p(self) -> Tensor:
-        return log_normal(self.z, self.mu_p, self.logvar_p)
-
-
-@dataclass
-class Inference:
-    """Result of one pass: the latent variables (one; more in a hierarchy), and params of p(x | z).
-
-    B is the number of examples times the samples of z.
-    """
-
-    levels: list[Level]
-    params: Tensor
-
-    @property
-    def z(self) -> Tensor:
-        return concatenate([level.z for level in self.levels])
-
-    def kl(self) -> Tensor:
-        """KL(q(z | x) || p(z)), (B,) nats."""
-        return sum_levels([level.kl() for level in self.levels])
-
-    def log_ratio(self) -> Tensor:
-        """log p(z) - log q(z | x) at z, (B,) nats."""
-        return sum_levels([level.log_p() - level.log_q() for level in self.levels])
-
-
-def sum_levels(levels: list[Tensor]) -> Tensor:
-    """Values by level, each (B, *level shape) -> their sum (B,)."""
-    return torch.stack([sum_per_example(values) for values in levels]).sum(0)
-
-
-def concatenate(levels: list[Tensor]) -> Tensor:
-    """Values by level, each (B, *level shape) -> (B, latent_dim)."""
-    return torch.cat([part.flatten(1) for part in levels], 1)
 
 
 class VAE(Family):

@@ -27,9 +27,9 @@ from ..core.spec import Batch, Condition, DataSpec, Labels
 from ..nets.adversarial import ConvCritic, MLPCritic
 from ..nets.mlp import MLP, Activation
 from ..probability import adversarial
+from ..probability.inference import Inference
 from ..probability.label_subset import classifier_terms, has_label
 from ..probability.likelihood import LikelihoodName
-from . import vae
 from ._vae_inside import HasVAE, check
 
 EVEN = slice(0, None, 2)  # rows that are reconstructed
@@ -234,7 +234,7 @@ class VAEGAN(HasVAE):
         """D's last hidden layer, (B, dims)."""
         return self.discriminator.features(x).float()
 
-    def add_classifier(self, value: Tensor, terms: dict, q: vae.Inference, batch: Batch) -> Loss:
+    def add_classifier(self, value: Tensor, terms: dict, q: Inference, batch: Batch) -> Loss:
         """Adds the loss of the classifier, on labelled examples; the accuracy is that of all."""
         if not self.config.label_weight:
             return Loss(value, terms)

@@ -161,7 +161,7 @@ class TextWriter:
         text = self.decoder.decode(self.tokenizer.token_bytes(symbol))
         self.length += len(text)
         self.pending += text
-        places = [self.pending.find(stop) for stop in self.stops]
+        places = list(map(self.pending.find, self.stops))
         places = [place for place in places if place >= 0]
         if places:
             self._stop(min(places))

@@ -92,7 +92,7 @@ def to_data_units(
     if dataset.spec.kind == "image":
         return dataset.to_pixels(x)
     if dataset.tokenizer is not None:
-        return [dataset.tokenizer.decode(row) for row in x.cpu().numpy()]
+        return list(map(dataset.tokenizer.decode, x.cpu().numpy()))
     values = x.detach().cpu().numpy()
     codec = dataset.columns
     if codec is None:
@@ -158,7 +158,7 @@ def as_array(dataset: Dataset, values: np.ndarray | dict, target: Path) -> np.nd
     if isinstance(values, np.ndarray):
         return values
     columns = [cells for name, cells in values.items() if name != dataset.columns.label]
-    array = np.column_stack([np.asarray(cells) for cells in columns])
+    array = np.column_stack(list(map(np.asarray, columns)))
     if array.dtype.kind not in "uif":
         raise UsageError(f"-o {target}: a table with categories is written as .csv")
     if array.dtype.kind == "f" and any(column.offset for column in dataset.columns.columns):

@@ -34,10 +34,7 @@ SPECK = 5  # pixels at side 32: less than this is dirt and no thing (the smalles
 # 61 and more)
 OFF_COLOUR = 45
 # pixels from empty to full: as drawn, and as a picture that is a little out of focus
-EDGES = (
-    1.0,
-    2.0,
-)
+EDGES = (1.0, 2.0)
 MISFIT = 0.27  # of its area: a part that differs more from every shape has none
 SLACK = 0.5  # pixels at side 32 by which r may lie outside all sizes
 BETWEEN = (SIZES["small"][1] + SIZES["large"][0]) / 2  # r: below small, above large
@@ -69,63 +66,83 @@ def detect_shapes(pictures: np.ndarray) -> list[list[Part]]:
 
 
 def _detect_shapes(pictures: np.ndarray) -> list[tuple[int, Part]]:
-    side = pictures.shape[-1]
-    unit = side / SIDE
-    off = pictures.transpose(0, 2, 3, 1).astype(np.float32) - np.float32(GROUND)  # (N, H, W, 3)
-    stands_out = np.sqrt((off**2).sum(-1)) > STANDS_OUT
+    """uint8 (N, 3, side, side) -> (number of the picture, part) of every part."""
+    off_ground = pictures.transpose(0, 2, 3, 1).astype(np.float32) - np.asarray(GROUND, np.float32)
+    row, own, near = _separate_parts(off_ground)
+    if not len(row):
+        return []
+    fills, colour_error = _fit_colours(off_ground[row], own)
+    colour = colour_error.argmin(1)
+    alpha = np.take_along_axis(fills, colour[:, None, None, None], 3)[..., 0] * near
+    x, y, r, misfit = _fit_shapes(alpha)
+    unit = pictures.shape[-1] / SIDE
+    parts = []
+    for i in range(len(row)):
+        error = float(misfit[i].min())
+        thing = CaptionShape(
+            _size_name(r[i] / unit),
+            list(COLOURS)[colour[i]] if colour_error[i].min() <= OFF_COLOUR else "",
+            SHAPES[misfit[i].argmin()] if error <= MISFIT else "",
+        )
+        parts.append((int(row[i]), Part(thing, x[i] / unit, y[i] / unit, r[i] / unit, error)))
+    return parts
+
+
+def _separate_parts(off_ground: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Differences from the ground (N, H, W, 3) -> the picture of each of M parts, its pixels
+    (M, H, W), and these with the faint edge.
+    """
+    side = off_ground.shape[2]
+    stands_out = np.sqrt((off_ground**2).sum(-1)) > STANDS_OUT
     label = np.zeros(stands_out.shape, np.int32)
     ndimage.label(stands_out, SIDES, output=label)
-    # by the last pixel of each
+    # the parts are ordered by the last pixel of each
     names, last, area = np.unique(label.ravel()[::-1], return_index=True, return_counts=True)
     order = np.argsort(-last)
-    order = order[(names[order] > 0) & (area[order] >= SPECK * unit**2)]
-    if not len(order):
-        return []
-    row = (label.size - 1 - last[order]) // side**2  # which picture it is in
-    own = label[row] == names[order][:, None, None]  # (M, H, W)
-    # with its edge, which is faint
+    is_part = (names[order] > 0) & (area[order] >= SPECK * (side / SIDE) ** 2)
+    order = order[is_part]
+    row = (label.size - 1 - last[order]) // side**2
+    own = label[row] == names[order][:, None, None]
     near = ndimage.binary_dilation(own, CORNERS) & (own | ~stands_out[row])
-    off = off[row]
-    lines = np.float32(list(COLOURS.values())) - np.float32(GROUND)  # (K, 3)
-    fills = off @ (lines / (lines**2).sum(1, keepdims=True)).T  # (M, H, W, K)
-    # squared distances to the lines
-    missed = (off**2).sum(-1)[..., None] - fills**2 * (lines**2).sum(1)
-    # (M, K)
-    missed = np.sqrt((missed * own[..., None]).sum((1, 2)).clip(0) / own.sum((1, 2))[:, None])
-    colour = missed.argmin(1)
-    alpha = np.take_along_axis(fills, colour[:, None, None, None], 3)[..., 0] * near
+    return row, own, near
+
+
+def _fit_colours(off_ground: np.ndarray, own: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """How far each pixel lies along the line from the ground to each of K colours, (M, H, W, K), and
+    the root mean square distance of a part's pixels from each line, (M, K).
+    """
+    lines = np.float32(list(COLOURS.values())) - np.asarray(GROUND, np.float32)  # (K, 3)
+    fills = off_ground @ (lines / (lines**2).sum(1, keepdims=True)).T
+    squares = (off_ground**2).sum(-1)[..., None] - fills**2 * (lines**2).sum(1)
+    sums = (squares * own[..., None]).sum((1, 2)).clip(0)
+    return fills, np.sqrt(sums / own.sum((1, 2))[:, None])
+
+
+def _fit_shapes(alpha: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Filled share of each pixel (M, H, W) -> centre x and y and radius r in pixels, (M,) each, and
+    the least difference from each of K shapes drawn there, as a share of the area, (M, K).
+    """
+    side = alpha.shape[-1]
     total = np.maximum(alpha.sum((1, 2)), 1e-6)
     middle = np.arange(side) + 0.5
-    x, y = (alpha.sum(1) @ middle) / total, (alpha.sum(2) @ middle) / total
+    x = (alpha.sum(1) @ middle) / total
+    y = (alpha.sum(2) @ middle) / total
     r = np.sqrt(total / np.pi)
+    misfit = []
+    for kind in range(len(SHAPES)):
+        differences = []
+        for soft in EDGES:
+            drawn = pixel_coverage(np.full(len(alpha), kind), x, y, r, side, soft)
+            differences.append(np.abs(alpha - drawn).sum((1, 2)))
+        misfit.append(np.minimum.reduce(differences) / total)
+    return x, y, r, np.stack(misfit, 1)
 
-    def drawn(kind, soft):
-        return pixel_coverage(np.full(len(row), kind), x, y, r, side, soft)
 
-    # (M, shapes)
-    misfit = np.stack(
-        [
-            np.minimum.reduce([np.abs(alpha - drawn(kind, soft)).sum((1, 2)) for soft in EDGES])
-            / total
-            for kind in range(len(SHAPES))
-        ],
-        1,
-    )
-    shape, parts = misfit.argmin(1), []
-    for i in range(len(row)):
-        size_fits = SIZES["small"][0] - SLACK <= r[i] / unit <= SIZES["large"][1] + SLACK
-        thing = CaptionShape(
-            ("small" if r[i] / unit < BETWEEN else "large") if size_fits else "",
-            list(COLOURS)[colour[i]] if missed[i].min() <= OFF_COLOUR else "",
-            SHAPES[shape[i]] if misfit[i].min() <= MISFIT else "",
-        )
-        parts.append(
-            (
-                int(row[i]),
-                Part(thing, x[i] / unit, y[i] / unit, r[i] / unit, float(misfit[i].min())),
-            )
-        )
-    return parts
+def _size_name(r: float) -> str:
+    """Of a radius in pixels at side 32; "" outside of all sizes."""
+    if not SIZES["small"][0] - SLACK <= r <= SIZES["large"][1] + SLACK:
+        return ""
+    return "small" if r < BETWEEN else "large"
 
 
 def check_caption(parts: Sequence[Part], scene: Scene) -> dict[str, bool | None]:

@@ -82,24 +82,14 @@ def kernel_distance(x: Tensor, y: Tensor, trained_on_y: bool = False) -> Estimat
     yy, yy2 = _within(y)
     xy, yx, xy2 = _between(x, y)
     linear = 4 * float((xx - xy).var() / n + (yy - yx).var() / m)
-
-    # variance of what is left of k once its means over either argument are taken off
-    def within(k, k2):
-        return k2 - 2 * k.square().mean() + k.mean().square()
-
     between = xy2 - xy.square().mean() - yx.square().mean() + xy.mean().square()
-    pairs = 2 * max(
-        0.0,
-        float(
-            within(xx, xx2) / (n * (n - 1))
-            + within(yy, yy2) / (m * (m - 1))
-            + 2 * between / (n * m)
-        ),
-    )
+    within = _centred_variance(xx, xx2) / (n * (n - 1)) + _centred_variance(yy, yy2) / (m * (m - 1))
+    pairs = 2 * max(0.0, float(within + 2 * between / (n * m)))
     value = float(xx.mean() + yy.mean() - 2 * xy.mean())
     # the row means that ``linear`` is taken from err by as much as the pairs: 2 pairs too much
     slope = max(linear - 2 * pairs, 0.0)
-    (low, high), note = score_interval(value, slope, pairs), ""
+    low, high = score_interval(value, slope, pairs)
+    note = ""
     if trained_on_y and (m < FEW * x.shape[1] or high < 0):
         own = torch.cat([cubic(row[None], row[None])[0] for row in y]).mean()
         high += 2 * max(float(own - yy.mean()) / m, 0.0)
@@ -108,6 +98,14 @@ def kernel_distance(x: Tensor, y: Tensor, trained_on_y: bool = False) -> Estimat
             "which makes a distance to them too low"
         )
     return Estimate(value, math.sqrt(slope + pairs), (low, high), null=0.0, n=n, m=m, note=note)
+
+
+def _centred_variance(k: Tensor, k2: Tensor) -> Tensor:
+    """Variance of what is left of a kernel once its means over either argument are taken off.
+
+    k: mean of k(x_i, .) over the other rows, (n,); k2: mean of the squares.
+    """
+    return k2 - 2 * k.square().mean() + k.mean().square()
 
 
 def scaled_kernel_distance(x: Tensor, y: Tensor, most: int, trained_on_y: bool = False) -> Estimate:

@@ -139,7 +139,7 @@ def extract(
     feature_map: FeatureMap, batches: Iterable[Tensor], what: str = "the samples"
 ) -> Tensor:
     """(n, dims) float64 features of all batches. Raises DataError unless all of them are finite."""
-    parts = [feature_map(x) for x in batches]
+    parts = list(map(feature_map, batches))
     features = torch.cat(parts)
     if not bool(torch.isfinite(features).all()):
         bad = int((~torch.isfinite(features).all(1)).sum())

@@ -98,7 +98,7 @@ def cut_all(blocks: Iterable[Tensor], where: list[Tensor]) -> list[Tensor]:
         parts.append(cut(x, [corner[done : done + len(x)] for corner in where]))
         if (done := done + len(x)) == n:
             break
-    return [torch.cat(level) for level in zip(*parts)]
+    return list(map(torch.cat, zip(*parts)))
 
 
 # -- distances -------------------------------------------------------------------------------------
@@ -209,7 +209,7 @@ def _scale(z: Tensor, groups: int = 1) -> tuple[Tensor, Tensor]:
     """
     parts = [z[group::groups].double() for group in range(groups)]
     mean, std = (
-        torch.stack([f(part) for part in parts])[:, None, :, None].float()
+        torch.stack(list(map(f, parts)))[:, None, :, None].float()
         for f in (lambda p: p.mean((0, 1, 3)), lambda p: p.std((0, 1, 3), correction=0))
     )
     group = torch.arange(len(z) if groups > 1 else 1) % groups

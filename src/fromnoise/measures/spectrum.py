@@ -81,6 +81,14 @@ def log_ratio(mine: Tensor, theirs: Tensor) -> tuple[Tensor, Tensor]:
     return ratio.cpu(), covariance
 
 
+def draw_errors(covariance: Tensor, rng: Rng) -> Tensor:
+    """|e| of draws e ~ N(0, covariance), (DRAWS, K)."""
+    jitter = 1e-12 * torch.eye(len(covariance), dtype=torch.float64)
+    root = torch.linalg.cholesky(covariance + jitter)
+    draws = rng.numpy("bands").standard_normal((DRAWS, len(covariance)))
+    return (torch.from_numpy(draws) @ root.T).abs()
+
+
 def spectrum_error(x: Tensor, real: Tensor, rng: Rng) -> Estimate:
     """The largest |log2(power of samples / power of real pictures)| over the bands of frequencies.
 
@@ -103,17 +111,13 @@ def spectrum_error(x: Tensor, real: Tensor, rng: Rng) -> Estimate:
         raise DataError("the samples lack a frequency altogether, as pictures of one colour do")
     ratio, covariance = log_ratio(mine, theirs)
     spread = covariance.diag().sqrt()
-    jitter = 1e-12 * torch.eye(len(ratio), dtype=torch.float64)
-    root = torch.linalg.cholesky(covariance + jitter)
-    draws = rng.numpy("bands").standard_normal((DRAWS, len(ratio)))
-    noise = (torch.from_numpy(draws) @ root.T).abs()
+    noise = draw_errors(covariance, rng)
     # With this factor the intervals of all bands hold together in 95 % of the cases.
     factor = torch.quantile((noise / spread).amax(1), 0.95)
     low = (ratio.abs() - factor * spread).amax()
     high = (ratio.abs() + factor * spread).amax()
     worst = int(ratio.abs().argmax())
-    band = int(known.nonzero()[worst])
-    start, end = band_edges(band)
+    start, end = band_edges(int(known.nonzero()[worst]))
     times = 2 ** float(ratio[worst])
     note = f"most at {start:.2f} to {end:.2f} cycles a pixel: {times:.3g} times the real power"
     return Estimate(

@@ -5,7 +5,7 @@ from typing import Literal
 from pydantic import Field
 from torch import nn
 
-from ..core.config import BaseConfig, PartialShare, Width
+from ..core.config import BaseConfig, OpenShare, Width
 from ..core.errors import UsageError
 from ..core.spec import DataSpec
 from .counts.pixelcounts import PixelCounts
@@ -52,7 +52,7 @@ class NetworkConfig(BaseConfig):
         15.0, ge=0, le=1000, description="gpt: bound of the absolute logits; 0: none"
     )
     bigram: bool = Field(True, description="gpt: a table for pairs of symbols")
-    dropout: PartialShare = Field(0.0, description="share of features left out in training")
+    dropout: OpenShare = Field(0.0, description="share of features left out in training")
 
 
 def build_network(c: NetworkConfig, spec: DataSpec, symbols, starts: int) -> nn.Module | None:

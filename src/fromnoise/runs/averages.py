@@ -36,7 +36,7 @@ def mixture_shares(widths: Sequence[float], wanted: float) -> list[float]:
     def inner(a, b):
         return (a + 1) * (b + 1) / (a + b + 1)
 
-    gamma = np.array([gamma_from_width(width) for width in widths])
+    gamma = np.array(list(map(gamma_from_width, widths)))
     k = len(widths)
     system = np.ones((k + 1, k + 1))  # the last row and column: the shares have sum 1
     system[:k, :k] = inner(gamma[:, None], gamma)

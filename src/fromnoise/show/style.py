@@ -248,7 +248,7 @@ def finite(value):
     if isinstance(value, dict):
         return {str(key): finite(part) for key, part in value.items()}
     if isinstance(value, list | tuple):
-        return [finite(part) for part in value]
+        return list(map(finite, value))
     if hasattr(value, "tolist"):
         return finite(value.tolist())
     if isinstance(value, float):

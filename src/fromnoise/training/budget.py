@@ -90,7 +90,7 @@ def check_plan(plan: Decisions) -> None:
 
 def parse_plan(words: Sequence[str]) -> list[list[int]]:
     """("0:233", "23:112") -> [[0, 233], [23, 112]]. Of no words no plan. Raises UsageError."""
-    plan = [[int(number) for number in word.split(":")] for word in words]
+    plan = [list(map(int, word.split(":"))) for word in words]
     if not plan:
         return []
     try:

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from ..core.config import BaseConfig, PartialShare, Share
+from ..core.config import BaseConfig, OpenShare, Share
 
 # above 12^-1/2 = 0.289 early steps would weigh more than late ones
 AverageWidth = Annotated[float, Field(ge=1e-3, le=0.28)]
@@ -51,7 +51,7 @@ class TrainConfig(BaseConfig):
         le=0.5,
         description="share of the budget over which the learning rate grows from 0",
     )
-    ema: PartialShare = Field(
+    ema: OpenShare = Field(
         0.999, description="decay of the averaged weights that sample and are measured"
     )
     averages: tuple[AverageWidth, ...] = Field(

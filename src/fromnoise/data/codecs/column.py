@@ -215,7 +215,7 @@ def as_number(text: str) -> float:
 def sorted_values(cells: np.ndarray) -> tuple[str, ...]:
     """The different texts, sorted by number if all are numbers."""
     values = sorted(set(cells))
-    numbers = [as_number(value) for value in values]
+    numbers = list(map(as_number, values))
     if np.isnan(numbers).any():
         return tuple(values)
     return tuple(value for _, value in sorted(zip(numbers, values)))

@@ -246,7 +246,7 @@ def _to_column(cells: np.ndarray) -> np.ndarray:
     """float64 (N,), or text where float64 would round whole numbers."""
     is_whole = cells.dtype.kind in "iu"
     if is_whole and max(int(cells.max()), -int(cells.min())) >= LARGEST_EXACT:
-        return np.array([str(cell) for cell in cells.tolist()], object)
+        return np.array(list(map(str, cells.tolist())), object)
     return cells.astype(np.float64)
 
 

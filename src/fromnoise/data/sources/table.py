@@ -58,7 +58,7 @@ def table_dataset(table: Table, options: TableOptions, y: np.ndarray | None = No
     label_name = options.label or ""
     if y is not None:
         label_name = _unused_name("y", table.columns)
-        labels = np.array([str(label) for label in y.tolist()], object)
+        labels = np.array(list(map(str, y.tolist())), object)
         table = table.with_columns(table.columns | {label_name: labels})
     kept = {name: cells for name, cells in table.columns.items() if name not in options.drop}
     table, dropped = remove_missing_rows(table.with_columns(kept), options)

@@ -28,7 +28,7 @@ def type_column(table: Table, column: str, config: TableOptions) -> np.ndarray:
     cells = table.columns[column]
     if column in config.categorical:
         return to_text(cells)
-    numbers = np.array([as_number(cell) for cell in cells]) if is_text(cells) else cells
+    numbers = np.array(list(map(as_number, cells))) if is_text(cells) else cells
     is_number = np.isfinite(numbers)
     if is_number.mean() < MOSTLY:
         return _type_categories(table, column, is_number, None)

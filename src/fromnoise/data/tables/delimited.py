@@ -140,7 +140,7 @@ def _is_like_cells(cell: str, below: list[str]) -> bool:
     present = [other for other in below if other.lower() not in MISSING]
     if not present or cell.lower() in MISSING:
         return False
-    if np.isfinite([as_number(other) for other in present]).mean() >= MOSTLY:
+    if np.isfinite(list(map(as_number, present))).mean() >= MOSTLY:
         return bool(np.isfinite(as_number(cell)))
     if cell in present:
         return True

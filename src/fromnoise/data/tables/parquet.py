@@ -47,7 +47,7 @@ def _read_columns(path: Path) -> dict[str, np.ndarray]:
 
     file = parquet.ParquetFile(path)
     metadata = file.metadata
-    groups = [metadata.row_group(i) for i in range(metadata.num_row_groups)]
+    groups = list(map(metadata.row_group, range(metadata.num_row_groups)))
     declared = max(
         8 * metadata.num_rows * metadata.num_columns,
         sum(group.total_byte_size for group in groups),

@@ -43,7 +43,7 @@ def to_text(cells: np.ndarray) -> np.ndarray:
     """Cells (N,) as text; numbers without a fraction as whole numbers."""
     if is_text(cells):
         return cells
-    return np.array([_format_number(value) for value in cells], object)
+    return np.array(list(map(_format_number, cells)), object)
 
 
 def _format_number(value: float) -> str:

@@ -87,7 +87,7 @@ def prediction_rows(passage: Passage, nats: np.ndarray, note: str) -> list[dict]
     ):
         value = float(values.sum() / n)
         rows.append(metric.row(value, se=block_error(values, per), n=n, **card))
-    interval = rows[0]["interval"] and [exp(end) for end in rows[0]["interval"]]
+    interval = rows[0]["interval"] and list(map(exp, rows[0]["interval"]))
     rows.append(PERPLEXITY.row(exp(float(nats.mean())), interval=interval, n=L, **card))
     return rows
 

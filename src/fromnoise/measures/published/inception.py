@@ -220,9 +220,9 @@ def pil_bicubic(x: Tensor, side: int) -> Tensor:
     def resized(plane):
         return np.asarray(Image.fromarray(plane).resize((side, side), Image.Resampling.BICUBIC))
 
-    return torch.from_numpy(
-        np.stack([resized(plane) for plane in x.flatten(0, 1).numpy()])
-    ).unflatten(0, x.shape[:2])
+    return torch.from_numpy(np.stack(list(map(resized, x.flatten(0, 1).numpy())))).unflatten(
+        0, x.shape[:2]
+    )
 
 
 def clean(x: Tensor) -> Tensor:

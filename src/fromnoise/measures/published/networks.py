@@ -81,6 +81,28 @@ def load_published(
     line.
     """
     path = Path(path)
+    digest = _checked_digest(path, expected_sha256)
+    try:
+        with safe_open(path, framework="pt") as file:
+            name, module, net = _read_network(path, file)
+    except SafetensorError as error:
+        raise DataError(
+            f"{path} is damaged or no safetensors file ({error}): "
+            "fromnoise/measures/published/networks.py says how to make one"
+        ) from None
+    resize = resize or next(iter(module.RESIZES))
+    if resize not in module.RESIZES:
+        raise UsageError(
+            f"{name} has no resize '{resize}': choose from "
+            f"{', '.join(module.RESIZES)}.{did_you_mean(resize, module.RESIZES)}"
+        )
+    full_name = f"{name}/{resize}/{digest[:12]}"
+    prepare = partial(module.prepare, resize=resize)
+    return PublishedNet(full_name, net.dims, net.eval(), prepare)
+
+
+def _checked_digest(path: Path, expected_sha256: str | None) -> str:
+    """The sha256 of the file. Raises UsageError, DataError if it is not the expected one."""
     if not path.is_file():
         raise UsageError(
             f"there is no weights file {path}: this package downloads none, name one that you have"
@@ -95,35 +117,21 @@ def load_published(
             f"{path} is not the file that was asked for: expected sha256 {expected_sha256}, found "
             f"{digest}"
         )
-    try:
-        with safe_open(path, framework="pt") as file:
-            # there is a head beside it
-            prefix = "dinov2." if any(key.startswith("dinov2.") for key in file.keys()) else ""
-            keys = {key.removeprefix(prefix): key for key in file.keys() if key.startswith(prefix)}
-            shapes = {key: tuple(file.get_slice(there).get_shape()) for key, there in keys.items()}
-            name, module, net = _recognise(path, shapes)
-            resize = resize or next(iter(module.RESIZES))
-            if resize not in module.RESIZES:
-                raise UsageError(
-                    f"{name} has no resize '{resize}': choose from "
-                    f"{', '.join(module.RESIZES)}.{did_you_mean(resize, module.RESIZES)}"
-                )
-            wanted = _match(path, name, shapes, net)
-            net.load_state_dict(
-                {key: file.get_tensor(keys[key]).to(torch.float32, copy=True) for key in wanted},
-                assign=True,
-            )
-    except SafetensorError as error:
-        raise DataError(
-            f"{path} is damaged or no safetensors file ({error}): "
-            "fromnoise/measures/published/networks.py says how to make one"
-        ) from None
-    return PublishedNet(
-        f"{name}/{resize}/{digest[:12]}",
-        net.dims,
-        net.eval(),
-        partial(module.prepare, resize=resize),
-    )
+    return digest
+
+
+def _read_network(path: Path, file) -> tuple:
+    """Name, module, and the network with its weights, of an open safetensors file. Raises DataError."""
+    # files of Hugging Face may hold a head beside the network, which has a prefix then
+    prefix = "dinov2." if any(key.startswith("dinov2.") for key in file.keys()) else ""
+    keys = {key.removeprefix(prefix): key for key in file.keys() if key.startswith(prefix)}
+    shapes = {name: tuple(file.get_slice(key).get_shape()) for name, key in keys.items()}
+    name, module, net = _recognise(path, shapes)
+    weights = {}
+    for key in _match(path, name, shapes, net):
+        weights[key] = file.get_tensor(keys[key]).to(torch.float32, copy=True)
+    net.load_state_dict(weights, assign=True)
+    return name, module, net
 
 
 def _recognise(path: Path, shapes: dict) -> tuple:

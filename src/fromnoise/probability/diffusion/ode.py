@@ -64,12 +64,10 @@ def ode_log_likelihood(
                 keeps its first value that is, so that rows do not depend on their batch
     probes      of the trace: v = +-1 from rng, the same at all times and for all numbers of steps
                 (Grathwohl et al. 2019, arXiv:1810.01367, eq. 8); 0: exact, D products J e_d
-    Raises UsageError, also if the tolerance is not reached, and DivergedError if x becomes infinite.
+    Raises UsageError (tolerance not reached, too), DivergedError if x becomes infinite.
     """
     if steps < 2 or steps % 2:
-        raise UsageError(
-            f"steps must be even and at least 2, not {steps}: half of them measure the error"
-        )
+        raise UsageError(f"steps must be even and at least 2, not {steps}: half measure the error")
     solution = FlowSolution(drift, x, log_base, t0, t1, *trace_probes(x, probes, rng))
     value, se, z = solution.solve(steps)
     error = distance(value, solution.solve(steps // 2)[0])

@@ -95,7 +95,7 @@ def _draw_variances(
 def _set_dims(axes, dims: np.ndarray) -> None:
     axes.set_xlim(-0.6, max(len(dims), 8) - 0.4)
     axes.grid(True, axis="y")
-    labels = [str(dim) for dim in dims] if len(dims) <= 40 else []
+    labels = list(map(str, dims)) if len(dims) <= 40 else []
     axes.set_xticks(range(len(labels)), labels)
 
 

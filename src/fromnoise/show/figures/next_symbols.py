@@ -75,7 +75,7 @@ def _draw_bars(axes: Axes, tokenizer: Tokenizer, p: np.ndarray, true: int, bars:
     """
     likeliest = np.argsort(-p, kind="stable")
     rank = int(np.flatnonzero(likeliest == true)[0])
-    symbols = [int(symbol) for symbol in likeliest[:bars]]
+    symbols = list(map(int, likeliest[:bars]))
     if rank >= bars:
         symbols.append(true)
     names = [symbol_name(tokenizer, symbol) for symbol in symbols]

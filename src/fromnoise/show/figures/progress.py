@@ -60,7 +60,7 @@ def _draw_images(
     rows = []
     for i, name in enumerate(context.row_names(y, n, "z")):
         rows.append(ImageRow(name, np.stack([at_step[i] for at_step in values])))
-    labels = [short(step) for step in steps]
+    labels = list(map(short, steps))
     caption = context.caption("progress")
     sheet = sheet_of_rows(_title(context), note, caption, rows, labels, "step")
     alt = f"{n} rows of {len(steps)} images: samples of the same noise {_steps_in_words(steps)}."

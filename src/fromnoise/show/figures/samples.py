@@ -42,7 +42,7 @@ def draw_image_samples(context: FigureContext) -> Drawing:
     sheet.add_head(0, 0, "samples")
     sheet.add_head(width + GAP, 0, "nearest training examples", color=SOFT)
     if by_class:
-        label_columns(sheet, [context.class_name(y) for y in classes], cell, 0, 17)
+        label_columns(sheet, list(map(context.class_name, classes)), cell, 0, 17)
     draw_strip(sheet, context.pixels(x), cell, 0, head, columns)
     draw_strip(sheet, nearest, cell, width + GAP, head, columns)
     numbers = {

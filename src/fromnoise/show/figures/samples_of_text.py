@@ -50,7 +50,7 @@ def draw_samples(context: FigureContext, n: int = 4, length: int = 500, rows: in
     if corpus is not None:
         longest = ", ".join(str(row["copied"]) for row in numbers[:n])
         alt += f" The longest copied parts have {longest} characters."
-    bits = [bits_per_symbol(one) for one in samples]
+    bits = list(map(bits_per_symbol, samples))
     return sheet.finish({"texts": numbers, "bits_per_symbol": bits}, alt)
 
 

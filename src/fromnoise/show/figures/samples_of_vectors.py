@@ -127,5 +127,5 @@ def _draw_bars(axes: Axes, real: np.ndarray, generated: np.ndarray) -> dict:
     )
     axes.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
     axes.grid(True, axis="y")
-    categories = [str(name) for name in names]
+    categories = list(map(str, names))
     return {"categories": categories, "real": real_shares, "generated": generated_shares}

@@ -64,7 +64,7 @@ def _draw_images(sheet: Sheet, context: FigureContext, samples: list[Tensor]) ->
     """A column for each number of steps; a row is one noise."""
     cell = min((WIDTH - LEFT) / len(STEPS) - GAP, 56.0)
     line = row_height(context.spec, cell)
-    label_columns(sheet, [str(steps) for steps in STEPS], cell, LEFT, 0)
+    label_columns(sheet, list(map(str, STEPS)), cell, LEFT, 0)
     for i in range(max(1, min(8, int((HEIGHT - 20) / line)))):
         row = context.pixels(torch.stack([x[i] for x in samples]).clamp(-1, 1))
         draw_strip(sheet, row, cell, LEFT, 16 + i * line)

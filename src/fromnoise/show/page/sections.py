@@ -114,7 +114,7 @@ def defects_of(defects: Defects | None) -> PageTable | None:
 
 def differences_of(runs: list[LoadedRun], titles: list[str]) -> PageTable | None:
     """The options in which the runs differ: one option a line."""
-    options = [_options_in_words(run) for run in runs]
+    options = list(map(_options_in_words, runs))
     rows = []
     for key in sorted(set().union(*options)):
         values = [of_run.get(key, "") for of_run in options]

@@ -24,7 +24,7 @@ class Row:
 
 
 def cells_of(values: Iterable[object]) -> list[Cell]:
-    return [Cell(value) for value in values]
+    return list(map(Cell, values))
 
 
 @dataclass
