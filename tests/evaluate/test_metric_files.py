@@ -153,7 +153,7 @@ def test_one_name_for_two_metrics_is_refused(runs, folder, capsys):
     with pytest.raises(UsageError, match="metric 'frechet', which"):
         all_metrics()
     (folder / "twice.py").write_text("METRIC = 3\n")
-    with pytest.raises(UsageError, match="METRIC is no"):
+    with pytest.raises(UsageError, match="defines METRIC as .int."):
         all_metrics()
 
 

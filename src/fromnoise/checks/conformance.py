@@ -11,7 +11,7 @@ from typing import Any
 from .. import families
 from ..core.errors import FromNoiseError
 from ..core.output import OnEvent, ignore_event
-from . import capability_checks, training_checks
+from . import capability_checks, density_checks, training_checks
 from .suite import Suite
 
 CHECKS = (
@@ -22,6 +22,7 @@ CHECKS = (
     training_checks.check_learns,
     capability_checks.check_samples,
     capability_checks.check_capabilities,
+    density_checks.check_density,
     capability_checks.check_symbol_predictions,
     capability_checks.check_labels,
     capability_checks.check_captions,

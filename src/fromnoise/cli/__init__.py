@@ -82,6 +82,8 @@ def _run(argv: list[str], handler: SignalHandler) -> int:
 
 def _handle_unexpected(error: Exception) -> int:
     """The exit code of an exception that is not a ``FromNoiseError``. Raises it for FROMNOISE_DEBUG."""
+    from ..core.extensions import explain_user_error
+
     name = type(error).__name__
     text = str(error)
     if isinstance(error, RuntimeError) and "home directory" in text:  # of ~ or ~name
@@ -97,6 +99,8 @@ def _handle_unexpected(error: Exception) -> int:
         return _print_error(OUT_OF_MEMORY, 1)
     if os.environ.get("FROMNOISE_DEBUG"):
         raise error
+    if explanation := explain_user_error(error):
+        return _print_error(explanation, 2)
     text = " ".join(text.split())[:300]
     return _print_error(
         f"{name}: {text} (a bug of fromnoise: run again with FROMNOISE_DEBUG=1 and report it)", 1

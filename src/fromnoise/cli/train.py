@@ -144,10 +144,11 @@ def train(family, config_model, data_name, within, preset, out, dry_run, as_json
     last = run.events("interval")[-1]
     document = {"run": str(run.path)}
     document |= {key: last[key] for key in ("step", "validation", "best", "seconds", "health")}
+    trust = " --trust-code" if run.record.family_file else ""
     lines = [
         f"done: {run.path}, {describe_scores(last)}",
-        f"next: fromnoise eval {run.path}   fromnoise show {run.path}   "
-        f"fromnoise sample {run.path} {SAMPLE_OPTIONS[plan.dataset.spec.kind]}",
+        f"next: fromnoise eval {run.path}{trust}   fromnoise show {run.path}{trust}   "
+        f"fromnoise sample {run.path}{trust} {SAMPLE_OPTIONS[plan.dataset.spec.kind]}",
     ]
     print_result(document, as_json, *([str(run.path)] if quiet else lines))
 

@@ -12,6 +12,7 @@ import importlib
 import os
 import pkgutil
 import sys
+import traceback
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +22,8 @@ from typing import TypeVar
 from .errors import UsageError
 from .words import shown
 
+# names of modules whose code comes from files of the user
+USER_MODULES = ("fromnoise_extension_", "fromnoise_family_")
 VARIABLE = "FROMNOISE_EXTENSIONS"  # folders, separated by os.pathsep
 Item = TypeVar("Item")
 # (resolved path, sha256 of the content) -> the module that was executed
@@ -186,6 +189,19 @@ def execute_file(path: Path) -> ModuleType:
     return module
 
 
+def explain_user_error(error: BaseException) -> str:
+    """Where a file of the user raised an error, and which; "" if none of its code was running."""
+    place = ""
+    for frame, line in traceback.walk_tb(error.__traceback__):
+        if str(frame.f_globals.get("__name__", "")).startswith(USER_MODULES):
+            file = shown(frame.f_globals["__file__"], 200)
+            place = f"{file}, line {line}, in {frame.f_code.co_name}"
+    if not place:
+        return ""
+    message = " ".join(str(error).split())[:300]
+    return f"{place}: {type(error).__name__}: {message}: mend the file"
+
+
 def _content(path: Path) -> bytes:
     try:
         return path.read_bytes()
@@ -199,8 +215,8 @@ def _content(path: Path) -> bytes:
 def _describe(error: BaseException) -> str:
     """The type and the first line of a message, with the line number of the file that raised it."""
     message = str(error).split("\n")[0]
-    traceback = error.__traceback__
-    innermost = traceback.tb_next if traceback and traceback.tb_next else traceback
+    outer = error.__traceback__
+    innermost = outer.tb_next if outer and outer.tb_next else outer
     line = f"line {innermost.tb_lineno}: " if innermost else ""
     return f"{line}{type(error).__name__}: {message}"
 

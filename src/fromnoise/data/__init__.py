@@ -4,8 +4,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ..core.config import BaseConfig
-from .dataset import Dataset, Split
-from .registry import catalogue, data_config, find_source, source_options
+from .dataset import Dataset, Split, check_shapes
+from .registry import catalogue, data_config, find_source, source_options, user_file
 from .splits import SPLITS
 
 if TYPE_CHECKING:
@@ -30,4 +30,6 @@ def load(name: str, config: BaseConfig | None = None) -> Dataset:
     source = find_source(name)
     given = {} if config is None else config.model_dump(exclude_defaults=True)
     dataset = source.load(name, source_options(source, name, given))
-    return replace(dataset, settings=given | dataset.settings)
+    check_shapes(dataset)
+    settings = given | dataset.settings
+    return replace(dataset, settings=settings, source_file=user_file(source))

@@ -13,7 +13,7 @@ from functools import cached_property
 import numpy as np
 import torch
 
-from ..core.errors import UsageError, did_you_mean
+from ..core.errors import DataError, UsageError, did_you_mean
 from ..core.rng import Rng
 from ..core.spec import Batch, DataSpec, class_number, labels_in
 from .codecs.captions import Captions
@@ -95,6 +95,7 @@ class Dataset:
     caption_codec  data with captions: codec between captions and tokens
     settings       the configuration that, with the name, makes this data set again
     class_counts   training examples of each class as recorded in a run; () if the splits are there
+    source_file    of the user, if its source is none of the package
     """
 
     name: str
@@ -113,6 +114,7 @@ class Dataset:
     settings: dict = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     class_counts: tuple[int, ...] = ()
+    source_file: str = ""
 
     def split(self, name: str) -> Split:
         """Raises UsageError if there is no such split."""
@@ -257,6 +259,17 @@ def compute_digest(spec: DataSpec, splits: dict[str, Split]) -> str:
             for start in range(0, len(array), DIGEST_CHUNK):
                 digest.update(np.ascontiguousarray(array[start : start + DIGEST_CHUNK]))
     return digest.hexdigest()
+
+
+def check_shapes(dataset: Dataset) -> None:
+    """Raises DataError if the examples of a split have another shape than the specification."""
+    for name, part in dataset.splits.items():
+        shape = tuple(part.x.shape[1:])
+        if not isinstance(part, TextSplit) and shape != dataset.spec.shape:
+            raise DataError(
+                f"examples of {name} have the shape {shape}, and their DataSpec says "
+                f"{dataset.spec.shape}: mend the source of the data"
+            )
 
 
 def _row_numbers(rows: Sequence[int] | slice, n: int) -> np.ndarray:

@@ -9,7 +9,7 @@ from pydantic import create_model
 
 from ..core.config import BaseConfig, build, flag
 from ..core.errors import DataError, UsageError, did_you_mean
-from ..core.extensions import discover_instances
+from ..core.extensions import VARIABLE, discover_instances
 from ..core.words import shown
 from . import config as shared
 from . import sources
@@ -52,6 +52,25 @@ def _refuse_redefined_options(path: Path, source: Source, others: Sequence[Sourc
                     f"{shown(path, 200)}: the option {flag(name)} exists already and is defined in "
                     "another way: inherit its class of fromnoise.data.config, or choose another name"
                 )
+
+
+def user_file(source: Source) -> str:
+    """The file of the user that declares a source; "" for those of the package."""
+    package = Path(sources.__path__[0])
+    for path, other in discover_instances(sources, "SOURCE", Source):
+        if other is source and path.parent != package:
+            return str(path.resolve())
+    return ""
+
+
+def require_source(file: str, whose: str) -> None:
+    """Raises DataError if no source comes from a file with this name."""
+    files = {path.name for path, _ in discover_instances(sources, "SOURCE", Source)}
+    if Path(file).name not in files:
+        raise DataError(
+            f"the data of {whose} are read by {shown(file, 200)}, which is in no folder of {VARIABLE}: "
+            f"set {VARIABLE}={shown(str(Path(file).parent), 200)}"
+        )
 
 
 def data_config() -> type[BaseConfig]:

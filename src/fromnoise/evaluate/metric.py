@@ -28,8 +28,7 @@ from pathlib import Path
 from typing import Literal
 
 from ..core.errors import UsageError
-from ..core.extensions import discover
-from ..core.words import shown
+from ..core.extensions import discover_instances, explain_user_error
 from ..measures.estimate import Estimate, NoSpreadError, NotFiniteError
 from .context import MetricContext
 from .protocol import absent, row
@@ -116,16 +115,23 @@ class Metric:
         return entries | {"better": self.better} | more
 
     def rows(self, context: MetricContext) -> list[dict]:
-        """The rows that ``measure`` makes; if it cannot be measured, a row with the reason."""
+        """The rows that ``measure`` makes; if it cannot be measured, a row with the reason.
+
+        The same holds for any error that the code of a user raises.
+        """
         assert self.measure is not None
         try:
             result = self.measure(context)
+            if isinstance(result, list):
+                return result
+            measure_real = None if self.real is None else partial(self.real, context)
+            return [self.measured(lambda: result, measure_real)]
         except UNMEASURABLE as error:
             return [self.absent(str(error))]
-        if isinstance(result, list):
-            return result
-        measure_real = None if self.real is None else partial(self.real, context)
-        return [self.measured(lambda: result, measure_real)]
+        except Exception as error:
+            if explanation := explain_user_error(error):
+                return [self.absent(explanation)]
+            raise
 
 
 def all_metrics() -> list[Metric]:
@@ -155,12 +161,7 @@ def extension_metrics() -> dict[str, str]:
 def _declared() -> list[tuple[Path, Metric]]:
     from . import metrics
 
-    pairs = []
-    for path, metric in discover(metrics, "METRIC"):
-        if not isinstance(metric, Metric):
-            raise UsageError(f"{shown(path, 200)}: METRIC is no fromnoise.evaluate.metric.Metric")
-        pairs.append((path, metric))
-    return pairs
+    return discover_instances(metrics, "METRIC", Metric)
 
 
 def measure_all(

@@ -61,6 +61,7 @@ def evaluate(
     say, warn  receive messages
     Raises UsageError, DataError, StorageError.
     """
+    all_metrics()  # a mistake in a file of the user is known before anything is computed
     if k > MOST_K:
         raise UsageError(
             f"-k takes at most {MOST_K:,} draws, not {k}: the bound hardly moves beyond"

@@ -17,6 +17,7 @@ from ..core.output import Say, ignore_message
 from ..core.rng import Rng
 from ..core.spec import DataSpec
 from ..data.dataset import Dataset
+from ..data.registry import require_source
 from ..data.stream import in_order
 from . import checkpoint
 from .averages import mixture_shares
@@ -198,6 +199,8 @@ def load_run_data(run: Run, name: str | None = None) -> Dataset:
     """
     record = run.record.data
     location = Path(record.name)
+    if record.source_file:
+        require_source(record.source_file, str(run.path))
     settings = build_recorded(data.data_config(), record.settings, run)
     if name is None and location.is_absolute() and not location.exists():
         raise DataError(

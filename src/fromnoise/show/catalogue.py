@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ..core.errors import DataError, UsageError, did_you_mean
-from ..core.extensions import discover_instances
+from ..core.extensions import discover_instances, explain_user_error
 from ..runs.load import LoadedRun
 from . import figures
 from .context import FigureContext
@@ -89,6 +89,11 @@ def _draw_each(
                 if not skip:
                     raise
                 say(f"figure '{name}' is skipped: {error}")
+            except Exception as error:
+                explanation = explain_user_error(error)
+                if not skip or not explanation:
+                    raise
+                say(f"figure '{name}' is skipped: {explanation}")
     return files
 
 

@@ -145,7 +145,7 @@ def describe_run(plan: Plan, command: str, steps: int, trainer: Trainer) -> dict
 
 def describe_data(dataset: Dataset) -> dict:
     """What run.json keeps of the data: enough to sample without them, and to recognise them."""
-    return {
+    described = {
         "name": dataset.name,
         "settings": dataset.settings,
         "spec": dataset.spec.to_json(),
@@ -158,6 +158,9 @@ def describe_data(dataset: Dataset) -> dict:
         "tokenizer": dataset.tokenizer and dataset.tokenizer.to_json(),
         "words": dataset.caption_codec and dataset.caption_codec.to_json(),
     }
+    if dataset.source_file:
+        described["source_file"] = dataset.source_file
+    return described
 
 
 def command_line(arguments: list[str] | None = None) -> str:

@@ -76,7 +76,10 @@ class WordsRecord(Record):
 
 
 class DataRecord(Record):
-    """The data of a run. digest: of the examples; splits: the number of examples of each."""
+    """The data of a run. digest: of the examples; splits: the number of examples of each.
+
+    source_file: of the user, if the source of the data is none of the package.
+    """
 
     name: str
     settings: dict[str, Any]
@@ -89,6 +92,7 @@ class DataRecord(Record):
     columns: ColumnsRecord | None = None
     tokenizer: TokenizerRecord | None = None
     words: WordsRecord | None = None
+    source_file: str = ""
 
     @model_validator(mode="after")
     def _check_consistency(self):
