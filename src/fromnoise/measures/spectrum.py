@@ -12,9 +12,9 @@ import math
 import torch
 from torch import Tensor
 
-from ..core.errors import DataError, UsageError
+from ..core.errors import UsageError
 from ..core.rng import Rng
-from .estimate import Estimate
+from .estimate import Estimate, NoSpreadError
 
 BANDS = 8  # of equal width in the radius
 LARGEST_RADIUS = math.sqrt(0.5)
@@ -95,7 +95,7 @@ def spectrum_error(x: Tensor, real: Tensor, rng: Rng) -> Estimate:
     x (n, C, H, W) and real (m, C, H, W): pixels in the same unit, the mean of each picture left out.
     1 means twice or half the power at the worst frequency, 0 is perfect. ``null`` is what equal laws
     give with these many pictures. The interval holds whichever band is the worst: it is from intervals of
-    all bands together. Raises UsageError (too small or too few pictures), DataError (pictures without any
+    all bands together. Raises UsageError (too small or too few pictures), NoSpreadError (pictures without any
     variation).
     """
     if min(len(x), len(real)) < FEWEST:
@@ -106,9 +106,11 @@ def spectrum_error(x: Tensor, real: Tensor, rng: Rng) -> Estimate:
     mine = mine[:, known]
     theirs = theirs[:, known]
     if not bool((theirs.mean(0) > 0).all()):
-        raise DataError("the real pictures lack a frequency altogether: there is no ratio to it")
+        raise NoSpreadError(
+            "the real pictures lack a frequency altogether: there is no ratio to it"
+        )
     if not bool((mine.mean(0) > 0).all()):
-        raise DataError("the samples lack a frequency altogether, as pictures of one colour do")
+        raise NoSpreadError("the samples lack a frequency altogether, as pictures of one colour do")
     ratio, covariance = log_ratio(mine, theirs)
     spread = covariance.diag().sqrt()
     noise = draw_errors(covariance, rng)
