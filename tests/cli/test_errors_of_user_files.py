@@ -20,14 +20,14 @@ def measure(context):
 METRIC = Metric(name="boom", label="boom", unit="", group="samples", measure=measure)
 """
 FIGURE = """
-from fromnoise.show.figure import Figure, available
+from fromnoise.show.figure import Figure, always
 
 
 def draw(context):
     raise ValueError("boom in the figure")
 
 
-FIGURE = Figure(name="boom", about="it fails", group="samples", draw=draw, on_page=available)
+FIGURE = Figure(name="boom", about="it fails", group="samples", draw=draw, on_page=always)
 """
 SOURCE = """
 import numpy as np

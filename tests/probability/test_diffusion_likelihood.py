@@ -141,7 +141,7 @@ def test_the_bound_of_the_gaussian_is_tight(name, monkeypatch):
     model = family(GAUSSIAN, name, scale=2.0, shift=0.3)
 
     def fine(*arguments):
-        return diffusion.bound(*arguments[:5], 500, arguments[6])
+        return diffusion.variational_bound(*arguments[:5], 500, arguments[6])
 
     monkeypatch.setattr("fromnoise.families.diffusion.bound", fine)
     value = -(weights @ model.log_likelihood(2 * x + 0.3, None, Fixed(eps))).item() - math.log(2)

@@ -102,7 +102,7 @@ def test_what_compile_takes_hold_of():
             type(m).__name__ for m in compilable_modules(make_plan(family, **SMALL | o).build())
         ]
 
-    assert names("vae", hidden=(8,)) == ["MLP", "Reshaped", "OutputScale"]
+    assert names("vae", hidden=(8,)) == ["MLP", "Reshaped", "OutputVariance"]
     assert names("autoencoder", hidden=(8,)) == ["MLP", "Reshaped"]
     assert "Sequential" in names("vae", preset="ladder", width=8, blocks=1)
 

@@ -48,7 +48,7 @@ def check_density(suite: Suite) -> None:
         if not has(model, HasLikelihood) or model.bound != "exact" or not model.continuous:
             return
         rng = Rng(0).at("density")
-        x = sample(loaded, SAMPLES, seed=1).double().cpu()
+        x = sample(loaded, SAMPLES, seed=1).cpu().double()
         proposal = Proposal.about(x)
         points = proposal.draw(DRAWS, rng)
         log_p = log_likelihoods(model, points, rng)

@@ -215,7 +215,7 @@ class MetricContext:
         return torch.cat([batch.x for batch in batches])
 
     def card(self, split: str, m: int, feature_map: FeatureMap | None = None) -> dict:
-        """The entries of a row whose reference are the first m examples of a split."""
+        """The entries of a row whose reference is the first m examples of a split."""
         return {
             "split": split,
             "reference": reference_id(self.dataset, split, m),

@@ -23,7 +23,6 @@ import hashlib
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -37,7 +36,7 @@ Direction = Literal["lower", "higher", "near"]
 Measure = Callable[[MetricContext], Estimate | float | list[dict]]
 UNMEASURABLE = (UsageError, NotFiniteError, NoSpreadError)
 LAST = 1000
-SAMPLE_GROUPS = ("samples", "referees", "labels", "memory")  # of metrics that need no model
+SAMPLE_GROUPS = ("samples", "referees", "labels", "memory")  # whose metrics need no model
 
 
 @dataclass(frozen=True)
@@ -47,7 +46,8 @@ class Metric:
     name         in report.json
     label, unit  in tables
     better       "lower", "higher", "near" (to a perfect model, or to real examples) or None
-    group        the part of a report, see ``cells.GROUPS``
+    group        the part of a report, see ``cells.GROUPS``. One of SAMPLE_GROUPS: it needs samples
+                 only, is measured by ``measure_quality`` too, and its rows say how they were drawn
     headline     the head of its column in the short table; "" if it has none there
     question     the beginning of its sentence in the verdict of a page; "" for none
     measure      one Estimate, or complete rows, of this and other metrics; None if another
@@ -122,16 +122,31 @@ class Metric:
         assert self.measure is not None
         try:
             result = self.measure(context)
+            if result is None:
+                return [self.absent("its measure returned nothing")]
             if isinstance(result, list):
                 return result
-            measure_real = None if self.real is None else partial(self.real, context)
-            return [self.measured(lambda: result, measure_real)]
         except UNMEASURABLE as error:
             return [self.absent(str(error))]
         except Exception as error:
             if explanation := explain_user_error(error):
                 return [self.absent(explanation)]
             raise
+        return [self.row(result) | self._real_entries(context)]
+
+    def _real_entries(self, context: MetricContext) -> dict:
+        """The value of real examples; nothing if ``real`` raises, with the reason if it is a bug."""
+        if self.real is None:
+            return {}
+        try:
+            real = self.row(self.real(context))
+        except UNMEASURABLE:  # too few real examples
+            return {}
+        except Exception as error:
+            if explanation := explain_user_error(error):
+                return {"reason": f"without real examples: {explanation}"}
+            raise
+        return {"real": real["value"], "real_interval": real["interval"]}
 
 
 def all_metrics() -> list[Metric]:

@@ -113,7 +113,7 @@ class AutoRegressive(Family):
     from_symbols = delegate("symbols", "from_symbols")
 
     def start(self, n: int, y: Labels, device) -> Tensor:
-        """The start token of each of n sequences, (n,)."""
+        """Number of the start token of each sequence, (n,): 0, or the class. Its symbol is V + number."""
         return torch.zeros(n, dtype=torch.int64, device=device) if self.condition(y) is None else y
 
     def logits(self, s: Tensor, start: Tensor) -> Tensor:

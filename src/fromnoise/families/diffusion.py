@@ -3,7 +3,8 @@
     x_t = alpha_t x + sigma_t eps,  eps ~ N(0, I),  t from 0 (data) to 1 (noise)
     loss = E || F(x_t, t) - (a_t x + b_t eps) ||^2
 
-What the network F predicts, a x + b eps, gives x and eps, since x_t is another such mixture.
+F predicts a x + b eps; with x_t = alpha x + sigma eps these are two equations for x and eps. F is
+``predict`` (_denoising.py). alpha_t is the square root of DDPM's alpha-bar_t.
 Sampling follows dx_t/dt = alpha' x_hat + sigma' eps_hat from t = 1 down to 0. Three papers are
 settings of this model: a path (probability/diffusion/path.py), a target, and the training times.
 
@@ -30,7 +31,7 @@ from ..core.spec import Batch, DataSpec, Labels
 from ..nets.diffusion import make_network
 from ..probability.cells import Cells
 from ..probability.diffusion import likelihood
-from ..probability.diffusion.bounds import bound
+from ..probability.diffusion.bounds import variational_bound
 from ..probability.diffusion.known import make_known_denoiser
 from ..probability.diffusion.mean_flow import mean_flow_loss, mean_square
 from ..probability.diffusion.ode import OdeLikelihood
@@ -179,7 +180,7 @@ class Diffusion(DenoisingFamily):
         return (Phase("denoising", trains=("net",), lr=self.config.lr, betas=(0.9, 0.99)),)
 
     def fit_before(self, batches, rng: Rng) -> None:
-        """Measures the mean of each channel or column, one variance, and the known denoiser."""
+        """Measures the mean of each channel or column and one variance; fits the known denoiser."""
         mean, variance = channel_moments(lambda: (batch.x for batch in batches()))
         self.shift.copy_(mean.view(self.shift.shape))
         self.scale.fill_(max(1e-6, float(variance.mean().clamp(min=0).sqrt())))
@@ -226,9 +227,10 @@ class Diffusion(DenoisingFamily):
         """The variational bound (B,) nats: of a probability of levels or cells, or of a density."""
         decoder = likelihood.Decoder(x, self.shift, self.scale, self.spec.levels, self.cells)
         denoise = self.denoiser(y, self.default_options)
-        levels = 8 if self.spec.kind == "image" else 64
+        n_ratios = 8 if self.spec.kind == "image" else 64
         x = self.standardise(x)
-        return bound(denoise, x, self.path, decoder.log_p, rng, levels, decoder.lowest_ratio)
+        lowest = decoder.lowest_ratio
+        return variational_bound(denoise, x, self.path, decoder.log_p, rng, n_ratios, lowest)
 
     def flow_log_likelihood(
         self, x: Tensor, y: Labels, rng: Rng, probes: int | None = None, **solver

@@ -1,6 +1,6 @@
 """Generative adversarial network: a generator G and a discriminator D, trained in turn.
 
-    z ~ N(0, I),  x_fake = G(z);   D scores x, high for "real"
+    z ~ N(0, I),  x_fake = G(z);   D scores x: a logit, high for "real"
     repeat: freeze G and train D to score real above fake;  freeze D and train G to raise D(G(z))
                                           (Goodfellow et al. 2014, arXiv:1406.2661, algorithm 1)
 
@@ -126,6 +126,28 @@ class GAN(Family):
             Phase("generator", betas=betas, until=1 - c.d_alone, **g),
         )
 
+    # -- the model: x_fake = G(z), and D's score of x ----------------------------------------------
+
+    def generate(self, z: Tensor, label: Condition) -> Tensor:
+        """G(z) as D sees it: images in [-1, 1] (progressive: unbounded), one-hot categories."""
+        x = self.resolution.generate(self.generator, z, label, self.progress).float()
+        if self.spec.kind == "image":
+            return self.resolution.squash(x)
+        p = softmax_of_blocks(x, self.spec.blocks)
+        return adversarial.hard_categories(p, self.spec.blocks)
+
+    def score(self, x: Tensor, label: Condition) -> Tensor:
+        """D's scores of prepared examples, (B,), in float32."""
+        return self.discriminator(x, label, *self.resolution.inputs(self.progress)).float()
+
+    def prepare(self, x: Tensor, rng: Rng) -> Tensor:
+        """Augmented, and packed: (B, C, ...) -> (B / pack, pack C, ...)."""
+        x = augment(x, self.config.augment, rng) if self.config.augment else x
+        return gan_networks.pack_examples(x, self.config.pack)
+
+    def prepare_real(self, x: Tensor, rng: Rng) -> Tensor:
+        return self.prepare(self.resolution.resize(x, self.progress), rng.at("real"))
+
     # -- the losses --------------------------------------------------------------------------------
 
     def loss(self, batch: Batch, phase: str, rng: Rng) -> Loss:
@@ -162,32 +184,12 @@ class GAN(Family):
         return Loss(value, {"g_loss": value})
 
     def penalty_share(self) -> float:
-        """Share of r1 and r2 at this point of the training: 1, later down to penalty_end."""
+        """Share of r1 and r2: 1, from penalty_hold on falling exponentially to penalty_end."""
         c = self.config
         annealed = max(0.0, self.progress - c.penalty_hold) / (1 - c.penalty_hold)
         return c.penalty_end**annealed
 
-    def score(self, x: Tensor, label: Condition) -> Tensor:
-        """D's scores of prepared examples, (B,), in float32."""
-        return self.discriminator(x, label, *self.resolution.inputs(self.progress)).float()
-
-    def prepare(self, x: Tensor, rng: Rng) -> Tensor:
-        """Augmented, and packed: (B, C, ...) -> (B / pack, pack C, ...)."""
-        x = augment(x, self.config.augment, rng) if self.config.augment else x
-        return gan_networks.pack_examples(x, self.config.pack)
-
-    def prepare_real(self, x: Tensor, rng: Rng) -> Tensor:
-        return self.prepare(self.resolution.resize(x, self.progress), rng.at("real"))
-
     # -- samples -----------------------------------------------------------------------------------
-
-    def generate(self, z: Tensor, label: Condition) -> Tensor:
-        """G(z) as D sees it: images in [-1, 1], categories one-hot (straight-through gradient)."""
-        x = self.resolution.generate(self.generator, z, label, self.progress).float()
-        if self.spec.kind == "image":
-            return self.resolution.squash(x)
-        p = softmax_of_blocks(x, self.spec.blocks)
-        return adversarial.hard_categories(p, self.spec.blocks)
 
     def draw_latents(self, n: int, options: Options, rng: Rng) -> Tensor:
         if options.truncation is None:

@@ -17,7 +17,7 @@ from ..core.errors import UsageError
 from ..core.family import Family, Loss, Phase, sum_per_example
 from ..core.rng import Rng
 from ..core.spec import Batch, DataSpec, Labels, require_labels
-from ..nets.latent import EncoderDecoder, OutputScale, bounded, repeat, without_bfloat16
+from ..nets.latent import EncoderDecoder, OutputVariance, bounded, repeat, without_bfloat16
 from ..nets.mlp import Activation
 from ..probability.gaussian import importance_weighted_bound, kl_normal, log_normal, reparameterise
 from ..probability.inference import Inference, Level
@@ -94,7 +94,8 @@ class VAE(Family):
         name = likelihood_for(spec, config.likelihood)
         self.net = self.build_network(spec.classes if config.conditional else 0)
         self.likelihood = LIKELIHOODS[name](spec)
-        self.scale = OutputScale(spec, 1.0 if name == "bernoulli" else config.sigma)
+        # log variance of p(x | z), (1, C, 1, 1) or (1, D)
+        self.scale = OutputVariance(spec, 1.0 if name == "bernoulli" else config.sigma)
         self.latent_dim = self.standard_dims = config.latent_dim
         self.continuous = self.likelihood.continuous
         self.reason = why_no_density(name, spec)
@@ -174,6 +175,7 @@ class VAE(Family):
         return self.likelihood.mean(params, self.scale())
 
     def posterior(self, x: Tensor, y: Labels = None) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation (not logvar) of q(z | x), (B, latent_dim) each."""
         mu, logvar = self.q_parameters(x, y)
         return mu, (0.5 * logvar).exp()
 
@@ -187,12 +189,14 @@ class VAE(Family):
         return self.likelihood.mean(self.infer(x, y, None).params, self.scale())
 
     def kl_per_dimension(self, x: Tensor, y: Labels, rng: Rng) -> Tensor:
+        """KL of each dimension, mean over the batch, (latent_dim,) nats."""
         return kl_normal(*self.q_parameters(x, y)).mean(0)
 
     # -- likelihood --------------------------------------------------------------------------------
 
     def log_likelihood(self, x: Tensor, y: Labels, rng: Rng, k: int = 1) -> Tensor:
-        """k = 1: the ELBO with the KL in closed form; k > 1: the importance-weighted bound."""
+        """(B,) nats. k = 1: the ELBO with the KL in closed form, one draw of z; k > 1: the
+        importance-weighted bound."""
         if k > 1:
             return importance_weighted_bound(self.log_weights(x, y, rng, k))
         q = self.infer(x, y, rng)

@@ -58,7 +58,7 @@ class RawFeatures:
         self.name, self.dims = "columns", dims
 
     def __call__(self, x: Tensor) -> Tensor:
-        return x.double().cpu()
+        return x.cpu().double()
 
 
 class PrincipalComponents:
@@ -78,7 +78,7 @@ class PrincipalComponents:
         self.name = f"pca-{self.dims}/{dataset.digest[:8]}"
 
     def __call__(self, x: Tensor) -> Tensor:
-        return (x.flatten(1).double().cpu() - self.mean) @ self.basis
+        return (x.flatten(1).cpu().double() - self.mean) @ self.basis
 
 
 class RandomProjection:
@@ -94,7 +94,7 @@ class RandomProjection:
         self.name = f"projection-{self.dims}/of {dims}"
 
     def __call__(self, x: Tensor) -> Tensor:
-        return x.flatten(1).double().cpu() @ self.basis
+        return x.flatten(1).cpu().double() @ self.basis
 
 
 class FixedRandomConv:

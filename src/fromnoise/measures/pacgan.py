@@ -84,7 +84,7 @@ def find_modes(dataset: Dataset) -> ModeProtocol | None:
 
 def nearest_centre(x: Tensor, centres: Tensor, radius: float) -> Tensor:
     """x (n, *shape): the number of the nearest centre (K, d), -1 beyond the radius; (n,)."""
-    return mode_of(x.flatten(1).double().cpu(), centres=centres, radius=radius)
+    return mode_of(x.flatten(1).cpu().double(), centres=centres, radius=radius)
 
 
 def classify_channels(x: Tensor, classifier: Evaluator) -> Tensor:

@@ -89,17 +89,12 @@ def draw_errors(covariance: Tensor, rng: Rng) -> Tensor:
     return (torch.from_numpy(draws) @ root.T).abs()
 
 
-def spectrum_error(x: Tensor, real: Tensor, rng: Rng) -> Estimate:
-    """The largest |log2(power of samples / power of real pictures)| over the bands of frequencies.
-
-    x (n, C, H, W) and real (m, C, H, W): pixels in the same unit, the mean of each picture left out.
-    1 means twice or half the power at the worst frequency, 0 is perfect. ``null`` is what equal laws
-    give with these many pictures. The interval holds whichever band is the worst: it is from intervals of
-    all bands together. Raises UsageError (too small or too few pictures), NoSpreadError (pictures without any
-    variation).
-    """
-    if min(len(x), len(real)) < FEWEST:
-        raise UsageError(f"a spectrum needs {FEWEST} pictures, not {min(len(x), len(real))}")
+def shared_bands(x: Tensor, real: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Powers of samples (n, K) and of real pictures (m, K) in the K bands that have frequencies, and
+    which of all bands these are. Raises UsageError, NoSpreadError."""
+    fewest = min(len(x), len(real))
+    if fewest < FEWEST:
+        raise UsageError(f"a spectrum needs {FEWEST} pictures, not {fewest}")
     mine = band_power(x)
     theirs = band_power(real)
     known = ~theirs.mean(0).isnan()
@@ -111,8 +106,21 @@ def spectrum_error(x: Tensor, real: Tensor, rng: Rng) -> Estimate:
         )
     if not bool((mine.mean(0) > 0).all()):
         raise NoSpreadError("the samples lack a frequency altogether, as pictures of one colour do")
+    return mine, theirs, known
+
+
+def spectrum_error(x: Tensor, real: Tensor, rng: Rng) -> Estimate:
+    """The largest |log2(power of samples / power of real pictures)| over the bands of frequencies.
+
+    x (n, C, H, W) and real (m, C, H, W): pixels in the same unit, the mean of each picture left out.
+    1 means twice or half the power at the worst frequency, 0 is perfect. ``null`` is what equal laws
+    give with these many pictures. The interval holds whichever band is the worst: it is from
+    intervals of all bands together. Raises UsageError (too small or too few pictures),
+    NoSpreadError (pictures without any variation).
+    """
+    mine, theirs, known = shared_bands(x, real)
     ratio, covariance = log_ratio(mine, theirs)
-    spread = covariance.diag().sqrt()
+    spread = covariance.diag().sqrt().clamp(min=1e-12)
     noise = draw_errors(covariance, rng)
     # With this factor the intervals of all bands hold together in 95 % of the cases.
     factor = torch.quantile((noise / spread).amax(1), 0.95)

@@ -76,7 +76,7 @@ class EncoderDecoder(nn.Module):
         )
 
 
-class OutputScale(nn.Module):
+class OutputVariance(nn.Module):
     """log variance of p(x | z): one number per channel of an image or column of a vector.
 
     sigma: a fixed standard deviation; None: the variance is learned.

@@ -100,7 +100,8 @@ def generator_loss(
     loss: str,
 ) -> Tensor:
     """The loss of G on x_fake (B, *shape); the relativistic one compares with x_real."""
-    fake = real = score(x_fake, label)
+    fake = score(x_fake, label)
+    real = fake  # only the relativistic loss reads it
     if loss == "relativistic":
         with torch.no_grad():
             real = score(x_real, label)

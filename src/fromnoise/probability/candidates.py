@@ -147,7 +147,7 @@ def fit_score_scale(real: Tensor, fake: Tensor) -> float:
     not trained on, or are not finite. If D separates all pairs, the mean alone has no minimum:
     one pair in n + 2 counts as swapped (Platt 1999).
     """
-    difference = (fake - real).double().cpu()
+    difference = (fake - real).cpu().double()
     swapped = 1 / (len(difference) + 2)
 
     def slope(factor: float) -> float:

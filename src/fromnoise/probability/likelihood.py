@@ -48,7 +48,7 @@ class Gaussian:
     """N(params, exp(logvar)): learned variances that depend on no input ("sigma-VAE", Rybkin et al. 2021).
 
     logvar comes from the caller and broadcasts against x: one number for all components, or one for each
-    (``OutputScale`` of nets/latent.py has one for each channel of images or column of vectors).
+    (``OutputVariance`` of nets/latent.py has one for each channel of images or column of vectors).
     """
 
     continuous = True

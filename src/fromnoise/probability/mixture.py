@@ -62,7 +62,7 @@ class GaussianMixture(nn.Module):
 
     def sample(self, n: int, rng: Rng, temperature: float = 1.0) -> Tensor:
         """n draws (n, D)."""
-        which = rng.categories("component", self.log_weights.exp().double().cpu().numpy(), n)
+        which = rng.categories("component", self.log_weights.exp().cpu().double().numpy(), n)
         eps = rng.normal("z", (n, self.means.shape[1]))
         return self.means[which] + temperature * torch.einsum(
             "nij,nj->ni", self.factors[which], eps

@@ -14,7 +14,7 @@ class Section:
     """A section of the comparison page.
 
     place     sections follow each other by this number
-    is_small  two of its figures fit beside each other
+    is_small  two figures stand beside each other already; others do so from three on
     """
 
     title: str
@@ -47,7 +47,8 @@ class PageRequest:
         return self.contexts[0].spec.kind == "image"
 
 
-def available(context: FigureContext) -> str:
+def always(context: FigureContext) -> str:
+    """A condition that every model meets."""
     return ""
 
 
@@ -60,8 +61,9 @@ class Figure:
     needs         conditions: functions of a FigureContext that return "" if the model can have the
                   figure, else the reason in words; several are in show/conditions.py
     draw          draws it for one model; None if it only compares models
-    section       of the comparison page; without one it stands under "More figures"
-    on_page       a further condition for the page; ``available``: each model that can have the
+    section       its heading and place on the comparison page, if ``on_page`` or ``compare`` puts
+                  it there; without one it stands under "More figures"
+    on_page       a further condition for the page; ``always``: each model that can have the
                   figure; None: no model
     compare       draws one figure of several models for the page, or None
     choose_other  the model that the page draws beside a model (FigureContext.other), or None

@@ -19,7 +19,7 @@ Decisions = Sequence[Sequence[int]]  # [[step, total], ...]
 # [share of the budget up to which a step takes so long, seconds], ...; the last share is 1
 Costs = Sequence[Sequence[float]]
 
-# shares of the planned steps at which a budget in minutes is timed again
+# shares of the planned steps after which the total of a budget in minutes is decided again
 CHECKS = (0.03, 0.1, 0.3, 0.6, 0.8)
 TOLERANCE = 0.1  # share of the planned steps by which the end may be off before a plan changes
 MIN_TIMED_SHARE = 0.02  # of the budget's seconds, timed by this process before it decides
@@ -139,7 +139,7 @@ def format_seconds(seconds: float) -> str:
 class Timer:
     """Times the steps of a run whose budget is in minutes, and decides how many there should be.
 
-    budget: that of run.json. None: the budget is in steps or epochs, and is never changed.
+    budget: that of run.json. None: the budget is in steps or epochs, and is never changed. Its fields:
 
     seconds  of training (``Run.seconds``) after which the run should end
     look     seconds of an interval's validation, samples and checkpoint, as estimated
@@ -151,24 +151,26 @@ class Timer:
         self.budget: Any = run.record.budget
         self.intervals = intervals
         self.interval_seconds: list[float] = []  # of this process
-        self.start()
+        self.forget_steps()
 
-    def start(self) -> None:
+    def forget_steps(self) -> None:
         """Forgets the steps that were timed."""
-        self.seconds = 0.0
-        self.expected = 0.0
+        self.timed_seconds = 0.0
+        self.expected_seconds = 0.0
 
     def add_step(self, share: float, seconds: float) -> None:
         """share: of the budget, before the step."""
         if self.budget:
-            self.seconds += seconds
+            self.timed_seconds += seconds
             costs = self.budget.costs
-            self.expected += next((cost for until, cost in costs if share < until), costs[-1][1])
+            self.expected_seconds += next(
+                (cost for until, cost in costs if share < until), costs[-1][1]
+            )
 
     def is_due(self, plan: Decisions, step: int) -> bool:
         """Whether one of CHECKS was passed since the last decision, and enough steps are timed to
         decide again."""
-        if not self.budget or self.seconds < MIN_TIMED_SHARE * self.budget.seconds:
+        if not self.budget or self.timed_seconds < MIN_TIMED_SHARE * self.budget.seconds:
             return False
         decided, total = plan[-1]
         if not decided < step < total:
@@ -179,11 +181,13 @@ class Timer:
         return any(share_then < check <= share_now for check in CHECKS)
 
     def decide_total(self, plan: Decisions, step: int, seconds: float) -> int:
-        """The total of steps with which a run ends in time that has had so many seconds; the
-        present one where that is about right."""
+        """The number of steps with which the run ends on time, after ``seconds`` of training.
+
+        Unchanged if it would change by less than TOLERANCE.
+        """
         section = find_section(plan, step)
         share = section.at(step) / section.total
-        slowdown = max(self.seconds, 1e-9) / self.expected
+        slowdown = max(self.timed_seconds, 1e-9) / self.expected_seconds
         intervals_left = math.ceil(self.intervals * (1 - share))
         if self.interval_seconds:
             interval = sum(self.interval_seconds) / len(self.interval_seconds)

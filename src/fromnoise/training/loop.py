@@ -118,7 +118,7 @@ class Loop:
         self.plan = [*self.plan, [step, total]]
         # on the disk before the first step that depends on it
         self.run.update(plan=self.plan, steps=total)
-        self.timer.start()
+        self.timer.forget_steps()
         if total != section.total:
             self.on_event({"kind": "plan", "step": step, "planned": section.total, "steps": total})
 

@@ -24,9 +24,10 @@ def train_step(
 ) -> tuple[dict[str, float], dict[str, float]]:
     """One step of the phases that are due: forward, zero_grad, backward, clip, step.
 
-    Returns the terms of the losses and the gradient norm of each phase. factor: of the learning
-    rates. Freezing is ``backward(inputs=...)``: parameters outside the phase get no gradient and no
-    update. Raises DivergedError, before the update, if the loss or the gradient is not finite.
+    Returns the terms of the losses and the gradient norm of each phase, of its last repeat. Each
+    repeat has a batch of its own. factor: multiplies all learning rates. Freezing is
+    ``backward(inputs=...)``: parameters outside the phase get no gradient and no update. Raises
+    DivergedError, before the update, if the loss or the gradient is not finite.
     """
     terms, norms = {}, {}
     for phase, first_batch in due_phases(model.phases(), step, stream.batches_per_epoch):
@@ -35,10 +36,10 @@ def train_step(
         optimizer = optimizers[phase.trains]
         for repeat in range(phase.repeats):
             batch = stream.batch(first_batch + repeat)
-            key = rng.at("step", step, phase.name, repeat)
-            key.seed_torch()
+            phase_rng = rng.at("step", step, phase.name, repeat)
+            phase_rng.seed_torch()
             with autocast(batch.x.device, config.precision):
-                loss = model.loss(batch, phase.name, key)
+                loss = model.loss(batch, phase.name, phase_rng)
             optimizer.zero_grad()
             loss.value.backward(inputs=optimizer.params)
             norms[phase.name] = clip_gradients(optimizer.params, config.clip)
@@ -78,14 +79,14 @@ def due_phases(
                 due.append((phase, first_batch))
             first_batch += phase.repeats
         return due
-    cycle, step = divmod(step, sum(lengths))
+    cycle, place = divmod(step, sum(lengths))
     first_batch = cycle * sum(length * phase.repeats for phase, length in zip(phases, lengths))
     for phase, length in zip(phases, lengths):
-        if step < length:
-            return [(phase, first_batch + step * phase.repeats)]
-        step -= length
+        if place < length:
+            return [(phase, first_batch + place * phase.repeats)]
+        place -= length
         first_batch += length * phase.repeats
-    raise AssertionError
+    raise AssertionError("place is below the sum of all lengths")
 
 
 def clip_gradients(params: list[Tensor], longest: float) -> float:

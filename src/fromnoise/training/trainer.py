@@ -187,8 +187,8 @@ class Trainer:
         return self._monitor
 
     def calibrate(self) -> None:
-        """Calibrates the discriminator's acceptance temperature on validation data (GAN families
-        that select samples)."""
+        """Fits the factor that turns D's scores into log ratios of densities, on validation data
+        (families that select samples by D)."""
         if has(self.model, ChoosesSamples) and not self.model.choice.why_never():
             pairs = self._monitor.calibration_scores(self.ema.model)
             # the buffers of the averaged model are copied from the other one

@@ -7,7 +7,7 @@ import numpy as np
 
 from fromnoise.inference.sample import sample
 from fromnoise.show.context import FigureContext
-from fromnoise.show.figure import Figure, Section, available
+from fromnoise.show.figure import Figure, Section, always
 from fromnoise.show.style import MODEL, REAL, WIDTH, Drawing, Sheet
 
 N = 500  # examples
@@ -40,6 +40,6 @@ FIGURE = Figure(
     group="samples",  # its line in `fromnoise show --help`
     needs=(why_not,),  # several conditions are ready in fromnoise.show.conditions
     draw=draw,
-    on_page=available,  # `fromnoise compare` shows it for each model that can have it
+    on_page=always,  # `fromnoise compare` shows it for each model that can have it
     section=Section("Values", "All values of samples and of real examples.", place=300),
 )

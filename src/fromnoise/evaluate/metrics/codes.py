@@ -45,19 +45,21 @@ def code_rows(context: MetricContext) -> list[dict]:
         rows += prior_rows(codes[:, : model.standard_dims])
     else:
         batches = in_order(loaded.dataset, "test", device=loaded.device)
-        means = torch.cat([model.encode(batch.x, batch.y) for batch in batches]).double().cpu()
-    if test.factors is not None and len(means) >= factors.FEWEST and means.shape[1] >= 2:
+        means = torch.cat([model.encode(batch.x, batch.y) for batch in batches]).cpu().double()
+    enough = len(means) >= factors.FEWEST and means.shape[1] >= 2
+    if enough and test.factors is not None and test.factors.shape[1] >= 2:
         rows += factor_rows(means, torch.from_numpy(test.factors), context.seed)
     return rows
 
 
 def encode_distributions(loaded: LoadedRun, seed: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Posterior means (n, D), one draw of each posterior (n, D), mean KL by dimension (D,), nats."""
+    """Posterior means (n, D), one draw of each posterior (n, D; exact in the first
+    ``standard_dims`` dimensions), mean KL by dimension (D,), nats."""
     model = loaded.model
     rng = Rng(seed, ("codes",), device=loaded.device)
     means = []
     codes = []
-    kl = 0.0
+    kl = torch.zeros((), device=loaded.device)
     n = 0
     for batch in in_order(loaded.dataset, "test", device=loaded.device):
         mean, std = model.posterior(batch.x, batch.y)
@@ -67,9 +69,9 @@ def encode_distributions(loaded: LoadedRun, seed: int) -> tuple[Tensor, Tensor, 
         kl = kl + len(batch) * model.kl_per_dimension(batch.x, batch.y, rng.at(n))
         n += len(batch)
     return (
-        torch.cat(means).double().cpu(),
-        torch.cat(codes).double().cpu(),
-        (kl / n).double().cpu(),
+        torch.cat(means).cpu().double(),
+        torch.cat(codes).cpu().double(),
+        (kl / n).cpu().double(),
     )
 
 
@@ -96,12 +98,12 @@ def codebook_rows(loaded: LoadedRun, model: Quantises) -> list[dict]:
     n = 0
     for batch in in_order(loaded.dataset, "test", device=loaded.device):
         codes = model.quantise(batch.x, batch.y).flatten()
-        counts = counts + torch.bincount(codes, minlength=model.codes).double().cpu()
+        counts = counts + torch.bincount(codes, minlength=model.codes).cpu().double()
         n += len(batch)
     places = math.prod(model.grid)
     used = int((counts > 0).sum())
     perplexity = float(torch.special.entr(counts / counts.sum()).sum().exp())
-    label = f"{BITS.label}: {places} of {model.codes} symbols"
+    label = f"{BITS.label}: {places} places, {model.codes} symbols each"
     return [
         BITS.row(places * math.log2(model.codes), label=label, n=n),
         USED.row(used, of=model.codes, n=n),
@@ -126,7 +128,7 @@ KL = Metric(
 PRIOR = Metric(
     name="prior_distance",
     label="distance of the aggregate posterior from the prior",
-    unit="squared mean discrepancy",
+    unit="squared maximum mean discrepancy",
     better="lower",
     group="latents",
 )
@@ -144,7 +146,7 @@ BITS = Metric(name="code_bits", label="size of the code", unit="bits per example
 USED = Metric(name="codes_used", label="codes in use", unit="codes", group="latents")
 PERPLEXITY = Metric(
     name="code_perplexity",
-    label="as many codes, used equally, would say as much",
+    label="effective number of codes (perplexity)",
     unit="codes",
     group="latents",
 )

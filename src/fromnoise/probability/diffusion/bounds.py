@@ -29,7 +29,7 @@ def prior_nats(x: Tensor, path: Path, t: Tensor) -> Tensor:
     return kl_normal(alpha * x, 2 * sigma.log(), 0.0, log_size).flatten(1).sum(1)
 
 
-def bound(
+def variational_bound(
     denoise: Denoise,
     x: Tensor,
     path: Path,

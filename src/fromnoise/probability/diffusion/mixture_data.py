@@ -80,9 +80,9 @@ class MixtureData(GaussianData):
         if self.classes:
             self.weights[:-1, :used] = by_class[:, order].to(self.weights)
             each_class = torch.eye(self.classes, device=self.weights.device)
-            variances = self.variances.double().cpu()
-            self.offsets.copy_(sums.offsets(self.class_means(each_class).double().cpu(), variances))
-            between = (sums.count / n) @ self.class_means(each_class).double().cpu().square()
+            variances = self.variances.cpu().double()
+            self.offsets.copy_(sums.offsets(self.class_means(each_class).cpu().double(), variances))
+            between = (sums.count / n) @ self.class_means(each_class).cpu().double().square()
             self.within.copy_((variances - between).clamp(min=floor))
         return n, share, average
 

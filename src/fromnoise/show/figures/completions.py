@@ -7,7 +7,7 @@ import torch
 
 from ..conditions import completes, is_image
 from ..context import FigureContext
-from ..figure import Figure, Section, available
+from ..figure import Figure, Section, always
 from ..image_rows import ImageRow, sheet_of_rows
 from ..pixel_symbols import blanked
 from ..style import Drawing
@@ -73,6 +73,6 @@ FIGURE = Figure(
     group="symbols",
     needs=(is_image, completes),
     draw=draw_completions,
-    on_page=available,
+    on_page=always,
     section=Section("Completions", "Upper halves of held-out images, and several completions.", 90),
 )

@@ -4,7 +4,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import LogFormatterSciNotation, LogLocator, MaxNLocator, ScalarFormatter
 
 from ..context import FigureContext
-from ..figure import Figure, Section, available
+from ..figure import Figure, Section, always
 from ..phases import PHASE_COLOURS, draw_phases, strip_height, turns_of
 from ..series import best_of, series
 from ..style import ACCENT, INK, MODEL, PAPER, REFUSED, SOFT, WIDTH, Drawing, Sheet, halo, plain
@@ -169,6 +169,6 @@ FIGURE = Figure(
     group="training",
     needs=(why_not,),
     draw=draw_curves,
-    on_page=available,
+    on_page=always,
     section=Section("Learning curves", "", place=180, is_small=True),
 )

@@ -10,7 +10,7 @@ from ...core.errors import UsageError
 from ...runs.load import LoadedRun
 from ..conditions import is_image, reconstructs
 from ..context import FigureContext
-from ..figure import Figure, Section, available
+from ..figure import Figure, Section, always
 from ..image_rows import ImageRow, sheet_of_rows, squared_error
 from ..style import Drawing, plain
 
@@ -146,7 +146,7 @@ FIGURE = Figure(
     group="reconstruction",
     needs=(is_image, reconstructs, why_not),
     draw=draw_denoise,
-    on_page=available,
+    on_page=always,
     choose_other=choose_plain_model,
     section=Section("Denoising", "The input of each model is the noisy row.", place=120),
 )

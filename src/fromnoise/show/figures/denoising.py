@@ -8,7 +8,7 @@ from ...core.rng import Rng
 from ...inference import sample
 from ..conditions import is_image, traces
 from ..context import FigureContext
-from ..figure import Figure, Section, available
+from ..figure import Figure, Section, always
 from ..image_rows import ImageRow, sheet_of_rows
 from ..style import Drawing
 
@@ -63,7 +63,7 @@ FIGURE = Figure(
     group="noise",
     needs=(is_image, traces),
     draw=draw_denoising,
-    on_page=available,
+    on_page=always,
     section=Section(
         "From noise to a sample",
         "The state of a diffusion model at each step, and its prediction of the image.",

@@ -4,7 +4,7 @@ import numpy as np
 
 from ..conditions import is_plane, judges
 from ..context import FigureContext
-from ..figure import Figure, Section, available
+from ..figure import Figure, Section, always
 from ..image_rows import ImageRow, sheet_of_rows
 from ..style import WIDTH, Drawing
 from .duel_on_plane import draw_plane
@@ -68,7 +68,7 @@ FIGURE = Figure(
     group="adversarial",
     needs=(why_not,),
     draw=draw_duel,
-    on_page=available,
+    on_page=always,
     section=Section(
         "Discriminator and samples",
         "The discriminator's scores of samples and of real examples, with raw weights.",

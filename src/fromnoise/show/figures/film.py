@@ -28,7 +28,7 @@ def closed_path(anchors: Tensor, frames: int, fine: int = 256) -> Tensor:
     The first frame follows the last. fine: points of each arc, between which the path is linear.
     """
     t = torch.arange(fine, dtype=torch.float64) / fine
-    z = anchors.double().cpu()
+    z = anchors.cpu().double()
     arcs = [slerp(a, b, t) for a, b in zip(z, z.roll(-1, 0))]
     path = torch.cat([*arcs, z[:1]]).numpy()
     lengths = np.linalg.norm(np.diff(path, axis=0), axis=1)

@@ -7,7 +7,7 @@ from ...core.capabilities import EncodesDistribution, has
 from ...measures.latents import ACTIVE, active_units
 from ..conditions import encodes
 from ..context import FigureContext
-from ..figure import Figure, Section, available
+from ..figure import Figure, Section, always
 from ..style import ACCENT, MODEL, SOFT, WIDTH, Drawing, Sheet
 
 BARS = 128  # latent dimensions that are drawn at most
@@ -105,7 +105,7 @@ FIGURE = Figure(
     group="latents",
     needs=(encodes, why_not),
     draw=draw_kl,
-    on_page=available,
+    on_page=always,
     section=Section(
         "KL by latent dimension",
         "The information about x in each latent dimension, nats; 0: the dimension is unused.",

@@ -10,7 +10,7 @@ from ...core.capabilities import Encodes, Reconstructs, has
 from ...evaluate.reconstruction import principal_directions
 from ..conditions import is_image, reconstructs
 from ..context import MAX_EXAMPLES, FigureContext
-from ..figure import Figure, PageRequest, Section, available
+from ..figure import Figure, PageRequest, Section, always
 from ..image_rows import WIDE_LABEL, ImageRow, sheet_of_rows, squared_error
 from ..side_by_side import caption_of
 from ..style import Drawing
@@ -186,7 +186,7 @@ FIGURES = (
         group="reconstruction",
         needs=(is_image, reconstructs),
         draw=draw_worst,
-        on_page=available,
+        on_page=always,
         section=Section(
             "Worst cases",
             "The held-out examples with the largest reconstruction error of each model.",

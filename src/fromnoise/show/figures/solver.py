@@ -22,10 +22,10 @@ HEIGHT = 320.0
 LEFT = 440.0  # pixels left of the variances
 
 NOTE = (
-    f"Dashed: {CONVERGED} evaluations, where the error of the solver is negligible and that of the "
-    "network remains. Left: distance to the training examples, less is better. Right: variance of "
-    "the samples along the principal components of the training examples, relative to that of the "
-    "examples, mean in each group; 1 is right."
+    f"At {CONVERGED} evaluations the error of the solver is negligible and that of the network "
+    "remains. Left: distance to the training examples, less is better; dashed: of held-out examples. "
+    "Right: variance of the samples along the principal components of the training examples, relative "
+    "to that of the examples, mean in each group; 1 is right."
 )
 
 Groups = list[tuple[int, int]]  # first component, and the one after the last
@@ -59,12 +59,10 @@ def draw_solver(context: FigureContext) -> Drawing:
     basis, variances, groups = variance_groups(context)
     if not groups:
         raise UsageError("the training examples do not differ: there is no variance to compare")
-    curve = measure_curve(context, n, EVALUATIONS)
-    end = measure_curve(context, n, [CONVERGED])
-    converged = end.distances[0].value
-    curve.real = end.distances[0]
+    evaluations = (*EVALUATIONS, CONVERGED)
+    curve = measure_curve(context, n, evaluations)
     ratios = []
-    for x in curve.samples + end.samples:
+    for x in curve.samples:
         ratio = (x.flatten(1).double() @ basis).var(0) / variances
         ratios.append([float(ratio[a:b].mean()) for a, b in groups])
     note = f"{n:,} samples from the same noise at each number of evaluations. {NOTE}"
@@ -75,15 +73,15 @@ def draw_solver(context: FigureContext) -> Drawing:
     numbers = {
         "metric": curve.name,
         "n": n,
-        "evaluations": [*EVALUATIONS, CONVERGED],
-        "value": [*curve.values, converged],
+        "evaluations": list(evaluations),
+        "value": list(curve.values),
         "components": [[a + 1, b] for a, b in groups],
         "variance_ratio": ratios,
     }
     few = np.array(ratios[EVALUATIONS.index(10)])
     worst = float(np.abs(few / np.array(ratios[-1]) - 1).max())
     alt = (
-        f"{curve.name} {converged:.3g} converged; at 10 evaluations variances differ from "
+        f"{curve.name} {curve.values[-1]:.3g} converged; at 10 evaluations variances differ from "
         f"converged ones by {100 * worst:.0f} % at most."
     )
     return sheet.finish(numbers, alt)

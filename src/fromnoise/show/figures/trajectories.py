@@ -6,7 +6,7 @@ from matplotlib.axes import Axes
 
 from ..conditions import denoises, is_plane, traces
 from ..context import FigureContext
-from ..figure import Figure, Section, available
+from ..figure import Figure, Section, always
 from ..points import (
     Extent,
     draw_arrows,
@@ -135,7 +135,7 @@ FIGURE = Figure(
     group="noise",
     needs=(is_plane, traces, denoises),
     draw=draw_trajectories,
-    on_page=available,
+    on_page=always,
     section=Section(
         "From noise to a sample, as trajectories",
         "The trajectory of each point, and the vector field that moves them.",

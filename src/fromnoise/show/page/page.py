@@ -90,7 +90,8 @@ def write_page(
     pictures: list[Picture] = []
     sections = _results(reports, figures, pictures)
     sections += [_data_section(other, pictures) for other in beside]
-    sections += _details(reports, runs, beside, defects, commands)
+    details = _details(reports, runs, beside, defects, commands)
+    sections += [section for section in details if section.content]
     seeds = {run.run.record.seed for run in runs}
     code_sizes = {run.model.latent_dim for run in runs if has(run.model, Encodes)}
     template = TEMPLATES.get_template("page.html")
@@ -99,7 +100,7 @@ def write_page(
         "intro": intro,
         "verdict": verdict(reports, titles),
         "hedges": " ".join(hedges(reports, seeds, code_sizes)),
-        "sections": [section for section in sections if section.content],
+        "sections": sections,
     }
     size = len(template.render(parts).encode()) - sum(len(picture.uri) for picture in pictures)
     fit(pictures, LIMIT - size)
@@ -115,11 +116,12 @@ def _results(
     titles = _titles(reports)
     names = {report["run"]: title for report, title in zip(reports, titles)}
     numbers = numbers_table(reports, titles)
-    return [
+    sections = [
         PageSection("numbers", "Models and numbers", "table.html", numbers),
         PageSection("texts", "Texts", "texts.html", texts_of(reports, titles)),
         *figure_sections(figures, names, pictures),
     ]
+    return [section for section in sections if section.content]
 
 
 def _data_section(other: DataSection, pictures: list[Picture]) -> PageSection:

@@ -68,7 +68,7 @@ class SampleReference:
             rng = self.rng.at("samples").per_row(rows)
             y = self.y[rows.start : rows.stop].to(self.device) if model.conditional else None
             x = model.sample(len(rows), y, options, rng)
-            scores.append(model.judge(x, y, is_generated=True).double().cpu())
+            scores.append(model.judge(x, y, is_generated=True).cpu().double())
             x = self.as_data(x, rng)
             if not bool(torch.isfinite(x).all()):
                 break
@@ -94,7 +94,7 @@ class SampleReference:
         was_training = model.training
         model.eval()
         batches = in_order(self.dataset, split, self.batch_size, self.n, self.device)
-        scores = torch.cat([model.judge(batch.x, batch.y).double().cpu() for batch in batches])
+        scores = torch.cat([model.judge(batch.x, batch.y).cpu().double() for batch in batches])
         model.train(was_training)
         return scores
 
