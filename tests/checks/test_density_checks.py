@@ -4,8 +4,15 @@ import math
 
 import pytest
 
-from fromnoise.checks.conformance import check_family
-from fromnoise.checks.density_checks import Proposal, check_entropy, check_integral
+from fromnoise import families
+from fromnoise.checks.conformance import CHECKS
+from fromnoise.checks.density_checks import (
+    Proposal,
+    check_density,
+    check_entropy,
+    check_integral,
+)
+from fromnoise.checks.suite import Suite
 from fromnoise.core.rng import Rng
 
 FLOW = '''"""An affine map of N(0, I)."""
@@ -55,17 +62,15 @@ FAMILY = Affine
 '''
 
 
-def density_result(tmp_path, text):
+def suite_of(tmp_path, text) -> Suite:
     path = tmp_path / "affine.py"
     path.write_text(text)
-    for result in check_family(str(path)):
-        if "integrates" in result["check"]:
-            return result
-    raise AssertionError("no check of the density")
+    return Suite(families.load(str(path)), {})
 
 
 def test_a_right_flow_passes(tmp_path):
-    assert density_result(tmp_path, FLOW)["ok"]
+    check_density(suite_of(tmp_path, FLOW))
+    assert check_density in CHECKS
 
 
 @pytest.mark.parametrize(
@@ -76,8 +81,9 @@ def test_a_right_flow_passes(tmp_path):
     ],
 )
 def test_a_wrong_one_does_not(tmp_path, old, new, says):
-    result = density_result(tmp_path, FLOW.replace(old, new))
-    assert not result["ok"] and says in result["detail"]
+    assert old in FLOW
+    with pytest.raises(AssertionError, match=says):
+        check_density(suite_of(tmp_path, FLOW.replace(old, new)))
 
 
 def normal_log_p(x, scale=1.0):

@@ -26,7 +26,7 @@ from fromnoise.training.plan import make_plan
 def runs(tmp_path_factory):
     """Small trained models by name: path of the run."""
     root = tmp_path_factory.mktemp("runs")
-    small = dict(width=32, depth=2, steps=40, intervals=1, threads=1)
+    small = dict(width=32, depth=2, gaussians=2, steps=40, intervals=1, threads=1)
     made = {
         "digits": ("diffusion", "digits", small),
         "given": ("diffusion", "digits", small | dict(conditional=True, steps=5)),
@@ -35,7 +35,7 @@ def runs(tmp_path_factory):
         "captions": (
             "diffusion",
             "shapes",
-            small | dict(conditional=True, depth=1, steps=2, validation_examples=10),
+            small | dict(conditional=True, depth=1, components=16, steps=2, validation_examples=10),
         ),
         "ar": ("autoregressive", "digits", dict(size=1, steps=2, threads=1, intervals=1)),
         "pca": ("classical", "digits", dict(preset="lecture", threads=1)),

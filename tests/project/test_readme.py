@@ -10,6 +10,7 @@ from fromnoise.cli import main
 
 README = (Path(__file__).parents[2] / "README.md").read_text()
 LEAST = "--threads 1 --intervals 2 --validation-examples 32"
+SMALL_NETWORK = "--width 64 --depth 2 --gaussians 2 --components 16"
 BLOCKS = re.findall(r"```(\w*)\n(.*?)```", README, re.S)
 
 
@@ -27,6 +28,8 @@ def shortened(command: str) -> str:
     """The command on bundled data, with the least of what takes time."""
     command = command.replace("--data mnist", "--data digits")
     command = re.sub(r"--minutes [\d.]+", f"--steps 8 {LEAST}", command)
+    if "--data shapes" in command:
+        command = command.replace("--data shapes", f"--data shapes {SMALL_NETWORK}")
     if command.startswith("fromnoise compare"):
         command += " --samples 20"
     return command
