@@ -26,7 +26,8 @@ def test_bands_sum_to_the_variance_of_the_pixels():
     x = noise(5, (2, 12, 10))
     full = torch.fft.fft2(x.double()).abs() ** 2 / 120
     fy, fx = torch.meshgrid(torch.fft.fftfreq(12), torch.fft.fftfreq(10), indexing="ij")
-    bands = (torch.sqrt(fy**2 + fx**2) / math.sqrt(0.5) * BANDS).ceil().long().clamp(1, BANDS) - 1
+    radius = torch.sqrt(fy.double() ** 2 + fx.double() ** 2)
+    bands = (radius / math.sqrt(0.5) * BANDS - 1e-9).ceil().long().clamp(1, BANDS) - 1
     bands[0, 0] = -1
     for band in range(BANDS):
         if (bands == band).any():
@@ -64,8 +65,26 @@ def test_equal_laws_score_the_null_and_the_interval_of_a_ratio_holds():
 
 def test_what_has_no_spectrum():
     with pytest.raises(UsageError, match="4 x 4"):
-        spectrum_error(noise(20, (1, 3, 9)), noise(20, (1, 3, 9)), Rng(0))
-    with pytest.raises(UsageError, match="8 pictures"):
+        spectrum_error(noise(40, (1, 3, 9)), noise(40, (1, 3, 9)), Rng(0))
+    with pytest.raises(UsageError, match="32 pictures"):
         spectrum_error(noise(4), noise(20), Rng(0))
-    with pytest.raises(DataError, match="one colour"):
-        spectrum_error(torch.zeros(20, 1, 8, 8), noise(20, (1, 8, 8)), Rng(0))
+    real = noise(40, (1, 28, 28))
+    colours = torch.rand(40, 1, 1, 1).expand(40, 1, 28, 28)
+    for flat in (torch.zeros(40, 1, 28, 28), torch.full((40, 1, 28, 28), 0.1), colours):
+        with pytest.raises(DataError, match="the samples lack .* one colour"):
+            spectrum_error(flat, real, Rng(0))
+        with pytest.raises(DataError, match="the real pictures lack"):
+            spectrum_error(real, flat, Rng(0))
+    with pytest.raises(UsageError, match="not finite"):
+        spectrum_error(real * torch.nan, real, Rng(0))
+
+
+def test_the_null_is_of_real_pictures_and_does_not_depend_on_the_model():
+    real = noise(100)
+    samples = noise(60, seed=1)
+    wild = samples.clone()
+    wild[0] *= 300
+    same = samples[:1].expand(60, -1, -1, -1)
+    nulls = [spectrum_error(x, real, Rng(0)).null for x in (samples, wild, same)]
+    assert nulls[0] == nulls[1] == nulls[2]
+    assert "rows of rare or extreme" in spectrum_error(wild, real, Rng(0)).note

@@ -1,5 +1,6 @@
 """``new``: writes a working file to begin an addition with."""
 
+import shlex
 from pathlib import Path
 
 import click
@@ -48,7 +49,7 @@ def new(kind, file, as_json):
     if file.suffix != ".py":
         raise UsageError(f"{shown(file, 200)}: the file is Python: give a name that ends in .py")
     write_skeleton(kind, file)
-    words = {"file": file, "folder": file.resolve().parent}
+    words = {"file": shlex.quote(str(file)), "folder": shlex.quote(str(file.resolve().parent))}
     lines = [line.format(**words) for line in NEXT[kind]]
     print_result({"kind": kind, "file": str(file)}, as_json, f"{file}: a {kind}", *lines)
 

@@ -110,9 +110,17 @@ def extension_files(attribute: str) -> list[Path]:
         candidates += sorted(folder.glob("*.py"))
     files: dict[Path, Path] = {}  # resolved path -> path
     for path in candidates:
-        if path.is_file() and attribute in defined_kinds(path, (attribute,)):
+        if path.is_file() and _mentions(path, attribute) and defined_kinds(path, (attribute,)):
             files.setdefault(path.resolve(), path)
     return list(files.values())
+
+
+def _mentions(path: Path, attribute: str) -> bool:
+    """False for a file that has nothing to do with ``attribute``, and may be no Python at all."""
+    try:
+        return attribute.encode() in path.read_bytes()
+    except OSError:
+        return True  # parsing says why it cannot be read
 
 
 @contextmanager
@@ -132,14 +140,16 @@ def defined_kinds(path: Path, attributes: Iterable[str]) -> list[str]:
     """
     assigned = set()
     for node in _module_statements(parsed_file(path)):
-        targets = []
+        targets: list[ast.expr] = []
         if isinstance(node, ast.Assign):
             targets = node.targets
         elif isinstance(node, ast.AnnAssign):
             targets = [node.target]
+        elif isinstance(node, ast.ImportFrom):
+            assigned |= {alias.asname or alias.name for alias in node.names}
         for target in targets:
-            if isinstance(target, ast.Name):
-                assigned.add(target.id)
+            parts = target.elts if isinstance(target, ast.Tuple | ast.List) else [target]
+            assigned |= {part.id for part in parts if isinstance(part, ast.Name)}
     return [name for name in attributes if name in assigned or f"{name}S" in assigned]
 
 

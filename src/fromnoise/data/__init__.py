@@ -4,6 +4,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ..core.config import BaseConfig
+from ..core.errors import UsageError
 from .dataset import Dataset, Split, check_shapes
 from .registry import catalogue, data_config, find_source, source_options, user_file
 from .splits import SPLITS
@@ -30,6 +31,12 @@ def load(name: str, config: BaseConfig | None = None) -> Dataset:
     source = find_source(name)
     given = {} if config is None else config.model_dump(exclude_defaults=True)
     dataset = source.load(name, source_options(source, name, given))
+    if not isinstance(dataset, Dataset):
+        kind = type(dataset).__name__
+        raise UsageError(
+            f"load of {user_file(source) or source.title} returned a {kind}: return a "
+            "fromnoise.data.dataset.Dataset"
+        )
     check_shapes(dataset)
     settings = given | dataset.settings
     return replace(dataset, settings=settings, source_file=user_file(source))

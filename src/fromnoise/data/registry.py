@@ -68,8 +68,8 @@ def require_source(file: str, whose: str) -> None:
     files = {path.name for path, _ in discover_instances(sources, "SOURCE", Source)}
     if Path(file).name not in files:
         raise DataError(
-            f"the data of {whose} are read by {shown(file, 200)}, which is in no folder of {VARIABLE}: "
-            f"set {VARIABLE}={shown(str(Path(file).parent), 200)}"
+            f"the data of {whose} were read by {shown(file, 200)}, and no folder of {VARIABLE} has a "
+            "file of that name: set it to the folder that holds your copy"
         )
 
 

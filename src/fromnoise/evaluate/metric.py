@@ -30,7 +30,7 @@ from ..core.errors import UsageError
 from ..core.extensions import discover_instances, explain_user_error
 from ..measures.estimate import Estimate, NoSpreadError, NotFiniteError
 from .context import MetricContext
-from .protocol import absent, row
+from .protocol import DEFAULTS, absent, row
 
 Direction = Literal["lower", "higher", "near"]
 Measure = Callable[[MetricContext], Estimate | float | list[dict]]
@@ -122,31 +122,47 @@ class Metric:
         assert self.measure is not None
         try:
             result = self.measure(context)
-            if result is None:
-                return [self.absent("its measure returned nothing")]
             if isinstance(result, list):
-                return result
+                return list(map(self._complete, result))
+            row = self.row(_as_number(result))
         except UNMEASURABLE as error:
             return [self.absent(str(error))]
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             if explanation := explain_user_error(error):
                 return [self.absent(explanation)]
             raise
-        return [self.row(result) | self._real_entries(context)]
+        return [row | self._real_entries(context)]
+
+    def _complete(self, row: object) -> dict:
+        """Raises UsageError for a row that was not made by ``row``, ``absent`` or ``measured``."""
+        if not isinstance(row, dict) or not row.keys() >= {"name", "value", *DEFAULTS}:
+            raise UsageError("its measure returned rows that METRIC.row(...) did not make")
+        return row
 
     def _real_entries(self, context: MetricContext) -> dict:
         """The value of real examples; nothing if ``real`` raises, with the reason if it is a bug."""
         if self.real is None:
             return {}
         try:
-            real = self.row(self.real(context))
+            real = self.row(_as_number(self.real(context)))
         except UNMEASURABLE:  # too few real examples
             return {}
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             if explanation := explain_user_error(error):
                 return {"reason": f"without real examples: {explanation}"}
             raise
         return {"real": real["value"], "real_interval": real["interval"]}
+
+
+def _as_number(result: object) -> Estimate | float:
+    """An Estimate, or a number of any kind. Raises UsageError."""
+    if isinstance(result, Estimate):
+        return result
+    try:
+        return float(result)  # pyright: ignore[reportArgumentType]
+    except (TypeError, ValueError, RuntimeError):
+        kind = type(result).__name__
+        raise UsageError(f"its measure returned a {kind}, not a number or an Estimate") from None
 
 
 def all_metrics() -> list[Metric]:

@@ -68,7 +68,7 @@ class SampleReference:
             rng = self.rng.at("samples").per_row(rows)
             y = self.y[rows.start : rows.stop].to(self.device) if model.conditional else None
             x = model.sample(len(rows), y, options, rng)
-            scores.append(model.judge(x, y, is_generated=True).cpu().double())
+            scores.append(model.judge(x, y, True).cpu().double())
             x = self.as_data(x, rng)
             if not bool(torch.isfinite(x).all()):
                 break
