@@ -56,7 +56,11 @@ def test_new_does_not_overwrite_and_says_what_is_next(skeleton, tmp_path, capsys
         ("wave_noise", "batch_size", "--batch-size is an option of the training"),
         ("x[part_rows]", "x[:500]", "100% of the examples of validation are training examples"),
         ("options.split_seed", "id(options)", "another digest when it is loaded again"),
-        ("(LENGTH,)", "(LENGTH + 1,)", "examples of train have shape (16,), the spec (17,)"),
+        (
+            "(LENGTH,)",
+            "(LENGTH + 1,)",
+            "examples of train have the shape (16,), and their DataSpec says (17,)",
+        ),
         ("np.sin(", "np.inf * np.sin(", "not finite"),
         ('"sine curves of 16 numbers (made here)"', '""', "needs one line of help"),
         ('names={"waves": "sine curves of 16 numbers (made here)"}', "", "give an example"),

@@ -45,4 +45,4 @@ def test_a_run_records_its_options_and_opens_again(waves, tmp_path, monkeypatch,
     assert call(capsys, *train, "--out", "run")[0] == 0
     assert call(capsys, "verify", "run")[0] == 0
     monkeypatch.delenv("FROMNOISE_EXTENSIONS")
-    fails(capsys, 4, "resume", "run", "--steps", "3", says=["wave_noise"])
+    fails(capsys, 3, "resume", "run", "--steps", "3", says=["waves.py", "FROMNOISE_EXTENSIONS"])

@@ -143,7 +143,7 @@ def test_the_bound_of_the_gaussian_is_tight(name, monkeypatch):
     def fine(*arguments):
         return diffusion.variational_bound(*arguments[:5], 500, arguments[6])
 
-    monkeypatch.setattr("fromnoise.families.diffusion.bound", fine)
+    monkeypatch.setattr("fromnoise.families.diffusion.variational_bound", fine)
     value = -(weights @ model.log_likelihood(2 * x + 0.3, None, Fixed(eps))).item() - math.log(2)
     assert value == pytest.approx(NLL, abs=1e-5)
     # for a wrong denoiser it is a bound, and looser
