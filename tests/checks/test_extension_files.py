@@ -30,6 +30,7 @@ def failures(path, example=None) -> list[str]:
     return [f"{result['check']}: {result['detail']}" for result in results if not result["ok"]]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_new_file_passes_its_checks(kind, skeleton, capsys):
     path = skeleton(kind)

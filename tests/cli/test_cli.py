@@ -432,6 +432,7 @@ LONG = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number,code", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_saves_the_state_and_resume_gives_the_same_bits(number, code, capsys, tmp_path):
     command = [sys.executable, "-m", "fromnoise", "train", "vae", *LONG, "--out", "cut"]

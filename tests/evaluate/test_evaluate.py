@@ -156,6 +156,7 @@ def test_reports_say_what_they_are(tmp_path):
     assert json.loads((tmp_path / "vae" / "report.json").read_text()).items() >= vae.items()
 
 
+@pytest.mark.slow
 @pytest.mark.mnist
 def test_a_denoiser_beats_the_noise_and_the_plain_autoencoder(tmp_path):
     """The full figures are benchmarks/denoising.py's; this is its order in 1,200 steps, when the margin is still small."""

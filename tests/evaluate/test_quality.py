@@ -197,6 +197,7 @@ def runs(tmp_path_factory):
     return root
 
 
+@pytest.mark.slow
 def test_compare_measures_once_and_writes_one_page(runs, capsys):
     page = runs / "page.html"
     command = [

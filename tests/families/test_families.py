@@ -38,6 +38,7 @@ CASES = [(name, NARROW.get(name, {})) for name in families.names()] + [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name,options",
     CASES,

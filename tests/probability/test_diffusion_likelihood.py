@@ -279,6 +279,7 @@ def test_rows_of_points_stand_beside_the_truth():
     )
 
 
+@pytest.mark.slow
 def test_rows_of_images_name_bound_and_dequantisation():
     spec = DataSpec("image", (1, 5, 5), levels=17)
     x = Rng(0).integers("x", 17, (40, 1, 5, 5)).numpy().astype("uint8")

@@ -44,12 +44,14 @@ def test_the_page_has_a_short_example_of_each_kind():
         assert len(code) < LONGEST, f"{name} has {len(code)} lines"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_each_example_passes_its_checks(name, folder, capsys):
     code, out, err = call(capsys, "check", str(folder / name))
     assert code == 0 and "FAIL" not in out, out + err
 
 
+@pytest.mark.slow
 def test_the_examples_appear_in_help_in_a_report_and_on_a_page(folder):
     assert ".fwf" in run("data", "list")
     assert re.search(r"samples .*\bpixels\b", run("show", "--help"))

@@ -32,6 +32,7 @@ def cpu_wheel_offered() -> bool:
     return any(python in name for name in wheels)
 
 
+@pytest.mark.slow
 @pytest.mark.network
 def test_a_dry_run_resolves_no_torchvision_and_no_cuda_where_a_cpu_wheel_is_offered(tmp_path):
     report = tmp_path / "report.json"

@@ -14,6 +14,7 @@ SMALL_NETWORK = "--width 64 --depth 2 --gaussians 2 --components 16"
 BLOCKS = re.findall(r"```(\w*)\n(.*?)```", README, re.S)
 
 
+@pytest.mark.slow
 def test_shell_blocks(capsys):
     commands = [
         line for _, block in BLOCKS for line in block.splitlines() if line.startswith("fromnoise ")
@@ -35,6 +36,7 @@ def shortened(command: str) -> str:
     return command
 
 
+@pytest.mark.slow
 def test_python_blocks():
     blocks = [block for kind, block in BLOCKS if kind == "python"]
     assert blocks
